@@ -1,0 +1,109 @@
+"""The `twofold` command: a thin group over `twofold.commands`.
+
+    twofold COMMAND … ─► Settings (once) ─► twofold.commands.<module>:<function>
+
+By hand: `twofold --help`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from twofold import __version__
+from twofold.errors import TwofoldError
+from twofold.settings import Settings
+
+COMMANDS = {
+    "check": ("check:check", "Check pipeline definitions and list all their faults."),
+    "up": ("stack:up", "Start the embedded stack and wait until it is healthy."),
+    "down": ("stack:down", "Stop the embedded stack, losing nothing."),
+    "status": ("stack:status", "Show what of the embedded stack runs."),
+    "produce": ("produce:produce", "Send a pipeline's events to Kafka."),
+    "stream": ("jobs:stream", "Run the speed layer: Kafka to stream_log and the stream views."),
+    "land": ("land:land", "Put files into a pipeline's landing folder, whole or not at all."),
+    "batch": ("jobs:batch", "Take landed files into batch_log, each exactly once."),
+    "union": ("jobs:union", "Merge both layers into events and recompute the touched windows."),
+    "maintain": ("jobs:maintain", "Compact small files, expire snapshots, remove orphans; each guarded."),
+    "query": ("query:query", "Run SQL over both layers, exact at every instant."),
+    "rejects": ("rejects:rejects", "Show rejected records by reason, or write their bytes to a file."),
+    "rebuild": ("jobs:rebuild", "Make events and all views anew from the logs."),
+    "export": ("export:export", "Write the unified events as plain Parquet."),
+    "prove": ("prove:prove", "Check the invariants on the live tables."),
+}
+"""Command name → (module:function under twofold.commands, one line of help)."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module only when that command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in the order of the data's way."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, function = COMMANDS[cmd_name][0].split(":")
+        command: click.Command = getattr(importlib.import_module(f"twofold.commands.{module}"), function)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+@click.option(
+    "--pipelines",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of pipeline definitions  [env: TWOFOLD_PIPELINES; default: ./pipelines]",
+)
+@click.option(
+    "--home",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the embedded stack's state  [env: TWOFOLD_HOME; default: ./.twofold]",
+)
+@click.pass_context
+def cli(ctx: click.Context, pipelines: Path | None, home: Path | None) -> None:
+    """Twofold: a lambda architecture that proves its own counts.
+
+    \b
+    Examples:
+      twofold check pipelines/flights.yaml
+      twofold up && twofold produce flights --limit 1000
+      twofold query "SELECT count(*) FROM flights.unified_events"
+    """
+    # Settings read the environment, so the two options become part of it: children see the same.
+    for name, value in (("TWOFOLD_PIPELINES", pipelines), ("TWOFOLD_HOME", home)):
+        if value is not None:
+            os.environ[name] = str(value.absolute())
+    ctx.obj = Settings()
+
+
+def main() -> None:
+    """Console entry: a user's mistake gives a sentence and a remedy, never a stack trace."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as exit_:
+        sys.exit(exit_.exit_code)
+    except click.Abort:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except TwofoldError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""A pipeline, as declared. Frozen; made only by `twofold.definition.load`, which checks it whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from twofold.definition.types import FieldType
+
+
+@dataclass(frozen=True)
+class Expression:
+    """One SQL expression: as declared (Spark SQL) and in DuckDB's dialect."""
+
+    spark: str
+    duckdb: str
+
+
+@dataclass(frozen=True)
+class Field:
+    """One event column and its rules. Bounds are Python values of the field's type."""
+
+    name: str
+    type: FieldType
+    required: bool = False
+    min: Any = None
+    max: Any = None
+    one_of: tuple[Any, ...] = ()
+    pattern: str | None = None
+    max_length: int | None = None
+
+
+@dataclass(frozen=True)
+class Topic:
+    """The Kafka topic and its settings (Kafka's own names, for example `retention.ms`)."""
+
+    name: str
+    partitions: int = 1
+    replication: int = 1
+    settings: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Event:
+    """The contract of a record."""
+
+    id: str
+    time: str
+    fields: dict[str, Field]
+    max_future: timedelta = timedelta(days=1)
+    id_horizon: timedelta = timedelta(days=7)
+    max_bytes: int = 1 << 20
+    """A record's value above this many bytes is rejected unparsed."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One windowed aggregation. `every` equals `window` for tumbling windows; windows start at multiples of `every` since the epoch."""
+
+    name: str
+    window: timedelta
+    every: timedelta
+    by: tuple[str, ...]
+    measures: dict[str, Expression]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """How the speed layer runs."""
+
+    trigger: timedelta = timedelta(seconds=1)
+    max_offsets_per_trigger: int = 200_000
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Where the producer's events come from when no file is named: rows of `source` mapped by a DuckDB `query`.
+
+    The query's columns are the event's fields, plus optionally `send_at`, the moment the event was really sent.
+    In the query, the name `source` stands for the rows of the file or packaged data set.
+    """
+
+    source: str
+    query: str
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Cron presets or expressions; a union without one runs when its batch asset is updated."""
+
+    batch: str | None = None
+    union: str | None = None
+    maintenance: str = "@daily"
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """One declared event stream. Its Iceberg namespace has the same name."""
+
+    name: str
+    topic: Topic
+    event: Event
+    lateness: timedelta
+    views: dict[str, View]
+    filter: Expression | None = None
+    stream: Stream = Stream()
+    replay: Replay | None = None
+    schedule: Schedule = Schedule()
+    source_file: str = ""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the event columns, in declared order."""
+        return tuple(self.event.fields)

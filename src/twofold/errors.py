@@ -1,0 +1,46 @@
+"""Every error a user can cause or meet, each a sentence and a remedy.
+
+`cli.main` prints `TwofoldError` without a stack trace and exits with its `exit_code`.
+"""
+
+from __future__ import annotations
+
+
+class TwofoldError(Exception):
+    """Something the user can act on: what happened, and what to do about it."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  remedy: {self.remedy}" if self.remedy else self.message
+
+
+class UsageError(TwofoldError):
+    """The command line itself is wrong: an unknown pipeline, an option that does not fit."""
+
+    exit_code = 2
+
+
+class DefinitionError(TwofoldError):
+    """A pipeline file breaks its schema; the message lists all faults."""
+
+
+class IncompatibleDefinition(TwofoldError):
+    """The definition changed in a way the existing tables or checkpoints cannot follow."""
+
+
+class NotRunning(TwofoldError):
+    """A service that the command needs does not answer."""
+
+
+class Busy(TwofoldError):
+    """Another process holds the pipeline's lock for this role."""
+
+
+class BoundaryError(TwofoldError):
+    """The boundary, or what was landed, belongs to another pipeline, topic or history."""

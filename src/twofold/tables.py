@@ -1,0 +1,105 @@
+"""The tables of a pipeline as data: columns, partitioning, sort order. The one home of their names.
+
+    stream_log, batch_log ──► events ──► batch_<view>
+    stream_log ──► stream_<view>
+    landed_files: which file was taken by which landing, or set aside, and why
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from twofold.definition.model import Pipeline, View
+
+STREAM_LOG = "stream_log"
+BATCH_LOG = "batch_log"
+EVENTS = "events"
+LANDED_FILES = "landed_files"
+
+ACCEPTED = "accepted"
+FILTERED = "filtered"
+REJECTED = "rejected"
+
+STREAM_LAYER = "stream"
+BATCH_LAYER = "batch"
+
+# Measures keep the type the engine gives them, so view tables name types of their own.
+_KAFKA = (("kafka_partition", "INT"), ("kafka_offset", "BIGINT"), ("kafka_timestamp", "TIMESTAMP"))
+_JUDGED = (("outcome", "STRING"), ("reason", "STRING"), ("payload", "BINARY"))
+_FILE = (("landing", "BIGINT"), ("file", "STRING"), ("row", "BIGINT"))
+
+
+@dataclass(frozen=True)
+class Table:
+    """One Iceberg table. `columns` are (name, Spark type); `day_of` is the timestamp column whose day partitions it."""
+
+    name: str
+    columns: tuple[tuple[str, str], ...]
+    day_of: str
+    sort: tuple[str, ...] = ()
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Names only, in order."""
+        return tuple(name for name, _ in self.columns)
+
+
+def event_columns(pipeline: Pipeline) -> tuple[tuple[str, str], ...]:
+    """The declared fields as (name, Spark type)."""
+    return tuple((field.name, field.type.spark) for field in pipeline.event.fields.values())
+
+
+def stream_log(pipeline: Pipeline) -> Table:
+    """Every Kafka record once; `landing` numbers the commits, so "landed before" can be asked of any two rows."""
+    columns = event_columns(pipeline) + _JUDGED + _KAFKA + (("landing", "BIGINT"),)
+    return Table(STREAM_LOG, columns, "kafka_timestamp")
+
+
+def batch_log(pipeline: Pipeline) -> Table:
+    """Every row of every landed file once per landing of that file."""
+    columns = event_columns(pipeline) + _JUDGED + _FILE + (("landed_at", "TIMESTAMP"),)
+    return Table(BATCH_LOG, columns, "landed_at")
+
+
+def events(pipeline: Pipeline) -> Table:
+    """One row per event id; a withdrawn id stays as a hidden row."""
+    columns = event_columns(pipeline) + (("layer", "STRING"), ("withdrawn", "BOOLEAN")) + _FILE + _KAFKA
+    return Table(EVENTS, columns, pipeline.event.time, sort=(pipeline.event.time, pipeline.event.id))
+
+
+def landed_files() -> Table:
+    """One row per file version taken (or set aside: `reason`), in the order of landings."""
+    columns = (
+        ("landing", "BIGINT"),
+        ("file", "STRING"),
+        ("size_bytes", "BIGINT"),
+        ("version", "STRING"),
+        ("sha256", "STRING"),
+        ("rows", "BIGINT"),
+        ("reason", "STRING"),
+        ("landed_at", "TIMESTAMP"),
+    )
+    return Table(LANDED_FILES, columns, "landed_at")
+
+
+def stream_view_name(view: View | str) -> str:
+    """Table of a view in the speed layer."""
+    return f"stream_{view if isinstance(view, str) else view.name}"
+
+
+def batch_view_name(view: View | str) -> str:
+    """Table of a view in the batch layer."""
+    return f"batch_{view if isinstance(view, str) else view.name}"
+
+
+def view_keys(view: View) -> tuple[str, ...]:
+    """Columns that identify one row of a view."""
+    return ("window_start", "window_end", *view.by)
+
+
+def qualified(pipeline: Pipeline | str, table: str, catalog: str = "twofold") -> str:
+    """Name in Spark SQL: `catalog`.`namespace`.`table`."""
+    namespace = pipeline if isinstance(pipeline, str) else pipeline.name
+    return f"{catalog}.{namespace}.{table}"
+
+
