@@ -1,0 +1,1 @@
+"""The producer: reads a source, sends its events to Kafka, journals what was acknowledged."""

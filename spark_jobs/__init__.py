@@ -1,0 +1,1 @@
+"""The Spark jobs: streaming, batch, union, maintenance, and the pure transforms they share."""
