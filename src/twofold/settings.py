@@ -12,12 +12,18 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.sources import DotEnvSettingsSource
 
 CATALOG = "twofold"
 """Name of the Iceberg catalog, the same for Spark and pyiceberg: rows of the JDBC tables carry it."""
+
+
+def cache_folder() -> Path:
+    """The user's cache of downloads and builds; the one place that knows where it is."""
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (named if named.is_absolute() else Path.home() / ".cache") / "twofold"
 
 
 class Settings(BaseSettings):
@@ -30,12 +36,18 @@ class Settings(BaseSettings):
 
     store: Literal["local", "minio"] = "local"
     bucket: str = "twofold"
-    s3_endpoint: str = "http://127.0.0.1:19000"
+    minio_port: int = 19000
+    minio_console_port: int = 19001
+    s3_endpoint: str = ""
+    """URL of the S3 store; empty: the embedded MinIO at `minio_port`."""
     s3_region: str = "us-east-1"
     s3_access_key: str = "twofold"
     s3_secret_key: SecretStr = SecretStr("")
 
-    kafka_bootstrap: str = "127.0.0.1:19092"
+    zookeeper_port: int = 12181
+    kafka_port: int = 19092
+    kafka_bootstrap: str = ""
+    """`host:port,…` of the brokers; empty: the embedded broker at `kafka_port`."""
 
     postgres_host: str = "127.0.0.1"
     postgres_port: int = 15432
@@ -43,12 +55,17 @@ class Settings(BaseSettings):
     postgres_password: SecretStr = SecretStr("")
     postgres_database: str = "twofold"
 
+    supervisor_host: str = "127.0.0.1"
+    supervisor_port: int = 19100
+    supervisor_user: str = "twofold"
+    supervisor_password: SecretStr = SecretStr("")
+
     statsd_host: str = "127.0.0.1"
     statsd_port: int = 19125
 
     spark_master: str = "local[2]"
     spark_driver_memory: str = "1g"
-    jars: Path = Path("~/.cache/twofold/jars")
+    jars: Path = Field(default_factory=lambda: cache_folder() / "jars")
     """Folder made by `make setup`; its `spark/` goes on Spark's class path, `kafka/` starts ZooKeeper and Kafka."""
 
     @classmethod
@@ -69,6 +86,13 @@ class Settings(BaseSettings):
         """Paths are made absolute once, so that children with another working folder agree."""
         for name in ("home", "pipelines", "jars"):
             object.__setattr__(self, name, getattr(self, name).expanduser().absolute())
+        # A link to one set of jars: what started with a set stays with it when `make setup` moves the link.
+        object.__setattr__(self, "jars", self.jars.resolve())
+        # Derived here and not as defaults, so that moving a port in the environment moves the address with it.
+        if not self.kafka_bootstrap:
+            object.__setattr__(self, "kafka_bootstrap", f"127.0.0.1:{self.kafka_port}")
+        if not self.s3_endpoint:
+            object.__setattr__(self, "s3_endpoint", f"http://127.0.0.1:{self.minio_port}")
 
     @property
     def warehouse(self) -> str:
@@ -87,6 +111,12 @@ class Settings(BaseSettings):
         password = self.postgres_password.get_secret_value()
         return f"{driver}://{self.postgres_user}:{password}@{self.postgres_host}:{self.postgres_port}/{self.postgres_database}"
 
+    @property
+    def supervisor_url(self) -> str:
+        """supervisord's XML-RPC interface; holds the password: never print it."""
+        password = self.supervisor_password.get_secret_value()
+        return f"http://{self.supervisor_user}:{password}@{self.supervisor_host}:{self.supervisor_port}/RPC2"
+
     def checkpoint(self, pipeline: str, query: str) -> str:
         """Checkpoint URI of one streaming query (`log`, or a view's name)."""
         return f"{self.warehouse}/checkpoints/{pipeline}/{query}"
@@ -97,8 +127,5 @@ class Settings(BaseSettings):
 
     def environment(self) -> dict[str, str]:
         """These settings as environment variables, for a child process."""
-        plain = {
-            name: value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-            for name, value in self
-        }
+        plain = {name: value.get_secret_value() if isinstance(value, SecretStr) else str(value) for name, value in self}
         return {f"TWOFOLD_{name.upper()}": value for name, value in plain.items()}

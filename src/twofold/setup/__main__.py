@@ -1,0 +1,33 @@
+"""`python -m twofold.setup jars|minio|statsd-exporter`: fetch or build one thing, print where it is."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from twofold.errors import TwofoldError
+from twofold.setup.jars import ensure_jars
+
+STEPS = {"jars": ensure_jars}
+
+
+@click.command()
+@click.argument("what", type=click.Choice(list(STEPS)))
+def main(what: str) -> None:
+    """Have WHAT in the per-user cache, and print its path.
+
+    \b
+    Examples:
+      python -m twofold.setup jars
+      python -m twofold.setup minio
+    """
+    try:
+        click.echo(STEPS[what]())
+    except TwofoldError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
