@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -82,7 +82,7 @@ class Settings(BaseSettings):
         stack = DotEnvSettingsSource(settings_cls, env_file=home / "stack.env")
         return init_settings, env_settings, stack
 
-    def model_post_init(self, context: Any, /) -> None:
+    def model_post_init(self, context: object, /) -> None:
         """Paths are made absolute once, so that children with another working folder agree."""
         for name in ("home", "pipelines", "jars"):
             object.__setattr__(self, name, getattr(self, name).expanduser().absolute())

@@ -1,8 +1,8 @@
 """The tables of a pipeline as data: columns, partitioning, sort order. The one home of their names.
 
-    stream_log, batch_log ──► events ──► batch_<view>
-    stream_log ──► stream_<view>
-    landed_files: which file was taken by which landing, or set aside, and why
+stream_log, batch_log ──► events ──► batch_<view>
+stream_log ──► stream_<view>
+landed_files: which file was taken by which landing, or set aside, and why
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ def event_columns(pipeline: Pipeline) -> tuple[tuple[str, str], ...]:
 
 def stream_log(pipeline: Pipeline) -> Table:
     """Every Kafka record once; `landing` numbers the commits, so "landed before" can be asked of any two rows."""
-    columns = event_columns(pipeline) + _JUDGED + _KAFKA + (("landing", "BIGINT"),)
+    columns = (*event_columns(pipeline), *_JUDGED, *_KAFKA, ("landing", "BIGINT"))
     return Table(STREAM_LOG, columns, "kafka_timestamp")
 
 
 def batch_log(pipeline: Pipeline) -> Table:
     """Every row of every landed file once per landing of that file."""
-    columns = event_columns(pipeline) + _JUDGED + _FILE + (("landed_at", "TIMESTAMP"),)
+    columns = (*event_columns(pipeline), *_JUDGED, *_FILE, ("landed_at", "TIMESTAMP"))
     return Table(BATCH_LOG, columns, "landed_at")
 
 
 def events(pipeline: Pipeline) -> Table:
     """One row per event id; a withdrawn id stays as a hidden row."""
-    columns = event_columns(pipeline) + (("layer", "STRING"), ("withdrawn", "BOOLEAN")) + _FILE + _KAFKA
+    columns = (*event_columns(pipeline), ("layer", "STRING"), ("withdrawn", "BOOLEAN"), *_FILE, *_KAFKA)
     return Table(EVENTS, columns, pipeline.event.time, sort=(pipeline.event.time, pipeline.event.id))
 
 
@@ -101,5 +101,3 @@ def qualified(pipeline: Pipeline | str, table: str, catalog: str = "twofold") ->
     """Name in Spark SQL: `catalog`.`namespace`.`table`."""
     namespace = pipeline if isinstance(pipeline, str) else pipeline.name
     return f"{catalog}.{namespace}.{table}"
-
-

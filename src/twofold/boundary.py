@@ -1,0 +1,203 @@
+"""What a snapshot says of itself, in its summary: the commit that moves the data moves these, in one step.
+
+    stream_log, batch_log   twofold.landed    what the log holds: Kafka offsets, or the last landing
+    events                  twofold.boundary  what `events` covers of both logs, and the days its commit touched
+    batch_<view>            twofold.folded    which `events` snapshot it was computed from, and sealed_through
+    stream_<view>           twofold.folded    which `stream_log` snapshot it has read up to
+
+Compaction's commits carry none of these: the state in force is the nearest ancestor's that does.
+Pure logic: snapshots come in as data.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, date, datetime
+from typing import Any, TypeVar
+
+from twofold.errors import BoundaryError
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The part of an Iceberg snapshot that matters here."""
+
+    id: int
+    parent: int | None
+    summary: Mapping[str, str]
+    timestamp_ms: int = 0
+
+
+@dataclass(frozen=True)
+class History:
+    """A table's snapshots by id, and its head (None: no snapshot yet)."""
+
+    snapshots: Mapping[int, Snapshot]
+    head: int | None
+
+    def ancestors(self) -> Iterator[Snapshot]:
+        """From the head back, as far as expiry has left them."""
+        current = self.head
+        while current is not None and current in self.snapshots:
+            yield self.snapshots[current]
+            current = self.snapshots[current].parent
+
+    def nearest(self, key: str) -> Snapshot | None:
+        """The nearest ancestor whose summary has `key`."""
+        return next((snapshot for snapshot in self.ancestors() if key in snapshot.summary), None)
+
+    def since(self, snapshot_id: int) -> list[Snapshot] | None:
+        """Ancestors newer than `snapshot_id`, newest first; None where the chain does not reach it."""
+        newer: list[Snapshot] = []
+        for snapshot in self.ancestors():
+            if snapshot.id == snapshot_id:
+                return newer
+            newer.append(snapshot)
+        return None
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What a log holds: per Kafka partition the end offset (exclusive), or the last landing of files."""
+
+    KEY = "twofold.landed"
+
+    pipeline: str
+    landing: int = 0
+    topic_id: str | None = None
+    offsets: dict[int, int] = field(default_factory=dict)
+    files: tuple[dict[str, Any], ...] = ()
+    """Batch log only: the files of this landing, until `landed_files` has them."""
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """What `events` covers. A partition not named starts at offset 0."""
+
+    KEY = "twofold.boundary"
+
+    pipeline: str
+    topic_id: str | None = None
+    offsets: dict[int, int] = field(default_factory=dict)
+    landing: int = 0
+    max_event_time: datetime | None = None
+    """Highest event time among the unioned stream rows; it never moves back."""
+    touched_days: tuple[date, ...] = ()
+    """Days of event time that this commit changed."""
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What a view was computed from."""
+
+    KEY = "twofold.folded"
+
+    snapshot: int | None
+    definition: str
+    """Fingerprint of the view's declaration."""
+    sealed_through: datetime | None = None
+
+
+_State = TypeVar("_State", Landed, Boundary)
+
+
+def encode(state: Landed | Boundary | Folded) -> dict[str, str]:
+    """As snapshot properties.
+
+    >>> encode(Folded(7, "ab"))
+    {'twofold.folded': '{"snapshot": 7, "definition": "ab", "sealed_through": null}'}
+    """
+    return {state.KEY: json.dumps(asdict(state), default=_plain)}
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    if isinstance(value, date):
+        return value.isoformat()
+    raise TypeError(type(value).__name__)
+
+
+def landed(history: History, pipeline: str, topic_id: str | None = None) -> Landed:
+    """The log's state in force; refuse another pipeline's, or (where asked) another topic id's."""
+    found = _decode(history, Landed, pipeline)
+    if found is None:
+        return Landed(pipeline)
+    state = replace(found, offsets=_int_keys(found.offsets), files=tuple(found.files))
+    _same_topic(state.topic_id, topic_id, f"{pipeline}.stream_log")
+    return state
+
+
+def boundary(history: History, pipeline: str, topic_id: str | None = None) -> Boundary:
+    """The boundary in force; refuse another pipeline's, or (where asked) another topic id's."""
+    found = _decode(history, Boundary, pipeline)
+    if found is None:
+        return Boundary(pipeline)
+    state = replace(
+        found,
+        offsets=_int_keys(found.offsets),
+        max_event_time=_moment(found.max_event_time),
+        touched_days=tuple(_day(day) for day in found.touched_days),
+    )
+    _same_topic(state.topic_id, topic_id, f"{pipeline}.events")
+    return state
+
+
+def folded(history: History) -> Folded | None:
+    """What the view was computed from; None where it never was."""
+    snapshot = history.nearest(Folded.KEY)
+    if snapshot is None:
+        return None
+    state = Folded(**json.loads(snapshot.summary[Folded.KEY]))
+    return replace(state, sealed_through=_moment(state.sealed_through))
+
+
+def touched_since(history: History, snapshot_id: int | None) -> set[date] | None:
+    """Days changed by the commits after `snapshot_id`; None: not known, so everything counts as touched.
+
+    A rebuilt `events`, or one whose history was expired, does not descend from `snapshot_id`.
+    """
+    newer = None if snapshot_id is None else history.since(snapshot_id)
+    if newer is None:
+        return None
+    days: set[date] = set()
+    for snapshot in newer:
+        if Boundary.KEY in snapshot.summary:
+            days.update(_day(day) for day in json.loads(snapshot.summary[Boundary.KEY])["touched_days"])
+    return days
+
+
+def _decode(history: History, kind: type[_State], pipeline: str) -> _State | None:
+    snapshot = history.nearest(kind.KEY)
+    if snapshot is None:
+        return None
+    state = kind(**json.loads(snapshot.summary[kind.KEY]))
+    if state.pipeline != pipeline:
+        raise BoundaryError(
+            f"snapshot {snapshot.id} carries the state of pipeline {state.pipeline!r}, not of {pipeline!r}",
+            f"the tables of {pipeline!r} were replaced by another pipeline's: restore them, or `twofold rebuild`",
+        )
+    return state
+
+
+def _same_topic(found: str | None, wanted: str | None, table: str) -> None:
+    if found is not None and wanted is not None and found != wanted:
+        raise BoundaryError(
+            f"{table} was filled from Kafka topic id {found}, but the topic's id is now {wanted}: "
+            "the topic was deleted and created again, and its offsets start anew",
+            "declare the new stream under a new pipeline name (the old tables stay readable), or restore the old topic",
+        )
+
+
+def _int_keys(offsets: Mapping[Any, int]) -> dict[int, int]:
+    return {int(partition): offset for partition, offset in offsets.items()}
+
+
+def _moment(value: object) -> datetime | None:
+    return datetime.fromisoformat(value) if isinstance(value, str) else None
+
+
+def _day(value: object) -> date:
+    return date.fromisoformat(str(value))
