@@ -1,0 +1,65 @@
+"""The Iceberg catalog (JDBC on PostgreSQL) without a JVM: load tables, read their history, make and evolve them.
+
+Spark writes the same tables through the same catalog rows; see `spark_jobs.session`.
+"""
+
+from __future__ import annotations
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.table import Table as IcebergTable
+
+from twofold import locks
+from twofold.boundary import History, Snapshot
+from twofold.settings import CATALOG, Settings
+
+
+def load(settings: Settings) -> Catalog:
+    """The catalog; NotRunning where its PostgreSQL does not answer."""
+    locks.connect(settings).close()
+    return SqlCatalog(
+        CATALOG,
+        **{
+            "uri": settings.postgres_url("postgresql+psycopg"),
+            "warehouse": settings.warehouse,
+            **file_io(settings),
+        },
+    )
+
+
+def file_io(settings: Settings) -> dict[str, str]:
+    """pyiceberg's properties for the bucket."""
+    if settings.store == "local":
+        return {}
+    return {
+        "s3.endpoint": settings.s3_endpoint,
+        "s3.region": settings.s3_region,
+        "s3.access-key-id": settings.s3_access_key,
+        "s3.secret-access-key": settings.s3_secret_key.get_secret_value(),
+        "s3.force-virtual-addressing": "false",
+    }
+
+
+def find(catalog: Catalog, pipeline: str, table: str) -> IcebergTable | None:
+    """One table, or None where it was never made."""
+    try:
+        return catalog.load_table((pipeline, table))
+    except NoSuchTableError:
+        return None
+
+
+def history(table: IcebergTable | None) -> History:
+    """The table's snapshots as plain data; an empty history where there is no table."""
+    if table is None:
+        return History({}, None)
+    snapshots = {
+        snapshot.snapshot_id: Snapshot(
+            snapshot.snapshot_id,
+            snapshot.parent_snapshot_id,
+            dict(snapshot.summary.additional_properties) if snapshot.summary else {},
+            snapshot.timestamp_ms,
+        )
+        for snapshot in table.metadata.snapshots
+    }
+    return History(snapshots, table.metadata.current_snapshot_id)

@@ -1,0 +1,148 @@
+"""Make a pipeline's tables, or evolve them to its definition, or refuse before anything is written.
+
+no table ─► created          a new optional field ─► column added
+a changed type, id or event time, a field removed or newly required ─► IncompatibleDefinition, with the remedy
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table as IcebergTable
+from pyiceberg.table.sorting import SortField, SortOrder
+from pyiceberg.transforms import DayTransform, IdentityTransform
+from pyiceberg.types import (
+    BinaryType,
+    BooleanType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    IcebergType,
+    IntegerType,
+    LongType,
+    NestedField,
+    StringType,
+    TimestamptzType,
+)
+
+from twofold import catalog as catalogs
+from twofold import tables
+from twofold.definition.model import Pipeline
+from twofold.definition.types import FieldType
+from twofold.errors import IncompatibleDefinition
+from twofold.tables import Table
+
+_TYPES: dict[str, IcebergType] = {
+    "STRING": StringType(),
+    "INT": IntegerType(),
+    "BIGINT": LongType(),
+    "DOUBLE": DoubleType(),
+    "BOOLEAN": BooleanType(),
+    "TIMESTAMP": TimestamptzType(),
+    "DATE": DateType(),
+    "BINARY": BinaryType(),
+}
+_FIRST_PARTITION_ID = 1000
+
+PROPERTIES = {
+    "format-version": "2",
+    "write.parquet.compression-codec": "zstd",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "20",
+    # Rows come in Kafka's order, a task per partition: no shuffle, and offsets prune files.
+    "write.distribution-mode": "none",
+    "write.spark.fanout.enabled": "true",
+}
+
+
+def ensure(catalog: Catalog, pipeline: Pipeline) -> dict[str, IcebergTable]:
+    """All tables that have declared columns, by name. View tables follow from their measures; Spark makes them."""
+    catalog.create_namespace_if_not_exists(pipeline.name)
+    wanted = (tables.stream_log(pipeline), tables.batch_log(pipeline), tables.events(pipeline), tables.landed_files())
+    found = {table.name: catalogs.find(catalog, pipeline.name, table.name) for table in wanted}
+    faults = [fault for table in wanted for fault in incompatibilities(pipeline, table, found[table.name])]
+    if faults:
+        raise IncompatibleDefinition(
+            f"{pipeline.source_file or pipeline.name}: the definition does not fit the existing tables:\n  "
+            + "\n  ".join(dict.fromkeys(faults)),
+            "undo the change, or declare the changed stream under a new pipeline name; nothing was written",
+        )
+    return {table.name: _made(catalog, pipeline, table, found[table.name]) for table in wanted}
+
+
+def incompatibilities(pipeline: Pipeline, table: Table, existing: IcebergTable | None) -> list[str]:
+    """What of the definition this existing table cannot follow, a sentence each."""
+    if existing is None or table.name == tables.LANDED_FILES:
+        return []
+    faults = [
+        f"event.{role}: was {existing.properties[key]!r}, is now {now!r}"
+        for role, key, now in (("id", "twofold.id", pipeline.event.id), ("time", "twofold.time", pipeline.event.time))
+        if existing.properties.get(key, now) != now
+    ]
+    columns = {field.name: field.field_type for field in existing.schema().fields}
+    for field in pipeline.event.fields.values():
+        if field.name not in columns:
+            if field.required:
+                faults.append(f"event.fields.{field.name}: a new field must be optional (records without it are there)")
+        elif columns[field.name] != iceberg_type(field.type.spark):
+            faults.append(f"event.fields.{field.name}.type: was {columns[field.name]}, is now {field.type}")
+    removed = [name for name in columns if name not in table.column_names]
+    faults += [f"event.fields.{name}: was removed; keep it as an optional field" for name in removed]
+    return faults
+
+
+def iceberg_type(spark: str) -> IcebergType:
+    """Iceberg's type for a Spark type name of `twofold.tables`.
+
+    >>> iceberg_type("decimal(10,2)")
+    DecimalType(precision=10, scale=2)
+    """
+    if spark in _TYPES:
+        return _TYPES[spark]
+    declared = FieldType.parse(spark)
+    return DecimalType(declared.precision, declared.scale)
+
+
+def _made(catalog: Catalog, pipeline: Pipeline, table: Table, existing: IcebergTable | None) -> IcebergTable:
+    if existing is None:
+        return _created(catalog, pipeline, table)
+    missing = [(name, kind) for name, kind in table.columns if name not in existing.schema().column_names]
+    return _extended(catalog, pipeline, existing, missing) if missing else existing
+
+
+def _created(catalog: Catalog, pipeline: Pipeline, table: Table) -> IcebergTable:
+    schema = Schema(*(NestedField(i, name, iceberg_type(kind)) for i, (name, kind) in enumerate(table.columns, 1)))
+    day = schema.find_field(table.day_of)
+    spec = PartitionSpec(PartitionField(day.field_id, _FIRST_PARTITION_ID, DayTransform(), f"{table.day_of}_day"))
+    order = SortOrder(
+        *(SortField(source_id=schema.find_field(name).field_id, transform=IdentityTransform()) for name in table.sort)
+    )
+    identity = {"twofold.id": pipeline.event.id, "twofold.time": pipeline.event.time}
+    try:
+        return catalog.create_table(
+            (pipeline.name, table.name),
+            schema,
+            partition_spec=spec,
+            sort_order=order,
+            properties={**PROPERTIES, **identity},
+        )
+    except TableAlreadyExistsError:  # another job of this pipeline started at the same moment
+        return catalog.load_table((pipeline.name, table.name))
+
+
+def _extended(
+    catalog: Catalog, pipeline: Pipeline, existing: IcebergTable, missing: Iterable[tuple[str, str]]
+) -> IcebergTable:
+    try:
+        with existing.update_schema() as update:
+            for name, kind in missing:
+                update.add_column(name, iceberg_type(kind))
+    except (CommitFailedException, ValueError):  # another job of this pipeline added them at the same moment
+        fresh = catalog.load_table(existing.name())
+        still = [(name, kind) for name, kind in missing if name not in fresh.schema().column_names]
+        return _extended(catalog, pipeline, fresh, still) if still else fresh
+    return catalog.load_table(existing.name())

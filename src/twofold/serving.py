@@ -1,0 +1,140 @@
+"""The SQL that folds two layers into one answer, written once.
+
+Texts are in Spark's dialect; `duckdb()` gives DuckDB's form of the same text.
+
+    stream_log past the boundary ──┐
+    batch_log past the boundary ───┴─► contenders ─► tail (one winner per id) ──┐
+    events ─────────────────────────────────────────────────────────────────────┴─► unified_events
+    batch_<view> up to sealed_through, stream_<view> past it ─► unified_<view>
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, timedelta
+
+import sqlglot
+
+from twofold import tables
+from twofold.definition.model import Pipeline, View
+
+PRECEDENCE = (
+    "CASE layer WHEN 'batch' THEN 0 ELSE 1 END",
+    "landing DESC NULLS LAST",
+    "`file` DESC NULLS LAST",
+    "`row` DESC NULLS LAST",
+    "kafka_timestamp ASC NULLS LAST",
+    "kafka_partition ASC NULLS LAST",
+    "kafka_offset ASC NULLS LAST",
+)
+"""Which row of one id wins, best first: batch over stream; the latest batch row; the earliest stream row."""
+
+
+def duckdb(sql: str) -> str:
+    """DuckDB's form of a text of this module."""
+    return sqlglot.transpile(sql, read="spark", write="duckdb")[0]
+
+
+def columns(names: Iterable[str], prefix: str = "") -> str:
+    """A select list of quoted names.
+
+    >>> columns(["a", "row"], "e.")
+    'e.`a`, e.`row`'
+    """
+    return ", ".join(f"{prefix}`{name}`" for name in names)
+
+
+def past_offsets(offsets: Mapping[int, int]) -> str:
+    """Stream rows at or past these offsets; a partition not named starts at 0.
+
+    >>> past_offsets({0: 5})
+    '((kafka_partition = 0 AND kafka_offset >= 5) OR kafka_partition NOT IN (0))'
+    """
+    if not offsets:
+        return "TRUE"
+    named = " OR ".join(f"(kafka_partition = {p} AND kafka_offset >= {o})" for p, o in sorted(offsets.items()))
+    return f"({named} OR kafka_partition NOT IN ({', '.join(str(p) for p in sorted(offsets))}))"
+
+
+def stream_contenders(pipeline: Pipeline, source: str, offsets: Mapping[int, int]) -> str:
+    """What of `stream_log` takes part past the boundary, with the columns of `events`."""
+    return f"""SELECT {columns(pipeline.columns)}, 'stream' AS layer, FALSE AS withdrawn,
+  CAST(NULL AS BIGINT) AS landing, CAST(NULL AS STRING) AS `file`, CAST(NULL AS BIGINT) AS `row`,
+  kafka_timestamp, kafka_partition, kafka_offset
+FROM {source} WHERE outcome = '{tables.ACCEPTED}' AND {past_offsets(offsets)}"""
+
+
+def batch_contenders(pipeline: Pipeline, source: str, landing: int) -> str:
+    """What of `batch_log` takes part past the boundary; a filtered row withdraws its event."""
+    return f"""SELECT {columns(pipeline.columns)}, 'batch' AS layer, outcome = '{tables.FILTERED}' AS withdrawn,
+  landing, `file`, `row`,
+  CAST(NULL AS TIMESTAMP) AS kafka_timestamp, CAST(NULL AS INT) AS kafka_partition, CAST(NULL AS BIGINT) AS kafka_offset
+FROM {source} WHERE outcome IN ('{tables.ACCEPTED}', '{tables.FILTERED}') AND landing > {landing}"""
+
+
+def winners(pipeline: Pipeline, contenders: str) -> str:
+    """One row per id: the best of `contenders` (a relation, or a query in parentheses)."""
+    names = columns(tables.events(pipeline).column_names)
+    return f"""SELECT {names} FROM (
+  SELECT *, row_number() OVER (PARTITION BY `{pipeline.event.id}` ORDER BY {", ".join(PRECEDENCE)}) AS place
+  FROM {contenders} AS contenders) AS ranked
+WHERE place = 1"""
+
+
+def tail(pipeline: Pipeline, stream: str, batch: str, offsets: Mapping[int, int], landing: int) -> str:
+    """One winner per id among everything past the boundary."""
+    both = f"{stream_contenders(pipeline, stream, offsets)}\nUNION ALL\n{batch_contenders(pipeline, batch, landing)}"
+    return winners(pipeline, f"({both})")
+
+
+def on_days(column: str, days: Iterable[date]) -> str:
+    """Rows whose `column` falls on one of `days` (UTC), as ranges that partition pruning understands.
+
+    >>> on_days("t", [date(2013, 1, 1), date(2013, 1, 2)])
+    "((t >= TIMESTAMP '2013-01-01 00:00:00+00:00' AND t < TIMESTAMP '2013-01-03 00:00:00+00:00'))"
+    """
+    ranges = " OR ".join(f"({column} >= {moment(low)} AND {column} < {moment(high)})" for low, high in day_ranges(days))
+    return f"({ranges})" if ranges else "FALSE"
+
+
+def day_ranges(days: Iterable[date]) -> list[tuple[date, date]]:
+    """Consecutive days joined into [first, last + 1) ranges.
+
+    >>> day_ranges([date(2013, 1, 3), date(2013, 1, 1), date(2013, 1, 2), date(2013, 1, 9)])
+    [(datetime.date(2013, 1, 1), datetime.date(2013, 1, 4)), (datetime.date(2013, 1, 9), datetime.date(2013, 1, 10))]
+    """
+    ranges: list[tuple[date, date]] = []
+    for day in sorted(set(days)):
+        if ranges and ranges[-1][1] == day:
+            ranges[-1] = (ranges[-1][0], day + timedelta(days=1))
+        else:
+            ranges.append((day, day + timedelta(days=1)))
+    return ranges
+
+
+def widened(days: Iterable[date], horizon: timedelta) -> set[date]:
+    """`days` and all days within `horizon` of them: where rows of the same ids may lie."""
+    reach = -(-horizon // timedelta(days=1))
+    return {day + timedelta(days=shift) for day in days for shift in range(-reach, reach + 1)}
+
+
+def moment(value: date | datetime) -> str:
+    """A timestamp literal with its zone (UTC), the same instant in both engines."""
+    if not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day, tzinfo=UTC)
+    return f"TIMESTAMP '{value.astimezone(UTC).isoformat(sep=' ')}'"
+
+
+def unified_view(view: View, measures: Iterable[str], batch: str, stream: str, sealed_through: datetime | None) -> str:
+    """Batch rows of sealed windows; past them the stream row, or where there is none the batch row."""
+    keys = tables.view_keys(view)
+    names = columns([*keys, *measures])
+    sealed = "FALSE" if sealed_through is None else f"window_end <= {moment(sealed_through)}"
+    same = " AND ".join(f"b.`{key}` IS NOT DISTINCT FROM s.`{key}`" for key in keys)
+    return f"""SELECT {names}, 'batch' AS layer, TRUE AS final FROM {batch} WHERE {sealed}
+UNION ALL
+SELECT {names}, 'stream' AS layer, FALSE AS final FROM {stream} WHERE NOT ({sealed})
+UNION ALL
+SELECT {columns([*keys, *measures], "b.")}, 'batch' AS layer, FALSE AS final FROM {batch} AS b
+WHERE NOT ({sealed.replace("window_end", "b.window_end")})
+  AND NOT EXISTS (SELECT 1 FROM {stream} AS s WHERE {same})"""
