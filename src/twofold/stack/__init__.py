@@ -1,1 +1,8 @@
-"""The embedded stack: PostgreSQL, ZooKeeper, Kafka and MinIO under a supervisor, without Docker."""
+"""The embedded stack: PostgreSQL, ZooKeeper, Kafka and MinIO under a supervisor, without Docker.
+
+    Settings ─► programs (data) ─► supervisord.conf ─► supervisord ─► postgres, zookeeper, kafka[, minio]
+                     │                                     ▲
+                     └─► health checks                     └── XML-RPC on loopback: start, stop, state
+
+By hand: `twofold up`, `twofold status`, `twofold down`.
+"""

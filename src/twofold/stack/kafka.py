@@ -1,0 +1,118 @@
+"""ZooKeeper and Kafka from the jars folder, with small heaps and logs on standard error for the supervisor to keep."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from pathlib import Path
+
+from twofold.errors import TwofoldError
+from twofold.settings import Settings
+from twofold.stack import health
+from twofold.stack.ports import KAFKA, ZOOKEEPER
+from twofold.stack.program import Program
+from twofold.stack.state import write_private
+
+_LOGGING = (
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+    "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSS",
+    "-Dorg.slf4j.simpleLogger.showThreadName=false",
+)
+_JVM = ("-Djava.awt.headless=true", "-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError", *_LOGGING)
+
+ZOOKEEPER_CONFIG = """\
+dataDir={folder}
+clientPort={port}
+clientPortAddress=127.0.0.1
+tickTime=2000
+maxClientCnxns=0
+admin.enableServer=false
+4lw.commands.whitelist=ruok,srvr
+autopurge.snapRetainCount=3
+autopurge.purgeInterval=1
+"""
+
+# zookeeper.session.timeout.ms: the ephemeral node of a killed broker must vanish before the supervisor gives up
+# restarting its successor, which ends while the node exists.
+# log.retention: a topic is kept whole, since the proof compares every offset with what was landed.
+# log.cleaner.dedupe.buffer.size: the default, 128 MB, is a third of the heap.
+KAFKA_CONFIG = """\
+broker.id=0
+listeners=PLAINTEXT://127.0.0.1:{port}
+zookeeper.connect=127.0.0.1:{zookeeper_port}
+zookeeper.session.timeout.ms=6000
+log.dirs={folder}
+log.retention.hours=-1
+log.cleaner.dedupe.buffer.size=16777216
+auto.create.topics.enable=false
+delete.topic.enable=true
+num.network.threads=2
+num.io.threads=4
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+group.initial.rebalance.delay.ms=0
+"""
+
+
+def prepare(settings: Settings) -> None:
+    """Make both data folders and write both configurations."""
+    _require_installed(settings)
+    for name in ("zookeeper", "kafka"):
+        (settings.home / name / "data").mkdir(parents=True, exist_ok=True)
+    write_private(
+        _config(settings, "zookeeper"),
+        ZOOKEEPER_CONFIG.format(folder=settings.home / "zookeeper" / "data", port=settings.zookeeper_port),
+    )
+    write_private(
+        _config(settings, "kafka"),
+        KAFKA_CONFIG.format(
+            folder=settings.home / "kafka" / "data",
+            port=settings.kafka_port,
+            zookeeper_port=settings.zookeeper_port,
+        ),
+    )
+
+
+def zookeeper_program(settings: Settings) -> Program:
+    """ZooKeeper, which Kafka needs from its start to its end."""
+    main = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
+    return Program(
+        name="zookeeper",
+        command=_java(settings, main, "zookeeper", "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
+        check=partial(health.zookeeper, settings),
+        start_order=20,
+        ports=(ZOOKEEPER,),
+        directory=settings.home,
+    )
+
+
+def kafka_program(settings: Settings) -> Program:
+    """The broker; a clean stop hands its registration back to ZooKeeper, so it goes before ZooKeeper."""
+    return Program(
+        name="kafka",
+        command=_java(settings, "kafka.Kafka", "kafka", "-Xmx384m"),
+        check=partial(health.kafka, settings),
+        start_order=30,
+        ports=(KAFKA,),
+        directory=settings.home,
+        stop_wait_seconds=60,
+    )
+
+
+def _config(settings: Settings, name: str) -> Path:
+    return settings.home / name / f"{name}.properties"
+
+
+def _require_installed(settings: Settings) -> None:
+    if shutil.which("java") is None:
+        raise TwofoldError("there is no `java` on the PATH", "install a JDK or JRE 17")
+    if not any((settings.jars / "kafka").glob("kafka_*.jar")):
+        raise TwofoldError(f"Kafka's jars are not in {settings.jars}", "run `make setup`, or set TWOFOLD_JARS")
+
+
+def _java(settings: Settings, main: str, name: str, *options: str) -> tuple[str, ...]:
+    java, jars = shutil.which("java") or "java", settings.jars / "kafka"
+    return (java, *options, *_JVM, "-cp", f"{jars}/*", main, str(_config(settings, name)))

@@ -1,0 +1,185 @@
+"""Start, stop and look at the embedded stack.
+
+up:   lock ─► end orphans ─► ports free? ─► prepare ─► supervisord ─► start all at once ─► healthy ─► finish
+down: lock ─► supervisord stops programs in descending start order ─► end what is left
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from twofold.errors import TwofoldError, UsageError
+from twofold.settings import Settings
+from twofold.stack import kafka, minio, postgres, processes, state, supervisor
+from twofold.stack.ports import SUPERVISOR, require_free
+from twofold.stack.program import Program
+from twofold.stack.supervisor import FATAL, RUNNING, STARTING
+
+Say = Callable[[str], None]
+"""Where progress goes, a line at a time."""
+
+HEALTHY_WITHIN_S = 90.0
+
+
+class StackFailed(TwofoldError):
+    """A program of the stack does not get healthy."""
+
+
+def programs(settings: Settings, postgres_folder: Path) -> tuple[Program, ...]:
+    """Everything that this stack runs, in start order."""
+    always = (
+        postgres.program(settings, postgres_folder),
+        kafka.zookeeper_program(settings),
+        kafka.kafka_program(settings),
+    )
+    extra = (minio.program(settings),) if settings.store == "minio" else ()
+    return tuple(sorted((*always, *extra), key=lambda program: program.start_order))
+
+
+def up(settings: Settings, store: str | None, say: Say) -> Settings:
+    """Bring the stack up, or what is dead of it, and wait until all is healthy; returns the settings in force."""
+    with state.lock(settings.home, lambda: say("another command changes this stack: waiting for it")):
+        settings, known = _settle(Settings(), store)
+        wanted = programs(settings, Path(known.postgres_folder))
+        if supervisor.answers(settings):
+            _repair(settings, wanted, say)
+        else:
+            _start(settings, known, wanted, say)
+    return settings
+
+
+def _settle(settings: Settings, store: str | None) -> tuple[Settings, state.State]:
+    """Fix the store and the passwords of this home on its first start; refuse another store later."""
+    known = state.read_state(settings.home)
+    chosen = store or settings.store
+    if known is None:
+        known = state.State(chosen, str(postgres.choose_folder(settings.home)))
+    elif known.store != chosen:
+        raise UsageError(
+            f"{settings.home} holds a stack with --store {known.store}: its tables cannot move to {chosen}",
+            f"run `twofold up --store {known.store}`, or choose another folder with --home or TWOFOLD_HOME",
+        )
+    settings = state.with_secrets(settings.model_copy(update={"store": chosen}))
+    _refuse_moved_ports(settings)
+    state.write_private(settings.home / "stack.env", state.environment_file(settings))
+    known.write(settings.home)
+    return settings, known
+
+
+def _refuse_moved_ports(settings: Settings) -> None:
+    """A running stack keeps its ports: what already talks to it would be lost."""
+    path = settings.home / "stack.env"
+    if not path.exists() or not processes.ours(settings.home).get(processes.SUPERVISOR):
+        return
+    before, after = set(path.read_text().splitlines()), set(state.environment_file(settings).splitlines())
+    moved = sorted(line.partition("=")[0] for line in after - before)
+    if moved:
+        raise UsageError(f"the stack runs with another {', '.join(moved)}", "run `twofold down` first")
+
+
+def _start(settings: Settings, known: state.State, wanted: tuple[Program, ...], say: Say) -> None:
+    """Start from nothing; on failure nothing is left running."""
+    _end_leftovers(settings.home, say)
+    require_free([SUPERVISOR, *(port for program in wanted for port in program.ports)], settings)
+    say(f"starting {', '.join(program.name for program in wanted)}")
+    postgres.prepare(settings, Path(known.postgres_folder))
+    kafka.prepare(settings)
+    if settings.store == "minio":
+        minio.prepare(settings)
+    supervisor.start(settings, wanted)
+    try:
+        _start_programs(settings, wanted, say)
+    except BaseException:
+        _stop(settings, say)
+        raise
+
+
+def _repair(settings: Settings, wanted: tuple[Program, ...], say: Say) -> None:
+    """Start what does not run under a live supervisord."""
+    states = supervisor.states(settings)
+    dead = [program.name for program in wanted if states[program.name].state not in (RUNNING, STARTING)]
+    if dead:
+        say(f"starting again: {', '.join(dead)}")
+    _start_programs(settings, wanted, say)
+    if not dead:
+        say("the stack was already up: nothing to do")
+
+
+def _start_programs(settings: Settings, wanted: tuple[Program, ...], say: Say) -> None:
+    for program in wanted:
+        supervisor.start_program(settings, program.name)
+    _wait_healthy(settings, wanted, say)
+    postgres.finish(settings)
+    if settings.store == "minio":
+        minio.finish(settings)
+    else:
+        (settings.home / "bucket").mkdir(exist_ok=True)
+
+
+def _wait_healthy(settings: Settings, wanted: tuple[Program, ...], say: Say) -> None:
+    started, pending = time.monotonic(), list(wanted)
+    faults: dict[str, str] = {}
+    while pending:
+        states = supervisor.states(settings)
+        for program in tuple(pending):
+            faults[program.name] = program.check()
+            if not faults[program.name]:
+                pending.remove(program)
+                say(f"{program.name} is healthy after {time.monotonic() - started:.1f} s")
+            elif states[program.name].state == FATAL:
+                raise _failure(settings, program.name, f"{program.name} ends again and again")
+        if pending and time.monotonic() - started > HEALTHY_WITHIN_S:
+            name = pending[0].name
+            raise _failure(settings, name, f"{name} is not healthy after {HEALTHY_WITHIN_S:.0f} s: {faults[name]}")
+        time.sleep(0.1 if pending else 0)
+
+
+def _failure(settings: Settings, name: str, what: str) -> StackFailed:
+    path = supervisor.log_file(settings, name)
+    lines = path.read_text(errors="replace").splitlines()[-15:] if path.exists() else []
+    return StackFailed("\n  ".join([what, "last lines of its log:", *lines]), f"see {path}")
+
+
+def down(settings: Settings, say: Say) -> None:
+    """Stop everything of this home, in the order that loses nothing; returns when no process is left."""
+    if not settings.home.exists():
+        say("nothing to stop")
+        return
+    with state.lock(settings.home, lambda: say("another command changes this stack: waiting for it")):
+        if not _stop(Settings(), say):
+            say("nothing to stop")
+
+
+def _stop(settings: Settings, say: Say) -> bool:
+    """Stop through supervisord where it answers, then end what is left; returns whether anything ran."""
+    found = supervisor.answers(settings)
+    if found:
+        daemon = processes.ours(settings.home).get(processes.SUPERVISOR, [])
+        say("stopping")
+        supervisor.rpc(settings).shutdown()
+        psutil.wait_procs(daemon, timeout=150)
+    return _end_leftovers(settings.home, say) or found
+
+
+_STOP_FIRST = (processes.SUPERVISOR,)
+_STOP_LAST = ("kafka", "zookeeper", "minio", "postgres")
+_STOP_SIGNALS = {"postgres": signal.SIGINT}
+
+
+def _end_leftovers(home: Path, say: Say) -> bool:
+    """End processes of ours that no supervisord looks after; returns whether there were any.
+
+    supervisord goes first (it would start the others again), then everything that writes, then what it writes to.
+    """
+    left = processes.ours(home)
+    middle = sorted(set(left) - {*_STOP_FIRST, *_STOP_LAST})
+    for name in (*_STOP_FIRST, *middle, *_STOP_LAST):
+        if name in left:
+            say(f"ending what was left of {name} (pid {', '.join(str(p.pid) for p in left[name])})")
+            processes.end(left[name], _STOP_SIGNALS.get(name, signal.SIGTERM), patience_s=30)
+    return bool(left)

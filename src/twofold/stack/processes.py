@@ -1,0 +1,87 @@
+"""The stack's processes as the system sees them: which are ours, how much memory they take, how to end them.
+
+A process is ours when its environment names our home folder: the supervisor puts that name there, children inherit
+it, and it cannot be mistaken for another process after a pid was given out again.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import psutil
+
+HOME_MARK = "TWOFOLD_STACK"
+"""Environment variable that carries the home folder of the stack a process belongs to."""
+PROGRAM_MARK = "TWOFOLD_PROGRAM"
+"""Environment variable that carries the program's name."""
+SUPERVISOR = "supervisord"
+
+
+def marks(home: Path, program: str) -> dict[str, str]:
+    """The environment that makes a process, and all it starts, ours."""
+    return {HOME_MARK: str(home), PROGRAM_MARK: program}
+
+
+def ours(home: Path) -> dict[str, list[psutil.Process]]:
+    """All live processes of the stack with this home, by program; never this process or one that it runs under."""
+    own = psutil.Process()
+    kin = {own.pid, *(parent.pid for parent in own.parents())}
+    found: dict[str, list[psutil.Process]] = {}
+    for process in psutil.process_iter():
+        if process.pid in kin:
+            continue
+        try:
+            environment = process.environ()
+        except (psutil.Error, OSError):
+            continue
+        if environment.get(HOME_MARK) == str(home):
+            found.setdefault(environment.get(PROGRAM_MARK, ""), []).append(process)
+    return found
+
+
+def end(processes: Sequence[psutil.Process], stop_signal: int, patience_s: float) -> None:
+    """Stop processes: `stop_signal`, then after `patience_s` SIGKILL; returns when all are gone."""
+    for process in processes:
+        _signal(process, stop_signal)
+    _, alive = psutil.wait_procs(processes, timeout=patience_s)
+    for process in alive:
+        _signal(process, signal.SIGKILL)
+    psutil.wait_procs(alive, timeout=patience_s)
+
+
+def _signal(process: psutil.Process, number: int) -> None:
+    try:
+        process.send_signal(number)
+    except psutil.NoSuchProcess:
+        return
+
+
+def pss_bytes(processes: Iterable[psutil.Process]) -> int:
+    """Proportional set size of processes together, in bytes: shared pages are counted once."""
+    total = 0
+    for process in processes:
+        try:
+            total += process.memory_full_info().pss
+        except psutil.Error:
+            continue
+    return total
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """A process and all its descendants; empty when it is gone."""
+    try:
+        parent = psutil.Process(pid)
+        return [parent, *parent.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def age_s(pid: int) -> float:
+    """How long a process has been running, in seconds."""
+    try:
+        return max(0.0, time.time() - float(psutil.Process(pid).create_time()))
+    except psutil.NoSuchProcess:
+        return 0.0
