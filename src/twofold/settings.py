@@ -78,7 +78,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment wins over the stack's own file, so one setting can be overridden for one command."""
-        home = Path(os.environ.get("TWOFOLD_HOME", ".twofold"))
+        home = Path(init_settings().get("home") or os.environ.get("TWOFOLD_HOME") or ".twofold")
         stack = DotEnvSettingsSource(settings_cls, env_file=home / "stack.env")
         return init_settings, env_settings, stack
 

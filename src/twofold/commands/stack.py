@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+
 import click
 from rich.console import Console
+from rich.table import Table
 
 from twofold.settings import Settings
 from twofold.stack import lifecycle
+from twofold.stack.status import StackStatus
+from twofold.stack.status import status as stack_status
 
 
 @click.command()
-@click.option("--store", type=click.Choice(["local", "minio"]), help="Where tables live; fixed by the first start.")
+@click.option(
+    "--store",
+    type=click.Choice(["local", "minio"]),
+    help="Where tables live: a local folder (default) or MinIO. Fixed by the first start.",
+)
 @click.pass_obj
 def up(settings: Settings, store: str | None) -> None:
     """Start the embedded stack and wait until it is healthy.
+
+    Safe to repeat: what runs is left alone, what is dead is started again.
 
     \b
     Examples:
@@ -21,7 +33,7 @@ def up(settings: Settings, store: str | None) -> None:
       twofold up --store minio
       TWOFOLD_KAFKA_PORT=29092 twofold up
     """
-    console = Console(stderr=True, highlight=False)
+    console = _stderr()
     settings = lifecycle.up(settings, store, console.print)
     console.print(f"up: store {settings.store}, Kafka {settings.kafka_bootstrap}, state in {settings.home}")
 
@@ -34,8 +46,51 @@ def down(settings: Settings) -> None:
     \b
     Examples:
       twofold down
-      twofold --home /tmp/other down
+      twofold --home /srv/twofold down
     """
-    console = Console(stderr=True, highlight=False)
+    console = _stderr()
     lifecycle.down(settings, console.print)
-    console.print("down: nothing is running")
+    console.print(f"down: nothing of {settings.home} is running")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
+@click.pass_context
+def status(context: click.Context, as_json: bool) -> None:
+    """Show what of the embedded stack runs. Exit code 1 when something that should run does not.
+
+    \b
+    Examples:
+      twofold status
+      twofold status --json
+    """
+    found = stack_status(context.obj)
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(found), indent=2))
+    elif not found.programs:
+        click.echo(f"no stack in {found.home}: start one with `twofold up`")
+    else:
+        Console(highlight=False).print(_table(found))
+    context.exit(0 if found.healthy else 1)
+
+
+def _stderr() -> Console:
+    return Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+
+
+def _table(found: StackStatus) -> Table:
+    total = f"{found.pss_bytes / 2**20:.0f} MiB"
+    table = Table(title=f"{found.home}, store {found.store}, {total}", title_justify="left", box=None)
+    for name in ("program", "state", "pid", "up", "port", "memory", "health"):
+        table.add_column(name, justify="right" if name in ("pid", "up", "memory") else "left")
+    for row in found.programs:
+        table.add_row(
+            row.name,
+            row.state,
+            str(row.pid or ""),
+            f"{row.uptime_s:.0f} s" if row.pid else "",
+            ", ".join(map(str, row.ports)),
+            f"{row.pss_bytes / 2**20:.0f} MiB" if row.pid else "",
+            row.health or "healthy",
+        )
+    return table

@@ -60,20 +60,22 @@ group.initial.rebalance.delay.ms=0
 def prepare(settings: Settings) -> None:
     """Make both data folders and write both configurations."""
     _require_installed(settings)
-    for name in ("zookeeper", "kafka"):
-        (settings.home / name / "data").mkdir(parents=True, exist_ok=True)
+    folders = {name: settings.home / name / "data" for name in ("zookeeper", "kafka")}
+    for folder in folders.values():
+        folder.mkdir(parents=True, exist_ok=True)
+    ports = {"port": settings.zookeeper_port}
     write_private(
-        _config(settings, "zookeeper"),
-        ZOOKEEPER_CONFIG.format(folder=settings.home / "zookeeper" / "data", port=settings.zookeeper_port),
+        _config(settings, "zookeeper"), ZOOKEEPER_CONFIG.format(folder=_escape(folders["zookeeper"]), **ports)
     )
-    write_private(
-        _config(settings, "kafka"),
-        KAFKA_CONFIG.format(
-            folder=settings.home / "kafka" / "data",
-            port=settings.kafka_port,
-            zookeeper_port=settings.zookeeper_port,
-        ),
-    )
+    ports = {"port": settings.kafka_port, "zookeeper_port": settings.zookeeper_port}
+    write_private(_config(settings, "kafka"), KAFKA_CONFIG.format(folder=_escape(folders["kafka"]), **ports))
+
+
+def _escape(folder: Path) -> str:
+    """A path as Java reads it in a properties file, which knows Latin-1 only; Kafka splits folders at commas."""
+    if "," in str(folder):
+        raise TwofoldError(f"Kafka cannot keep its data in {folder}", "choose a folder without a comma")
+    return "".join(c if c.isascii() and c != "\\" else f"\\u{ord(c):04x}" for c in str(folder))
 
 
 def zookeeper_program(settings: Settings) -> Program:

@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
-
 from twofold.errors import TwofoldError, UsageError
 from twofold.settings import Settings
 from twofold.stack import kafka, minio, postgres, processes, state, supervisor
@@ -24,6 +22,7 @@ Say = Callable[[str], None]
 """Where progress goes, a line at a time."""
 
 HEALTHY_WITHIN_S = 90.0
+STOPPED_WITHIN_S = 150.0
 
 
 class StackFailed(TwofoldError):
@@ -44,7 +43,7 @@ def programs(settings: Settings, postgres_folder: Path) -> tuple[Program, ...]:
 def up(settings: Settings, store: str | None, say: Say) -> Settings:
     """Bring the stack up, or what is dead of it, and wait until all is healthy; returns the settings in force."""
     with state.lock(settings.home, lambda: say("another command changes this stack: waiting for it")):
-        settings, known = _settle(Settings(), store)
+        settings, known = _settle(Settings(home=settings.home), store)
         wanted = programs(settings, Path(known.postgres_folder))
         if supervisor.answers(settings):
             _repair(settings, wanted, say)
@@ -105,15 +104,21 @@ def _repair(settings: Settings, wanted: tuple[Program, ...], say: Say) -> None:
     dead = [program.name for program in wanted if states[program.name].state not in (RUNNING, STARTING)]
     if dead:
         say(f"starting again: {', '.join(dead)}")
-    _start_programs(settings, wanted, say)
-    if not dead:
-        say("the stack was already up: nothing to do")
+    elif not any(program.check() for program in wanted):
+        say("the stack is up already")
+        return _finish(settings)
+    return _start_programs(settings, wanted, say)
 
 
 def _start_programs(settings: Settings, wanted: tuple[Program, ...], say: Say) -> None:
     for program in wanted:
         supervisor.start_program(settings, program.name)
     _wait_healthy(settings, wanted, say)
+    _finish(settings)
+
+
+def _finish(settings: Settings) -> None:
+    """Make the database and the bucket, where they are not there yet."""
     postgres.finish(settings)
     if settings.store == "minio":
         minio.finish(settings)
@@ -151,7 +156,7 @@ def down(settings: Settings, say: Say) -> None:
         say("nothing to stop")
         return
     with state.lock(settings.home, lambda: say("another command changes this stack: waiting for it")):
-        if not _stop(Settings(), say):
+        if not _stop(Settings(home=settings.home), say):
             say("nothing to stop")
 
 
@@ -162,7 +167,7 @@ def _stop(settings: Settings, say: Say) -> bool:
         daemon = processes.ours(settings.home).get(processes.SUPERVISOR, [])
         say("stopping")
         supervisor.rpc(settings).shutdown()
-        psutil.wait_procs(daemon, timeout=150)
+        processes.wait_gone(daemon, patience_s=STOPPED_WITHIN_S)
     return _end_leftovers(settings.home, say) or found
 
 

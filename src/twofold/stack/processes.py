@@ -46,10 +46,29 @@ def end(processes: Sequence[psutil.Process], stop_signal: int, patience_s: float
     """Stop processes: `stop_signal`, then after `patience_s` SIGKILL; returns when all are gone."""
     for process in processes:
         _signal(process, stop_signal)
-    _, alive = psutil.wait_procs(processes, timeout=patience_s)
-    for process in alive:
+    for process in wait_gone(processes, patience_s):
         _signal(process, signal.SIGKILL)
-    psutil.wait_procs(alive, timeout=patience_s)
+    wait_gone(processes, patience_s)
+
+
+def wait_gone(processes: Sequence[psutil.Process], patience_s: float) -> list[psutil.Process]:
+    """Wait until processes have ended; returns those still alive after `patience_s`.
+
+    One that ended and that nobody reaps counts as gone: in a container, process 1 often reaps nothing.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        alive = [process for process in processes if _lives(process)]
+        if not alive or time.monotonic() > deadline:
+            return alive
+        time.sleep(0.05)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _signal(process: psutil.Process, number: int) -> None:

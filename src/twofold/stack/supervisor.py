@@ -106,7 +106,7 @@ def _section(settings: Settings, program: Program) -> str:
         priority=program.start_order,
         stop_signal=program.stop_signal,
         stop_wait_s=program.stop_wait_seconds,
-        log=_escape(str(log_file(settings, program.name))),
+        log=_escape(_escape(str(log_file(settings, program.name)))),  # supervisord expands this one twice
     )
 
 
