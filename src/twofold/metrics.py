@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from enum import StrEnum
 
-from statsd import StatsClient  # type: ignore[import-untyped]
+from statsd import StatsClient
 
 from twofold.settings import Settings
 

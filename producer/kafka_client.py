@@ -1,0 +1,37 @@
+"""How every program of this package reaches Kafka."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from kafka.errors import BrokerResponseError, KafkaError, KafkaTimeoutError, RetriableError
+
+from twofold.errors import NotRunning, TwofoldError
+
+
+def connection(bootstrap: str, timeout_s: float) -> dict[str, Any]:
+    """Client settings shared by admin, consumer and producer; the first contact may take `timeout_s`."""
+    return {
+        "bootstrap_servers": bootstrap.split(","),
+        "client_id": "twofold",
+        "bootstrap_timeout_ms": int(timeout_s * 1000),
+        # A broker that comes back is found within a second, however long it was away.
+        "reconnect_backoff_max_ms": 1000,
+    }
+
+
+def explain(bootstrap: str, error: KafkaError) -> TwofoldError:
+    """The error to show: either no broker answers, or one answers that it will not."""
+    if isinstance(error, BrokerResponseError) and not isinstance(error, RetriableError):
+        return TwofoldError(f"Kafka at {bootstrap} refuses: {error.message}: {error.description}")
+    said = "no answer in time" if isinstance(error, KafkaTimeoutError) else str(error)
+    return NotRunning(
+        f"Kafka at {bootstrap} does not answer: {said}",
+        "start it with `twofold up`, or point TWOFOLD_KAFKA_BOOTSTRAP at a running broker",
+    )
+
+
+def quiet() -> None:
+    """Keep the client library's own log off the terminal: what matters is said in our words, once."""
+    logging.getLogger("kafka").setLevel(logging.CRITICAL + 1)

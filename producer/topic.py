@@ -1,0 +1,176 @@
+"""Topic facts as JSON on stdout, for programs that hold no Kafka client; and the same as functions.
+
+    describe BOOTSTRAP TOPIC | ensure BOOTSTRAP < topic.json | records BOOTSTRAP TOPIC < offsets.json
+
+By hand: `python -m producer.topic describe 127.0.0.1:19092 flights`. Imports little: it is started often.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, OffsetSpec
+from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
+
+from producer import kafka_client
+from twofold.definition.model import Topic
+from twofold.errors import TwofoldError
+from twofold.topic import REQUIRED_SETTINGS, TIMEOUT_S, TopicState
+
+
+def admin(bootstrap: str, timeout_s: float = TIMEOUT_S) -> KafkaAdminClient:
+    """Connect; raise NotRunning if no broker answers within `timeout_s`."""
+    try:
+        return KafkaAdminClient(
+            **kafka_client.connection(bootstrap, timeout_s), request_timeout_ms=int(timeout_s * 1000)
+        )
+    except KafkaError as error:
+        raise kafka_client.explain(bootstrap, error) from error
+
+
+def describe(client: KafkaAdminClient, name: str) -> TopicState | None:
+    """Describe a topic; None if there is none."""
+    (found,) = client.describe_topics([name])
+    if found["error_code"] == UnknownTopicOrPartitionError.errno:
+        return None
+    if found["error_code"]:
+        raise for_code(found["error_code"])
+    numbers = sorted(partition["partition_index"] for partition in found["partitions"])
+    return TopicState(
+        name=name,
+        topic_id=_as_kafka_prints(found["topic_id"]),
+        partitions=_offsets(client, [TopicPartition(name, number) for number in numbers]),
+        settings=_settings(client, name),
+    )
+
+
+def ensure(client: KafkaAdminClient, topic: Topic) -> TopicState:
+    """Make the topic if there is none, raise its partitions if more are declared; report other drift, alter nothing."""
+    state = describe(client, topic.name)
+    if state is None:
+        _create(client, topic)
+    elif len(state.partitions) < topic.partitions:
+        response = client.create_partitions({topic.name: topic.partitions}, raise_errors=False)
+        _refused_if_failed(topic, response.to_dict())
+    client.wait_for_topics([topic.name])
+    state = describe(client, topic.name)
+    if state is None:
+        raise TwofoldError(f"topic {topic.name} vanished while it was being made", "run the command again")
+    return TopicState(**{**vars(state), "drift": drift(topic, state)})
+
+
+def drift(topic: Topic, state: TopicState) -> dict[str, tuple[str, str]]:
+    """What of the topic differs from its declaration: name → (declared, actual)."""
+    declared = {"partitions": str(topic.partitions), **topic.settings, **REQUIRED_SETTINGS}
+    actual = {"partitions": str(len(state.partitions)), **state.settings}
+    return {
+        name: (value, str(actual.get(name))) for name, value in declared.items() if str(actual.get(name)) != str(value)
+    }
+
+
+def records(
+    bootstrap: str, name: str, offsets: Mapping[int, Sequence[int]], timeout_s: float = TIMEOUT_S
+) -> list[tuple[int, int, bytes | None]]:
+    """Fetch single records as (partition, offset, value), one seek each; offsets that are gone are left out."""
+    consumer = KafkaConsumer(
+        **kafka_client.connection(bootstrap, timeout_s), enable_auto_commit=False, auto_offset_reset="earliest"
+    )
+    try:
+        found = (
+            (number, offset, _at(consumer, TopicPartition(name, number), offset, timeout_s))
+            for number, wanted in offsets.items()
+            for offset in wanted
+        )
+        return [(number, offset, record.value) for number, offset, record in found if record is not None]
+    finally:
+        consumer.close(autocommit=False)
+
+
+def _at(consumer: KafkaConsumer, partition: TopicPartition, offset: int, timeout_s: float) -> Any:  # noqa: ANN401
+    """The record at one offset, or None if it is not there."""
+    consumer.assign([partition])
+    begin, end = consumer.beginning_offsets([partition])[partition], consumer.end_offsets([partition])[partition]
+    if not begin <= offset < end:
+        return None
+    consumer.seek(partition, offset)
+    got = consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=1).get(partition, [])
+    return got[0] if got and got[0].offset == offset else None
+
+
+def _create(client: KafkaAdminClient, topic: Topic) -> None:
+    wanted = {
+        "num_partitions": topic.partitions,
+        "replication_factor": topic.replication,
+        "configs": {**topic.settings, **REQUIRED_SETTINGS},
+    }
+    _refused_if_failed(topic, client.create_topics({topic.name: wanted}, raise_errors=False))
+
+
+def _refused_if_failed(topic: Topic, response: Mapping[str, Any]) -> None:
+    """Raise what the broker says; someone else having made the topic meanwhile is fine."""
+    (result,) = response.get("topics") or response["results"]
+    if result["error_code"] not in (0, TopicAlreadyExistsError.errno):
+        raise TwofoldError(
+            f"the broker refuses topic {topic.name}: {result['error_message']}",
+            "correct `topic` in the pipeline file",
+        )
+
+
+def _offsets(client: KafkaAdminClient, partitions: Sequence[TopicPartition]) -> dict[int, tuple[int, int]]:
+    begin = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.EARLIEST))
+    end = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
+    return {partition.partition: (begin[partition].offset, end[partition].offset) for partition in partitions}
+
+
+def _settings(client: KafkaAdminClient, name: str) -> dict[str, str | None]:
+    found = client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)], config_filter="all")
+    return {key: entry["value"] for key, entry in found["topic"][name].items()}
+
+
+def _as_kafka_prints(topic_id: str) -> str:
+    """Kafka's tools print the 16 bytes in URL-safe base64; this client gives the hexadecimal form."""
+    return base64.urlsafe_b64encode(UUID(topic_id).bytes).rstrip(b"=").decode()
+
+
+def _answer(args: argparse.Namespace) -> Any:  # noqa: ANN401
+    if args.verb == "records":
+        offsets = {int(number): wanted for number, wanted in json.load(sys.stdin).items()}
+        found = records(args.bootstrap, args.topic, offsets, args.timeout)
+        return [(n, o, None if value is None else base64.b64encode(value).decode()) for n, o, value in found]
+    client = admin(args.bootstrap, args.timeout)
+    state = ensure(client, Topic(**json.load(sys.stdin))) if args.verb == "ensure" else describe(client, args.topic)
+    return state and state.to_json()
+
+
+def main() -> int:
+    """Answer one question; an error of ours is JSON too, with exit code 1."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("verb", choices=["describe", "ensure", "records"])
+    parser.add_argument("bootstrap", help="host:port[,host:port…]")
+    parser.add_argument("topic", nargs="?", help="name of the topic (not for ensure)")
+    parser.add_argument("--timeout", type=float, default=TIMEOUT_S, help="seconds a broker may take to answer")
+    args = parser.parse_args()
+    kafka_client.quiet()
+    try:
+        answer, code = _answer(args), 0
+    except KafkaError as error:
+        answer, code = _as_json(kafka_client.explain(args.bootstrap, error)), 1
+    except TwofoldError as error:
+        answer, code = _as_json(error), 1
+    json.dump(answer, sys.stdout)
+    return code
+
+
+def _as_json(error: TwofoldError) -> dict[str, str]:
+    return {"error": type(error).__name__, "message": error.message, "remedy": error.remedy}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""Facts about a Kafka topic, asked of a child process: the core itself holds no Kafka client.
+
+    describe | ensure | records ──► `python -m producer.topic …` ──JSON──► TopicState, bytes
+
+By hand: `python -m producer.topic describe 127.0.0.1:19092 flights`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from twofold import errors
+
+if TYPE_CHECKING:
+    from twofold.definition.model import Pipeline
+    from twofold.settings import Settings
+
+TIMEOUT_S = 10.0
+"""How long a broker may take to answer before it counts as not running."""
+
+REQUIRED_SETTINGS = {"message.timestamp.type": "LogAppendTime"}
+"""Always set: outcomes are judged against the time of arrival, so that a replay judges alike."""
+
+
+@dataclass(frozen=True)
+class TopicState:
+    """A topic as the broker describes it."""
+
+    name: str
+    topic_id: str
+    """Kafka's own id, as Kafka prints it; a topic deleted and made again has another one."""
+    partitions: dict[int, tuple[int, int]]
+    """Partition → (first offset still there, end offset)."""
+    settings: dict[str, str | None]
+    """Every effective setting."""
+    drift: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """What differs from the declaration: name → (declared, actual). Only `ensure` fills it."""
+
+    @property
+    def ends(self) -> dict[int, int]:
+        """Partition → end offset, exclusive."""
+        return {partition: end for partition, (_, end) in self.partitions.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON; partition numbers become strings."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`."""
+        return cls(
+            name=data["name"],
+            topic_id=data["topic_id"],
+            partitions={int(number): (begin, end) for number, (begin, end) in data["partitions"].items()},
+            settings=dict(data["settings"]),
+            drift={name: (declared, actual) for name, (declared, actual) in data["drift"].items()},
+        )
+
+
+def describe(settings: Settings, topic: str, timeout_s: float = TIMEOUT_S) -> TopicState | None:
+    """Describe a topic, None if there is none; raise NotRunning if no broker answers within `timeout_s`."""
+    found = _ask(settings, "describe", [topic], {}, timeout_s)
+    return TopicState.from_json(found) if found else None
+
+
+def ensure(settings: Settings, pipeline: Pipeline, timeout_s: float = TIMEOUT_S) -> TopicState:
+    """Make the pipeline's topic if there is none, raise its partitions if more are declared; report other drift."""
+    return TopicState.from_json(_ask(settings, "ensure", [], asdict(pipeline.topic), timeout_s))
+
+
+def records(
+    settings: Settings, topic: str, offsets: Mapping[int, Sequence[int]], timeout_s: float = TIMEOUT_S
+) -> dict[tuple[int, int], bytes | None]:
+    """Fetch single records by (partition, offset); meant for samples. Offsets that are gone are left out.
+
+    A record with a null value gives None.
+    """
+    wanted = {str(partition): list(numbers) for partition, numbers in offsets.items()}
+    found = _ask(settings, "records", [topic], wanted, timeout_s)
+    return {
+        (partition, offset): None if value is None else base64.b64decode(value) for partition, offset, value in found
+    }
+
+
+def _ask(settings: Settings, verb: str, args: Sequence[str], body: Mapping[str, Any], timeout_s: float) -> Any:  # noqa: ANN401
+    """Run the child; its last word is JSON: the answer, or `{"error": …}` naming one of our errors."""
+    command = [sys.executable, "-m", "producer.topic", verb, settings.kafka_bootstrap, *args]
+    done = subprocess.run(
+        [*command, "--timeout", str(timeout_s)], input=json.dumps(body), capture_output=True, text=True, check=False
+    )
+    if done.returncode == 0:
+        return json.loads(done.stdout)
+    try:
+        problem = json.loads(done.stdout)
+    except json.JSONDecodeError:
+        raise errors.TwofoldError(f"{' '.join(command)} failed", done.stderr.strip()[-2000:]) from None
+    raise getattr(errors, problem["error"])(problem["message"], problem["remedy"])
