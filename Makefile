@@ -1,0 +1,77 @@
+# One command surface, for people and for CI alike. `make` alone lists it.
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+# The same folder as twofold.settings.cache_folder(), which cannot be asked before it is installed.
+CACHE := $(or $(filter /%,$(XDG_CACHE_HOME)),$(HOME)/.cache)/twofold
+UV := UV_CACHE_DIR=$(CACHE)/uv UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv
+# Named after what it was installed from, so that another lock, or a moved checkout, installs again.
+LOCKS := requirements/bootstrap.txt requirements/dev.txt pyproject.toml
+STAMP := .venv/.installed-$(shell { echo $(CURDIR); cat $(LOCKS); } | sha256sum | cut -c1-16)
+COMPILE := $(UV) pip compile --quiet --generate-hashes --python-version 3.11 --no-header $(UPGRADE)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test test-unit lint format lock bench up down clean clean-data
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## Install everything this checkout needs (Python environment, jars); quick when nothing changed
+	@$(BIN)/python -m twofold.setup jars >/dev/null
+
+$(STAMP):
+	@scripts/prerequisites $(PYTHON)
+	@echo "Installing the Python environment into .venv" >&2
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --cache-dir $(CACHE)/pip \
+	    --require-hashes -r requirements/bootstrap.txt
+	@$(UV) pip install --quiet --no-build-isolation --require-hashes -r requirements/dev.txt
+	@$(UV) pip install --quiet --no-build-isolation --no-deps --editable .
+	@rm -f .venv/.installed-*
+	@touch $@
+
+demo: setup  ## Real flights through both layers, one of them killed midway, and the proof (STORE=minio for S3)
+	@$(BIN)/python demo/run.py
+
+test: setup  ## All tests: pure logic first, then against real services (under 25 minutes on 2 cores)
+	$(BIN)/pytest --ignore=tests/integration
+	$(BIN)/pytest tests/integration
+
+test-unit: setup  ## Tests of pure logic only: no service is started
+	$(BIN)/pytest --ignore=tests/integration
+
+lint: setup  ## Style, types, and which package may import which
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports 
+
+format: setup  ## Format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+lock: setup  ## Write the locked requirements anew from requirements/*.in (UPGRADE=--upgrade for newer versions)
+	$(COMPILE) requirements/bootstrap.in -o requirements/bootstrap.txt
+	$(COMPILE) -c requirements/bootstrap.txt requirements/runtime.in -o requirements/runtime.txt
+	$(COMPILE) -c requirements/bootstrap.txt -c requirements/runtime.txt --override requirements/overrides.txt \
+	    requirements/dev.in -o requirements/dev.txt
+	$(COMPILE) requirements/go.in -o src/twofold/setup/go.txt
+
+bench: setup  ## Measure throughput, latency and queries beside their rivals
+	@$(BIN)/python benchmarks/run.py
+
+up: setup  ## Start the embedded stack (STORE=minio for S3)
+	@$(BIN)/twofold up $(if $(STORE),--store $(STORE))
+
+down: setup  ## Stop the embedded stack
+	@$(BIN)/twofold down
+
+clean:  ## Remove the environment and what builds and tools left behind
+	rm -rf .venv build dist src/*.egg-info *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@echo "Kept: your data in .twofold (make clean-data), downloads and builds in $(CACHE)"
+
+clean-data:  ## Stop the embedded stack and delete its data in .twofold, for good
+	@[ ! -x $(BIN)/twofold ] || $(BIN)/twofold --home .twofold down
+	rm -rf .twofold
