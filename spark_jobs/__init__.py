@@ -1,1 +1,1 @@
-"""The Spark jobs: streaming, batch, union, maintenance, and the pure transforms they share."""
+"""Spark programs of both layers. Each runs by hand as `python -m spark_jobs.<name>`, or by `twofold <command>`."""

@@ -1,0 +1,69 @@
+"""A pipeline's lock for one role, held by the JVM.
+
+The JVM is the process that commits. Were the lock held by the Python driver, a kill -9 of it would free the lock
+while its JVM may still be committing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from py4j.java_gateway import JavaObject
+from py4j.protocol import Py4JJavaError
+from pyspark.sql import SparkSession
+
+from twofold import locks
+from twofold.errors import Busy
+from twofold.settings import Settings
+
+_REMEDY = {
+    "stream": "there is one streaming job per pipeline: stop the running one first, or leave it to its work",
+    "batch": "wait for it to end; what it leaves is taken by the next run",
+    "union": "wait for it to end; what it leaves is taken by the next run",
+}
+
+
+@dataclass(frozen=True)
+class Held:
+    """A lock in force, as long as its connection lives."""
+
+    connection: JavaObject
+    pipeline: str
+    role: str
+
+    def check(self) -> None:
+        """Raise Busy where the connection, and with it the lock, was lost: another job may have taken over."""
+        try:
+            alive = self.connection.isValid(5)
+        except Py4JJavaError:
+            alive = False
+        if not alive:
+            raise Busy(
+                f"the lock {self.pipeline}/{self.role} was lost: its PostgreSQL connection is gone",
+                "nothing more is written; start the job again once PostgreSQL answers",
+            )
+
+
+@contextmanager
+def hold(spark: SparkSession, settings: Settings, pipeline: str, role: str) -> Iterator[Held]:
+    """Take the lock at once or raise Busy; release it at the end."""
+    assert spark._jvm is not None
+    connection = spark._jvm.java.sql.DriverManager.getConnection(
+        settings.jdbc_url, settings.postgres_user, settings.postgres_password.get_secret_value()
+    )
+    try:
+        if not _try_lock(connection, pipeline, role):
+            raise Busy(f"another {role} job of pipeline {pipeline!r} is running", _REMEDY[role])
+        yield Held(connection, pipeline, role)
+    finally:
+        connection.close()
+
+
+def _try_lock(connection: JavaObject, pipeline: str, role: str) -> bool:
+    rows = connection.createStatement().executeQuery(
+        f"SELECT pg_try_advisory_lock({locks.NAMESPACE}, {locks.key(pipeline, role)})"
+    )
+    rows.next()
+    return bool(rows.getBoolean(1))

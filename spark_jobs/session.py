@@ -1,0 +1,74 @@
+"""One way to make a Spark session: the catalog, the bucket and the settings that exactness needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from twofold.errors import TwofoldError
+from twofold.settings import CATALOG, Settings
+
+_S3_CHECKPOINTS = "org.apache.spark.internal.io.cloud.AbortableStreamBasedCheckpointFileManager"
+_ROCKSDB = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
+
+
+def build(settings: Settings, app_name: str) -> SparkSession:
+    """A session whose catalog `twofold` is the JDBC catalog on PostgreSQL, and whose zone is UTC."""
+    jars = settings.jars / "spark"
+    if not any(jars.glob("*.jar")):
+        raise TwofoldError(f"no Spark connectors in {jars}", "run `make setup`, or set TWOFOLD_JARS")
+    builder = SparkSession.builder.appName(app_name)
+    if settings.spark_master:
+        builder = builder.master(settings.spark_master)
+    for key, value in _configuration(settings, jars).items():
+        builder = builder.config(key, value)
+    return builder.getOrCreate()
+
+
+def _configuration(settings: Settings, jars: Path) -> dict[str, str]:
+    catalog = f"spark.sql.catalog.{CATALOG}"
+    return {
+        "spark.driver.memory": settings.spark_driver_memory,
+        "spark.driver.extraClassPath": f"{jars}/*",
+        "spark.executor.extraClassPath": f"{jars}/*",
+        # A number formatted in another language breaks StatsD lines and logs.
+        "spark.driver.extraJavaOptions": _java_options(),
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": "2",
+        "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
+        catalog: "org.apache.iceberg.spark.SparkCatalog",
+        f"{catalog}.type": "jdbc",
+        f"{catalog}.uri": settings.jdbc_url,
+        f"{catalog}.jdbc.user": settings.postgres_user,
+        f"{catalog}.jdbc.password": settings.postgres_password.get_secret_value(),
+        f"{catalog}.jdbc.schema-version": "V1",
+        f"{catalog}.warehouse": settings.warehouse,
+        # With the cache, an outer session reads 0 rows from tables written inside foreachBatch.
+        f"{catalog}.cache-enabled": "false",
+        "spark.sql.streaming.stateStore.providerClass": _ROCKSDB,
+        "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
+        **(_s3(settings) if settings.store == "minio" else {}),
+    }
+
+
+def _java_options() -> str:
+    log4j = Path(__file__).with_name("log4j2.properties")
+    return f"-Duser.language=en -Duser.timezone=UTC -Dlog4j2.configurationFile={log4j.as_uri()} -XX:+UseParallelGC"
+
+
+def _s3(settings: Settings) -> dict[str, str]:
+    return {
+        "spark.hadoop.fs.s3a.endpoint": settings.s3_endpoint,
+        "spark.hadoop.fs.s3a.endpoint.region": settings.s3_region,
+        "spark.hadoop.fs.s3a.access.key": settings.s3_access_key,
+        "spark.hadoop.fs.s3a.secret.key": settings.s3_secret_key.get_secret_value(),
+        "spark.hadoop.fs.s3a.path.style.access": "true",
+        "spark.hadoop.fs.s3a.connection.ssl.enabled": str(settings.s3_endpoint.startswith("https")).lower(),
+        # A rename is a copy on S3, so a checkpoint file is written whole or aborted.
+        "spark.sql.streaming.checkpointFileManagerClass": _S3_CHECKPOINTS,
+    }
