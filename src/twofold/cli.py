@@ -91,9 +91,8 @@ def cli(ctx: click.Context, pipelines: Path | None, home: Path | None) -> None:
 def main() -> None:
     """Console entry: a user's mistake gives a sentence and a remedy, never a stack trace."""
     try:
-        cli.main(standalone_mode=False)
-    except click.exceptions.Exit as exit_:
-        sys.exit(exit_.exit_code)
+        # Outside standalone mode click returns the code of `Context.exit` instead of raising it.
+        sys.exit(cli.main(standalone_mode=False))
     except click.Abort:
         click.echo("interrupted", err=True)
         sys.exit(130)

@@ -24,7 +24,7 @@ ZOOKEEPER_CONFIG = """\
 dataDir={folder}
 clientPort={port}
 clientPortAddress=127.0.0.1
-tickTime=2000
+tickTime=1000
 maxClientCnxns=0
 admin.enableServer=false
 4lw.commands.whitelist=ruok,srvr
@@ -32,15 +32,14 @@ autopurge.snapRetainCount=3
 autopurge.purgeInterval=1
 """
 
-# zookeeper.session.timeout.ms: the ephemeral node of a killed broker must vanish before the supervisor gives up
-# restarting its successor, which ends while the node exists.
+# zookeeper.session.timeout.ms: the successor of a killed broker ends at once while the killed one's session lives.
 # log.retention: a topic is kept whole, since the proof compares every offset with what was landed.
 # log.cleaner.dedupe.buffer.size: the default, 128 MB, is a third of the heap.
 KAFKA_CONFIG = """\
 broker.id=0
 listeners=PLAINTEXT://127.0.0.1:{port}
 zookeeper.connect=127.0.0.1:{zookeeper_port}
-zookeeper.session.timeout.ms=6000
+zookeeper.session.timeout.ms=4000
 log.dirs={folder}
 log.retention.hours=-1
 log.cleaner.dedupe.buffer.size=16777216

@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import partial
 from urllib.parse import urlsplit
 
-from pyarrow.fs import S3FileSystem
-
 from twofold.settings import Settings
 from twofold.setup.servers import MINIO as MINIO_SERVER
 from twofold.setup.servers import binary_path, ensure
@@ -50,6 +48,8 @@ def program(settings: Settings) -> Program:
 
 def finish(settings: Settings) -> None:
     """Create the bucket with a plain S3 client."""
+    from pyarrow.fs import S3FileSystem  # takes as long to import as all else together, and only MinIO needs it
+
     endpoint = urlsplit(settings.s3_endpoint)
     client = S3FileSystem(
         access_key=settings.s3_access_key,

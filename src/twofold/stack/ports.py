@@ -77,7 +77,9 @@ def listener(number: int) -> str:
         connections = psutil.net_connections(kind="tcp")
     except psutil.AccessDenied:
         return ""
-    pids = [c.pid for c in connections if c.status == psutil.CONN_LISTEN and c.laddr.port == number and c.pid]
+    pids = [
+        c.pid for c in connections if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == number and c.pid
+    ]
     if not pids:
         return ""
     try:

@@ -45,7 +45,7 @@ password={password}
 """
 
 # autostart: the command that starts supervisord starts the programs, and says so.
-# startretries: with the growing pause between them, retries last longer than a dead broker's ZooKeeper session.
+# startretries: pauses grow by a second each, so a program that something else keeps down is tried for minutes.
 _PROGRAM = """
 [program:{name}]
 command={command}
@@ -55,7 +55,7 @@ directory={directory}
 autostart=false
 autorestart=true
 startsecs=2
-startretries=6
+startretries=20
 stopsignal={stop_signal}
 stopwaitsecs={stop_wait_s}
 killasgroup=true
