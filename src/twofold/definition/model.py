@@ -11,10 +11,15 @@ from twofold.definition.types import FieldType
 
 @dataclass(frozen=True)
 class Expression:
-    """One SQL expression: as declared (Spark SQL) and in DuckDB's dialect."""
+    """One SQL expression for each engine, both giving the same value for the same events (sessions in UTC).
+
+    `spark` and `duckdb` are total: overflow and division by zero give NULL whatever the session's ANSI mode.
+    `declared` is the user's own text: compare and show this one.
+    """
 
     spark: str
     duckdb: str
+    declared: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,10 @@ class Event:
 
 @dataclass(frozen=True)
 class View:
-    """One windowed aggregation. `every` equals `window` for tumbling windows; windows start at multiples of `every` since the epoch."""
+    """One windowed aggregation; windows start at multiples of `every` since the epoch.
+
+    `every` equals `window` for tumbling windows.
+    """
 
     name: str
     window: timedelta

@@ -1,0 +1,137 @@
+"""The raw models ─► `Pipeline`: every check that looks at more than one value."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from croniter import croniter
+
+from twofold.definition import names
+from twofold.definition.expressions import Checked, Columns, check_filter
+from twofold.definition.fault import Path, Report, near_miss, one_of, shown
+from twofold.definition.fields import build_field
+from twofold.definition.model import Event, Expression, Field, Pipeline, Replay, Schedule, Stream, Topic
+from twofold.definition.raw import RawEvent, RawPipeline, RawReplay, RawSchedule, RawStream, RawTopic
+from twofold.definition.types import FieldType
+from twofold.definition.views import build_views
+
+_ID_TYPES = ("string", "int", "long")
+_PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@yearly")
+_FIXED_SETTINGS = {"message.timestamp.type": "LogAppendTime", "cleanup.policy": "delete"}
+"""Topic settings that the exactness of the counts rests on."""
+
+
+def build_pipeline(raw: RawPipeline, source_file: str, report: Report) -> Pipeline | None:
+    """Check the whole definition; None if `report` has any fault in the end."""
+    _check_name(raw, report)
+    columns = column_types(raw.event)
+    event = _event(raw.event, report)
+    topic = _topic(raw.topic, report)
+    condition = note(check_filter(raw.filter, columns), ("filter",), report) if raw.filter is not None else None
+    views = build_views(raw.views or {}, columns, report)
+    stream, replay, schedule = _stream(raw.stream), _replay(raw.replay, report), _schedule(raw.schedule, report)
+    if report.faults or raw.name is None or topic is None or event is None or raw.lateness is None:
+        return None
+    return Pipeline(raw.name, topic, event, raw.lateness, views, condition, stream, replay, schedule, source_file)
+
+
+def column_types(event: RawEvent | None) -> Columns:
+    """Declared fields with their types, as far as they can be told."""
+    columns: dict[str, FieldType | None] = {}
+    for name, raw in ((event.fields if event else None) or {}).items():
+        try:
+            columns[name] = FieldType.parse(raw.type or "")
+        except ValueError:
+            columns[name] = None
+    return columns
+
+
+def note(checked: Checked, path: Path, report: Report) -> Expression | None:
+    """Hand an expression's problems to the report."""
+    for problem in checked.problems:
+        report.add(path, *problem)
+    return checked.expression
+
+
+def _check_name(raw: RawPipeline, report: Report) -> None:
+    if raw.name is not None and (expected := names.pipeline_fault(raw.name)):
+        report.add(("name",), shown(raw.name), expected)
+
+
+def _topic(raw: RawTopic | None, report: Report) -> Topic | None:
+    if raw is None or raw.name is None:
+        return None
+    if expected := names.topic_fault(raw.name):
+        report.add(("topic", "name"), shown(raw.name), expected)
+    settings = raw.settings or {}
+    for setting, value in _FIXED_SETTINGS.items():
+        if settings.get(setting, value) != value:
+            report.add(("topic", "settings", setting), shown(settings[setting]), f"{value}, which exact counts need")
+    return Topic(raw.name, raw.partitions or 1, raw.replication or 1, settings)
+
+
+def _event(raw: RawEvent | None, report: Report) -> Event | None:
+    if raw is None or raw.fields is None:
+        return None
+    path: Path = ("event", "fields")
+    if not raw.fields:
+        report.add(path, "no field", "at least the id and the time")
+    built = {name: build_field(name, field, (*path, name), report) for name, field in raw.fields.items()}
+    _check_role(raw, "id", _ID_TYPES, report)
+    _check_role(raw, "time", ("timestamp",), report)
+    fields = {name: field for name, field in built.items() if isinstance(field, Field)}
+    if raw.id is None or raw.time is None:
+        return None
+    defaults = Event(raw.id, raw.time, fields)
+    return Event(
+        raw.id,
+        raw.time,
+        fields,
+        raw.max_future or defaults.max_future,
+        raw.id_horizon or defaults.id_horizon,
+        raw.max_bytes or defaults.max_bytes,
+    )
+
+
+def _check_role(raw: RawEvent, role: str, types: tuple[str, ...], report: Report) -> None:
+    """`event.id` and `event.time` name a declared, required field of a fitting type."""
+    name, path = getattr(raw, role), ("event", role)
+    fields = raw.fields or {}
+    if name is None or report.has(("event", "fields", name)):
+        return
+    if name not in fields:
+        report.add(path, shown(name), "the name of a declared field", near_miss(name, fields))
+        return
+    if fields[name].type is not None and fields[name].type not in types:
+        report.add(path, f"{shown(name)}, a {fields[name].type}", f"a field of type {one_of(types)}")
+    if not fields[name].required:
+        report.add(path, f"{shown(name)}, which may be absent", "a field with `required: true`")
+
+
+def _stream(raw: RawStream | None) -> Stream:
+    default = Stream()
+    if raw is None:
+        return default
+    trigger: timedelta = raw.trigger or default.trigger
+    return Stream(trigger, raw.max_offsets_per_trigger or default.max_offsets_per_trigger)
+
+
+def _replay(raw: RawReplay | None, report: Report) -> Replay | None:
+    if raw is None or raw.source is None or raw.query is None:
+        return None
+    return Replay(raw.source, raw.query)
+
+
+def _schedule(raw: RawSchedule | None, report: Report) -> Schedule:
+    if raw is None:
+        return Schedule()
+    for key in ("batch", "union", "maintenance"):
+        cron = getattr(raw, key)
+        if cron is not None and not _is_cron(cron):
+            expected = f"a cron expression of five parts, or {one_of(_PRESETS)}"
+            report.add(("schedule", key), shown(cron), expected, near_miss(cron, _PRESETS))
+    return Schedule(raw.batch, raw.union, raw.maintenance or Schedule.maintenance)
+
+
+def _is_cron(text: str) -> bool:
+    return text in _PRESETS or (len(text.split()) == 5 and bool(croniter.is_valid(text)))

@@ -1,0 +1,96 @@
+"""Filters and measures: Spark SQL as declared ─► checked ─► the text for each engine.
+
+text ─► sqlglot (Spark's grammar, no JVM) ─► render: names, types, what is allowed ─► Spark's text, DuckDB's text
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import NamedTuple
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import ParseError, SqlglotError
+from sqlglot.tokenizer_core import TokenType
+
+from twofold.definition import aggregates, functions  # noqa: F401  (they register what may be rendered)
+from twofold.definition.fault import shortened, shown
+from twofold.definition.model import Expression
+from twofold.definition.render import Problem, Renderer
+from twofold.definition.types import FieldType
+
+Columns = Mapping[str, FieldType | None]
+"""Declared fields and their types; None where the type itself is at fault."""
+
+_LONGEST = 4000
+_OUTPUT_KINDS = ("int", "long", "double", "decimal", "string", "boolean", "timestamp", "date", "any")
+
+
+class Checked(NamedTuple):
+    """An expression without problems, or its problems."""
+
+    expression: Expression | None
+    problems: list[Problem]
+
+
+def check_filter(text: str, columns: Columns) -> Checked:
+    """Check a condition over one event."""
+    tree, problems = _parse(text)
+    if tree is None:
+        return Checked(None, problems)
+    renderer = Renderer(columns)
+    rendered = renderer.render_whole(tree)
+    if not renderer.problems and rendered.kind.name not in ("boolean", "any"):
+        renderer.problems.append(Problem(f"a {rendered.kind}", "a condition, which is true or false"))
+    return _checked(text, rendered.spark, rendered.duckdb, renderer.problems)
+
+
+def check_measure(text: str, columns: Columns, by: tuple[str, ...]) -> Checked:
+    """Check an aggregate over the events of one window and group."""
+    tree, problems = _parse(text)
+    if tree is None:
+        return Checked(None, problems)
+    renderer = Renderer(columns, by)
+    rendered = renderer.render_whole(tree)
+    if not renderer.problems and not renderer.aggregates:
+        found = f"no aggregate in {shown(text)}"
+        renderer.problems.append(Problem(found, "an aggregate: count, sum, min, max, avg, or an expression over them"))
+    if not renderer.problems and rendered.kind.name not in _OUTPUT_KINDS:
+        renderer.problems.append(Problem(f"a {rendered.kind}", "a value that a column can hold"))
+    return _checked(text, rendered.spark, rendered.duckdb, renderer.problems)
+
+
+def _checked(declared: str, spark: str, duckdb: str, problems: list[Problem]) -> Checked:
+    if problems:
+        return Checked(None, list(dict.fromkeys(problems)))
+    return Checked(Expression(spark, duckdb, declared), [])
+
+
+def _parse(text: str) -> tuple[exp.Expr | None, list[Problem]]:
+    """The tree of the only expression in `text`, or why there is none."""
+    expected = "one Spark SQL expression"
+    if not text.strip() or len(text) > _LONGEST:
+        found = f"{len(text)} characters" if text.strip() else "an empty text"
+        return None, [Problem(found, f"{expected} of at most {_LONGEST} characters")]
+    try:
+        tokens = sqlglot.tokenize(text, read="spark")
+        trees = sqlglot.parse(text, read="spark")
+    except ParseError as error:
+        return None, [_parse_problem(error)]
+    except (SqlglotError, RecursionError, ValueError) as error:
+        return None, [Problem(shortened(str(error), 100), expected)]
+    if (TokenType.STRING, TokenType.STRING) in pairwise(token.token_type for token in tokens):
+        return None, [Problem("two quoted texts side by side", "one text", r"write a quote within a text as \'")]
+    if len(trees) != 1 or trees[0] is None:
+        return None, [Problem(f"{len(trees)} expressions", expected)]
+    return trees[0], []
+
+
+def _parse_problem(error: ParseError) -> Problem:
+    """Where the parser stopped, and why."""
+    detail = error.errors[0] if error.errors else {}
+    why = str(detail.get("description") or error).split(" for <class", maxsplit=1)[0]
+    near = shown(str(detail.get("highlight") or ""))
+    found = f"{shortened(why, 80)} at line {detail.get('line')}, column {detail.get('col')}, near {near}"
+    return Problem(found, "a Spark SQL expression")

@@ -1,0 +1,122 @@
+"""Pipeline files ─► `Pipeline`, or all their faults at once.
+
+    file ─► yaml_reader (values, lines) ─► shape (keys, types) ─► build (rules, expressions) ─► Pipeline
+                    └──────────────────────┴── faults ──────────┘
+
+By hand: `twofold check pipelines/flights.yaml`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from twofold.definition.build import build_pipeline
+from twofold.definition.fault import Fault, Report, near_miss
+from twofold.definition.model import Pipeline
+from twofold.definition.shape import read_shape
+from twofold.definition.yaml_reader import read_document
+from twofold.errors import DefinitionError, UsageError
+from twofold.settings import Settings
+
+SUFFIXES = (".yaml", ".yml")
+_OTHER_FOLDER = "name the folder of pipeline files with --pipelines or TWOFOLD_PIPELINES"
+
+
+def check_file(path: Path) -> tuple[Pipeline | None, list[Fault]]:
+    """Read one definition; the pipeline, or None and every fault, sorted by line."""
+    report = Report(_shown_path(path))
+    document = read_document(path, report)
+    pipeline = None
+    if document is not None:
+        pipeline = build_pipeline(read_shape(document, report), str(path.absolute()), report)
+    return pipeline if not report.faults else None, sorted(set(report.faults))
+
+
+def load_file(path: Path) -> Pipeline:
+    """Read one definition; raises DefinitionError listing every fault."""
+    pipeline, faults = check_file(path)
+    if pipeline is None:
+        raise definition_error(faults)
+    return pipeline
+
+
+def definition_files(folder: Path) -> list[Path]:
+    """The definitions in a folder, sorted; UsageError if there is no such folder."""
+    if not folder.is_dir():
+        raise UsageError(f"no folder {folder}", _OTHER_FOLDER)
+    return sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES and not file.name.startswith("."))
+
+
+def clashes(files: Sequence[tuple[Path, Pipeline]]) -> list[Fault]:
+    """Faults of files that are sound each by itself, but claim the same pipeline name or the same topic."""
+    faults = []
+    seen: dict[tuple[str, str], Path] = {}
+    for path, pipeline in files:
+        for key, value in (("name", pipeline.name), ("topic", pipeline.topic.name)):
+            first = seen.setdefault((key, value), path)
+            if first is not path:
+                found = f'"{value}", which {_shown_path(first)} has too'
+                faults.append(Fault(_shown_path(path), _line_of(path, key), key, found, f"a {key} of its own"))
+    return faults
+
+
+def load_all(folder: Path) -> dict[str, Pipeline]:
+    """Every pipeline of a folder by name; raises DefinitionError listing every fault of every file."""
+    checked = [(path, *check_file(path)) for path in definition_files(folder)]
+    sound = [(path, pipeline) for path, pipeline, _ in checked if pipeline is not None]
+    faults = [fault for _, _, found in checked for fault in found] + clashes(sound)
+    if faults:
+        raise definition_error(faults)
+    return {pipeline.name: pipeline for _, pipeline in sound}
+
+
+def load_pipeline(settings: Settings, name: str) -> Pipeline:
+    """The pipeline `name` of the settings' folder. Faults in other files do not stand in its way.
+
+    Raises UsageError when no file declares it, DefinitionError when its own file has faults.
+    """
+    checked = [(path, *check_file(path)) for path in definition_files(settings.pipelines)]
+    sound = [(path, pipeline) for path, pipeline, _ in checked if pipeline is not None]
+    claims = [fault for fault in clashes(sound) if fault.found.startswith(f'"{name}"')]
+    if claims:
+        raise definition_error(claims)
+    for _, pipeline in sound:
+        if pipeline.name == name:
+            return pipeline
+    faults = [fault for path, _, found in checked if _claims(path, name) for fault in found]
+    if faults:
+        raise definition_error(faults)
+    raise _unknown(name, [pipeline.name for _, pipeline in sound], settings.pipelines)
+
+
+def definition_error(faults: Iterable[Fault]) -> DefinitionError:
+    """All faults as one error."""
+    listed = list(faults)
+    count = "1 fault" if len(listed) == 1 else f"{len(listed)} faults"
+    lines = "\n".join(f"  {fault}" for fault in listed)
+    return DefinitionError(f"{count}:\n{lines}", "mend the definition; `twofold check` lists what is left")
+
+
+def _unknown(name: str, known: list[str], folder: Path) -> UsageError:
+    hint = near_miss(name, known) or (f"known: {', '.join(sorted(known))}" if known else "it holds no sound definition")
+    return UsageError(f'no pipeline "{name}" in {_shown_path(folder)} ({hint})', _OTHER_FOLDER)
+
+
+def _claims(path: Path, name: str) -> bool:
+    """Whether a file with faults is the one meant by `name`: it says so, or is called so."""
+    report = Report(str(path))
+    document = read_document(path, report) or {}
+    return document.get("name", path.stem) == name or path.stem == name
+
+
+def _line_of(path: Path, key: str) -> int:
+    report = Report(str(path))
+    read_document(path, report)
+    return report.value_line((key,))
+
+
+def _shown_path(path: Path) -> str:
+    """Relative to the working folder where it lies below it."""
+    here = Path.cwd()
+    return str(path.absolute().relative_to(here)) if path.absolute().is_relative_to(here) else str(path)

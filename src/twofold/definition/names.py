@@ -1,0 +1,67 @@
+"""Names that a pipeline file may give to pipelines, topics, views, fields and measures, and those it may not.
+
+Pure; imports nothing of ours, so any module may take its constants from here.
+"""
+
+from __future__ import annotations
+
+import re
+
+WINDOW_COLUMNS = ("window_start", "window_end", "final", "layer")
+"""Columns of a view's tables besides its groups and measures."""
+
+RESERVED_COLUMNS = frozenset({
+    "outcome", "reason", "payload", "layer", "landing", "file", "row", "landed_at",
+    "kafka_partition", "kafka_offset", "kafka_timestamp", "withdrawn",
+    "window_start", "window_end", "final", "send_at",
+})  # fmt: skip
+"""Columns of our own tables, and `send_at` of replay queries: no event field may take these names."""
+
+ICEBERG_COLUMNS = frozenset({
+    "_file", "_pos", "_deleted", "_spec_id", "_partition", "_row_id", "_last_updated_sequence_number",
+    "_change_type", "_change_ordinal", "_commit_snapshot_id", "_corrupt_record",
+})  # fmt: skip
+"""Metadata columns of Iceberg and Spark: a field of the same name could not be read back."""
+
+RESERVED_VIEWS = frozenset({"events", "log"})
+"""A view of these names would take the table `unified_events`, `stream_log` or `batch_log`."""
+
+RESERVED_PIPELINES = frozenset({"main", "temp", "system", "information_schema", "pg_catalog", "default", "global_temp"})
+"""Schemas that DuckDB or Spark already has."""
+
+_FIELD = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+
+EXPECTED_FIELD = "a name of a-z, 0-9 and _, not starting with a digit, at most 63 characters"
+EXPECTED_NAME = "a name of a-z, 0-9 and _, starting with a letter, at most 48 characters"
+EXPECTED_TOPIC = "a Kafka topic name: letters, digits, `.`, `_` and `-`, at most 249, not `.`, `..` or `__…`"
+
+
+def field_fault(name: str) -> str:
+    """What is expected of a field or measure name that breaks the rules; empty if it keeps them."""
+    if not _FIELD.fullmatch(name):
+        return EXPECTED_FIELD
+    if name in RESERVED_COLUMNS or name in ICEBERG_COLUMNS:
+        return "a name that Twofold's own columns do not use"
+    return ""
+
+
+def view_fault(name: str) -> str:
+    """What is expected of a view name that breaks the rules; empty if it keeps them."""
+    if not _NAME.fullmatch(name):
+        return EXPECTED_NAME
+    return "a name other than `events` and `log`, which are tables of their own" if name in RESERVED_VIEWS else ""
+
+
+def pipeline_fault(name: str) -> str:
+    """What is expected of a pipeline name that breaks the rules; empty if it keeps them."""
+    if not _NAME.fullmatch(name):
+        return EXPECTED_NAME
+    return "a name that is not a schema of DuckDB or Spark" if name in RESERVED_PIPELINES else ""
+
+
+def topic_fault(name: str) -> str:
+    """What is expected of a topic name that breaks Kafka's rules; empty if it keeps them."""
+    legal = _TOPIC.fullmatch(name) and name not in (".", "..") and not name.startswith("__")
+    return "" if legal else EXPECTED_TOPIC

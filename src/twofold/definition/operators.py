@@ -1,0 +1,285 @@
+"""Literals, operators and conditions of filters and measures."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+from sqlglot import exp
+
+from twofold.definition.fields import typed_value
+from twofold.definition.number_types import NUMBERS, as_decimal, common_number, product_type, sum_type
+from twofold.definition.patterns import pattern_fault
+from twofold.definition.render import (
+    ANY,
+    BOOLEAN,
+    DATE,
+    DOUBLE,
+    INT,
+    INTERVAL,
+    LONG,
+    NULL,
+    STRING,
+    TIMESTAMP,
+    Rendered,
+    Renderer,
+    both,
+    renders,
+)
+from twofold.definition.types import MAX_DECIMAL_PRECISION, FieldType
+
+_COMPARISONS: dict[type[exp.Expr], str] = {
+    exp.EQ: "=",
+    exp.NEQ: "<>",
+    exp.GT: ">",
+    exp.GTE: ">=",
+    exp.LT: "<",
+    exp.LTE: "<=",
+}
+_SPARK_ESCAPES = str.maketrans({"\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\0"})
+_EXPECTED_INTERVAL = "a whole number of seconds, minutes, hours, days or weeks"
+_TRIED: dict[type[exp.Expr], tuple[str, str]] = {
+    exp.Add: ("+", "try_add"),
+    exp.Sub: ("-", "try_subtract"),
+    exp.Mul: ("*", "try_multiply"),
+}
+_UNITS = {"SECOND": 1, "MINUTE": 60, "HOUR": 3600, "DAY": 86_400, "WEEK": 604_800}
+
+
+@renders(exp.Paren)
+def _paren(renderer: Renderer, node: exp.Expr) -> Rendered:
+    inner = renderer.render(node.this)
+    return both(inner.kind, "({0})", inner)
+
+
+@renders(exp.Column)
+def _column(renderer: Renderer, node: exp.Expr) -> Rendered:
+    if not isinstance(node.this, exp.Identifier):
+        return renderer.refuse("*", "the plain name of a field")
+    return renderer.column(node.name)
+
+
+@renders(exp.Boolean)
+def _boolean(renderer: Renderer, node: exp.Expr) -> Rendered:
+    text = "TRUE" if node.this else "FALSE"
+    return Rendered(BOOLEAN, text, text)
+
+
+@renders(exp.Null, args="")
+def _null(renderer: Renderer, node: exp.Expr) -> Rendered:
+    return Rendered(NULL, "NULL", "NULL")
+
+
+@renders(exp.Literal, exp.RawString, args="this is_string")
+def _literal(renderer: Renderer, node: exp.Expr) -> Rendered:
+    text = str(node.this)
+    if isinstance(node, exp.RawString) or node.is_string:
+        return text_literal(text)
+    digits = re.fullmatch(r"(\d*)(?:\.(\d*))?", text)
+    if digits is None:
+        return Rendered(DOUBLE, text, text)
+    scale = len(digits[2] or "")
+    precision = max(len(digits[1].lstrip("0")) + scale, scale, 1)
+    if precision > MAX_DECIMAL_PRECISION:
+        return renderer.refuse(f"a number of {precision} digits", f"at most {MAX_DECIMAL_PRECISION} digits")
+    if scale == 0 and int(digits[1] or 0) < 1 << 63:
+        return Rendered(INT if int(digits[1]) < 1 << 31 else LONG, digits[1], digits[1])
+    return Rendered(FieldType("decimal", precision, scale), text, text)
+
+
+def text_literal(text: str) -> Rendered:
+    """A text, quoted for each engine."""
+    doubled = text.replace("'", "''")
+    return Rendered(STRING, f"'{text.translate(_SPARK_ESCAPES)}'", f"'{doubled}'")
+
+
+@renders(exp.And, exp.Or, args="this expression")
+def _connect(renderer: Renderer, node: exp.Expr) -> Rendered:
+    word = "AND" if isinstance(node, exp.And) else "OR"
+    parts = [
+        renderer.need(renderer.render(side), ("boolean",), f"beside {word}") for side in (node.this, node.expression)
+    ]
+    return both(BOOLEAN, f"({{0}} {word} {{1}})", *parts)
+
+
+@renders(exp.Not)
+def _not(renderer: Renderer, node: exp.Expr) -> Rendered:
+    return both(BOOLEAN, "(NOT {0})", renderer.need(renderer.render(node.this), ("boolean",), "after NOT"))
+
+
+@renders(*_COMPARISONS, args="this expression")
+def _compare(renderer: Renderer, node: exp.Expr) -> Rendered:
+    return both(
+        BOOLEAN, f"({{0}} {_COMPARISONS[type(node)]} {{1}})", *comparable(renderer, [node.this, node.expression])
+    )
+
+
+@renders(exp.NullSafeEQ, exp.NullSafeNEQ, args="this expression")
+def _compare_nulls(renderer: Renderer, node: exp.Expr) -> Rendered:
+    sides = comparable(renderer, [node.this, node.expression])
+    if isinstance(node, exp.NullSafeEQ):
+        return both(BOOLEAN, "({0} <=> {1})", *sides, duckdb="({0} IS NOT DISTINCT FROM {1})")
+    return both(BOOLEAN, "(NOT ({0} <=> {1}))", *sides, duckdb="({0} IS DISTINCT FROM {1})")
+
+
+@renders(exp.Is, args="this expression")
+def _is(renderer: Renderer, node: exp.Expr) -> Rendered:
+    value = renderer.render(node.this)
+    if isinstance(node.expression, exp.Null):
+        return both(BOOLEAN, "({0} IS NULL)", value)
+    if isinstance(node.expression, exp.Boolean):
+        word = "TRUE" if node.expression.this else "FALSE"
+        return both(BOOLEAN, f"({{0}} IS {word})", renderer.need(value, ("boolean",), f"before IS {word}"))
+    return renderer.refuse("IS with a value", "IS [NOT] NULL, TRUE or FALSE")
+
+
+@renders(exp.In, args="this expressions")
+def _in(renderer: Renderer, node: exp.Expr) -> Rendered:
+    value, *listed = comparable(renderer, [node.this, *node.expressions])
+    places = ", ".join(f"{{{index + 1}}}" for index in range(len(listed)))
+    return both(BOOLEAN, f"({{0}} IN ({places}))", value, *listed)
+
+
+@renders(exp.Between, args="this low high")
+def _between(renderer: Renderer, node: exp.Expr) -> Rendered:
+    parts = comparable(renderer, [node.this, node.args["low"], node.args["high"]])
+    return both(BOOLEAN, "({0} BETWEEN {1} AND {2})", *parts)
+
+
+@renders(exp.Like, exp.ILike, args="this expression negate")
+def _like(renderer: Renderer, node: exp.Expr) -> Rendered:
+    pattern = node.expression
+    if not (isinstance(pattern, exp.Literal) and pattern.is_string) or "\\" in pattern.this:
+        return renderer.refuse("this pattern of LIKE", "a quoted text without backslashes")
+    value = renderer.need(renderer.render(node.this), ("string",), "before LIKE")
+    word = f"{'NOT ' if node.args.get('negate') else ''}{'ILIKE' if isinstance(node, exp.ILike) else 'LIKE'}"
+    return both(BOOLEAN, f"({{0}} {word} {{1}})", value, text_literal(pattern.this))
+
+
+@renders(exp.RegexpLike, args="this expression", name="rlike regexp_like")
+def _rlike(renderer: Renderer, node: exp.Expr) -> Rendered:
+    pattern = node.expression
+    if not isinstance(pattern, exp.RawString) and not (isinstance(pattern, exp.Literal) and pattern.is_string):
+        return renderer.refuse("a computed regular expression", "a quoted one")
+    if fault := pattern_fault(pattern.this):
+        return renderer.refuse(f"a regular expression with {fault}", "one that both engines read alike")
+    value = renderer.need(renderer.render(node.this), ("string",), "before RLIKE")
+    return both(BOOLEAN, "({0} RLIKE {1})", value, text_literal(pattern.this), duckdb="regexp_matches({0}, {1})")
+
+
+@renders(exp.Add, exp.Sub, exp.Mul, exp.Mod, args="this expression")
+def _arithmetic(renderer: Renderer, node: exp.Expr) -> Rendered:
+    sides = [renderer.render(node.this), renderer.render(node.expression)]
+    if isinstance(node, exp.Add | exp.Sub) and sides[0].kind == TIMESTAMP and sides[1].kind == INTERVAL:
+        return both(TIMESTAMP, f"({{0}} {'+' if isinstance(node, exp.Add) else '-'} {{1}})", *sides)
+    left, right = (renderer.need(side, NUMBERS, "in arithmetic") for side in sides)
+    if ANY in (left.kind, right.kind) or NULL in (left.kind, right.kind):
+        return Rendered(ANY, "NULL", "NULL")
+    return arithmetic(renderer, type(node), left, right)
+
+
+def arithmetic(renderer: Renderer, operator: type[exp.Expr], left: Rendered, right: Rendered) -> Rendered:
+    """`+ - * %` on two numbers; NULL where the result overflows or the divisor is 0."""
+    kind = (product_type if operator is exp.Mul else sum_type)(left.kind, right.kind)
+    if kind is None:
+        found = f"arithmetic on {left.kind} and {right.kind}, which needs more than {MAX_DECIMAL_PRECISION} digits"
+        return renderer.refuse(found, "narrower decimals, or a cast to double")
+    if operator is exp.Mod:
+        return _in_duckdb(kind, "({0} % nullif({1}, 0))", "%", left, right, "nullif({1}, 0)")
+    sign, function = _TRIED[operator]
+    return _in_duckdb(kind, f"{function}({{0}}, {{1}})", sign, left, right, "{1}")
+
+
+def _in_duckdb(kind: FieldType, spark: str, sign: str, left: Rendered, right: Rendered, second: str) -> Rendered:
+    """Whole numbers are computed in 128 bits and narrowed, for DuckDB would stop at an overflow."""
+    if kind.name in ("int", "long"):
+        wide = second.format("", "CAST({1} AS HUGEINT)")
+        return both(kind, spark, left, right, duckdb=f"TRY_CAST(CAST({{0}} AS HUGEINT) {sign} {wide} AS {kind.duckdb})")
+    first, last = (_widened(side, kind, sign) for side in (left, right))
+    duckdb = f"({first} {sign} {second.format('', last)})"
+    return Rendered(kind, spark.format(left.spark, right.spark), duckdb)
+
+
+def _widened(side: Rendered, kind: FieldType, sign: str) -> str:
+    if kind.name == "double":
+        return f"CAST({side.duckdb} AS DOUBLE)"
+    return f"CAST({side.duckdb} AS {as_decimal(side.kind) if sign == '*' else kind})"
+
+
+@renders(exp.Div, args="this expression typed safe")
+def _divide(renderer: Renderer, node: exp.Expr) -> Rendered:
+    sides = [renderer.need(renderer.render(side), NUMBERS, "in a division") for side in (node.this, node.expression)]
+    duckdb = "(CAST({0} AS DOUBLE) / nullif(CAST({1} AS DOUBLE), 0))"
+    return both(DOUBLE, "try_divide(CAST({0} AS DOUBLE), CAST({1} AS DOUBLE))", *sides, duckdb=duckdb)
+
+
+@renders(exp.IntDiv, args="this expression")
+def _divide_whole(renderer: Renderer, node: exp.Expr) -> Rendered:
+    sides = [
+        renderer.need(renderer.render(side), ("int", "long"), "beside DIV") for side in (node.this, node.expression)
+    ]
+    duckdb = "TRY_CAST(CAST({0} AS HUGEINT) // nullif(CAST({1} AS HUGEINT), 0) AS BIGINT)"
+    return both(LONG, "(CAST({0} AS BIGINT) div nullif(CAST({1} AS BIGINT), 0))", *sides, duckdb=duckdb)
+
+
+@renders(exp.Neg)
+def _negate(renderer: Renderer, node: exp.Expr) -> Rendered:
+    value = renderer.need(renderer.render(node.this), NUMBERS, "after a minus")
+    if isinstance(node.this, exp.Literal) or value.kind.name in ("any", "null", "double", "decimal"):
+        return both(value.kind, "(- {0})", value)
+    return arithmetic(renderer, exp.Sub, Rendered(INT, "0", "0"), value)
+
+
+@renders(exp.Interval, args="this unit")
+def _interval(renderer: Renderer, node: exp.Expr) -> Rendered:
+    unit, count = str(node.args.get("unit") or "").upper().removesuffix("S"), str(node.this.this if node.this else "")
+    if unit not in _UNITS or not re.fullmatch(r"\d{1,6}", count):
+        return renderer.refuse(f"the interval {node.sql('spark')}", _EXPECTED_INTERVAL)
+    seconds = timedelta(seconds=int(count) * _UNITS[unit]) // timedelta(seconds=1)
+    return Rendered(INTERVAL, f"INTERVAL '{seconds}' SECOND", f"INTERVAL '{seconds}' SECOND")
+
+
+def comparable(renderer: Renderer, nodes: list[exp.Expr]) -> list[Rendered]:
+    """Values that may be compared: all numbers, or all of one type. Quoted texts beside dates are read as dates."""
+    parts = [renderer.render(node) for node in nodes]
+    kinds = {part.kind.name for part in parts}
+    for moment in (TIMESTAMP, DATE):
+        if moment.name in kinds:
+            parts = [moment_literal(renderer, node, part, moment) for node, part in zip(nodes, parts, strict=True)]
+            break
+    families = {_family(part.kind) for part in parts} - {"any", "null"}
+    if len(families) > 1 or "interval" in families:
+        found = " compared with ".join(dict.fromkeys(f"a {part.kind}" for part in parts))
+        hint = "write numbers without quotes" if families >= {"string", "number"} else ""
+        renderer.refuse(found, "values of the same type", hint)
+    return parts
+
+
+def _family(kind: FieldType) -> str:
+    return "number" if kind.is_number else {"date": "timestamp"}.get(kind.name, kind.name)
+
+
+def moment_literal(renderer: Renderer, node: exp.Expr, part: Rendered, kind: FieldType) -> Rendered:
+    """A quoted text as a date or timestamp; anything else as it is."""
+    if not (isinstance(node, exp.Literal) and node.is_string):
+        return part
+    try:
+        value = typed_value(node.this, kind)
+    except ValueError as error:
+        return renderer.refuse(f"'{node.this}'", str(error))
+    text = str(value)
+    return Rendered(kind, f"CAST('{text}' AS {kind.spark})", f"CAST('{text}' AS {kind.duckdb})")
+
+
+def unified(renderer: Renderer, nodes: list[exp.Expr]) -> tuple[FieldType, list[Rendered]]:
+    """Values of which one is chosen, and the type that holds them all."""
+    parts = comparable(renderer, nodes)
+    kinds = [part.kind for part in parts if part.kind not in (ANY, NULL)]
+    if not kinds:
+        return (ANY if any(part.kind == ANY for part in parts) else NULL), parts
+    if not all(kind.is_number for kind in kinds):
+        return (TIMESTAMP if TIMESTAMP in kinds else kinds[0]), parts
+    kind = common_number(kinds)
+    if kind is None:
+        renderer.refuse("decimals that no common type can hold", "narrower decimals, or a cast to double")
+    return kind or ANY, parts

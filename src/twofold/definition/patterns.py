@@ -1,0 +1,76 @@
+"""Regular expressions of field rules: the part that Java (Spark), RE2 (DuckDB) and Python read alike.
+
+A pattern must match the whole value. `whole_value(pattern)` is its form for engines that search.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+
+EXPECTED_PATTERN = "a regular expression that Java and Python read alike"
+_GROUPS = re.compile(r"\?(:|[ism]+\)|[ism]+:)")
+_REPETITION = re.compile(r"\{\d+(,\d*)?\}")
+_UNLIKE_ESCAPES = {"Z": "\\Z", "z": "\\z", "A": "\\A", "G": "\\G", "N": "\\N", "0": "\\0"}
+
+
+def whole_value(pattern: str) -> str:
+    r"""The pattern for a searching engine such as Java's `find` or RE2: no `$`, which would allow a final newline.
+
+    >>> whole_value("a|b")
+    '\\A(?:a|b)\\z'
+    """
+    return rf"\A(?:{pattern})\z"
+
+
+def pattern_fault(pattern: str) -> str:
+    """Why a pattern cannot be used; empty if it can."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # "possible nested set": Java would read it as one
+            re.compile(pattern)
+    except (re.error, FutureWarning, DeprecationWarning, OverflowError, RecursionError) as error:
+        return str(error)
+    return _unlike(pattern)
+
+
+def _unlike(pattern: str) -> str:
+    """The first construct that the engines read differently, or that only some have."""
+    position, in_class = 0, False
+    while position < len(pattern):
+        rest = pattern[position:]
+        if rest[0] == "\\":
+            if fault := _unlike_escape(rest):
+                return fault
+            position += 2
+            continue
+        if fault := _unlike_in_class(rest) if in_class else _unlike_outside(rest):
+            return f"{fault} at character {position + 1}"
+        in_class = (in_class or rest[0] == "[") and rest[0] != "]"
+        position += 1
+    return ""
+
+
+def _unlike_escape(rest: str) -> str:
+    escaped = rest[1]
+    if escaped in _UNLIKE_ESCAPES:
+        return f"{_UNLIKE_ESCAPES[escaped]} differs between engines; the pattern matches the whole value anyway"
+    return "a back-reference" if escaped.isdigit() else ""
+
+
+def _unlike_in_class(rest: str) -> str:
+    if rest[0] == "[":
+        return "an unescaped [ within [ ]"
+    return "&& within [ ]" if rest.startswith("&&") else ""
+
+
+def _unlike_outside(rest: str) -> str:
+    if rest.startswith(("[]", "[^]")):
+        return "an unescaped ] at the start of [ ]"
+    if rest[0] == "{" and not _REPETITION.match(rest):
+        return "an unescaped { that is no repetition"
+    if rest.startswith("(?") and not _GROUPS.match(rest[1:]):
+        return "a look-around, named or atomic group"
+    if rest[:2] in ("*+", "++", "?+", "}+"):
+        return "a possessive repetition"
+    return ""

