@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,10 +19,14 @@ def locked(folder: Path, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def staging(folder: Path) -> Iterator[Path]:
-    """A temporary folder on the cache's own file system, so that what is whole can be moved out by a rename."""
-    folder.mkdir(parents=True, exist_ok=True)
-    stage = Path(tempfile.mkdtemp(prefix=".stage-", dir=folder))
+def staging(folder: Path, name: str) -> Iterator[Path]:
+    """An empty folder on the cache's own file system, so that what is whole can be moved out by a rename.
+
+    Call it with the lock of the same name held: what a killed set-up left there is removed first.
+    """
+    stage = folder / f".{name}.stage"
+    shutil.rmtree(stage, ignore_errors=True)
+    stage.mkdir(parents=True)
     try:
         yield stage
     finally:

@@ -137,7 +137,7 @@ def ensure_jars() -> Path:
 
 
 def _fetch(jars: tuple[Jar, ...], cache: Path, target: Path) -> None:
-    with staging(cache) as stage:
+    with staging(cache, "jars") as stage:
         made = stage / "jars"
         log = cache / "ivy.log"
         run(_ivy_command(jars, stage, made), f"fetching {len(jars)} jars", log, _NETWORK)

