@@ -19,6 +19,9 @@ from twofold.settings import cache_folder
 from twofold.setup.cache import locked, publish, staging
 from twofold.setup.process import run
 
+# Go writes its telemetry counters below XDG_CONFIG_HOME, so that moves into the cache ($0); GOENV keeps what the user
+# has set with `go env -w`, a proxy for one.
+_INDOORS = 'export GOENV="${GOENV:-${XDG_CONFIG_HOME:-$HOME/.config}/go/env}" XDG_CONFIG_HOME="$0"; exec "$@"'
 _REMEDY = "check the network and run the same command again; it goes on where it stopped"
 
 
@@ -64,13 +67,18 @@ def _build(server: Server, cache: Path, binary: Path) -> None:
     """Sources and half-done work stay in `<cache>/go` until the build has succeeded, so a second try is short."""
     work = cache / "go" / server.name
     with staging(cache, server.name) as stage:
-        command = [*_environment(work, stage), _toolchain(server, cache), "install", "-modcacherw", "-trimpath"]
+        go = _toolchain(server, cache)
+        command = [*_indoors(cache), *_environment(work, stage), go, "install", "-modcacherw", "-trimpath"]
         source = f"{server.module}@{server.version}"
         log = cache / f"{server.name}.log"
         run([*command, "-ldflags=-s -w", source], f"building {server.name} (once, minutes)", log, _REMEDY)
         binary.parent.mkdir(parents=True, exist_ok=True)
         (stage / server.name).replace(binary)
     rmtree(work, ignore_errors=True)
+
+
+def _indoors(cache: Path) -> list[str]:
+    return ["sh", "-c", _INDOORS, str(cache / "go" / "config")]
 
 
 def _environment(work: Path, stage: Path) -> list[str]:
@@ -89,10 +97,8 @@ def _environment(work: Path, stage: Path) -> list[str]:
 
 def _toolchain(server: Server, cache: Path) -> str:
     """The machine's `go` if it is new enough, else one from a wheel."""
-    try:
-        said = subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, check=False).stdout
-    except FileNotFoundError:
-        said = ""
+    ask = [*_indoors(cache), "env", "GOTOOLCHAIN=local", "go", "env", "GOVERSION"]
+    said = subprocess.run(ask, capture_output=True, text=True, check=False).stdout
     return "go" if go_version(said) >= server.go else str(_wheel_toolchain(cache))
 
 
