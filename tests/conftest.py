@@ -1,0 +1,124 @@
+"""Fixtures that every test may use: real stacks, started once, and pipelines with random names.
+
+Nothing is cleaned up between tests: each takes a pipeline (so topic, tables and checkpoints) of its own.
+"""
+
+from __future__ import annotations
+
+import secrets
+import signal
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests import running
+from twofold.definition.load import load_file
+from twofold.definition.model import Pipeline
+from twofold.settings import Settings
+
+DEFINITION: dict[str, Any] = {
+    "topic": {"partitions": 2},
+    "event": {
+        "id": "id",
+        "time": "at",
+        "max_future": "1 day",
+        "fields": {
+            "id": {"type": "string", "required": True, "max_length": 64},
+            "at": {"type": "timestamp", "required": True},
+            "kind": {"type": "string", "required": True, "one_of": ["a", "b", "c"]},
+            "value": {"type": "int", "min": -1000, "max": 1000},
+            "hidden": {"type": "boolean"},
+        },
+    },
+    "filter": "hidden is null or not hidden",
+    "lateness": "10 minutes",
+    "views": {
+        "by_kind": {
+            "window": "1 hour",
+            "by": ["kind"],
+            "measures": {"events": "count(*)", "total": "sum(value)", "mean": "avg(value)"},
+        }
+    },
+}
+"""What `define` starts from."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _end_like_an_interrupt() -> Iterator[None]:
+    """SIGTERM (a CI's time limit) runs the fixtures' ends, as Ctrl-C does, so that no service stays behind."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(scope="session")
+def pipelines_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `define` puts definitions; both stacks' settings name it."""
+    return tmp_path_factory.mktemp("pipelines")
+
+
+@pytest.fixture(scope="session")
+def stack(pipelines_folder: Path) -> Iterator[Settings]:
+    """A running embedded stack with the local store. Do not stop its services without starting them again."""
+    with running.running_stack(pipelines_folder, "local") as settings:
+        yield settings
+
+
+@pytest.fixture(scope="session")
+def minio_stack(pipelines_folder: Path) -> Iterator[Settings]:
+    """A running embedded stack with MinIO."""
+    with running.running_stack(pipelines_folder, "minio") as settings:
+        yield settings
+
+
+@pytest.fixture
+def twofold(stack: Settings) -> Callable[..., CompletedProcess[str]]:
+    """Run a command on `stack` as a user would: `twofold("batch", name)`, or with check=False to see it fail."""
+    return partial(running.run, stack)
+
+
+@pytest.fixture
+def pipeline_name() -> str:
+    """A name that no other test has."""
+    return random_name()
+
+
+@pytest.fixture
+def define(pipelines_folder: Path) -> Callable[..., Pipeline]:
+    """Write a definition and load it: `define(lateness="1 minute", event={"fields": {"value": None}})`.
+
+    Overrides are merged into DEFINITION at every depth; None takes a key away. Name and topic are random by default.
+    """
+
+    def define(**overrides: Any) -> Pipeline:  # noqa: ANN401
+        name = overrides.get("name") or random_name()
+        document = merged({"name": name, **DEFINITION, "topic": {"name": name, **DEFINITION["topic"]}}, overrides)
+        path = pipelines_folder / f"{name}.yaml"
+        with path.open("w") as file:
+            YAML(typ="safe").dump(document, file)
+        return load_file(path)
+
+    return define
+
+
+def random_name() -> str:
+    """A pipeline name that no other test has."""
+    return f"p_{secrets.token_hex(5)}"
+
+
+def merged(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `overrides` merged in at every depth; None takes a key away."""
+    result = dict(base)
+    for key, value in overrides.items():
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] = merged(result[key], value)
+        else:
+            result[key] = value
+    return result

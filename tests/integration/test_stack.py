@@ -1,0 +1,150 @@
+"""The embedded stack, by its commands: a user's mistakes, and what is left after kill -9."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests import running
+from twofold.settings import Settings
+from twofold.stack import health, processes, supervisor
+
+
+@pytest.fixture(scope="module")
+def own_stack(pipelines_folder: Path) -> Iterator[Settings]:
+    """A stack that only this module uses, since its programs are killed here."""
+    with running.running_stack(pipelines_folder, "local") as settings:
+        yield settings
+
+
+def status(settings: Settings) -> dict[str, Any]:
+    outcome = running.run(settings, "status", "--json", check=False)
+    found: dict[str, Any] = json.loads(outcome.stdout)
+    assert outcome.returncode == (0 if found["healthy"] else 1)
+    return found
+
+
+def pids(settings: Settings) -> dict[str, int]:
+    return {program["name"]: program["pid"] for program in status(settings)["programs"]}
+
+
+def eventually(condition: Callable[[], bool], within_s: float = 60) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition never came true"
+        time.sleep(0.1)
+
+
+def test_status_tells_state_health_port_and_memory(own_stack: Settings) -> None:
+    found = status(own_stack)
+    assert found["healthy"]
+    assert found["store"] == "local"
+    assert [program["name"] for program in found["programs"]] == ["postgres", "zookeeper", "kafka"]
+    for program in found["programs"]:
+        assert program["state"] == supervisor.RUNNING
+        assert program["healthy"]
+        assert program["pss_bytes"] > 1_000_000
+        assert program["pid"]
+    assert found["programs"][2]["ports"] == [own_stack.kafka_port]
+
+
+def test_everything_listens_on_loopback_only_and_postgres_not_as_root(own_stack: Settings) -> None:
+    for listed in processes.ours(own_stack.home).values():
+        for process in listed:
+            hosts = {c.laddr.ip for c in process.net_connections() if c.status == psutil.CONN_LISTEN and c.laddr}
+            # A Java server socket on 127.0.0.1 may be a mapped IPv6 one. JMX and random ports would show here.
+            assert hosts <= {"127.0.0.1", "::ffff:127.0.0.1"}
+    assert psutil.Process(pids(own_stack)["postgres"]).uids().effective != 0
+
+
+def test_passwords_are_private_and_needed(own_stack: Settings) -> None:
+    for name in ("stack.env", "supervisord.conf", "stack.json"):
+        assert (own_stack.home / name).stat().st_mode & 0o077 == 0
+    wrong = own_stack.model_copy(update={"postgres_password": type(own_stack.postgres_password)("wrong")})
+    assert "password authentication failed" in health.postgres(wrong)
+
+
+def test_up_again_even_twice_at_once_changes_nothing(own_stack: Settings) -> None:
+    before = pids(own_stack)
+    with ThreadPoolExecutor() as pool:
+        outcomes = list(pool.map(lambda _: running.run(own_stack, "up"), range(2)))
+    assert all("up already" in outcome.stderr for outcome in outcomes)
+    assert pids(own_stack) == before
+
+
+def test_another_store_and_a_moved_port_are_refused_while_running(own_stack: Settings) -> None:
+    refused = running.run(own_stack, "up", "--store", "minio", check=False)
+    assert (refused.returncode, "--store local" in refused.stderr) == (2, True)
+    moved = own_stack.model_copy(update={"kafka_port": own_stack.kafka_port + 1})
+    refused = running.run(moved, "up", check=False)
+    assert (refused.returncode, "TWOFOLD_KAFKA_PORT" in refused.stderr) == (2, True)
+    assert status(own_stack)["healthy"]
+
+
+def test_taken_ports_are_all_named_with_the_settings_that_move_them(pipelines_folder: Path) -> None:
+    with running.home_folder() as home, socket.socket() as first, socket.socket() as second:
+        settings = running.fresh_settings(home, pipelines_folder)
+        for taken, port in ((first, settings.kafka_port), (second, settings.postgres_port)):
+            taken.bind(("127.0.0.1", port))
+            taken.listen()
+        outcome = running.run(settings, "up", check=False)
+        assert outcome.returncode == 1
+        assert f"port {settings.kafka_port} (kafka) is taken by python" in outcome.stderr
+        assert f"(pid {os.getpid()})" in outcome.stderr
+        assert "TWOFOLD_KAFKA_PORT" in outcome.stderr
+        assert "TWOFOLD_POSTGRES_PORT" in outcome.stderr
+        assert not processes.ours(home)
+
+
+def test_a_killed_broker_comes_back_by_itself(own_stack: Settings) -> None:
+    killed = pids(own_stack)["kafka"]
+    os.kill(killed, signal.SIGKILL)
+    eventually(lambda: supervisor.states(own_stack)["kafka"].pid not in (0, killed))
+    eventually(lambda: not health.kafka(own_stack))
+
+
+def test_up_replaces_what_a_killed_supervisor_leaves(own_stack: Settings) -> None:
+    before = pids(own_stack)
+    os.kill(int((own_stack.home / "supervisord.pid").read_text()), signal.SIGKILL)
+    eventually(lambda: not supervisor.answers(own_stack))
+    found = status(own_stack)
+    assert not found["healthy"]
+    assert {program["state"] for program in found["programs"]} == {"ORPHANED"}
+    running.run(own_stack, "up")
+    after = pids(own_stack)
+    assert not set(before.values()) & set(after.values())
+    assert not [pid for pid in before.values() if psutil.pid_exists(pid) and not is_zombie(pid)]
+
+
+def test_down_after_a_killed_supervisor_leaves_nothing(own_stack: Settings) -> None:
+    os.kill(int((own_stack.home / "supervisord.pid").read_text()), signal.SIGKILL)
+    running.run(own_stack, "down")
+    assert not processes.ours(own_stack.home)
+    assert {program["state"] for program in status(own_stack)["programs"]} == {"STOPPED"}
+
+
+def test_a_program_that_cannot_start_is_named_with_its_log_and_nothing_stays(own_stack: Settings) -> None:
+    meta = own_stack.home / "kafka" / "data" / "meta.properties"
+    whole = meta.read_text()
+    meta.write_text(whole.replace("cluster.id=", "cluster.id=not-"))
+    outcome = running.run(own_stack, "up", check=False)
+    assert outcome.returncode == 1
+    assert "Invalid cluster.id" in outcome.stderr
+    assert not processes.ours(own_stack.home)
+    meta.write_text(whole)
+    running.run(own_stack, "up")
+    assert status(own_stack)["healthy"]
+
+
+def is_zombie(pid: int) -> bool:
+    return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
