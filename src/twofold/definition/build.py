@@ -11,6 +11,7 @@ from twofold.definition.expressions import Checked, Columns, check_filter
 from twofold.definition.fault import Path, Report, near_miss, one_of, shown
 from twofold.definition.fields import build_field
 from twofold.definition.model import Event, Expression, Field, Pipeline, Replay, Schedule, Stream, Topic
+from twofold.definition.queries import query_fault
 from twofold.definition.raw import RawEvent, RawPipeline, RawReplay, RawSchedule, RawStream, RawTopic
 from twofold.definition.types import FieldType
 from twofold.definition.views import build_views
@@ -119,6 +120,8 @@ def _stream(raw: RawStream | None) -> Stream:
 def _replay(raw: RawReplay | None, report: Report) -> Replay | None:
     if raw is None or raw.source is None or raw.query is None:
         return None
+    if why := query_fault(raw.query):
+        report.add(("replay", "query"), shown(raw.query), "one SELECT in DuckDB's SQL", why)
     return Replay(raw.source, raw.query)
 
 

@@ -17,7 +17,7 @@ from sqlglot.tokenizer_core import TokenType
 from twofold.definition import aggregates, functions  # noqa: F401  (they register what may be rendered)
 from twofold.definition.fault import shortened, shown
 from twofold.definition.model import Expression
-from twofold.definition.render import Problem, Renderer
+from twofold.definition.render import Problem, Renderer, article
 from twofold.definition.types import FieldType
 
 Columns = Mapping[str, FieldType | None]
@@ -42,7 +42,7 @@ def check_filter(text: str, columns: Columns) -> Checked:
     renderer = Renderer(columns)
     rendered = renderer.render_whole(tree)
     if not renderer.problems and rendered.kind.name not in ("boolean", "any"):
-        renderer.problems.append(Problem(f"a {rendered.kind}", "a condition, which is true or false"))
+        renderer.problems.append(Problem(article(rendered.kind), "a condition, which is true or false"))
     return _checked(text, rendered.spark, rendered.duckdb, renderer.problems)
 
 
@@ -57,7 +57,7 @@ def check_measure(text: str, columns: Columns, by: tuple[str, ...]) -> Checked:
         found = f"no aggregate in {shown(text)}"
         renderer.problems.append(Problem(found, "an aggregate: count, sum, min, max, avg, or an expression over them"))
     if not renderer.problems and rendered.kind.name not in _OUTPUT_KINDS:
-        renderer.problems.append(Problem(f"a {rendered.kind}", "a value that a column can hold"))
+        renderer.problems.append(Problem(article(rendered.kind), "a value that a column can hold"))
     return _checked(text, rendered.spark, rendered.duckdb, renderer.problems)
 
 
@@ -77,7 +77,7 @@ def _parse(text: str) -> tuple[exp.Expr | None, list[Problem]]:
         tokens = sqlglot.tokenize(text, read="spark")
         trees = sqlglot.parse(text, read="spark")
     except ParseError as error:
-        return None, [_parse_problem(error)]
+        return None, [_parse_problem(text, error)]
     except (SqlglotError, RecursionError, ValueError) as error:
         return None, [Problem(shortened(str(error), 100), expected)]
     if (TokenType.STRING, TokenType.STRING) in pairwise(token.token_type for token in tokens):
@@ -87,10 +87,10 @@ def _parse(text: str) -> tuple[exp.Expr | None, list[Problem]]:
     return trees[0], []
 
 
-def _parse_problem(error: ParseError) -> Problem:
+def _parse_problem(text: str, error: ParseError) -> Problem:
     """Where the parser stopped, and why."""
     detail = error.errors[0] if error.errors else {}
-    why = str(detail.get("description") or error).split(" for <class", maxsplit=1)[0]
-    near = shown(str(detail.get("highlight") or ""))
-    found = f"{shortened(why, 80)} at line {detail.get('line')}, column {detail.get('col')}, near {near}"
-    return Problem(found, "a Spark SQL expression")
+    why = shortened(str(detail.get("description") or error).split(" for <class", maxsplit=1)[0], 80)
+    return Problem(
+        shown(text), "a Spark SQL expression", f"{why} at line {detail.get('line')}, column {detail.get('col')}"
+    )

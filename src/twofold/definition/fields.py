@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -18,6 +19,8 @@ Value = str | int | float | Decimal | datetime | date
 """What a bound or an allowed value is, by the type of its field."""
 
 _INTEGER_BITS = {"int": 32, "long": 64}
+_CUT_DECIMAL = re.compile(r"decimal\(\s*\d+")
+QUOTE_DECIMAL = 'the comma ends it within { }: write "decimal(10,2)" in quotes'
 _BOUNDED = ("int", "long", "double", "decimal", "timestamp", "date")
 _LISTED = ("string", "int", "long", "decimal", "date")
 _APPLIES = {
@@ -60,7 +63,8 @@ def read_type(raw: RawField, path: Path, report: Report) -> FieldType | None:
         return FieldType.parse(raw.type)
     except ValueError as error:
         expected = str(error).removeprefix("expected ")
-        report.add((*path, "type"), shown(raw.type), expected, near_miss(raw.type, [*NAMES, "decimal(p,s)"]))
+        hint = QUOTE_DECIMAL if _CUT_DECIMAL.fullmatch(raw.type) else near_miss(raw.type, [*NAMES, "decimal(p,s)"])
+        report.add((*path, "type"), shown(raw.type), expected, hint)
         return None
 
 

@@ -23,6 +23,7 @@ from twofold.definition.render import (
 )
 from twofold.definition.types import FieldType
 
+_LONGEST = (1 << 63) - 1
 _MOMENTS = ("timestamp", "date")
 _TRUNCATIONS = ("MINUTE", "HOUR", "DAY", "WEEK", "MONTH", "YEAR")
 _CAST_TYPES = {
@@ -131,7 +132,11 @@ def _ceil(renderer: Renderer, node: exp.Expr) -> Rendered:
     value = renderer.need(renderer.render(node.this), NUMBERS, f"in {name_of(node)}")
     function = type(node).__name__.lower()
     if value.kind.name == "double":
-        return both(LONG, f"{function}({{0}})", value, duckdb=f"TRY_CAST({function}({{0}}) AS BIGINT)")
+        # Spark stops at the ends of the range.
+        ends = f"CASE WHEN {{0}} > 0 THEN {_LONGEST} WHEN {{0}} < 0 THEN -{_LONGEST} - 1 END"
+        return both(
+            LONG, f"{function}({{0}})", value, duckdb=f"coalesce(TRY_CAST({function}({{0}}) AS BIGINT), {ends})"
+        )
     if value.kind.name != "decimal":
         return value
     kind = rounded_type(value.kind, 0)

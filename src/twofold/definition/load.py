@@ -25,7 +25,7 @@ _OTHER_FOLDER = "name the folder of pipeline files with --pipelines or TWOFOLD_P
 
 def check_file(path: Path) -> tuple[Pipeline | None, list[Fault]]:
     """Read one definition; the pipeline, or None and every fault, sorted by line."""
-    report = Report(_shown_path(path))
+    report = Report(shown_path(path))
     document = read_document(path, report)
     pipeline = None
     if document is not None:
@@ -56,8 +56,8 @@ def clashes(files: Sequence[tuple[Path, Pipeline]]) -> list[Fault]:
         for key, value in (("name", pipeline.name), ("topic", pipeline.topic.name)):
             first = seen.setdefault((key, value), path)
             if first is not path:
-                found = f'"{value}", which {_shown_path(first)} has too'
-                faults.append(Fault(_shown_path(path), _line_of(path, key), key, found, f"a {key} of its own"))
+                found = f'"{value}", which {shown_path(first)} has too'
+                faults.append(Fault(shown_path(path), _line_of(path, key), key, found, f"a {key} of its own"))
     return faults
 
 
@@ -100,7 +100,7 @@ def definition_error(faults: Iterable[Fault]) -> DefinitionError:
 
 def _unknown(name: str, known: list[str], folder: Path) -> UsageError:
     hint = near_miss(name, known) or (f"known: {', '.join(sorted(known))}" if known else "it holds no sound definition")
-    return UsageError(f'no pipeline "{name}" in {_shown_path(folder)} ({hint})', _OTHER_FOLDER)
+    return UsageError(f'no pipeline "{name}" in {shown_path(folder)} ({hint})', _OTHER_FOLDER)
 
 
 def _claims(path: Path, name: str) -> bool:
@@ -116,7 +116,7 @@ def _line_of(path: Path, key: str) -> int:
     return report.value_line((key,))
 
 
-def _shown_path(path: Path) -> str:
+def shown_path(path: Path) -> str:
     """Relative to the working folder where it lies below it."""
     here = Path.cwd()
     return str(path.absolute().relative_to(here)) if path.absolute().is_relative_to(here) else str(path)

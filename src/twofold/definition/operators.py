@@ -23,6 +23,7 @@ from twofold.definition.render import (
     TIMESTAMP,
     Rendered,
     Renderer,
+    article,
     both,
     renders,
 )
@@ -38,10 +39,11 @@ _COMPARISONS: dict[type[exp.Expr], str] = {
 }
 _SPARK_ESCAPES = str.maketrans({"\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\0"})
 _EXPECTED_INTERVAL = "a whole number of seconds, minutes, hours, days or weeks"
-_TRIED: dict[type[exp.Expr], tuple[str, str]] = {
-    exp.Add: ("+", "try_add"),
-    exp.Sub: ("-", "try_subtract"),
-    exp.Mul: ("*", "try_multiply"),
+_SIGNS: dict[type[exp.Expr], tuple[str, str]] = {
+    exp.Add: ("+", "try_add({0}, {1})"),
+    exp.Sub: ("-", "try_subtract({0}, {1})"),
+    exp.Mul: ("*", "try_multiply({0}, {1})"),
+    exp.Mod: ("%", "({0} % nullif({1}, 0))"),
 }
 _UNITS = {"SECOND": 1, "MINUTE": 60, "HOUR": 3600, "DAY": 86_400, "WEEK": 604_800}
 
@@ -184,26 +186,23 @@ def arithmetic(renderer: Renderer, operator: type[exp.Expr], left: Rendered, rig
     if kind is None:
         found = f"arithmetic on {left.kind} and {right.kind}, which needs more than {MAX_DECIMAL_PRECISION} digits"
         return renderer.refuse(found, "narrower decimals, or a cast to double")
-    if operator is exp.Mod:
-        return _in_duckdb(kind, "({0} % nullif({1}, 0))", "%", left, right, "nullif({1}, 0)")
-    sign, function = _TRIED[operator]
-    return _in_duckdb(kind, f"{function}({{0}}, {{1}})", sign, left, right, "{1}")
-
-
-def _in_duckdb(kind: FieldType, spark: str, sign: str, left: Rendered, right: Rendered, second: str) -> Rendered:
-    """Whole numbers are computed in 128 bits and narrowed, for DuckDB would stop at an overflow."""
+    sign, spark = _SIGNS[operator]
+    first, last = (f"CAST({side.duckdb} AS {_operand_type(side.kind, kind, sign)})" for side in (left, right))
+    duckdb = f"({first} {sign} {f'nullif({last}, 0)' if sign == '%' else last})"
     if kind.name in ("int", "long"):
-        wide = second.format("", "CAST({1} AS HUGEINT)")
-        return both(kind, spark, left, right, duckdb=f"TRY_CAST(CAST({{0}} AS HUGEINT) {sign} {wide} AS {kind.duckdb})")
-    first, last = (_widened(side, kind, sign) for side in (left, right))
-    duckdb = f"({first} {sign} {second.format('', last)})"
+        duckdb = f"TRY_CAST({duckdb} AS {kind.duckdb})"
     return Rendered(kind, spark.format(left.spark, right.spark), duckdb)
 
 
-def _widened(side: Rendered, kind: FieldType, sign: str) -> str:
-    if kind.name == "double":
-        return f"CAST({side.duckdb} AS DOUBLE)"
-    return f"CAST({side.duckdb} AS {as_decimal(side.kind) if sign == '*' else kind})"
+def _operand_type(operand: FieldType, result: FieldType, sign: str) -> str:
+    """The type to compute in with DuckDB, which stops at an overflow: wide enough that there is none."""
+    if result.name != "decimal":
+        return "DOUBLE" if result.name == "double" else "HUGEINT"
+    if sign != "*":
+        return str(result)
+    exact = as_decimal(operand)
+    # Products of two decimals of up to 18 digits would be held to 18 digits.
+    return str(FieldType("decimal", max(19, exact.precision), exact.scale))
 
 
 @renders(exp.Div, args="this expression typed safe")
@@ -249,7 +248,7 @@ def comparable(renderer: Renderer, nodes: list[exp.Expr]) -> list[Rendered]:
             break
     families = {_family(part.kind) for part in parts} - {"any", "null"}
     if len(families) > 1 or "interval" in families:
-        found = " compared with ".join(dict.fromkeys(f"a {part.kind}" for part in parts))
+        found = " compared with ".join(dict.fromkeys(article(part.kind) for part in parts))
         hint = "write numbers without quotes" if families >= {"string", "number"} else ""
         renderer.refuse(found, "values of the same type", hint)
     return parts

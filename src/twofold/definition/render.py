@@ -135,7 +135,12 @@ class Renderer:
         allowed = tuple(kinds)
         if part.kind.name in (*allowed, "any", "null"):
             return part
-        return self.refuse(f"a {part.kind} {where}", one_of(allowed))
+        return self.refuse(f"{article(part.kind)} {where}", one_of(allowed))
+
+
+def article(kind: FieldType) -> str:
+    """A type with its article: `an int`, `a string`."""
+    return f"{'an' if kind.name[0] in 'aeiou' else 'a'} {kind}"
 
 
 def name_of(node: exp.Expr) -> str:
@@ -163,9 +168,8 @@ def refusal(node: exp.Expr) -> tuple[str, str, str]:
     named = isinstance(node, exp.Anonymous) and str(node.this).lower() in _CHANGING_NAMES
     if named or isinstance(node, _CHANGING):
         return f"{name_of(node)}, which changes from run to run", "an expression that a replay gives the same value", ""
-    if isinstance(node.this, exp.Distinct):
-        hint = "a stream would have to keep every value it has seen"
-        return shortened(node.sql("spark").lower()), "an aggregate without distinct", hint
+    if isinstance(node, exp.Distinct):
+        return "distinct", "an aggregate without it", "a stream would have to keep every value it has seen"
     if isinstance(node, exp.AggFunc):
         return f"the aggregate {name_of(node)}", "count, count_if, sum, min, max or avg", "streams support these"
     if isinstance(node, exp.Column):
@@ -174,5 +178,6 @@ def refusal(node: exp.Expr) -> tuple[str, str, str]:
         name = name_of(node).removesuffix("()")
         known = near_miss(name, FUNCTIONS)
         hint = f'did you mean "{_INSTEAD[name.lower()]}"?' if name.lower() in _INSTEAD else known
-        return f"the function {name_of(node)} in this form", "a supported function", hint
+        found = f"the function {name_of(node)}{' in this form' if type(node) in HANDLERS else ''}"
+        return found, "one that both engines compute alike", hint or "the manual lists them"
     return shortened(node.sql("spark")), "a supported operator or function", ""

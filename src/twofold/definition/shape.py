@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args, get_origin
@@ -12,7 +13,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from twofold.definition.fault import Path, Report, near_miss, one_of, shown
+from twofold.definition.fields import QUOTE_DECIMAL
 from twofold.definition.raw import Raw, RawPipeline
+
+_CUT_DECIMAL = re.compile(r"\d+\s*\)")
 
 
 def read_shape(document: Mapping[str, Any], report: Report) -> RawPipeline:
@@ -39,7 +43,7 @@ def _note(detail: ErrorDetails, report: Report) -> Path:
     match detail["type"]:
         case "extra_forbidden":
             keys = list(model.model_fields) if model else []
-            hint = near_miss(str(path[-1]), keys)
+            hint = QUOTE_DECIMAL if _CUT_DECIMAL.fullmatch(str(path[-1])) else near_miss(str(path[-1]), keys)
             report.add(path, f"the unknown key {shown(path[-1])}", one_of(keys), hint, line=report.key_line(path))
         case "value_error":
             report.add(path, shown(detail["input"]), str(detail["ctx"]["error"]))
