@@ -1,0 +1,137 @@
+"""The producer: a pipeline's events to Kafka, every one acknowledged, going on where it stopped.
+
+    source ─► [worker …] ─► Kafka topic
+                  └─ Progress ─► journal, /healthz, StatsD, terminal
+
+By hand: `twofold produce flights --limit 1000`, which is `python -m producer.producer flights --limit 1000`.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event
+from types import FrameType
+from typing import Any
+
+import click
+
+from producer import run
+from producer.request import Request, Shares
+from twofold.definition.load import load_pipeline
+from twofold.errors import TwofoldError
+from twofold.settings import Settings
+
+INTERRUPTED = 130
+Share = click.FloatRange(0, 1)
+
+
+class Rate(click.ParamType[float | None]):
+    """Records per second, or `max`."""
+
+    name = "N|max"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | None:  # noqa: ANN401
+        """A positive number; None for max."""
+        if value == "max":
+            return None
+        try:
+            rate = float(value)
+        except ValueError:
+            rate = 0.0
+        if rate <= 0:
+            self.fail(f"{value!r} is neither max nor a positive number of records per second", param, ctx)
+        return rate
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("pipeline")
+@click.option("--from", "from_file", metavar="FILE", help="Replay JSON lines as they are: plain, .gz, or - for stdin.")
+@click.option("--generate", type=click.IntRange(0), metavar="N", help="Make N events from the definition; 0 = endless.")
+@click.option("--limit", type=click.IntRange(0), metavar="N", help="Only the first N records of the source.")
+@click.option("--rate", type=Rate(), default="max", show_default=True, help="Records per second.")
+@click.option(
+    "--speed-up",
+    type=click.FloatRange(0, min_open=True),
+    metavar="X",
+    help="Keep the gaps between the query's send_at, X times shorter.",
+)
+@click.option("--since", type=click.DateTime(), help="Only rows with send_at at or after this (UTC).")
+@click.option("--until", type=click.DateTime(), help="Only rows with send_at before this (UTC).")
+@click.option("--seed", type=int, default=0, show_default=True, help="Another seed gives other events.")
+@click.option("--interval-ms", type=click.FloatRange(0, min_open=True), help="Event time between generated events.")
+@click.option("--duplicates", type=Share, default=0.0, help="Share of generated records that repeat an earlier one.")
+@click.option("--late", type=Share, default=0.0, help="Share later than the declared lateness.")
+@click.option("--out-of-order", type=Share, default=0.0, help="Share late, but within the declared lateness.")
+@click.option("--malformed", type=Share, default=0.0, help="Share that breaks the contract.")
+@click.option("--future", type=Share, default=0.0, help="Share stamped beyond max_future.")
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes that send.")
+@click.option("--restart", is_flag=True, help="Send the source again from its start.")
+@click.option("--health-port", type=click.IntRange(0, 65535), default=0, help="Port of /healthz on loopback; 0 = any.")
+@click.option("--pipelines", type=click.Path(file_okay=False, path_type=Path), help="Folder of pipeline definitions.")
+def produce(pipeline: str, pipelines: Path | None, **options: Any) -> None:  # noqa: ANN401
+    """Send a pipeline's events to Kafka.
+
+    Without --from or --generate, the definition's own `replay` is sent. What Kafka has acknowledged is journaled: the
+    same command goes on where it stopped, however it ended, and one that has finished says so. While the broker is
+    away the producer waits; it drops nothing. A record too large for the broker is kept aside, and makes the exit
+    code 1 at the end.
+
+    \b
+    Examples:
+      twofold produce flights --limit 1000
+      twofold produce flights --since 2013-05-01 --speed-up 86400
+      twofold produce orders --from orders.jsonl.gz --rate 500
+      tail -F orders.log | twofold produce orders --from -
+      twofold produce orders --generate 100000 --duplicates 0.01 --late 0.01 --malformed 0.005
+    """
+    settings = Settings() if pipelines is None else Settings(pipelines=pipelines)
+    request = as_request(options)
+    stop = Event()
+    signals = stop_on_signals(stop)
+    code = run.run(settings, load_pipeline(settings, pipeline), request, stop)
+    sys.exit(INTERRUPTED if signal.SIGINT in signals and code == 0 else code)
+
+
+def as_request(options: dict[str, Any]) -> Request:
+    """The options as one checked value."""
+    shares = Shares(**{field.name: options.pop(field.name) for field in fields(Shares)})
+    for name in ("since", "until"):
+        moment: datetime | None = options[name]
+        options[name] = moment and moment.replace(tzinfo=UTC)
+    return Request(shares=shares, **options)
+
+
+def stop_on_signals(stop: Event) -> list[int]:
+    """Let SIGTERM and Ctrl-C end the run in good order, the second one at once; returns the list of those received."""
+    received: list[int] = []
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)
+    return received
+
+
+def main() -> None:
+    """Console entry: a user's mistake gives a sentence and a remedy, never a stack trace."""
+    try:
+        produce.main(prog_name="twofold produce", standalone_mode=False)
+    except click.exceptions.Exit as exit_:
+        sys.exit(exit_.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except TwofoldError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

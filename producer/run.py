@@ -1,0 +1,135 @@
+"""One run, from the topic to the last word: everything is put together here."""
+
+from __future__ import annotations
+
+import time
+from threading import Event
+
+from rich.console import Console
+
+from producer import journal, kafka_client, topic, workers
+from producer.desk import Desk
+from producer.journal import Journal
+from producer.progress import Progress
+from producer.request import Request
+from producer.screen import Screen
+from producer.shard import Task, failure_of
+from producer.sources import Source, open_source
+from twofold import health
+from twofold.definition.model import Pipeline
+from twofold.errors import NotRunning
+from twofold.metrics import Metrics
+from twofold.settings import Settings
+from twofold.topic import TopicState
+
+CONNECT_S = 3.0
+
+
+def run(settings: Settings, pipeline: Pipeline, request: Request, stop: Event) -> int:
+    """Send what is asked for; the exit code: 0 if every record is acknowledged or journaled for later, else 1."""
+    kafka_client.quiet()
+    console = Console(stderr=True)
+    source = open_source(pipeline, request, stop.is_set)
+    path = journal.path_of(settings, pipeline.name, source.identity)
+    journal.lock(path)
+    state = wait_for_topic(settings, pipeline, stop, console)
+    if state is None:
+        return 0
+    book = journal.start(path, pipeline.name, state, source, request.restart)
+    _warn_of_drift(console, state)
+    if finished(book, request):
+        _say(console, f"finished before: {book.entry.position:,} records were sent; --restart sends them again")
+        return 0
+    if book.note:
+        _say(console, f"{book.note}: sending it from its start")
+    elif book.entry.position:
+        _say(console, f"going on after record {book.entry.position:,}")
+    return _send(settings, pipeline, request, source, book, stop, console)
+
+
+def wait_for_topic(settings: Settings, pipeline: Pipeline, stop: Event, console: Console) -> TopicState | None:
+    """Make sure of the topic, waiting for the broker for as long as it takes; None if stopped first."""
+    began = time.monotonic()
+    said = False
+    while not stop.is_set():
+        try:
+            return topic.ensure(topic.admin(settings.kafka_bootstrap, CONNECT_S), pipeline.topic)
+        except NotRunning as error:
+            if not said:
+                _say(console, f"{error}\n  waiting for it; Ctrl-C ends")
+                said = True
+            stop.wait(min(1.0, time.monotonic() - began))
+    return None
+
+
+def finished(book: Journal, request: Request) -> bool:
+    """Whether an earlier run has sent all that is asked for."""
+    goals = [goal for goal in (request.limit, request.generate or None) if goal is not None]
+    if goals:
+        return book.entry.position >= min(goals) or (request.generate is None and book.entry.exhausted)
+    return book.entry.exhausted
+
+
+def _send(
+    settings: Settings,
+    pipeline: Pipeline,
+    request: Request,
+    source: Source,
+    book: Journal,
+    stop: Event,
+    console: Console,
+) -> int:
+    starts = book.starts(request.workers)
+    goals = [goal for goal in (request.limit, source.total()) if goal is not None]
+    screen = Screen(console, pipeline.topic.name, settings.kafka_bootstrap, min(starts), min(goals, default=None))
+    desk = Desk(book, starts, Metrics(settings, pipeline.name), screen)
+    tasks = [
+        Task(
+            bootstrap=settings.kafka_bootstrap,
+            topic=pipeline.topic.name,
+            start=start,
+            limit=request.limit,
+            rate=request.rate,
+            speed_up=request.speed_up,
+            worker=worker,
+            workers=request.workers,
+            aside=book.aside,
+        )
+        for worker, start in enumerate(starts)
+    ]
+    began = time.monotonic()
+    with health.serve(desk.snapshot, request.health_port) as server:
+        server.announce(settings.home / "run" / f"{pipeline.name}-producer.json")
+        try:
+            workers.run(tasks, pipeline, request, source, stop, desk.take)
+        finally:
+            screen.close()
+    return _last_word(desk.total(), book, console, time.monotonic() - began)
+
+
+def _last_word(total: Progress, book: Journal, console: Console, seconds: float) -> int:
+    """Say how it ended; the exit code."""
+    error = failure_of(total)
+    if error is not None:
+        raise error
+    _say(
+        console, f"{total.acked:,} records acknowledged in {seconds:.1f} s ({total.acked / max(seconds, 1e-3):,.0f}/s)"
+    )
+    if total.in_flight:
+        _say(console, f"{total.in_flight:,} records were not acknowledged in time; the next run sends them again")
+    for position, size in total.refused:
+        _say(console, f"record {position + 1:,} is too large for the broker: {size:,} bytes")
+    if total.too_large:
+        _say(console, f"{total.too_large:,} records too large for the broker are kept in {book.aside}")
+    return 1 if total.too_large or total.in_flight else 0
+
+
+def _warn_of_drift(console: Console, state: TopicState) -> None:
+    for name, (declared, actual) in state.drift.items():
+        _say(
+            console, f"warning: topic {state.name} has {name} {actual}, not {declared} as declared; it is left as it is"
+        )
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
