@@ -75,9 +75,7 @@ def _unreadable(value: Column, pipeline: Pipeline) -> Column:
     )
     return (
         F.when(value.isNull(), F.lit("empty: the record has no value"))
-        .when(
-            F.octet_length(value) > limit, _say("too large: ", F.octet_length(value), f" bytes, the limit is {limit}")
-        )
+        .when(size > limit, _say("too large: ", F.octet_length(value), f" bytes, the limit is {limit}"))
         .when(~F.is_valid_utf8(text), F.lit("unknown encoding: not UTF-8"))
         .when(~text.endswith("}"), not_object)
     )

@@ -50,6 +50,8 @@ def _configuration(settings: Settings, jars: Path) -> dict[str, str]:
         f"{catalog}.warehouse": settings.warehouse,
         # With the cache, an outer session reads 0 rows from tables written inside foreachBatch.
         f"{catalog}.cache-enabled": "false",
+        # Its extra job costs more than it prunes here: every condition names the days already.
+        "spark.sql.optimizer.runtime.rowLevelOperationGroupFilter.enabled": "false",
         "spark.sql.streaming.stateStore.providerClass": _ROCKSDB,
         "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
         **(_s3(settings) if settings.store == "minio" else {}),

@@ -201,3 +201,12 @@ def _moment(value: object) -> datetime | None:
 
 def _day(value: object) -> date:
     return date.fromisoformat(str(value))
+
+
+def kafka_json(topic: str, offsets: Mapping[int, int]) -> str:
+    """Offsets as Spark's Kafka source reads them.
+
+    >>> kafka_json("flights", {0: 12})
+    '{"flights": {"0": 12}}'
+    """
+    return json.dumps({topic: {str(partition): offset for partition, offset in sorted(offsets.items())}})

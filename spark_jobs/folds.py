@@ -1,0 +1,58 @@
+"""Every aggregate ("fold") of a view, once: the streaming job and the union job both call `fold`.
+
+accepted rows ─► fold: window × group × measures ─► stream_<view> (upserted) or batch_<view> (recomputed)
+"""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from twofold import tables
+from twofold.definition import fingerprint
+from twofold.definition.model import Pipeline, View
+from twofold.ensure import PROPERTIES
+from twofold.errors import IncompatibleDefinition
+
+
+def fold(rows: DataFrame, pipeline: Pipeline, view: View) -> DataFrame:
+    """Rows of `events` shape to one row per window and group: window_start, window_end, groups, measures."""
+    window = F.window(pipeline.event.time, _interval(view.window), _interval(view.every))
+    measures = [F.expr(measure.spark).alias(name) for name, measure in view.measures.items()]
+    folded = rows.groupBy(window.alias("window"), *view.by).agg(*measures)
+    return folded.select(
+        F.col("window.start").alias("window_start"),
+        F.col("window.end").alias("window_end"),
+        *view.by,
+        *view.measures,
+    )
+
+
+def _interval(length: object) -> str:
+    return f"{int(length.total_seconds() * 1_000_000)} microseconds"  # type: ignore[attr-defined]
+
+
+def ensure_table(spark: SparkSession, pipeline: Pipeline, view: View, table: str, log: str) -> str:
+    """Make a view's table if there is none; refuse one that another declaration filled. Returns its qualified name."""
+    name = tables.qualified(pipeline, table)
+    declared = fingerprint.view(pipeline, view)
+    if not spark.catalog.tableExists(name):
+        _create(spark, pipeline, view, name, declared, log)
+    found = spark.sql(f"SHOW TBLPROPERTIES {name} ('twofold.definition')").first()
+    if found is not None and found["value"] != declared:
+        raise IncompatibleDefinition(
+            f"{pipeline.source_file or pipeline.name}: views.{view.name} is not what {pipeline.name}.{table} was "
+            "computed by (its window, groups, measures, or the pipeline's lateness changed)",
+            f"`twofold rebuild {pipeline.name}` computes all views anew; or declare the change as a new view",
+        )
+    return name
+
+
+def _create(spark: SparkSession, pipeline: Pipeline, view: View, name: str, declared: str, log: str) -> None:
+    shape = fold(spark.table(tables.qualified(pipeline, log)).limit(0), pipeline, view).schema
+    columns = ", ".join(f"`{field.name}` {field.dataType.simpleString()}" for field in shape)
+    properties = ", ".join(f"'{k}' = '{v}'" for k, v in {**PROPERTIES, "twofold.definition": declared}.items())
+    spark.sql(
+        f"CREATE TABLE IF NOT EXISTS {name} ({columns}) USING iceberg "
+        f"PARTITIONED BY (days(window_start)) TBLPROPERTIES ({properties})"
+    )

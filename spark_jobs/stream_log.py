@@ -1,0 +1,151 @@
+"""The landing query: Kafka ─► contract ─► stream_log, every record exactly once.
+
+    micro-batch N ─► its end offsets (checkpoint) against what stream_log holds (its snapshot's summary)
+                     all held: a replay, nothing to write    some held: only the rest is written
+                     none held: append; the end offsets ride in the same commit
+
+So exactness needs neither Spark's memory of epochs nor old snapshots, which expiry would take away: the offsets
+in the table's own commit decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyspark.sql import Column, DataFrame, Observation, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.streaming.query import StreamingQuery
+
+from spark_jobs import checkpoints, contract
+from spark_jobs.commits import tagged
+from twofold import boundary, serving, tables
+from twofold import catalog as catalogs
+from twofold.boundary import Landed
+from twofold.definition.model import Pipeline
+from twofold.errors import BoundaryError, TwofoldError
+from twofold.settings import Settings
+
+QUERY = "log"
+
+Trigger = Mapping[str, Any]
+"""Keyword arguments of `DataStreamWriter.trigger`."""
+
+
+@dataclass
+class LogWriter:
+    """Appends micro-batches to stream_log; keeps what the table holds, as only this process appends."""
+
+    spark: SparkSession
+    settings: Settings
+    pipeline: Pipeline
+    fence: Callable[[], str]
+    """Called before every commit: raises where this job may no longer write, else gives the topic's id."""
+    counted: Callable[[Mapping[str, int]], None]
+    """Told the rows per outcome of every batch written."""
+    landed: Landed = field(init=False)
+    error: TwofoldError | None = None
+    """Why the last batch was refused: Spark wraps what a batch raises, so it is kept here."""
+
+    def __post_init__(self) -> None:
+        self.refresh()
+
+    def refresh(self) -> Landed:
+        """Read what the table holds."""
+        table = catalogs.find(catalogs.load(self.settings), self.pipeline.name, tables.STREAM_LOG)
+        self.landed = boundary.landed(catalogs.history(table), self.pipeline.name)
+        return self.landed
+
+    @property
+    def checkpoint(self) -> str:
+        """Where the landing query keeps its offsets."""
+        return self.settings.checkpoint(self.pipeline.name, QUERY)
+
+    def start(self, trigger: Trigger) -> StreamingQuery:
+        """Start the query where the table ends, or where its checkpoint is."""
+        self.refresh()
+        records = (
+            self.spark.readStream.format("kafka")
+            .option("kafka.bootstrap.servers", self.settings.kafka_bootstrap)
+            .option("subscribe", self.pipeline.topic.name)
+            .option("startingOffsets", self._starting_offsets())
+            .option("maxOffsetsPerTrigger", self.pipeline.stream.max_offsets_per_trigger)
+            # Loss must stop the job, never pass in silence.
+            .option("failOnDataLoss", "true")
+            .load()
+        )
+        writer = records.writeStream.queryName(f"{self.pipeline.name}_{QUERY}").foreachBatch(self.write)
+        return writer.option("checkpointLocation", self.checkpoint).trigger(**trigger).start()
+
+    def _starting_offsets(self) -> str:
+        """Used only where there is no checkpoint: a lost one is made anew from what the table holds."""
+        if not self.landed.offsets:
+            return "earliest"
+        return boundary.kafka_json(self.pipeline.topic.name, self.landed.offsets)
+
+    def write(self, records: DataFrame, batch_id: int) -> None:
+        """Land one micro-batch, unless the table holds it already."""
+        try:
+            self._write(records, batch_id)
+        except TwofoldError as error:
+            self.error = error
+            raise
+
+    def _write(self, records: DataFrame, batch_id: int) -> None:
+        ends = checkpoints.kafka_offsets(self.spark, self.checkpoint, batch_id, self.pipeline.topic.name)
+        starts = checkpoints.kafka_offsets(self.spark, self.checkpoint, batch_id - 1, self.pipeline.topic.name) or {}
+        if ends is None:
+            raise BoundaryError(f"batch {batch_id} has no offsets in {self.checkpoint}", self._rebuild_remedy())
+        held = self.landed.offsets
+        if all(end <= held.get(partition, 0) for partition, end in ends.items()):
+            return
+        self._refuse_gap(starts, held)
+        if any(starts.get(partition, 0) < offset for partition, offset in held.items()):
+            records = records.where(_past(held))
+        self._append(records, ends)
+
+    def _refuse_gap(self, starts: Mapping[int, int], held: Mapping[int, int]) -> None:
+        gaps = {p: (held.get(p, 0), start) for p, start in starts.items() if start > held.get(p, 0)}
+        if gaps:
+            listed = ", ".join(f"{self.pipeline.topic.name}[{p}]@{low}–{high - 1}" for p, (low, high) in gaps.items())
+            raise BoundaryError(
+                f"the checkpoint is ahead of {self.pipeline.name}.stream_log: {listed} would be skipped",
+                self._rebuild_remedy(),
+            )
+
+    def _rebuild_remedy(self) -> str:
+        return f"delete the checkpoint {self.checkpoint}: the next start makes it anew from what stream_log holds"
+
+    def _append(self, records: DataFrame, ends: Mapping[int, int]) -> None:
+        state = Landed(
+            self.pipeline.name, self.landed.landing + 1, offsets={**self.landed.offsets, **ends}, topic_id=self.fence()
+        )
+        outcomes = Observation()
+        rows = judged(records, self.pipeline, state.landing).observe(outcomes, *_counts())
+        tagged(rows.writeTo(tables.qualified(self.pipeline, tables.STREAM_LOG)), boundary.encode(state)).append()
+        self.landed = state
+        self.counted(outcomes.get)
+
+
+def judged(records: DataFrame, pipeline: Pipeline, landing: int) -> DataFrame:
+    """Kafka records to rows of stream_log."""
+    received = records.select(
+        "value",
+        F.col("partition").alias("kafka_partition"),
+        F.col("offset").alias("kafka_offset"),
+        F.col("timestamp").alias("kafka_timestamp"),
+        F.lit(landing).cast("bigint").alias("landing"),
+    )
+    read = contract.read_json(received, pipeline, F.col("value"))
+    rows = contract.judge(read, pipeline, F.col("kafka_timestamp"), F.col("value"))
+    return rows.select(*tables.stream_log(pipeline).column_names)
+
+
+def _past(held: Mapping[int, int]) -> Column:
+    return F.expr(serving.past_offsets(held).replace("kafka_partition", "partition").replace("kafka_offset", "offset"))
+
+
+def _counts() -> list[Column]:
+    outcomes = (tables.ACCEPTED, tables.FILTERED, tables.REJECTED)
+    return [F.count_if(F.col("outcome") == outcome).alias(outcome) for outcome in outcomes]

@@ -1,0 +1,90 @@
+"""The speed layer: one driver, one query that lands every record, one query per view on what was landed.
+
+    Kafka ─► stream_log query ─► stream_log ─► view queries ─► stream_<view>
+
+By hand: `python -m spark_jobs.streaming_job flights --until-caught-up`
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+
+import click
+from pyspark.sql import SparkSession
+
+from spark_jobs import locks, session, supervise
+from spark_jobs.progress import Progress
+from spark_jobs.stream_log import LogWriter
+from spark_jobs.stream_views import ViewWriter
+from spark_jobs.supervise import Service
+from spark_jobs.topic_fence import TopicFence
+from twofold import boundary, catalog, ensure, health, tables, topic
+from twofold.definition.load import load_pipeline
+from twofold.definition.model import Pipeline
+from twofold.errors import TwofoldError
+from twofold.metrics import Metrics
+from twofold.settings import Settings
+
+
+@click.command()
+@click.argument("pipeline")
+@click.option("--until-caught-up", is_flag=True, help="Take what is in Kafka now, finish the views, and exit.")
+@click.option("--health-port", default=0, show_default="any free one", help="Port of /healthz on loopback.")
+def main(pipeline: str, until_caught_up: bool, health_port: int) -> None:
+    """Run the speed layer of PIPELINE until SIGTERM."""
+    settings = Settings()
+    declared = load_pipeline(settings, pipeline)
+    try:
+        run(settings, declared, until_caught_up, health_port)
+    except TwofoldError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+def run(settings: Settings, pipeline: Pipeline, until_caught_up: bool, health_port: int = 0) -> None:
+    """Check everything that can be checked without a JVM, then run the queries."""
+    state = topic.ensure(settings, pipeline)
+    made = ensure.ensure(catalog.load(settings), pipeline)
+    boundary.landed(catalog.history(made[tables.STREAM_LOG]), pipeline.name, state.topic_id)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    spark = session.build(settings, f"twofold-{pipeline.name}-stream")
+    try:
+        with locks.hold(spark, settings, pipeline.name, "stream") as lock:
+            fence = TopicFence(spark, settings, pipeline.topic.name, state.topic_id, lock)
+            _stream(spark, settings, pipeline, fence, stop, until_caught_up, health_port)
+    finally:
+        spark.stop()
+
+
+def _stream(
+    spark: SparkSession,
+    settings: Settings,
+    pipeline: Pipeline,
+    fence: TopicFence,
+    stop: threading.Event,
+    until_caught_up: bool,
+    health_port: int,
+) -> None:
+    progress = Progress(pipeline, Metrics(settings, pipeline.name))
+    log = LogWriter(spark, settings, pipeline, fence, progress.landed)
+    views = [ViewWriter(spark, settings, pipeline, view) for view in pipeline.views.values()]
+    for view in views:
+        view.ensure()
+    services = [Service("log", log.start, lambda: log.error)]
+    services += [Service(view.view.name, view.start, lambda: None) for view in views]
+    spark.streams.addListener(progress)
+    with health.serve(progress.snapshot, health_port) as server:
+        server.announce(settings.home / "run" / f"{pipeline.name}-stream.json")
+        if until_caught_up:
+            supervise.drain(services, progress, stop)
+        else:
+            trigger = {"processingTime": f"{int(pipeline.stream.trigger.total_seconds() * 1000)} milliseconds"}
+            supervise.run(services, trigger, progress, stop)
+
+
+if __name__ == "__main__":
+    main()
