@@ -14,8 +14,10 @@ from typing import Any
 
 import psutil
 import pytest
+from pyiceberg.io.pyarrow import PyArrowFileIO
 
 from tests import running
+from twofold import catalog
 from twofold.settings import Settings
 from twofold.stack import health, processes, supervisor
 
@@ -144,6 +146,21 @@ def test_a_program_that_cannot_start_is_named_with_its_log_and_nothing_stays(own
     meta.write_text(whole)
     running.run(own_stack, "up")
     assert status(own_stack)["healthy"]
+
+
+def test_the_bucket_of_a_minio_stack_takes_an_object(minio_stack: Settings) -> None:
+    bucket = catalog.file_io(minio_stack)
+    store = PyArrowFileIO(bucket)
+    with store.new_output(f"{minio_stack.warehouse}/probe").create() as file:
+        file.write(b"seen")
+    with store.new_input(f"{minio_stack.warehouse}/probe").open() as file:
+        assert file.read() == b"seen"
+    assert [program["name"] for program in status(minio_stack)["programs"]] == [
+        "postgres",
+        "minio",
+        "zookeeper",
+        "kafka",
+    ]
 
 
 def is_zombie(pid: int) -> bool:
