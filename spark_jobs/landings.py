@@ -51,7 +51,8 @@ class Book:
         """Rows that `landed_files` lacks, oldest first, out of the markers; BoundaryError where one is gone."""
         states = (json.loads(s.summary[Landed.KEY]) for s in self.history.ancestors() if Landed.KEY in s.summary)
         missing = {state["landing"]: state["files"] for state in states if state["landing"] > self.recorded}
-        if sorted(missing) != list(range(self.recorded + 1, self.landing + 1)):
+        wanted = list(range(self.recorded + 1, self.landing + 1))
+        if self.recorded > self.landing or sorted(missing) != wanted:
             raise BoundaryError(
                 f"batch_log has {self.landing} landings and landed_files {self.recorded}: one of them was replaced",
                 "restore the lost table; until then nothing is landed, as files would be taken twice",

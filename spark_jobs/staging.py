@@ -113,7 +113,8 @@ def _blocks(frame: DataFrame) -> Iterable[Block]:
     ]
     grouped = frame.groupBy(files.PATH, files.BLOCK)
     for row in grouped.agg(F.min(files.SEQUENCE), F.count(F.lit(1)), *outcomes).collect():
-        yield Block(*row[:4], Counts(*row[4:]))
+        path, start, first, lines, *outcome_counts = row
+        yield Block(path, start, first, lines, Counts(*outcome_counts))
 
 
 def shifts(blocks: Iterable[Block]) -> list[tuple[Block, int]]:
