@@ -6,6 +6,7 @@ while its JVM may still be committing.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from twofold import locks
 from twofold.errors import Busy
 from twofold.settings import Settings
 
+_POLL_S = 0.5
 _REMEDY = {
     "stream": "there is one streaming job per pipeline: stop the running one first, or leave it to its work",
     "batch": "wait for it to end; what it leaves is taken by the next run",
@@ -47,14 +49,17 @@ class Held:
 
 
 @contextmanager
-def hold(spark: SparkSession, settings: Settings, pipeline: str, role: str) -> Iterator[Held]:
-    """Take the lock at once or raise Busy; release it at the end."""
+def hold(spark: SparkSession, settings: Settings, pipeline: str, role: str, wait_s: float = 0.0) -> Iterator[Held]:
+    """Take the lock, waiting up to `wait_s` for it, or raise Busy; release it at the end."""
     assert spark._jvm is not None
     connection = spark._jvm.java.sql.DriverManager.getConnection(
         settings.jdbc_url, settings.postgres_user, settings.postgres_password.get_secret_value()
     )
     try:
-        if not _try_lock(connection, pipeline, role):
+        deadline = time.monotonic() + wait_s
+        while not (locked := _try_lock(connection, pipeline, role)) and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+        if not locked:
             raise Busy(f"another {role} job of pipeline {pipeline!r} is running", _REMEDY[role])
         yield Held(connection, pipeline, role)
     finally:

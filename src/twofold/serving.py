@@ -29,6 +29,9 @@ PRECEDENCE = (
 )
 """Which row of one id wins, best first: batch over stream; the latest batch row; the earliest stream row."""
 
+PROVENANCE = ("layer", "landing", "file", "row", "kafka_timestamp", "kafka_partition", "kafka_offset")
+"""Where a row came from: all that precedence looks at."""
+
 
 def duckdb(sql: str) -> str:
     """DuckDB's form of a text of this module."""
@@ -72,10 +75,13 @@ def batch_contenders(pipeline: Pipeline, source: str, landing: int) -> str:
 FROM {source} WHERE outcome IN ('{tables.ACCEPTED}', '{tables.FILTERED}') AND landing > {landing}"""
 
 
-def winners(pipeline: Pipeline, contenders: str) -> str:
-    """One row per id: the best of `contenders` (a relation, or a query in parentheses)."""
-    names = columns(tables.events(pipeline).column_names)
-    return f"""SELECT {names} FROM (
+def winners(pipeline: Pipeline, contenders: str, names: Iterable[str] = ()) -> str:
+    """One row per id, with `names` (default: the columns of `events`): the best of `contenders`.
+
+    `contenders` is a relation, or a query in parentheses.
+    """
+    selected = columns(names or tables.events(pipeline).column_names)
+    return f"""SELECT {selected} FROM (
   SELECT *, row_number() OVER (PARTITION BY `{pipeline.event.id}` ORDER BY {", ".join(PRECEDENCE)}) AS place
   FROM {contenders} AS contenders) AS ranked
 WHERE place = 1"""
@@ -87,14 +93,77 @@ def tail(pipeline: Pipeline, stream: str, batch: str, offsets: Mapping[int, int]
     return winners(pipeline, f"({both})")
 
 
+def hits(pipeline: Pipeline, events: str, tail: str) -> str:
+    """Rows of `events` whose id is in `tail` too: id, event time, and what precedence looks at."""
+    key = pipeline.event.id
+    names = columns([key, pipeline.event.time, *PROVENANCE], "e.")
+    return f"""SELECT {names} FROM {events} AS e
+WHERE EXISTS (SELECT 1 FROM {tail} AS t WHERE t.`{key}` = e.`{key}`)"""
+
+
+def decided(pipeline: Pipeline, tail: str, hits: str) -> str:
+    """For each id of `hits`, whether the row of `events` stays (`united`) or the one of `tail` beats it."""
+    key = pipeline.event.id
+    names = columns([key, *PROVENANCE])
+    both = f"""(SELECT {names}, FALSE AS united FROM {tail} WHERE `{key}` IN (SELECT `{key}` FROM {hits})
+UNION ALL SELECT {names}, TRUE AS united FROM {hits})"""
+    return winners(pipeline, both, [key, "united"])
+
+
+def beaten(pipeline: Pipeline, hits: str, decided: str) -> str:
+    """The rows of `hits` that the tail beats, in parentheses."""
+    key = pipeline.event.id
+    return f"(SELECT * FROM {hits} WHERE `{key}` IN (SELECT `{key}` FROM {decided} WHERE NOT united))"
+
+
+def winning_tail(pipeline: Pipeline, tail: str, decided: str) -> str:
+    """The rows of `tail` that no row of `events` beats."""
+    return f"SELECT * FROM {tail} AS r WHERE {_not(pipeline, decided, 'united')}"
+
+
+def unbeaten(pipeline: Pipeline, events: str, decided: str) -> str:
+    """The rows of `events` that no row of the tail beats."""
+    return f"SELECT * FROM {events} AS r WHERE {_not(pipeline, decided, 'NOT united')}"
+
+
+def unified_events(
+    pipeline: Pipeline, untouched: str, touched: str | None = None, tail: str | None = None, decided: str | None = None
+) -> str:
+    """The exact union of both layers, a row per id: `untouched` and `touched` rows of `events`, and the tail.
+
+    Only `touched` rows are looked up in `decided`; no `decided`: no id of the tail is in `events`.
+    """
+    names = columns([*pipeline.columns, *PROVENANCE])
+    parts = [f"SELECT {names} FROM {untouched} WHERE NOT withdrawn"]
+    if touched and decided:
+        parts.append(
+            f"SELECT {names} FROM {touched} AS r WHERE NOT withdrawn AND {_not(pipeline, decided, 'NOT united')}"
+        )
+    if tail:
+        beaten = f" AND {_not(pipeline, decided, 'united')}" if decided else ""
+        parts.append(f"SELECT {names} FROM {tail} AS r WHERE NOT withdrawn{beaten}")
+    return "\nUNION ALL\n".join(parts)
+
+
+def _not(pipeline: Pipeline, decided: str, condition: str) -> str:
+    key = pipeline.event.id
+    return f"NOT EXISTS (SELECT 1 FROM {decided} AS d WHERE d.`{key}` = r.`{key}` AND {condition})"
+
+
 def on_days(column: str, days: Iterable[date]) -> str:
     """Rows whose `column` falls on one of `days` (UTC), as ranges that partition pruning understands.
 
     >>> on_days("t", [date(2013, 1, 1), date(2013, 1, 2)])
     "((t >= TIMESTAMP '2013-01-01 00:00:00+00:00' AND t < TIMESTAMP '2013-01-03 00:00:00+00:00'))"
     """
-    ranges = " OR ".join(f"({column} >= {moment(low)} AND {column} < {moment(high)})" for low, high in day_ranges(days))
+    ranges = " OR ".join(f"({_between(column, low, high)})" for low, high in day_ranges(days))
     return f"({ranges})" if ranges else "FALSE"
+
+
+def _between(column: str, low: date, high: date) -> str:
+    # Days before year 1 (no Python date) count as its first.
+    above = "" if low == date.min else f"{column} >= {moment(low)} AND "
+    return f"{above}{column} < {moment(high)}"
 
 
 def day_ranges(days: Iterable[date]) -> list[tuple[date, date]]:
@@ -113,9 +182,15 @@ def day_ranges(days: Iterable[date]) -> list[tuple[date, date]]:
 
 
 def widened(days: Iterable[date], horizon: timedelta) -> set[date]:
-    """`days` and all days within `horizon` of them: where rows of the same ids may lie."""
+    """`days` and all days within `horizon` of them: where rows of the same ids may lie.
+
+    >>> sorted(widened([date(1, 1, 1)], timedelta(hours=30)))
+    [datetime.date(1, 1, 1), datetime.date(1, 1, 2), datetime.date(1, 1, 3)]
+    """
     reach = -(-horizon // timedelta(days=1))
-    return {day + timedelta(days=shift) for day in days for shift in range(-reach, reach + 1)}
+    last = date.max.toordinal()
+    near = {day.toordinal() + shift for day in days for shift in range(-reach, reach + 1)}
+    return {date.fromordinal(number) for number in near if 1 <= number <= last}
 
 
 def moment(value: date | datetime) -> str:

@@ -1,0 +1,205 @@
+"""The union itself: everything past the boundary into `events`, and the boundary with it, in one commit.
+
+    contenders (both logs past the boundary) ─► tail: one winner per id
+    `events` on the days within the id horizon ─► hits ─► decided: who wins, per id
+    days of winning tail rows and of beaten rows ─► rewritten whole, sorted: what stays ∪ what won
+
+The commit is validated against the snapshot that was read: of two unions at once the second fails on the first's
+files, reads the new boundary and goes again. The pipeline's lock only keeps that from being the usual case.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Any
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from spark_jobs.commits import tagged
+from twofold import boundary, serving, tables
+from twofold import catalog as catalogs
+from twofold.boundary import Boundary, History, Landed
+from twofold.definition.model import Pipeline
+from twofold.errors import TwofoldError
+from twofold.settings import Settings
+
+_ATTEMPTS = 5
+_CONFLICTS = ("ValidationException", "CommitFailedException", "Missing required files")
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """What one attempt reads: `events` first, then the logs, so what is past the boundary is all there."""
+
+    events: History
+    boundary: Boundary
+    stream: tuple[int | None, Landed]
+    batch: tuple[int | None, Landed]
+
+    @property
+    def next(self) -> Boundary:
+        """The boundary that covers all that is pinned."""
+        before, (_, stream), (_, batch) = self.boundary, self.stream, self.batch
+        return Boundary(
+            before.pipeline,
+            stream.topic_id or before.topic_id,
+            {**before.offsets, **stream.offsets},
+            max(before.landing, batch.landing),
+            before.max_event_time,
+        )
+
+    @property
+    def has_news(self) -> bool:
+        """Whether anything was landed past the boundary."""
+        return (self.next.offsets, self.next.landing) != (self.boundary.offsets, self.boundary.landing)
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a union did, in rows."""
+
+    stream_rows: int = 0
+    batch_rows: int = 0
+    inserted: int = 0
+    replaced: int = 0
+    days: tuple[date, ...] = ()
+    boundary: Boundary | None = field(default=None)
+
+
+def merge(spark: SparkSession, settings: Settings, pipeline: Pipeline) -> Merged:
+    """Union until the commit holds; raise after too many conflicts."""
+    for _ in range(_ATTEMPTS):
+        pinned = pin(spark, settings, pipeline)
+        if not pinned.has_news:
+            return Merged(boundary=pinned.boundary)
+        try:
+            return _attempt(spark, pipeline, pinned)
+        except (PySparkException, Py4JJavaError) as error:
+            if not any(sign in str(error) for sign in _CONFLICTS):
+                raise
+    raise TwofoldError(
+        f"{pipeline.name}.events was changed by others during each of {_ATTEMPTS} attempts",
+        "see that only one union or maintenance runs at a time, then run the union again: nothing was lost",
+    )
+
+
+def pin(spark: SparkSession, settings: Settings, pipeline: Pipeline) -> Pinned:
+    """Read the boundary and the state of both logs; give an empty `events` its first snapshot to validate against."""
+    catalog = catalogs.load(settings)
+    events = catalogs.history(catalogs.find(catalog, pipeline.name, tables.EVENTS))
+    if events.head is None:
+        name = tables.qualified(pipeline, tables.EVENTS)
+        tagged(spark.table(name).limit(0).writeTo(name), boundary.encode(Boundary(pipeline.name))).append()
+        events = catalogs.history(catalogs.find(catalog, pipeline.name, tables.EVENTS))
+    stream = catalogs.history(catalogs.find(catalog, pipeline.name, tables.STREAM_LOG))
+    batch = catalogs.history(catalogs.find(catalog, pipeline.name, tables.BATCH_LOG))
+    landed = boundary.landed(stream, pipeline.name)
+    return Pinned(
+        events,
+        boundary.boundary(events, pipeline.name, landed.topic_id),
+        (stream.head, landed),
+        (batch.head, boundary.landed(batch, pipeline.name)),
+    )
+
+
+def read(spark: SparkSession, pipeline: Pipeline, table: str, snapshot: int | None) -> DataFrame:
+    """A table as of a snapshot; empty where it had none yet."""
+    name = tables.qualified(pipeline, table)
+    if snapshot is None:
+        return spark.table(name).limit(0)
+    return spark.read.option("versionAsOf", snapshot).table(name)
+
+
+def _attempt(spark: SparkSession, pipeline: Pipeline, pinned: Pinned) -> Merged:
+    contenders = _view(_contenders(spark, pipeline, pinned).persist(), "contenders")
+    tail = _view(spark.sql(serving.winners(pipeline, "contenders")).persist(), "tail")
+    try:
+        seen = _seen(spark, pipeline)
+        days = _decide(spark, pipeline, pinned)
+        latest = [t for t in (pinned.boundary.max_event_time, seen["latest"]) if t is not None]
+        after = Boundary(**{**vars(pinned.next), "max_event_time": max(latest, default=None), "touched_days": days})
+        changed = _rows(spark, pipeline, pinned, days)
+        _commit(changed, pipeline, pinned, after)
+        wins, beaten = _count(spark, pipeline)
+        return Merged(seen["stream"], seen["batch"], wins - beaten, beaten, days, after)
+    finally:
+        for frame in (tail, contenders):
+            frame.unpersist()
+
+
+def _contenders(spark: SparkSession, pipeline: Pipeline, pinned: Pinned) -> DataFrame:
+    _view(read(spark, pipeline, tables.STREAM_LOG, pinned.stream[0]), "stream_pinned")
+    _view(read(spark, pipeline, tables.BATCH_LOG, pinned.batch[0]), "batch_pinned")
+    stream = serving.stream_contenders(pipeline, "stream_pinned", pinned.boundary.offsets)
+    batch = serving.batch_contenders(pipeline, "batch_pinned", pinned.boundary.landing)
+    return spark.sql(f"{stream}\nUNION ALL\n{batch}")
+
+
+def _seen(spark: SparkSession, pipeline: Pipeline) -> dict[str, Any]:
+    """Rows per layer, and the highest event time among the stream's."""
+    row = spark.sql(
+        f"""SELECT count_if(layer = 'stream') AS stream, count_if(layer = 'batch') AS batch,
+  unix_micros(max(CASE WHEN layer = 'stream' THEN `{pipeline.event.time}` END)) AS latest FROM contenders"""
+    ).collect()[0]
+    latest = row["latest"]
+    return {
+        "stream": row["stream"],
+        "batch": row["batch"],
+        "latest": None if latest is None else datetime.fromtimestamp(latest / 1_000_000, UTC),
+    }
+
+
+def _decide(spark: SparkSession, pipeline: Pipeline, pinned: Pinned) -> tuple[date, ...]:
+    """Make the views `hits`, `decided` and `beaten`; returns the days that must be rewritten."""
+    time = pipeline.event.time
+    near = serving.widened(_days(spark, f"SELECT `{time}` AS t FROM tail"), pipeline.event.id_horizon)
+    events = read(spark, pipeline, tables.EVENTS, pinned.events.head)
+    _view(events.where(serving.on_days(f"`{time}`", near)), "near")
+    _view(spark.sql(serving.hits(pipeline, "near", "tail")).localCheckpoint(), "hits")
+    _view(spark.sql(serving.decided(pipeline, "tail", "hits")).localCheckpoint(), "decided")
+    _view(spark.sql(f"SELECT * FROM {serving.beaten(pipeline, 'hits', 'decided')}"), "beaten")
+    _view(spark.sql(serving.winning_tail(pipeline, "tail", "decided")), "winning")
+    return tuple(sorted(_days(spark, f"SELECT `{time}` AS t FROM winning UNION ALL SELECT `{time}` AS t FROM beaten")))
+
+
+def _days(spark: SparkSession, times: str) -> set[date]:
+    return {row["day"] for row in spark.sql(f"SELECT DISTINCT CAST(t AS DATE) AS day FROM ({times})").collect()}
+
+
+def _rows(spark: SparkSession, pipeline: Pipeline, pinned: Pinned, days: tuple[date, ...]) -> DataFrame:
+    """All rows of the days to rewrite: what stays, and what won."""
+    events = read(spark, pipeline, tables.EVENTS, pinned.events.head)
+    _view(events.where(serving.on_days(f"`{pipeline.event.time}`", days)), "touched")
+    names = serving.columns(tables.events(pipeline).column_names)
+    stays = serving.unbeaten(pipeline, "touched", "decided")
+    return spark.sql(f"SELECT {names} FROM ({stays}) UNION ALL SELECT {names} FROM winning")
+
+
+def _commit(rows: DataFrame, pipeline: Pipeline, pinned: Pinned, after: Boundary) -> None:
+    writer = tagged(rows.writeTo(tables.qualified(pipeline, tables.EVENTS)), boundary.encode(after))
+    if not after.touched_days:
+        writer.append()
+        return
+    writer = (
+        writer.option("distribution-mode", "hash")
+        .option("isolation-level", "serializable")
+        .option("validate-from-snapshot-id", str(pinned.events.head))
+    )
+    writer.overwrite(F.expr(serving.on_days(f"`{pipeline.event.time}`", after.touched_days)))
+
+
+def _count(spark: SparkSession, pipeline: Pipeline) -> tuple[int, int]:
+    """Rows of the tail that won, and rows of `events` that they beat."""
+    row = spark.sql("SELECT (SELECT count(*) FROM winning) AS wins, (SELECT count(*) FROM beaten) AS beaten").collect()[
+        0
+    ]
+    return row["wins"], row["beaten"]
+
+
+def _view(frame: DataFrame, name: str) -> DataFrame:
+    frame.createOrReplaceTempView(name)
+    return frame
