@@ -22,7 +22,6 @@ from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline, View
 from twofold.settings import Settings
 
-_ROWS_PER_BATCH = 2_000_000
 _POLL_MS = 500
 
 
@@ -53,7 +52,7 @@ class ViewWriter:
         """Start where the checkpoint is; without one, from the first landed record."""
         log = (
             self.spark.readStream.format("iceberg")
-            .option("streaming-max-rows-per-micro-batch", _ROWS_PER_BATCH)
+            .option("streaming-max-rows-per-micro-batch", tables.VIEW_ROWS_PER_BATCH)
             .option("streaming-snapshot-polling-interval-ms", _POLL_MS)
             # Retention deletes old rows of the log; what it took was folded before.
             .option("streaming-skip-delete-snapshots", "true")

@@ -210,3 +210,16 @@ def kafka_json(topic: str, offsets: Mapping[int, int]) -> str:
     '{"flights": {"0": 12}}'
     """
     return json.dumps({topic: {str(partition): offset for partition, offset in sorted(offsets.items())}})
+
+
+RETAINED_FROM = "twofold.retained-from"
+"""Property of `stream_log`: the offsets before which retention deletes. Raised first, then rows are deleted."""
+
+
+def retained_from(properties: Mapping[str, str]) -> dict[int, int]:
+    """Partition → first offset that retention leaves in `stream_log`; a partition not named is kept whole.
+
+    >>> retained_from({"twofold.retained-from": '{"0": 12}'}), retained_from({})
+    ({0: 12}, {})
+    """
+    return _int_keys(json.loads(properties.get(RETAINED_FROM, "{}")))

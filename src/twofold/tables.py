@@ -23,6 +23,9 @@ REJECTED = "rejected"
 STREAM_LAYER = "stream"
 BATCH_LAYER = "batch"
 
+VIEW_ROWS_PER_BATCH = 2_000_000
+"""Rows of `stream_log` that a view's micro-batch takes at most, by whole files: only past it can a landing be split."""
+
 # Measures keep the type the engine gives them, so view tables name types of their own.
 _KAFKA = (("kafka_partition", "INT"), ("kafka_offset", "BIGINT"), ("kafka_timestamp", "TIMESTAMP"))
 _JUDGED = (("outcome", "STRING"), ("reason", "STRING"), ("payload", "BINARY"))

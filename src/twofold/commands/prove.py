@@ -1,0 +1,86 @@
+"""`twofold prove`: the invariants, a line each, with the numbers compared."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from twofold.definition.load import load_pipeline
+from twofold.proof.report import Check, Proof
+from twofold.proof.run import prove as run_proof
+from twofold.settings import Settings
+
+_STATES = {"holds": "green", "behind": "yellow", "VIOLATED": "bold red"}
+
+
+@click.command()
+@click.argument("pipeline")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON object.")
+@click.option(
+    "--wait",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="How long to wait for a running streaming job that makes no progress.",
+)
+@click.pass_obj
+def prove(settings: Settings, pipeline: str, as_json: bool, wait: float) -> None:
+    """Check PIPELINE's invariants on the live tables, against Kafka and an independent recomputation.
+
+    On a live stream it reads Kafka's ends first and waits for the job to pass them. A layer that is behind is
+    reported as behind, which is no violation. Exit code 1: an invariant is violated; the first records are named.
+
+    \b
+    Examples:
+      twofold prove flights
+      twofold prove flights --json | jq '.invariants[] | select(.ok | not)'
+      twofold prove flights --wait 0    # do not wait for the streaming job
+    """
+    progress = Console(stderr=True, highlight=False)
+    proof = run_proof(settings, load_pipeline(settings, pipeline), wait, progress.print)
+    if as_json:
+        click.echo(json.dumps(proof.to_json(), indent=1, default=str))
+    elif sys.stdout.isatty():
+        _show(proof)
+    else:
+        click.echo("\n".join(_lines(proof)))
+    sys.exit(0 if proof.ok else 1)
+
+
+def _state(check: Check) -> str:
+    if not check.ok:
+        return "VIOLATED"
+    return "behind" if check.behind else "holds"
+
+
+def _lines(proof: Proof) -> list[str]:
+    lines = []
+    for check in proof.checks:
+        lines.append(f"{check.id} {_state(check):<8} {check.text}")
+        lines.extend(f"     {offender}" for offender in check.offenders)
+    return [*lines, _verdict(proof)]
+
+
+def _show(proof: Proof) -> None:
+    table = Table(title=f"{proof.pipeline}: the proof", title_justify="left")
+    for heading in ("", "", "compared"):
+        table.add_column(heading, overflow="fold")
+    for check in proof.checks:
+        state = _state(check)
+        text = "\n".join([check.text, *(f"  {offender}" for offender in check.offenders)])
+        table.add_row(check.id, f"[{_STATES[state]}]{state}[/]", text.replace("[", r"\["))
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(_verdict(proof))
+
+
+def _verdict(proof: Proof) -> str:
+    violated = [check.id for check in proof.checks if not check.ok]
+    if violated:
+        return f"{proof.pipeline}: VIOLATED: {', '.join(violated)}"
+    return f"{proof.pipeline}: all invariants hold" + (", some of it is behind" if proof.behind else "")

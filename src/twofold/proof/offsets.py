@@ -1,0 +1,184 @@
+"""I1 and I2: what Kafka holds, and what producers were told, against the offsets in stream_log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from twofold import boundary, tables
+from twofold.proof.report import MOST_OFFENDERS, Check, Findings, counted
+from twofold.proof.world import World
+
+
+@dataclass(frozen=True)
+class Span:
+    """The offsets of one partition in stream_log."""
+
+    records: int
+    first: int
+    last: int
+    distinct: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether every offset from first to last is there once."""
+        return self.records == self.distinct == self.last - self.first + 1
+
+
+def spans(world: World) -> dict[int, Span]:
+    """Partition → its offsets in stream_log."""
+    found = world.rows(
+        f"""SELECT kafka_partition, count(*), min(kafka_offset), max(kafka_offset), count(DISTINCT kafka_offset)
+            FROM {tables.STREAM_LOG} GROUP BY kafka_partition ORDER BY kafka_partition"""
+    )
+    return {partition: Span(*numbers) for partition, *numbers in found}
+
+
+def each_once(world: World) -> Check:
+    """I2: per partition the offsets are exactly [first, end), each once, and the commit's own marker says the same."""
+    found, held = Findings("I2"), spans(world)
+    marker = boundary.landed(world.pins[tables.STREAM_LOG].history, world.pipeline.name)
+    _compare_topic(world, marker.topic_id, found)
+    _compare_spans(world, held, found)
+    _compare_marker(world, held, marker.offsets, found)
+    behind = world.before.offsets_behind(marker.offsets) if found.holds else 0
+    if behind:
+        found.behind(f"{counted(behind, 'record')} of Kafka not landed yet")
+    found.numbers |= _numbers(world, held, marker.offsets, behind)
+    records = sum(span.records for span in held.values())
+    found.say(f"{counted(records, 'record')} in {counted(len(held), 'partition')}: {_ranges(held)}")
+    return found.check()
+
+
+def acknowledged(world: World) -> Check:
+    """I1: every acknowledged offset is below the landed end, where I2 says that all offsets below it are there."""
+    found, held = Findings("I1"), spans(world)
+    sent, topic = world.before, world.pipeline.topic.name
+    for partition, offset in sorted(sent.acknowledged.items()):
+        if offset >= sent.ends.get(partition, 0):
+            end = sent.ends.get(partition, 0)
+            found.violated("Kafka lost acknowledged records", [f"{topic}[{partition}]@{offset}: Kafka ends at {end}"])
+    marker = boundary.landed(world.pins[tables.STREAM_LOG].history, world.pipeline.name).offsets
+    absent = {p: o for p, o in sent.acknowledged.items() if o >= _end(held, p)}
+    lost = {p: o for p, o in absent.items() if o < marker.get(p, 0)}
+    if lost:
+        found.violated("acknowledged records are said to be landed, but are missing", _named(topic, lost))
+    if waiting := {p: o for p, o in absent.items() if p not in lost}:
+        found.behind(f"acknowledged but not landed yet: {', '.join(_named(topic, waiting))}")
+    for partition, span in held.items():
+        missing = [] if span.whole else _missing(world, partition, sent.acknowledged.get(partition, 0))
+        if missing:
+            found.violated("acknowledged records are missing", missing)
+    found.numbers |= {
+        "acknowledged": sent.acknowledged_records,
+        "highest": {str(p): o for p, o in sorted(sent.acknowledged.items())},
+        "landed_ends": {str(p): _end(held, p) for p in sorted(held)},
+        "journals_of_other_topics": sent.foreign_journals,
+    }
+    _say_acknowledged(world, held, found)
+    return found.check()
+
+
+def _say_acknowledged(world: World, held: Mapping[int, Span], found: Findings) -> None:
+    sent = world.before
+    if sent.foreign_journals:
+        found.say(f"{counted(sent.foreign_journals, 'journal')} of another topic id ignored")
+    if not sent.acknowledged:
+        found.say("no producer's journal here: nothing was acknowledged to compare (I2 needs none)")
+        return
+    ends = ", ".join(f"{p}: {o:,} < {_end(held, p):,}" for p, o in sorted(sent.acknowledged.items()))
+    found.say(f"{counted(sent.acknowledged_records, 'record')} acknowledged; highest offset < landed end: {ends}")
+
+
+def _compare_topic(world: World, landed_topic: str | None, found: Findings) -> None:
+    topic, now = world.pipeline.topic.name, world.before.topic_id
+    if landed_topic is not None and now is None:
+        found.violated(f"topic {topic} (id {landed_topic}) is gone from Kafka", [f"{topic}: no such topic"])
+    elif landed_topic is not None and now != landed_topic:
+        found.violated(
+            f"stream_log was filled from topic id {landed_topic}, but {topic} now has id {now}",
+            [f"{topic}: another topic of this name"],
+        )
+
+
+def _compare_spans(world: World, held: Mapping[int, Span], found: Findings) -> None:
+    topic = world.pipeline.topic.name
+    for partition, span in held.items():
+        low = lowest(world, partition)
+        if span.first > low:
+            found.violated(
+                f"partition {partition} starts at {span.first:,} instead of {low:,}",
+                [f"{topic}[{partition}]@{low}: missing"],
+            )
+        if span.distinct < span.last - span.first + 1:
+            gap = span.last - span.first + 1 - span.distinct
+            found.violated(f"{counted(gap, 'offset')} missing in partition {partition}", _missing(world, partition))
+        if span.records > span.distinct:
+            more = span.records - span.distinct
+            found.violated(f"{counted(more, 'record')} too many in partition {partition}", _doubled(world, partition))
+
+
+def _compare_marker(world: World, held: Mapping[int, Span], marker: Mapping[int, int], found: Findings) -> None:
+    topic = world.pipeline.topic.name
+    for partition in sorted({*held, *marker}):
+        said, end = marker.get(partition, 0), _end(held, partition)
+        # A partition whose records Kafka had all dropped before the job began holds none.
+        if said != end and not (partition not in held and said <= lowest(world, partition)):
+            found.violated(
+                f"the last commit says that partition {partition} ends at {said:,}, its rows end at {end:,}",
+                [f"{topic}[{partition}]@{min(said, end)}"],
+            )
+
+
+def lowest(world: World, partition: int) -> int:
+    """The offset that a partition's rows must at least start at: what Kafka still has must be there."""
+    return max(world.before.begins.get(partition, 0), world.retained_from.get(partition, 0))
+
+
+def _missing(world: World, partition: int, up_to: int | None = None) -> list[str]:
+    topic = world.pipeline.topic.name
+    before = "" if up_to is None else f"AND kafka_offset < {up_to}"
+    gaps = world.rows(
+        f"""SELECT kafka_offset + 1, next - 1 FROM (
+              SELECT kafka_offset, lead(kafka_offset) OVER (ORDER BY kafka_offset) AS next
+              FROM (SELECT DISTINCT kafka_offset FROM {tables.STREAM_LOG} WHERE kafka_partition = {partition}))
+            WHERE next > kafka_offset + 1 {before} ORDER BY 1 LIMIT {MOST_OFFENDERS}"""
+    )
+    return [f"{topic}[{partition}]@{low}{'' if low == high else f'–{high}'}: missing" for low, high in gaps]
+
+
+def _doubled(world: World, partition: int) -> list[str]:
+    topic = world.pipeline.topic.name
+    found = world.rows(
+        f"""SELECT kafka_offset, count(*) FROM {tables.STREAM_LOG} WHERE kafka_partition = {partition}
+            GROUP BY 1 HAVING count(*) > 1 ORDER BY 1 LIMIT {MOST_OFFENDERS}"""
+    )
+    return [f"{topic}[{partition}]@{offset}: {times} times" for offset, times in found]
+
+
+def _end(held: Mapping[int, Span], partition: int) -> int:
+    return held[partition].last + 1 if partition in held else 0
+
+
+def _named(topic: str, offsets: Mapping[int, int]) -> list[str]:
+    return [f"{topic}[{partition}]@{offset}" for partition, offset in sorted(offsets.items())]
+
+
+def _ranges(held: Mapping[int, Span]) -> str:
+    return ", ".join(f"{p}: [{span.first:,}, {span.last + 1:,})" for p, span in held.items()) or "none"
+
+
+def _numbers(world: World, held: Mapping[int, Span], marker: Mapping[int, int], behind: int) -> dict[str, object]:
+    partitions = {
+        str(p): {
+            "records": held[p].records if p in held else 0,
+            "first": held[p].first if p in held else None,
+            "end": _end(held, p),
+            "landed": marker.get(p, 0),
+            "kafka_begin": world.before.begins.get(p),
+            "kafka_end": world.before.ends.get(p),
+        }
+        for p in sorted({*held, *marker, *world.before.ends})
+    }
+    records = sum(span.records for span in held.values())
+    return {"records": records, "behind": behind, "topic_id": world.before.topic_id, "partitions": partitions}

@@ -1,0 +1,80 @@
+"""The proof from start to end.
+
+    what was sent ─► wait for the job ─► pin ─► offsets (I1, I2), ids (I3), origins (I4), views (I5), union (I6)
+                                             └─► files (I7)
+
+By hand: `twofold prove flights`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+
+from twofold import boundary, tables
+from twofold import catalog as catalogs
+from twofold.definition.model import Pipeline
+from twofold.errors import TwofoldError
+from twofold.proof import files, identity, offsets, provenance, reading, sent, sources, unified, views, waiting
+from twofold.proof.report import Check, Findings, Proof
+from twofold.proof.sent import Sent
+from twofold.proof.waiting import Say
+from twofold.proof.world import UNIFIED, Pinned, World, declared, pin, view_names
+from twofold.reader import Reader
+from twofold.settings import Settings
+
+CHECKS: dict[str, Callable[[World], Check]] = {
+    "I1": offsets.acknowledged,
+    "I2": offsets.each_once,
+    "I3": identity.one_row_per_id,
+    "I4": provenance.nothing_invented,
+    "I5": views.equal_recomputations,
+    "I6": unified.equals_from_scratch,
+}
+"""Invariant → its check on the pinned tables; I7 looks at the catalog instead."""
+
+
+def prove(settings: Settings, pipeline: Pipeline, longest_wait_s: float, say: Say) -> Proof:
+    """Check I1 to I7 on the live tables; waits for a running streaming job to pass what Kafka holds now."""
+    catalog = catalogs.load(settings)
+    before = sent.read(settings, pipeline)
+    waiting.wait(settings, catalog, pipeline, before, longest_wait_s, say)
+    views = {name: pin(catalog, pipeline.name, name) for name in view_names(pipeline)}
+    with sources.spill_folder() as folder, Reader(settings, {pipeline.name: pipeline}) as reader:
+        world = _pinned(settings, reader, before, views, Path(folder))
+        checks = [_run(name, world) for name in CHECKS]
+    return Proof(pipeline.name, (*checks, files.all_there(catalog, pipeline.name, datetime.now(UTC))))
+
+
+def _pinned(settings: Settings, reader: Reader, before: Sent, views: Mapping[str, Pinned], spill_to: Path) -> World:
+    """Everything refers to what is pinned after it: views to `events` and stream_log, `events` to the logs."""
+    pipeline = reader.pipelines[before.pipeline]
+    pins = {**views, **reading.pins(reader, pipeline)}
+    pins[tables.LANDED_FILES] = pin(reader.catalog, pipeline.name, tables.LANDED_FILES)
+    after = sent.read(settings, pipeline)
+    log = pins[tables.STREAM_LOG].table
+    retained = boundary.retained_from(log.properties) if log else {}
+    world = World(settings, pipeline, sources.connect(spill_to), before, after, pins, retained)
+    for name in declared(pipeline):
+        world.register(name, pins[name])
+    try:
+        reading.materialize(reader, world)
+    except (OSError, duckdb.Error, TwofoldError) as error:
+        world.unreadable[UNIFIED] = str(error)
+    return world
+
+
+def _run(name: str, world: World) -> Check:
+    """One check; where files are missing it cannot be done, which is a violation in itself."""
+    try:
+        return CHECKS[name](world)
+    except (OSError, duckdb.Error) as error:
+        if not world.unreadable and not isinstance(error, OSError | duckdb.IOException):
+            raise  # a fault of the proof itself
+        found = Findings(name)
+        reasons = world.unreadable or {"": str(error)}
+        found.violated("could not be checked", [f"{table}: {reason}" for table, reason in reasons.items()])
+        return found.check()

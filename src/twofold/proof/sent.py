@@ -1,0 +1,59 @@
+"""What was sent: the topic as Kafka tells it, and what the producers' journals say was acknowledged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from twofold import journal, topic
+from twofold.definition.model import Pipeline
+from twofold.settings import Settings
+
+
+@dataclass(frozen=True)
+class Sent:
+    """Read before any table is: what is here must be there."""
+
+    pipeline: str
+    topic_id: str | None
+    """None: Kafka has no such topic."""
+    begins: Mapping[int, int] = field(default_factory=dict)
+    """Partition → first offset that Kafka still has."""
+    ends: Mapping[int, int] = field(default_factory=dict)
+    """Partition → end offset, exclusive."""
+    acknowledged: Mapping[int, int] = field(default_factory=dict)
+    """Partition → highest offset acknowledged to any producer of this topic id."""
+    acknowledged_records: int = 0
+    foreign_journals: int = 0
+    """Journals that speak of another topic id."""
+
+    def offsets_behind(self, landed: Mapping[int, int]) -> int:
+        """How many of Kafka's records are not landed yet."""
+        return sum(max(0, end - max(landed.get(p, 0), self.begins.get(p, 0))) for p, end in self.ends.items())
+
+
+def read(settings: Settings, pipeline: Pipeline) -> Sent:
+    """Ask the journals, then Kafka: what was acknowledged before is in Kafka after."""
+    entries = journal.entries(settings, pipeline.name)
+    state = topic.describe(settings, pipeline.topic.name)
+    if state is None:
+        return Sent(pipeline.name, None, foreign_journals=len(entries))
+    ours = [entry for entry in entries if entry.topic_id == state.topic_id]
+    return Sent(
+        pipeline.name,
+        state.topic_id,
+        begins={partition: begin for partition, (begin, _) in state.partitions.items()},
+        ends=state.ends,
+        acknowledged=_highest(ours),
+        acknowledged_records=sum(part.acked for entry in ours for part in entry.partitions.values()),
+        foreign_journals=len(entries) - len(ours),
+    )
+
+
+def _highest(entries: list[journal.Entry]) -> dict[int, int]:
+    """Partition → highest acknowledged offset over all journals."""
+    highest: dict[int, int] = {}
+    for entry in entries:
+        for partition, delivered in entry.partitions.items():
+            highest[partition] = max(delivered.highest, highest.get(partition, -1))
+    return {partition: offset for partition, offset in highest.items() if offset >= 0}

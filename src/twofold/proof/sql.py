@@ -1,0 +1,128 @@
+"""The proof's own SQL: precedence by extremes of (landing, file, row) and (time, partition, offset), windows by sums.
+
+Written for DuckDB alone, apart from the SQL that it checks, so that one mistake cannot hide in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+from twofold.definition.model import Pipeline, View
+
+FROM_FILES = ("landing", "file", "row")
+FROM_KAFKA = ("kafka_timestamp", "kafka_partition", "kafka_offset")
+
+START = "_window_start_us"
+END = "_window_end_us"
+
+
+def quoted(name: str) -> str:
+    """An identifier.
+
+    >>> quoted('a "b"')
+    '"a ""b""\"'
+    """
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A string literal.
+
+    >>> literal("it's")
+    "'it''s'"
+    """
+    return "'" + text.replace("'", "''") + "'"
+
+
+def names(columns: Iterable[str], prefix: str = "") -> str:
+    """A select list.
+
+    >>> names(["a", "row"], "e.")
+    'e."a", e."row"'
+    """
+    return ", ".join(prefix + quoted(column) for column in columns)
+
+
+def struct(columns: Iterable[str], prefix: str = "") -> str:
+    """Columns as one value, ordered by the first, then the second …"""
+    return f"row({names(columns, prefix)})"
+
+
+def microseconds(length: timedelta) -> int:
+    """A duration in whole microseconds."""
+    return length // timedelta(microseconds=1)
+
+
+def union_columns(pipeline: Pipeline) -> tuple[str, ...]:
+    """Event columns and where a row comes from: what `events` and `unified_events` have in common."""
+    return (*pipeline.columns, "layer", *FROM_FILES, *FROM_KAFKA)
+
+
+def contenders(pipeline: Pipeline, stream: str, batch: str) -> str:
+    """Every row of both logs that takes part, with the columns of `events`."""
+    events = names(pipeline.columns)
+    return f"""
+SELECT {events}, 'stream' AS layer, false AS withdrawn, NULL::BIGINT AS landing, NULL::VARCHAR AS file,
+  NULL::BIGINT AS "row", {names(FROM_KAFKA)}
+FROM {stream} WHERE outcome = 'accepted'
+UNION ALL
+SELECT {events}, 'batch', outcome = 'filtered', {names(FROM_FILES)}, NULL::TIMESTAMPTZ, NULL::INTEGER, NULL::BIGINT
+FROM {batch} WHERE outcome IN ('accepted', 'filtered')"""
+
+
+def best_of_batch(source: str, key: str) -> str:
+    """id → the latest (landing, file, row) of it, among the batch rows that take part."""
+    return f"""SELECT {quoted(key)} AS id, max({struct(FROM_FILES)}) AS best
+FROM {source} WHERE outcome <> 'rejected' GROUP BY ALL"""
+
+
+def best_of_stream(source: str, key: str) -> str:
+    """id → the earliest (time, partition, offset) of it, among the accepted stream rows."""
+    return f"""SELECT {quoted(key)} AS id, min({struct(FROM_KAFKA)}) AS best
+FROM {source} WHERE outcome = 'accepted' GROUP BY ALL"""
+
+
+def from_scratch(pipeline: Pipeline, stream: str, batch: str) -> str:
+    """The unified events made anew from the whole logs: the latest batch row of an id, else its earliest stream row."""
+    key, events = quoted(pipeline.event.id), names(pipeline.columns, "log.")
+    return f"""
+WITH latest AS ({best_of_batch(batch, pipeline.event.id)}),
+     earliest AS ({best_of_stream(stream, pipeline.event.id)})
+SELECT {events}, 'batch' AS layer, {names(FROM_FILES, "log.")}, NULL::TIMESTAMPTZ AS kafka_timestamp,
+  NULL::INTEGER AS kafka_partition, NULL::BIGINT AS kafka_offset
+FROM {batch} AS log JOIN latest ON log.{key} = latest.id AND {struct(FROM_FILES, "log.")} = latest.best
+WHERE log.outcome = 'accepted'
+UNION ALL
+SELECT {events}, 'stream', NULL::BIGINT, NULL::VARCHAR, NULL::BIGINT, {names(FROM_KAFKA, "log.")}
+FROM {stream} AS log JOIN earliest ON log.{key} = earliest.id AND {struct(FROM_KAFKA, "log.")} = earliest.best
+WHERE NOT EXISTS (SELECT 1 FROM latest WHERE latest.id = log.{key})"""
+
+
+def origin(topic: str, prefix: str = "") -> str:
+    """Where a row comes from, as text: topic[partition]@offset, or file:row with its landing."""
+    return f"""CASE WHEN {prefix}kafka_offset IS NOT NULL
+  THEN {literal(topic)} || '[' || {prefix}kafka_partition || ']@' || {prefix}kafka_offset
+  ELSE coalesce({prefix}file, '?') || ':' || coalesce({prefix}"row"::VARCHAR, '?')
+    || ' (landing ' || coalesce({prefix}landing::VARCHAR, '?') || ')' END"""
+
+
+def in_windows(source: str, time: str, view: View) -> str:
+    """Each row once per window that holds it; START and END in microseconds since the epoch, UTC.
+
+    Windows start at multiples of `every`; a row is in those that start in (time - window, time].
+    """
+    every, window = microseconds(view.every), microseconds(view.window)
+    at = f"epoch_us({quoted(time)})"
+    # The remainder follows the dividend's sign, so it is made positive for times before 1970.
+    last = f"({at} - ((({at} % {every}) + {every}) % {every}))"
+    return f"""SELECT *, {START} + {window} AS {END} FROM (
+  SELECT *, unnest(generate_series({last}, {at} - {window} + 1, -{every})) AS {START} FROM {source}) AS placed"""
+
+
+def folded(source: str, time: str, view: View) -> str:
+    """The view made anew: START, END, groups, measures."""
+    measures = ", ".join(f"{measure.duckdb} AS {quoted(name)}" for name, measure in view.measures.items())
+    by = "".join(f", {quoted(column)}" for column in view.by)
+    return f"""SELECT {START}, {END}{by}, {measures}
+FROM ({in_windows(source, time, view)}) AS rows_in_windows GROUP BY {START}, {END}{by}"""
