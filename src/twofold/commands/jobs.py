@@ -38,6 +38,23 @@ def stream(settings: Settings, pipeline: str, until_caught_up: bool, health_port
 @click.command()
 @click.argument("pipeline")
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
+@click.option("--wait", default=600.0, show_default=True, help="Seconds to wait for another batch run to end.")
+@click.pass_obj
+def batch(settings: Settings, pipeline: str, as_json: bool, wait: float) -> None:
+    """Take the landed files of PIPELINE into batch_log, each exactly once.
+
+    \b
+    Examples:
+      twofold batch flights
+      twofold batch flights --json
+    """
+    load_pipeline(settings, pipeline)
+    become(settings, "spark_jobs.batch_job", pipeline, "--wait", str(wait), *(["--json"] if as_json else []))
+
+
+@click.command()
+@click.argument("pipeline")
+@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
 @click.pass_obj
 def union(settings: Settings, pipeline: str, as_json: bool) -> None:
     """Merge everything past the boundary into PIPELINE's events, and recompute the windows touched.
