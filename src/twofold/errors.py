@@ -44,3 +44,7 @@ class Busy(TwofoldError):
 
 class BoundaryError(TwofoldError):
     """The boundary, or what was landed, belongs to another pipeline, topic or history."""
+
+
+class QueryError(TwofoldError):
+    """A query names a table that is not there, or does something else than read, or is no SQL."""

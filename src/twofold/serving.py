@@ -140,8 +140,8 @@ def unified_events(
             f"SELECT {names} FROM {touched} AS r WHERE NOT withdrawn AND {_not(pipeline, decided, 'NOT united')}"
         )
     if tail:
-        beaten = f" AND {_not(pipeline, decided, 'united')}" if decided else ""
-        parts.append(f"SELECT {names} FROM {tail} AS r WHERE NOT withdrawn{beaten}")
+        winning = f" AND {_not(pipeline, decided, 'united')}" if decided else ""
+        parts.append(f"SELECT {names} FROM {tail} AS r WHERE NOT withdrawn{winning}")
     return "\nUNION ALL\n".join(parts)
 
 

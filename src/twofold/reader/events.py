@@ -1,0 +1,71 @@
+"""`unified_events` in DuckDB: the steps of `twofold.unify`, over pinned tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import date
+
+from duckdb import DuckDBPyConnection
+from pyiceberg.manifest import DataFile
+
+from twofold import boundary, serving, unify
+from twofold.boundary import Boundary
+from twofold.definition.model import Pipeline
+from twofold.reader import predicates
+from twofold.reader.pinned import Pinned
+
+Read = Callable[[Pinned, tuple[DataFile, ...]], str]
+"""Makes a relation of some data files of a pinned table."""
+
+
+@dataclass(frozen=True)
+class DuckDBEngine:
+    """The steps' engine. The three tables must have been pinned in this order, `events` first."""
+
+    connection: DuckDBPyConnection
+    pipeline: Pipeline
+    pinned_events: Pinned
+    pinned_stream_log: Pinned
+    pinned_batch_log: Pinned
+    read: Read
+
+    def unified(self) -> str:
+        """The query of `unified_events`, in DuckDB's dialect."""
+        return serving.duckdb(unify.unified_events(self, self.pipeline, self.boundary()))
+
+    def boundary(self) -> Boundary:
+        """What the pinned `events` covers; refused where the log is of another topic."""
+        name = self.pipeline.name
+        log = boundary.landed(self.pinned_stream_log.history, name)
+        return boundary.boundary(self.pinned_events.history, name, log.topic_id)
+
+    def stream_log(self, boundary: Boundary) -> str:
+        """The log's files that reach past the boundary's offsets."""
+        return self.read(
+            self.pinned_stream_log, self.pinned_stream_log.files(predicates.past_offsets(boundary.offsets))
+        )
+
+    def batch_log(self, boundary: Boundary) -> str:
+        """The log's files with landings after the boundary's."""
+        files = self.pinned_batch_log.files(predicates.compared("landing", ">", boundary.landing))
+        return self.read(self.pinned_batch_log, files)
+
+    def events(self, days: Collection[date], *, on: bool) -> str:
+        """Files are pure in their day, so days are told apart by file, at no cost per row."""
+        near = self.pinned_events.files(predicates.on_days(self.pipeline.event.time, days)) if days else ()
+        if on:
+            return self.read(self.pinned_events, near)
+        paths = {file.file_path for file in near}
+        rest = tuple(file for file in self.pinned_events.all_files if file.file_path not in paths)
+        return self.read(self.pinned_events, rest)
+
+    def keep(self, name: str, query: str) -> str:
+        """A temporary table."""
+        relation = f"{self.pipeline.name}__{name}"
+        self.connection.execute(f"CREATE OR REPLACE TEMP TABLE {relation} AS {serving.duckdb(query)}")
+        return f"temp.main.{relation}"
+
+    def days(self, query: str) -> set[date]:
+        """The dates of a one-column result."""
+        return {row[0] for row in self.connection.execute(serving.duckdb(query)).fetchall()}

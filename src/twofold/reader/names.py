@@ -1,0 +1,77 @@
+"""Plain names: what a pipeline offers to queries, and which of it a SQL text mentions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+import sqlglot
+from sqlglot.errors import TokenError
+
+from twofold import tables
+from twofold.definition.fault import near_miss
+from twofold.definition.model import Pipeline
+from twofold.errors import QueryError
+
+UNIFIED_EVENTS = "unified_events"
+_UNIFIED = "unified_"
+_MISSING = re.compile(r'Table with name "?([\w.]+)"? does not exist')
+
+
+def unified_view_name(view: str) -> str:
+    """Plain name of a view over both layers."""
+    return f"{_UNIFIED}{view}"
+
+
+def offered(pipeline: Pipeline) -> tuple[str, ...]:
+    """Every plain name of a pipeline, the exact answers first."""
+    views = list(pipeline.views)
+    return (
+        UNIFIED_EVENTS,
+        *(unified_view_name(view) for view in views),
+        tables.EVENTS,
+        tables.STREAM_LOG,
+        tables.BATCH_LOG,
+        tables.LANDED_FILES,
+        *(tables.stream_view_name(view) for view in views),
+        *(tables.batch_view_name(view) for view in views),
+    )
+
+
+def words(sql: str) -> list[str]:
+    """Identifiers, keywords and dots of a SQL text, in order and in lower case; no literals, no comments.
+
+    >>> words("SELECT 'a' FROM Flights.\\"events\\" -- x")
+    ['select', 'from', 'flights', '.', 'events']
+    """
+    try:
+        tokens = sqlglot.tokenize(sql, read="duckdb")
+    except TokenError:  # DuckDB will say it better
+        return []
+    return [token.text.lower() for token in tokens if token.text and "STRING" not in token.token_type.name]
+
+
+def mentioned(sql: str, pipelines: Mapping[str, Pipeline], default: str | None) -> dict[str, set[str]]:
+    """Plain names per pipeline that a SQL text mentions. It may also mean a column: then a table is opened in vain."""
+    found = words(sql)
+    result: dict[str, set[str]] = {}
+    for before, dot, name in zip(["", "", *found], ["", *found], found, strict=False):
+        namespace = before if dot == "." else default
+        if namespace is not None and namespace in pipelines and name in offered(pipelines[namespace]):
+            result.setdefault(namespace, set()).add(name)
+    return result
+
+
+def unknown_table(message: str, pipelines: Iterable[Pipeline], default: str | None) -> QueryError | None:
+    """DuckDB's complaint about a table that does not exist, with the names that do; None for another complaint."""
+    match = _MISSING.search(message)
+    if match is None:
+        return None
+    known = [
+        name if pipeline.name == default else f"{pipeline.name}.{name}"
+        for pipeline in pipelines
+        for name in offered(pipeline)
+    ]
+    hint = near_miss(match[1], known)
+    listed = f"there are: {', '.join(known)}" if known else "no pipeline is defined; see --pipelines"
+    return QueryError(f"no table {match[1]}" + (f" ({hint})" if hint else ""), listed)

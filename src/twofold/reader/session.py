@@ -1,0 +1,173 @@
+"""One reading session: opens what SQL names, each table pinned at its first opening, and runs the SQL.
+
+with Reader(settings) as reader:
+    reader.query("SELECT count(*) FROM flights.unified_events").fetchall()
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import duckdb
+from duckdb import DuckDBPyConnection, DuckDBPyRelation
+from pyiceberg.catalog import Catalog
+from pyiceberg.manifest import DataFile
+
+from twofold import catalog as catalogs
+from twofold import tables
+from twofold.definition.model import Pipeline
+from twofold.errors import QueryError
+from twofold.reader import engine, names, narrow, source, statements, views
+from twofold.reader.events import DuckDBEngine
+from twofold.reader.pinned import Pinned, pin
+from twofold.reader.source import Source
+from twofold.settings import Settings
+
+
+class Reader:
+    """A DuckDB connection on which a pipeline's plain names appear as they are asked for."""
+
+    def __init__(self, settings: Settings, pipelines: Mapping[str, Pipeline] | None = None) -> None:
+        self.catalog: Catalog = catalogs.load(settings)
+        self.pipelines = dict(pipelines or {})
+        self._scratch = tempfile.TemporaryDirectory(prefix="twofold-")
+        self.connection: DuckDBPyConnection = engine.connect(Path(self._scratch.name))
+        self._pinned: dict[tuple[str, str], Pinned] = {}
+        self._opened: set[tuple[str, str]] = set()
+        self._sources: list[Source] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection and delete what it spilled."""
+        self.connection.close()
+        self._scratch.cleanup()
+
+    def query(self, sql: str, default: str | None = None) -> DuckDBPyRelation:
+        """The result of one reading statement; tables of the pipeline `default` need no prefix. Runs when fetched.
+
+        Raises QueryError for what is wrong with the SQL, now or (DuckDB's own errors) when it is fetched.
+        """
+        statement = statements.only_reading(self.connection, sql)
+        body = self._names_as_sql(default) if statements.is_show_tables(statement.body) else statement.body
+        for namespace, wanted in names.mentioned(body, self.pipelines, default).items():
+            self.open(self.pipelines[namespace], wanted)
+        if default in {namespace for namespace, _ in self._opened}:
+            self.connection.execute(f"SET schema = '{default}'")
+        self._narrow(body)
+        try:
+            return self.connection.sql(statement.explain + body)
+        except duckdb.Error as error:
+            known = names.unknown_table(str(error), self.pipelines.values(), default)
+            raise (known or engine.failure(error)) from None
+
+    def open(self, pipeline: Pipeline, wanted: Iterable[str]) -> None:
+        """Make these plain names of a pipeline queryable, each as of now or of its first opening."""
+        fresh = [
+            name for name in names.offered(pipeline) if name in wanted and (pipeline.name, name) not in self._opened
+        ]
+        if fresh and not self.catalog.namespace_exists(pipeline.name):
+            raise QueryError(
+                f"pipeline {pipeline.name} has no tables yet: none of its jobs ever ran",
+                f"run `twofold stream {pipeline.name}`, or `twofold land {pipeline.name} FILE` "
+                f"and `twofold batch {pipeline.name}`",
+            )
+        self._pin_all(pipeline, fresh)
+        for name in fresh:
+            query = self._view(pipeline, name)
+            self.connection.execute(f"CREATE SCHEMA IF NOT EXISTS {pipeline.name}")
+            self.connection.execute(f"CREATE OR REPLACE VIEW {pipeline.name}.{name} AS {query}")
+            self._opened.add((pipeline.name, name))
+
+    def pinned(self, pipeline: Pipeline, table: str) -> Pinned:
+        """One of a pipeline's tables, as of its first use in this session."""
+        key = (pipeline.name, table)
+        if key not in self._pinned:
+            self._pinned[key] = pin(self.catalog, *key, _declared(pipeline).get(table))
+        return self._pinned[key]
+
+    def read(self, pinned: Pinned, files: tuple[DataFile, ...]) -> str:
+        """A relation of some files of a pinned table."""
+        made = Source(len(self._sources), pinned, files)
+        self._sources.append(made)
+        source.show(self.connection, made, files)
+        return made.relation
+
+    def _pin_all(self, pipeline: Pipeline, wanted: Iterable[str]) -> None:
+        """Pin in the data's way backwards: what moves from a log into `events` meanwhile is then seen in the log."""
+        needed = set(wanted)
+        if names.UNIFIED_EVENTS in needed:
+            needed |= {tables.EVENTS, tables.STREAM_LOG, tables.BATCH_LOG}
+        for view in pipeline.views:
+            if names.unified_view_name(view) in needed:
+                needed |= {tables.batch_view_name(view), tables.stream_view_name(view)}
+        batch_views = [tables.batch_view_name(view) for view in pipeline.views]
+        stream_views = [tables.stream_view_name(view) for view in pipeline.views]
+        order = (tables.EVENTS, tables.STREAM_LOG, tables.BATCH_LOG, tables.LANDED_FILES, *batch_views, *stream_views)
+        for table in order:
+            if table in needed:
+                self.pinned(pipeline, table)
+
+    def _view(self, pipeline: Pipeline, name: str) -> str:
+        if name == names.UNIFIED_EVENTS:
+            return self._engine(pipeline).unified()
+        for view in pipeline.views.values():
+            if name == names.unified_view_name(view.name):
+                batch = self.pinned(pipeline, tables.batch_view_name(view))
+                stream = self.pinned(pipeline, tables.stream_view_name(view))
+                return views.unified(pipeline, view, batch, stream, self.read)
+        pinned = self.pinned(pipeline, name)
+        if not pinned.columns:
+            raise views.never_made(pipeline, name)
+        return f"SELECT * FROM {self.read(pinned, pinned.all_files)}"
+
+    def _engine(self, pipeline: Pipeline) -> DuckDBEngine:
+        return DuckDBEngine(
+            self.connection,
+            pipeline,
+            self.pinned(pipeline, tables.EVENTS),
+            self.pinned(pipeline, tables.STREAM_LOG),
+            self.pinned(pipeline, tables.BATCH_LOG),
+            self.read,
+        )
+
+    def _narrow(self, sql: str) -> None:
+        """Let every source read only the files that this query needs."""
+        used = [made for made in self._sources if made.files]
+        stand_ins = source.stand_ins(Path(self._scratch.name))
+        for made in used:
+            source.stand_in(self.connection, made, stand_ins, narrow.prefix(made.number))
+        bounds = narrow.bounds(self.connection, sql)
+        for made in used:
+            files = made.files
+            if (needed := bounds.get(made.number)) is not None:
+                paths = {file.file_path for file in made.pinned.files(needed)}
+                files = tuple(file for file in files if file.file_path in paths)
+            source.show(self.connection, made, files)
+
+    def _names_as_sql(self, default: str | None) -> str:
+        there = [p for name, p in sorted(self.pipelines.items()) if self.catalog.namespace_exists(name)]
+        rows = [
+            (pipeline.name, name)
+            for pipeline in there
+            if default in (None, pipeline.name)
+            for name in names.offered(pipeline)
+        ]
+        values = ", ".join(f"({i}, '{pipeline}', '{name}')" for i, (pipeline, name) in enumerate(rows))
+        listed = f"(VALUES {values or '(0, NULL, NULL)'}) AS t(place, pipeline, name)"
+        return f"SELECT pipeline, name FROM {listed} WHERE name IS NOT NULL ORDER BY place"
+
+
+def _declared(pipeline: Pipeline) -> dict[str, tables.Table]:
+    declared = (tables.events(pipeline), tables.stream_log(pipeline), tables.batch_log(pipeline), tables.landed_files())
+    return {table.name: table for table in declared}
