@@ -1,6 +1,6 @@
 """A small consistent pipeline, made without Spark: real Kafka records, tables written by pyiceberg, a landed file.
 
-    40 records sent ─► stream_log in two commits; `events` covers the first and the landed file ─► both view tables
+40 records sent ─► stream_log in two commits; `events` covers the first and the landed file ─► both view tables
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 from kafka import KafkaProducer
+from kafka.producer.future import RecordMetadata
 from pyiceberg.catalog import Catalog
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
@@ -44,9 +45,14 @@ def as_json(row: Row) -> bytes:
 
 STREAMED = [*(event(f"s{i}", 7 * i, "abc"[i % 3], i) for i in range(36)), event("s3", 21, "a", 3), event("s9", 1, "c")]
 """Accepted; the last two repeat an id: one agrees with the first, the other does not, and is late."""
-LANDED = [event("s1", 7, "b", 100), event("s2", 14, "c", 2, hidden=True), *(event(f"b{i}", 11 * i, "b") for i in range(8))]
+LANDED = [
+    event("s1", 7, "b", 100),
+    event("s2", 14, "c", 2, hidden=True),
+    *(event(f"b{i}", 11 * i, "b") for i in range(8)),
+]
 """A correction of s1, a withdrawal of s2, and events of their own."""
 REJECTED = (b"not JSON", b"\xff\xfe{")
+_FIRST_LANDING = 20
 
 
 @dataclass
@@ -83,16 +89,13 @@ def build(settings: Settings, pipeline: Pipeline) -> SmallWorld:
     world = SmallWorld(settings, pipeline, catalogs.load(settings))
     ensure.ensure(world.catalog, pipeline)
     _send(world)
-    half = len(world.rows) // 2
-    for landing_number, rows in enumerate((world.rows[:half], world.rows[half:]), 1):
-        for row in rows:
-            row["landing"] = landing_number
-        held = world.rows[:half] if landing_number == 1 else world.rows
-        state = Landed(pipeline.name, landing_number, world.topic_id, world.ends(held))
-        world.append(tables.STREAM_LOG, rows, state)
+    first = world.rows[:_FIRST_LANDING]
+    world.append(tables.STREAM_LOG, first, Landed(pipeline.name, 1, world.topic_id, world.ends(first)))
+    rest = world.rows[_FIRST_LANDING:]
+    world.append(tables.STREAM_LOG, rest, Landed(pipeline.name, 2, world.topic_id, world.ends(world.rows)))
     _land(world)
-    covered = Boundary(pipeline.name, world.topic_id, world.ends(world.rows[:half]), 1)
-    events = winners(world.rows[:half], world.batch)
+    covered = Boundary(pipeline.name, world.topic_id, world.ends(first), 1)
+    events = winners(first, world.batch)
     world.append(tables.EVENTS, events, covered)
     _fill_views(world, events)
     return world
@@ -109,11 +112,16 @@ def _send(world: SmallWorld) -> None:
         sent = producer.send(world.pipeline.topic.name, value, partition=number % 2).get(timeout=30)
         row, outcome = outcomes.get(value, ({}, tables.REJECTED if value in REJECTED else tables.FILTERED))
         kept = {"reason": "not JSON", "payload": value} if outcome == tables.REJECTED else {}
-        at = datetime.fromtimestamp(sent.timestamp / 1000, UTC)
-        place = {"kafka_partition": sent.partition, "kafka_offset": sent.offset, "kafka_timestamp": at}
-        world.rows.append({**row, "outcome": outcome, **kept, **place})
+        world.rows.append(landed_row({**row, **kept}, outcome, sent, 1 if number < _FIRST_LANDING else 2))
     producer.close()
     _write_journal(world)
+
+
+def landed_row(row: Row, outcome: str, sent: RecordMetadata, landing_number: int) -> Row:
+    """A row of stream_log, from what Kafka answered to the send."""
+    at = datetime.fromtimestamp(sent.timestamp / 1000, UTC)
+    place = {"kafka_partition": sent.partition, "kafka_offset": sent.offset, "kafka_timestamp": at}
+    return {**row, "outcome": outcome, **place, "landing": landing_number}
 
 
 def _write_journal(world: SmallWorld) -> None:
@@ -142,8 +150,13 @@ def _land(world: SmallWorld) -> None:
         place = {"landing": 1, "file": file.name, "row": 2 * number + 1, "landed_at": at}
         world.batch.append({**row, "outcome": outcome, **place})
     landed = {
-        **{"landing": 1, "file": file.name, "size_bytes": file.size_bytes, "version": file.version},
-        **{"sha256": hashlib.sha256(text).hexdigest(), "rows": len(LANDED), "reason": None},
+        "landing": 1,
+        "file": file.name,
+        "size_bytes": file.size_bytes,
+        "version": file.version,
+        "sha256": hashlib.sha256(text).hexdigest(),
+        "rows": len(LANDED),
+        "reason": None,
     }
     # As after a crash between the two commits: only the marker of batch_log names the file.
     state = Landed(world.pipeline.name, 1, files=({**landed, "landed_at": at.isoformat()},))

@@ -54,26 +54,41 @@ def _first_invented(world: World, invented: str) -> list[str]:
     return [f"events: id {key!r} from {where}" for key, where in rows]
 
 
-def _beyond_kafka(world: World, found: Findings) -> None:
-    """Rows at offsets that Kafka has not given out, asked after the table was pinned."""
+def _is_of_this_topic(world: World) -> bool:
+    """Whether stream_log and Kafka speak of one topic; where they do not, I2 says so."""
     marker = boundary.landed(world.pins[tables.STREAM_LOG].history, world.pipeline.name)
-    if world.after.topic_id is None or marker.topic_id not in (None, world.after.topic_id):
-        return  # another topic: I2 says so
-    ends = " OR ".join(f"(kafka_partition = {p} AND kafka_offset < {end})" for p, end in world.after.ends.items())
-    beyond = f"FROM {tables.STREAM_LOG} WHERE NOT ({ends or 'false'})"
-    count = world.number(f"SELECT count(*) {beyond}")
+    return world.before.topic_id is not None and marker.topic_id in (None, world.before.topic_id)
+
+
+def _beyond_kafka(world: World, found: Findings) -> None:
+    """Rows at offsets that Kafka has not given out; asked anew where more landed than there was at first."""
+    if not _is_of_this_topic(world):
+        return
+    ends = world.before.ends
+    count = _count_beyond(world, ends)
+    if count:
+        ends = world.after.ends
+        count = _count_beyond(world, ends)
     found.numbers["beyond_kafka"] = count
     if count:
-        rows = world.rows(f"SELECT kafka_partition, kafka_offset {beyond} ORDER BY ALL LIMIT {MOST_OFFENDERS}")
+        rows = world.rows(f"SELECT kafka_partition, kafka_offset {_beyond(ends)} ORDER BY ALL LIMIT {MOST_OFFENDERS}")
         found.violated(
             f"{counted(count, 'row')} of stream_log past Kafka's end",
-            [f"{world.pipeline.topic.name}[{p}]@{o}: Kafka ends at {world.after.ends.get(p, 0)}" for p, o in rows],
+            [f"{world.pipeline.topic.name}[{p}]@{o}: Kafka ends at {ends.get(p, 0)}" for p, o in rows],
         )
 
 
+def _count_beyond(world: World, ends: Mapping[int, int]) -> int:
+    return world.number(f"SELECT count(*) {_beyond(ends)}")
+
+
+def _beyond(ends: Mapping[int, int]) -> str:
+    inside = " OR ".join(f"(kafka_partition = {p} AND kafka_offset < {end})" for p, end in ends.items())
+    return f"FROM {tables.STREAM_LOG} WHERE NOT ({inside or 'false'})"
+
+
 def _bytes(world: World, found: Findings) -> None:
-    marker = boundary.landed(world.pins[tables.STREAM_LOG].history, world.pipeline.name)
-    if world.after.topic_id is None or marker.topic_id not in (None, world.after.topic_id):
+    if not _is_of_this_topic(world):
         return
     rejected, accepted = _rejected_sample(world), _accepted_sample(world)
     wanted: dict[int, list[int]] = {}

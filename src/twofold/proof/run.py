@@ -54,10 +54,9 @@ def _pinned(settings: Settings, reader: Reader, before: Sent, views: Mapping[str
     pipeline = reader.pipelines[before.pipeline]
     pins = {**views, **reading.pins(reader, pipeline)}
     pins[tables.LANDED_FILES] = pin(reader.catalog, pipeline.name, tables.LANDED_FILES)
-    after = sent.read(settings, pipeline)
     log = pins[tables.STREAM_LOG].table
     retained = boundary.retained_from(log.properties) if log else {}
-    world = World(settings, pipeline, sources.connect(spill_to), before, after, pins, retained)
+    world = World(settings, pipeline, sources.connect(spill_to), before, pins, retained)
     for name in declared(pipeline):
         world.register(name, pins[name])
     try:

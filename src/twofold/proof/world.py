@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import duckdb
@@ -20,7 +21,7 @@ from twofold import catalog as catalogs
 from twofold import tables
 from twofold.boundary import History
 from twofold.definition.model import Pipeline
-from twofold.proof import sources
+from twofold.proof import sent, sources
 from twofold.proof.sent import Sent
 from twofold.settings import Settings
 from twofold.tables import Table
@@ -52,13 +53,16 @@ class World:
     connection: duckdb.DuckDBPyConnection
     before: Sent
     """Kafka before the tables were pinned: all of it should have landed."""
-    after: Sent
-    """Kafka after they were pinned: nothing past it can have landed."""
     pins: Mapping[str, Pinned]
     retained_from: Mapping[int, int] = field(default_factory=dict)
     """Partition → first offset that retention has left in stream_log; a partition not named is whole."""
     unreadable: dict[str, str] = field(default_factory=dict)
     """Table → why its files cannot be read."""
+
+    @cached_property
+    def after(self) -> Sent:
+        """Kafka after the tables were pinned: nothing past its ends can have landed."""
+        return sent.read(self.settings, self.pipeline)
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """All rows of a query whose result is small."""

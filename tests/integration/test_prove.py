@@ -1,0 +1,337 @@
+"""The proof holds on a consistent pipeline; every kind of breakage is told by the right invariant, with its place."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import pyarrow as pa
+import pytest
+from kafka import KafkaProducer
+from pyiceberg.expressions import BooleanExpression, EqualTo
+
+from tests import conftest, running, small_world
+from tests.small_world import SmallWorld
+from twofold import boundary, journal, locks, tables
+from twofold import catalog as catalogs
+from twofold.boundary import Folded, Landed
+from twofold.definition import fingerprint
+from twofold.definition.load import load_file
+from twofold.proof.report import Check, Proof
+from twofold.proof.run import prove
+from twofold.settings import Settings
+
+MEASURES = conftest.DEFINITION["views"]["by_kind"]["measures"]
+SLIDING = {"window": "1 hour", "every": "15 minutes", "by": ["kind"], "measures": MEASURES}
+
+
+@pytest.fixture(scope="module")
+def whole(stack: Settings, pipelines_folder: Path) -> SmallWorld:
+    """A pipeline on which every invariant holds."""
+    return new_world(stack, pipelines_folder)
+
+
+def new_world(settings: Settings, pipelines_folder: Path) -> SmallWorld:
+    name = conftest.random_name()
+    document = conftest.merged(
+        {"name": name, **conftest.DEFINITION}, {"topic": {"name": name}, "views": {"sliding": SLIDING}}
+    )
+    path = pipelines_folder / f"{name}.yaml"
+    path.write_text(json.dumps(document))
+    return small_world.build(settings, load_file(path))
+
+
+@pytest.fixture
+def world(whole: SmallWorld) -> Iterator[SmallWorld]:
+    """The same, put back as it was at the end."""
+    names = [name[-1] for name in whole.catalog.list_tables(whole.pipeline.name)]
+    before = {name: whole.table(name).metadata.current_snapshot_id for name in names}
+    yield whole
+    for name, snapshot in before.items():
+        table = whole.table(name)
+        if snapshot is not None and table.metadata.current_snapshot_id != snapshot:
+            table.manage_snapshots().set_current_snapshot(snapshot_id=snapshot).commit()
+
+
+def proof_of(world: SmallWorld) -> Proof:
+    return prove(world.settings, world.pipeline, 0, lambda line: None)
+
+
+def check(proof: Proof, invariant: str) -> Check:
+    (found,) = (one for one in proof.checks if one.id == invariant)
+    return found
+
+
+def violated(proof: Proof) -> set[str]:
+    return {one.id for one in proof.checks if not one.ok}
+
+
+def change(
+    world: SmallWorld, name: str, where: BooleanExpression, changed: Callable[[dict[str, Any]], dict[str, Any]]
+) -> None:
+    """Replace the rows of a table that fulfil a condition."""
+    table = world.table(name)
+    rows = table.scan(row_filter=where).to_arrow()
+    assert rows.num_rows
+    table.delete(where)
+    table.append(pa.Table.from_pylist([changed(row) for row in rows.to_pylist()], schema=rows.schema))
+
+
+def at(partition: int, offset: int) -> BooleanExpression:
+    return EqualTo("kafka_partition", partition) & EqualTo("kafka_offset", offset)
+
+
+def test_a_consistent_pipeline_holds_and_says_what_was_compared(world: SmallWorld) -> None:
+    outcome = running.run(world.settings, "prove", world.pipeline.name, "--json", "--wait", "0")
+    proof = json.loads(outcome.stdout)
+    assert (proof["pipeline"], proof["ok"], proof["behind"]) == (world.pipeline.name, True, False)
+    numbers = {one["id"]: one["numbers"] for one in proof["invariants"]}
+    assert list(numbers) == ["I1", "I2", "I3", "I4", "I5", "I6", "I7"]
+    assert numbers["I1"]["acknowledged"] == numbers["I2"]["records"] == 41
+    assert numbers["I1"]["journals_of_other_topics"] == 1
+    assert numbers["I3"]["unified_events"] == {"rows": 43, "ids": 43}
+    assert (numbers["I4"]["payloads_compared"], numbers["I4"]["ids_compared"]) == (2, 38)
+    assert (numbers["I4"]["files_recounted"], numbers["I4"]["file_rows"]) == (1, 10)
+    assert numbers["I6"] == {"unified_events": 43, "from_scratch": 43, "lost": 0, "invented": 0}
+    assert numbers["I7"]["files"] > 20
+    for name, compared in numbers["I5"].items():
+        assert compared["compared"] > 0, name
+        # Two late duplicates, one of which disagrees with its first.
+        assert bool(compared["exempt"]) == name.startswith("stream_"), name
+
+
+def missing_offset(world: SmallWorld) -> str:
+    world.table(tables.STREAM_LOG).delete(at(0, 3))
+    return f"{world.pipeline.name}[0]@3: missing"
+
+
+def doubled_offset(world: SmallWorld) -> str:
+    world.append(
+        tables.STREAM_LOG, [row for row in world.rows if (row["kafka_partition"], row["kafka_offset"]) == (1, 4)]
+    )
+    return f"{world.pipeline.name}[1]@4: 2 times"
+
+
+def another_topic(world: SmallWorld) -> str:
+    world.append(tables.STREAM_LOG, [], Landed(world.pipeline.name, 3, "of-another-topic", world.ends(world.rows)))
+    return f"{world.pipeline.name}: another topic of this name"
+
+
+def marker_ahead_of_rows(world: SmallWorld) -> str:
+    state = Landed(world.pipeline.name, 3, world.topic_id, {**world.ends(world.rows), 1: 25})
+    world.append(tables.STREAM_LOG, [], state)
+    return f"{world.pipeline.name}[1]@20"
+
+
+def event_twice(world: SmallWorld) -> str:
+    change(world, tables.EVENTS, EqualTo("id", "b1"), lambda row: row)
+    rows = world.table(tables.EVENTS).scan(row_filter=EqualTo("id", "b1")).to_arrow()
+    world.table(tables.EVENTS).append(rows)
+    return "events: id 'b1' 2 times, from may.jsonl:7 (landing 1), may.jsonl:7 (landing 1)"
+
+
+def wrong_payload(world: SmallWorld) -> str:
+    change(
+        world, tables.STREAM_LOG, EqualTo("outcome", "rejected") & at(1, 2), lambda row: {**row, "payload": b"not JSOn"}
+    )
+    return f"{world.pipeline.name}[1]@2: payload differs"
+
+
+def wrong_id(world: SmallWorld) -> str:
+    change(world, tables.STREAM_LOG, EqualTo("id", "s35"), lambda row: {**row, "id": "s-other"})
+    return "id 's-other', sent 's35'"
+
+
+def past_kafkas_end(world: SmallWorld) -> str:
+    rows = [{**world.rows[-1], "kafka_partition": 0, "kafka_offset": 21}]
+    state = Landed(world.pipeline.name, 3, world.topic_id, {**world.ends(world.rows), 0: 22})
+    world.append(tables.STREAM_LOG, rows, state)
+    return f"{world.pipeline.name}[0]@21: Kafka ends at 21"
+
+
+def invented_event(world: SmallWorld) -> str:
+    change(world, tables.EVENTS, EqualTo("id", "s4"), lambda row: {**row, "id": "ghost"})
+    return f"events: id 'ghost' from {world.pipeline.name}[0]@2"
+
+
+def file_not_whole(world: SmallWorld) -> str:
+    world.table(tables.BATCH_LOG).delete(EqualTo("row", 5))
+    return "may.jsonl (landing 1): 10 landed, 9 logged, 9 different"
+
+
+def file_landed_twice(world: SmallWorld) -> str:
+    files = boundary.landed(catalogs.history(world.table(tables.BATCH_LOG)), world.pipeline.name).files
+    of_first = {**files[0], "landed_at": datetime.fromisoformat(files[0]["landed_at"])}
+    world.append(tables.LANDED_FILES, [of_first])
+    again = Landed(world.pipeline.name, 2, files=({**files[0], "landing": 2},))
+    world.append(tables.BATCH_LOG, [{**row, "landing": 2} for row in world.batch], again)
+    return "may.jsonl: landings 1 and 2"
+
+
+def batch_view_changed(world: SmallWorld) -> str:
+    name, where = "batch_by_kind", EqualTo("kind", "b") & EqualTo("window_start", small_world.START.isoformat())
+    change(world, name, where, lambda row: {**row, "mean": row["mean"] * (1 + 1e-6)})
+    return "batch_by_kind [2024-05-01T00:00:00Z, 2024-05-01T01:00:00Z) kind='b': mean is "
+
+
+def stream_view_row_gone(world: SmallWorld) -> str:
+    start = small_world.START + timedelta(hours=2)
+    world.table("stream_sliding").delete(EqualTo("kind", "a") & EqualTo("window_start", start.isoformat()))
+    return "stream_sliding [2024-05-01T02:00:00Z, 2024-05-01T03:00:00Z) kind='a': missing"
+
+
+def view_row_of_nothing(world: SmallWorld) -> str:
+    change(world, "batch_sliding", EqualTo("kind", "c"), lambda row: {**row, "kind": "z"})
+    return "kind='z': nothing there to be counted"
+
+
+def event_lost(world: SmallWorld) -> str:
+    world.table(tables.EVENTS).delete(EqualTo("id", "s6"))
+    return f"id 's6' from {world.pipeline.name}[1]@3: of the logs not in unified_events"
+
+
+def withdrawn_event_back(world: SmallWorld) -> str:
+    change(world, tables.EVENTS, EqualTo("id", "s2"), lambda row: {**row, "withdrawn": False})
+    return "id 's2' from may.jsonl:3 (landing 1): of unified_events not in the logs"
+
+
+BREAKAGES = [
+    ("I1", missing_offset),
+    ("I2", missing_offset),
+    ("I2", doubled_offset),
+    ("I2", another_topic),
+    ("I2", marker_ahead_of_rows),
+    ("I3", event_twice),
+    ("I4", wrong_payload),
+    ("I4", wrong_id),
+    ("I4", past_kafkas_end),
+    ("I4", invented_event),
+    ("I4", file_not_whole),
+    ("I4", file_landed_twice),
+    ("I5", batch_view_changed),
+    ("I5", stream_view_row_gone),
+    ("I5", view_row_of_nothing),
+    ("I6", event_lost),
+    ("I6", withdrawn_event_back),
+]
+
+
+@pytest.mark.parametrize(("invariant", "break_it"), BREAKAGES, ids=lambda value: getattr(value, "__name__", value))
+def test_a_breakage_is_told_by_its_invariant_with_the_place(
+    world: SmallWorld, invariant: str, break_it: Callable[[SmallWorld], str]
+) -> None:
+    offender = break_it(world)
+    found = check(proof_of(world), invariant)
+    assert not found.ok
+    assert any(offender in named for named in found.offenders), found
+
+
+def test_a_violation_is_exit_code_1(world: SmallWorld) -> None:
+    offender = event_lost(world)
+    outcome = running.run(world.settings, "prove", world.pipeline.name, "--wait", "0", check=False)
+    assert outcome.returncode == 1
+    assert "I6 VIOLATED" in outcome.stdout
+    assert offender in outcome.stdout
+    assert "Traceback" not in outcome.stderr
+
+
+def test_records_that_kafka_lost_after_acknowledging_them(world: SmallWorld) -> None:
+    path = journal.folder(world.settings, world.pipeline.name) / "mine.json"
+    text = path.read_text()
+    entry = journal.Entry.from_json(text)
+    path.write_text(replace(entry, partitions={1: journal.Delivered(51, 50)}).to_json())
+    try:
+        found = proof_of(world)
+    finally:
+        path.write_text(text)
+    assert violated(found) == {"I1"}
+    assert check(found, "I1").offenders == (f"{world.pipeline.name}[1]@50: Kafka ends at 20",)
+
+
+def test_a_missing_data_file_is_named_and_what_needs_it_is_not_taken_for_sound(world: SmallWorld) -> None:
+    (task, *_) = world.table(tables.BATCH_LOG).scan().plan_files()
+    file = Path(urlparse(task.file.file_path).path)
+    aside = file.rename(file.with_suffix(".aside"))
+    try:
+        found = proof_of(world)
+    finally:
+        aside.rename(file)
+    assert violated(found) >= {"I4", "I6", "I7"}
+    assert check(found, "I7").offenders == (f"{world.pipeline.name}.batch_log: {task.file.file_path} is missing",)
+
+
+def test_ids_further_apart_than_the_horizon_are_reported(world: SmallWorld) -> None:
+    event = replace(world.pipeline.event, id_horizon=timedelta(hours=1))
+    found = prove(world.settings, replace(world.pipeline, event=event), 0, lambda line: None)
+    assert violated(found) == {"I3"}
+    assert check(found, "I3").offenders == ("id 's9': from 2024-05-01T00:01:00+00:00 to 2024-05-01T01:03:00+00:00",)
+
+
+def test_a_late_record_exempts_only_its_windows(world: SmallWorld) -> None:
+    """s9 came again, late and of another kind: the window that holds it may differ, others may not."""
+    late = EqualTo("window_start", small_world.START.isoformat()) & EqualTo("kind", "c")
+    change(world, "stream_by_kind", late, lambda row: {**row, "events": row["events"] + 1})
+    assert violated(proof_of(world)) == set()
+    on_time = EqualTo("window_start", small_world.START.isoformat()) & EqualTo("kind", "b")
+    change(world, "stream_by_kind", on_time, lambda row: {**row, "events": row["events"] + 1})
+    assert violated(proof_of(world)) == {"I5"}
+
+
+def test_old_files_that_nothing_refers_to_are_counted(world: SmallWorld) -> None:
+    folder = Path(urlparse(world.table(tables.EVENTS).location()).path) / "data"
+    for name, age in (("old.parquet", timedelta(days=4)), ("in-flight.parquet", timedelta(days=2))):
+        (folder / name).write_bytes(b"left by a crash")
+        then = (datetime.now(UTC) - age).timestamp()
+        os.utime(folder / name, (then, then))
+    found = check(proof_of(world), "I7")
+    (folder / "old.parquet").unlink()
+    assert found.ok
+    assert found.behind
+    assert found.numbers["unreferenced_older_than_3_days"] == {tables.EVENTS: 1}
+
+
+def test_behind_is_reported_as_behind_and_a_live_job_is_waited_for(stack: Settings, pipelines_folder: Path) -> None:
+    """One record more in Kafka: behind; then, while the job's lock is held, it lands as the proof waits for it."""
+    world = new_world(stack, pipelines_folder)
+    row = small_world.event("s100", 250)
+    producer = KafkaProducer(bootstrap_servers=world.settings.kafka_bootstrap, acks="all")
+    sent = producer.send(world.pipeline.topic.name, small_world.as_json(row), partition=0).get(timeout=30)
+    producer.close()
+    landed = small_world.landed_row(row, tables.ACCEPTED, sent, 3)
+
+    before = proof_of(world)
+    assert before.ok
+    assert before.behind
+    assert check(before, "I2").numbers["behind"] == 1
+
+    said: list[str] = []
+
+    def land_when_waited_for(line: str) -> None:
+        if not said:
+            ends = world.ends([*world.rows, landed])
+            world.append(tables.STREAM_LOG, [landed], Landed(world.pipeline.name, 3, world.topic_id, ends))
+        elif len(said) == 1:
+            catch_up_views(world, [*world.rows, landed])
+        said.append(line)
+
+    with locks.connect(world.settings) as holder:
+        holder.execute("SELECT pg_advisory_lock(%s, %s)", (locks.NAMESPACE, locks.key(world.pipeline.name, "stream")))
+        after = prove(world.settings, world.pipeline, 60, land_when_waited_for)
+    assert len(said) >= 2
+    assert after.ok, after
+    assert not check(after, "I2").behind
+    assert not check(after, "I5").behind
+
+
+def catch_up_views(world: SmallWorld, rows: list[dict[str, Any]]) -> None:
+    for view in world.pipeline.views.values():
+        name = tables.stream_view_name(view)
+        folded = small_world.fold(small_world.winners(rows, ()), view.window, view.every)
+        state = Folded(small_world.snapshot_of(world, tables.STREAM_LOG), fingerprint.view(world.pipeline, view))
+        world.table(name).overwrite(folded, snapshot_properties=boundary.encode(state))
