@@ -21,11 +21,12 @@ from twofold import tables
 from twofold.definition.model import Field, Pipeline
 from twofold.definition.types import MAX_DECIMAL_PRECISION, FieldType
 
-PARSED = "p"
+# With a blank, so that no field can have the same name.
+PARSED = "parsed record"
 """Name of the struct column that `judge` reads: the declared fields, and CORRUPT."""
 CORRUPT = "_corrupt_record"
 """Not null where the record, or one of its decimals, could not be parsed."""
-FAULT = "_fault"
+FAULT = "parse fault"
 """Name of the column with a reason found before parsing, or null."""
 NOT_JSON = "not JSON: expected one object"
 
@@ -128,9 +129,9 @@ def _typed(field: Field) -> Column:
         lower = F.lower(text)
         return F.when(lower == "true", F.lit(True)).when(lower == "false", F.lit(False))
     if kind == "decimal":
-        exact = F.expr(f"try_cast({PARSED}.`{field.name}` AS {field.type.spark})")
+        exact = F.expr(f"try_cast(`{PARSED}`.`{field.name}` AS {field.type.spark})")
         return F.when(exact == text, exact)
-    value = F.expr(f"try_cast({PARSED}.`{field.name}` AS {field.type.spark})")
+    value = F.expr(f"try_cast(`{PARSED}`.`{field.name}` AS {field.type.spark})")
     if kind == "double":
         # The cast also takes NaN, Infinity and Java's suffixes (1d, 1f): none is a JSON number.
         return F.when(~F.isnan(value) & (F.abs(value) != float("inf")) & ~text.rlike("[dDfF]\\s*$"), value)

@@ -28,6 +28,8 @@ from twofold.errors import BoundaryError, TwofoldError
 from twofold.settings import Settings
 
 QUERY = "log"
+_RAW = "record value"
+"""Name of the bytes while they are judged; with a blank, as an event field may be called `value`."""
 
 Trigger = Mapping[str, Any]
 """Keyword arguments of `DataStreamWriter.trigger`."""
@@ -131,14 +133,14 @@ class LogWriter:
 def judged(records: DataFrame, pipeline: Pipeline, landing: int) -> DataFrame:
     """Kafka records to rows of stream_log."""
     received = records.select(
-        "value",
+        F.col("value").alias(_RAW),
         F.col("partition").alias("kafka_partition"),
         F.col("offset").alias("kafka_offset"),
         F.col("timestamp").alias("kafka_timestamp"),
         F.lit(landing).cast("bigint").alias("landing"),
     )
-    read = contract.read_json(received, pipeline, F.col("value"))
-    rows = contract.judge(read, pipeline, F.col("kafka_timestamp"), F.col("value"))
+    read = contract.read_json(received, pipeline, F.col(_RAW))
+    rows = contract.judge(read, pipeline, F.col("kafka_timestamp"), F.col(_RAW))
     return rows.select(*tables.stream_log(pipeline).column_names)
 
 
