@@ -124,7 +124,7 @@ class BulkProducer:
         elif isinstance(error := error_of(0), _TOO_LARGE) and records == 1:
             self._ledger.too_large(batch, batch.positions[first], value_at(batch, first))
         else:
-            self._ledger.failed(_reason(error))
+            self._ledger.failed(f"Kafka refuses: {_reason(error)}")
 
     def _survive_large_records(self, manager: TransactionManager) -> None:
         """Let the client go on after a record that is too large.
@@ -162,8 +162,8 @@ class _Part:
 
     def _settled(self, index: int, result: tuple[int, int, Any]) -> None:
         base_offset, timestamp, error_of = result
-        mine = (base_offset + index if base_offset >= 0 else -1, timestamp, error_of)
-        self._owner._settled(self._batch, self._index, 1, mine)
+        mine = base_offset if error_of is not None or base_offset < 0 else base_offset + index
+        self._owner._settled(self._batch, self._index, 1, (mine, timestamp, error_of))
 
 
 def value_at(batch: Batch, index: int) -> bytes:

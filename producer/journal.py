@@ -85,7 +85,7 @@ def start(path: Path, pipeline: str, topic: TopicState, source: Source, restart:
     if before is None:
         return Journal(path, fresh)
     if before.topic_id == topic.topic_id:
-        fresh = replace(fresh, partitions=before.partitions, too_large=before.too_large)
+        fresh = replace(fresh, partitions=before.partitions)
     if restart:
         return Journal(path, fresh)
     if dict(before.version) != dict(source.version):
@@ -107,8 +107,11 @@ def refuse_other_topic(before: Entry, topic: TopicState) -> None:
 
 def _replace(path: Path, entry: Entry) -> None:
     draft = path.with_suffix(".tmp")
-    with draft.open("w") as file:
-        file.write(entry.to_json())
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    try:
+        with draft.open("w") as file:
+            file.write(entry.to_json())
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        raise TwofoldError(f"the journal {path} cannot be written: {error.strerror}", "make room for it") from error

@@ -35,3 +35,8 @@ def explain(bootstrap: str, error: KafkaError) -> TwofoldError:
 def quiet() -> None:
     """Keep the client library's own log off the terminal: what matters is said in our words, once."""
     logging.getLogger("kafka").setLevel(logging.CRITICAL + 1)
+
+
+def loud() -> None:
+    """Show the client library's own log on stderr."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")

@@ -69,10 +69,12 @@ class Ledger:
 
     def too_large(self, batch: Tracked, position: int, value: bytes) -> None:
         """The broker will never take this record: keep its bytes aside, then go on."""
+        try:
+            append_line(self._aside, value)
+        except OSError as error:
+            self.failed(f"record {position + 1} is too large, and cannot be kept in {self._aside}: {error.strerror}")
+            return
         with self._changed:
-            self._aside.parent.mkdir(parents=True, exist_ok=True)
-            with self._aside.open("ab") as file:
-                file.write(value + b"\n")
             self._too_large += 1
             if len(self._refused) < LISTED_REFUSALS:
                 self._refused.append((position, len(value)))
@@ -125,3 +127,10 @@ class Ledger:
             del self._outstanding[id(batch)]
             self._held -= batch.bytes_held
         self._changed.notify_all()
+
+
+def append_line(path: Path, value: bytes) -> None:
+    """Add one record to a file of lines, in one write."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        file.write(value + b"\n")

@@ -19,7 +19,7 @@ from typing import Any
 
 import click
 
-from producer import run
+from producer import kafka_client, run
 from producer.request import Request, Shares
 from twofold.definition.load import load_pipeline
 from twofold.errors import TwofoldError
@@ -71,8 +71,9 @@ class Rate(click.ParamType[float | None]):
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes that send.")
 @click.option("--restart", is_flag=True, help="Send the source again from its start.")
 @click.option("--health-port", type=click.IntRange(0, 65535), default=0, help="Port of /healthz on loopback; 0 = any.")
+@click.option("--verbose", is_flag=True, help="Show the Kafka client's own log.")
 @click.option("--pipelines", type=click.Path(file_okay=False, path_type=Path), help="Folder of pipeline definitions.")
-def produce(pipeline: str, pipelines: Path | None, **options: Any) -> None:  # noqa: ANN401
+def produce(pipeline: str, pipelines: Path | None, verbose: bool, **options: Any) -> None:  # noqa: ANN401
     """Send a pipeline's events to Kafka.
 
     Without --from or --generate, the definition's own `replay` is sent. What Kafka has acknowledged is journaled: the
@@ -90,6 +91,7 @@ def produce(pipeline: str, pipelines: Path | None, **options: Any) -> None:  # n
     """
     settings = Settings() if pipelines is None else Settings(pipelines=pipelines)
     request = as_request(options)
+    (kafka_client.loud if verbose else kafka_client.quiet)()
     stop = Event()
     signals = stop_on_signals(stop)
     code = run.run(settings, load_pipeline(settings, pipeline), request, stop)

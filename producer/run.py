@@ -7,7 +7,7 @@ from threading import Event
 
 from rich.console import Console
 
-from producer import journal, kafka_client, topic, workers
+from producer import journal, topic, workers
 from producer.desk import Desk
 from producer.journal import Journal
 from producer.progress import Progress
@@ -27,7 +27,6 @@ CONNECT_S = 3.0
 
 def run(settings: Settings, pipeline: Pipeline, request: Request, stop: Event) -> int:
     """Send what is asked for; the exit code: 0 if every record is acknowledged or journaled for later, else 1."""
-    kafka_client.quiet()
     console = Console(stderr=True)
     source = open_source(pipeline, request, stop.is_set)
     path = journal.path_of(settings, pipeline.name, source.identity)
@@ -39,6 +38,8 @@ def run(settings: Settings, pipeline: Pipeline, request: Request, stop: Event) -
     _warn_of_drift(console, state)
     if finished(book, request):
         _say(console, f"finished before: {book.entry.position:,} records were sent; --restart sends them again")
+        if book.entry.too_large:
+            _say(console, f"{book.entry.too_large:,} of them were too large for the broker, and are in {book.aside}")
         return 0
     if book.note:
         _say(console, f"{book.note}: sending it from its start")

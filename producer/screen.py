@@ -29,7 +29,7 @@ class Screen:
 
     def say(self, text: str) -> None:
         """One line, above the live one."""
-        self._console.print(text, markup=False, highlight=False)
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def show(self, state: str, progress: Progress, rate: float) -> None:
         """The present state; waiting for the broker is said as soon as it begins and ends."""

@@ -148,7 +148,11 @@ class Shard:
         while not ended.wait(REPORT_EVERY_S):
             if self._client is not None and self._client.topic_was_replaced():
                 self._ledger.failed("the topic was deleted and made again while sending")
-            self._report(self._progress())
+            try:
+                self._report(self._progress())
+            except TwofoldError as error:
+                self._ledger.failed(error.message)
+                return
 
 
 def within(chunk: Chunk, limit: int | None) -> Chunk:
@@ -164,6 +168,6 @@ def failure_of(progress: Progress) -> TwofoldError | None:
     if progress.failure is None:
         return None
     return TwofoldError(
-        f"Kafka refuses the records: {progress.failure}",
+        f"sending has stopped: {progress.failure}",
         "what was acknowledged is journaled; mend the cause and run the same command to go on from there",
     )

@@ -27,12 +27,17 @@ class Chunk:
 class Source(Protocol):
     """Records in a fixed order: the same position always means the same record, or `version` differs."""
 
-    identity: Mapping[str, Any]
-    """What the source is: names its journal."""
-    version: Mapping[str, Any]
-    """Its present content: a journal of another version starts anew."""
-    memory: Mapping[str, Any]
-    """What a later run must be told to give the same records."""
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What the source is: names its journal."""
+
+    @property
+    def version(self) -> Mapping[str, Any]:
+        """Its present content: a journal of another version starts anew."""
+
+    @property
+    def memory(self) -> Mapping[str, Any]:
+        """What a later run must be told to give the same records."""
 
     def remember(self, memory: Mapping[str, Any]) -> None:
         """Take over the `memory` of the run before."""

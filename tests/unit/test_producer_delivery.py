@@ -1,0 +1,293 @@
+"""What the producer takes for delivered: never more than Kafka has acknowledged, never a record in two places."""
+
+from __future__ import annotations
+
+import json
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producer import journal
+from producer.ledger import Ledger
+from producer.pace import Pace
+from producer.progress import Progress
+from producer.request import Request, Shares
+from producer.shard import Share, within
+from producer.sources import Chunk
+from twofold import health
+from twofold import journal as reading
+from twofold.errors import Busy, TwofoldError, UsageError
+from twofold.journal import Delivered
+from twofold.metrics import Metrics, Producer
+from twofold.settings import Settings
+from twofold.topic import TopicState
+
+
+@dataclass
+class Batch:
+    partition: int
+    positions: list[int] = field(default_factory=list)
+    bytes_held: int = 0
+    settled: int = 0
+
+
+def chunk_of(keys: list[bytes | None], first: int = 0) -> Chunk:
+    return Chunk(first, [b"%d" % number for number in range(len(keys))], keys)
+
+
+@given(sizes=st.lists(st.integers(1, 5), min_size=1, max_size=12), data=st.data())
+def test_the_position_never_passes_a_record_that_is_not_acknowledged(sizes: list[int], data: st.DataObject) -> None:
+    ledger = Ledger(100, Path("unused"))
+    batches, position = [], 100
+    for size in sizes:
+        batch = Batch(position % 2)
+        ledger.opened(batch, position)
+        batch.positions.extend(range(position + 1, position + size))
+        batches.append(batch)
+        position += size
+        ledger.submitted(position, size, 0)
+    waiting = {number for batch in batches for number in batch.positions}
+    for batch in data.draw(st.permutations(batches)):
+        assert ledger.progress().position == min(waiting)
+        ledger.delivered(batch, len(batch.positions), 0)
+        waiting -= set(batch.positions)
+    assert ledger.progress().position == position
+    assert ledger.progress().acked == position - 100
+
+
+def test_a_split_batch_counts_each_record_and_a_too_large_one_is_kept_aside(tmp_path: Path) -> None:
+    ledger, batch = Ledger(0, tmp_path / "j" / "aside"), Batch(0, bytes_held=9)
+    ledger.opened(batch, 0)
+    batch.positions.extend([4, 7])
+    ledger.submitted(8, 3, 9)
+    ledger.delivered(batch, 1, 20)
+    ledger.too_large(batch, 4, b"\xffbytes")
+    assert ledger.progress().position == 0
+    ledger.delivered(batch, 1, 21)
+    assert ledger.progress() == Progress(
+        position=8,
+        sent=3,
+        acked=2,
+        too_large=1,
+        refused=((4, 6),),
+        partitions={0: Delivered(2, 21)},
+        last_ack_at=ledger.progress().last_ack_at,
+    )
+    assert (tmp_path / "j" / "aside").read_bytes() == b"\xffbytes\n"
+
+
+def test_nothing_is_empty_after_a_refusal() -> None:
+    ledger = Ledger(0, Path("unused"))
+    ledger.opened(Batch(0), 0)
+    ledger.failed("no")
+    assert not ledger.wait_until_empty(60)
+    assert not ledger.wait_for_room(lambda: False)
+
+
+@given(
+    keys=st.lists(st.none() | st.binary(max_size=3), max_size=80),
+    workers=st.integers(1, 4),
+    partitions=st.integers(1, 5),
+    first=st.integers(0, 10_000),
+)
+def test_every_record_is_one_workers_and_every_id_one_workers_and_one_partitions(
+    keys: list[bytes | None], workers: int, partitions: int, first: int
+) -> None:
+    chunk = chunk_of(keys, first)
+    seen: list[int] = []
+    home: dict[bytes, set[tuple[int, int]]] = {}
+    for worker in range(workers):
+        for partition, group in enumerate(Share(worker, workers, partitions).split(chunk, 0, len(keys))):
+            positions = [position for position, _, _ in group]
+            assert positions == sorted(positions)
+            seen += positions
+            for _, key, _ in group:
+                if key is not None:
+                    home.setdefault(key, set()).add((worker, partition))
+    assert sorted(seen) == list(range(first, first + len(keys)))
+    assert all(len(places) == 1 for places in home.values())
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(None, 4), (20, 4), (12, 2), (10, 0), (3, 0)])
+def test_a_limit_counts_from_the_start_of_the_source(limit: int | None, kept: int) -> None:
+    assert len(within(chunk_of([None] * 4, 10), limit)) == kept
+
+
+class Time:
+    """A clock that waiting moves."""
+
+    def __init__(self) -> None:
+        self.now = 50.0
+        self.waited: list[float] = []
+
+    def wait(self, seconds: float) -> bool:
+        self.waited.append(seconds)
+        self.now += seconds
+        return False
+
+
+def sent_at(pace: Pace, time: Time, chunk: Chunk, stall: Callable[[int], float] = lambda _: 0.0) -> list[float]:
+    """When each record of a chunk was given out, from the clock's start."""
+    moments: list[float] = []
+    for low, high in pace.slices(chunk):
+        moments += [time.now - 50.0] * (high - low)
+        time.now += stall(low)
+    return moments
+
+
+def test_a_rate_is_kept_and_a_stall_is_not_made_up_for_in_one_burst() -> None:
+    time = Time()
+    pace = Pace(10, None, time.wait, lambda: time.now)
+    assert sent_at(pace, time, chunk_of([None] * 4, 7)) == pytest.approx([0, 0.1, 0.2, 0.3], abs=0.006)
+    moments = sent_at(pace, time, chunk_of([None] * 40, 11), lambda low: 100.0 if low == 0 else 0.0)
+    assert sum(moment < 101.5 for moment in moments) < 25
+
+
+def test_gaps_between_send_times_are_kept_only_shorter() -> None:
+    time = Time()
+    chunk = Chunk(0, [b""] * 3, [None] * 3, [1000.0, 1060.0, 1180.0])
+    assert sent_at(Pace(None, 120, time.wait, lambda: time.now), time, chunk) == pytest.approx([0, 0.5, 1.5], abs=0.006)
+
+
+def test_at_full_speed_nothing_waits() -> None:
+    time = Time()
+    assert sent_at(Pace(None, None, time.wait, lambda: time.now), time, chunk_of([None] * 5000)) == [0.0] * 5000
+    assert not time.waited
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"from_file": "a", "generate": 1},
+        {"from_file": "-", "workers": 2},
+        {"from_file": "a", "speed_up": 2.0},
+        {"rate": 1.0, "speed_up": 2.0},
+        {"generate": 1, "shares": Shares(late=0.6, malformed=0.6)},
+    ],
+)
+def test_options_that_do_not_fit_together_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        Request(**options)
+
+
+@dataclass
+class Fixed:
+    """A source whose content is `version`."""
+
+    version: dict[str, Any]
+    memory: dict[str, Any] = field(default_factory=lambda: {"base": "now"})
+    identity: dict[str, Any] = field(default_factory=lambda: {"kind": "lines", "path": "/x"})
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        self.memory = dict(memory)
+
+    def total(self) -> int | None:
+        return None
+
+    def chunks(self, start: int) -> Iterator[Chunk]:
+        raise AssertionError(start)
+
+
+def topic(identifier: str) -> TopicState:
+    return TopicState("t", identifier, {0: (0, 0)}, {})
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path)
+
+
+@pytest.fixture
+def path(settings: Settings) -> Path:
+    path = journal.path_of(settings, "p", Fixed({}).identity)
+    journal.lock(path)
+    book = journal.start(path, "p", topic("A"), Fixed({"size": 1}, {"base": "then"}), restart=False)
+    book.save([Progress(position=70, partitions={0: Delivered(60, 59)}), Progress(position=90)])
+    return path
+
+
+def test_a_journal_goes_on_where_each_worker_stopped_or_where_the_slowest_did(path: Path) -> None:
+    source = Fixed({"size": 1})
+    book = journal.start(path, "p", topic("A"), source, restart=False)
+    assert (book.starts(2), book.starts(1), book.starts(3)) == ([70, 90], [70], [70, 70, 70])
+    assert source.memory == {"base": "then"}
+    book.save([Progress(position=80, partitions={0: Delivered(1, 60)}), Progress(position=90)])
+    assert reading.read(path) == reading.Entry(
+        "p",
+        "t",
+        "A",
+        {"kind": "lines", "path": "/x"},
+        {"size": 1},
+        {"base": "then"},
+        (80, 90),
+        partitions={0: Delivered(61, 60)},
+        updated=reading.read(path).updated,  # type: ignore[union-attr]
+    )
+
+
+@pytest.mark.parametrize(("version", "restart"), [({"size": 2}, False), ({"size": 1}, True)])
+def test_changed_content_or_restart_begin_anew_and_keep_what_was_acknowledged(
+    path: Path, settings: Settings, version: dict[str, Any], restart: bool
+) -> None:
+    book = journal.start(path, "p", topic("A"), Fixed(version), restart)
+    assert book.starts(2) == [0, 0]
+    assert bool(book.note) is not restart
+    book.save([Progress(), Progress()])
+    assert reading.acknowledged(settings, "p", "A") == {0: 59}
+
+
+def test_offsets_of_a_topic_made_again_are_never_compared(path: Path, settings: Settings) -> None:
+    with pytest.raises(TwofoldError, match="deleted and made again"):
+        journal.start(path, "p", topic("B"), Fixed({"size": 1}), restart=False)
+    book = journal.start(path, "p", topic("B"), Fixed({"size": 1}), restart=True)
+    book.save([Progress(position=5, partitions={1: Delivered(5, 4)})])
+    assert reading.acknowledged(settings, "p", "B") == {1: 4}
+    assert reading.acknowledged(settings, "p", "A") == {}
+
+
+def test_two_producers_of_one_source_are_refused(path: Path) -> None:
+    with pytest.raises(Busy, match="another producer"):
+        journal.lock(path)
+
+
+def test_a_spoilt_journal_is_named_and_not_overwritten(path: Path) -> None:
+    path.write_text("{")
+    with pytest.raises(TwofoldError, match="cannot be understood"):
+        journal.start(path, "p", topic("A"), Fixed({"size": 1}), restart=False)
+    assert path.read_text() == "{"
+
+
+def test_health_tells_200_or_503_and_where_it_listens(tmp_path: Path) -> None:
+    state = {"healthy": True, "state": "sending"}
+    with health.serve(lambda: state) as server:
+        server.announce(tmp_path / "run" / "x.json")
+        place = json.loads((tmp_path / "run" / "x.json").read_text())
+        url = f"http://127.0.0.1:{place['port']}/healthz"
+        with urllib.request.urlopen(url) as answer:
+            assert json.load(answer) == state
+        state["healthy"] = False
+        with pytest.raises(urllib.error.HTTPError, match="503"):
+            urllib.request.urlopen(url)
+        with pytest.raises(TwofoldError, match="cannot be used"):
+            health.serve(lambda: state, server.port)
+
+
+def test_metrics_reach_the_exporter_under_their_names_and_never_stop_the_work() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as exporter:
+        exporter.bind(("127.0.0.1", 0))
+        meter = Metrics(Settings(statsd_port=exporter.getsockname()[1]), "flights")
+        meter.count(Producer.ACKED, 5)
+        meter.gauge(Producer.IN_FLIGHT, 7)
+        assert {exporter.recv(100), exporter.recv(100)} == {
+            b"twofold.flights.producer.acked:5|c",
+            b"twofold.flights.producer.in_flight:7|g",
+        }
+    Metrics(Settings(statsd_host="no-such-host.invalid"), "flights").gauge(Producer.RATE, 1)

@@ -1,0 +1,188 @@
+"""The producer's sources: a position always means the same record, and bytes are what they were."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producer.request import Request, Shares
+from producer.sources import Chunk, Source, open_source
+from producer.sources.generated import Generated
+from producer.sources.lines import chunked, split
+from twofold.definition.load import load_file
+from twofold.definition.model import Field, Pipeline, Replay
+from twofold.errors import TwofoldError, UsageError
+
+PAYMENTS = Path(__file__).parents[1] / "pipelines" / "payments.yaml"
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+lines_of_bytes = st.lists(st.binary(max_size=40).map(lambda line: line.replace(b"\n", b"")), max_size=30)
+
+
+@pytest.fixture(scope="module")
+def payments() -> Pipeline:
+    return load_file(PAYMENTS)
+
+
+def opened(pipeline: Pipeline, **options: Any) -> Source:  # noqa: ANN401
+    return open_source(pipeline, Request(**options), lambda: False)
+
+
+def records(chunks: Iterator[Chunk]) -> list[tuple[int, bytes, bytes | None]]:
+    return [
+        (chunk.first + index, value, key)
+        for chunk in chunks
+        for index, (value, key) in enumerate(zip(chunk.values, chunk.keys, strict=True))
+    ]
+
+
+def cut(whole: bytes, sizes: Sequence[int]) -> Iterator[bytes]:
+    start = 0
+    for size in sizes:
+        yield whole[start : start + size]
+        start += size
+    yield whole[start:]
+
+
+@given(lines=lines_of_bytes, sizes=st.lists(st.integers(1, 60), max_size=40), start=st.integers(0, 35))
+def test_lines_are_the_same_however_the_file_is_cut_and_wherever_one_starts(
+    lines: list[bytes], sizes: list[int], start: int
+) -> None:
+    whole = b"".join(line + b"\n" for line in lines)
+    found = records(chunked(split(cut(whole, sizes)), start, "id", 1000))
+    assert [(position, value) for position, value, _ in found] == list(enumerate(lines))[start:]
+
+
+def test_a_huge_line_garbage_and_a_missing_last_newline_stay_as_they_are(payments: Pipeline, tmp_path: Path) -> None:
+    lines = [b'{"payment_id": 7}', b"\xff\x00 garbage\r", b"", b'{"payment_id": "' + b"x" * 10_000_000 + b'"}', b"{}"]
+    plain, zipped = tmp_path / "a.jsonl", tmp_path / "a.jsonl.gz"
+    plain.write_bytes(b"\n".join(lines))
+    zipped.write_bytes(gzip.compress(b"\n".join(lines)))
+    for path in (plain, zipped):
+        assert records(opened(payments, from_file=str(path)).chunks(0)) == [
+            (position, line, b"7" if position == 0 else None) for position, line in enumerate(lines)
+        ]
+    assert opened(payments, from_file=str(plain)).total() == len(lines)
+
+
+def test_a_cut_gzip_file_gives_an_error_and_not_a_silent_end(payments: Pipeline, tmp_path: Path) -> None:
+    path = tmp_path / "cut.jsonl.gz"
+    path.write_bytes(gzip.compress(b"".join(b"%d\n" % number for number in range(10_000)))[:-2000])
+    with pytest.raises(TwofoldError, match="cannot be read to its end"):
+        records(opened(payments, from_file=str(path)).chunks(0))
+
+
+def test_parquet_is_not_taken_for_lines(payments: Pipeline, tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(b"PAR1....")
+    with pytest.raises(UsageError, match="Parquet"):
+        opened(payments, from_file=str(tmp_path / "a.parquet"))
+
+
+QUERY = """
+SELECT id AS payment_id, CAST(price AS DECIMAL(12,2)) AS amount, note,
+       TIMESTAMPTZ '2026-01-01 00:00:00+02' AS paid_at, DATE '2026-01-02' AS booked_on,
+       TIMESTAMP '2026-01-01' + to_seconds(secs) AS send_at
+FROM source  -- a comment at the end
+"""
+
+
+@pytest.fixture
+def table(payments: Pipeline, tmp_path: Path) -> Pipeline:
+    (tmp_path / "t.csv").write_text("id,price,note,secs\n1,1.10,NA,30\n2,2.25,,10\n3,3,c,20\n4,4,d,10\n")
+    return replace(payments, replay=Replay("t.csv", QUERY), source_file=str(tmp_path / "p.yaml"))
+
+
+def test_rows_come_in_the_order_of_sending_without_nulls_and_with_exact_values(table: Pipeline) -> None:
+    source = opened(table)
+    found = records(source.chunks(0))
+    assert source.total() == 4
+    assert [key for *_, key in found] == [b"2", b"4", b"3", b"1"]
+    assert found[0][1] == (b'{"payment_id":2,"amount":2.25,"paid_at":"2025-12-31T22:00:00Z","booked_on":"2026-01-02"}')
+    assert orjson.loads(found[3][1])["note"] == "NA"
+    assert [records(source.chunks(start)) for start in range(5)] == [found[start:] for start in range(5)]
+
+
+def test_a_range_of_send_at_is_half_open(table: Pipeline) -> None:
+    since = datetime(2026, 1, 1, 0, 0, 10, tzinfo=UTC)
+    source = opened(table, since=since, until=since + timedelta(seconds=10))
+    assert [key for *_, key in records(source.chunks(0))] == [b"2", b"4"]
+    assert [chunk.send_at for chunk in source.chunks(1)] == [[since.timestamp()]]
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [("SELECT nothing FROM source", "fails"), ("SELECT 1 AS x", "gives no column payment_id"), ("SELEC", "fails")],
+)
+def test_a_wrong_query_is_named(table: Pipeline, query: str, said: str) -> None:
+    with pytest.raises(TwofoldError, match=said):
+        records(opened(replace(table, replay=Replay("t.csv", query))).chunks(0))
+
+
+ALL_KINDS = Shares(duplicates=0.1, late=0.1, out_of_order=0.1, malformed=0.1, future=0.1)
+
+
+def generated(pipeline: Pipeline, count: int = 2500, seed: int = 3, shares: Shares = ALL_KINDS) -> Generated:
+    return Generated(pipeline, Request(generate=count, seed=seed, shares=shares), NOW)
+
+
+def test_the_same_seed_gives_the_same_records_from_any_position(payments: Pipeline) -> None:
+    whole = records(generated(payments).chunks(0))
+    assert [position for position, *_ in whole] == list(range(2500))
+    later = Generated(payments, Request(generate=2500, seed=3, shares=ALL_KINDS), NOW + timedelta(hours=5))
+    later.remember(generated(payments).memory)
+    for start in (0, 1, 999, 1000, 1001, 2499):
+        assert records(later.chunks(start)) == whole[start:]
+    assert records(generated(payments, seed=4).chunks(0)) != whole
+
+
+def test_generated_events_keep_every_rule_of_the_definition(payments: Pipeline) -> None:
+    values = [orjson.loads(value) for _, value, _ in records(generated(payments, shares=Shares()).chunks(0))]
+    assert len({event["payment_id"] for event in values}) == len(values)
+    assert [fault for event in values for fault in faults(payments, event)] == []
+
+
+def test_shares_come_out_as_asked(payments: Pipeline) -> None:
+    found = records(generated(payments, count=20_000).chunks(0))
+    keyed = Counter(key for *_, key in found)
+    repeats = sum(count - 1 for key, count in keyed.items() if key is not None)
+    assert keyed[None] == pytest.approx(2000, rel=0.15)
+    assert repeats + keyed[None] >= 3500
+    future = NOW + payments.event.max_future
+    times = [datetime.fromisoformat(orjson.loads(value)["paid_at"]) for _, value, key in found if key]
+    assert sum(at > future for at in times) == pytest.approx(2200, rel=0.15)
+
+
+def faults(pipeline: Pipeline, event: dict[str, Any]) -> list[str]:
+    """What of an event breaks a rule, judged independently of the generator."""
+    missing = [f.name for f in pipeline.event.fields.values() if f.required and f.name not in event]
+    return missing + [
+        f"{name}={value}" for name, value in event.items() if not keeps(pipeline.event.fields[name], value)
+    ]
+
+
+def keeps(field: Field, value: Any) -> bool:  # noqa: ANN401
+    parse: dict[str, Callable[[Any], Any]] = {
+        "timestamp": datetime.fromisoformat,
+        "date": date.fromisoformat,
+        "decimal": lambda number: Decimal(str(number)),
+    }
+    parsed = parse.get(field.type.name, lambda same: same)(value)
+    return (
+        (not field.one_of or parsed in field.one_of)
+        and (field.min is None or parsed >= field.min)
+        and (field.max is None or parsed <= field.max)
+        and (field.pattern is None or re.fullmatch(field.pattern, value) is not None)
+        and (field.max_length is None or len(value) <= field.max_length)
+        and (field.type.name not in ("int", "long") or type(value) is int)
+    )
