@@ -40,9 +40,9 @@ def write_table(relation: DuckDBPyRelation, path: Path) -> int:
         return 0
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name, kind in zip(texts.columns, kinds, strict=True):
-        table.add_column(_plain(name), justify="right" if kind.id in _NUMBERS else "left", no_wrap=True)
+        table.add_column(printable(name), justify="right" if kind.id in _NUMBERS else "left", no_wrap=True)
     for row in rows[:SHOWN_ROWS]:
-        table.add_row(*("null" if value is None else _plain(value) for value in row))
+        table.add_row(*("null" if value is None else printable(value) for value in row))
     with path.open("w") as file:
         Console(file=file, width=100_000, color_system=None, markup=False, emoji=False).print(table)
     lines = (line.rstrip() for line in path.read_text().splitlines())
@@ -50,7 +50,7 @@ def write_table(relation: DuckDBPyRelation, path: Path) -> int:
     return max(0, len(rows) - SHOWN_ROWS)
 
 
-def _plain(text: str) -> str:
+def printable(text: str) -> str:
     """Control characters as escapes: a value cannot move the cursor, nor break a row."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 

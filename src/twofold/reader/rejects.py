@@ -1,0 +1,146 @@
+"""What both logs rejected and why, and its bytes for mending; files that were set aside unread."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from twofold import tables
+from twofold.definition.model import Pipeline
+from twofold.errors import TwofoldError
+from twofold.reader import engine
+from twofold.reader.session import Reader
+
+_SAMPLE_CHARACTERS = 160
+_BATCH_ROWS = 500
+LAYERS = (tables.STREAM_LAYER, tables.BATCH_LAYER)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One rejected record: where it is (topic[partition]@offset, or file:row), its whole reason, how it begins."""
+
+    place: str
+    at: str
+    reason: str
+    payload: str | None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Rejected records of one layer whose reasons differ in the values only."""
+
+    layer: str
+    reason: str
+    count: int
+    samples: tuple[Sample, ...]
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What went where: records on lines of their own, in files of their own, and those without a byte."""
+
+    lines: int
+    apart: int
+    empty: int
+
+
+@dataclass(frozen=True)
+class Rejects:
+    """The rejected records of a pipeline, of these layers, received since a moment (None: all)."""
+
+    reader: Reader
+    pipeline: Pipeline
+    layers: tuple[str, ...] = LAYERS
+    since: datetime | None = None
+
+    def kinds(self, samples: int) -> list[Kind]:
+        """Reasons by falling count, each with its latest records."""
+        found: dict[tuple[str, str], list[Sample]] = {}
+        shown = f"left(coalesce(TRY(decode(payload)), CAST(payload AS VARCHAR)), {_SAMPLE_CHARACTERS + 1})"
+        moment = "replace(strftime(received_at, '%Y-%m-%dT%H:%M:%S.%f') || 'Z', '.000000Z', 'Z')"
+        latest = "row_number() OVER (PARTITION BY layer, kind ORDER BY received_at DESC, place) AS nth"
+        numbered = f"SELECT *, {latest} FROM ({self._rejected()})"
+        columns = f"layer, kind, place, {moment}, reason, {shown}"
+        query = f"SELECT {columns} FROM ({numbered}) WHERE nth <= {samples} ORDER BY nth"
+        for layer, kind, place, at, reason, payload in self._rows(query):
+            found.setdefault((layer, kind), []).append(Sample(place, at, reason, _shortened(payload)))
+        counts = self._rows(
+            f"SELECT layer, kind, count(*) FROM ({self._rejected()}) GROUP BY ALL ORDER BY 3 DESC, 1, 2"
+        )
+        return [Kind(layer, kind, count, tuple(found.get((layer, kind), ()))) for layer, kind, count in counts]
+
+    def set_aside(self) -> list[dict[str, Any]]:
+        """Files that were not read at all, the latest first."""
+        if tables.BATCH_LAYER not in self.layers:
+            return []
+        names = ("file", "reason", "landing", "size_bytes", "landed_at")
+        moment = "strftime(landed_at, '%Y-%m-%dT%H:%M:%SZ')"
+        query = f"""SELECT file, reason, landing, size_bytes, {moment} FROM {tables.LANDED_FILES}
+            WHERE reason IS NOT NULL AND {self._since("landed_at")} ORDER BY landed_at DESC, file"""
+        return [dict(zip(names, row, strict=True)) for row in self._rows(query)]
+
+    def write(self, lines: BinaryIO, apart: Path) -> Written:
+        """Write exact bytes: a record per line; one that holds a line break itself becomes a file in `apart`."""
+        counted = {"lines": 0, "apart": 0, "empty": 0}
+        with tempfile.TemporaryDirectory(dir=apart.parent, prefix=f".{apart.name}.") as folder:
+            for payload in self._payloads():
+                if not payload:
+                    counted["empty"] += 1
+                elif b"\n" in payload:
+                    counted["apart"] += 1
+                    (Path(folder) / f"{counted['apart']:06}").write_bytes(payload)
+                else:
+                    counted["lines"] += 1
+                    lines.write(payload + b"\n")
+            if counted["apart"]:
+                _move(Path(folder), apart)
+        return Written(**counted)
+
+    def _payloads(self) -> Iterator[bytes | None]:
+        query = f"SELECT payload FROM ({self._rejected()}) ORDER BY layer DESC, received_at, a, b, c"
+        with engine.errors():
+            for batch in self.reader.query(query, self.pipeline.name).to_arrow_reader(_BATCH_ROWS):
+                yield from batch.column(0).to_pylist()
+
+    def _rejected(self) -> str:
+        """Rows of both logs in one shape: layer, kind, reason, payload, received_at, place, and their order a, b, c."""
+        kind = "regexp_replace(reason, ': [^;]*', '', 'g') AS kind"
+        stream = f"""SELECT 'stream' AS layer, {kind}, reason, payload, kafka_timestamp AS received_at,
+            '{self.pipeline.topic.name}[' || kafka_partition || ']@' || kafka_offset AS place,
+            kafka_partition AS a, '' AS b, kafka_offset AS c
+            FROM {tables.STREAM_LOG} WHERE outcome = '{tables.REJECTED}' AND {self._since("kafka_timestamp")}"""
+        batch = f"""SELECT 'batch' AS layer, {kind}, reason, payload, landed_at AS received_at,
+            file || ':' || "row" AS place, landing AS a, file AS b, "row" AS c
+            FROM {tables.BATCH_LOG} WHERE outcome = '{tables.REJECTED}' AND {self._since("landed_at")}"""
+        logs = {tables.STREAM_LAYER: stream, tables.BATCH_LAYER: batch}
+        return " UNION ALL ".join(logs[layer] for layer in self.layers)
+
+    def _since(self, column: str) -> str:
+        return "TRUE" if self.since is None else f"{column} >= TIMESTAMPTZ '{self.since.isoformat()}'"
+
+    def _rows(self, query: str) -> list[tuple[Any, ...]]:
+        with engine.errors():
+            return self.reader.query(query, self.pipeline.name).fetchall()
+
+
+def _move(folder: Path, target: Path) -> None:
+    try:
+        target.mkdir()
+    except FileExistsError:
+        raise TwofoldError(f"{target} exists already", "move it away, or name another file with --to") from None
+    for path in folder.iterdir():
+        shutil.move(path, target)
+
+
+def _shortened(text: str | None) -> str | None:
+    return text if text is None or len(text) <= _SAMPLE_CHARACTERS else text[:_SAMPLE_CHARACTERS] + "…"
