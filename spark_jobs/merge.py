@@ -10,7 +10,7 @@ files, reads the new boundary and goes again. The pipeline's lock only keeps tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -67,7 +67,7 @@ class Merged:
     inserted: int = 0
     replaced: int = 0
     days: tuple[date, ...] = ()
-    boundary: Boundary | None = field(default=None)
+    boundary: Boundary | None = None
 
 
 def merge(spark: SparkSession, settings: Settings, pipeline: Pipeline) -> Merged:
@@ -121,7 +121,7 @@ def _attempt(spark: SparkSession, pipeline: Pipeline, pinned: Pinned) -> Merged:
         seen = _seen(spark, pipeline)
         days = _decide(spark, pipeline, pinned)
         latest = [t for t in (pinned.boundary.max_event_time, seen["latest"]) if t is not None]
-        after = Boundary(**{**vars(pinned.next), "max_event_time": max(latest, default=None), "touched_days": days})
+        after = replace(pinned.next, max_event_time=max(latest, default=None), touched_days=days)
         changed = _rows(spark, pipeline, pinned, days)
         _commit(changed, pipeline, pinned, after)
         wins, beaten = _count(spark, pipeline)

@@ -49,6 +49,11 @@ class Progress(StreamingQueryListener):
         if problem:
             click.echo(f"{self._pipeline.name}: {state}: {problem}", err=True)
 
+    def summary(self) -> str:
+        """What was landed since the start, in one line."""
+        counts = ", ".join(f"{self._outcomes[name]:,} {name}" for name in sorted(self._outcomes)) or "nothing new"
+        return f"{self._pipeline.name}: landed {counts}; {sum(self._late.values()):,} rows late for a view"
+
     def heartbeat(self) -> None:
         """Tell that the driver lives; stalls are judged by this time stamp."""
         self._metrics.gauge(Stream.HEARTBEAT_TS, time.time())
@@ -112,8 +117,7 @@ class Progress(StreamingQueryListener):
         if time.monotonic() - self._said_at < _SAY_EVERY_S:
             return
         self._said_at = time.monotonic()
-        counts = ", ".join(f"{self._outcomes[name]:,} {name}" for name in sorted(self._outcomes))
-        click.echo(f"{self._pipeline.name}: landed {counts}; {behind:,} behind; {rate:,.0f} rows/s", err=True)
+        click.echo(f"{self.summary()}; {behind:,} behind; {rate:,.0f} rows/s", err=True)
 
     def _view(self, progress: Mapping[str, Any]) -> None:
         name = progress["name"].removeprefix(f"{self._pipeline.name}_")

@@ -12,6 +12,7 @@ import sys
 import threading
 
 import click
+from py4j.protocol import Py4JNetworkError
 from pyspark.sql import SparkSession
 
 from spark_jobs import locks, session, supervise
@@ -27,6 +28,9 @@ from twofold.errors import TwofoldError
 from twofold.metrics import Metrics
 from twofold.settings import Settings
 
+_WAIT_S = 20.0
+"""A driver killed with -9 leaves a JVM that takes moments to notice and to end; until then it holds the lock."""
+
 
 @click.command()
 @click.argument("pipeline")
@@ -41,6 +45,9 @@ def main(pipeline: str, until_caught_up: bool, health_port: int) -> None:
     except TwofoldError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+    except (Py4JNetworkError, ConnectionError):
+        click.echo("error: the JVM of this job is gone; start the job again, it goes on where it was", err=True)
+        sys.exit(1)
 
 
 def run(settings: Settings, pipeline: Pipeline, until_caught_up: bool, health_port: int = 0) -> None:
@@ -53,7 +60,7 @@ def run(settings: Settings, pipeline: Pipeline, until_caught_up: bool, health_po
         signal.signal(number, lambda _number, _frame: stop.set())
     spark = session.build(settings, f"twofold-{pipeline.name}-stream")
     try:
-        with locks.hold(spark, settings, pipeline.name, "stream") as lock:
+        with locks.hold(spark, settings, pipeline.name, "stream", wait_s=_WAIT_S) as lock:
             fence = TopicFence(spark, settings, pipeline.topic.name, state.topic_id, lock)
             _stream(spark, settings, pipeline, fence, stop, until_caught_up, health_port)
     finally:
@@ -81,9 +88,12 @@ def _stream(
         server.announce(settings.home / "run" / f"{pipeline.name}-stream.json")
         if until_caught_up:
             supervise.drain(services, progress, stop)
+            if stop.is_set():
+                raise TwofoldError("stopped before it had caught up", "run the same command again: it goes on")
         else:
             trigger = {"processingTime": f"{int(pipeline.stream.trigger.total_seconds() * 1000)} milliseconds"}
             supervise.run(services, trigger, progress, stop)
+    click.echo(progress.summary(), err=True)
 
 
 if __name__ == "__main__":
