@@ -7,12 +7,13 @@ from datetime import timedelta
 from croniter import croniter
 
 from twofold.definition import names
-from twofold.definition.expressions import Checked, Columns, check_filter
+from twofold.definition.expressions import Checked, check_filter
 from twofold.definition.fault import Path, Report, near_miss, one_of, shown
 from twofold.definition.fields import build_field
 from twofold.definition.model import Event, Expression, Field, Pipeline, Replay, Schedule, Stream, Topic
 from twofold.definition.queries import query_fault
-from twofold.definition.raw import RawEvent, RawPipeline, RawReplay, RawSchedule, RawStream, RawTopic
+from twofold.definition.raw import RawEvent, RawField, RawPipeline, RawReplay, RawSchedule, RawStream, RawTopic
+from twofold.definition.render import Columns
 from twofold.definition.types import FieldType
 from twofold.definition.views import build_views
 
@@ -25,7 +26,7 @@ _FIXED_SETTINGS = {"message.timestamp.type": "LogAppendTime", "cleanup.policy": 
 def build_pipeline(raw: RawPipeline, source_file: str, report: Report) -> Pipeline | None:
     """Check the whole definition; None if `report` has any fault in the end."""
     _check_name(raw, report)
-    columns = column_types(raw.event)
+    columns = column_types(raw.event, report)
     event = _event(raw.event, report)
     topic = _topic(raw.topic, report)
     condition = note(check_filter(raw.filter, columns), ("filter",), report) if raw.filter is not None else None
@@ -36,15 +37,20 @@ def build_pipeline(raw: RawPipeline, source_file: str, report: Report) -> Pipeli
     return Pipeline(raw.name, topic, event, raw.lateness, views, condition, stream, replay, schedule, source_file)
 
 
-def column_types(event: RawEvent | None) -> Columns:
-    """Declared fields with their types, as far as they can be told."""
-    columns: dict[str, FieldType | None] = {}
-    for name, raw in ((event.fields if event else None) or {}).items():
-        try:
-            columns[name] = FieldType.parse(raw.type or "")
-        except ValueError:
-            columns[name] = None
-    return columns
+def column_types(event: RawEvent | None, report: Report) -> Columns:
+    """Declared fields with their types, as far as they can be told; fields at fault count as declared."""
+    if event is None or event.fields is None:
+        return None
+    section: Path = ("event", "fields")
+    declared = [path[2] for path in report.places if path[:2] == section and len(path) == len(section) + 1]
+    return {str(name): _type_of(event.fields.get(str(name))) for name in declared}
+
+
+def _type_of(raw: RawField | None) -> FieldType | None:
+    try:
+        return FieldType.parse(raw.type or "") if raw else None
+    except ValueError:
+        return None
 
 
 def note(checked: Checked, path: Path, report: Report) -> Expression | None:

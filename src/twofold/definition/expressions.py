@@ -5,7 +5,6 @@ text ─► sqlglot (Spark's grammar, no JVM) ─► render: names, types, what 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -17,11 +16,7 @@ from sqlglot.tokenizer_core import TokenType
 from twofold.definition import aggregates, functions  # noqa: F401  (they register what may be rendered)
 from twofold.definition.fault import shortened, shown
 from twofold.definition.model import Expression
-from twofold.definition.render import Problem, Renderer, article
-from twofold.definition.types import FieldType
-
-Columns = Mapping[str, FieldType | None]
-"""Declared fields and their types; None where the type itself is at fault."""
+from twofold.definition.render import Columns, Problem, Renderer, article
 
 _LONGEST = 4000
 _OUTPUT_KINDS = ("int", "long", "double", "decimal", "string", "boolean", "timestamp", "date", "any")
@@ -36,7 +31,7 @@ class Checked(NamedTuple):
 
 def check_filter(text: str, columns: Columns) -> Checked:
     """Check a condition over one event."""
-    tree, problems = _parse(text)
+    tree, problems = parse(text)
     if tree is None:
         return Checked(None, problems)
     renderer = Renderer(columns)
@@ -48,7 +43,7 @@ def check_filter(text: str, columns: Columns) -> Checked:
 
 def check_measure(text: str, columns: Columns, by: tuple[str, ...]) -> Checked:
     """Check an aggregate over the events of one window and group."""
-    tree, problems = _parse(text)
+    tree, problems = parse(text)
     if tree is None:
         return Checked(None, problems)
     renderer = Renderer(columns, by)
@@ -67,7 +62,7 @@ def _checked(declared: str, spark: str, duckdb: str, problems: list[Problem]) ->
     return Checked(Expression(spark, duckdb, declared), [])
 
 
-def _parse(text: str) -> tuple[exp.Expr | None, list[Problem]]:
+def parse(text: str) -> tuple[exp.Expr | None, list[Problem]]:
     """The tree of the only expression in `text`, or why there is none."""
     expected = "one Spark SQL expression"
     if not text.strip() or len(text) > _LONGEST:

@@ -22,6 +22,10 @@ NULL, INTERVAL, ANY = FieldType("null"), FieldType("interval"), FieldType("any")
 """Kinds that no field has; `any` stands for what is at fault already, and fits everywhere."""
 
 
+Columns = Mapping[str, FieldType | None] | None
+"""Declared fields and their types; None for a type at fault, or where the fields as a whole are."""
+
+
 class Problem(NamedTuple):
     """One fault of an expression."""
 
@@ -79,7 +83,7 @@ def both(kind: FieldType, template: str, *parts: Rendered, duckdb: str = "") -> 
 class Renderer:
     """Renders one expression; without `by` it is a filter, with it a measure."""
 
-    def __init__(self, columns: Mapping[str, FieldType | None], by: tuple[str, ...] | None = None) -> None:
+    def __init__(self, columns: Columns, by: tuple[str, ...] | None = None) -> None:
         self.columns = columns
         self.by = by
         self.problems: list[Problem] = []
@@ -122,6 +126,8 @@ class Renderer:
     def column(self, name: str) -> Rendered:
         """A reference to a field. Names are matched as Spark does, whatever their case."""
         column = name.lower()
+        if self.columns is None:
+            return UNKNOWN
         if column not in self.columns:
             hint = near_miss(name, self.columns)
             return self.refuse(f"the unknown field {shortened(name)}", "a declared field", hint)

@@ -28,11 +28,15 @@ def read_shape(document: Mapping[str, Any], report: Report) -> RawPipeline:
             break
         except ValidationError as error:
             faulty = [_note(detail, report) for detail in error.errors(include_url=False)]
+            before = copy.deepcopy(rest)
             for path in faulty:
                 _remove(rest, path)
+            if rest == before:  # Nothing to take out means no end: go on without the sections at fault.
+                rest = {key: value for key, value in rest.items() if all(path[:1] != (key,) for path in faulty)}
     for path, info in _missing(raw, ()):
         if not report.has(path):
-            report.add(path, "nothing", info.description or "a value", line=report.key_line(path[:-1]))
+            line = report.key_line(path if path in report.places else path[:-1])
+            report.add(path, "nothing", info.description or "a value", line=line)
     return raw
 
 

@@ -7,10 +7,11 @@ from datetime import timedelta
 
 from twofold.definition import names
 from twofold.definition.durations import format_duration
-from twofold.definition.expressions import Columns, check_measure
+from twofold.definition.expressions import check_measure
 from twofold.definition.fault import Path, Report, near_miss, shown
 from twofold.definition.model import Expression, View
 from twofold.definition.raw import RawView
+from twofold.definition.render import Columns
 
 _SECOND = timedelta(seconds=1)
 _MOST_WINDOWS = 1000
@@ -54,7 +55,7 @@ def _groups(raw: RawView, columns: Columns, path: Path, report: Report) -> tuple
     by = raw.by or []
     for index, name in enumerate(by):
         here = (*path, "by", index)
-        if name not in columns:
+        if columns is not None and name not in columns:
             report.add(here, shown(name), "the name of a declared field", near_miss(name, columns))
         elif name in by[:index]:
             report.add(here, f"{shown(name)} again", "each field once")

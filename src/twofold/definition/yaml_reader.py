@@ -117,12 +117,12 @@ class _Reader:
                 line, hint = key_node.start_mark.line + 1, f"line {first} has it already"
                 self.report.add((*path, key), f'the key "{shortened(key)}" again', "each key once", hint, line=line)
                 continue
-            self.places[(*path, key)] = Place(key_node.start_mark.line + 1, value_node.start_mark.line + 1)
+            self.places[(*path, key)] = _place(key_node, value_node)
             mapping[key] = self.value(value_node, (*path, key))
         return mapping
 
     def _key(self, node: Node, path: Path) -> str | None:
-        if isinstance(node, ScalarNode) and str(node.tag) == f"{_TAG}str":
+        if isinstance(node, ScalarNode) and str(node.tag) == f"{_TAG}str" and _is_unicode(str(node.value)):
             return str(node.value)
         line = node.start_mark.line + 1
         found = f"the key {shortened(str(node.value))}" if isinstance(node, ScalarNode) else "a key that is not text"
@@ -146,7 +146,22 @@ class _Reader:
         if tag not in _TEXT_TAGS:
             self.report.add(path, f"the tag {shortened(tag)}", "a plain value", "remove the tag")
             return None
+        if not _is_unicode(text):
+            self.report.add(path, "half a character (a surrogate)", "text in Unicode")
+            return None
         return text
+
+
+def _place(key: Node, value: Node) -> Place:
+    """An absent value has the place of what follows it; its key says better where to look."""
+    key_line = key.start_mark.line + 1
+    absent = isinstance(value, ScalarNode) and not value.value and not value.style
+    return Place(key_line, key_line if absent else value.start_mark.line + 1)
+
+
+def _is_unicode(text: str) -> bool:
+    """False for escapes such as `\\ud800`, which no encoding can write."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _integer(text: str) -> int:
