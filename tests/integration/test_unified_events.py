@@ -1,0 +1,220 @@
+"""`unified_events` equals a plain recomputation from everything landed, wherever the boundary stands."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests import conftest, lake
+from twofold import serving, tables
+from twofold.boundary import Boundary, Landed
+from twofold.definition.model import Pipeline
+from twofold.reader import Reader
+from twofold.settings import Settings
+
+START = datetime(2013, 5, 1, tzinfo=UTC)
+PROVENANCE = ("layer", "landing", "file", "row", "kafka_timestamp", "kafka_partition", "kafka_offset")
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class History:
+    """What was ever sent and landed, and how far the last union got."""
+
+    stream: list[Row]
+    batch: list[Row]
+    offsets: dict[int, int]
+    landing: int
+
+    def united(self, row: Row) -> bool:
+        """Whether the last union covered this row."""
+        if "landing" in row:
+            return bool(row["landing"] <= self.landing)
+        return bool(row["kafka_offset"] < self.offsets.get(row["kafka_partition"], 0))
+
+
+def events_of() -> st.SearchStrategy[Row]:
+    """Few ids, so that they meet; few days, so that some meet on other days and some days stay untouched."""
+    return st.fixed_dictionaries({
+        "id": st.sampled_from("abcdef"),
+        "at": st.integers(0, 6 * 24).map(lambda hours: START + timedelta(hours=hours)),
+        "value": st.integers(-9, 9),
+        "outcome": st.sampled_from(["accepted", "accepted", "accepted", "filtered", "rejected"]),
+    })  # fmt: skip
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> History:
+    """Two partitions, three landings of two files, a boundary anywhere; Kafka times may tie and go backwards."""
+    stream: list[Row] = []
+    for partition in range(2):
+        for offset, event in enumerate(draw(st.lists(events_of(), max_size=8))):
+            moment = START + timedelta(minutes=draw(st.integers(0, 20)))
+            stream.append({**event, "kafka_partition": partition, "kafka_offset": offset, "kafka_timestamp": moment})
+    batch: list[Row] = []
+    for landing in range(1, 4):
+        for file in ("x.csv", "y.csv"):
+            for row, event in enumerate(draw(st.lists(events_of(), max_size=4)), 1):
+                batch.append({**event, "landing": landing, "file": file, "row": row, "landed_at": START})
+    named = draw(st.sets(st.sampled_from([0, 1])))
+    ends = {partition: sum(row["kafka_partition"] == partition for row in stream) for partition in named}
+    return History(
+        [kept(row) for row in stream],
+        [kept(row) for row in batch],
+        {partition: draw(st.integers(0, end)) for partition, end in ends.items()},
+        draw(st.integers(0, 3)),
+    )
+
+
+def kept(row: Row) -> Row:
+    """As the logs have it: a rejected record has a reason and its bytes, and no event."""
+    if row["outcome"] != "rejected":
+        return row
+    rest = {name: value for name, value in row.items() if name not in ("id", "at", "value")}
+    return {**rest, "reason": "missing id", "payload": b"{}"}
+
+
+def winners(history: History, *, united_only: bool) -> dict[str, Row]:
+    """The plain recomputation: what wins per id, withdrawn ones included."""
+    best: dict[str, tuple[tuple[Any, ...], Row]] = {}
+    for row in [*history.stream, *history.batch]:
+        is_batch = "landing" in row
+        if row["outcome"] not in (("accepted", "filtered") if is_batch else ("accepted",)):
+            continue
+        if united_only and not history.united(row):
+            continue
+        event = {
+            **row,
+            "kind": "a",
+            "layer": "batch" if is_batch else "stream",
+            "withdrawn": is_batch and row["outcome"] == "filtered",
+        }
+        rank = (
+            (1, row["landing"], row["file"], row["row"])
+            if is_batch
+            else (0, START - row["kafka_timestamp"], -row["kafka_partition"], -row["kafka_offset"])
+        )
+        if row["id"] not in best or best[row["id"]][0] < rank:
+            best[row["id"]] = (rank, event)
+    return {key: row for key, (_, row) in best.items()}
+
+
+def land(stack: Settings, pipeline: Pipeline, history: History) -> None:
+    """Fill the tables: each log in two commits, then `events` as the union left it."""
+    made = lake.make(stack, pipeline)
+    landed = Landed(pipeline.name, landing=3, topic_id="t", offsets={0: 8, 1: 8})
+    for name, rows in ((tables.STREAM_LOG, history.stream), (tables.BATCH_LOG, history.batch)):
+        rows = [{"kind": "a", **row} for row in rows]
+        for part in (rows[::2], rows[1::2]):
+            if part:
+                lake.append(made[name], part, landed)
+    united = list(winners(history, united_only=True).values())
+    lake.append(made[tables.EVENTS], united, Boundary(pipeline.name, "t", history.offsets, history.landing))
+
+
+def unified(stack: Settings, pipeline: Pipeline, condition: str = "TRUE") -> list[tuple[Any, ...]]:
+    """Id, event time, value and provenance of the unified events, as text where types have no plain Python value."""
+    columns = ", ".join(["id", 'CAST("at" AS VARCHAR)', "value", *(f"CAST({name} AS VARCHAR)" for name in PROVENANCE)])
+    with Reader(stack, {pipeline.name: pipeline}) as reader:
+        sql = f"SELECT {columns} FROM unified_events WHERE {condition} ORDER BY ALL"
+        return reader.query(sql, pipeline.name).fetchall()
+
+
+def expected(history: History, keep: Callable[[Row], bool] = lambda row: True) -> list[tuple[Any, ...]]:
+    """The same of the plain recomputation."""
+
+    def text(value: object) -> object:
+        return value.isoformat(sep=" ")[:-3] if isinstance(value, datetime) else None if value is None else str(value)
+
+    rows = [row for row in winners(history, united_only=False).values() if not row["withdrawn"] and keep(row)]
+    return sorted(
+        (row["id"], text(row["at"]), row["value"], *(text(row.get(name)) for name in PROVENANCE)) for row in rows
+    )
+
+
+@pytest.fixture
+def declared(define: Callable[..., Pipeline]) -> Pipeline:
+    """One definition for all examples of a test."""
+    return define()
+
+
+def fresh(declared: Pipeline) -> Pipeline:
+    """The same under a name of its own, so with tables of its own."""
+    return dataclasses.replace(declared, name=conftest.random_name())
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=histories())
+def test_equals_a_plain_recomputation(stack: Settings, declared: Pipeline, history: History) -> None:
+    """At any boundary: ids in both layers, corrections, withdrawals, moved days, late duplicates."""
+    pipeline = fresh(declared)
+    land(stack, pipeline, history)
+    assert unified(stack, pipeline) == expected(history)
+    # Pruning comes after precedence: a row that lost must not come back because the winner is on another day.
+    low, high = START + timedelta(days=2), START + timedelta(days=4)
+    condition = f"\"at\" >= '{low}' AND \"at\" < '{high}'"
+    assert unified(stack, pipeline, condition) == expected(history, lambda row: low <= row["at"] < high)
+
+
+def stream_row(offset: int, key: str, hours: int) -> Row:
+    """An accepted record of partition 0."""
+    moment = START + timedelta(minutes=offset)
+    return {
+        "id": key,
+        "at": START + timedelta(hours=hours),
+        "value": offset,
+        "outcome": "accepted",
+        "kafka_partition": 0,
+        "kafka_offset": offset,
+        "kafka_timestamp": moment,
+    }
+
+
+def batch_row(landing: int, key: str, hours: int, outcome: str = "accepted") -> Row:
+    """A row of a file of its own."""
+    event = {"id": key, "at": START + timedelta(hours=hours), "value": 100 + landing, "outcome": outcome}
+    return {**event, "landing": landing, "file": "x.csv", "row": 1, "landed_at": START}
+
+
+EVERY_RULE = History(
+    # b moves a day by correction, c is withdrawn, d and the late duplicate of a come past the boundary.
+    [
+        stream_row(0, "a", 1),
+        stream_row(1, "b", 2),
+        stream_row(2, "c", 3),
+        stream_row(3, "a", 30),
+        stream_row(4, "d", 90),
+    ],
+    [batch_row(1, "a", 1), batch_row(2, "a", 5), batch_row(2, "b", 50), batch_row(3, "c", 3, "filtered")],
+    {0: 3},
+    1,
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "broken"),
+    [
+        ("PRECEDENCE", ("CASE layer WHEN 'batch' THEN 1 ELSE 0 END", *serving.PRECEDENCE[1:])),
+        ("PRECEDENCE", (serving.PRECEDENCE[0], "landing ASC NULLS LAST", *serving.PRECEDENCE[2:])),
+        ("past_offsets", lambda offsets: "FALSE"),
+        ("beaten", lambda pipeline, hits, decided: f"(SELECT * FROM {hits} WHERE FALSE)"),
+        ("widened", lambda days, horizon: set()),
+    ],
+    ids=["stream before batch", "first landing wins", "tail lost", "beaten rows stay", "events not looked up"],
+)
+def test_a_broken_rule_is_caught(
+    stack: Settings, declared: Pipeline, monkeypatch: pytest.MonkeyPatch, name: str, broken: object
+) -> None:
+    """The comparison above sees each rule of precedence and of the boundary."""
+    pipeline = fresh(declared)
+    land(stack, pipeline, EVERY_RULE)
+    assert unified(stack, pipeline) == expected(EVERY_RULE)
+    monkeypatch.setattr(serving, name, broken)
+    assert unified(stack, pipeline) != expected(EVERY_RULE)
