@@ -70,7 +70,8 @@ def parse(text: str) -> tuple[exp.Expr | None, list[Problem]]:
         return None, [Problem(found, f"{expected} of at most {_LONGEST} characters")]
     try:
         tokens = sqlglot.tokenize(text, read="spark")
-        trees = sqlglot.parse(text, read="spark")
+        # Only an expression: statements would be let through as raw commands, with a warning in the log.
+        trees = sqlglot.Dialect.get_or_raise("spark").parse_into(exp.Condition, text)
     except ParseError as error:
         return None, [_parse_problem(text, error)]
     except (SqlglotError, RecursionError, ValueError) as error:
