@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 
 from twofold import tables
 from twofold.definition.model import Field, Pipeline
+from twofold.definition.patterns import whole_value
 from twofold.definition.types import MAX_DECIMAL_PRECISION, FieldType
 
 # With a blank, so that no field can have the same name.
@@ -193,7 +194,7 @@ def _rule_faults(field: Field, value: Column) -> Iterable[tuple[Column, Column]]
         listed = value.isin([_literal(item, typed) for item in field.one_of])
         yield _true(~listed), _say(f"{name} not one of {allowed}: ", shown)
     if field.pattern is not None:
-        whole = rf"^(?:{field.pattern})\z"
+        whole = whole_value(field.pattern)
         yield _true(~value.rlike(whole)), _say(f"{name} does not match {field.pattern}: ", shown)
     if field.max_length is not None:
         length = F.length(value)

@@ -19,6 +19,6 @@ def view(pipeline: Pipeline, declared: View) -> str:
         "window_s": declared.window.total_seconds(),
         "every_s": declared.every.total_seconds(),
         "by": declared.by,
-        "measures": {name: measure.spark for name, measure in declared.measures.items()},
+        "measures": {name: measure.declared for name, measure in declared.measures.items()},
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:_LENGTH]
