@@ -12,6 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from spark_jobs import session
+from spark_jobs import unified as unified_views
 from tests import conftest, lake
 from twofold import serving, tables
 from twofold.boundary import Boundary, Landed
@@ -218,3 +220,19 @@ def test_a_broken_rule_is_caught(
     assert unified(stack, pipeline) == expected(EVERY_RULE)
     monkeypatch.setattr(serving, name, broken)
     assert unified(stack, pipeline) != expected(EVERY_RULE)
+
+
+def test_spark_answers_the_same(stack: Settings, declared: Pipeline) -> None:
+    """One SQL for both engines: Spark's pinned views hold the rows that DuckDB finds."""
+    pipeline = fresh(declared)
+    land(stack, pipeline, EVERY_RULE)
+    spark = session.build(stack, "test-unified")
+    try:
+        assert unified_views.create_views(spark, stack, pipeline) == ["unified_events"]
+        names = ["id", "at", "value", *PROVENANCE]
+        moments = {name: f"date_format({name}, 'yyyy-MM-dd HH:mm:ss+00')" for name in ("at", "kafka_timestamp")}
+        columns = [moments.get(n, n if n in ("id", "value") else f"CAST({n} AS STRING)") for n in names]
+        rows = spark.sql(f"SELECT {', '.join(columns)} FROM unified_events").collect()
+    finally:
+        spark.stop()
+    assert sorted(tuple(row) for row in rows) == expected(EVERY_RULE) == unified(stack, pipeline)
