@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -139,10 +141,11 @@ def _write_journal(world: SmallWorld) -> None:
 
 def _land(world: SmallWorld) -> None:
     folder = landing.folder(world.settings, world.pipeline.name)
-    assert isinstance(folder, landing.LocalFolder)
-    folder.path.mkdir(parents=True)
     text = b"\n\n".join(map(as_json, LANDED)) + b"\n"
-    (folder.path / "may.jsonl").write_bytes(text)
+    with tempfile.NamedTemporaryFile() as source:
+        source.write(text)
+        source.flush()
+        folder.put(Path(source.name), "may.jsonl", lambda copied: None)
     (file,) = folder.files()
     at = datetime.now(UTC)
     for number, row in enumerate(LANDED):

@@ -106,6 +106,18 @@ def test_a_consistent_pipeline_holds_and_says_what_was_compared(world: SmallWorl
         assert bool(compared["exempt"]) == name.startswith("stream_"), name
 
 
+def test_it_holds_on_an_s3_store_too_and_a_lost_object_is_named(minio_stack: Settings, pipelines_folder: Path) -> None:
+    world = new_world(minio_stack, pipelines_folder)
+    whole = proof_of(world)
+    assert whole.ok, whole
+    assert check(whole, "I4").numbers["files_recounted"] == 1
+    (task, *_) = world.table(tables.EVENTS).scan().plan_files()
+    world.table(tables.EVENTS).io.delete(task.file.file_path)
+    found = proof_of(world)
+    assert violated(found) >= {"I3", "I4", "I6", "I7"}
+    assert check(found, "I7").offenders == (f"{world.pipeline.name}.events: {task.file.file_path} is missing",)
+
+
 def missing_offset(world: SmallWorld) -> str:
     world.table(tables.STREAM_LOG).delete(at(0, 3))
     return f"{world.pipeline.name}[0]@3: missing"

@@ -7,7 +7,7 @@ the table's folder, listed once ────────────────
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from pyarrow import fs
@@ -63,10 +63,13 @@ def all_there(catalog: Catalog, pipeline: str, now: datetime) -> Check:
 
 
 def _checked(pool: ThreadPoolExecutor, catalog: Catalog, pipeline: str, name: str, now: datetime) -> Listed | None:
-    """One table; a file that expiry takes away during the look is no longer referred to, so a second look decides."""
+    """One table. What a commit took away during a look is not referred to by the next, so two looks must agree."""
     try:
         first = _look(pool, catalog.load_table((pipeline, name)), now)
-        return _look(pool, catalog.load_table((pipeline, name)), now) if first.missing else first
+        if not first.missing:
+            return first
+        second = _look(pool, catalog.load_table((pipeline, name)), now)
+        return replace(second, missing=tuple(path for path in second.missing if path in first.missing))
     except NoSuchTableError:
         return None  # dropped since it was listed
 
