@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from producer.sources.chunk import Chunk, key_of
+from producer.sources.chunk import Chunk, key_finder
 from twofold.errors import TwofoldError, UsageError
 
 BLOCK_BYTES = 256 * 1024
@@ -119,12 +119,12 @@ def split(blocks: Iterator[bytes]) -> Iterator[list[bytes]]:
 
 def chunked(groups: Iterator[list[bytes]], start: int, id_field: str, parse_below_bytes: int) -> Iterator[Chunk]:
     """Number the lines, leave out those before `start`, and find their keys; a huge line is not parsed for one."""
-    first = 0
+    first, find = 0, key_finder(id_field)
     for lines in groups:
         skip = max(0, min(start - first, len(lines)))
         values = lines[skip:]
         if values:
-            keys = [key_of(value, id_field) if len(value) <= parse_below_bytes else None for value in values]
+            keys = [find(value) if len(value) <= parse_below_bytes else None for value in values]
             yield Chunk(first + skip, values, keys)
         first += len(lines)
 
