@@ -53,12 +53,14 @@ class DuckDBEngine:
 
     def events(self, days: Collection[date], *, on: bool) -> str:
         """Files are pure in their day, so days are told apart by file, at no cost per row."""
-        near = self.pinned_events.files(predicates.on_days(self.pipeline.event.time, days)) if days else ()
+        everything = self.pinned_events.all_files
+        near = (
+            self.pinned_events.narrowed(everything, predicates.on_days(self.pipeline.event.time, days)) if days else ()
+        )
         if on:
             return self.read(self.pinned_events, near)
         paths = {file.file_path for file in near}
-        rest = tuple(file for file in self.pinned_events.all_files if file.file_path not in paths)
-        return self.read(self.pinned_events, rest)
+        return self.read(self.pinned_events, tuple(file for file in everything if file.file_path not in paths))
 
     def keep(self, name: str, query: str) -> str:
         """A temporary table."""

@@ -20,6 +20,7 @@ from pyiceberg.expressions import BooleanExpression
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
+from twofold.reader.names import words
 from twofold.reader.predicates import EVERYTHING, all_of, any_of, compared
 
 Bounds = dict[int, BooleanExpression]
@@ -32,6 +33,11 @@ _OPERATORS: dict[type[exp.Expr], str] = {exp.EQ: "=", exp.GT: ">", exp.GTE: ">="
 def prefix(number: int) -> str:
     """What a stand-in puts before the names of its columns."""
     return f"s{number}__"
+
+
+def may_help(sql: str) -> bool:
+    """Whether the SQL has a condition at all."""
+    return not {"where", "on", "using", "having", "qualify"}.isdisjoint(words(sql))
 
 
 def bounds(connection: DuckDBPyConnection, sql: str) -> Bounds:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.expressions import BooleanExpression
+from pyiceberg.expressions import BooleanExpression, visitors
 from pyiceberg.manifest import DataFile, FileFormat
+from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.schema import Schema
 from pyiceberg.table import Table as IcebergTable
+from pyiceberg.typedef import Record
 
 from twofold import catalog as catalogs
 from twofold.boundary import History
@@ -37,6 +41,15 @@ class Pinned:
         """Every data file."""
         return self.files(EVERYTHING)
 
+    def narrowed(self, files: Iterable[DataFile], where: BooleanExpression) -> tuple[DataFile, ...]:
+        """Of these files, those whose partition may hold rows of `where`; without reading the manifests again."""
+        if self.table is None or where == EVERYTHING:
+            return tuple(files)
+        # With the columns that are declared only: a query may ask for them too.
+        schema, specs = columns.iceberg_schema(self.columns), self.table.specs()
+        may_match = {number: _partition_test(schema, spec, where) for number, spec in specs.items()}
+        return tuple(file for file in files if may_match[file.spec_id](file.partition))
+
     def files(self, where: BooleanExpression) -> tuple[DataFile, ...]:
         """Data files that may hold rows of `where`, by Iceberg's partitions and statistics."""
         if self.table is None or self.table.metadata.current_snapshot_id is None:
@@ -46,6 +59,12 @@ class Pinned:
         for task in tasks:
             _readable(self.name, task.file, bool(task.delete_files))
         return tuple(sorted((task.file for task in tasks), key=lambda file: file.file_path))
+
+
+def _partition_test(schema: Schema, spec: PartitionSpec, where: BooleanExpression) -> Callable[[Record], bool]:
+    """A partition record ─► whether its rows may match."""
+    projected = visitors.inclusive_projection(schema, spec)(where)
+    return visitors.expression_evaluator(Schema(*spec.partition_type(schema).fields), projected, case_sensitive=True)
 
 
 def pin(catalog: Catalog, namespace: str, name: str, declared: Table | None = None) -> Pinned:

@@ -24,6 +24,7 @@ from twofold.errors import QueryError
 from twofold.reader import engine, names, narrow, source, statements, views
 from twofold.reader.events import DuckDBEngine
 from twofold.reader.pinned import Pinned, pin
+from twofold.reader.predicates import EVERYTHING
 from twofold.reader.source import Source
 from twofold.settings import Settings
 
@@ -64,7 +65,8 @@ class Reader:
             self.open(self.pipelines[namespace], wanted)
         if default in {namespace for namespace, _ in self._opened}:
             self.connection.execute(f"SET schema = '{default}'")
-        self._narrow(body)
+        if narrow.may_help(body):
+            self._narrow(body)
         try:
             return self.connection.sql(statement.explain + body)
         except duckdb.Error as error:
@@ -149,11 +151,8 @@ class Reader:
             source.stand_in(self.connection, made, stand_ins, narrow.prefix(made.number))
         bounds = narrow.bounds(self.connection, sql)
         for made in used:
-            files = made.files
-            if (needed := bounds.get(made.number)) is not None:
-                paths = {file.file_path for file in made.pinned.files(needed)}
-                files = tuple(file for file in files if file.file_path in paths)
-            source.show(self.connection, made, files)
+            needed = bounds.get(made.number, EVERYTHING)
+            source.show(self.connection, made, made.pinned.narrowed(made.files, needed))
 
     def _names_as_sql(self, default: str | None) -> str:
         there = [p for name, p in sorted(self.pipelines.items()) if self.catalog.namespace_exists(name)]
