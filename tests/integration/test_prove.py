@@ -14,7 +14,7 @@ from urllib.parse import urlparse
 import pyarrow as pa
 import pytest
 from kafka import KafkaProducer
-from pyiceberg.expressions import BooleanExpression, EqualTo
+from pyiceberg.expressions import BooleanExpression, EqualTo, LessThan
 
 from tests import conftest, running, small_world
 from tests.small_world import SmallWorld
@@ -283,6 +283,21 @@ def test_ids_further_apart_than_the_horizon_are_reported(world: SmallWorld) -> N
     found = prove(world.settings, replace(world.pipeline, event=event), 0, lambda line: None)
     assert violated(found) == {"I3"}
     assert check(found, "I3").offenders == ("id 's9': from 2024-05-01T00:01:00+00:00 to 2024-05-01T01:03:00+00:00",)
+
+
+def test_retention_is_known_by_its_promise_and_rows_gone_without_one_are_missing(world: SmallWorld) -> None:
+    log = world.table(tables.STREAM_LOG)
+    log.delete(EqualTo("kafka_partition", 0) & LessThan("kafka_offset", 3))
+    found = proof_of(world)
+    assert check(found, "I2").offenders == (f"{world.pipeline.name}[0]@0: missing",)
+    assert violated(found) >= {"I4", "I6"}
+    log.refresh().transaction().set_properties({boundary.RETAINED_FROM: '{"0": 3}'}).commit_transaction()
+    try:
+        found = proof_of(world)
+    finally:
+        log.refresh().transaction().remove_properties(boundary.RETAINED_FROM).commit_transaction()
+    assert found.ok, found
+    assert check(found, "I5").numbers["stream_by_kind"]["compared"] > 0
 
 
 def test_a_late_record_exempts_only_its_windows(world: SmallWorld) -> None:
