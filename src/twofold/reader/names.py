@@ -62,16 +62,21 @@ def mentioned(sql: str, pipelines: Mapping[str, Pipeline], default: str | None) 
     return result
 
 
-def unknown_table(message: str, pipelines: Iterable[Pipeline], default: str | None) -> QueryError | None:
+def unknown_table(sql: str, message: str, pipelines: Iterable[Pipeline], default: str | None) -> QueryError | None:
     """DuckDB's complaint about a table that does not exist, with the names that do; None for another complaint."""
     match = _MISSING.search(message)
     if match is None:
         return None
-    known = [
-        name if pipeline.name == default else f"{pipeline.name}.{name}"
-        for pipeline in pipelines
-        for name in offered(pipeline)
+    found = words(sql)
+    prefixes = [
+        a for a, dot, name in zip(found, found[1:], found[2:], strict=False) if dot == "." and name == match[1].lower()
     ]
-    hint = near_miss(match[1], known)
+    name = f"{prefixes[0]}.{match[1]}" if prefixes else match[1]
+    known = [
+        plain if pipeline.name == default and not prefixes else f"{pipeline.name}.{plain}"
+        for pipeline in pipelines
+        for plain in offered(pipeline)
+    ]
+    hint = near_miss(name, known)
     listed = f"there are: {', '.join(known)}" if known else "no pipeline is defined; see --pipelines"
-    return QueryError(f"no table {match[1]}" + (f" ({hint})" if hint else ""), listed)
+    return QueryError(f"no table {name}" + (f" ({hint})" if hint else ""), listed)

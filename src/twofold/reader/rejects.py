@@ -16,7 +16,7 @@ from twofold.errors import TwofoldError
 from twofold.reader import engine
 from twofold.reader.session import Reader
 
-_SAMPLE_CHARACTERS = 160
+_SAMPLE_BYTES = 160
 _BATCH_ROWS = 500
 LAYERS = (tables.STREAM_LAYER, tables.BATCH_LAYER)
 
@@ -66,7 +66,7 @@ class Rejects:
     def kinds(self, samples: int) -> list[Kind]:
         """Reasons by falling count, each with its latest records."""
         found: dict[tuple[str, str], list[Sample]] = {}
-        shown = f"left(coalesce(TRY(decode(payload)), CAST(payload AS VARCHAR)), {_SAMPLE_CHARACTERS + 1})"
+        shown = f"payload[1:{_SAMPLE_BYTES + 1}]"
         moment = "replace(strftime(received_at, '%Y-%m-%dT%H:%M:%S.%f') || 'Z', '.000000Z', 'Z')"
         latest = "row_number() OVER (PARTITION BY layer, kind ORDER BY received_at DESC, place) AS nth"
         numbered = f"SELECT *, {latest} FROM ({self._rejected()})"
@@ -142,5 +142,13 @@ def _move(folder: Path, target: Path) -> None:
         shutil.move(path, target)
 
 
-def _shortened(text: str | None) -> str | None:
-    return text if text is None or len(text) <= _SAMPLE_CHARACTERS else text[:_SAMPLE_CHARACTERS] + "…"
+def _shortened(payload: bytes | None) -> str | None:
+    """How the payload begins, as text; what is no UTF-8 as escapes.
+
+    >>> _shortened(b'{"a": "\\xff"}')
+    '{"a": "\\\\xff"}'
+    """
+    if payload is None:
+        return None
+    text = payload[:_SAMPLE_BYTES].decode(errors="backslashreplace")
+    return text if len(payload) <= _SAMPLE_BYTES else f"{text}…"

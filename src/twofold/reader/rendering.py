@@ -1,4 +1,4 @@
-"""Values as text that loses nothing: moments in ISO 8601, decimals digit by digit, bytes printable.
+"""Values as text that loses nothing: moments in ISO 8601, decimals digit by digit, bytes as UTF-8 or else escaped.
 
 type ─► SQL expression that renders a column of it
 """
@@ -46,7 +46,7 @@ def expression(value: str, kind: DuckDBPyType, *, finite: bool) -> str:
         case "timestamp":
             return f"regexp_replace(strftime({value}, {_ISO}), '\\.000000$', '')"
         case "blob":
-            return f"CAST({value} AS VARCHAR)"
+            return f"coalesce(TRY(decode({value})), CAST({value} AS VARCHAR))"
         case "double" | "float" if finite:
             return f"CASE WHEN isfinite({value}) THEN {value} END"
         case "list":

@@ -70,7 +70,7 @@ class Reader:
         try:
             return self.connection.sql(statement.explain + body)
         except duckdb.Error as error:
-            known = names.unknown_table(str(error), self.pipelines.values(), default)
+            known = names.unknown_table(body, str(error), self.pipelines.values(), default)
             raise (known or engine.failure(error)) from None
 
     def open(self, pipeline: Pipeline, wanted: Iterable[str]) -> None:
