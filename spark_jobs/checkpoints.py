@@ -1,6 +1,8 @@
 """What a streaming checkpoint says: the offsets of a micro-batch, as Spark wrote them before it began.
 
-<checkpoint>/offsets/<batch id>:  v1 ⏎ metadata ⏎ one JSON line per source
+<checkpoint>/offsets/<batch id>:     v1 ⏎ metadata ⏎ one JSON line per source: where the batch ends
+<checkpoint>/sources/0/offsets/0:    where the first batch begins (an Iceberg source's own file)
+<checkpoint>.discarded:              the checkpoint is being deleted: nothing in it counts any more
 """
 
 from __future__ import annotations
@@ -8,7 +10,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from py4j.java_gateway import JavaObject
 from pyspark.sql import SparkSession
+
+_STATE_PARTITIONS = "spark.sql.streaming.internal.stateStore.partitions"
 
 
 def exists(spark: SparkSession, checkpoint: str) -> bool:
@@ -18,10 +23,86 @@ def exists(spark: SparkSession, checkpoint: str) -> bool:
 
 def offsets(spark: SparkSession, checkpoint: str, batch_id: int) -> dict[str, Any] | None:
     """The offset JSON of the batch's only source, or None where there is no such batch (any more)."""
-    path = f"{checkpoint}/offsets/{batch_id}"
     if str(batch_id) not in _names(spark, f"{checkpoint}/offsets"):
         return None
-    filesystem, location = _open(spark, path)
+    return _last_line(spark, f"{checkpoint}/offsets/{batch_id}")
+
+
+def kafka_offsets(spark: SparkSession, checkpoint: str, batch_id: int, topic: str) -> dict[int, int] | None:
+    """End offset (exclusive) per partition of a batch read from Kafka."""
+    found = offsets(spark, checkpoint, batch_id)
+    return None if found is None else {int(partition): end for partition, end in found[topic].items()}
+
+
+def resumed_from(spark: SparkSession, checkpoint: str) -> dict[str, Any] | None:
+    """Where the newest batch begins, which a restart may have to read again; None where no batch ever began."""
+    if _exists(spark, _marker(checkpoint)):
+        return None
+    batches = sorted(int(name) for name in _names(spark, f"{checkpoint}/offsets") if name.isdigit())
+    if not batches:
+        return None
+    before = offsets(spark, checkpoint, batches[-1] - 1)
+    return before or beginning(spark, checkpoint)
+
+
+def beginning(spark: SparkSession, checkpoint: str) -> dict[str, Any] | None:
+    """Where the first batch begins, in a checkpoint of an Iceberg source."""
+    path = f"{checkpoint}/sources/0/offsets/0"
+    return _last_line(spark, path) if _exists(spark, path) else None
+
+
+def begin_at(spark: SparkSession, checkpoint: str, offset: dict[str, Any]) -> None:
+    """Write where the first batch begins, whole or not at all."""
+    path = f"{checkpoint}/sources/0/offsets/0"
+    folder, name = path.rsplit("/", 1)
+    filesystem, location = hadoop_filesystem(spark, folder)
+    filesystem.mkdirs(location)
+    manager = _checkpointing(spark).CheckpointFileManager.create(location, _hadoop(spark))
+    stream = manager.createAtomic(spark._jvm.org.apache.hadoop.fs.Path(location, name), True)
+    stream.write(bytearray(json.dumps(offset, separators=(",", ":")).encode()))
+    stream.close()
+
+
+def end_first_batch_at(spark: SparkSession, checkpoint: str, offset: dict[str, Any], now_ms: int) -> None:
+    """Log the first batch, as Spark does before it runs one: a query that starts then runs exactly this batch."""
+    jvm, classes = spark._jvm, _checkpointing(spark)
+    # A query's own session says its number of state partitions under another name.
+    session = spark._jsparkSession.cloneSession()
+    session.conf().set(_STATE_PARTITIONS, session.conf().get("spark.sql.shuffle.partitions"))
+    metadata = classes.OffsetSeqMetadata.apply(0, now_ms, session.conf()).json()
+    end = jvm.org.apache.spark.sql.execution.streaming.runtime.SerializedOffset(
+        json.dumps(offset, separators=(",", ":"))
+    )
+    ends = jvm.scala.jdk.javaapi.CollectionConverters.asScala(jvm.java.util.List.of(end)).toSeq()
+    entry = classes.OffsetSeq.fill(jvm.scala.Option.apply(metadata), ends)
+    classes.OffsetSeqLog(spark._jsparkSession, f"{checkpoint}/offsets").add(0, entry)
+
+
+def discard(spark: SparkSession, checkpoint: str) -> None:
+    """Remove a checkpoint whole: one half deleted counts as gone, and the next start removes the rest."""
+    filesystem, marker = hadoop_filesystem(spark, _marker(checkpoint))
+    filesystem.create(marker, True).close()
+    _finish_discarding(spark, checkpoint)
+
+
+def settle(spark: SparkSession, checkpoint: str) -> None:
+    """Finish what a `discard` cut short left."""
+    if _exists(spark, _marker(checkpoint)):
+        _finish_discarding(spark, checkpoint)
+
+
+def _finish_discarding(spark: SparkSession, checkpoint: str) -> None:
+    for path in (checkpoint, _marker(checkpoint)):
+        filesystem, location = hadoop_filesystem(spark, path)
+        filesystem.delete(location, True)
+
+
+def _marker(checkpoint: str) -> str:
+    return f"{checkpoint}.discarded"
+
+
+def _last_line(spark: SparkSession, path: str) -> dict[str, Any]:
+    filesystem, location = hadoop_filesystem(spark, path)
     stream = filesystem.open(location)
     try:
         lines = spark._jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8").splitlines()
@@ -31,25 +112,27 @@ def offsets(spark: SparkSession, checkpoint: str, batch_id: int) -> dict[str, An
     return found
 
 
-def kafka_offsets(spark: SparkSession, checkpoint: str, batch_id: int, topic: str) -> dict[int, int] | None:
-    """End offset (exclusive) per partition of a batch read from Kafka."""
-    found = offsets(spark, checkpoint, batch_id)
-    return None if found is None else {int(partition): end for partition, end in found[topic].items()}
-
-
-def delete(spark: SparkSession, checkpoint: str) -> None:
-    """Remove a checkpoint whole."""
-    filesystem, location = _open(spark, checkpoint)
-    filesystem.delete(location, True)
-
-
 def _names(spark: SparkSession, folder: str) -> list[str]:
-    filesystem, location = _open(spark, folder)
+    filesystem, location = hadoop_filesystem(spark, folder)
     if not filesystem.exists(location):
         return []
     return [status.getPath().getName() for status in filesystem.listStatus(location)]
 
 
-def _open(spark: SparkSession, path: str) -> tuple[Any, Any]:
+def _exists(spark: SparkSession, path: str) -> bool:
+    filesystem, location = hadoop_filesystem(spark, path)
+    return bool(filesystem.exists(location))
+
+
+def hadoop_filesystem(spark: SparkSession, path: str) -> tuple[Any, Any]:
+    """The file system of a URI, and the URI as its path."""
     location = spark._jvm.org.apache.hadoop.fs.Path(path)
-    return location.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf()), location
+    return location.getFileSystem(_hadoop(spark)), location
+
+
+def _hadoop(spark: SparkSession) -> JavaObject:
+    return spark._jsparkSession.sessionState().newHadoopConf()
+
+
+def _checkpointing(spark: SparkSession) -> Any:  # noqa: ANN401 - a package of the JVM
+    return spark._jvm.org.apache.spark.sql.execution.streaming.checkpointing

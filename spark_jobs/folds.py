@@ -5,14 +5,20 @@ accepted rows ─► fold: window × group × measures ─► stream_<view> (ups
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from spark_jobs.commits import tagged
 from twofold import tables
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline, View
 from twofold.ensure import PROPERTIES
 from twofold.errors import IncompatibleDefinition
+
+_DEFINITION = "twofold.definition"
+"""Property of a view's table: the fingerprint of the declaration that fills it."""
 
 
 def fold(rows: DataFrame, pipeline: Pipeline, view: View) -> DataFrame:
@@ -35,11 +41,9 @@ def _interval(length: object) -> str:
 def ensure_table(spark: SparkSession, pipeline: Pipeline, view: View, table: str, log: str) -> str:
     """Make a view's table if there is none; refuse one that another declaration filled. Returns its qualified name."""
     name = tables.qualified(pipeline, table)
-    declared = fingerprint.view(pipeline, view)
     if not spark.catalog.tableExists(name):
-        _create(spark, pipeline, view, name, declared, log)
-    found = spark.sql(f"SHOW TBLPROPERTIES {name} ('twofold.definition')").first()
-    if found is not None and found["value"] != declared:
+        _create(spark, pipeline, view, name, fingerprint.view(pipeline, view), log)
+    if is_outdated(spark, pipeline, view, table):
         raise IncompatibleDefinition(
             f"{pipeline.source_file or pipeline.name}: views.{view.name} is not what {pipeline.name}.{table} was "
             "computed by (its window, groups, measures, or the pipeline's lateness changed)",
@@ -48,10 +52,25 @@ def ensure_table(spark: SparkSession, pipeline: Pipeline, view: View, table: str
     return name
 
 
+def is_outdated(spark: SparkSession, pipeline: Pipeline, view: View, table: str) -> bool:
+    """Whether another declaration filled this table."""
+    name = tables.qualified(pipeline, table)
+    found = spark.sql(f"SHOW TBLPROPERTIES {name} ('{_DEFINITION}')").first()
+    return found is not None and found["value"] != fingerprint.view(pipeline, view)
+
+
+def replace_table(rows: DataFrame, pipeline: Pipeline, view: View, table: str, state: Mapping[str, str]) -> None:
+    """Put `rows` in place of a table that another declaration filled, with their own columns: in one commit."""
+    writer = rows.writeTo(tables.qualified(pipeline, table)).using("iceberg").partitionedBy(F.days("window_start"))
+    for key, value in {**PROPERTIES, _DEFINITION: fingerprint.view(pipeline, view)}.items():
+        writer = writer.tableProperty(key, value)
+    tagged(writer.option("distribution-mode", "hash"), state).createOrReplace()
+
+
 def _create(spark: SparkSession, pipeline: Pipeline, view: View, name: str, declared: str, log: str) -> None:
     shape = fold(spark.table(tables.qualified(pipeline, log)).limit(0), pipeline, view).schema
     columns = ", ".join(f"`{field.name}` {field.dataType.simpleString()}" for field in shape)
-    properties = ", ".join(f"'{k}' = '{v}'" for k, v in {**PROPERTIES, "twofold.definition": declared}.items())
+    properties = ", ".join(f"'{k}' = '{v}'" for k, v in {**PROPERTIES, _DEFINITION: declared}.items())
     spark.sql(
         f"CREATE TABLE IF NOT EXISTS {name} ({columns}) USING iceberg "
         f"PARTITIONED BY (days(window_start)) TBLPROPERTIES ({properties})"

@@ -107,31 +107,35 @@ def pin(spark: SparkSession, settings: Settings, pipeline: Pipeline) -> Pinned:
 
 
 def read(spark: SparkSession, pipeline: Pipeline, table: str, snapshot: int | None) -> DataFrame:
-    """A table as of a snapshot; empty where it had none yet."""
-    name = tables.qualified(pipeline, table)
+    """A table as of a snapshot, with today's columns; empty where it had none yet."""
+    today = spark.table(tables.qualified(pipeline, table))
     if snapshot is None:
-        return spark.table(name).limit(0)
-    return spark.read.option("versionAsOf", snapshot).table(name)
+        return today.limit(0)
+    rows = spark.read.option("versionAsOf", snapshot).table(tables.qualified(pipeline, table))
+    # A snapshot has the columns of its own day: a field declared since is null in it.
+    later = (field for field in today.schema if field.name not in rows.columns)
+    return rows.select("*", *(F.lit(None).cast(field.dataType).alias(field.name) for field in later))
 
 
 def _attempt(spark: SparkSession, pipeline: Pipeline, pinned: Pinned) -> Merged:
-    contenders = _view(_contenders(spark, pipeline, pinned).persist(), "contenders")
+    everything = _view(contenders(spark, pipeline, pinned).persist(), "contenders")
     tail = _view(spark.sql(serving.winners(pipeline, "contenders")).persist(), "tail")
     try:
-        seen = _seen(spark, pipeline)
+        counts = seen(spark, pipeline)
         days = _decide(spark, pipeline, pinned)
-        latest = [t for t in (pinned.boundary.max_event_time, seen["latest"]) if t is not None]
+        latest = [t for t in (pinned.boundary.max_event_time, counts["latest"]) if t is not None]
         after = replace(pinned.next, max_event_time=max(latest, default=None), touched_days=days)
         changed = _rows(spark, pipeline, pinned, days)
         _commit(changed, pipeline, pinned, after)
         wins, beaten = _count(spark, pipeline)
-        return Merged(seen["stream"], seen["batch"], wins - beaten, beaten, days, after)
+        return Merged(counts["stream"], counts["batch"], wins - beaten, beaten, days, after)
     finally:
-        for frame in (tail, contenders):
+        for frame in (tail, everything):
             frame.unpersist()
 
 
-def _contenders(spark: SparkSession, pipeline: Pipeline, pinned: Pinned) -> DataFrame:
+def contenders(spark: SparkSession, pipeline: Pipeline, pinned: Pinned) -> DataFrame:
+    """Everything past the pinned boundary that takes part, with the columns of `events`."""
     _view(read(spark, pipeline, tables.STREAM_LOG, pinned.stream[0]), "stream_pinned")
     _view(read(spark, pipeline, tables.BATCH_LOG, pinned.batch[0]), "batch_pinned")
     stream = serving.stream_contenders(pipeline, "stream_pinned", pinned.boundary.offsets)
@@ -139,7 +143,7 @@ def _contenders(spark: SparkSession, pipeline: Pipeline, pinned: Pinned) -> Data
     return spark.sql(f"{stream}\nUNION ALL\n{batch}")
 
 
-def _seen(spark: SparkSession, pipeline: Pipeline) -> dict[str, Any]:
+def seen(spark: SparkSession, pipeline: Pipeline) -> dict[str, Any]:
     """Rows per layer, and the highest event time among the stream's."""
     row = spark.sql(
         f"""SELECT count_if(layer = 'stream') AS stream, count_if(layer = 'batch') AS batch,
@@ -180,16 +184,21 @@ def _rows(spark: SparkSession, pipeline: Pipeline, pinned: Pinned, days: tuple[d
 
 
 def _commit(rows: DataFrame, pipeline: Pipeline, pinned: Pinned, after: Boundary) -> None:
+    if after.touched_days:
+        overwrite(rows, pipeline, pinned, after, serving.on_days(f"`{pipeline.event.time}`", after.touched_days))
+    else:
+        tagged(rows.writeTo(tables.qualified(pipeline, tables.EVENTS)), boundary.encode(after)).append()
+
+
+def overwrite(rows: DataFrame, pipeline: Pipeline, pinned: Pinned, after: Boundary, condition: str) -> None:
+    """Put `rows` in place of those that meet `condition`; fails if `events` was changed since it was pinned."""
     writer = tagged(rows.writeTo(tables.qualified(pipeline, tables.EVENTS)), boundary.encode(after))
-    if not after.touched_days:
-        writer.append()
-        return
     writer = (
         writer.option("distribution-mode", "hash")
         .option("isolation-level", "serializable")
         .option("validate-from-snapshot-id", str(pinned.events.head))
     )
-    writer.overwrite(F.expr(serving.on_days(f"`{pipeline.event.time}`", after.touched_days)))
+    writer.overwrite(F.expr(condition))
 
 
 def _count(spark: SparkSession, pipeline: Pipeline) -> tuple[int, int]:

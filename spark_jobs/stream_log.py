@@ -20,7 +20,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from spark_jobs import checkpoints, contract
 from spark_jobs.commits import tagged
-from twofold import boundary, serving, tables
+from twofold import boundary, serving, tables, topic
 from twofold import catalog as catalogs
 from twofold.boundary import Landed
 from twofold.definition.model import Pipeline
@@ -30,6 +30,8 @@ from twofold.settings import Settings
 QUERY = "log"
 _RAW = "record value"
 """Name of the bytes while they are judged; with a blank, as an event field may be called `value`."""
+_EARLIEST = -2
+"""Spark's number for the first offset that Kafka still has."""
 
 Trigger = Mapping[str, Any]
 """Keyword arguments of `DataStreamWriter.trigger`."""
@@ -66,6 +68,7 @@ class LogWriter:
 
     def start(self, trigger: Trigger) -> StreamingQuery:
         """Start the query where the table ends, or where its checkpoint is."""
+        checkpoints.settle(self.spark, self.checkpoint)
         self.refresh()
         records = (
             self.spark.readStream.format("kafka")
@@ -82,9 +85,12 @@ class LogWriter:
 
     def _starting_offsets(self) -> str:
         """Used only where there is no checkpoint: a lost one is made anew from what the table holds."""
-        if not self.landed.offsets:
+        if not self.landed.offsets or checkpoints.exists(self.spark, self.checkpoint):
             return "earliest"
-        return boundary.kafka_json(self.pipeline.topic.name, self.landed.offsets)
+        # Spark wants every partition named, also those that were added since.
+        state = topic.describe(self.settings, self.pipeline.topic.name)
+        beginnings = dict.fromkeys(state.partitions if state else (), _EARLIEST)
+        return boundary.kafka_json(self.pipeline.topic.name, {**beginnings, **self.landed.offsets})
 
     def write(self, records: DataFrame, batch_id: int) -> None:
         """Land one micro-batch, unless the table holds it already."""

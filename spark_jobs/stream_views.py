@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
-from spark_jobs import checkpoints, folds
+from spark_jobs import checkpoints, folds, stream_start
 from spark_jobs.commits import tagged
 from spark_jobs.stream_log import Trigger
 from twofold import boundary, serving, tables
@@ -50,6 +51,7 @@ class ViewWriter:
 
     def start(self, trigger: Trigger) -> StreamingQuery:
         """Start where the checkpoint is; without one, from the first landed record."""
+        stream_start.prepare(self.spark, self.settings, self.pipeline.name, self.view.name)
         log = (
             self.spark.readStream.format("iceberg")
             .option("streaming-max-rows-per-micro-batch", tables.VIEW_ROWS_PER_BATCH)
@@ -75,8 +77,11 @@ class ViewWriter:
         updates.persist()
         try:
             days = [row["day"] for row in updates.select(F.to_date("window_start").alias("day")).distinct().collect()]
-            state = boundary.encode(self._state(batch_id))
-            if days:
+            end = checkpoints.offsets(self.spark, self.checkpoint, batch_id)
+            state = boundary.encode(self._state(end))
+            if stream_start.reads_everything(batch_id, end):
+                tagged(updates.writeTo(self.table).option("distribution-mode", "hash"), state).overwrite(F.lit(True))
+            elif days:
                 self._upsert(updates, days, state)
             else:
                 # Nothing changed, and still the table says how far the log was read.
@@ -91,9 +96,8 @@ class ViewWriter:
             session.conf.set(f"spark.sql.iceberg.snapshot-property.{key}", value)
         session.sql(self._merge(serving.on_days("t.window_start", days)))
 
-    def _state(self, batch_id: int) -> Folded:
-        read = checkpoints.offsets(self.spark, self.checkpoint, batch_id)
-        return Folded(read["snapshot_id"] if read else None, fingerprint.view(self.pipeline, self.view))
+    def _state(self, end: Mapping[str, Any] | None) -> Folded:
+        return Folded(end["snapshot_id"] if end else None, fingerprint.view(self.pipeline, self.view))
 
     def _merge(self, on_days: str) -> str:
         same = " AND ".join(f"t.`{key}` <=> u.`{key}`" for key in tables.view_keys(self.view))

@@ -86,6 +86,8 @@ class Boundary:
     """Highest event time among the unioned stream rows; it never moves back."""
     touched_days: tuple[date, ...] = ()
     """Days of event time that this commit changed."""
+    rebuilt: bool = False
+    """This commit made everything anew: all days count as changed."""
 
 
 @dataclass(frozen=True)
@@ -157,16 +159,15 @@ def folded(history: History) -> Folded | None:
 def touched_since(history: History, snapshot_id: int | None) -> set[date] | None:
     """Days changed by the commits after `snapshot_id`; None: not known, so everything counts as touched.
 
-    A rebuilt `events`, or one whose history was expired, does not descend from `snapshot_id`.
+    So it is where `events` was rebuilt since, or where `snapshot_id` was expired.
     """
     newer = None if snapshot_id is None else history.since(snapshot_id)
     if newer is None:
         return None
-    days: set[date] = set()
-    for snapshot in newer:
-        if Boundary.KEY in snapshot.summary:
-            days.update(_day(day) for day in json.loads(snapshot.summary[Boundary.KEY])["touched_days"])
-    return days
+    states = [json.loads(snapshot.summary[Boundary.KEY]) for snapshot in newer if Boundary.KEY in snapshot.summary]
+    if any(state.get("rebuilt") for state in states):
+        return None
+    return {_day(day) for state in states for day in state["touched_days"]}
 
 
 def _decode(history: History, kind: type[_State], pipeline: str) -> _State | None:

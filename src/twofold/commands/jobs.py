@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
+from twofold import upkeep as checked
 from twofold.definition.load import load_pipeline
 from twofold.settings import Settings
 
@@ -70,13 +71,72 @@ def union(settings: Settings, pipeline: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("pipeline")
+@click.option("--dry-run", is_flag=True, help="Say what could be expired and removed, and change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@click.option(
+    "--snapshot-retention",
+    default=checked.SNAPSHOT_RETENTION,
+    show_default=True,
+    help="Expire snapshots older than this, as far as no reader needs them; 0: all of those.",
+)
+@click.option(
+    "--keep-snapshots",
+    type=click.IntRange(min=1),
+    default=checked.KEEP_SNAPSHOTS,
+    show_default=True,
+    help="Keep so many of the newest snapshots of each table, however old.",
+)
+@click.option(
+    "--orphan-age",
+    default=checked.ORPHAN_AGE,
+    show_default=True,
+    help="Remove files that nothing refers to and that are older than this (3 days at least).",
+)
+@click.option(
+    "--min-input-files",
+    type=click.IntRange(min=2),
+    default=checked.MIN_INPUT_FILES,
+    show_default=True,
+    help="Compact a day where so many of its files are too small.",
+)
+@click.option(
+    "--retain-stream-log",
+    metavar="AGE",
+    help="Delete whole days of stream_log older than this, 7 days behind the union and every view.  [default: off]",
+)
 @click.pass_obj
-def rebuild(settings: Settings, pipeline: str) -> None:
+def maintain(settings: Settings, /, pipeline: str, dry_run: bool, as_json: bool, **options: Any) -> None:  # noqa: ANN401
+    """Compact small files of PIPELINE's tables, expire old snapshots, remove orphans; report ids too far apart.
+
+    Safe to repeat, to kill, and to run beside a streaming job.
+
+    \b
+    Examples:
+      twofold maintain flights
+      twofold maintain flights --dry-run
+      twofold maintain flights --retain-stream-log "30 days"
+    """
+    load_pipeline(settings, pipeline)
+    checked.upkeep(dry_run=dry_run, **options)
+    flags = [*(["--dry-run"] if dry_run else []), *(["--json"] if as_json else [])]
+    given = {name: value for name, value in options.items() if value is not None}
+    values = [text for name, value in given.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+    become(settings, "spark_jobs.maintenance_job", pipeline, *flags, *values)
+
+
+@click.command()
+@click.argument("pipeline")
+@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@click.pass_obj
+def rebuild(settings: Settings, pipeline: str, as_json: bool) -> None:
     """Make PIPELINE's events and all views anew from the logs, swapped in at the end.
+
+    Also the way out after a changed view, and after a lost or damaged checkpoint. Stop the streaming job first; the
+    next `twofold stream` makes the stream views anew.
 
     \b
     Examples:
       twofold rebuild flights
     """
     load_pipeline(settings, pipeline)
-    become(settings, "spark_jobs.rebuild_job", pipeline)
+    become(settings, "spark_jobs.rebuild_job", pipeline, *(["--json"] if as_json else []))

@@ -1,0 +1,81 @@
+"""Rewrites that change no row: small data files into large ones, many manifests into few.
+
+They commit as `replace`, without a word of state: what is in force stays the nearest ancestor's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+from pyspark.sql import Row, SparkSession
+
+from twofold import catalog as catalogs
+from twofold.settings import CATALOG, Settings
+
+_CONFLICTS = ("ValidationException", "CommitFailedException", "Missing required files", "Cannot commit rewrite")
+_MANY_MANIFESTS = 20
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """What one rewrite did."""
+
+    files: int = 0
+    into: int = 0
+    size_bytes: int = 0
+    conflict: bool = False
+    """Another job changed the same files meanwhile: theirs stands, nothing was rewritten."""
+
+
+def data_files(
+    spark: SparkSession, pipeline: str, table: str, min_input_files: int, order: str | None = None, where: str = ""
+) -> Rewritten:
+    """Rewrite a day's data files where at least `min_input_files` of them are too small (or one is too large).
+
+    `order` sorts the rows of the new files: "" by the table's own sort order, None not at all.
+    """
+    arguments = [f"table => '{CATALOG}.{pipeline}.{table}'", f"options => map('min-input-files', '{min_input_files}')"]
+    arguments += [] if order is None else ["strategy => 'sort'"]
+    arguments += [f"sort_order => '{order}'"] if order else []
+    arguments += [f"where => '{_quoted(where)}'"] if where else []
+    try:
+        row = _call(spark, "rewrite_data_files", arguments)
+    except (PySparkException, Py4JJavaError) as error:
+        if not any(sign in str(error) for sign in _CONFLICTS):
+            raise
+        return Rewritten(conflict=True)
+    return Rewritten(row["rewritten_data_files_count"], row["added_data_files_count"], row["rewritten_bytes_count"])
+
+
+def manifests(spark: SparkSession, settings: Settings, pipeline: str, table: str) -> int:
+    """Rewrite the manifests where there are many; returns how many."""
+    if _manifest_count(settings, pipeline, table) < _MANY_MANIFESTS:
+        return 0
+    return int(
+        _call(spark, "rewrite_manifests", [f"table => '{CATALOG}.{pipeline}.{table}'"])["rewritten_manifests_count"]
+    )
+
+
+def clean_manifests(spark: SparkSession, settings: Settings, pipeline: str, table: str) -> None:
+    """Leave no manifest that names deleted files. A single manifest is not rewritten by itself, so its files are."""
+    if _manifest_count(settings, pipeline, table) > 1:
+        _call(spark, "rewrite_manifests", [f"table => '{CATALOG}.{pipeline}.{table}'"])
+    else:
+        options = "options => map('rewrite-all', 'true')"
+        _call(spark, "rewrite_data_files", [f"table => '{CATALOG}.{pipeline}.{table}'", options])
+
+
+def _manifest_count(settings: Settings, pipeline: str, table: str) -> int:
+    found = catalogs.find(catalogs.load(settings), pipeline, table)
+    snapshot = found.current_snapshot() if found else None
+    return len(snapshot.manifests(found.io)) if found and snapshot else 0
+
+
+def _call(spark: SparkSession, procedure: str, arguments: list[str]) -> Row:
+    return spark.sql(f"CALL {CATALOG}.system.{procedure}({', '.join(arguments)})").collect()[0]
+
+
+def _quoted(text: str) -> str:
+    return text.replace("'", "''")

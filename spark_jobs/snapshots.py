@@ -1,0 +1,92 @@
+"""Expiry of a table's snapshots, as far as `twofold.expiry`'s guards let it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from pyspark.sql import SparkSession
+
+from spark_jobs import checkpoints
+from twofold import boundary, expiry, tables
+from twofold import catalog as catalogs
+from twofold.boundary import Boundary, Folded, History, Landed
+from twofold.definition.model import Pipeline
+from twofold.settings import CATALOG, Settings
+from twofold.upkeep import Upkeep
+
+_IDS_PER_CALL = 2000
+
+
+@dataclass(frozen=True)
+class Expired:
+    """What expiry did to one table."""
+
+    snapshots: int = 0
+    kept: int = 0
+    files: int = 0
+    """Data files, manifests and manifest lists that only expired snapshots referred to."""
+    guards: Mapping[str, int] = field(default_factory=dict)
+    """What keeps how many of the newest snapshots."""
+
+
+def expire(
+    spark: SparkSession, settings: Settings, pipeline: Pipeline, table: str, asked: Upkeep, now: datetime
+) -> Expired:
+    """Expire what no guard keeps; each call names its snapshots, so commits made meanwhile are never touched."""
+    history = _history(settings, pipeline, table)
+    guards = guards_of(spark, settings, pipeline, table, history) | {
+        "age": expiry.is_young(history, now, asked.snapshot_retention),
+        "newest": asked.keep_snapshots,
+    }
+    ids = expiry.expirable(history, guards)
+    depth = sum(1 for _ in history.ancestors())
+    files = 0 if asked.dry_run else sum(_call(spark, pipeline, table, part) for part in _parts(ids))
+    return Expired(len(ids), depth - len(ids), files, {name: min(depth, kept) for name, kept in guards.items()})
+
+
+def guards_of(
+    spark: SparkSession, settings: Settings, pipeline: Pipeline, table: str, history: History
+) -> dict[str, int]:
+    """What must be kept of this table whatever its age: the state it carries, and what its readers go on from."""
+    if history.head is None or table == tables.LANDED_FILES:
+        return {}
+    if table == tables.STREAM_LOG:
+        readers = {f"view {view}": _resumes(spark, settings, pipeline, view, history) for view in pipeline.views}
+        return {"state": expiry.carries_state(history, Landed.KEY), **readers}
+    if table == tables.EVENTS:
+        readers = {f"view {view}": _recomputes(settings, pipeline, view, history) for view in pipeline.views}
+        return {"state": expiry.carries_state(history, Boundary.KEY), **readers}
+    return {"state": expiry.carries_state(history, Landed.KEY if table == tables.BATCH_LOG else Folded.KEY)}
+
+
+def _resumes(spark: SparkSession, settings: Settings, pipeline: Pipeline, view: str, log: History) -> int:
+    """What a view's query may have to read again: its checkpoint knows, its table only knows what was written."""
+    resumed = checkpoints.resumed_from(spark, settings.checkpoint(pipeline.name, view))
+    return expiry.is_not_begun(log) if resumed is None else expiry.is_resumed_from(log, resumed["snapshot_id"])
+
+
+def _recomputes(settings: Settings, pipeline: Pipeline, view: str, events: History) -> int:
+    """What says which days a batch view has yet to recompute; without it the view is computed whole, once."""
+    known = boundary.folded(_history(settings, pipeline, tables.batch_view_name(view)))
+    if known is None or known.snapshot is None or events.since(known.snapshot) is None:
+        return 0
+    return expiry.is_resumed_from(events, known.snapshot)
+
+
+def _call(spark: SparkSession, pipeline: Pipeline, table: str, ids: list[int]) -> int:
+    # With ids alone, everything older than five days would go too.
+    row = spark.sql(
+        f"CALL {CATALOG}.system.expire_snapshots(table => '{CATALOG}.{pipeline.name}.{table}', "
+        f"older_than => TIMESTAMP '1970-01-01 00:00:00', snapshot_ids => array({', '.join(map(str, ids))}))"
+    ).collect()[0]
+    return sum(row.asDict().values())
+
+
+def _parts(ids: list[int]) -> list[list[int]]:
+    return [ids[start : start + _IDS_PER_CALL] for start in range(0, len(ids), _IDS_PER_CALL)]
+
+
+def _history(settings: Settings, pipeline: Pipeline, table: str) -> History:
+    return catalogs.history(catalogs.find(catalogs.load(settings), pipeline.name, table))
