@@ -1,7 +1,8 @@
 """A pipeline's lock for one role, held by the JVM.
 
 The JVM is the process that commits. Were the lock held by the Python driver, a kill -9 of it would free the lock
-while its JVM may still be committing.
+while its JVM may still be committing. Even a dead JVM's last commit may still wait inside PostgreSQL, which does not
+notice that its client is gone: so who takes a lock first ends what is left of the connections of who had it before.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from pyspark.sql import SparkSession
 
 from twofold import locks
 from twofold.errors import Busy
-from twofold.settings import Settings
+from twofold.settings import CATALOG, Settings
 
 _POLL_S = 0.5
+_END_WITHIN_MS = 10_000
 _REMEDY = {
     "stream": "there is one streaming job per pipeline: stop the running one first, or leave it to its work",
     "batch": "wait for it to end; what it leaves is taken by the next run",
@@ -61,9 +63,32 @@ def hold(spark: SparkSession, settings: Settings, pipeline: str, role: str, wait
             time.sleep(_POLL_S)
         if not locked:
             raise Busy(f"another {role} job of pipeline {pipeline!r} is running", _REMEDY[role])
+        _fence(settings, pipeline, role, spark.conf.get(f"spark.sql.catalog.{CATALOG}.jdbc.ApplicationName", ""))
         yield Held(connection, pipeline, role)
     finally:
         connection.close()
+
+
+def _fence(settings: Settings, pipeline: str, role: str, application: str | None) -> None:
+    """End the connections of the lock's last holder, and note `application` as the holder."""
+    number = locks.key(pipeline, role)
+    with locks.connect(settings) as connection:
+        # Two jobs that make the table at the same moment would fail, even with IF NOT EXISTS.
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (locks.NAMESPACE,))
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS twofold_holders (lock int PRIMARY KEY, application text NOT NULL)"
+        )
+        ended = connection.execute(
+            """SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity JOIN twofold_holders
+               ON application_name = application WHERE lock = %s AND application <> %s""",
+            (_END_WITHIN_MS, number, application),
+        ).fetchall()
+        if not all(done for (done,) in ended):
+            raise Busy(f"a commit of the last {role} job of {pipeline!r} does not end in PostgreSQL", _REMEDY[role])
+        connection.execute(
+            "INSERT INTO twofold_holders VALUES (%s, %s) ON CONFLICT (lock) DO UPDATE SET application = %s",
+            (number, application, application),
+        )
 
 
 def _try_lock(connection: JavaObject, pipeline: str, role: str) -> bool:

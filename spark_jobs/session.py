@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
 from pyspark.sql import SparkSession
@@ -47,6 +48,8 @@ def _configuration(settings: Settings, jars: Path) -> dict[str, str]:
         f"{catalog}.jdbc.user": settings.postgres_user,
         f"{catalog}.jdbc.password": settings.postgres_password.get_secret_value(),
         f"{catalog}.jdbc.schema-version": "V1",
+        # By this name PostgreSQL knows the connections of this JVM: see `spark_jobs.locks`.
+        f"{catalog}.jdbc.ApplicationName": f"twofold-{secrets.token_hex(8)}",
         f"{catalog}.warehouse": settings.warehouse,
         # With the cache, an outer session reads 0 rows from tables written inside foreachBatch.
         f"{catalog}.cache-enabled": "false",
