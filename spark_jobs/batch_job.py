@@ -11,26 +11,22 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import click
-from pyspark.sql import SparkSession
+from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
+from pyspark.errors import PySparkException
 
 from spark_jobs import landings, locks, session
 from spark_jobs.inspection import Inspector
-from spark_jobs.lander import Lander, Landing
-from spark_jobs.locks import Held
+from spark_jobs.lander import Lander, Landing, root_cause
 from spark_jobs.selection import Selection
 from twofold import catalog as catalogs
 from twofold import ensure, landing
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
-from twofold.errors import Busy, TwofoldError
+from twofold.errors import TwofoldError
 from twofold.settings import Settings
-
-_POLL_SECONDS = 0.5
 
 
 @click.command()
@@ -45,6 +41,10 @@ def main(pipeline: str, as_json: bool, wait: float) -> None:
     except TwofoldError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+    except (Py4JJavaError, PySparkException) as error:
+        remedy = "what it had committed stays, nothing is half-written: mend the cause and run it again"
+        click.echo(f"error: the batch run failed: {root_cause(error)}\n  remedy: {remedy}", err=True)
+        sys.exit(1)
     click.echo(_as_json(landed) if as_json else _as_text(landed))
     warnings = list(_warnings(selection, landed))
     for warning in warnings:
@@ -52,7 +52,7 @@ def main(pipeline: str, as_json: bool, wait: float) -> None:
     sys.exit(1 if warnings else 0)
 
 
-def run(settings: Settings, pipeline: Pipeline, wait_seconds: float = 0.0) -> tuple[Selection, list[Landing]]:
+def run(settings: Settings, pipeline: Pipeline, wait_s: float = 0.0) -> tuple[Selection, list[Landing]]:
     """Land all that is new; starts no JVM where nothing is."""
     catalog = catalogs.load(settings)
     ensure.ensure(catalog, pipeline)
@@ -62,29 +62,10 @@ def run(settings: Settings, pipeline: Pipeline, wait_seconds: float = 0.0) -> tu
         return selection, []
     spark = session.build(settings, f"twofold-{pipeline.name}-batch")
     try:
-        with _hold(spark, settings, pipeline.name, wait_seconds) as lock:
+        with locks.hold(spark, settings, pipeline.name, "batch", wait_s=wait_s) as lock:
             return selection, Lander(spark, catalog, pipeline, selection, lock.check).land_all()
     finally:
         spark.stop()
-
-
-@contextmanager
-def _hold(spark: SparkSession, settings: Settings, pipeline: str, wait_seconds: float) -> Iterator[Held]:
-    """The pipeline's lock, as soon as it is free; Busy where it is not within `wait_seconds`."""
-    deadline = time.monotonic() + wait_seconds
-    while True:
-        holding = locks.hold(spark, settings, pipeline, "batch")
-        try:
-            lock = holding.__enter__()
-            break
-        except Busy:
-            if time.monotonic() >= deadline:
-                raise
-            time.sleep(_POLL_SECONDS)
-    try:
-        yield lock
-    finally:
-        holding.__exit__(None, None, None)
 
 
 def _as_text(landed: list[Landing]) -> str:

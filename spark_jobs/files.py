@@ -10,6 +10,7 @@ Names of helper columns start with @, which no field's name may.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -40,6 +41,7 @@ SESSION = {
 """Settings of the session that reads files."""
 
 _RAW = "@raw"
+_TEXTS = "@texts"
 _LATIN = "ISO-8859-1"
 _NO_VALUE = "\0"
 _INSTANT = "yyyy-MM-dd'T'HH:mm:ss.SSSSSS'Z'"
@@ -56,15 +58,22 @@ class Records:
 def read(spark: SparkSession, pipeline: Pipeline, layout: Layout, paths: Sequence[str]) -> Records:
     """The records of `paths`, which all have this layout."""
     readers = {"json": _json, "csv": _csv, "parquet": _parquet}
-    # Paths are names, not patterns, whatever characters they have.
-    reader = spark.read.option("__globPaths__", "false")
-    return readers[layout.kind](reader, pipeline, layout, list(paths))
+    return readers[layout.kind](spark.read, pipeline, layout, [literal(path) for path in paths])
+
+
+def literal(path: str) -> str:
+    r"""A path that Spark takes as a name, not as a pattern. (Its option not to look for patterns reads files twice.)
+
+    >>> literal("file:/a [1]/b*.csv")
+    'file:/a \\[1\\]/b\\*.csv'
+    """
+    return re.sub(r"([{}\[\]*?\\])", r"\\\1", path)
 
 
 def _json(reader: DataFrameReader, pipeline: Pipeline, layout: Layout, paths: list[str]) -> Records:
     lines = reader.text(paths, lineSep="\n")
     value = F.col("value")
-    raw = _located(lines, [value.cast("binary").alias(_RAW)], F.trim(value, F.lit(" \t\r")) == "")
+    raw = _located(lines, [value.cast("binary").alias(_RAW)], value.rlike(r"^[ \t\r]*$"))
     record = F.col(_RAW)
     return Records(contract.read_json(raw, pipeline, _without_bom(record) if layout.bom else record), record)
 
@@ -79,11 +88,11 @@ def _csv(reader: DataFrameReader, pipeline: Pipeline, layout: Layout, paths: lis
     schema = T.StructType([T.StructField(name, T.StringType()) for name in [*names, contract.CORRUPT]])
     rows = reader.schema(schema).options(**_csv_options(layout)).csv(paths)
     last = F.col(names[-1])
-    unended = F.when(last != "\r", F.regexp_replace(last, "\r$", "")).alias(names[-1])
+    unended = F.when(last.endswith("\r"), F.nullif(F.left(last, F.length(last) - 1), F.lit(""))).otherwise(last)
     empty = reduce(Column.__and__, (F.col(name).isNull() for name in names[:-1]), last == "\r")
     only_return = reduce(Column.__and__, (F.col(name).isNull() for name in names[1:]), F.col(names[0]) == "\r")
     blank = only_return if len(names) > 1 else empty
-    located = _located(rows, [*names[:-1], unended, contract.CORRUPT], F.coalesce(blank, F.lit(False)))
+    located = _located(rows, [*names[:-1], unended.alias(names[-1]), contract.CORRUPT], F.coalesce(blank, F.lit(False)))
     return _csv_records(located, pipeline, layout, names)
 
 
@@ -173,34 +182,43 @@ def _located(rows: DataFrame, columns: Sequence[Column | str], blank: Column, ro
 
 def _parsed(rows: DataFrame, pipeline: Pipeline, texts: Mapping[str, Column], fault: Column) -> DataFrame:
     """Add what `contract.judge` reads to rows that are parsed already."""
-    fields = pipeline.event.fields
-    sizes = (F.coalesce(F.octet_length(text), F.lit(0)) for text in texts.values())
-    size = reduce(Column.__add__, sizes)
+    # Two steps, so that each text is made once, however often it is looked at.
+    held = rows.select("*", F.struct(*(text.alias(name) for name, text in texts.items())).alias(_TEXTS))
+    fields = [_field(pipeline, name, name in texts).alias(name) for name in pipeline.columns]
+    corrupt = F.lit(None).cast("string").alias(contract.CORRUPT)
+    return held.select(
+        "*",
+        F.struct(*fields, corrupt).alias(contract.PARSED),
+        _fault(pipeline, list(texts), fault).alias(contract.FAULT),
+    )
+
+
+def _fault(pipeline: Pipeline, names: Sequence[str], fault: Column) -> Column:
+    """What the contract's own reader finds before and in parsing: too large, no UTF-8, no decimal."""
     limit = pipeline.event.max_bytes
-    undecodable = reduce(Column.__or__, (F.coalesce(~F.is_valid_utf8(text), F.lit(False)) for text in texts.values()))
+    size = reduce(Column.__add__, (F.coalesce(F.octet_length(_text(name)), F.lit(0)) for name in names))
+    valid = reduce(Column.__and__, (F.coalesce(F.is_valid_utf8(_text(name)), F.lit(True)) for name in names))
     found = (
         F.when(fault.isNotNull(), fault)
         .when(size > limit, F.concat(F.lit("too large: "), size, F.lit(f" bytes, the limit is {limit}")))
-        .when(undecodable, F.lit("unknown encoding: not UTF-8"))
+        .when(~valid, F.lit("unknown encoding: not UTF-8"))
     )
-    decimals = [name for name, field in fields.items() if field.type.name == "decimal" and name in texts]
-    for name in decimals:
-        bad = texts[name].isNotNull() & _wide(texts[name], pipeline, name).isNull()
-        found = found.when(
-            bad, F.concat(F.lit(f"{name} is not a {fields[name].type}: "), F.substring(texts[name], 1, 40))
-        )
-    parsed = [_field(texts.get(name, F.lit(None)), pipeline, name).alias(name) for name in fields]
-    corrupt = F.lit(None).cast("string").alias(contract.CORRUPT)
-    return rows.select("*", F.struct(*parsed, corrupt).alias(contract.PARSED), found.alias(contract.FAULT))
+    for name in names:
+        kind = pipeline.event.fields[name].type
+        if kind.name == "decimal":
+            said = F.concat(F.lit(f"{name} is not a {kind}: "), F.substring(_text(name), 1, 40))
+            found = found.when(_text(name).isNotNull() & _field(pipeline, name, True).isNull(), said)
+    return found
 
 
-def _field(text: Column, pipeline: Pipeline, name: str) -> Column:
-    is_decimal = pipeline.event.fields[name].type.name == "decimal"
-    return _wide(text, pipeline, name) if is_decimal else text.cast("string")
+def _field(pipeline: Pipeline, name: str, is_there: bool) -> Column:
+    kind = pipeline.event.fields[name].type
+    text = _text(name) if is_there else F.lit(None).cast("string")
+    return text.try_cast(contract.wide(kind)) if kind.name == "decimal" else text
 
 
-def _wide(text: Column, pipeline: Pipeline, name: str) -> Column:
-    return text.cast("string").try_cast(contract.wide(pipeline.event.fields[name].type))
+def _text(name: str) -> Column:
+    return F.col(_TEXTS)[name]
 
 
 def _quoted(name: str) -> str:

@@ -1,0 +1,446 @@
+"""The batch job on real files: the same contract for every format, and each file exactly once whatever happens."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+
+from spark_jobs import session, staging
+from spark_jobs.inspection import Inspector
+from spark_jobs.lander import Lander, Landing
+from spark_jobs.locks import hold
+from spark_jobs.selection import Selection
+from tests import running
+from twofold import catalog as catalogs
+from twofold import ensure, landing, locks, tables
+from twofold.definition.model import Pipeline
+from twofold.settings import Settings
+
+Row = dict[str, Any]
+Define = Callable[..., Pipeline]
+Run = Callable[..., list[Landing]]
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+EVERY_TYPE = {
+    "amount": {"type": "decimal(10,2)"},
+    "ratio": {"type": "double"},
+    "day": {"type": "date"},
+    "count": {"type": "long"},
+}
+RECORDS: list[Row] = [
+    dict(zip(("id", "at", "kind", "value", "hidden", "amount", "ratio", "day", "count"), values, strict=True))
+    for values in (
+        ("a1", "2024-05-01T00:00:01.000002Z", "a", 1, None, "10.25", 0.1, "2024-02-29", 9007199254740993),
+        ("ü2", "2024-05-01T00:00:02Z", "b", None, True, "-0.01", 1e-7, None, None),
+        ("a3", "2024-05-01T00:00:03Z", "a", 1001, False, None, None, None, -1),
+        (None, "2024-05-01T00:00:04Z", "z", 3, None, "1.00", 2.0, None, 0),
+        ('a5 "q", x', "2099-05-01T00:00:05Z", "c", 4, None, "1.00", 2.0, None, 0),
+        ("two\nlines", "2024-05-01T00:00:06Z", "c", -5, False, "99999999.99", -2.5, "2024-01-01", 1),
+    )
+]
+OUTCOMES = ["accepted", "filtered", "rejected", "rejected", "rejected", "accepted"]
+
+
+@pytest.fixture(scope="module")
+def spark(stack: Settings) -> Iterator[SparkSession]:
+    """One JVM for all tests that kill nothing."""
+    spark = session.build(stack, "test-batch")
+    yield spark
+    spark.stop()
+
+
+@pytest.fixture
+def run(stack: Settings, spark: SparkSession) -> Callable[..., list[Landing]]:
+    """A batch run in this process."""
+
+    def run(pipeline: Pipeline, **clock: Callable[[], datetime]) -> list[Landing]:
+        catalog = catalogs.load(stack)
+        ensure.ensure(catalog, pipeline)
+        selection = Selection(Inspector(landing.folder(stack, pipeline.name), pipeline))
+        with hold(spark, stack, pipeline.name, "batch", wait_s=30) as lock:
+            return Lander(spark, catalog, pipeline, selection, lock.check, **clock).land_all()
+
+    return run
+
+
+def folder_of(settings: Settings, pipeline: Pipeline) -> Path:
+    path = settings.home / "bucket" / "landing" / pipeline.name
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def rows_of(settings: Settings, pipeline: Pipeline, table: str = tables.BATCH_LOG) -> list[Row]:
+    """All rows, in the order in which they were landed."""
+    found = catalogs.load(settings).load_table((pipeline.name, table)).scan().to_arrow().to_pylist()
+    return sorted(found, key=lambda row: (row["landing"], row["file"], row.get("row") or 0))
+
+
+def lines(*keys: str, kind: str = "a") -> bytes:
+    """JSON lines, one event a key."""
+    events = ({"id": key, "at": "2024-05-01T00:00:00Z", "kind": kind} for key in keys)
+    return b"".join(json.dumps(event).encode() + b"\n" for event in events)
+
+
+def ids(settings: Settings, pipeline: Pipeline) -> list[tuple[int, str, str]]:
+    return [(row["landing"], row["file"], row["id"]) for row in rows_of(settings, pipeline)]
+
+
+# ---- the same contract for every format ----
+
+
+def write_every_format(folder: Path) -> None:
+    """RECORDS in each accepted format; Parquet twice: typed, and with the types of careless writers."""
+    as_json = b"\r\n".join(json.dumps(record, ensure_ascii=False).encode() for record in RECORDS)
+    (folder / "r.json").write_bytes(as_json)
+    (folder / "r.ndjson").write_bytes(b"\xef\xbb\xbf" + as_json)
+    (folder / "year=2024").mkdir()
+    (folder / "year=2024" / "r [1]{x}*?%20.jsonl.gz").write_bytes(gzip.compress(as_json))
+    everything = pa.Table.from_pylist(RECORDS)
+    database = duckdb.connect()
+    database.sql("SET TimeZone = 'UTC'")
+    database.register("records", everything)
+    database.sql("SELECT * FROM records").write_csv(str(folder / "r.csv"))
+    database.sql(
+        'SELECT "count", 1 AS unknown, "day", ratio, amount, hidden, "value", kind, "at", id FROM records'
+    ).write_csv(str(folder / "turned.csv.gz"), compression="gzip")
+    (folder / "bom.csv").write_bytes(b"\xef\xbb\xbf" + (folder / "r.csv").read_bytes())
+    pq.write_table(everything, folder / "texts.parquet")
+    typed = """SELECT * REPLACE (CAST("at" AS TIMESTAMPTZ) AS "at", CAST(amount AS DECIMAL(20, 4)) AS amount,
+                                 CAST("value" AS DOUBLE) AS "value", CAST("day" AS DATE) AS "day") FROM records"""
+    pq.write_table(database.sql(typed).to_arrow_table(), folder / "typed.parquet")
+    careless = """SELECT * REPLACE (CAST(CAST("at" AS TIMESTAMPTZ) AT TIME ZONE 'UTC' AS TIMESTAMP_NS) AS "at",
+                                    CAST("day" AS TIMESTAMP) AS "day", encode(id) AS id) FROM records"""
+    pq.write_table(database.sql(careless).to_arrow_table(), folder / "careless.parquet")
+
+
+def test_every_format_gives_the_same_rows_and_outcomes(stack: Settings, define: Define, run: Run) -> None:
+    pipeline = define(event={"fields": EVERY_TYPE})
+    write_every_format(folder_of(stack, pipeline))
+    (landed,) = run(pipeline)
+    assert {file.name for file in landed.files} == {
+        "r.json", "r.ndjson", "year=2024/r [1]{x}*?%20.jsonl.gz", "r.csv", "turned.csv.gz", "bom.csv",
+        "texts.parquet", "typed.parquet", "careless.parquet",
+    }  # fmt: skip
+    assert {file.name: file.counts for file in landed.files if file.counts != (2, 1, 3)} == {}
+    compared = (*pipeline.columns, "row", "outcome", "reason")
+    by_file: dict[str, list[Row]] = {}
+    for row in rows_of(stack, pipeline):
+        by_file.setdefault(row["file"], []).append({name: row[name] for name in compared})
+    expected = by_file["r.json"]
+    assert [row["outcome"] for row in expected] == OUTCOMES
+    assert [row["row"] for row in expected] == [1, 2, 3, 4, 5, 6]
+    assert expected[0]["at"] == datetime(2024, 5, 1, 0, 0, 1, 2, UTC)
+    assert (str(expected[0]["amount"]), expected[0]["count"], str(expected[0]["day"])) == (
+        "10.25", 9007199254740993, "2024-02-29",
+    )  # fmt: skip
+    assert "value out of range: 1001 > 1000" in expected[2]["reason"]
+    assert expected[3]["reason"] == "missing id; kind not one of a, b, c: z"
+    assert expected[4]["reason"].startswith("from the future")
+    for name, found in by_file.items():
+        assert found == expected, name
+
+
+def test_hostile_lines_keep_their_bytes_and_their_numbers(stack: Settings, define: Define, run: Run) -> None:
+    pipeline = define()
+    big = b'{"id":"' + b"x" * (10 << 20) + b'"}'
+    bad = [b'{"id":"\xff\xfe"}', b"not JSON\r", b"[" * 5000, b'{"id":"n","at":NaN}', big, b"\x00", b'{"id":1}{"id":2}']
+    (folder_of(stack, pipeline) / "hostile.json").write_bytes(
+        b"\n \r\n" + b"\n".join(bad) + b"\n\n\n" + lines("good").rstrip(b"\n")
+    )
+    (landed,) = run(pipeline)
+    assert landed.total == (1, 0, len(bad))
+    found = rows_of(stack, pipeline)
+    assert [(row["row"], row["payload"]) for row in found[:-1]] == list(enumerate(bad, 3))
+    assert all(row["reason"] for row in found[:-1])
+    assert (found[-1]["id"], found[-1]["row"], found[-1]["payload"]) == ("good", len(bad) + 5, None)
+
+
+def test_hostile_csv_rows_are_rejected_one_by_one(stack: Settings, define: Define, run: Run) -> None:
+    pipeline = define()
+    good = b"2024-05-01T00:00:00Z,a,1"
+    body = b"\r\n".join(
+        [
+            b"id,at,kind,value",
+            b'"a ""1""\r\nx",' + good,
+            b"short,2024-05-01",
+            b"long," + good + b",2",
+            b"\xff\xc3\xbc," + good,
+            b"",
+            b'"",' + good,
+            b"," + good,
+            b"last,2024-05-01T00:00:00Z,a,",
+        ]
+    )
+    (folder_of(stack, pipeline) / "h.csv").write_bytes(body + b"\nmixed," + good + b"\n")
+    (folder_of(stack, pipeline) / "mac.csv").write_bytes(b"id,at,kind,value\rm1," + good + b"\rm2," + good + b"\r")
+    run(pipeline)
+    found = [row for row in rows_of(stack, pipeline) if row["file"] == "h.csv"]
+    accepted = [(row["id"], row["value"]) for row in found if row["outcome"] == "accepted"]
+    assert accepted == [('a "1"\r\nx', 1), ("", 1), ("last", None), ("mixed", 1)]
+    rejected = {row["reason"]: row["payload"] for row in found if row["outcome"] == "rejected"}
+    assert len([row for row in found if row["outcome"] == "rejected"]) == 4
+    assert rejected["unknown encoding: not UTF-8"].startswith(b'{"id":"\xff\xc3\xbc","at":')
+    assert rejected["wrong number of columns: the header has 4"].rstrip() == b"long," + good + b",2"
+    assert json.loads(rejected["missing id"])["kind"] == "a"
+    assert [row["id"] for row in rows_of(stack, pipeline) if row["file"] == "mac.csv"] == ["m1", "m2"]
+
+
+def test_row_numbers_run_through_all_blocks_of_a_file(stack: Settings, define: Define, spark: SparkSession) -> None:
+    pipeline = define()
+    folder = folder_of(stack, pipeline)
+    body = [lines(f"e{n}") if n % 7 else b"\n" for n in range(1, 2001)]
+    (folder / "blocks.json").write_bytes(b"".join(body))
+    (folder / "other.json").write_bytes(lines("x1", "x2"))
+    inspector = Inspector(landing.folder(stack, pipeline.name), pipeline)
+    small = spark.newSession()
+    small.conf.set("spark.sql.files.maxPartitionBytes", "5000")
+    small.conf.set("spark.sql.files.openCostInBytes", "1")
+    inspected = Selection(inspector).new_files({})
+    staged = staging.stage(small, pipeline, inspector.folder.uri, inspected, datetime(2024, 6, 1, tzinfo=UTC))
+    assert len(staged.blocks) > 10
+    found = {row["id"]: (row["file"], row["row"]) for row in staged.rows().collect()}
+    expected = {f"e{n}": ("blocks.json", n) for n in range(1, 2001) if n % 7}
+    assert found == expected | {"x1": ("other.json", 1), "x2": ("other.json", 2)}
+    staged.release()
+
+
+# ---- each file exactly once ----
+
+
+def test_a_file_is_landed_anew_only_when_its_content_changed(stack: Settings, define: Define, run: Run) -> None:
+    pipeline = define()
+    file = folder_of(stack, pipeline) / "f.json"
+    for content in (lines("a"), lines("b"), lines("a")):
+        file.write_bytes(content)
+        assert len(run(pipeline)) == 1
+        assert run(pipeline) == []
+    os.utime(file, (0, 0))
+    assert run(pipeline) == []
+    assert ids(stack, pipeline) == [(1, "f.json", "a"), (2, "f.json", "b"), (3, "f.json", "a")]
+    assert [row["landing"] for row in rows_of(stack, pipeline, tables.LANDED_FILES)] == [1, 2, 3]
+
+
+def test_broken_files_are_set_aside_and_block_no_other(stack: Settings, define: Define, run: Run) -> None:
+    pipeline = define()
+    folder = folder_of(stack, pipeline)
+    (folder / "cut.json.gz").write_bytes(gzip.compress(lines("x") * 999)[:-20])
+    (folder / "headless.csv").write_bytes(b"1,2024-05-01,a\n")
+    (folder / "empty.csv").write_bytes(b"")
+    (folder / "wide.csv").write_bytes("\ufeffid,at,kind\n".encode("utf-16"))
+    (folder / "twice.csv").write_bytes(b"id,at,kind,id\n")
+    (folder / "notes.txt").write_bytes(b"x")
+    (folder / "a:b.json").write_bytes(lines("x"))
+    (folder / "foot.parquet").write_bytes(b"PAR1 no footer")
+    table = pa.table({"id": [f"p{n}" for n in range(5000)], "at": ["2024-05-01T00:00:00Z"] * 5000})
+    pq.write_table(table, folder / "rotten.parquet", compression="none", use_dictionary=False)
+    rotten = bytearray((folder / "rotten.parquet").read_bytes())
+    rotten[4:60] = b"\xff" * 56
+    (folder / "rotten.parquet").write_bytes(rotten)
+    (folder / ".hidden.json").write_bytes(lines("x"))
+    (folder / "none.json").write_bytes(b"")
+    (folder / "header.csv").write_bytes(b"id,at,kind")
+    (folder / "good.json").write_bytes(lines("g"))
+    landed = [file for one in run(pipeline) for file in one.files]
+    assert {file.name for file in landed if not file.reason} == {"none.json", "header.csv", "good.json"}
+    reasons = {file.name: file.reason for file in landed if file.reason}
+    assert reasons.keys() == {
+        "cut.json.gz", "headless.csv", "empty.csv", "wide.csv", "twice.csv", "notes.txt", "a:b.json",
+        "foot.parquet", "rotten.parquet",
+    }  # fmt: skip
+    assert "gzip" in reasons["cut.json.gz"]
+    assert "id" in reasons["twice.csv"]
+    assert run(pipeline) == []
+    (folder / "cut.json.gz").write_bytes(gzip.compress(lines("x")))
+    run(pipeline)
+    assert ids(stack, pipeline) == [(1, "good.json", "g"), (2, "cut.json.gz", "x")]
+    recorded = {row["file"]: row for row in rows_of(stack, pipeline, tables.LANDED_FILES)}
+    assert recorded["rotten.parquet"]["reason"] == reasons["rotten.parquet"]
+    assert (recorded["good.json"]["rows"], recorded["good.json"]["reason"]) == (1, None)
+
+
+def test_only_broken_files_still_make_a_landing(stack: Settings, define: Define, run: Run) -> None:
+    pipeline = define()
+    (folder_of(stack, pipeline) / "empty.csv").write_bytes(b"")
+    (landed,) = run(pipeline)
+    assert (landed.number, landed.total) == (1, (0, 0, 0))
+    assert run(pipeline) == []
+
+
+def test_a_file_replaced_while_it_is_read_is_read_again(stack: Settings, define: Define, run: Run) -> None:
+    pipeline = define()
+    file = folder_of(stack, pipeline) / "f.json"
+    file.write_bytes(lines("old"))
+
+    def replace_and_tell() -> datetime:
+        # The clock is read once per attempt, after the file was hashed and before Spark reads it.
+        if file.read_bytes() == lines("old"):
+            file.write_bytes(lines("new", "more"))
+        return datetime.now(UTC)
+
+    (landed,) = run(pipeline, now=replace_and_tell)
+    assert (landed.number, landed.total) == (1, (2, 0, 0))
+    assert run(pipeline) == []
+    assert [key for _, _, key in ids(stack, pipeline)] == ["new", "more"]
+
+
+def test_two_runs_at_once_take_a_file_once(stack: Settings, define: Define) -> None:
+    pipeline = define()
+    (folder_of(stack, pipeline) / "f.json").write_bytes(lines("a", "b"))
+    running_jobs = [start(stack, pipeline) for _ in range(2)]
+    outputs = [job.communicate(timeout=300)[0] for job in running_jobs]
+    assert [job.returncode for job in running_jobs] == [0, 0], outputs
+    assert sorted("nothing new" in output for output in outputs) == [False, True]
+    assert ids(stack, pipeline) == [(1, "f.json", "a"), (1, "f.json", "b")]
+
+
+@pytest.mark.parametrize(
+    ("table", "in_flight"),
+    [(tables.BATCH_LOG, "lost"), (tables.BATCH_LOG, "still arrives"), (tables.LANDED_FILES, "lost")],
+)
+def test_killed_in_either_commit_a_file_is_taken_once(
+    stack: Settings, define: Define, run: Run, table: str, in_flight: str
+) -> None:
+    pipeline = define()
+    ensure.ensure(catalogs.load(stack), pipeline)
+    (folder_of(stack, pipeline) / "f.json").write_bytes(lines("a", "b"))
+    with held_row(stack, pipeline, table):
+        job = start(stack, pipeline)
+        commit = wait_for_commit(stack, job)
+        os.killpg(job.pid, signal.SIGKILL)
+        job.wait()
+        if in_flight == "lost":
+            with locks.connect(stack) as connection:
+                connection.execute("SELECT pg_terminate_backend(%s, 10000)", (commit,))
+    wait_until_gone(stack, commit)
+    run(pipeline)
+    assert run(pipeline) == []
+    assert ids(stack, pipeline) == [(1, "f.json", "a"), (1, "f.json", "b")]
+    recorded = rows_of(stack, pipeline, tables.LANDED_FILES)
+    assert [(row["landing"], row["file"], row["rows"]) for row in recorded] == [(1, "f.json", 2)]
+
+
+def test_a_commit_in_flight_of_a_killed_run_does_not_double_the_next(stack: Settings, define: Define, run: Run) -> None:
+    pipeline = define()
+    ensure.ensure(catalogs.load(stack), pipeline)
+    (folder_of(stack, pipeline) / "f.json").write_bytes(lines("a", "b"))
+    with held_row(stack, pipeline, tables.BATCH_LOG):
+        killed = start(stack, pipeline)
+        dead = wait_for_commit(stack, killed)
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.wait()
+        # PostgreSQL does not notice, and would still run the dead commit once the row is free.
+        second = start(stack, pipeline)
+        wait_for_commit(stack, second, besides=dead)
+    assert second.wait(timeout=300) == 0
+    run(pipeline)
+    assert ids(stack, pipeline) == [(1, "f.json", "a"), (1, "f.json", "b")]
+
+
+def start(settings: Settings, pipeline: Pipeline) -> subprocess.Popen[str]:
+    """A batch run of its own process group: the driver and its JVM."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "spark_jobs.batch_job", pipeline.name, "--wait", "120"],
+        env={**os.environ, **settings.environment()},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@contextmanager
+def held_row(settings: Settings, pipeline: Pipeline, table: str) -> Iterator[None]:
+    """Hold the catalog's row of a table, so that a commit to it waits."""
+    with locks.connect(settings) as connection:
+        connection.execute(
+            "SELECT 1 FROM iceberg_tables WHERE table_namespace = %s AND table_name = %s FOR UPDATE",
+            (pipeline.name, table),
+        )
+        yield
+        connection.rollback()
+
+
+def wait_for_commit(settings: Settings, job: subprocess.Popen[str], besides: int = 0) -> int:
+    """The pid of the backend whose commit waits for a held row, other than `besides`."""
+    while job.poll() is None:
+        if row := look(
+            settings, "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND pid <> %s", besides
+        ):
+            return int(row[0])
+        time.sleep(0.1)
+    raise AssertionError(f"the batch job ended with {job.returncode}")
+
+
+def wait_until_gone(settings: Settings, pid: int) -> None:
+    while look(settings, "SELECT 1 FROM pg_stat_activity WHERE pid = %s", pid):
+        time.sleep(0.1)
+
+
+def look(settings: Settings, query: str, pid: int) -> tuple[Any, ...] | None:
+    with psycopg.connect(settings.postgres_url()) as connection:
+        return connection.execute(query.encode(), (pid,)).fetchone()
+
+
+# ---- land ----
+
+
+def test_land_refuses_what_cannot_be_taken(twofold: Command, define: Define, tmp_path: Path) -> None:
+    name = define().name
+    good = tmp_path / "good.json"
+    good.write_bytes(lines("a"))
+    (tmp_path / "notes.txt").write_bytes(b"x")
+    (tmp_path / "folder.csv").mkdir()
+    wrong: list[tuple[tuple[object, ...], int, str]] = [
+        (("nowhere", good), 2, "nowhere"),
+        ((name, tmp_path / "notes.txt"), 2, ".parquet"),
+        ((name, tmp_path / "folder.csv"), 1, "folder"),
+        ((name, good, tmp_path / "missing.csv"), 1, "missing.csv"),
+        ((name, good, good), 2, "good.json"),
+        ((name, good, "--as", "../good.json"), 2, "leaves"),
+        ((name, good, "--as", "_good.json"), 2, "hidden"),
+        ((name, good, "--as", "a:b.json"), 2, "colon"),
+    ]
+    for arguments, code, said in wrong:
+        refused = twofold("land", *map(str, arguments), check=False)
+        assert (refused.returncode, said in refused.stderr, "Traceback" in refused.stderr) == (code, True, False), (
+            arguments, refused.stderr,
+        )  # fmt: skip
+
+
+def test_landed_by_command_and_corrected_under_the_same_name(
+    stack: Settings, twofold: Command, define: Define, run: Run, tmp_path: Path
+) -> None:
+    pipeline = define()
+    source = tmp_path / "source.json"
+    for key in ("a", "b"):
+        source.write_bytes(lines(key))
+        twofold("land", pipeline.name, str(source), "--as", "sub/day.json")
+        assert len(run(pipeline)) == 1
+    assert ids(stack, pipeline) == [(1, "sub/day.json", "a"), (2, "sub/day.json", "b")]
+    assert [path.name for path in folder_of(stack, pipeline).rglob("*") if path.is_file()] == ["day.json"]
+
+
+def test_on_s3_files_are_put_whole_and_taken_once(minio_stack: Settings, define: Define, tmp_path: Path) -> None:
+    pipeline = define()
+    source = tmp_path / "day.json.gz"
+    for taken in (2, 0):
+        source.write_bytes(gzip.compress(lines("a", "b")))
+        running.run(minio_stack, "land", pipeline.name, str(source), "--as", "sub/day 1%20.json.gz")
+        assert json.loads(running.run(minio_stack, "batch", pipeline.name, "--json").stdout)["rows"] == taken
+    assert ids(minio_stack, pipeline) == [(1, "sub/day 1%20.json.gz", "a"), (1, "sub/day 1%20.json.gz", "b")]
