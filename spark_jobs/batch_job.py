@@ -28,6 +28,9 @@ from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
 
+_SHORT_BYTES = 256 << 20
+"""Up to this much is landed in well under a minute."""
+
 
 @click.command()
 @click.argument("pipeline")
@@ -58,9 +61,11 @@ def run(settings: Settings, pipeline: Pipeline, wait_s: float = 0.0) -> tuple[Se
     ensure.ensure(catalog, pipeline)
     selection = Selection(Inspector(landing.folder(settings, pipeline.name), pipeline))
     book = landings.read_book(catalog, pipeline)
-    if not book.unrecorded() and not selection.new_files(book.files):
+    new = selection.new_files(book.files)
+    if not new and not book.unrecorded():
         return selection, []
-    spark = session.build(settings, f"twofold-{pipeline.name}-batch")
+    short = sum(one.file.size_bytes for one in new) < _SHORT_BYTES
+    spark = session.build(settings, f"twofold-{pipeline.name}-batch", short_lived=short)
     try:
         with locks.hold(spark, settings, pipeline.name, "batch", wait_s=wait_s) as lock:
             return selection, Lander(spark, catalog, pipeline, selection, lock.check).land_all()

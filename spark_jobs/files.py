@@ -37,6 +37,8 @@ SESSION = {
     "spark.sql.caseSensitive": "true",
     # Without it a column of nanosecond timestamps makes the whole file unreadable.
     "spark.sql.legacy.parquet.nanosAsLong": "true",
+    # What is kept is read once more and let go: compressing it costs more than it saves.
+    "spark.sql.inMemoryColumnarStorage.compressed": "false",
 }
 """Settings of the session that reads files."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from py4j.java_gateway import JavaObject
@@ -17,7 +17,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from twofold import locks
-from twofold.errors import Busy
+from twofold.errors import Busy, NotRunning
 from twofold.settings import CATALOG, Settings
 
 _POLL_S = 0.5
@@ -65,6 +65,8 @@ def hold(spark: SparkSession, settings: Settings, pipeline: str, role: str, wait
             raise Busy(f"another {role} job of pipeline {pipeline!r} is running", _REMEDY[role])
         _fence(settings, pipeline, role, spark.conf.get(f"spark.sql.catalog.{CATALOG}.jdbc.ApplicationName", ""))
         yield Held(connection, pipeline, role)
+        # Not after a failure: the commit that failed here may still be under way there.
+        _leave(settings, pipeline, role)
     finally:
         connection.close()
 
@@ -89,6 +91,11 @@ def _fence(settings: Settings, pipeline: str, role: str, application: str | None
             "INSERT INTO twofold_holders VALUES (%s, %s) ON CONFLICT (lock) DO UPDATE SET application = %s",
             (number, application, application),
         )
+
+
+def _leave(settings: Settings, pipeline: str, role: str) -> None:
+    with suppress(NotRunning), locks.connect(settings) as connection:
+        connection.execute("DELETE FROM twofold_holders WHERE lock = %s", (locks.key(pipeline, role),))
 
 
 def _try_lock(connection: JavaObject, pipeline: str, role: str) -> bool:
