@@ -128,9 +128,12 @@ def _data_files(table: IcebergTable, manifest: ManifestFile) -> list[str] | None
 
 
 def _present(table: IcebergTable) -> dict[str, datetime]:
-    """Path → when it was written, for every file below the table's folder."""
+    """Path → when it was written, for every file below the table's folder.
+
+    Not so for hidden ones: Hadoop keeps a checksum beside each file that it writes to a local disk.
+    """
     assert isinstance(table.io, PyArrowFileIO)
     scheme, netloc, path = PyArrowFileIO.parse_location(table.location())
     selector = fs.FileSelector(path.rstrip("/"), recursive=True, allow_not_found=True)
     listed = table.io.fs_by_scheme(scheme, netloc).get_file_info(selector)
-    return {info.path: info.mtime or datetime.now(UTC) for info in listed if info.is_file}
+    return {info.path: info.mtime or datetime.now(UTC) for info in listed if info.is_file and info.base_name[0] != "."}
