@@ -52,19 +52,38 @@ def main(pipeline: str, until_caught_up: bool, health_port: int) -> None:
 
 def run(settings: Settings, pipeline: Pipeline, until_caught_up: bool, health_port: int = 0) -> None:
     """Check everything that can be checked without a JVM, then run the queries."""
-    state = topic.ensure(settings, pipeline)
-    made = ensure.ensure(catalog.load(settings), pipeline)
-    boundary.landed(catalog.history(made[tables.STREAM_LOG]), pipeline.name, state.topic_id)
+    topic_id = check(settings, pipeline)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
     spark = session.build(settings, f"twofold-{pipeline.name}-stream")
     try:
-        with locks.hold(spark, settings, pipeline.name, "stream", wait_s=_WAIT_S) as lock:
-            fence = TopicFence(spark, settings, pipeline.topic.name, state.topic_id, lock)
-            _stream(spark, settings, pipeline, fence, stop, until_caught_up, health_port)
+        stream(spark, settings, pipeline, topic_id, stop, until_caught_up, health_port)
     finally:
         spark.stop()
+
+
+def check(settings: Settings, pipeline: Pipeline) -> str:
+    """Make topic and tables, or refuse before anything is written; returns the topic's id."""
+    state = topic.ensure(settings, pipeline)
+    made = ensure.ensure(catalog.load(settings), pipeline)
+    boundary.landed(catalog.history(made[tables.STREAM_LOG]), pipeline.name, state.topic_id)
+    return state.topic_id
+
+
+def stream(
+    spark: SparkSession,
+    settings: Settings,
+    pipeline: Pipeline,
+    topic_id: str,
+    stop: threading.Event,
+    until_caught_up: bool,
+    health_port: int = 0,
+) -> None:
+    """Hold the lock and run all queries of a checked pipeline, until `stop` or caught up."""
+    with locks.hold(spark, settings, pipeline.name, "stream", wait_s=_WAIT_S) as lock:
+        fence = TopicFence(spark, settings, pipeline.topic.name, topic_id, lock)
+        _stream(spark, settings, pipeline, fence, stop, until_caught_up, health_port)
 
 
 def _stream(
