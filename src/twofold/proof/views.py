@@ -20,6 +20,8 @@ from twofold.proof.waiting import read_up_to
 from twofold.proof.world import Pinned, World
 
 _LONG_AGO_US = -(1 << 62)
+_FIRST_WATERMARK_US = 0
+"""Spark's watermark begins at the epoch: to the stream, what is older is late from the first batch on."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ def _exempt(world: World, side: Side) -> str:
        disagreeing AS (SELECT {key} AS id FROM {accepted} WHERE {key} IN (SELECT id FROM repeated)
                        GROUP BY {key} HAVING count(DISTINCT {columns}) > 1)
   SELECT log.* FROM {accepted} AS log JOIN tops USING (landing)
-  WHERE epoch_us(log.{time}) <= epoch_us(tops.top) - {lateness}
+  WHERE epoch_us(log.{time}) <= greatest(epoch_us(tops.top) - {lateness}, {_FIRST_WATERMARK_US})
      OR log.{key} IN (SELECT id FROM disagreeing))"""
     by = "".join(f", {sql.quoted(column)}" for column in side.view.by)
     windows = sql.in_windows(doubtful, world.pipeline.event.time, side.view)
