@@ -156,6 +156,19 @@ def folded(history: History) -> Folded | None:
     return replace(state, sealed_through=_moment(state.sealed_through))
 
 
+def covered(log: History, edge: Boundary) -> Snapshot | None:
+    """The newest snapshot of a log all of whose rows lie behind the boundary; None where expiry left none."""
+    for snapshot in log.ancestors():
+        if Landed.KEY in snapshot.summary:
+            state = Landed(**json.loads(snapshot.summary[Landed.KEY]))
+            ends = _int_keys(state.offsets).items()
+            # A batch log has no offsets; a stream log numbers its commits too, but its boundary is the offsets.
+            behind = all(end <= edge.offsets.get(p, 0) for p, end in ends) if ends else state.landing <= edge.landing
+            if behind:
+                return snapshot
+    return None
+
+
 def touched_since(history: History, snapshot_id: int | None) -> set[date] | None:
     """Days changed by the commits after `snapshot_id`; None: not known, so everything counts as touched.
 

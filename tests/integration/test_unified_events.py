@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyiceberg.table import Table
 
 from spark_jobs import session
 from spark_jobs import unified as unified_views
@@ -109,16 +110,23 @@ def winners(history: History, *, united_only: bool) -> dict[str, Row]:
 
 
 def land(stack: Settings, pipeline: Pipeline, history: History) -> None:
-    """Fill the tables: each log in two commits, then `events` as the union left it."""
+    """Fill the tables: each log in two commits that say what they hold, then `events` as the union left it."""
     made = lake.make(stack, pipeline)
-    landed = Landed(pipeline.name, landing=3, topic_id="t", offsets={0: 8, 1: 8})
-    for name, rows in ((tables.STREAM_LOG, history.stream), (tables.BATCH_LOG, history.batch)):
-        rows = [{"kind": "a", **row} for row in rows]
-        for part in (rows[::2], rows[1::2]):
-            if part:
-                lake.append(made[name], part, landed)
+    for start, end in ((0, 2), (2, 99)):
+        rows = [row for row in history.stream if start <= row["kafka_offset"] < end]
+        held = {p: min(end, sum(row["kafka_partition"] == p for row in history.stream)) for p in (0, 1)}
+        append(made[tables.STREAM_LOG], rows, Landed(pipeline.name, topic_id="t", offsets=held))
+    for landings in ((1,), (2, 3)):
+        rows = [row for row in history.batch if row["landing"] in landings]
+        append(made[tables.BATCH_LOG], rows, Landed(pipeline.name, landing=landings[-1]))
     united = list(winners(history, united_only=True).values())
-    lake.append(made[tables.EVENTS], united, Boundary(pipeline.name, "t", history.offsets, history.landing))
+    append(made[tables.EVENTS], united, Boundary(pipeline.name, "t", history.offsets, history.landing))
+
+
+def append(table: Table, rows: list[Row], state: Boundary | Landed) -> None:
+    """One commit; none without rows, but for a boundary."""
+    if rows or isinstance(state, Boundary):
+        lake.append(table, [{"kind": "a", **row} for row in rows], state)
 
 
 def unified(stack: Settings, pipeline: Pipeline, condition: str = "TRUE") -> list[tuple[Any, ...]]:

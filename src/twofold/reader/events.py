@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from duckdb import DuckDBPyConnection
+from pyiceberg.expressions import BooleanExpression
 from pyiceberg.manifest import DataFile
 
 from twofold import boundary, serving, unify
@@ -42,14 +43,15 @@ class DuckDBEngine:
 
     def stream_log(self, boundary: Boundary) -> str:
         """The log's files that reach past the boundary's offsets."""
-        return self.read(
-            self.pinned_stream_log, self.pinned_stream_log.files(predicates.past_offsets(boundary.offsets))
-        )
+        return self._past(self.pinned_stream_log, boundary, predicates.past_offsets(boundary.offsets))
 
     def batch_log(self, boundary: Boundary) -> str:
         """The log's files with landings after the boundary's."""
-        files = self.pinned_batch_log.files(predicates.compared("landing", ">", boundary.landing))
-        return self.read(self.pinned_batch_log, files)
+        return self._past(self.pinned_batch_log, boundary, predicates.compared("landing", ">", boundary.landing))
+
+    def _past(self, log: Pinned, edge: Boundary, where: BooleanExpression) -> str:
+        covered = boundary.covered(log.history, edge)
+        return self.read(log, log.narrowed(log.files_since(covered.id if covered else None), where))
 
     def events(self, days: Collection[date], *, on: bool) -> str:
         """Files are pure in their day, so days are told apart by file, at no cost per row."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.expressions import BooleanExpression, visitors
-from pyiceberg.manifest import DataFile, FileFormat
-from pyiceberg.partitioning import PartitionSpec
-from pyiceberg.schema import Schema
+from pyiceberg.expressions import BooleanExpression
+from pyiceberg.expressions.visitors import _InclusiveMetricsEvaluator
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestFile
 from pyiceberg.table import Table as IcebergTable
-from pyiceberg.typedef import Record
 
 from twofold import catalog as catalogs
 from twofold.boundary import History
@@ -36,35 +34,37 @@ class Pinned:
         """Its snapshots up to the pinned one."""
         return catalogs.history(self.table)
 
+    def narrowed(self, files: Iterable[DataFile], where: BooleanExpression) -> tuple[DataFile, ...]:
+        """Of these files, those that may hold rows of `where`, by their statistics."""
+        if where == EVERYTHING:
+            return tuple(files)
+        # With the columns that are declared only: a query may ask for them too.
+        test = _InclusiveMetricsEvaluator(columns.iceberg_schema(self.columns), where)
+        return tuple(file for file in files if test.eval(file))
+
     @cached_property
     def all_files(self) -> tuple[DataFile, ...]:
         """Every data file."""
-        return self.files(EVERYTHING)
+        return self.files_since(None)
 
-    def narrowed(self, files: Iterable[DataFile], where: BooleanExpression) -> tuple[DataFile, ...]:
-        """Of these files, those whose partition may hold rows of `where`; without reading the manifests again."""
-        if self.table is None or where == EVERYTHING:
-            return tuple(files)
-        # With the columns that are declared only: a query may ask for them too.
-        schema, specs = columns.iceberg_schema(self.columns), self.table.specs()
-        may_match = {number: _partition_test(schema, spec, where) for number, spec in specs.items()}
-        return tuple(file for file in files if may_match[file.spec_id](file.partition))
-
-    def files(self, where: BooleanExpression) -> tuple[DataFile, ...]:
-        """Data files that may hold rows of `where`, by Iceberg's partitions and statistics."""
-        if self.table is None or self.table.metadata.current_snapshot_id is None:
+    def files_since(self, covered: int | None) -> tuple[DataFile, ...]:
+        """Every data file but (most of) those that a snapshot, `covered`, already had; None: every one."""
+        snapshot = self.table.current_snapshot() if self.table else None
+        if self.table is None or snapshot is None:
             return ()
-        scan = self.table.scan(row_filter=where, snapshot_id=self.table.metadata.current_snapshot_id)
-        tasks = list(scan.plan_files())
-        for task in tasks:
-            _readable(self.name, task.file, bool(task.delete_files))
-        return tuple(sorted((task.file for task in tasks), key=lambda file: file.file_path))
+        before = self.table.snapshot_by_id(covered) if covered is not None else None
+        manifests = snapshot.manifests(self.table.io)
+        if before and before.sequence_number:
+            # What a manifest holds was in the table when the manifest was written.
+            manifests = [manifest for manifest in manifests if manifest.sequence_number > before.sequence_number]
+        files = [file for manifest in manifests for file in self._files_of(manifest)]
+        return tuple(sorted(files, key=lambda file: file.file_path))
 
-
-def _partition_test(schema: Schema, spec: PartitionSpec, where: BooleanExpression) -> Callable[[Record], bool]:
-    """A partition record ─► whether its rows may match."""
-    projected = visitors.inclusive_projection(schema, spec)(where)
-    return visitors.expression_evaluator(Schema(*spec.partition_type(schema).fields), projected, case_sensitive=True)
+    def _files_of(self, manifest: ManifestFile) -> Iterator[DataFile]:
+        if self.table is not None:
+            for entry in manifest.fetch_manifest_entry(self.table.io, discard_deleted=True):
+                _readable(self.name, entry.data_file)
+                yield entry.data_file
 
 
 def pin(catalog: Catalog, namespace: str, name: str, declared: Table | None = None) -> Pinned:
@@ -73,11 +73,11 @@ def pin(catalog: Catalog, namespace: str, name: str, declared: Table | None = No
     return Pinned(f"{namespace}.{name}", columns.of(table.schema() if table else None, declared), table)
 
 
-def _readable(name: str, file: DataFile, deletes: bool) -> None:
+def _readable(name: str, file: DataFile) -> None:
     """Tables here are copy-on-write Parquet: ignoring a delete file would show rows that are gone."""
-    if deletes:
+    if file.content != DataFileContent.DATA:
         raise TwofoldError(
-            f"{name}: {file.file_path} has delete files, which are not read here",
+            f"{name} has a delete file, {file.file_path}: delete files are not read here",
             "rewrite the table's data files (`CALL twofold.system.rewrite_data_files`), "
             "and keep write.delete.mode and write.update.mode at copy-on-write",
         )
