@@ -63,8 +63,8 @@ lock: setup  ## Write the locked requirements anew from requirements/*.in (UPGRA
 	    producer/requirements.in -o producer/requirements.txt
 	$(COMPILE) requirements/go.in -o src/twofold/setup/go.txt
 
-bench: setup  ## Measure throughput, latency and queries beside their rivals
-	@$(BIN)/python benchmarks/run.py
+bench: setup  ## Measure throughput, latency and queries beside their rivals (EVENTS=1000000, PARTS="drain union")
+	@$(BIN)/python -m benchmarks.run $(PARTS)
 
 up: setup  ## Start the embedded stack (STORE=minio for S3)
 	@$(BIN)/twofold up $(if $(STORE),--store $(STORE))

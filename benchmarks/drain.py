@@ -1,0 +1,61 @@
+"""Drain a topic in this process, Twofold's way or the textbook's, and write down the marks.
+
+By hand: `python -m benchmarks.drain twofold bench marks.json` (measured by `python -m benchmarks.run drain`).
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from pyspark.sql import SparkSession
+
+from benchmarks import textbook
+from benchmarks.marks import END, Marks
+from spark_jobs import session, streaming_job
+from twofold.definition.load import load_pipeline
+from twofold.definition.model import Pipeline
+from twofold.settings import Settings
+
+_LISTENER_WAIT_MS = 30_000
+
+
+@click.command()
+@click.argument("way", type=click.Choice(["twofold", "textbook"]))
+@click.argument("pipeline")
+@click.argument("target", type=click.Path(path_type=Path))
+def main(way: str, pipeline: str, target: Path) -> None:
+    """Drain PIPELINE's topic; the marks go to TARGET as JSON."""
+    settings, marks = Settings(), Marks()
+    declared = load_pipeline(settings, pipeline)
+    spark = (_twofold if way == "twofold" else _textbook)(settings, declared, marks)
+    # Spark tells its listeners of a batch after the batch.
+    spark._jsparkSession.sparkContext().listenerBus().waitUntilEmpty(_LISTENER_WAIT_MS)
+    marks.mark(END)
+    target.write_text(json.dumps([asdict(mark) for mark in marks.found]))
+    spark.stop()
+
+
+def _twofold(settings: Settings, pipeline: Pipeline, marks: Marks) -> SparkSession:
+    """The streaming job itself, as `twofold stream --until-caught-up` runs it."""
+    topic_id = streaming_job.check(settings, pipeline)
+    spark = session.build(settings, f"twofold-{pipeline.name}-stream")
+    spark.streams.addListener(marks)
+    streaming_job.stream(spark, settings, pipeline, topic_id, threading.Event(), until_caught_up=True)
+    return spark
+
+
+def _textbook(settings: Settings, pipeline: Pipeline, marks: Marks) -> SparkSession:
+    spark = textbook.session(settings)
+    spark.streams.addListener(marks)
+    with tempfile.TemporaryDirectory(dir=settings.home, prefix="textbook-") as folder:
+        textbook.drain(spark, settings, pipeline, Path(folder))
+    return spark
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""From Kafka to the unified events, while the stream runs: computed from the table's own commits, without polling.
+
+A record is visible from the commit of its landing on, so its latency is that snapshot's time less Kafka's time stamp.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tests import running
+from twofold import boundary, catalog, tables, topic
+from twofold.boundary import Landed
+from twofold.definition.load import load_pipeline
+from twofold.definition.model import Pipeline
+from twofold.reader import Reader
+from twofold.settings import Settings
+
+WARM_UP_S = 10
+MEASURED_S = 30
+_POLL_S = 0.5
+_GIVE_UP_S = 180.0
+
+_LATENCIES = """
+WITH commits(landing, visible_at) AS (SELECT unnest($landings), make_timestamp_ms(unnest($times))),
+  first AS (SELECT min(kafka_timestamp) AS at FROM {table}),
+  latencies AS (
+    SELECT kafka_timestamp AS sent_at, epoch_ms(visible_at) - epoch_ms(kafka_timestamp) AS latency_ms
+    FROM {table} JOIN commits USING (landing), first
+    WHERE kafka_timestamp >= first.at + to_seconds({warm_up}))
+SELECT count(*), count(*) / greatest(epoch(max(sent_at) - min(sent_at)), 1e-3),
+  quantile_cont(latency_ms, 0.5), quantile_cont(latency_ms, 0.99), max(latency_ms)
+FROM latencies
+"""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds from Kafka's time stamp to the commit that made a record visible."""
+
+    events: int
+    sent_per_s: float
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+
+
+class NotThere(Exception):
+    """What is waited for does not come."""
+
+
+def measure(settings: Settings, name: str, rate: float) -> Latency:
+    """Stream at `rate` records a second; the first seconds, in which Spark warms up, do not count."""
+    pipeline, count = load_pipeline(settings, name), int(rate * (WARM_UP_S + MEASURED_S))
+    with _streaming(settings, name):
+        running.run(settings, "produce", name, "--generate", str(count), "--rate", str(rate))
+        sent = topic.describe(settings, pipeline.topic.name)
+        assert sent is not None
+        _until(lambda: sum(_landed(settings, name).offsets.values()) >= sum(sent.ends.values()), "the landing")
+    return _latency(settings, pipeline)
+
+
+def _latency(settings: Settings, pipeline: Pipeline) -> Latency:
+    with Reader(settings, {pipeline.name: pipeline}) as reader:
+        pinned = reader.pinned(pipeline, tables.STREAM_LOG)
+        table = reader.read(pinned, pinned.all_files)
+        history = catalog.history(catalog.find(reader.catalog, pipeline.name, tables.STREAM_LOG))
+        commits = {
+            boundary.landed(boundary.History(history.snapshots, one.id), pipeline.name).landing: one.timestamp_ms
+            for one in history.ancestors()
+            if Landed.KEY in one.summary
+        }
+        parameters = {"landings": list(commits), "times": list(commits.values())}
+        row = reader.connection.execute(_LATENCIES.format(table=table, warm_up=WARM_UP_S), parameters).fetchone()
+    assert row is not None
+    return Latency(*row)
+
+
+def _landed(settings: Settings, name: str) -> Landed:
+    table = catalog.find(catalog.load(settings), name, tables.STREAM_LOG)
+    return boundary.landed(catalog.history(table), name)
+
+
+@contextmanager
+def _streaming(settings: Settings, name: str) -> Iterator[None]:
+    """The streaming job, up and running; stopped at the end."""
+    announced, log = settings.home / "run" / f"{name}-stream.json", settings.home / f"{name}-stream.log"
+    with log.open("wb") as output:
+        job = subprocess.Popen(
+            [sys.executable, "-m", "twofold.cli", "stream", name],
+            env={**os.environ, **settings.environment()},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        _until(lambda: announced.exists() or job.poll() is not None, "the streaming job")
+        if job.poll() is not None:
+            raise NotThere(f"the streaming job ended:\n{log.read_text()[-4000:]}")
+        yield
+    finally:
+        job.send_signal(signal.SIGTERM)
+        job.wait()
+
+
+def _until(condition: Callable[[], bool], what: str) -> None:
+    give_up = time.monotonic() + _GIVE_UP_S
+    while not condition():
+        if time.monotonic() > give_up:
+            raise NotThere(f"{what} did not come within {_GIVE_UP_S:.0f} s")
+        time.sleep(_POLL_S)

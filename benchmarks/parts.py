@@ -1,0 +1,111 @@
+"""The parts of a run as rows: what was measured, and each ratio beside its floor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmarks import latency, queries
+from benchmarks.bench import LIVE, MAIN, Bench, Drained
+from benchmarks.marks import STEADY
+from benchmarks.measure import Usage
+
+PRODUCER_FLOOR = 0.08
+DRAIN_FLOOR = 1.5
+QUERY_CEILING = 4.0
+HIGHEST_LIVE_RATE = 20_000
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure set; what does not apply is None. `bound` is the floor (or ceiling) that the ratio has to keep."""
+
+    part: str
+    what: str
+    wall_s: float | None = None
+    cpu_s: float | None = None
+    events_per_s: float | None = None
+    events_per_cpu_s: float | None = None
+    ratio: float | None = None
+    bound: str = ""
+    note: str = ""
+
+
+def producer(bench: Bench) -> list[Row]:
+    """Twofold's producer beside Kafka's own; Java is rated by its own count, which leaves its start-up out."""
+    (java, java_per_s), size = bench.produced_by_java, bench.record_bytes
+    one, two = (
+        _row("producer", what, usage, bench.events)
+        for what, usage in (("one process", bench.produced), ("two workers", bench.produced_by_two))
+    )
+    rival = Row("producer", "Java", java.wall_s, java.cpu_s, java_per_s, bench.events / java.cpu_s)
+    return [
+        rival,
+        _rated(
+            one, (one.events_per_s or 0) / java_per_s, f">= {PRODUCER_FLOOR}", f"to Java; {size:.0f} bytes a record"
+        ),
+        _rated(two, (two.events_per_s or 0) / (one.events_per_s or 1), "", "to one process"),
+    ]
+
+
+def drain(bench: Bench) -> list[Row]:
+    """Landing and view beside the textbook job."""
+    rival, ours = bench.drained_by_textbook, bench.drained
+    rows = [*_stages("textbook", rival, bench.events), *_stages("twofold", ours, bench.events)]
+    bound = f">= {DRAIN_FLOOR}"
+    ratios = {
+        "twofold, in all": rival.usage.cpu_s / ours.usage.cpu_s,
+        "twofold, steady": _per_cpu_s(ours) / _per_cpu_s(rival) if _per_cpu_s(rival) else None,
+    }
+    return [
+        _rated(row, ratios[row.what], bound, "events per CPU-s, to the textbook") if row.what in ratios else row
+        for row in rows
+    ]
+
+
+def live(bench: Bench) -> list[Row]:
+    """From Kafka to visible, at half of what the warm stream takes."""
+    rate = max(1, round(min(bench.steady_per_s / 2, HIGHEST_LIVE_RATE)))
+    found = latency.measure(bench.settings, LIVE, rate)
+    times = f"p50 {found.p50_ms:,.0f} ms, p99 {found.p99_ms:,.0f} ms, longest {found.max_ms:,.0f} ms"
+    return [Row("latency", f"{found.events:,} events", events_per_s=found.sent_per_s, note=f"{times}; asked {rate}/s")]
+
+
+def union(bench: Bench) -> list[Row]:
+    """All rows are new to `events`."""
+    return [_row("union", f"{bench.events:,} new rows", bench.unioned, bench.events)]
+
+
+def query(bench: Bench) -> list[Row]:
+    """The unified query after that union, beside DuckDB on the exported file."""
+    opened_ms, timed = queries.measure(bench.settings, MAIN, bench.exported)
+    rows = [Row("query", "opening the session", opened_ms / 1000)]
+    for one in timed:
+        times = f"{one.unified_ms:.1f} ms, DuckDB {one.plain_ms:.1f} ms; first run {one.unified_first_ms:.1f} ms"
+        rows.append(
+            Row("query", one.query, one.unified_ms / 1000, ratio=one.ratio, bound=f"<= {QUERY_CEILING}", note=times)
+        )
+    return rows
+
+
+PARTS = {"producer": producer, "drain": drain, "union": union, "query": query, "latency": live}
+
+
+def _row(part: str, what: str, usage: Usage, events: float) -> Row:
+    return Row(part, what, usage.wall_s, usage.cpu_s, events / usage.wall_s, events / usage.cpu_s)
+
+
+def _rated(row: Row, ratio: float | None, bound: str, note: str) -> Row:
+    return Row(**{**vars(row), "ratio": ratio, "bound": bound, "note": note})
+
+
+def _stages(who: str, drained: Drained, events: int) -> list[Row]:
+    rows = [_row("drain", f"{who}, in all", drained.usage, events)]
+    for name, stage in drained.stages.items():
+        rates = (stage.events / stage.wall_s, stage.events / stage.cpu_s) if stage.events else (None, None)
+        rows.append(Row("drain", f"{who}, {name}", stage.wall_s, stage.cpu_s, *rates))
+    return rows
+
+
+def _per_cpu_s(drained: Drained) -> float:
+    steady = drained.stages[STEADY]
+    return steady.events / steady.cpu_s if steady.cpu_s else 0.0
