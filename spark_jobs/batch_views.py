@@ -42,11 +42,11 @@ def recompute(spark: SparkSession, settings: Settings, pipeline: Pipeline, view:
     writer_state = boundary.encode(state)
     if touched is None:
         fold = folds.fold(accepted, pipeline, view)
-        tagged(fold.writeTo(table).option("distribution-mode", "hash"), writer_state).overwrite(F.lit(True))
+        tagged(fold.writeTo(table), writer_state).overwrite(F.lit(True))
         return len(_days(fold))
     days = window_days(touched, view.window, view.every)
     fold = _fold_of(accepted, pipeline, view, days)
-    writer = tagged(fold.writeTo(table).option("distribution-mode", "hash"), writer_state)
+    writer = tagged(fold.writeTo(table), writer_state)
     if days:
         writer.overwrite(F.expr(serving.on_days("window_start", days)))
     else:

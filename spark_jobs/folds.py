@@ -14,7 +14,7 @@ from spark_jobs.commits import tagged
 from twofold import tables
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline, View
-from twofold.ensure import PROPERTIES
+from twofold.ensure import BY_DAY, PROPERTIES
 from twofold.errors import IncompatibleDefinition
 
 _DEFINITION = "twofold.definition"
@@ -62,15 +62,15 @@ def is_outdated(spark: SparkSession, pipeline: Pipeline, view: View, table: str)
 def replace_table(rows: DataFrame, pipeline: Pipeline, view: View, table: str, state: Mapping[str, str]) -> None:
     """Put `rows` in place of a table that another declaration filled, with their own columns: in one commit."""
     writer = rows.writeTo(tables.qualified(pipeline, table)).using("iceberg").partitionedBy(F.days("window_start"))
-    for key, value in {**PROPERTIES, _DEFINITION: fingerprint.view(pipeline, view)}.items():
+    for key, value in {**PROPERTIES, **BY_DAY, _DEFINITION: fingerprint.view(pipeline, view)}.items():
         writer = writer.tableProperty(key, value)
-    tagged(writer.option("distribution-mode", "hash"), state).createOrReplace()
+    tagged(writer, state).createOrReplace()
 
 
 def _create(spark: SparkSession, pipeline: Pipeline, view: View, name: str, declared: str, log: str) -> None:
     shape = fold(spark.table(tables.qualified(pipeline, log)).limit(0), pipeline, view).schema
     columns = ", ".join(f"`{field.name}` {field.dataType.simpleString()}" for field in shape)
-    properties = ", ".join(f"'{k}' = '{v}'" for k, v in {**PROPERTIES, _DEFINITION: declared}.items())
+    properties = ", ".join(f"'{k}' = '{v}'" for k, v in {**PROPERTIES, **BY_DAY, _DEFINITION: declared}.items())
     spark.sql(
         f"CREATE TABLE IF NOT EXISTS {name} ({columns}) USING iceberg "
         f"PARTITIONED BY (days(window_start)) TBLPROPERTIES ({properties})"

@@ -118,7 +118,8 @@ def read(spark: SparkSession, pipeline: Pipeline, table: str, snapshot: int | No
 
 
 def _attempt(spark: SparkSession, pipeline: Pipeline, pinned: Pinned) -> Merged:
-    everything = _view(contenders(spark, pipeline, pinned).persist(), "contenders")
+    # Not kept: counting it reads two columns, and the tail reads it once.
+    _view(contenders(spark, pipeline, pinned), "contenders")
     tail = _view(spark.sql(serving.winners(pipeline, "contenders")).persist(), "tail")
     try:
         counts = seen(spark, pipeline)
@@ -130,8 +131,7 @@ def _attempt(spark: SparkSession, pipeline: Pipeline, pinned: Pinned) -> Merged:
         wins, beaten = _count(spark, pipeline)
         return Merged(counts["stream"], counts["batch"], wins - beaten, beaten, days, after)
     finally:
-        for frame in (tail, everything):
-            frame.unpersist()
+        tail.unpersist()
 
 
 def contenders(spark: SparkSession, pipeline: Pipeline, pinned: Pinned) -> DataFrame:
@@ -193,10 +193,8 @@ def _commit(rows: DataFrame, pipeline: Pipeline, pinned: Pinned, after: Boundary
 def overwrite(rows: DataFrame, pipeline: Pipeline, pinned: Pinned, after: Boundary, condition: str) -> None:
     """Put `rows` in place of those that meet `condition`; fails if `events` was changed since it was pinned."""
     writer = tagged(rows.writeTo(tables.qualified(pipeline, tables.EVENTS)), boundary.encode(after))
-    writer = (
-        writer.option("distribution-mode", "hash")
-        .option("isolation-level", "serializable")
-        .option("validate-from-snapshot-id", str(pinned.events.head))
+    writer = writer.option("isolation-level", "serializable").option(
+        "validate-from-snapshot-id", str(pinned.events.head)
     )
     writer.overwrite(F.expr(condition))
 

@@ -80,7 +80,7 @@ class ViewWriter:
             end = checkpoints.offsets(self.spark, self.checkpoint, batch_id)
             state = boundary.encode(self._state(end))
             if stream_start.reads_everything(batch_id, end):
-                tagged(updates.writeTo(self.table).option("distribution-mode", "hash"), state).overwrite(F.lit(True))
+                tagged(updates.writeTo(self.table), state).overwrite(F.lit(True))
             elif days:
                 self._upsert(updates, days, state)
             else:

@@ -41,7 +41,7 @@ def main(pipeline: str, as_json: bool) -> None:
 def run(settings: Settings, pipeline: Pipeline) -> dict[str, Any]:
     """Check, lock, union; returns the counts."""
     ensure.ensure(catalog.load(settings), pipeline)
-    spark = session.build(settings, f"twofold-{pipeline.name}-union")
+    spark = session.build(settings, f"twofold-{pipeline.name}-union", short_lived=True)
     try:
         with locks.hold(spark, settings, pipeline.name, "union", wait_s=_WAIT_S):
             return union(spark, settings, pipeline)

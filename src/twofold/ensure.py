@@ -53,10 +53,19 @@ PROPERTIES = {
     "write.parquet.compression-codec": "zstd",
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "20",
+}
+AS_THEY_COME = {
     # Rows come in Kafka's order, a task per partition: no shuffle, and offsets prune files.
     "write.distribution-mode": "none",
     "write.spark.fanout.enabled": "true",
 }
+"""For the logs."""
+BY_DAY = {
+    # One sorted file per day, one open at a time: with all of a year's open, a union does little but collect garbage.
+    "write.distribution-mode": "hash",
+    "write.spark.fanout.enabled": "false",
+}
+"""For `events` and the views, whose days are replaced whole."""
 
 
 def ensure(catalog: Catalog, pipeline: Pipeline) -> dict[str, IcebergTable]:
@@ -121,6 +130,7 @@ def _created(catalog: Catalog, pipeline: Pipeline, table: Table) -> IcebergTable
     order = SortOrder(
         *(SortField(source_id=schema.find_field(name).field_id, transform=IdentityTransform()) for name in table.sort)
     )
+    layout = AS_THEY_COME if table.name in (tables.STREAM_LOG, tables.BATCH_LOG) else BY_DAY
     identity = {"twofold.id": pipeline.event.id, "twofold.time": pipeline.event.time}
     try:
         return catalog.create_table(
@@ -128,7 +138,7 @@ def _created(catalog: Catalog, pipeline: Pipeline, table: Table) -> IcebergTable
             schema,
             partition_spec=spec,
             sort_order=order,
-            properties={**PROPERTIES, **identity},
+            properties={**PROPERTIES, **layout, **identity},
         )
     except TableAlreadyExistsError:  # another job of this pipeline started at the same moment
         return catalog.load_table((pipeline.name, table.name))
