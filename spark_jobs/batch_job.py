@@ -80,7 +80,7 @@ def _as_text(landed: list[Landing]) -> str:
 
 def _landing_lines(one: Landing) -> Iterator[str]:
     width = max(len(file.name) for file in one.files)
-    yield f"landing {one.number}: {len(one.files)} files"
+    yield f"landing {one.number}: {len(one.files)} file{'s' if len(one.files) != 1 else ''}"
     for file in one.files:
         counts = f"set aside: {file.reason}" if file.reason else _said(*file.counts)
         yield f"  {file.name:<{width}}  {counts}"
