@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from benchmarks.failures import NotThere
 from tests import running
 from twofold import boundary, catalog, tables, topic
 from twofold.boundary import Landed
@@ -49,10 +50,6 @@ class Latency:
     p50_ms: float
     p99_ms: float
     max_ms: float
-
-
-class NotThere(Exception):
-    """What is waited for does not come."""
 
 
 def measure(settings: Settings, name: str, rate: float) -> Latency:

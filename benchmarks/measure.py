@@ -21,11 +21,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.failures import CommandFailed
+
 _PR_SET_CHILD_SUBREAPER = 36
-
-
-class CommandFailed(Exception):
-    """A measured command did not end well."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 import duckdb
 
+from benchmarks.failures import Differs
 from twofold.definition.load import load_pipeline
 from twofold.reader import Reader
 from twofold.settings import Settings
@@ -23,10 +24,6 @@ QUERIES = {
     "full aggregate": "SELECT count(DISTINCT tailnum), sum(delay_min), avg(distance_mi), min(scheduled_at), "
     "max(event_id) FROM {events}",
 }
-
-
-class Differs(Exception):
-    """The two engines do not give the same answer, so their times say nothing."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.bench import Bench, define
-from benchmarks.measure import CommandFailed
+from benchmarks.failures import BenchFailure
 from benchmarks.parts import PARTS, Row
 from tests import running
 
@@ -42,18 +42,17 @@ def main(parts: tuple[str, ...], events: int, target: Path | None) -> None:
     """
     # SIGTERM takes the stack down on its way out, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        rows = _measure([name for name in PARTS if name in parts or not parts], events)
-    except CommandFailed as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(1)
+    rows, failed = _measure([name for name in PARTS if name in parts or not parts], events)
     if target is not None:
         target.write_text(json.dumps(_report(rows, events), indent=2) + "\n")
     _print(rows, events)
+    sys.exit(1 if failed else 0)
 
 
-def _measure(names: list[str], events: int) -> list[Row]:
+def _measure(names: list[str], events: int) -> tuple[list[Row], list[str]]:
+    """The rows of the parts, and the names of those that failed: one of them does not cost the figures of the rest."""
     rows: list[Row] = []
+    failed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="twofold-bench-") as scratch:
         pipelines = Path(scratch) / "pipelines"
         pipelines.mkdir()
@@ -62,9 +61,13 @@ def _measure(names: list[str], events: int) -> list[Row]:
             bench = Bench(settings, events, Path(scratch))
             for name in names:
                 began = time.monotonic()
-                rows += PARTS[name](bench)
-                click.echo(f"{name}: done in {time.monotonic() - began:.0f} s", err=True)
-    return rows
+                try:
+                    rows += PARTS[name](bench)
+                    click.echo(f"{name}: done in {time.monotonic() - began:.0f} s", err=True)
+                except BenchFailure as error:
+                    failed.append(name)
+                    click.echo(f"{name}: failed: {error}", err=True)
+    return rows, failed
 
 
 def _report(rows: list[Row], events: int) -> dict[str, object]:
