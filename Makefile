@@ -29,7 +29,8 @@ $(STAMP):
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check --cache-dir $(CACHE)/pip \
 	    --require-hashes -r requirements/bootstrap.txt
-	@$(UV) pip install --quiet --no-build-isolation --no-deps --require-hashes -r requirements/dev.txt
+	@$(UV) pip install --quiet --no-build-isolation --no-deps --compile-bytecode \
+	    --require-hashes -r requirements/dev.txt
 	@$(UV) pip install --quiet --no-build-isolation --no-deps --editable .
 	@rm -f .venv/.installed-*
 	@touch $@

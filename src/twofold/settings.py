@@ -98,7 +98,8 @@ class Settings(BaseSettings):
     def warehouse(self) -> str:
         """Root URI of everything durable: tables, checkpoints, landing files."""
         if self.store == "local":
-            return (self.home / "bucket").as_uri()
+            # Not percent-encoded: neither Hadoop nor pyiceberg decodes a path.
+            return f"file://{self.home / 'bucket'}"
         return f"s3a://{self.bucket}"
 
     @property

@@ -77,7 +77,9 @@ class View:
 class Stream:
     """How the speed layer runs."""
 
-    trigger: timedelta = timedelta(seconds=1)
+    trigger: timedelta = timedelta(seconds=5)
+    """Every batch is a snapshot, and every commit writes the list of all snapshots kept: a short trigger wants a short
+    snapshot retention."""
     max_offsets_per_trigger: int = 200_000
 
 
