@@ -80,6 +80,16 @@ def test_reads_only_the_files_of_the_days_asked_for(stack: Settings, define: Def
     assert answer(stack, pipeline, f"SELECT count(*) FROM unified_events WHERE {day}") == [(3,)]
 
 
+def test_a_narrow_query_leaves_nothing_out_of_the_next(stack: Settings, define: Define) -> None:
+    """Two queries of one session: the second has no condition, and sees what the first did not need."""
+    pipeline = define()
+    fill(stack, pipeline)
+    with Reader(stack, {pipeline.name: pipeline}) as reader:
+        day = "\"at\" >= '2013-05-03' AND \"at\" < '2013-05-04'"
+        assert reader.query(f"SELECT count(*) FROM unified_events WHERE {day}", pipeline.name).fetchall() == [(3,)]
+        assert reader.query("SELECT count(*) FROM unified_events", pipeline.name).fetchall() == [(30,)]
+
+
 def test_joins_only_the_days_that_a_correction_touches(stack: Settings, define: Define) -> None:
     """No id of the tail in `events`: no join at all. One corrected: its old day alone is joined."""
     pipeline = define()

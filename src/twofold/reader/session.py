@@ -55,7 +55,9 @@ class Reader:
         self._scratch.cleanup()
 
     def query(self, sql: str, default: str | None = None) -> DuckDBPyRelation:
-        """The result of one reading statement; tables of the pipeline `default` need no prefix. Runs when fetched.
+        """The result of one reading statement; tables of the pipeline `default` need no prefix.
+
+        It runs when fetched: fetch it before the next query, which may need other files.
 
         Raises QueryError for what is wrong with the SQL, now or (DuckDB's own errors) when it is fetched.
         """
@@ -65,8 +67,7 @@ class Reader:
             self.open(self.pipelines[namespace], wanted)
         if default in {namespace for namespace, _ in self._opened}:
             self.connection.execute(f"SET schema = '{default}'")
-        if narrow.may_help(body):
-            self._narrow(body)
+        self._narrow(body)
         try:
             return self.connection.sql(statement.explain + body)
         except duckdb.Error as error:
@@ -144,8 +145,12 @@ class Reader:
         )
 
     def _narrow(self, sql: str) -> None:
-        """Let every source read only the files that this query needs."""
+        """Let every source read only the files that this query needs, whatever the query before it needed."""
         used = [made for made in self._sources if made.files]
+        if not narrow.may_help(sql):
+            for made in used:
+                source.show(self.connection, made, made.files)
+            return
         stand_ins = source.stand_ins(Path(self._scratch.name))
         for made in used:
             source.stand_in(self.connection, made, stand_ins, narrow.prefix(made.number))
