@@ -5,6 +5,8 @@ Spark writes the same tables through the same catalog rows; see `spark_jobs.sess
 
 from __future__ import annotations
 
+from functools import cache
+
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import NoSuchTableError
@@ -18,11 +20,19 @@ from twofold.settings import CATALOG, Settings
 def load(settings: Settings) -> Catalog:
     """The catalog; NotRunning where its PostgreSQL does not answer."""
     locks.connect(settings).close()
+    return _opened(settings)
+
+
+@cache
+def _opened(settings: Settings) -> Catalog:
+    # One per process: each has a pool of connections of its own, which nothing closes.
     return SqlCatalog(
         CATALOG,
         **{
             "uri": settings.postgres_url("postgresql+psycopg"),
             "warehouse": settings.warehouse,
+            # A connection of the pool may be older than the server.
+            "pool_pre_ping": "true",
             **file_io(settings),
         },
     )

@@ -39,7 +39,7 @@ OUTSIDE = Path("/var/lib")
 _OPTIONS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    "max_connections": "60",
+    "max_connections": "200",
     "shared_buffers": "32MB",
     "max_wal_size": "256MB",
     "io_method": "sync",
