@@ -101,7 +101,7 @@ def test_taken_ports_are_all_named_with_the_settings_that_move_them(pipelines_fo
             taken.listen()
         outcome = running.run(settings, "up", check=False)
         assert outcome.returncode == 1
-        assert f"port {settings.kafka_port} (kafka) is taken by python" in outcome.stderr
+        assert f"port {settings.kafka_port} (kafka) is taken by {psutil.Process().name()}" in outcome.stderr
         assert f"(pid {os.getpid()})" in outcome.stderr
         assert "TWOFOLD_KAFKA_PORT" in outcome.stderr
         assert "TWOFOLD_POSTGRES_PORT" in outcome.stderr
