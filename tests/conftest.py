@@ -88,7 +88,7 @@ def pipeline_name() -> str:
     return random_name()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def define(pipelines_folder: Path) -> Callable[..., Pipeline]:
     """Write a definition and load it: `define(lateness="1 minute", event={"fields": {"value": None}})`.
 

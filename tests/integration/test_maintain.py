@@ -1,0 +1,202 @@
+"""Maintenance changes no answer: whatever is compacted, expired, removed or deleted, and whoever works meanwhile."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from spark_jobs import log_retention, rebuild_job, session, streaming_job
+from spark_jobs.log_retention import Retained
+from spark_jobs.maintenance_job import Maintenance
+from tests import at_work
+from tests.at_work import Work
+from tests.small_world import event
+from twofold import catalog as catalogs
+from twofold import expiry, tables
+from twofold.definition.model import Pipeline
+from twofold.settings import Settings
+from twofold.upkeep import upkeep
+
+Define = Callable[..., Pipeline]
+
+SLOWLY = {"max_offsets_per_trigger": 10}
+"""So few records a batch, so that there are many commits."""
+BY_HALF_HOUR = {"window": "30 minutes", "by": ["kind"], "measures": {"events": "count(*)"}}
+
+
+@pytest.fixture(scope="module")
+def spark(stack: Settings) -> Iterator[SparkSession]:
+    """One session for all steps."""
+    spark = session.build(stack, "test-maintain")
+    yield spark
+    spark.stop()
+
+
+def maintain(work: Work, **options: Any) -> dict[str, Any]:  # noqa: ANN401
+    """As sharply as can be: all that no guard keeps goes."""
+    asked = upkeep(**{"snapshot_retention": "0", "keep_snapshots": 1, "min_input_files": 2, **options})
+    assert work.spark
+    return Maintenance(work.spark, work.settings, work.pipeline, asked, datetime.now(UTC)).run()
+
+
+def checkpoint(work: Work, query: str) -> Path:
+    return work.settings.home / "bucket" / "checkpoints" / work.pipeline.name / query
+
+
+def lose_newest_commit(work: Work, query: str) -> None:
+    """As after a crash between the table's commit and the checkpoint's."""
+    commits = checkpoint(work, query) / "commits"
+    newest = max(int(path.name) for path in commits.iterdir() if path.name.isdigit())
+    (commits / str(newest)).unlink()
+    (commits / f".{newest}.crc").unlink()
+
+
+def exact(work: Work) -> None:
+    assert work.unified() == work.expected()
+    work.holds()
+
+
+def test_a_pipeline_through_maintenance(stack: Settings, spark: SparkSession, define: Define) -> None:
+    work = Work(spark, stack, define(stream=SLOWLY, filter=None))
+    work.send(*(event(f"e{i}", 9 * i, "abc"[i % 3], i) for i in range(60)))
+    work.send(event("e3", 27, "a", 3), event("e7", 63, "b", 7), partition=1)
+    work.drain()
+    work.union()
+
+    # A dry run only tells.
+    before = work.snapshots()
+    told = maintain(work, dry_run=True)
+    assert told["tables"]["stream_log"]["expired"]["snapshots"] > 3
+    assert work.snapshots() == before
+
+    # The replay hole: the newest entry of commits/ is lost, all that can be is compacted and expired, and both
+    # queries replay their last batch.
+    lose_newest_commit(work, "log")
+    lose_newest_commit(work, "by_kind")
+    done = maintain(work)["tables"]["stream_log"]
+    assert done["files_after"] == 1 < done["files_before"]
+    assert done["expired"]["snapshots"] > 3
+    work.drain()
+    exact(work)
+
+    # Between two unions every table is rewritten; late and corrected ids lie in files that are others now.
+    work.land("one.json", event("e5", 45, "c", 500), event("own", 10, "a", 1))
+    work.send(
+        event("late", -3000, "a", 1), event("e4", 36, "b", -1), *(event(f"f{i}", 500 + i, "b") for i in range(15))
+    )
+    work.drain()
+    work.union()
+    work.land("two.json", event("e6", 54, "c", 600), event("own", 3000, "b", 2))
+    maintain(work)
+    work.union()
+    exact(work)
+    again = maintain(work)
+    assert again["tables"][tables.STREAM_LOG]["rewritten"]["files"] == 0
+    exact(work)
+
+    # A view added when the first snapshots are gone finds all of history.
+    name = work.pipeline.name
+    assert not expiry.reaches_first(catalogs.history(catalogs.find(catalogs.load(stack), name, tables.STREAM_LOG)))
+    work.pipeline = define(name=name, stream=SLOWLY, filter=None, views={"by_half_hour": BY_HALF_HOUR})
+    work.send(event("last", 4000, "c", 1))
+    work.drain()
+    assert work.query("SELECT sum(events) FROM stream_by_half_hour") == [(len({row["id"] for row in work.rows}),)]
+    work.union()
+    exact(work)
+
+    # And goes on from there like any other.
+    work.send(event("e3", 27, "a", 3), event("after", 4001, "c", 1))
+    work.drain()
+    work.union()
+    maintain(work)
+    work.drain()
+    exact(work)
+    orphans_only(work)
+    exact(work)
+
+
+def orphans_only(work: Work) -> None:
+    """Old files that no snapshot refers to go, old ones that one refers to stay, young ones stay in any case."""
+    bucket = work.settings.home / "bucket"
+    folder = bucket / work.pipeline.name / tables.EVENTS / "data"
+    old, young = folder / "left-by-a-killed-union.parquet", folder / "in-flight.parquet"
+    landing = bucket / "landing" / work.pipeline.name
+    part, recent = landing / ".killed.json.0f.part", landing / ".copying.json.1f.part"
+    for path in (old, part):
+        path.touch()
+    for path in (*bucket.glob(f"{work.pipeline.name}/**/*"), *landing.iterdir()):
+        os.utime(path, (time.time() - 4 * 86_400,) * 2)
+    for path in (young, recent):
+        path.touch()
+    done = maintain(work)
+    assert done["tables"][tables.EVENTS]["orphans"] == 1
+    assert done["landing_leftovers"] == 1
+    assert [path.exists() for path in (old, young, part, recent)] == [False, True, False, True]
+
+
+def test_beside_a_running_stream(stack: Settings, spark: SparkSession, define: Define) -> None:
+    """As sharp as can be, again and again, while records land and views follow."""
+    work = Work(spark, stack, define(stream={"trigger": "200 milliseconds", **SLOWLY}))
+    topic_id, stop = streaming_job.check(stack, work.pipeline), threading.Event()
+    job = threading.Thread(
+        target=streaming_job.stream, args=(spark, stack, work.pipeline, topic_id, stop, False), name="stream"
+    )
+    job.start()
+    try:
+        for burst in range(3):
+            work.send(*(event(f"e{burst}-{i}", 300 * burst + i, "abc"[i % 3]) for i in range(60)))
+            at_work.eventually(lambda landed=60 * burst: landed_records(work) > landed)
+            work.union()
+            maintain(work)
+            assert job.is_alive()
+    finally:
+        stop.set()
+        job.join(timeout=120)
+    assert not job.is_alive()
+    work.drain()
+    work.union()
+    exact(work)
+
+
+def landed_records(work: Work) -> int:
+    table = catalogs.find(catalogs.load(work.settings), work.pipeline.name, tables.STREAM_LOG)
+    return table.scan().count() if table else 0
+
+
+def test_retention_stays_behind_every_reader(stack: Settings, spark: SparkSession, define: Define) -> None:
+    work = Work(spark, stack, define(filter=None))
+    work.send(*(event(f"e{i}", 9 * i, "abc"[i % 3], i) for i in range(20)))
+    work.drain()
+
+    # Nothing was united yet: nothing goes, however old.
+    assert retain(work).deleted_rows == 0
+    work.union()
+    retained = retain(work)
+    assert (retained.deleted_rows, retained.offsets) == (20, {0: 20})
+    assert retain(work).deleted_rows == 0
+    exact(work)
+
+    # What is gone from the log stays in `events`, and decides about what comes.
+    work.send(event("e2", 18, "c", 5), event("new", 300), event("e1", 9, "b", 1))
+    work.drain()
+    exact(work)
+    work.union()
+    exact(work)
+    rebuild_job.rebuild(spark, stack, work.pipeline, retained.offsets)
+    work.drain()
+    exact(work)
+
+
+def retain(work: Work) -> Retained:
+    """In forty days from now."""
+    assert work.spark
+    now = datetime.now(UTC) + timedelta(days=40)
+    return log_retention.apply(work.spark, work.settings, work.pipeline, timedelta(days=30), now, False)
