@@ -4,8 +4,8 @@
     `events` on the days within the id horizon ─► hits ─► decided: who wins, per id
     days of winning tail rows and of beaten rows ─► rewritten whole, sorted: what stays ∪ what won
 
-The commit is validated against the snapshot that was read: of two unions at once the second fails on the first's
-files, reads the new boundary and goes again. The pipeline's lock only keeps that from being the usual case.
+The commit holds only on top of the snapshot that was read: of two unions at once the second notices the first's
+commit, reads the new boundary and goes again. The pipeline's lock only keeps that from being the usual case.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from py4j.protocol import Py4JJavaError
+from pyiceberg.exceptions import CommitFailedException
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from spark_jobs import publishing
 from spark_jobs.commits import tagged
 from twofold import boundary, serving, tables
 from twofold import catalog as catalogs
@@ -77,7 +79,9 @@ def merge(spark: SparkSession, settings: Settings, pipeline: Pipeline) -> Merged
         if not pinned.has_news:
             return Merged(boundary=pinned.boundary)
         try:
-            return _attempt(spark, pipeline, pinned)
+            return _attempt(spark, settings, pipeline, pinned)
+        except CommitFailedException:
+            continue
         except (PySparkException, Py4JJavaError) as error:
             if not any(sign in str(error) for sign in _CONFLICTS):
                 raise
@@ -117,7 +121,7 @@ def read(spark: SparkSession, pipeline: Pipeline, table: str, snapshot: int | No
     return rows.select("*", *(F.lit(None).cast(field.dataType).alias(field.name) for field in later))
 
 
-def _attempt(spark: SparkSession, pipeline: Pipeline, pinned: Pinned) -> Merged:
+def _attempt(spark: SparkSession, settings: Settings, pipeline: Pipeline, pinned: Pinned) -> Merged:
     # Not kept: counting it reads two columns, and the tail reads it once.
     _view(contenders(spark, pipeline, pinned), "contenders")
     tail = _view(spark.sql(serving.winners(pipeline, "contenders")).persist(), "tail")
@@ -127,7 +131,7 @@ def _attempt(spark: SparkSession, pipeline: Pipeline, pinned: Pinned) -> Merged:
         latest = [t for t in (pinned.boundary.max_event_time, counts["latest"]) if t is not None]
         after = replace(pinned.next, max_event_time=max(latest, default=None), touched_days=days)
         changed = _rows(spark, pipeline, pinned, days)
-        _commit(changed, pipeline, pinned, after)
+        _commit(changed, settings, pipeline, pinned, after)
         wins, beaten = _count(spark, pipeline)
         return Merged(counts["stream"], counts["batch"], wins - beaten, beaten, days, after)
     finally:
@@ -183,20 +187,20 @@ def _rows(spark: SparkSession, pipeline: Pipeline, pinned: Pinned, days: tuple[d
     return spark.sql(f"SELECT {names} FROM ({stays}) UNION ALL SELECT {names} FROM winning")
 
 
-def _commit(rows: DataFrame, pipeline: Pipeline, pinned: Pinned, after: Boundary) -> None:
-    if after.touched_days:
-        overwrite(rows, pipeline, pinned, after, serving.on_days(f"`{pipeline.event.time}`", after.touched_days))
-    else:
-        tagged(rows.writeTo(tables.qualified(pipeline, tables.EVENTS)), boundary.encode(after)).append()
-
-
-def overwrite(rows: DataFrame, pipeline: Pipeline, pinned: Pinned, after: Boundary, condition: str) -> None:
-    """Put `rows` in place of those that meet `condition`; fails if `events` was changed since it was pinned."""
-    writer = tagged(rows.writeTo(tables.qualified(pipeline, tables.EVENTS)), boundary.encode(after))
-    writer = writer.option("isolation-level", "serializable").option(
-        "validate-from-snapshot-id", str(pinned.events.head)
+def _commit(rows: DataFrame, settings: Settings, pipeline: Pipeline, pinned: Pinned, after: Boundary) -> None:
+    days = after.touched_days
+    overwrite(
+        rows, settings, pipeline, pinned, after, serving.on_days(f"`{pipeline.event.time}`", days) if days else None
     )
-    writer.overwrite(F.expr(condition))
+
+
+def overwrite(
+    rows: DataFrame, settings: Settings, pipeline: Pipeline, pinned: Pinned, after: Boundary, condition: str | None
+) -> None:
+    """Put `rows` in place of those that meet `condition`; fails if `events` was changed since it was pinned."""
+    assert pinned.events.head is not None
+    table = (pipeline.name, tables.EVENTS)
+    publishing.overwrite(rows, settings, table, pinned.events.head, condition, boundary.encode(after))
 
 
 def _count(spark: SparkSession, pipeline: Pipeline) -> tuple[int, int]:

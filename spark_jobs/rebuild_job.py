@@ -95,7 +95,7 @@ def rebuild_events(
         seen = merge.seen(spark, pipeline)
         latest = [moment for moment in (now.boundary.max_event_time, seen["latest"]) if moment is not None]
         after = replace(from_scratch.next, max_event_time=max(latest, default=None), rebuilt=True)
-        merge.overwrite(spark.sql(serving.winners(pipeline, "contenders")), pipeline, now, after, "true")
+        merge.overwrite(spark.sql(serving.winners(pipeline, "contenders")), settings, pipeline, now, after, "true")
         return {"stream_rows": seen["stream"], "batch_rows": seen["batch"], "rows": _count(spark, pipeline)}
     finally:
         rows.unpersist()

@@ -66,6 +66,8 @@ BY_DAY = {
     "write.spark.fanout.enabled": "false",
 }
 """For `events` and the views, whose days are replaced whole."""
+STAGED = {"write.wap.enabled": "true"}
+"""For `events`: a union stages its commit, and publishes it if nothing else was committed meanwhile."""
 
 
 def ensure(catalog: Catalog, pipeline: Pipeline) -> dict[str, IcebergTable]:
@@ -131,6 +133,7 @@ def _created(catalog: Catalog, pipeline: Pipeline, table: Table) -> IcebergTable
         *(SortField(source_id=schema.find_field(name).field_id, transform=IdentityTransform()) for name in table.sort)
     )
     layout = AS_THEY_COME if table.name in (tables.STREAM_LOG, tables.BATCH_LOG) else BY_DAY
+    layout = {**layout, **STAGED} if table.name == tables.EVENTS else layout
     identity = {"twofold.id": pipeline.event.id, "twofold.time": pipeline.event.time}
     try:
         return catalog.create_table(

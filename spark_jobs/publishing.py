@@ -1,0 +1,59 @@
+"""Commits that hold only on top of the snapshot that was read.
+
+    rows ─► staged: a snapshot of the table, but not its current one ─► published, if nothing was committed since
+
+Iceberg's own validation of an overwrite refuses only what was changed where it overwrites. That is not enough for a
+union: another one may have taken an event to another day, and then neither sees the other's.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.table import Table
+from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
+from pyiceberg.table.update import AssertRefSnapshotId, SetSnapshotRefUpdate
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from spark_jobs.commits import tagged
+from twofold import catalog as catalogs
+from twofold.settings import CATALOG, Settings
+
+_TICKET = "wap.id"
+"""In the summary of a staged snapshot: Iceberg's write-audit-publish, which `write.wap.enabled` allows."""
+
+
+def overwrite(
+    rows: DataFrame,
+    settings: Settings,
+    table: tuple[str, str],
+    head: int,
+    condition: str | None,
+    state: Mapping[str, str],
+) -> None:
+    """Put `rows` in place of those that meet `condition` (None: of none), with `state`, on top of snapshot `head`.
+
+    Raises CommitFailedException where the table is no longer at `head`; then nothing was changed.
+    """
+    ticket, spark = secrets.token_hex(8), rows.sparkSession
+    writer = tagged(rows.writeTo(".".join((CATALOG, *table))), state)
+    spark.conf.set("spark.wap.id", ticket)
+    try:
+        writer.append() if condition is None else writer.overwrite(F.expr(condition))
+    finally:
+        spark.conf.unset("spark.wap.id")
+    _publish(catalogs.load(settings).load_table(table), ticket, head)
+
+
+def _publish(table: Table, ticket: str, head: int) -> None:
+    staged = next(one for one in table.metadata.snapshots if one.summary and one.summary.get(_TICKET) == ticket)
+    if staged.parent_snapshot_id != head:
+        raise CommitFailedException(f"{'.'.join(table.name())} is no longer at snapshot {head}")
+    table.catalog.commit_table(
+        table,
+        (AssertRefSnapshotId(ref=MAIN_BRANCH, snapshot_id=head),),
+        (SetSnapshotRefUpdate(ref_name=MAIN_BRANCH, type=SnapshotRefType.BRANCH, snapshot_id=staged.snapshot_id),),
+    )
