@@ -1,0 +1,300 @@
+"""A pipeline at work: records sent, jobs run in this process or as a user would, killed, and held in a commit.
+
+Work.send ─► Kafka ─► Work.drain ─┐                    rows, batch: what was sent and landed, from which
+Work.land ─► landing ─────────────┴─► Work.union       `small_world.winners` recomputes everything
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, LiteralString
+
+import psutil
+import psycopg
+from kafka import KafkaProducer
+from pyspark.sql import SparkSession
+
+from spark_jobs import locks as jvm_locks
+from spark_jobs import streaming_job, union_job
+from spark_jobs.inspection import Inspector
+from spark_jobs.lander import Lander
+from spark_jobs.selection import Selection
+from tests import small_world
+from tests.small_world import Row
+from twofold import boundary, ensure, landing, locks, tables, topic
+from twofold import catalog as catalogs
+from twofold.definition.model import Pipeline, Topic
+from twofold.proof.report import Proof
+from twofold.proof.run import prove
+from twofold.reader import Reader
+from twofold.settings import Settings
+
+_WITHIN_S = 180.0
+
+
+@dataclass
+class Work:
+    """One pipeline, and all that was ever sent (`rows`) and landed (`batch`). No session: only commands are run."""
+
+    spark: SparkSession | None
+    settings: Settings
+    pipeline: Pipeline
+    rows: list[Row] = field(default_factory=list)
+    batch: list[Row] = field(default_factory=list)
+    _declared: Topic | None = field(default=None, init=False)
+
+    def send(self, *events: Row, partition: int = 0) -> None:
+        """Append events to the topic, acknowledged."""
+        name = self._topic()
+        with producing(self.settings) as producer:
+            sent = [producer.send(name, small_world.as_json(event), partition=partition) for event in events]
+            for event, future in zip(events, sent, strict=True):
+                outcome = tables.FILTERED if event["hidden"] else tables.ACCEPTED
+                self.rows.append(small_world.landed_row(event, outcome, future.get(timeout=60), 0))
+
+    def _topic(self) -> str:
+        """The topic, there as declared; asked once per declaration."""
+        if self._declared != self.pipeline.topic:
+            topic.ensure(self.settings, self.pipeline)
+            self._declared = self.pipeline.topic
+        return self.pipeline.topic.name
+
+    def land(self, name: str, *events: Row) -> None:
+        """Put a file of JSON lines, take it, and remember its rows under the landing's number."""
+        folder = landing.folder(self.settings, self.pipeline.name)
+        assert self.spark and isinstance(folder, landing.LocalFolder)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        (folder.path / name).write_bytes(b"".join(small_world.as_json(event) + b"\n" for event in events))
+        catalog = catalogs.load(self.settings)
+        ensure.ensure(catalog, self.pipeline)
+        selection = Selection(Inspector(folder, self.pipeline))
+        with jvm_locks.hold(self.spark, self.settings, self.pipeline.name, "batch") as lock:
+            (landed,) = Lander(self.spark, catalog, self.pipeline, selection, lock.check).land_all()
+        for number, event in enumerate(events, 1):
+            outcome = tables.FILTERED if event["hidden"] else tables.ACCEPTED
+            self.batch.append({**event, "outcome": outcome, "landing": landed.number, "file": name, "row": number})
+
+    def drain(self) -> None:
+        """What `twofold stream --until-caught-up` does, in this session."""
+        self.stream(threading.Event(), until_caught_up=True)
+
+    def stream(self, stop: threading.Event, *, until_caught_up: bool) -> None:
+        """What `twofold stream` does, in this session; however it ends, no query goes on."""
+        assert self.spark
+        topic_id = streaming_job.check(self.settings, self.pipeline)
+        try:
+            streaming_job.stream(self.spark, self.settings, self.pipeline, topic_id, stop, until_caught_up)
+        finally:
+            for query in self.spark.streams.active:
+                query.stop()
+
+    def landed(self) -> int:
+        """Kafka records in stream_log, by the account of its newest commit."""
+        table = catalogs.find(catalogs.load(self.settings), self.pipeline.name, tables.STREAM_LOG)
+        return sum(boundary.landed(catalogs.history(table), self.pipeline.name).offsets.values())
+
+    def union(self) -> dict[str, Any]:
+        """What `twofold union` does, in this session."""
+        assert self.spark
+        ensure.ensure(catalogs.load(self.settings), self.pipeline)
+        with jvm_locks.hold(self.spark, self.settings, self.pipeline.name, "union"):
+            return union_job.union(self.spark, self.settings, self.pipeline)
+
+    def winners(self) -> list[Row]:
+        """The plain recomputation of all that was sent and landed: the row that wins per id, withdrawn ones too."""
+        return small_world.winners(self.rows, self.batch)
+
+    def expected(self) -> list[tuple[Any, ...]]:
+        """What `unified` must give."""
+        shown = (row for row in self.winners() if not row["withdrawn"])
+        names = ("kind", "value", "layer", "landing", "file", "row", "kafka_partition", "kafka_offset")
+        return sorted(
+            (row["id"], round(row["at"].timestamp() * 1e6), *(row.get(name) for name in names)) for row in shown
+        )
+
+    def unified(self) -> list[tuple[Any, ...]]:
+        """Every row of `unified_events`, with where it came from."""
+        return self.query(
+            """SELECT id, epoch_us("at"), kind, value, layer, landing, file, "row", kafka_partition, kafka_offset
+               FROM unified_events ORDER BY id"""
+        )
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Rows of a query on the tables as they are now."""
+        with Reader(self.settings, {self.pipeline.name: self.pipeline}) as reader:
+            return reader.query(sql, self.pipeline.name).fetchall()
+
+    def holds(self, *, behind: bool = False) -> Proof:
+        """`twofold prove` finds nothing wrong and, unless `behind` is fine, nothing missing yet."""
+        proof = prove(self.settings, self.pipeline, 60, lambda line: None)
+        assert proof.ok, proof
+        assert behind or not proof.behind, proof
+        return proof
+
+    def snapshots(self) -> dict[str, int | None]:
+        """The current snapshot of every table of the pipeline."""
+        catalog = catalogs.load(self.settings)
+        names = [name[-1] for name in catalog.list_tables(self.pipeline.name)]
+        return {name: catalog.load_table((self.pipeline.name, name)).metadata.current_snapshot_id for name in names}
+
+
+@contextmanager
+def producing(settings: Settings) -> Iterator[KafkaProducer]:
+    """A plain client that sends any bytes, of any size."""
+    producer = KafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap, acks="all", max_request_size=32 << 20, linger_ms=5
+    )
+    try:
+        yield producer
+    finally:
+        producer.close()
+
+
+# ---- jobs as a user runs them ----
+
+
+@dataclass
+class Job:
+    """A running command: the driver, and the JVM it started."""
+
+    process: subprocess.Popen[bytes]
+    output: IO[bytes]
+
+    @property
+    def said(self) -> str:
+        """All that it printed so far."""
+        return Path(self.output.name).read_text()
+
+    def jvm(self) -> psutil.Process:
+        """The driver's JVM."""
+        return next(child for child in psutil.Process(self.process.pid).children() if child.name() == "java")
+
+    def kill(self) -> None:
+        """Driver and JVM at once, with -9."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def ends(self) -> int:
+        """Wait for its end; returns the exit code."""
+        return self.process.wait(_WITHIN_S)
+
+
+@contextmanager
+def running(settings: Settings, *arguments: str) -> Iterator[Job]:
+    """`twofold …` in the background, in a process group of its own; nothing of it stays behind."""
+    with tempfile.NamedTemporaryFile() as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "twofold.cli", *arguments],
+            env={**os.environ, **settings.environment()},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        job = Job(process, output)
+        try:
+            yield job
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def eventually(condition: Callable[[], object], job: Job | None = None, within_s: float = _WITHIN_S) -> None:
+    """Wait for a condition; fail if it never comes true, or if the job that should bring it about has ended."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert job is None or job.process.poll() is None, f"ended with {job.process.returncode}: {job.said}"
+        assert time.monotonic() < deadline, f"never came true; {job and job.said}"
+        time.sleep(0.1)
+
+
+def health_port(settings: Settings, pipeline: Pipeline, job: Job) -> int:
+    """Where the running streaming job answers; waits until it does."""
+    place = settings.home / "run" / f"{pipeline.name}-stream.json"
+
+    def announced() -> bool:
+        return place.exists() and json.loads(place.read_text())["pid"] == job.process.pid
+
+    eventually(announced, job)
+    return int(json.loads(place.read_text())["port"])
+
+
+# ---- a commit, held ----
+
+
+@dataclass
+class Hold:
+    """The catalog's row of a table, locked, so that a commit to the table waits."""
+
+    settings: Settings
+    pipeline: Pipeline
+    table: str
+    connection: psycopg.Connection
+
+    @property
+    def backend(self) -> int:
+        """The PostgreSQL backend that holds the row."""
+        return self.connection.info.backend_pid
+
+    def commits(self) -> list[int]:
+        """The backends whose commits wait."""
+        query = "SELECT pid FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))"
+        return [row[0] for row in _look(self.settings, query, self.backend)]
+
+    def wait_for_commit(self, job: Job) -> None:
+        """Wait until a commit waits."""
+        eventually(self.commits, job)
+
+    def let_through(self, job: Job) -> None:
+        """Let the next commit arrive, and hold the one after it: who asks for the row second gets it second."""
+        self.wait_for_commit(job)
+        successor = locks.connect(self.settings)
+        with ThreadPoolExecutor() as pool:
+            second = pool.submit(_lock_row, successor, self.pipeline, self.table)
+            query = "SELECT 1 WHERE cardinality(pg_blocking_pids(%s)) > 0"
+            eventually(lambda: _look(self.settings, query, successor.info.backend_pid), job)
+            self.connection.close()
+            second.result(timeout=60)
+        self.connection = successor
+
+    def lose_commits(self) -> None:
+        """What waits never arrives, as when the machine went down with its job."""
+        for backend in self.commits():
+            _look(self.settings, "SELECT pg_terminate_backend(%s, 10000)", backend)
+
+
+@contextmanager
+def hold(settings: Settings, pipeline: Pipeline, table: str) -> Iterator[Hold]:
+    """Hold a table's row; at the end, wait until the commits that waited have arrived, or failed."""
+    held = Hold(settings, pipeline, table, locks.connect(settings))
+    _lock_row(held.connection, pipeline, table)
+    try:
+        yield held
+    finally:
+        waited = held.commits()
+        held.connection.close()
+    query = "SELECT 1 FROM pg_stat_activity WHERE pid = ANY(%s) AND wait_event_type = 'Lock'"
+    eventually(lambda: not _look(settings, query, waited))
+
+
+def _lock_row(connection: psycopg.Connection, pipeline: Pipeline, table: str) -> None:
+    query = "SELECT 1 FROM iceberg_tables WHERE table_namespace = %s AND table_name = %s FOR UPDATE"
+    assert connection.execute(query, (pipeline.name, table)).fetchone()
+
+
+def _look(settings: Settings, query: LiteralString, value: int | list[int]) -> list[Any]:
+    with psycopg.connect(settings.postgres_url()) as connection:
+        return connection.execute(query, (value,)).fetchall()
