@@ -91,12 +91,12 @@ def test_killed_midway_changes_nothing(work: Work, stack: Settings) -> None:
     for table in (tables.EVENTS, tables.batch_view_name("by_kind")):
         before = work.snapshots()
         with (
-            at_work.held_row(stack, work.pipeline, table) as holding,
+            at_work.hold(stack, work.pipeline, table) as held,
             at_work.running(stack, "rebuild", work.pipeline.name) as job,
         ):
-            at_work.waiting_commit(stack, holding, job)
+            held.wait_for_commit(job)
             job.kill()
-            at_work.lose_commits(stack, holding)
+            held.lose_commits()
         changed = {name for name, snapshot in work.snapshots().items() if before[name] != snapshot}
         assert changed == (set() if table == tables.EVENTS else {tables.EVENTS})
         assert work.unified() == work.expected()
