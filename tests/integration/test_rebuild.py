@@ -10,8 +10,10 @@ import pytest
 from pyspark.sql import SparkSession
 
 from spark_jobs import locks, rebuild_job, session
+from tests import at_work
 from tests.at_work import Work
 from tests.small_world import event
+from twofold import tables
 from twofold.definition.model import Pipeline
 from twofold.errors import IncompatibleDefinition
 from twofold.settings import Settings
@@ -81,6 +83,24 @@ def test_the_way_out_of_lost_checkpoints(work: Work) -> None:
     work.send(event("e7", 63, "a", 8), event("newer", 410, "a", 1))
     shutil.rmtree(work.settings.home / "bucket" / "checkpoints" / work.pipeline.name)
     work.drain()
+    work.union()
+    exact(work)
+
+
+def test_killed_midway_changes_nothing(work: Work, stack: Settings) -> None:
+    for table in (tables.EVENTS, tables.batch_view_name("by_kind")):
+        before = work.snapshots()
+        with (
+            at_work.hold(stack, work.pipeline, table) as held,
+            at_work.running(stack, "rebuild", work.pipeline.name) as job,
+        ):
+            held.wait_for_commit(job)
+            job.kill()
+            held.lose_commits()
+        changed = {name for name, snapshot in work.snapshots().items() if before[name] != snapshot}
+        assert changed == (set() if table == tables.EVENTS else {tables.EVENTS})
+        assert work.unified() == work.expected()
+        work.holds(behind=True)
     work.union()
     exact(work)
 
