@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, LiteralString
@@ -184,11 +184,19 @@ class Job:
     def kill(self) -> None:
         """Driver and JVM at once, with -9."""
         os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        self.ends()
+
+    def exit_code(self) -> int | None:
+        """None while it runs. Nothing is reaped: until `running` ends, no other process can get this number."""
+        found = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+        return None if found is None else found.si_status
 
     def ends(self) -> int:
-        """Wait for its end; returns the exit code."""
-        return self.process.wait(_WITHIN_S)
+        """Wait for its end; returns the exit code (or the signal's number)."""
+        eventually(lambda: self.exit_code() is not None)
+        code = self.exit_code()
+        assert code is not None
+        return code
 
 
 @contextmanager
@@ -207,8 +215,7 @@ def running(settings: Settings, *arguments: str) -> Iterator[Job]:
         try:
             yield job
         finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
@@ -216,7 +223,7 @@ def eventually(condition: Callable[[], object], job: Job | None = None, within_s
     """Wait for a condition; fail if it never comes true, or if the job that should bring it about has ended."""
     deadline = time.monotonic() + within_s
     while not condition():
-        assert job is None or job.process.poll() is None, f"ended with {job.process.returncode}: {job.said}"
+        assert job is None or job.exit_code() is None, f"ended with {job.exit_code()}: {job.said}"
         assert time.monotonic() < deadline, f"never came true; {job and job.said}"
         time.sleep(0.1)
 

@@ -1,0 +1,218 @@
+"""Killed with -9 before, in and after the commits, with services that go away: nothing is lost, nothing doubled."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import pytest
+from pyspark.sql import SparkSession
+
+from spark_jobs import merge, session
+from tests import at_work
+from tests.at_work import Work
+from tests.small_world import Row, event
+from twofold import tables
+from twofold.definition.model import Pipeline
+from twofold.settings import Settings
+from twofold.stack import health, supervisor
+
+Define = Callable[..., Pipeline]
+
+AWAY_S = 30.0
+DAY = 24 * 60
+
+
+@pytest.fixture(scope="module")
+def spark(stack: Settings) -> Iterator[SparkSession]:
+    """For what is not killed."""
+    spark = session.build(stack, "test-kills")
+    yield spark
+    spark.stop()
+
+
+def burst(number: int) -> list[Row]:
+    """30 events; the first 10 are the last of the burst before."""
+    return [event(f"e{i}", i, "abc"[i % 3], i) for i in range(number * 20, number * 20 + 30)]
+
+
+def checkpoint(work: Work, query: str, part: str) -> list[Path]:
+    """The numbered files of one part of a checkpoint, oldest first."""
+    folder = Path(urlparse(work.settings.checkpoint(work.pipeline.name, query)).path) / part
+    return sorted((path for path in folder.glob("*") if path.name.isdigit()), key=lambda path: int(path.name))
+
+
+# ---- the streaming job ----
+
+
+def test_the_streaming_job_is_killed_before_in_and_after_its_commits(
+    stack: Settings, spark: SparkSession, define: Define
+) -> None:
+    work = Work(spark, stack, define(stream={"trigger": "100 milliseconds"}))
+    name = work.pipeline.name
+    work.send(*burst(0))
+
+    # The broker: supervisord brings it back, and the job goes on by itself.
+    with at_work.running(stack, "stream", name) as job:
+        at_work.eventually(lambda: work.landed() == 30, job)
+        broker = supervisor.states(stack)["kafka"].pid
+        os.kill(broker, signal.SIGKILL)
+        at_work.eventually(lambda: supervisor.states(stack)["kafka"].pid not in (0, broker))
+        at_work.eventually(lambda: not health.kafka(stack))
+        work.send(*burst(1), partition=1)
+        work.holds(behind=True)
+        assert job.exit_code() is None
+
+        # In the commit, the Python driver: its JVM ends by itself; the commit may still arrive.
+        with at_work.hold(stack, work.pipeline, tables.STREAM_LOG) as held:
+            work.send(*burst(2))
+            held.wait_for_commit(job)
+            os.kill(job.process.pid, signal.SIGKILL)
+            job.ends()
+    work.holds(behind=True)
+
+    # Before the commit, the JVM: the batch has begun, and its commit never arrives.
+    with at_work.running(stack, "stream", name) as job:
+        at_work.eventually(lambda: work.landed() == 90, job)
+        work.holds(behind=True)
+        began = len(checkpoint(work, "log", "offsets"))
+        with at_work.hold(stack, work.pipeline, tables.STREAM_LOG) as held:
+            work.send(*burst(3), partition=1)
+            at_work.eventually(lambda: len(checkpoint(work, "log", "offsets")) > began, job)
+            job.jvm().kill()
+            assert job.ends() == 1
+            assert "start the job again" in job.said
+            held.lose_commits()
+    work.holds(behind=True)
+
+    # In the commit of a view, both at once.
+    with at_work.running(stack, "stream", name) as job:
+        at_work.eventually(lambda: work.landed() == 120, job)
+        work.holds(behind=True)
+        with at_work.hold(stack, work.pipeline, "stream_by_kind") as held:
+            work.send(*burst(4))
+            held.wait_for_commit(job)
+            job.kill()
+    work.drain()
+    work.union()
+    exact(work)
+
+    # After the commits, before the checkpoint has them: the same state, whoever killed it.
+    for query in ("log", "by_kind"):
+        checkpoint(work, query, "commits")[-1].unlink()
+    work.send(*burst(5), partition=1)
+    work.drain()
+    work.union()
+    exact(work)
+
+
+def exact(work: Work) -> None:
+    """Nothing is behind, and all is as sent and landed."""
+    work.holds()
+    assert work.unified() == work.expected()
+    assert work.query("SELECT sum(events) FROM batch_by_kind") == [(len(work.expected()),)]
+
+
+# ---- the union ----
+
+
+def test_the_union_is_killed_in_the_commit_of_events_and_before_that_of_a_view(
+    stack: Settings, spark: SparkSession, define: Define
+) -> None:
+    work = Work(spark, stack, define())
+    work.send(*burst(0))
+    work.drain()
+    work.union()
+    for number, killed_in in enumerate((tables.EVENTS, "batch_by_kind"), 1):
+        # New events, and a correction that moves one: so that a window must lose a row.
+        work.send(*burst(number))
+        work.land(f"{number}.json", event("e5", number * DAY, "c", 100 + number), event(f"e{number}", number, "b", 7))
+        work.drain()
+        before = work.snapshots()
+        with (
+            at_work.running(stack, "union", work.pipeline.name) as job,
+            at_work.hold(stack, work.pipeline, killed_in) as held,
+        ):
+            if killed_in == tables.EVENTS:
+                # What is staged arrives; what makes it the table's does not.
+                held.let_through(job)
+            held.wait_for_commit(job)
+            assert work.unified() == work.expected()
+            job.kill()
+            held.lose_commits()
+        after = work.snapshots()
+        changed = {name for name in after if after[name] != before[name]}
+        assert changed == ({tables.EVENTS} if killed_in == "batch_by_kind" else set())
+        assert work.unified() == work.expected()
+        work.holds(behind=True)
+        work.union()
+        exact(work)
+
+
+def test_two_unions_at_once(stack: Settings, spark: SparkSession, define: Define) -> None:
+    """By command, one waits for the other; without the lock, the commit refuses what was read before another's."""
+    work = Work(spark, stack, define())
+    work.send(*burst(0))
+    work.drain()
+    with (
+        at_work.running(stack, "union", work.pipeline.name) as first,
+        at_work.running(stack, "union", work.pipeline.name) as second,
+    ):
+        assert (first.ends(), second.ends()) == (0, 0), first.said + second.said
+        assert sorted("30 events new" in job.said for job in (first, second)) == [False, True]
+    exact(work)
+
+
+def test_a_union_that_read_before_another_committed_goes_again(
+    stack: Settings, spark: SparkSession, define: Define, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that change nothing in common would both commit: one puts an event where it was, the other where it is."""
+    work = Work(spark, stack, define())
+    for seen in (event("new", 20), event("hidden", 0, hidden=True)):
+        work.send(seen)
+        work.drain()
+        stale = merge.pin(spark, stack, work.pipeline)
+        # The other union sees more: a batch row that moves the event to another day.
+        work.land("moved.json", {**seen, "at": seen["at"] + timedelta(days=2), "hidden": None})
+        merge.merge(spark, stack, work.pipeline)
+        covered = merge.pin(spark, stack, work.pipeline).boundary
+
+        pins = [stale]
+        pin = merge.pin
+        monkeypatch.setattr(
+            merge, "pin", lambda *arguments, pins=pins, pin=pin: pins.pop() if pins else pin(*arguments)
+        )
+        work.union()
+        monkeypatch.undo()
+        assert not pins
+        assert merge.pin(spark, stack, work.pipeline).boundary == covered
+        exact(work)
+
+
+# ---- the store ----
+
+
+def test_the_store_goes_away_for_half_a_minute(minio_stack: Settings, define: Define) -> None:
+    """The streaming job waits for it and goes on by itself."""
+    work = Work(None, minio_stack, define(stream={"trigger": "500 milliseconds"}))
+    work.send(*burst(0))
+    with at_work.running(minio_stack, "stream", work.pipeline.name) as job:
+        at_work.eventually(lambda: work.landed() == 30, job)
+        store: Any = supervisor.rpc(minio_stack)
+        store.stopProcess("minio")
+        gone = time.monotonic()
+        work.send(*burst(1), partition=1)
+        at_work.eventually(lambda: time.monotonic() > gone + AWAY_S, job)
+        supervisor.start_program(minio_stack, "minio")
+        work.send(*burst(2))
+        work.holds()
+        assert job.exit_code() is None
+        os.kill(job.process.pid, signal.SIGTERM)
+        assert job.ends() == 0, job.said
+    assert work.unified() == work.expected()

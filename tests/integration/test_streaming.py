@@ -1,0 +1,285 @@
+"""The streaming job on real Kafka records: what any bytes come to, and what it refuses before anything is written."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from kafka.admin import KafkaAdminClient
+from pyspark.sql import DataFrame, SparkSession
+
+from spark_jobs import session, stream_log
+from tests import at_work, conftest, small_world
+from tests.at_work import Work
+from twofold import catalog as catalogs
+from twofold import locks, tables, topic
+from twofold.definition.model import Pipeline
+from twofold.errors import BoundaryError, Busy, IncompatibleDefinition
+from twofold.settings import Settings
+
+Define = Callable[..., Pipeline]
+
+EVERY_TYPE: dict[str, Any] = {
+    "id": {"max_length": 20},
+    "code": {"type": "string", "pattern": "[A-Z]{3}"},
+    "amount": {"type": "decimal(10,2)", "min": 0},
+    "ratio": {"type": "double"},
+    "day": {"type": "date"},
+    "count": {"type": "long"},
+}
+TOPIC = {"settings": {"max.message.bytes": str(12 << 20)}}
+
+
+@pytest.fixture(scope="module")
+def spark(stack: Settings) -> Iterator[SparkSession]:
+    """One session for what needs no process of its own."""
+    spark = session.build(stack, "test-streaming")
+    yield spark
+    spark.stop()
+
+
+# ---- any bytes ----
+
+
+def record(**fields: object) -> bytes:
+    """A record that is accepted, but for `fields`; None takes one away."""
+    whole = {"id": "x", "at": "2024-05-01T00:00:00Z", "kind": "a", **fields}
+    return json.dumps({name: value for name, value in whole.items() if value is not None}).encode()
+
+
+def deep(levels: int) -> bytes:
+    """An accepted record with an unknown field of so many levels."""
+    return record(id="deep")[:-1] + b', "x": ' + b'{"y":' * levels + b"1" + b"}" * levels + b"}"
+
+
+REJECTED: list[tuple[bytes | None, str]] = [
+    (None, "empty: the record has no value"),
+    (b"", "empty"),
+    (b" \t\r\n", "empty"),
+    (record(id="x" * (10 << 20)), "too large: 10485"),
+    (b"\xff\xfe{}", "unknown encoding: not UTF-8"),
+    (record(id="u").decode().encode("utf-16"), "unknown encoding"),
+    (record(id="z")[:-1] + b',"x":"\xed\xa0\x80"}', "unknown encoding"),
+    (b"no JSON", "not JSON"),
+    (b"null", "not JSON"),
+    (b'"text"', "not JSON"),
+    (b"{", "not JSON"),
+    (record()[:-9], "not JSON"),
+    (b"[" + record() + b"]", "not JSON"),
+    (record() + b" trailing", "not JSON"),
+    (b"[" * 100_000, "not JSON"),
+    (b'{"x":' * 50_000 + b"1" + b"}" * 50_000, "not JSON"),
+    (b"{'id': 'x'}", "not JSON"),
+    (b"{}", "missing at; missing id; missing kind"),
+    (record(id=None), "missing id"),
+    (b'{"id": null, "at": "2024-05-01T00:00:00Z", "kind": "a"}', "missing id"),
+    (b'{"ID": "x", "at": "2024-05-01T00:00:00Z", "kind": "a"}', "missing id"),
+    (record(id="x" * 21), "id too long: 21 > 20 characters"),
+    (record(kind={"a": 1}), 'kind not one of a, b, c: {"a":1}'),
+    (record(kind="d", value=1001), "kind not one of a, b, c: d; value out of range: 1001 > 1000"),
+    (record(value=-1001), "value out of range: -1001 < -1000"),
+    (record(value="many"), "value is not an int: many"),
+    (record(value=[1]), "value is not an int: [1]"),
+    (record(value=1.5), "value is not an int: 1.5"),
+    (record(value=True), "value is not an int: true"),
+    (record(value=99999999999), "value is not an int: 99999999999"),
+    (record(count=2**63), f"count is not a long: {2**63}"),
+    (record(hidden=1), "hidden is not a boolean: 1"),
+    (record(code="ABCD"), "code does not match [A-Z]{3}: ABCD"),
+    (record(code="ABC\n"), "code does not match"),
+    (record(day="2024-02-30"), "day is not a date: 2024-02-30"),
+    (record(amount="1.234"), "amount is not a decimal(10,2)"),
+    (record(amount=-0.01), "amount out of range: -0.01 < 0"),
+    (record(ratio="Infinity"), "ratio is not a double: Infinity"),
+    (record()[:-1] + b', "ratio": 1e999}', "ratio is not a double"),
+    (record()[:-1] + b', "ratio": NaN}', ""),
+    (record()[:-1] + b', "count": ' + b"9" * 100_000 + b"}", ""),
+    (record(at=1714521600), "at is not a timestamp: 1714521600"),
+    (record(at="yesterday"), "at is not a timestamp: yesterday"),
+    (record(at=(datetime.now(UTC) + timedelta(days=2)).isoformat()), "from the future: at is "),
+    (record(at="9999-12-31T23:59:59Z"), "from the future"),
+]
+"""(bytes, how the reason begins)"""
+
+ACCEPTED: list[tuple[bytes, dict[str, Any]]] = [
+    (record(id="plain"), {"id": "plain", "value": None}),
+    (record(id="unknown", x=[1, {"y": None}], y="z"), {"id": "unknown"}),
+    (b" \n" + record(id="blanks") + b" \r\n", {"id": "blanks"}),
+    (record(id="nul\0in it"), {"id": "nul\0in it"}),
+    (record(id="ü😀"), {"id": "ü😀"}),
+    (record(id=""), {"id": ""}),
+    (record(id=7, value="12", hidden="FALSE"), {"id": "7", "value": 12, "hidden": False}),
+    (record(id="big", count=2**63 - 1, ratio=1e308), {"count": 2**63 - 1, "ratio": 1e308}),
+    (deep(900), {"id": "deep"}),
+    (record(id="zone", at="2024-05-01T02:00:00.5+02:00"), {"at": datetime(2024, 5, 1, 0, 0, 0, 500_000, UTC)}),
+    (record(id="old", at="0001-01-01T00:00:00Z"), {"id": "old"}),
+]
+FILTERED = [record(id="hidden", hidden=True)]
+
+
+def test_any_bytes_get_their_outcome_and_nothing_stops_the_path(
+    stack: Settings, spark: SparkSession, define: Define
+) -> None:
+    work = Work(spark, stack, define(event={"fields": EVERY_TYPE}, topic=TOPIC))
+    values = [*(value for value, _ in REJECTED), *(value for value, _ in ACCEPTED), *FILTERED]
+    state = topic.ensure(stack, work.pipeline)
+    with at_work.producing(stack) as producer:
+        for number, value in enumerate(values):
+            producer.send(state.name, value, key=b"k", partition=number % 2).get(timeout=60)
+    work.drain()
+    table = catalogs.load(stack).load_table((work.pipeline.name, tables.STREAM_LOG))
+    landed = table.scan().to_arrow().sort_by([("kafka_offset", "ascending"), ("kafka_partition", "ascending")])
+    found = landed.to_pylist()
+    assert len(found) == len(values)
+
+    outcomes = [
+        (row["outcome"], row["reason"], row["payload"], *(row[name] for name in work.pipeline.columns)) for row in found
+    ]
+    wrong = [
+        ((value or b"")[:60], outcome[:2])
+        for outcome, (value, reason) in zip(outcomes, REJECTED, strict=False)
+        if outcome[0] != tables.REJECTED
+        or not outcome[1].startswith(reason)
+        or outcome[2] != value
+        or any(column is not None for column in outcome[3:])
+    ]
+    assert not wrong
+    for row, (value, columns) in zip(found[len(REJECTED) :], ACCEPTED, strict=False):
+        assert (row["outcome"], row["reason"], row["payload"]) == (tables.ACCEPTED, None, None), (value, row)
+        assert {name: row[name] for name in columns} == columns
+    assert [row["outcome"] for row in found[-len(FILTERED) :]] == [tables.FILTERED]
+
+    work.union()
+    work.holds()
+    assert work.query("SELECT count(*) FROM unified_events") == [(len(ACCEPTED),)]
+    assert work.query("SELECT sum(events) FROM unified_by_kind") == [(len(ACCEPTED),)]
+
+
+def test_a_record_is_parsed_once(stack: Settings, spark: SparkSession, define: Define) -> None:
+    kafka = "value binary, partition int, offset bigint, timestamp timestamp"
+    rows = stream_log.judged(spark.createDataFrame([], kafka), define(event={"fields": EVERY_TYPE}), 1)
+    assert parses(rows) == 1
+    # So it would be if the job filtered what it judged: each condition gets a parse of its own.
+    assert parses(rows.where("outcome = 'accepted'")) > 1
+
+
+def parses(rows: DataFrame) -> int:
+    """How often a record's JSON is read."""
+    return str(rows._jdf.queryExecution().optimizedPlan().toString()).count("from_json(")
+
+
+# ---- a job that runs ----
+
+
+def test_a_second_driver_is_refused_partitions_are_added_and_a_new_topic_ends_the_job(
+    stack: Settings, spark: SparkSession, define: Define
+) -> None:
+    work = Work(spark, stack, define())
+    name = work.pipeline.name
+    work.send(*(small_world.event(f"a{i}", i) for i in range(20)))
+    with at_work.running(stack, "stream", name) as job:
+        at_work.health_port(stack, work.pipeline, job)
+        with at_work.running(stack, "stream", name) as second:
+            work.pipeline = define(name=name, topic={"name": name, "partitions": 4})
+            work.send(*(small_world.event(f"b{i}", i) for i in range(20)), partition=3)
+            work.holds(behind=True)
+            assert work.unified() == work.expected()
+            assert second.ends() == 1
+            assert f"another stream job of pipeline '{name}' is running" in second.said
+            assert "Traceback" not in second.said
+        made_anew(stack, work.pipeline)
+        before = work.snapshots()
+        assert job.ends() == 1
+        assert "remedy:" in job.said
+        assert "new pipeline name" in job.said
+        assert "Traceback" not in job.said.splitlines()[-1]
+    with pytest.raises(BoundaryError, match="the topic was deleted and created again") as refused:
+        work.drain()
+    assert "new pipeline name" in refused.value.remedy
+    assert work.snapshots() == before
+    assert work.unified() == work.expected()
+
+
+def made_anew(settings: Settings, pipeline: Pipeline) -> None:
+    """Delete the topic, create it again, and send more than it held before."""
+    admin = KafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
+    admin.delete_topics([pipeline.topic.name])
+    admin.close()
+    at_work.eventually(lambda: topic.describe(settings, pipeline.topic.name) is None)
+    topic.ensure(settings, pipeline)
+    with at_work.producing(settings) as producer:
+        for number in range(200):
+            event = small_world.as_json(small_world.event(f"new{number}", number))
+            producer.send(pipeline.topic.name, event, partition=number % 4).get(timeout=60)
+
+
+# ---- a changed definition ----
+
+
+def test_a_changed_definition_works_or_is_refused_before_anything_is_written(
+    stack: Settings, spark: SparkSession, define: Define
+) -> None:
+    work = Work(spark, stack, define())
+    name = work.pipeline.name
+    work.send(*(small_world.event(f"a{i}", i) for i in range(5)))
+    work.drain()
+    work.union()
+
+    changes: list[tuple[dict[str, Any], str, str]] = [
+        ({"event": {"fields": {"value": {"type": "long", "min": None}}}}, "event.fields.value.type: was int", "undo"),
+        ({"event": {"fields": {"extra": {"type": "int", "required": True}}}}, "must be optional", "undo"),
+        ({"event": {"fields": {"hidden": None}}, "filter": None}, "event.fields.hidden: was removed", "undo"),
+        ({"views": {"by_kind": {"window": "2 hours"}}}, "views.by_kind is not what", f"twofold rebuild {name}"),
+        ({"lateness": "1 hour"}, "views.by_kind is not what", f"twofold rebuild {name}"),
+    ]
+    work.send(small_world.event("a5", 5))
+    before = work.snapshots()
+    for change, message, remedy in changes:
+        changed = replace(work, pipeline=define(name=name, topic={"name": name}, **change))
+        for step in (changed.drain, changed.union):
+            with pytest.raises(IncompatibleDefinition) as refused:
+                step()
+            assert message in refused.value.message
+            assert remedy in refused.value.remedy
+    assert work.snapshots() == before
+
+    measures = {**conftest.DEFINITION["views"]["by_kind"]["measures"], "extras": "sum(extra)"}
+    added = {"views": {"daily": {"window": "1 day", "by": ["kind"], "measures": measures}}}
+    work.pipeline = define(name=name, topic={"name": name}, event={"fields": {"extra": {"type": "int"}}}, **added)
+    work.send({**small_world.event("a6", 6), "extra": 6}, {**small_world.event("a0", 0), "extra": 7})
+    assert work.unified() == work.expected()[:-2]
+    work.drain()
+    assert work.unified() == work.expected()
+    work.holds(behind=True)
+    work.union()
+    work.holds()
+    assert work.query("SELECT id, extra FROM unified_events WHERE extra IS NOT NULL") == [("a6", 6)]
+    assert work.query("SELECT events, extras FROM batch_daily") == [(7, 6)]
+    # A view added later starts from the first record ever landed.
+    assert work.query("SELECT events, extras FROM stream_daily") == [(7, 6)]
+
+
+def test_a_lost_lock_stops_the_job_before_it_writes(stack: Settings, spark: SparkSession, define: Define) -> None:
+    """The lock is freed with its connection: another job may have taken over by the time of the next commit."""
+    work = Work(spark, stack, define())
+    work.send(small_world.event("a", 0))
+    with ThreadPoolExecutor() as pool:
+        job = pool.submit(work.stream, threading.Event(), until_caught_up=False)
+        at_work.eventually(lambda: work.landed() == 1)
+        with locks.connect(stack) as connection:
+            query = """SELECT pg_terminate_backend(pid, 10000) FROM pg_locks
+                       WHERE locktype = 'advisory' AND classid = %s::bigint AND objid = %s::bigint"""
+            assert connection.execute(query, (locks.NAMESPACE, locks.key(work.pipeline.name, "stream"))).fetchone()
+        work.send(small_world.event("b", 0))
+        with pytest.raises(Busy, match=r"the lock .* was lost"):
+            job.result(timeout=120)
+    assert work.landed() == 1
+    work.drain()
+    work.holds(behind=True)
+    assert work.unified() == work.expected()
