@@ -55,7 +55,7 @@ def begin_at(spark: SparkSession, checkpoint: str, offset: dict[str, Any]) -> No
     """Write where the first batch begins, whole or not at all."""
     path = f"{checkpoint}/sources/0/offsets/0"
     folder, name = path.rsplit("/", 1)
-    filesystem, location = hadoop_filesystem(spark, folder)
+    filesystem, location = _open(spark, folder)
     filesystem.mkdirs(location)
     manager = _checkpointing(spark).CheckpointFileManager.create(location, _hadoop(spark))
     stream = manager.createAtomic(spark._jvm.org.apache.hadoop.fs.Path(location, name), True)
@@ -80,7 +80,7 @@ def end_first_batch_at(spark: SparkSession, checkpoint: str, offset: dict[str, A
 
 def discard(spark: SparkSession, checkpoint: str) -> None:
     """Remove a checkpoint whole: one half deleted counts as gone, and the next start removes the rest."""
-    filesystem, marker = hadoop_filesystem(spark, _marker(checkpoint))
+    filesystem, marker = _open(spark, _marker(checkpoint))
     filesystem.create(marker, True).close()
     _finish_discarding(spark, checkpoint)
 
@@ -93,7 +93,7 @@ def settle(spark: SparkSession, checkpoint: str) -> None:
 
 def _finish_discarding(spark: SparkSession, checkpoint: str) -> None:
     for path in (checkpoint, _marker(checkpoint)):
-        filesystem, location = hadoop_filesystem(spark, path)
+        filesystem, location = _open(spark, path)
         filesystem.delete(location, True)
 
 
@@ -102,7 +102,7 @@ def _marker(checkpoint: str) -> str:
 
 
 def _last_line(spark: SparkSession, path: str) -> dict[str, Any]:
-    filesystem, location = hadoop_filesystem(spark, path)
+    filesystem, location = _open(spark, path)
     stream = filesystem.open(location)
     try:
         lines = spark._jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8").splitlines()
@@ -113,19 +113,18 @@ def _last_line(spark: SparkSession, path: str) -> dict[str, Any]:
 
 
 def _names(spark: SparkSession, folder: str) -> list[str]:
-    filesystem, location = hadoop_filesystem(spark, folder)
+    filesystem, location = _open(spark, folder)
     if not filesystem.exists(location):
         return []
     return [status.getPath().getName() for status in filesystem.listStatus(location)]
 
 
 def _exists(spark: SparkSession, path: str) -> bool:
-    filesystem, location = hadoop_filesystem(spark, path)
+    filesystem, location = _open(spark, path)
     return bool(filesystem.exists(location))
 
 
-def hadoop_filesystem(spark: SparkSession, path: str) -> tuple[Any, Any]:
-    """The file system of a URI, and the URI as its path."""
+def _open(spark: SparkSession, path: str) -> tuple[Any, Any]:
     location = spark._jvm.org.apache.hadoop.fs.Path(path)
     return location.getFileSystem(_hadoop(spark)), location
 

@@ -109,9 +109,7 @@ class Maintenance:
             "dry_run": self.asked.dry_run,
             "tables": {name: asdict(report) for name, report in self.tables.items()},
             "retained": asdict(retained),
-            "landing_leftovers": orphans.of_landing(
-                self.spark, self.settings, self.pipeline.name, self.asked, self.now
-            ),
+            "landing_leftovers": orphans.of_landing(self.settings, self.pipeline.name, self.asked, self.now),
             "ids_beyond_horizon": asdict(horizon.ids_beyond(self.spark, self.pipeline)),
             "seconds": round(time.monotonic() - started, 1),
         }

@@ -37,13 +37,22 @@ def expire(
     """Expire what no guard keeps; each call names its snapshots, so commits made meanwhile are never touched."""
     history = _history(settings, pipeline, table)
     guards = guards_of(spark, settings, pipeline, table, history) | {
-        "age": expiry.is_young(history, now, asked.snapshot_retention),
+        "age": expiry.is_young(history, now, asked.snapshot_retention, _most(pipeline, table)),
         "newest": asked.keep_snapshots,
     }
     ids = expiry.expirable(history, guards)
     depth = sum(1 for _ in history.ancestors())
     files = 0 if asked.dry_run else sum(_call(spark, pipeline, table, part) for part in _parts(ids))
     return Expired(len(ids), depth - len(ids), files, {name: min(depth, kept) for name, kept in guards.items()})
+
+
+def per_batch_tables(pipeline: Pipeline) -> list[str]:
+    """Tables that get a snapshot with every micro-batch."""
+    return [tables.STREAM_LOG, *(tables.stream_view_name(view) for view in pipeline.views)]
+
+
+def _most(pipeline: Pipeline, table: str) -> int:
+    return expiry.MOST_PER_BATCH if table in per_batch_tables(pipeline) else expiry.EVERYTHING
 
 
 def guards_of(

@@ -15,7 +15,7 @@ import click
 from py4j.protocol import Py4JNetworkError
 from pyspark.sql import SparkSession
 
-from spark_jobs import locks, session, supervise
+from spark_jobs import housekeeping, locks, session, supervise
 from spark_jobs.progress import Progress
 from spark_jobs.stream_log import LogWriter
 from spark_jobs.stream_views import ViewWriter
@@ -111,7 +111,8 @@ def _stream(
                 raise TwofoldError("stopped before it had caught up", "run the same command again: it goes on")
         else:
             trigger = {"processingTime": f"{int(pipeline.stream.trigger.total_seconds() * 1000)} milliseconds"}
-            supervise.run(services, trigger, progress, stop)
+            with housekeeping.beside(spark, settings, pipeline):
+                supervise.run(services, trigger, progress, stop)
     click.echo(progress.summary(), err=True)
 
 

@@ -54,14 +54,19 @@ def reaches_first(history: History) -> bool:
     return all(snapshot.parent is None or snapshot.parent in history.snapshots for snapshot in history.ancestors())
 
 
-def is_young(history: History, now: datetime, retention: timedelta) -> int:
-    """Keep what is younger than `retention`, and all that is newer.
+MOST_PER_BATCH = 5000
+"""So many snapshots at most are kept for their age alone, in a table that gets one with every micro-batch."""
 
-    Incident: a reader pins a snapshot and reads its files for as long as its query takes.
+
+def is_young(history: History, now: datetime, retention: timedelta, most: int = EVERYTHING) -> int:
+    """Keep what is younger than `retention` and all that is newer, `most` at most.
+
+    Incident: a reader pins a snapshot and reads its files for as long as its query takes. And the other way: every
+    commit writes the list of all snapshots, so a day of them (86,400) made a commit take nine seconds.
     """
     oldest_ms = (now - retention).timestamp() * 1000
     young = [number for number, snapshot in enumerate(history.ancestors(), 1) if snapshot.timestamp_ms > oldest_ms]
-    return max(young, default=0)
+    return min(most, max(young, default=0))
 
 
 def expirable(history: History, guards: Mapping[str, int]) -> list[int]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_jobs import log_retention, rebuild_job, session, streaming_job
+from spark_jobs import housekeeping, log_retention, rebuild_job, session, snapshots, streaming_job
 from spark_jobs.log_retention import Retained
 from spark_jobs.maintenance_job import Maintenance
 from tests import at_work
@@ -21,14 +21,16 @@ from tests.at_work import Work
 from tests.small_world import event
 from twofold import catalog as catalogs
 from twofold import expiry, tables
+from twofold.boundary import History
 from twofold.definition.model import Pipeline
 from twofold.settings import Settings
 from twofold.upkeep import upkeep
 
 Define = Callable[..., Pipeline]
 
-SLOWLY = {"max_offsets_per_trigger": 10}
+SLOWLY = {"max_offsets_per_trigger": 12}
 """So few records a batch, so that there are many commits."""
+SHARPLY = upkeep(snapshot_retention="0", keep_snapshots=1)
 BY_HALF_HOUR = {"window": "30 minutes", "by": ["kind"], "measures": {"events": "count(*)"}}
 
 
@@ -98,28 +100,37 @@ def test_a_pipeline_through_maintenance(stack: Settings, spark: SparkSession, de
     maintain(work)
     work.union()
     exact(work)
-    again = maintain(work)
-    assert again["tables"][tables.STREAM_LOG]["rewritten"]["files"] == 0
+    orphans_only(work)
     exact(work)
 
-    # A view added when the first snapshots are gone finds all of history.
+
+def test_a_view_added_later_finds_all_of_history(stack: Settings, spark: SparkSession, define: Define) -> None:
+    """The first snapshots are gone, and a manifest still names files that a rewrite took away."""
+    work = Work(spark, stack, define(stream=SLOWLY, filter=None))
     name = work.pipeline.name
-    assert not expiry.reaches_first(catalogs.history(catalogs.find(catalogs.load(stack), name, tables.STREAM_LOG)))
-    work.pipeline = define(name=name, stream=SLOWLY, filter=None, views={"by_half_hour": BY_HALF_HOUR})
-    work.send(event("last", 4000, "c", 1))
+    work.send(*(event(f"e{i}", 9 * i, "abc"[i % 3], i) for i in range(60)))
     work.drain()
-    assert work.query("SELECT sum(events) FROM stream_by_half_hour") == [(len({row["id"] for row in work.rows}),)]
+    table = f"table => '{tables.qualified(name, tables.STREAM_LOG)}'"
+    spark.sql(f"CALL twofold.system.rewrite_manifests({table})")
+    some = "options => map('min-input-files', '2', 'max-files-to-rewrite', '3')"
+    spark.sql(f"CALL twofold.system.rewrite_data_files({table}, {some})")
+    work.send(event("last", 1000))
+    work.drain()
+    snapshots.expire(spark, stack, work.pipeline, tables.STREAM_LOG, SHARPLY, datetime.now(UTC))
+    assert not expiry.reaches_first(history(work))
+
+    work.pipeline = define(name=name, stream=SLOWLY, filter=None, views={"by_half_hour": BY_HALF_HOUR})
+    work.drain()
+    assert work.query("SELECT sum(events) FROM stream_by_half_hour") == [(61,)]
     work.union()
     exact(work)
 
     # And goes on from there like any other.
-    work.send(event("e3", 27, "a", 3), event("after", 4001, "c", 1))
+    work.send(event("e3", 27, "a", 3), event("after", 1001, "c", 1))
     work.drain()
-    work.union()
     maintain(work)
+    work.union()
     work.drain()
-    exact(work)
-    orphans_only(work)
     exact(work)
 
 
@@ -142,8 +153,12 @@ def orphans_only(work: Work) -> None:
     assert [path.exists() for path in (old, young, part, recent)] == [False, True, False, True]
 
 
-def test_beside_a_running_stream(stack: Settings, spark: SparkSession, define: Define) -> None:
-    """As sharp as can be, again and again, while records land and views follow."""
+def test_beside_a_running_stream(
+    stack: Settings, spark: SparkSession, define: Define, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As sharp as can be, again and again, while records land and views follow; the job tidies up by itself, too."""
+    monkeypatch.setattr(housekeeping, "EVERY_S", 3.0)
+    monkeypatch.setattr(housekeeping, "upkeep", lambda: upkeep(snapshot_retention="0", keep_snapshots=2))
     work = Work(spark, stack, define(stream={"trigger": "200 milliseconds", **SLOWLY}))
     topic_id, stop = streaming_job.check(stack, work.pipeline), threading.Event()
     job = threading.Thread(
@@ -154,6 +169,7 @@ def test_beside_a_running_stream(stack: Settings, spark: SparkSession, define: D
         for burst in range(3):
             work.send(*(event(f"e{burst}-{i}", 300 * burst + i, "abc"[i % 3]) for i in range(60)))
             at_work.eventually(lambda landed=60 * burst: landed_records(work) > landed)
+            at_work.eventually(lambda: len(history(work).snapshots) < 5)
             work.union()
             maintain(work)
             assert job.is_alive()
@@ -164,6 +180,10 @@ def test_beside_a_running_stream(stack: Settings, spark: SparkSession, define: D
     work.drain()
     work.union()
     exact(work)
+
+
+def history(work: Work) -> History:
+    return catalogs.history(catalogs.find(catalogs.load(work.settings), work.pipeline.name, tables.STREAM_LOG))
 
 
 def landed_records(work: Work) -> int:

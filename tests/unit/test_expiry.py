@@ -50,6 +50,10 @@ def test_a_reader_has_time_to_read_what_it_pinned(days: int, kept: int) -> None:
     assert expiry.is_young(chain(5), NOW, timedelta(days=days)) == kept
 
 
+def test_a_table_with_a_snapshot_a_second_does_not_keep_a_week_of_them() -> None:
+    assert expiry.is_young(chain(5), NOW, timedelta(days=100), most=3) == 3
+
+
 @pytest.mark.parametrize(
     ("guards", "expired"),
     [({}, [1, 2, 3, 4]), ({"a": 2}, [1, 2, 3]), ({"a": 2, "b": 4}, [1]), ({"a": expiry.EVERYTHING}, [])],
