@@ -49,7 +49,7 @@ lint: setup  ## Style, types, and which package may import which
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/lint-imports 
+	PYTHONPATH=plugins $(BIN)/lint-imports
 
 format: setup  ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix

@@ -47,6 +47,16 @@ class Stream(StrEnum):
     HEARTBEAT_TS = "stream.heartbeat_ts"
 
 
+class Failed(StrEnum):
+    """Counters: tasks of each of a pipeline's DAGs that failed for good, their retries used up."""
+
+    SERVICES = "services.failed"
+    BATCH = "batch.failed"
+    UNION = "union.failed"
+    MAINTENANCE = "maintenance.failed"
+    REPLAY = "replay.failed"
+
+
 class Metrics:
     """One pipeline's StatsD client. Sending is UDP and best effort: a missing exporter is never an error."""
 

@@ -63,12 +63,25 @@ def clashes(files: Sequence[tuple[Path, Pipeline]]) -> list[Fault]:
 
 def load_all(folder: Path) -> dict[str, Pipeline]:
     """Every pipeline of a folder by name; raises DefinitionError listing every fault of every file."""
-    checked = [(path, *check_file(path)) for path in definition_files(folder)]
-    sound = [(path, pipeline) for path, pipeline, _ in checked if pipeline is not None]
-    faults = [fault for _, _, found in checked for fault in found] + clashes(sound)
+    sound, faults = load_sound(folder)
     if faults:
         raise definition_error(faults)
-    return {pipeline.name: pipeline for _, pipeline in sound}
+    return sound
+
+
+def load_sound(folder: Path) -> tuple[dict[str, Pipeline], list[Fault]]:
+    """The pipelines of a folder that can run, by name, and every fault of the other files.
+
+    Two files that claim one name are both refused, as `load_pipeline` refuses that name; of two that claim one topic
+    the second is.
+    """
+    checked = [(path, *check_file(path)) for path in definition_files(folder)]
+    whole = [(path, pipeline) for path, pipeline, _ in checked if pipeline is not None]
+    claims = clashes(whole)
+    at_fault = {fault.file for fault in claims}
+    refused = {pipeline.name for path, pipeline in whole if shown_path(path) in at_fault}
+    sound = {pipeline.name: pipeline for _, pipeline in whole if pipeline.name not in refused}
+    return sound, [fault for _, _, found in checked for fault in found] + claims
 
 
 def load_pipeline(settings: Settings, name: str) -> Pipeline:
