@@ -26,6 +26,11 @@ def cache_folder() -> Path:
     return (named if named.is_absolute() else Path.home() / ".cache") / "twofold"
 
 
+def _checkout(folder: str) -> Path:
+    """A folder beside `src/`: DAGs and plugins are used where they lie and never installed."""
+    return Path(__file__).parents[2] / folder
+
+
 class Settings(BaseSettings):
     """Where everything is. Every field is set by `TWOFOLD_<FIELD>`."""
 
@@ -59,6 +64,44 @@ class Settings(BaseSettings):
     supervisor_port: int = 19100
     supervisor_user: str = "twofold"
     supervisor_password: SecretStr = SecretStr("")
+    producer_supervisor: str = ""
+    """`host:port` of the supervisord that runs the producers; empty: the embedded stack's own."""
+    stream_supervisor: str = ""
+    """The same for the streaming jobs."""
+    service_restarts_per_hour: int = 3
+    """A service that was restarted more often, for whatever reason, is left down."""
+    health_host: str = "127.0.0.1"
+    """Where `/healthz` of a service listens; in a container all of its interfaces, `0.0.0.0`."""
+
+    services_every_s: int = 60
+    """Interval of the DAG `<p>_services`."""
+    service_sample_every_s: float = 5.0
+    """Pause between two looks at a service's progress."""
+    service_good_samples: int = 3
+    """So many looks in a row must be good before a service counts as healthy."""
+    service_healthy_within_s: float = 300.0
+    """A service that is not healthy by then fails its task."""
+    service_stalled_after_s: float = 60.0
+    """With work to do and none done for so long, a service is stuck, and is restarted."""
+    runbooks_url: str = "docs/runbooks"
+    """Where failure messages say that the runbook pages are: a folder or an address."""
+    grafana_url: str = ""
+    """Links from tasks are shown only where their address is set."""
+    spark_ui_url: str = ""
+    status_page_url: str = ""
+
+    airflow_port: int = 18080
+    airflow_url: str = ""
+    """Where Airflow's pages are for a browser; empty: the embedded one at `airflow_port`."""
+    airflow_user: str = "admin"
+    airflow_password: SecretStr = SecretStr("")
+    airflow_database: str = "airflow"
+    """Name of Airflow's own database in PostgreSQL, and of the role that it belongs to."""
+    airflow_database_password: SecretStr = SecretStr("")
+    airflow_secret: SecretStr = SecretStr("")
+    """What Airflow's keys (connections, tokens, sessions) are made from."""
+    dags: Path = Field(default_factory=lambda: _checkout("dags"))
+    plugins: Path = Field(default_factory=lambda: _checkout("plugins"))
 
     statsd_host: str = "127.0.0.1"
     statsd_port: int = 19125
@@ -84,7 +127,7 @@ class Settings(BaseSettings):
 
     def model_post_init(self, context: object, /) -> None:
         """Paths are made absolute once, so that children with another working folder agree."""
-        for name in ("home", "pipelines", "jars"):
+        for name in ("home", "pipelines", "jars", "dags", "plugins"):
             object.__setattr__(self, name, getattr(self, name).expanduser().absolute())
         # A link to one set of jars: what started with a set stays with it when `make setup` moves the link.
         object.__setattr__(self, "jars", self.jars.resolve())
@@ -93,6 +136,8 @@ class Settings(BaseSettings):
             object.__setattr__(self, "kafka_bootstrap", f"127.0.0.1:{self.kafka_port}")
         if not self.s3_endpoint:
             object.__setattr__(self, "s3_endpoint", f"http://127.0.0.1:{self.minio_port}")
+        if not self.airflow_url:
+            object.__setattr__(self, "airflow_url", f"http://127.0.0.1:{self.airflow_port}")
 
     @property
     def warehouse(self) -> str:

@@ -38,6 +38,11 @@ directory=/
 [rpcinterface:supervisor]
 supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 
+[rpcinterface:twofold]
+supervisor.rpcinterface_factory = twofold.services.inside:make
+home = {home}
+restarts_per_hour = {restarts_per_hour}
+
 [inet_http_server]
 port={host}:{port}
 username={name}
@@ -91,6 +96,7 @@ def render(settings: Settings, programs: Iterable[Program]) -> str:
         port=settings.supervisor_port,
         name=settings.supervisor_user,
         password=_escape(settings.supervisor_password.get_secret_value()),
+        restarts_per_hour=settings.service_restarts_per_hour,
     )
     return head + "".join(_section(settings, program) for program in programs)
 
@@ -128,7 +134,8 @@ def start(settings: Settings, programs: Iterable[Program]) -> None:
     write_private(config, render(settings, programs))
     outcome = subprocess.run(
         [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)],
-        env={**os.environ, **processes.marks(settings.home, processes.SUPERVISOR)},
+        # Services are declared while it runs, and take their settings from its environment.
+        env={**os.environ, **settings.environment(), **processes.marks(settings.home, processes.SUPERVISOR)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

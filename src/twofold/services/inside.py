@@ -1,0 +1,236 @@
+"""Our part of supervisord, loaded into its process: services declared while it runs, and the budget of restarts.
+
+    [rpcinterface:twofold]
+    supervisor.rpcinterface_factory = twofold.services.inside:make
+    home = /srv/twofold
+    restarts_per_hour = 3
+
+supervisord does one thing at a time: two callers at once start a service once, and nobody else writes its record,
+`<home>/run/services/<program>.json`. A service runs with supervisord's own environment. Imports little: it stays small.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from supervisor.options import ProcessConfig, UnhosedConfigParser
+from supervisor.process import Subprocess
+from supervisor.states import RUNNING_STATES, ProcessStates, SupervisorStates, getProcessStateDescription
+from supervisor.xmlrpc import Faults, RPCError
+
+from twofold.definition.names import pipeline_fault
+from twofold.services import record as rules
+from twofold.services.record import PRODUCER, SERVICES, STREAM, End, Record
+from twofold.stack.processes import marks
+
+_DOWN = (ProcessStates.STOPPED, ProcessStates.EXITED, ProcessStates.FATAL)
+_VERBS = {PRODUCER: "produce", STREAM: "stream"}
+# priority: after the broker and the catalog, and gone before them. startsecs: every end is told to `finish`, an early
+# one too. autostart, autorestart: who starts again is decided by the record alone.
+_PROGRAM = """
+[program:{name}]
+command={command}
+environment={environment}
+directory={home}
+priority=35
+autostart=false
+autorestart=false
+startsecs=0
+startretries=0
+stopsignal=TERM
+stopwaitsecs=30
+killasgroup=true
+redirect_stderr=true
+stdout_logfile={log}
+stdout_logfile_maxbytes=10MB
+stdout_logfile_backups=2
+"""
+
+
+class Service(Subprocess):  # type: ignore[misc]
+    """A supervised process that starts again when its record says so."""
+
+    keeper: Keeper
+
+    def finish(self, pid: int, status: int) -> None:
+        """It ended: end what is left of its group (a JVM without its driver), then see whether to start again."""
+        asked, ran_s = bool(self.killing), max(0.0, time.time() - self.laststart)
+        super().finish(pid, status)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
+        self.keeper.ended(End(time.time(), os.waitstatus_to_exitcode(status), asked, ran_s))
+
+    def transition(self) -> None:
+        """Called by supervisord every second, and after every event."""
+        super().transition()
+        going_down = self.config.options.mood <= SupervisorStates.RESTARTING
+        if self.keeper.record.again and self.state in _DOWN and not going_down:
+            self.keeper.keep(replace(self.keeper.record, again=False))
+            self.spawn()
+            super().transition()
+
+
+class Keeper:
+    """The record of one service, in memory and on disk."""
+
+    def __init__(self, path: Path, service: str, per_hour: int) -> None:
+        self.record = _read(path)
+        self.per_hour = per_hour
+        self._path, self._service = path, service
+
+    def keep(self, record: Record) -> None:
+        """Write the record, whole or not at all."""
+        self.record = record
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        draft = self._path.with_suffix(".new")
+        draft.write_text(record.to_json())
+        draft.replace(self._path)
+
+    def ended(self, end: End) -> None:
+        """Note an end, and whether it is followed by a start. A full disk must not end supervisord."""
+        after = rules.ended(self.record, end, self._service, self.per_hour)
+        try:
+            self.keep(after)
+        except OSError:
+            self.record = after
+
+
+class Declared(ProcessConfig):  # type: ignore[misc]
+    """A program whose processes are `Service`s."""
+
+    keeper: Keeper
+
+    def make_process(self, group: Any = None) -> Service:  # noqa: ANN401
+        """The one process of this program."""
+        process = Service(self)
+        process.group, process.keeper = group, self.keeper
+        return process
+
+
+class Services:
+    """The XML-RPC namespace `twofold`: each method takes a pipeline's name and `producer` or `stream`."""
+
+    def __init__(self, supervisord: Any, home: Path, per_hour: int) -> None:  # noqa: ANN401
+        self._supervisord, self._home, self._per_hour = supervisord, home, per_hour
+
+    def start(self, pipeline: str, service: str, by_hand: bool) -> str:
+        """Start it unless it runs, or something stands against it; returns what was done."""
+        process = self._process(pipeline, service)
+        record, did = rules.start(process.keeper.record, time.time(), by_hand=by_hand, alive=_alive(process))
+        process.keeper.keep(record)
+        process.transition()
+        return did
+
+    def stop(self, pipeline: str, service: str) -> bool:
+        """Ask it to end, and keep it down until it is started by hand; does not wait for the end."""
+        process = self._process(pipeline, service)
+        process.keeper.keep(rules.stop(process.keeper.record, time.time()))
+        _end(process)
+        return True
+
+    def restart(self, pipeline: str, service: str, by_hand: bool, why: str) -> str:
+        """Ask it to end and start it anew; not by hand only within the budget. Returns what was done."""
+        process = self._process(pipeline, service)
+        record, did = rules.restart(process.keeper.record, time.time(), self._per_hour, by_hand=by_hand, why=why)
+        process.keeper.keep(record)
+        _end(process)
+        process.transition()
+        return did
+
+    def status(self, pipeline: str, service: str) -> str:
+        """State, process and record as one JSON object (XML-RPC has no null and no large numbers)."""
+        process = self._process(pipeline, service)
+        keeper = process.keeper
+        return json.dumps(
+            {
+                "state": getProcessStateDescription(process.state),
+                "pid": process.pid,
+                "uptime_s": round(time.time() - process.laststart, 1) if process.pid else 0.0,
+                "spent": keeper.record.spent(time.time()),
+                "per_hour": keeper.per_hour,
+                "health_port": _announced(self._home / "run" / f"{pipeline}-{service}.json", process.pid),
+                "record": json.loads(keeper.record.to_json()),
+            }
+        )
+
+    def _process(self, pipeline: str, service: str) -> Service:
+        """The service's process, declared now if it was not."""
+        if pipeline_fault(pipeline) or service not in SERVICES:
+            raise RPCError(Faults.BAD_NAME, f"{pipeline}-{service}")
+        if self._supervisord.options.mood <= SupervisorStates.RESTARTING:
+            raise RPCError(Faults.SHUTDOWN_STATE)
+        name = f"{pipeline}-{service}"
+        if name not in self._supervisord.process_groups:
+            self._declare(name, pipeline, service)
+        process: Service = self._supervisord.process_groups[name].processes[name]
+        return process
+
+    def _declare(self, name: str, pipeline: str, service: str) -> None:
+        options, parser = self._supervisord.options, UnhosedConfigParser()
+        command = [sys.executable, "-m", "twofold.cli", _VERBS[service], pipeline]
+        environment = ",".join(f"{key}={_quote(value)}" for key, value in marks(self._home, name).items())
+        logs = self._home / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        text = _PROGRAM.format(
+            name=name,
+            command=_escape(shlex.join(command)),
+            environment=_escape(environment),
+            home=_escape(str(self._home)),
+            log=_escape(_escape(str(logs / f"{name}.log"))),  # supervisord expands this one twice
+        )
+        parser.read_string(text)
+        parser.expansions = options.environ_expansions
+        (group,) = options.process_groups_from_parser(parser)
+        (config,) = options.processes_from_section(parser, f"program:{name}", name, Declared)
+        config.keeper = Keeper(self._home / "run" / "services" / f"{name}.json", service, self._per_hour)
+        group.process_configs = [config]
+        self._supervisord.add_process_group(group)
+
+
+def make(supervisord: Any, home: str, restarts_per_hour: str) -> Services:  # noqa: ANN401
+    """What supervisord's configuration names."""
+    return Services(supervisord, Path(home), int(restarts_per_hour))
+
+
+def _alive(process: Service) -> bool:
+    return process.state in RUNNING_STATES
+
+
+def _end(process: Service) -> None:
+    """Ask a process to end; supervisord kills it, and its group, when it does not."""
+    if _alive(process):
+        process.stop()
+
+
+def _announced(place: Path, pid: int) -> int:
+    """The port of the running process's `/healthz`; 0: it does not answer yet."""
+    try:
+        announced = json.loads(place.read_text())
+    except (OSError, ValueError):
+        return 0
+    return int(announced["port"]) if pid and announced["pid"] == pid else 0
+
+
+def _read(path: Path) -> Record:
+    try:
+        return Record.from_dict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        return Record()
+
+
+def _quote(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _escape(text: str) -> str:
+    """supervisord's configuration expands `%`."""
+    return text.replace("%", "%%")
