@@ -14,7 +14,7 @@ from pathlib import Path
 
 import duckdb
 
-from twofold import boundary, tables
+from twofold import boundary, results, tables
 from twofold import catalog as catalogs
 from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError
@@ -38,7 +38,10 @@ CHECKS: dict[str, Callable[[World], Check]] = {
 
 
 def prove(settings: Settings, pipeline: Pipeline, longest_wait_s: float, say: Say) -> Proof:
-    """Check I1 to I7 on the live tables; waits for a running streaming job to pass what Kafka holds now."""
+    """Check I1 to I7 on the live tables; waits for a running streaming job to pass what Kafka holds now.
+
+    The outcome is kept in `twofold.results` too.
+    """
     catalog = catalogs.load(settings)
     before = sent.read(settings, pipeline)
     waiting.wait(settings, catalog, pipeline, before, longest_wait_s, say)
@@ -46,7 +49,9 @@ def prove(settings: Settings, pipeline: Pipeline, longest_wait_s: float, say: Sa
     with sources.spill_folder() as folder, Reader(settings, {pipeline.name: pipeline}) as reader:
         world = _pinned(settings, reader, before, views, Path(folder))
         checks = [_run(name, world) for name in CHECKS]
-    return Proof(pipeline.name, (*checks, files.all_there(catalog, pipeline.name, datetime.now(UTC))))
+    proof = Proof(pipeline.name, (*checks, files.all_there(catalog, pipeline.name, datetime.now(UTC))))
+    results.save(settings, pipeline.name, results.PROOF, proof.to_json())
+    return proof
 
 
 def _pinned(settings: Settings, reader: Reader, before: Sent, views: Mapping[str, Pinned], spill_to: Path) -> World:
