@@ -8,6 +8,7 @@ By hand: `twofold produce flights --limit 1000`, which is `python -m producer.pr
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 from dataclasses import fields
@@ -22,22 +23,22 @@ import click
 from producer import kafka_client, run
 from producer.request import Request, Shares
 from twofold.definition.load import load_pipeline
+from twofold.definition.model import Replay
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
 
-INTERRUPTED = 130
 Share = click.FloatRange(0, 1)
 
 
-class Rate(click.ParamType[float | None]):
+class Rate(click.ParamType[float]):
     """Records per second, or `max`."""
 
     name = "N|max"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | None:  # noqa: ANN401
-        """A positive number; None for max."""
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401
+        """A positive number; infinity for max."""
         if value == "max":
-            return None
+            return math.inf
         try:
             rate = float(value)
         except ValueError:
@@ -52,7 +53,7 @@ class Rate(click.ParamType[float | None]):
 @click.option("--from", "from_file", metavar="FILE", help="Replay JSON lines as they are: plain, .gz, or - for stdin.")
 @click.option("--generate", type=click.IntRange(0), metavar="N", help="Make N events from the definition; 0 = endless.")
 @click.option("--limit", type=click.IntRange(0), metavar="N", help="Only the first N records of the source.")
-@click.option("--rate", type=Rate(), default="max", show_default=True, help="Records per second.")
+@click.option("--rate", type=Rate(), help="Records per second.  [default: as declared, else max]")
 @click.option(
     "--speed-up",
     type=click.FloatRange(0, min_open=True),
@@ -76,7 +77,8 @@ class Rate(click.ParamType[float | None]):
 def produce(pipeline: str, pipelines: Path | None, verbose: bool, **options: Any) -> None:  # noqa: ANN401
     """Send a pipeline's events to Kafka.
 
-    Without --from or --generate, the definition's own `replay` is sent. What Kafka has acknowledged is journaled: the
+    Without --from or --generate, the definition's own `replay` is sent, its range and pace included unless options
+    say otherwise. What Kafka has acknowledged is journaled: the
     same command goes on where it stopped, however it ended, and one that has finished says so. While the broker is
     away the producer waits; it drops nothing. A record too large for the broker is kept aside, and makes the exit
     code 1 at the end.
@@ -90,20 +92,26 @@ def produce(pipeline: str, pipelines: Path | None, verbose: bool, **options: Any
       twofold produce orders --generate 100000 --duplicates 0.01 --late 0.01 --malformed 0.005
     """
     settings = Settings() if pipelines is None else Settings(pipelines=pipelines)
-    request = as_request(options)
+    declared = load_pipeline(settings, pipeline)
+    request = as_request(options, declared.replay)
     (kafka_client.loud if verbose else kafka_client.quiet)()
     stop = Event()
     signals = stop_on_signals(stop)
-    code = run.run(settings, load_pipeline(settings, pipeline), request, stop)
-    sys.exit(INTERRUPTED if signal.SIGINT in signals and code == 0 else code)
+    code = run.run(settings, declared, request, stop)
+    sys.exit(128 + signals[0] if signals and code == 0 else code)
 
 
-def as_request(options: dict[str, Any]) -> Request:
-    """The options as one checked value."""
+def as_request(options: dict[str, Any], declared: Replay | None = None) -> Request:
+    """The options as one checked value; what they leave open of the definition's own replay is as declared."""
     shares = Shares(**{field.name: options.pop(field.name) for field in fields(Shares)})
     for name in ("since", "until"):
         moment: datetime | None = options[name]
         options[name] = moment and moment.replace(tzinfo=UTC)
+    if declared and options["from_file"] is None and options["generate"] is None:
+        options |= {name: options[name] or getattr(declared, name) for name in ("generate", "since", "until")}
+        if options["rate"] is None and options["speed_up"] is None:
+            options |= {"rate": declared.rate, "speed_up": declared.speed_up}
+    options["rate"] = None if options["rate"] == math.inf else options["rate"]
     return Request(shares=shares, **options)
 
 

@@ -155,6 +155,17 @@ MISTAKES = {
     ),
     "cron of six": ("lateness:", 'schedule: {union: "0 * * * * *"}\nlateness:', ["13 schedule.union: five parts"]),
     "replay": ("lateness:", "replay: {source: x, query: SELECT 1 2}\nlateness:", ["13 replay.query: Parser Error"]),
+    "half a replay": ("lateness:", "replay: {source: x}\nlateness:", ["13 replay.query: `query`, or `generate`"]),
+    "two replays": (
+        "lateness:",
+        "replay: {generate: 5, since: 2024-01-01, rate: .nan}\nlateness:",
+        ["13 replay.since: `since` beside `generate`", "13 replay.rate: NaN, expected a number above 0"],
+    ),
+    "two paces, no time": (
+        "lateness:",
+        "replay: {source: x, query: SELECT 1, rate: 2, speed_up: 3.5, since: 2024-01-02, until: 2024-01-02}\nlateness:",
+        ["13 replay.speed_up: `speed_up` beside `rate`", "13 replay.until: a moment after `since`"],
+    ),
     "half a character": ("name: orders\n", 'name: "\\ud800"\n', ["1 name: half a character"]),
     "half a character in a key": ("country: {", '"\\ud800": {}\n    country: {', ["9 event.fields: the key"]),
     "key twice": (

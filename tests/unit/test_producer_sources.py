@@ -17,6 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from producer import producer
+from producer.producer import produce
 from producer.request import Request, Shares
 from producer.sources import Chunk, Source, open_source
 from producer.sources.generated import Generated
@@ -186,3 +188,24 @@ def keeps(field: Field, value: Any) -> bool:  # noqa: ANN401
         and (field.max_length is None or len(value) <= field.max_length)
         and (field.type.name not in ("int", "long") or type(value) is int)
     )
+
+
+def test_what_the_options_leave_open_of_the_own_replay_is_as_declared() -> None:
+    declared = Replay("t.csv", QUERY, since=NOW, until=NOW + timedelta(days=1), speed_up=60.0)
+
+    def asked(*options: str) -> Request:
+        return as_request({**produce.make_context("produce", ["p", *options]).params}, declared)
+
+    def as_request(options: dict[str, Any], replay: Replay) -> Request:
+        for name in ("pipeline", "pipelines", "verbose"):
+            del options[name]
+        return producer.as_request(options, replay)
+
+    plain = asked()
+    assert (plain.since, plain.until, plain.rate, plain.speed_up) == (NOW, NOW + timedelta(days=1), None, 60.0)
+    other = asked("--since", "2025-01-01", "--rate", "max")
+    assert (other.since, other.rate, other.speed_up) == (datetime(2025, 1, 1, tzinfo=UTC), None, None)
+    for foreign in (asked("--generate", "5"), asked("--from", "x.jsonl")):
+        assert (foreign.since, foreign.until, foreign.speed_up) == (None, None, None)
+    made_up = as_request({**produce.make_context("produce", ["p"]).params}, Replay(generate=0, rate=7.0))
+    assert (made_up.generate, made_up.rate, made_up.since) == (0, 7.0, None)

@@ -17,6 +17,15 @@ from twofold.definition.render import Columns
 from twofold.definition.types import FieldType
 from twofold.definition.views import build_views
 
+_CONFLICTS = (
+    ("source", "generate"),
+    ("query", "generate"),
+    ("since", "generate"),
+    ("until", "generate"),
+    ("speed_up", "generate"),
+    ("speed_up", "rate"),
+)
+"""Keys of `replay` of which one at most makes sense."""
 _ID_TYPES = ("string", "int", "long")
 _PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@yearly")
 _FIXED_SETTINGS = {"message.timestamp.type": "LogAppendTime", "cleanup.policy": "delete"}
@@ -124,11 +133,22 @@ def _stream(raw: RawStream | None) -> Stream:
 
 
 def _replay(raw: RawReplay | None, report: Report) -> Replay | None:
-    if raw is None or raw.source is None or raw.query is None:
+    if raw is None:
         return None
-    if why := query_fault(raw.query):
+    for key in ("source", "query") if raw.generate is None else ():
+        if getattr(raw, key) is None and not report.has(("replay", key)):
+            report.add(("replay", key), "nothing", f"`{key}`, or `generate` in place of `source` and `query`")
+    for key, other in _CONFLICTS:
+        if getattr(raw, key) is not None and getattr(raw, other) is not None:
+            path = ("replay", key)
+            report.add(
+                path, f"`{key}` beside `{other}`", f"only one of `{key}` and `{other}`", line=report.key_line(path)
+            )
+    if raw.since and raw.until and raw.since >= raw.until:
+        report.add(("replay", "until"), shown(raw.until), "a moment after `since`")
+    if raw.query is not None and (why := query_fault(raw.query)):
         report.add(("replay", "query"), shown(raw.query), "one SELECT in DuckDB's SQL", why)
-    return Replay(raw.source, raw.query)
+    return Replay(raw.source or "", raw.query or "", raw.generate, raw.since, raw.until, raw.rate, raw.speed_up)
 
 
 def _schedule(raw: RawSchedule | None, report: Report) -> Schedule:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from twofold.definition.types import FieldType
@@ -85,14 +85,24 @@ class Stream:
 
 @dataclass(frozen=True)
 class Replay:
-    """Where the producer's events come from when no file is named: rows of `source` mapped by a DuckDB `query`.
+    """What the producer sends when the command names nothing else, and what its service sends.
 
-    The query's columns are the event's fields, plus optionally `send_at`, the moment the event was really sent.
-    In the query, the name `source` stands for the rows of the file or packaged data set.
+    Either rows of `source` mapped by a DuckDB `query`, whose columns are the event's fields, plus optionally `send_at`,
+    the moment the event was really sent (in the query, the name `source` stands for the rows of the file or packaged
+    data set); or `generate`d events.
     """
 
-    source: str
-    query: str
+    source: str = ""
+    query: str = ""
+    generate: int | None = None
+    """How many events to make from the definition; 0 = without end, None = `source` and `query` are declared."""
+    since: datetime | None = None
+    until: datetime | None = None
+    """Only rows with `send_at` in [since, until)."""
+    rate: float | None = None
+    """Records per second; None = as fast as possible, or as `speed_up` says."""
+    speed_up: float | None = None
+    """Keep the gaps between `send_at`, divided by this."""
 
 
 @dataclass(frozen=True)

