@@ -9,23 +9,20 @@ By hand: `python -m spark_jobs.batch_job flights`
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import click
-from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
-from pyspark.errors import PySparkException
 
-from spark_jobs import landings, locks, session
+from spark_jobs import landings, locks, outcome, session
 from spark_jobs.inspection import Inspector
-from spark_jobs.lander import Lander, Landing, root_cause
+from spark_jobs.lander import Lander, Landing
 from spark_jobs.selection import Selection
 from twofold import catalog as catalogs
 from twofold import ensure, landing
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
-from twofold.errors import TwofoldError
 from twofold.settings import Settings
 
 _SHORT_BYTES = 256 << 20
@@ -36,23 +33,15 @@ _SHORT_BYTES = 256 << 20
 @click.argument("pipeline")
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON object.")
 @click.option("--wait", default=0.0, help="Seconds to wait for another batch run to end.")
-def main(pipeline: str, as_json: bool, wait: float) -> None:
+@outcome.option
+def main(pipeline: str, as_json: bool, wait: float, outcome_file: Path | None) -> None:
     """Take the new files of PIPELINE's landing folder."""
-    settings = Settings()
-    try:
-        selection, landed = run(settings, load_pipeline(settings, pipeline), wait)
-    except TwofoldError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
-    except (Py4JJavaError, PySparkException) as error:
-        remedy = "what it had committed stays, nothing is half-written: mend the cause and run it again"
-        click.echo(f"error: the batch run failed: {root_cause(error)}\n  remedy: {remedy}", err=True)
-        sys.exit(1)
-    click.echo(_as_json(landed) if as_json else _as_text(landed))
-    warnings = list(_warnings(selection, landed))
-    for warning in warnings:
-        click.echo(f"warning: {warning}", err=True)
-    sys.exit(1 if warnings else 0)
+
+    def work() -> dict[str, Any]:
+        settings = Settings()
+        return _report(*run(settings, load_pipeline(settings, pipeline), wait))
+
+    outcome.run(work, _as_text, as_json, outcome_file)
 
 
 def run(settings: Settings, pipeline: Pipeline, wait_s: float = 0.0) -> tuple[Selection, list[Landing]]:
@@ -73,26 +62,7 @@ def run(settings: Settings, pipeline: Pipeline, wait_s: float = 0.0) -> tuple[Se
         spark.stop()
 
 
-def _as_text(landed: list[Landing]) -> str:
-    lines = [line for one in landed for line in _landing_lines(one)]
-    return "\n".join(lines) if lines else "nothing new"
-
-
-def _landing_lines(one: Landing) -> Iterator[str]:
-    width = max(len(file.name) for file in one.files)
-    yield f"landing {one.number}: {len(one.files)} file{'s' if len(one.files) != 1 else ''}"
-    for file in one.files:
-        counts = f"set aside: {file.reason}" if file.reason else _said(*file.counts)
-        yield f"  {file.name:<{width}}  {counts}"
-    if len(one.files) > 1:
-        yield f"  {'total':<{width}}  {_said(*one.total)}"
-
-
-def _said(accepted: int, filtered: int, rejected: int) -> str:
-    return f"{accepted:>9,} accepted {filtered:>9,} filtered {rejected:>9,} rejected"
-
-
-def _as_json(landed: list[Landing]) -> str:
+def _report(selection: Selection, landed: list[Landing]) -> dict[str, Any]:
     files = [
         {"landing": one.number, "file": file.name, **file.counts._asdict(), "reason": file.reason or None}
         for one in landed
@@ -101,7 +71,29 @@ def _as_json(landed: list[Landing]) -> str:
     totals = {
         name: sum(getattr(one.total, name) for one in landed) for name in ("accepted", "filtered", "rejected", "rows")
     }
-    return json.dumps({"landings": [one.number for one in landed], **totals, "files": files})
+    warnings = list(_warnings(selection, landed))
+    return {"landings": [one.number for one in landed], **totals, "files": files, outcome.WARNINGS: warnings}
+
+
+def _as_text(report: Mapping[str, Any]) -> str:
+    lines = [line for landing in report["landings"] for line in _landing_lines(landing, report["files"])]
+    return "\n".join(lines) if lines else "nothing new"
+
+
+def _landing_lines(landing: int, files: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    taken = [file for file in files if file["landing"] == landing]
+    width = max(len(file["file"]) for file in taken)
+    yield f"landing {landing}: {len(taken)} file{'s' if len(taken) != 1 else ''}"
+    for file in taken:
+        said = f"set aside: {file['reason']}" if file["reason"] else _said([file])
+        yield f"  {file['file']:<{width}}  {said}"
+    if len(taken) > 1:
+        yield f"  {'total':<{width}}  {_said(taken)}"
+
+
+def _said(files: Sequence[Mapping[str, Any]]) -> str:
+    accepted, filtered, rejected = (sum(file[name] for file in files) for name in ("accepted", "filtered", "rejected"))
+    return f"{accepted:>9,} accepted {filtered:>9,} filtered {rejected:>9,} rejected"
 
 
 def _warnings(selection: Selection, landed: list[Landing]) -> Iterator[str]:

@@ -18,7 +18,8 @@ from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import SparkSession
 
 from spark_jobs import files, landings, staging
-from spark_jobs.inspection import Inspection, first_line
+from spark_jobs.inspection import Inspection
+from spark_jobs.outcome import root_cause
 from spark_jobs.selection import Selection, first_landing
 from spark_jobs.staging import Counts, Staged
 from twofold import landing
@@ -145,9 +146,3 @@ def is_about_a_file(error: Exception) -> bool:
     return (isinstance(error, AnalysisException) or "[FAILED_READ_FILE" in text) and not any(
         sign in text for sign in elsewhere
     )
-
-
-def root_cause(error: Exception) -> str:
-    """The innermost message of an error that came out of the JVM, in one line."""
-    caused = [line for line in str(error).splitlines() if line.startswith("Caused by: ")]
-    return first_line(ValueError(caused[-1].removeprefix("Caused by: "))) if caused else first_line(error)

@@ -9,17 +9,16 @@ By hand: `python -m spark_jobs.maintenance_job flights --dry-run`
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
 from pyspark.sql import SparkSession
 
-from spark_jobs import horizon, locks, log_retention, orphans, rewriting, session, snapshots, upkeep_plan
+from spark_jobs import horizon, locks, log_retention, orphans, outcome, rewriting, session, snapshots, upkeep_plan
 from spark_jobs.log_retention import Retained
 from spark_jobs.rewriting import Rewritten
 from spark_jobs.snapshots import Expired
@@ -28,7 +27,6 @@ from spark_jobs.upkeep_text import sentences
 from twofold import catalog, ensure, upkeep
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
-from twofold.errors import TwofoldError
 from twofold.settings import Settings
 from twofold.upkeep import Upkeep
 
@@ -57,15 +55,15 @@ class TableReport:
 @click.option("--orphan-age", default=upkeep.ORPHAN_AGE)
 @click.option("--min-input-files", type=click.IntRange(min=2), default=upkeep.MIN_INPUT_FILES)
 @click.option("--retain-stream-log")
-def main(pipeline: str, as_json: bool, **options: Any) -> None:  # noqa: ANN401
+@outcome.option
+def main(pipeline: str, as_json: bool, outcome_file: Path | None, **options: Any) -> None:  # noqa: ANN401
     """Maintain the tables of PIPELINE; `twofold maintain --help` tells the options."""
-    settings = Settings()
-    try:
-        report = run(settings, load_pipeline(settings, pipeline), upkeep.upkeep(**options))
-    except TwofoldError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
-    click.echo(json.dumps(report, default=str) if as_json else "\n".join(sentences(report)))
+
+    def work() -> dict[str, Any]:
+        settings = Settings()
+        return run(settings, load_pipeline(settings, pipeline), upkeep.upkeep(**options))
+
+    outcome.run(work, lambda report: "\n".join(sentences(report)), as_json, outcome_file)
 
 
 def run(settings: Settings, pipeline: Pipeline, asked: Upkeep) -> dict[str, Any]:

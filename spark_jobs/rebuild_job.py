@@ -11,22 +11,20 @@ By hand: `python -m spark_jobs.rebuild_job flights`
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
 from pyspark.sql import DataFrame, SparkSession
 
-from spark_jobs import batch_views, checkpoints, folds, locks, merge, session, stream_log
+from spark_jobs import batch_views, checkpoints, folds, locks, merge, outcome, session, stream_log
 from spark_jobs.merge import Pinned, read
 from twofold import boundary, catalog, ensure, serving, tables
 from twofold.boundary import Boundary
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline, View
-from twofold.errors import TwofoldError
 from twofold.settings import Settings
 
 _WAIT_S = 600.0
@@ -35,15 +33,15 @@ _WAIT_S = 600.0
 @click.command()
 @click.argument("pipeline")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
-def main(pipeline: str, as_json: bool) -> None:
+@outcome.option
+def main(pipeline: str, as_json: bool, outcome_file: Path | None) -> None:
     """Rebuild PIPELINE."""
-    settings = Settings()
-    try:
-        report = run(settings, load_pipeline(settings, pipeline))
-    except TwofoldError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
-    click.echo(json.dumps(report) if as_json else "\n".join(_sentences(report)))
+
+    def work() -> dict[str, Any]:
+        settings = Settings()
+        return run(settings, load_pipeline(settings, pipeline))
+
+    outcome.run(work, lambda report: "\n".join(_sentences(report)), as_json, outcome_file)
 
 
 def run(settings: Settings, pipeline: Pipeline) -> dict[str, Any]:

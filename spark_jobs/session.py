@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from twofold.errors import TwofoldError
+from twofold.launch import Launch
 from twofold.settings import CATALOG, Settings
 
 _S3_CHECKPOINTS = "org.apache.spark.internal.io.cloud.AbortableStreamBasedCheckpointFileManager"
@@ -19,25 +18,18 @@ def build(settings: Settings, app_name: str, short_lived: bool = False) -> Spark
 
     `short_lived` leaves out the second compiler, which takes a third of the CPU of a job of a few seconds.
     """
-    jars = settings.jars / "spark"
-    if not any(jars.glob("*.jar")):
-        raise TwofoldError(f"no Spark connectors in {jars}", "run `make setup`, or set TWOFOLD_JARS")
+    launch = Launch.of(settings, short_lived)
     builder = SparkSession.builder.appName(app_name)
-    if settings.spark_master:
-        builder = builder.master(settings.spark_master)
-    for key, value in _configuration(settings, jars, short_lived).items():
+    if launch.master:
+        builder = builder.master(launch.master)
+    for key, value in {**launch.configuration(), **_configuration(settings)}.items():
         builder = builder.config(key, value)
     return builder.getOrCreate()
 
 
-def _configuration(settings: Settings, jars: Path, short_lived: bool) -> dict[str, str]:
+def _configuration(settings: Settings) -> dict[str, str]:
     catalog = f"spark.sql.catalog.{CATALOG}"
     return {
-        "spark.driver.memory": settings.spark_driver_memory,
-        "spark.driver.extraClassPath": f"{jars}/*",
-        "spark.executor.extraClassPath": f"{jars}/*",
-        # A number formatted in another language breaks StatsD lines and logs.
-        "spark.driver.extraJavaOptions": _java_options(short_lived),
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.driver.host": "127.0.0.1",
@@ -62,13 +54,6 @@ def _configuration(settings: Settings, jars: Path, short_lived: bool) -> dict[st
         "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
         **(_s3(settings) if settings.store == "minio" else {}),
     }
-
-
-def _java_options(short_lived: bool) -> str:
-    log4j = Path(__file__).with_name("log4j2.properties")
-    compiler = " -XX:TieredStopAtLevel=1" if short_lived else ""
-    zone = "-Duser.language=en -Duser.timezone=UTC"
-    return f"{zone} -Dlog4j2.configurationFile={log4j.as_uri()} -XX:+UseParallelGC{compiler}"
 
 
 def _s3(settings: Settings) -> dict[str, str]:

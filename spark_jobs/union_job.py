@@ -5,19 +5,17 @@ By hand: `python -m spark_jobs.union_job flights`
 
 from __future__ import annotations
 
-import json
-import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import click
 from pyspark.sql import SparkSession
 
-from spark_jobs import batch_views, locks, merge, session
+from spark_jobs import batch_views, locks, merge, outcome, session
 from twofold import catalog, ensure
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
-from twofold.errors import TwofoldError
 from twofold.settings import Settings
 
 _WAIT_S = 600.0
@@ -27,15 +25,15 @@ _WAIT_S = 600.0
 @click.command()
 @click.argument("pipeline")
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
-def main(pipeline: str, as_json: bool) -> None:
+@outcome.option
+def main(pipeline: str, as_json: bool, outcome_file: Path | None) -> None:
     """Union PIPELINE once."""
-    settings = Settings()
-    try:
-        report = run(settings, load_pipeline(settings, pipeline))
-    except TwofoldError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
-    click.echo(json.dumps(report) if as_json else _sentence(report))
+
+    def work() -> dict[str, Any]:
+        settings = Settings()
+        return run(settings, load_pipeline(settings, pipeline))
+
+    outcome.run(work, _sentence, as_json, outcome_file)
 
 
 def run(settings: Settings, pipeline: Pipeline) -> dict[str, Any]:

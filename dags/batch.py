@@ -1,0 +1,36 @@
+"""# Batch of `<p>`: landed files into `batch_log`
+
+On the schedule that the pipeline's file declares (`schedule.batch`), or by hand; one run at a time.
+
+| task | does |
+|---|---|
+| `land` | takes all files of the landing folder that were not taken yet into `batch_log`, each exactly once |
+| `announce` | updates the asset `<p>.batch_log` with the counts of what landed since; skipped where nothing did |
+| `check_files` | fails while a file lies there that could not be read; the others are landed all the same |
+
+The interval only labels the run: which files are new is decided by their content. So a missed run needs no backfill,
+and any run or task may be repeated. A second run at once waits for the first.
+
+Without Airflow: `twofold land <p> FILE…`, then `twofold batch <p>`. See `docs/landing.md`.
+"""
+
+from airflow.sdk import CronDataIntervalTimetable
+from twofold_airflow import wiring
+from twofold_airflow.announce import AnnounceOperator
+from twofold_airflow.checks import LandedFilesCheck
+from twofold_airflow.spark_job import SparkJobOperator
+
+from twofold import accounts
+
+for pipeline in wiring.pipelines():
+    cron = pipeline.schedule.batch
+    with wiring.pipeline_dag(pipeline, "batch", __doc__, CronDataIntervalTimetable(cron, "UTC") if cron else None):
+        land = SparkJobOperator(task_id="land", pipeline=pipeline.name, job="batch", arguments=["--wait", "600"])
+        announce = AnnounceOperator(
+            task_id="announce",
+            pipeline=pipeline.name,
+            asset=wiring.batch_log(pipeline),
+            account=accounts.landed_since,
+        )
+        check_files = LandedFilesCheck(task_id="check_files", pipeline=pipeline.name)
+        land >> [announce, check_files]

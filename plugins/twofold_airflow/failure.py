@@ -1,0 +1,11 @@
+"""What a failed task says: what happened, what to do about it, and the page that tells more."""
+
+from __future__ import annotations
+
+RUNBOOKS = "docs/runbooks"
+
+
+def failed(what: str, remedy: str, runbook: str) -> str:
+    """The text of a task's failure; `runbook` is the name of a page under docs/runbooks, without its ending."""
+    lines = (what, f"remedy: {remedy}" if remedy else "", f"runbook: {RUNBOOKS}/{runbook}.md")
+    return "\n".join(line for line in lines if line)

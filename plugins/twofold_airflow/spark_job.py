@@ -1,0 +1,100 @@
+"""The operator for Twofold's Spark jobs: the Spark provider's, with the job's own report and its own words on failure.
+
+    task ─► spark-submit ─► JVM ─► python spark_jobs/<job>_job.py <pipeline> … --outcome FILE
+      ▲                                                                             │
+      └── XCom: the report │ failure: sentence, remedy, runbook ◄───────────────────┘
+
+The job reads its settings from the environment of the task, so no secret stands on a command line. Without Airflow:
+`twofold batch|union|maintain <pipeline>`.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from twofold.launch import Launch, jobs_folder
+from twofold.settings import Settings
+from twofold_airflow.failure import failed
+from twofold_airflow.wiring import SPARK_POOL
+
+_USAGE = 2
+"""Exit code of a wrong command line or definition: trying again does not mend it."""
+
+
+class SparkJobOperator(SparkSubmitOperator):
+    """Run `spark_jobs/<job>_job.py` for a pipeline; its report is the task's XCom.
+
+    A job that wrote its report has done its work, even where it warns (and so exits with 1): the warnings are in it.
+    """
+
+    ui_color = "#e8f0fe"
+
+    def __init__(
+        self,
+        *,
+        pipeline: str,
+        job: str,
+        arguments: Sequence[str] = (),
+        short_lived: bool = True,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        launch = Launch.of(Settings(), short_lived)
+        super().__init__(
+            application=str(jobs_folder() / f"{job}_job.py"),
+            application_args=[pipeline, *arguments],
+            conf=launch.configuration(),
+            name=f"twofold-{pipeline}-{job}",
+            pool=SPARK_POOL,
+            **kwargs,
+        )
+        self.runbook = f"{job}-failed"
+
+    def execute(self, context: Context) -> dict[str, Any]:  # type: ignore[override]
+        """Submit the job, and wait for its end."""
+        with tempfile.TemporaryDirectory(prefix="twofold-") as folder:
+            outcome = Path(folder, "outcome.json")
+            self.application_args = [*(self.application_args or []), "--outcome", str(outcome)]
+            try:
+                super().execute(context)
+            except AirflowException as error:
+                fault: AirflowException | None = error
+            else:
+                fault = None
+            return self._report(outcome, fault)
+
+    def on_kill(self) -> None:
+        """End spark-submit and everything it started, whatever has become of spark-submit itself."""
+        submitted = self._hook._submit_sp if self._hook else None
+        tree = _descendants(submitted.pid) if submitted else []
+        super().on_kill()
+        for process in tree:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def _report(self, outcome: Path, fault: AirflowException | None) -> dict[str, Any]:
+        ending = json.loads(outcome.read_text()) if outcome.exists() else {}
+        if "report" in ending:
+            report: dict[str, Any] = ending["report"]
+            return report
+        if "error" in ending:
+            kind = AirflowFailException if ending["exit_code"] == _USAGE else AirflowException
+            raise kind(failed(ending["error"], ending["remedy"], self.runbook)) from None
+        said = str(fault) if fault else "spark-submit ended well, but the job told nothing"
+        raise AirflowException(failed(f"the job ended without a word: {said}", "", self.runbook)) from None
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []

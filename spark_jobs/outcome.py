@@ -1,0 +1,71 @@
+"""How a Spark job ends: its report as text or JSON, its failure as a sentence and a remedy, both also in a file.
+
+work() ─► report ──► stdout (text, or JSON with --json), warnings on stderr; exit 0, or 1 with warnings
+     └─► failure ──► stderr; exit 1 (2 for a wrong command line)
+            both ──► --outcome FILE, whole or not at all, for who started the job: {"report": …} or {"error": …}
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
+from pyspark.errors import PySparkException
+
+from spark_jobs.inspection import first_line
+from twofold.errors import TwofoldError
+
+REPEAT = "what it had committed stays, nothing is half-written: mend the cause and run it again"
+WARNINGS = "warnings"
+"""Key of a report under which it tells what did not go well."""
+
+option = click.option(
+    "--outcome", "outcome_file", type=click.Path(path_type=Path), help="Also write how the job ended to this file."
+)
+"""The option that every job has."""
+
+
+def run(
+    work: Callable[[], dict[str, Any]], as_text: Callable[[dict[str, Any]], str], as_json: bool, outcome: Path | None
+) -> NoReturn:
+    """Do the work, tell how it ended, and exit."""
+    try:
+        report = work()
+    except TwofoldError as error:
+        _fail(error, outcome)
+    except (Py4JJavaError, PySparkException) as error:
+        _fail(TwofoldError(f"Spark failed: {root_cause(error)}", REPEAT), outcome)
+    _write(outcome, {"report": report})
+    click.echo(_dumps(report) if as_json else as_text(report))
+    warnings = report.get(WARNINGS, [])
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+    sys.exit(1 if warnings else 0)
+
+
+def root_cause(error: Exception) -> str:
+    """The innermost message of an error that came out of the JVM, in one line."""
+    caused = [line for line in str(error).splitlines() if line.startswith("Caused by: ")]
+    return first_line(ValueError(caused[-1].removeprefix("Caused by: "))) if caused else first_line(error)
+
+
+def _fail(error: TwofoldError, outcome: Path | None) -> NoReturn:
+    _write(outcome, {"error": error.message, "remedy": error.remedy, "exit_code": error.exit_code})
+    click.echo(f"error: {error}", err=True)
+    sys.exit(error.exit_code)
+
+
+def _write(outcome: Path | None, content: Mapping[str, Any]) -> None:
+    if outcome is not None:
+        part = outcome.with_name(f"{outcome.name}.part")
+        part.write_text(_dumps(content))
+        part.replace(outcome)
+
+
+def _dumps(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, default=str)

@@ -1,0 +1,58 @@
+"""How the JVM of a Spark job is started: the one place for whoever starts it, pyspark or spark-submit.
+
+`twofold batch`  ─► python ─► spark_jobs.session ─► JVM
+Airflow          ─► spark-submit ─► JVM ─► python ─► spark_jobs.session
+                              both with `Launch.of(…)`
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from twofold.errors import TwofoldError
+from twofold.settings import Settings
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What must be known before the JVM runs; nothing here is secret, as it stands on a command line."""
+
+    master: str
+    driver_memory: str
+    class_path: str
+    java_options: str
+
+    @classmethod
+    def of(cls, settings: Settings, short_lived: bool) -> Launch:
+        """`short_lived` leaves out the second compiler, which takes a third of the CPU of a job of a few seconds."""
+        jars = settings.jars / "spark"
+        if not any(jars.glob("*.jar")):
+            raise TwofoldError(f"no Spark connectors in {jars}", "run `make setup`, or set TWOFOLD_JARS")
+        return cls(settings.spark_master, settings.spark_driver_memory, f"{jars}/*", _java_options(short_lived))
+
+    def configuration(self) -> dict[str, str]:
+        """As Spark's own settings; those of a driver count only where they come before its start."""
+        return {
+            "spark.driver.memory": self.driver_memory,
+            "spark.driver.extraClassPath": self.class_path,
+            "spark.executor.extraClassPath": self.class_path,
+            "spark.driver.extraJavaOptions": self.java_options,
+        }
+
+
+def jobs_folder() -> Path:
+    """Where the programs of the Spark jobs lie; they are not imported, as that needs Spark."""
+    found = importlib.util.find_spec("spark_jobs")
+    if found is None or not found.submodule_search_locations:
+        raise TwofoldError("the package spark_jobs is not installed", "run `make setup`")
+    return Path(found.submodule_search_locations[0])
+
+
+def _java_options(short_lived: bool) -> str:
+    log4j = jobs_folder() / "log4j2.properties"
+    compiler = " -XX:TieredStopAtLevel=1" if short_lived else ""
+    # A number formatted in another language breaks StatsD lines and logs.
+    zone = "-Duser.language=en -Duser.timezone=UTC"
+    return f"{zone} -Dlog4j2.configurationFile={log4j.as_uri()} -XX:+UseParallelGC{compiler}"
