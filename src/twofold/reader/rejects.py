@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -62,6 +62,8 @@ class Rejects:
     pipeline: Pipeline
     layers: tuple[str, ...] = LAYERS
     since: datetime | None = None
+    after: Mapping[str, int] = field(default_factory=dict)
+    """Layer → only records of later landings; a layer not named: all of them."""
 
     def kinds(self, samples: int) -> list[Kind]:
         """Reasons by falling count, each with its latest records."""
@@ -74,10 +76,13 @@ class Rejects:
         query = f"SELECT {columns} FROM ({numbered}) WHERE nth <= {samples} ORDER BY nth"
         for layer, kind, place, at, reason, payload in self._rows(query):
             found.setdefault((layer, kind), []).append(Sample(place, at, reason, _shortened(payload)))
-        counts = self._rows(
-            f"SELECT layer, kind, count(*) FROM ({self._rejected()}) GROUP BY ALL ORDER BY 3 DESC, 1, 2"
-        )
-        return [Kind(layer, kind, count, tuple(found.get((layer, kind), ()))) for layer, kind, count in counts]
+        counts = self.counts().items()
+        return [Kind(layer, kind, count, tuple(found.get((layer, kind), ()))) for (layer, kind), count in counts]
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """(layer, reason) → how many, by falling count."""
+        grouped = f"SELECT layer, kind, count(*) FROM ({self._rejected()}) GROUP BY ALL ORDER BY 3 DESC, 1, 2"
+        return {(layer, kind): count for layer, kind, count in self._rows(grouped)}
 
     def set_aside(self) -> list[dict[str, Any]]:
         """Files that were not read at all, the latest first."""
@@ -118,12 +123,16 @@ class Rejects:
         stream = f"""SELECT 'stream' AS layer, {kind}, reason, payload, kafka_timestamp AS received_at,
             '{self.pipeline.topic.name}[' || kafka_partition || ']@' || kafka_offset AS place,
             kafka_partition AS a, '' AS b, kafka_offset AS c
-            FROM {tables.STREAM_LOG} WHERE outcome = '{tables.REJECTED}' AND {self._since("kafka_timestamp")}"""
+            FROM {tables.STREAM_LOG} WHERE {self._of(tables.STREAM_LAYER, "kafka_timestamp")}"""
         batch = f"""SELECT 'batch' AS layer, {kind}, reason, payload, landed_at AS received_at,
             file || ':' || "row" AS place, landing AS a, file AS b, "row" AS c
-            FROM {tables.BATCH_LOG} WHERE outcome = '{tables.REJECTED}' AND {self._since("landed_at")}"""
+            FROM {tables.BATCH_LOG} WHERE {self._of(tables.BATCH_LAYER, "landed_at")}"""
         logs = {tables.STREAM_LAYER: stream, tables.BATCH_LAYER: batch}
         return " UNION ALL ".join(logs[layer] for layer in self.layers)
+
+    def _of(self, layer: str, received: str) -> str:
+        later = f" AND landing > {self.after[layer]}" if layer in self.after else ""
+        return f"outcome = '{tables.REJECTED}' AND {self._since(received)}{later}"
 
     def _since(self, column: str) -> str:
         return "TRUE" if self.since is None else f"{column} >= TIMESTAMPTZ '{self.since.isoformat()}'"

@@ -1,0 +1,132 @@
+"""Gathers one pipeline's Status; keeps between two polls what does not change.
+
+with the catalog away there is no layer to show: NotRunning, with the remedy
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from threading import Lock
+
+from twofold import boundary, results, tables
+from twofold.definition.model import Pipeline
+from twofold.errors import NotRunning
+from twofold.proof import sent
+from twofold.proof.sent import Sent
+from twofold.settings import Settings
+from twofold.status import layers, services, speed
+from twofold.status.model import Checked, Layers, Outcomes, Proved, Speed, Status
+from twofold.status.outcomes import RejectedSoFar
+from twofold.status.problems import problems
+from twofold.status.services import Told
+from twofold.status.tables import Tables
+
+FRESH_S = 2.0
+"""However many look at it, a pipeline is gathered no more often."""
+KAFKA_EVERY_S = 30.0
+"""While the streaming job is down, Kafka is asked through a process of its own: not often."""
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The clock."""
+    return datetime.now(UTC)
+
+
+@dataclass
+class Gatherer:
+    """Gathers the status of one pipeline, again and again; one thread at a time does."""
+
+    settings: Settings
+    pipeline: Pipeline
+    clock: Clock = utc_now
+    _lock: Lock = field(default_factory=Lock)
+    _last: tuple[float, Status] | None = None
+    _asked_kafka: tuple[float, Sent | None] | None = None
+
+    def __post_init__(self) -> None:
+        self._tables = Tables(self.settings, self.pipeline.name)
+        self._rejected = RejectedSoFar(self.settings, self.pipeline)
+
+    def status(self) -> Status:
+        """The status now, or of a moment ago; NotRunning or BoundaryError where the tables cannot be read."""
+        with self._lock:
+            if self._last is None or time.monotonic() - self._last[0] > FRESH_S:
+                self._last = (time.monotonic(), self._gather())
+            return self._last[1]
+
+    def _gather(self) -> Status:
+        name, now = self.pipeline.name, self.clock()
+        self._tables.refresh()
+        told = services.told(self.settings, name)
+        covered, fast = self._layers(), self._speed(told["stream"], now)
+        outcomes, proved = self._outcomes(told["stream"], now), self._proved()
+        running = tuple(services.service(service, says) for service, says in told.items())
+        found = problems(name, now, covered, fast, outcomes, proved, running)
+        return Status(name, now, covered, fast, outcomes, proved, running, found)
+
+    def _layers(self) -> Layers:
+        logs = (tables.STREAM_LOG, tables.BATCH_LOG, tables.EVENTS)
+        time_column = self.pipeline.event.time
+        return layers.layers(
+            self.pipeline.name,
+            {log: self._tables.log(log, time_column) for log in logs},
+            {log: self._tables.history(log) for log in logs},
+            [self._tables.history(tables.batch_view_name(view)) for view in self.pipeline.views],
+        )
+
+    def _speed(self, job: Told, now: datetime) -> Speed:
+        log = self._tables.history(tables.STREAM_LOG)
+        watermark = job.get("watermark")
+        return Speed(
+            self._behind(job),
+            speed.rows_per_second(log, now),
+            datetime.fromisoformat(watermark) if watermark else None,
+            speed.landed(log, now),
+        )
+
+    def _behind(self, job: Told) -> int | None:
+        if job.get("offsets_behind") is not None:
+            return int(job["offsets_behind"])
+        kafka = self._kafka()
+        log = boundary.landed(self._tables.history(tables.STREAM_LOG), self.pipeline.name)
+        return None if kafka is None else kafka.offsets_behind(log.offsets)
+
+    def _kafka(self) -> Sent | None:
+        if self._asked_kafka is None or time.monotonic() - self._asked_kafka[0] > KAFKA_EVERY_S:
+            try:
+                found = sent.read(self.settings, self.pipeline)
+            except NotRunning:
+                found = None
+            self._asked_kafka = (time.monotonic(), found)
+        return self._asked_kafka[1]
+
+    def _outcomes(self, job: Told, now: datetime) -> Outcomes:
+        self._rejected.refresh(self._tables, now)
+        return Outcomes(
+            self._rejected.since or now,
+            self._rejected.counts(),
+            self._rejected.set_aside,
+            late=job.get("late"),
+            late_by_view=dict(job.get("late_by_view", {})),
+        )
+
+    def _proved(self) -> Proved | None:
+        result = results.latest(self.settings, self.pipeline.name, results.PROOF)
+        if result is None:
+            return None
+        return Proved(result.at, tuple(checked(check) for check in result.body["invariants"]))
+
+
+def checked(check: Mapping[str, object]) -> Checked:
+    """One invariant of a proof's JSON.
+
+    >>> checked({"id": "I2", "ok": True, "behind": True, "text": "3 to go"}).state
+    'behind'
+    """
+    state = "violated" if not check["ok"] else "behind" if check["behind"] else "holds"
+    return Checked(str(check["id"]), state, str(check["text"]))

@@ -1,0 +1,168 @@
+"""What is known of one pipeline at one moment. Plain data; times are UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+Severity = Literal["error", "warning", "note"]
+
+
+@dataclass(frozen=True)
+class Extent:
+    """From the first to the last event time of some rows, both inclusive."""
+
+    first: datetime
+    last: datetime
+
+    def joined(self, other: Extent) -> Extent:
+        """Both together, and what is between them."""
+        return Extent(min(self.first, other.first), max(self.last, other.last))
+
+
+@dataclass(frozen=True)
+class Log:
+    """One table: how many rows, over which event time, and when its last commit was."""
+
+    rows: int = 0
+    extent: Extent | None = None
+    committed_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Both layers on one time line."""
+
+    batch_log: Log
+    stream_log: Log
+    events: Log
+    boundary: datetime | None
+    """Highest event time among the unioned stream rows."""
+    sealed_through: datetime | None
+    """Windows up to here are served from the batch layer, in every view."""
+    stream_past_boundary: int
+    """Kafka records landed and not yet unioned."""
+    landings_past_boundary: int
+    """Landings of files not yet unioned."""
+    united_at: datetime | None
+    """When the last union committed."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How the speed layer gets on."""
+
+    offsets_behind: int | None
+    """Records in Kafka and not landed yet; None: not known."""
+    rows_per_second: float
+    """Landed over the last minute."""
+    watermark: datetime | None
+    landed: tuple[tuple[datetime, int], ...]
+    """Rows per `speed.BIN`, oldest first: (start, rows)."""
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """Records of one layer rejected for one reason."""
+
+    layer: str
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What was rejected since `since`; what was late since the streaming job started."""
+
+    since: datetime
+    rejected: tuple[Rejected, ...] = ()
+    set_aside: int = 0
+    """Files that were not read at all."""
+    late: int | None = None
+    """Rows that a view of the speed layer dropped; None: the job does not answer."""
+    late_by_view: Mapping[str, int] = field(default_factory=dict)
+    healed: int | None = None
+    """Late events that the last union brought into the windows; None: no union has told."""
+    healed_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One invariant, as the last `prove` found it: `state` is holds, behind or violated."""
+
+    id: str
+    state: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Proved:
+    """The last `prove`."""
+
+    at: datetime
+    checks: tuple[Checked, ...]
+
+    def of(self, state: str) -> list[str]:
+        """Ids of the invariants in this state."""
+        return [check.id for check in self.checks if check.state == state]
+
+
+@dataclass(frozen=True)
+class Service:
+    """One long-running service: `state` in one word, `text` what it says of itself."""
+
+    name: str
+    """`producer` or `stream`."""
+    state: str
+    running: bool = False
+    healthy: bool = True
+    """False: it should run and does not, or does not get on."""
+    text: str = ""
+    restarts: int | None = None
+    """Restarts that count against the budget now; None: nobody looks after it."""
+    budget: int | None = None
+
+    @property
+    def title(self) -> str:
+        """How people call it."""
+        return {"stream": "the streaming job"}.get(self.name, f"the {self.name}")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong, what to type, and the page of the runbook that has more."""
+
+    severity: Severity
+    text: str
+    command: str = ""
+    runbook: str = ""
+
+
+@dataclass(frozen=True)
+class Status:
+    """All of it. A part that could not be had is None, and a problem says why."""
+
+    pipeline: str
+    at: datetime
+    layers: Layers | None
+    speed: Speed | None
+    outcomes: Outcomes | None
+    proved: Proved | None
+    services: tuple[Service, ...]
+    problems: tuple[Problem, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON: times in ISO 8601."""
+        return {name: _plain(value) for name, value in vars(self).items()}
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return _plain(vars(value)) if hasattr(value, "__dataclass_fields__") else value

@@ -1,0 +1,85 @@
+"""What is wrong with a pipeline, and what to do: the commands that the page and the runbook give. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+
+from twofold.proof.report import counted
+from twofold.services.record import STREAM
+from twofold.status.model import Layers, Outcomes, Problem, Proved, Service, Speed
+
+PROOF_IS_OLD = timedelta(days=7)
+UNION_IS_OLD = timedelta(hours=26)
+"""A daily union, and two hours for it to run."""
+
+
+def problems(
+    pipeline: str,
+    now: datetime,
+    layers: Layers,
+    speed: Speed,
+    outcomes: Outcomes,
+    proved: Proved | None,
+    services: Iterable[Service],
+) -> tuple[Problem, ...]:
+    """All that is wrong, the worst first."""
+    found = [
+        *of_services(pipeline, services, speed),
+        *of_proof(pipeline, proved, layers, now),
+        *of_union(pipeline, layers, now),
+        *of_outcomes(pipeline, outcomes),
+    ]
+    return tuple(sorted(found, key=lambda problem: ("error", "warning", "note").index(problem.severity)))
+
+
+def of_services(pipeline: str, services: Iterable[Service], speed: Speed) -> Iterator[Problem]:
+    """A service that does not get on; one that stands still while records wait for it."""
+    behind = speed.offsets_behind
+    for service in services:
+        if not service.healthy:
+            text = f"{service.title} is {service.state}" + (f": {service.text}" if service.text else "")
+            yield Problem("error", text, f"twofold services start {pipeline} {service.name}", service.name)
+        elif service.name == STREAM and not service.running and behind:
+            text = f"{service.title} does not run, and {counted(behind, 'record')} in Kafka wait for it"
+            yield Problem("warning", text, f"twofold services start {pipeline} {service.name}", service.name)
+    if behind is None:
+        yield Problem(
+            "warning", "Kafka does not answer, so nobody knows how far behind the stream is", "twofold status"
+        )
+
+
+def of_union(pipeline: str, layers: Layers, now: datetime) -> Iterator[Problem]:
+    """Rows that no union has taken for too long."""
+    command, waiting = f"twofold union {pipeline}", counted(layers.stream_past_boundary, "record")
+    if not layers.stream_past_boundary and not layers.landings_past_boundary:
+        return
+    if layers.united_at is None:
+        yield Problem("note", f"no union has run yet; {waiting} of the stream wait for it", command, "union")
+    elif now - layers.united_at > UNION_IS_OLD:
+        text = f"the last union was at {layers.united_at:%Y-%m-%d %H:%M} UTC; {waiting} of the stream wait for it"
+        yield Problem("warning", text, command, "union")
+
+
+def of_outcomes(pipeline: str, outcomes: Outcomes) -> Iterator[Problem]:
+    """Files that could not be read, and records that were rejected."""
+    if outcomes.set_aside:
+        text = f"{counted(outcomes.set_aside, 'file')} could not be read and were set aside"
+        yield Problem("warning", text, f"twofold rejects {pipeline} --layer batch", "batch")
+    rejected = sum(kind.count for kind in outcomes.rejected)
+    if rejected:
+        text = f"{counted(rejected, 'record')} broke the contract since {outcomes.since:%Y-%m-%d}"
+        yield Problem("note", text, f"twofold rejects {pipeline}", "rejects")
+
+
+def of_proof(pipeline: str, proved: Proved | None, layers: Layers, now: datetime) -> Iterator[Problem]:
+    """A violated invariant; a proof that was never made, or long ago."""
+    command = f"twofold prove {pipeline}"
+    if proved is None:
+        if layers.events.rows:
+            yield Problem("note", "the invariants were never checked on these tables", command)
+        return
+    if violated := proved.of("violated"):
+        yield Problem("error", f"the last proof found {', '.join(violated)} violated", command, "prove")
+    elif now - proved.at > PROOF_IS_OLD:
+        yield Problem("note", f"the last proof is of {proved.at:%Y-%m-%d}", command)

@@ -1,0 +1,137 @@
+"""What the status page is told: the time line, the rate, and what is wrong. Pure parts only."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+
+from twofold import boundary
+from twofold.boundary import Boundary, Folded, History, Landed, Snapshot
+from twofold.errors import BoundaryError
+from twofold.status import layers, problems, services, speed
+from twofold.status.model import Checked, Extent, Layers, Log, Outcomes, Proved, Rejected, Service, Speed, Status
+from twofold.status.tables import joined
+
+NOW = datetime(2026, 5, 1, 12, 0, 7, tzinfo=UTC)
+NOTHING = History({}, None)
+
+
+def chain(*summaries: dict[str, str], ago_s: tuple[float, ...] = ()) -> History:
+    """Snapshots 1, 2, … one after another, so many seconds before NOW."""
+    ages = ago_s or tuple(0.0 for _ in summaries)
+    found = {
+        number: Snapshot(number, number - 1 or None, summary, round((NOW.timestamp() - age) * 1000))
+        for number, (summary, age) in enumerate(zip(summaries, ages, strict=True), 1)
+    }
+    return History(found, len(summaries) or None)
+
+
+def day(number: int) -> datetime:
+    return datetime(2026, 5, number, tzinfo=UTC)
+
+
+def test_the_union_has_yet_to_take_what_lies_past_the_boundary() -> None:
+    edge = Boundary("p", "t", {0: 10, 1: 4}, landing=2, max_event_time=day(3))
+    histories = {
+        "events": chain(boundary.encode(edge), {}),  # compaction carries no state
+        "stream_log": chain(boundary.encode(Landed("p", 7, "t", {0: 15, 1: 4, 2: 3}))),
+        "batch_log": chain(boundary.encode(Landed("p", 5))),
+    }
+    logs = dict.fromkeys(histories, Log())
+    views = [chain(boundary.encode(Folded(1, "d", day(2)))), chain(boundary.encode(Folded(1, "d", day(1))))]
+    found = layers.layers("p", logs, histories, views)
+    assert (found.stream_past_boundary, found.landings_past_boundary) == (5 + 3, 3)
+    assert (found.boundary, found.sealed_through) == (day(3), day(1))
+    assert layers.sealed_through([*views, NOTHING]) is None
+    with pytest.raises(BoundaryError, match="'q'"):
+        layers.layers("q", logs, histories, views)
+
+
+def test_only_commits_that_landed_rows_count_for_the_rate() -> None:
+    mark = boundary.encode(Landed("p", 1))
+    log = chain(
+        {**mark, "added-records": "999"},
+        {**mark, "added-records": "900"},
+        {"added-records": "5000"},  # compaction
+        {**mark, "added-records": "30"},
+        {**mark, "added-records": "90"},
+        ago_s=(3600, 120, 59, 50, 5),
+    )
+    assert speed.rows_per_second(log, NOW) == 2.0
+    bins = speed.landed(log, NOW)
+    assert len(bins) == speed.WINDOW / speed.BIN
+    assert bins[-1][0] == datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
+    assert [rows for _, rows in bins if rows] == [900, 30, 90]
+    assert {later - first for (first, _), (later, _) in pairwise(bins)} == {speed.BIN}
+
+
+def test_extents_join() -> None:
+    assert joined([None, Extent(day(2), day(3)), Extent(day(1), day(2)), None]) == Extent(day(1), day(3))
+    assert joined([None]) is None
+
+
+def test_a_service_says_what_is_wrong_with_it() -> None:
+    assert services.service("stream", {}) == Service("stream", "not running")
+    broken = services.service("stream", {"state": "retrying", "problem": "<script>", "healthy": False})
+    assert (broken.running, broken.healthy, broken.text) == (True, False, "retrying: <script>")
+
+
+FINE = (
+    Layers(Log(), Log(), Log(rows=9), day(1), day(1), 0, 0, NOW),
+    Speed(0, 1.0, None, ()),
+    Outcomes(day(1)),
+    Proved(NOW, (Checked("I1", "holds", ""),)),
+    (Service("producer", "finished"), Service("stream", "running", running=True)),
+)
+
+
+def severities(*state: object) -> list[tuple[str, str]]:
+    return [(found.severity, found.command) for found in problems.problems("p", NOW, *state)]  # type: ignore[arg-type]
+
+
+def test_nothing_is_wrong_where_all_is_well() -> None:
+    assert severities(*FINE) == []
+
+
+def test_each_problem_names_its_command_the_worst_first() -> None:
+    covered, fast, outcomes, _, (producer, stream) = FINE
+    old = replace(covered, stream_past_boundary=7, united_at=NOW - timedelta(days=3))
+    unread = replace(outcomes, set_aside=1, rejected=(Rejected("stream", "not JSON", 4),))
+    violated = Proved(NOW, (Checked("I2", "violated", "1 offset missing"),))
+    stuck = (producer, replace(stream, healthy=False, state="stuck"))
+    assert severities(old, replace(fast, offsets_behind=None), unread, violated, stuck) == [
+        ("error", "twofold services start p stream"),
+        ("error", "twofold prove p"),
+        ("warning", "twofold status"),
+        ("warning", "twofold union p"),
+        ("warning", "twofold rejects p --layer batch"),
+        ("note", "twofold rejects p"),
+    ]
+
+
+def test_a_job_that_stands_still_is_wrong_only_while_records_wait() -> None:
+    covered, fast, outcomes, proved, (producer, _) = FINE
+    down = (producer, Service("stream", "not running"))
+    assert severities(covered, fast, outcomes, proved, down) == []
+    waiting = severities(covered, replace(fast, offsets_behind=1), outcomes, proved, down)
+    assert waiting == [("warning", "twofold services start p stream")]
+
+
+def test_a_proof_is_asked_for_where_there_is_none_or_an_old_one() -> None:
+    covered, fast, outcomes, _, running = FINE
+    old = Proved(NOW - timedelta(days=8), ())
+    asked = [severities(covered, fast, outcomes, proved, running) for proved in (None, old)]
+    assert asked == [[("note", "twofold prove p")]] * 2
+    assert severities(replace(covered, events=Log()), fast, outcomes, None, running) == []
+
+
+def test_a_status_is_plain_json() -> None:
+    covered, fast, outcomes, proved, running = FINE
+    status = Status("p", NOW, covered, replace(fast, landed=((NOW, 3),)), outcomes, proved, running, ())
+    plain = json.loads(json.dumps(status.to_json()))
+    assert plain["speed"]["landed"] == [["2026-05-01T12:00:07+00:00", 3]]
+    assert plain["services"][1]["state"] == "running"
