@@ -99,7 +99,7 @@ def _send(
         for worker, start in enumerate(starts)
     ]
     began = time.monotonic()
-    with health.serve(desk.snapshot, request.health_port) as server:
+    with health.serve(desk.snapshot, request.health_port, settings.health_host) as server:
         server.announce(settings.home / "run" / f"{pipeline.name}-producer.json")
         try:
             workers.run(tasks, pipeline, request, source, stop, desk.take)

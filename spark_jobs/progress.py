@@ -26,7 +26,7 @@ from twofold.definition.model import Pipeline
 from twofold.metrics import Metrics, Stream
 
 STALLED_AFTER_S = 60.0
-"""Offsets behind and no batch for this long: not healthy."""
+"""Neither a batch nor word that there is nothing to read, for this long past the trigger: not healthy."""
 _SAY_EVERY_S = 10.0
 
 
@@ -37,10 +37,12 @@ class Progress(StreamingQueryListener):
         self._pipeline = pipeline
         self._metrics = metrics
         self._log_query = f"{pipeline.name}_log"
+        self._log_run = ""
+        self._stalled_after_s = STALLED_AFTER_S + pipeline.stream.trigger.total_seconds()
         self._last_batch_at = time.time()
         self._said_at = 0.0
         self._outcomes: Counter[str] = Counter()
-        self._state: dict[str, Any] = {"state": "starting", "batch": None, "offsets_behind": None}
+        self._state: dict[str, Any] = {"state": "starting", "batch": None, "offsets_behind": None, "idle": False}
         self._late: Counter[str] = Counter()
 
     def say(self, state: str, problem: str | None = None) -> None:
@@ -68,8 +70,7 @@ class Progress(StreamingQueryListener):
     def snapshot(self) -> dict[str, Any]:
         """The body of /healthz."""
         age_s = round(time.time() - self._last_batch_at, 1)
-        behind = self._state["offsets_behind"]
-        stalled = age_s > STALLED_AFTER_S and behind != 0
+        stalled = age_s > self._stalled_after_s
         return {
             "pipeline": self._pipeline.name,
             **self._state,
@@ -82,11 +83,15 @@ class Progress(StreamingQueryListener):
         }
 
     def onQueryStarted(self, event: QueryStartedEvent) -> None:
-        """Nothing to tell yet."""
+        """Remember the landing query: idle events name only their run."""
+        if event.name == self._log_query:
+            self._log_run = str(event.runId)
 
     def onQueryIdle(self, event: QueryIdleEvent) -> None:
-        """Nothing new to read: idle is not stalled."""
-        self._last_batch_at = time.time()
+        """Kafka answered, and has nothing new: idle is not stalled. A view's query idles while landing is stuck, too."""
+        if str(event.runId) == self._log_run:
+            self._last_batch_at = time.time()
+            self._state["idle"] = True
 
     def onQueryTerminated(self, event: QueryTerminatedEvent) -> None:
         """The supervisor sees to it."""
@@ -105,7 +110,7 @@ class Progress(StreamingQueryListener):
         duration_ms = progress.get("batchDuration", 0)
         rate = progress["numInputRows"] * 1000 / duration_ms if duration_ms else 0.0
         self._last_batch_at = time.time()
-        self._state.update(batch=progress["batchId"], offsets_behind=behind, rows_per_second=round(rate, 1))
+        self._state.update(batch=progress["batchId"], offsets_behind=behind, idle=False, rows_per_second=round(rate, 1))
         self._metrics.gauge(Stream.BATCH_ID, progress["batchId"])
         self._metrics.gauge(Stream.OFFSETS_BEHIND, behind)
         self._metrics.gauge(Stream.ROWS_PER_SECOND, rate)

@@ -24,8 +24,9 @@ from spark_jobs.topic_fence import TopicFence
 from twofold import boundary, catalog, ensure, health, tables, topic
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
-from twofold.errors import TwofoldError
+from twofold.errors import NotRunning, TwofoldError
 from twofold.metrics import Metrics
+from twofold.services.record import AWAY
 from twofold.settings import Settings
 
 _WAIT_S = 20.0
@@ -44,7 +45,7 @@ def main(pipeline: str, until_caught_up: bool, health_port: int) -> None:
         run(settings, declared, until_caught_up, health_port)
     except TwofoldError as error:
         click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+        sys.exit(AWAY if isinstance(error, NotRunning) else error.exit_code)
     except (Py4JNetworkError, ConnectionError):
         click.echo("error: the JVM of this job is gone; start the job again, it goes on where it was", err=True)
         sys.exit(1)
@@ -103,7 +104,7 @@ def _stream(
     services = [Service("log", log.start, lambda: log.error)]
     services += [Service(view.view.name, view.start, lambda: None) for view in views]
     spark.streams.addListener(progress)
-    with health.serve(progress.snapshot, health_port) as server:
+    with health.serve(progress.snapshot, health_port, settings.health_host) as server:
         server.announce(settings.home / "run" / f"{pipeline.name}-stream.json")
         if until_caught_up:
             supervise.drain(services, progress, stop)

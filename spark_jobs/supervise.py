@@ -17,7 +17,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from spark_jobs.progress import Progress
 from spark_jobs.stream_log import Trigger
-from twofold.errors import TwofoldError
+from twofold.errors import NotRunning, TwofoldError
 
 _POLL_S = 0.25
 _LONGEST_PAUSE_S = 15.0
@@ -84,8 +84,10 @@ class Service:
         batch = (self.query.lastProgress or {}).get("batchId", -1) if self.query else -1
         self.failures = self.failures + 1 if batch == self.batches_at_failure else 1
         self.batches_at_failure = batch
-        if self.failures > (FAILURES_IN_A_ROW if any(sign in text for sign in _AWAY) else UNKNOWN_FAILURES_IN_A_ROW):
-            raise TwofoldError(f"query {self.name} failed {self.failures} times in a row: {_shortened(text)}")
+        away = any(sign in text for sign in _AWAY)
+        if self.failures > (FAILURES_IN_A_ROW if away else UNKNOWN_FAILURES_IN_A_ROW):
+            error = NotRunning if away else TwofoldError
+            raise error(f"query {self.name} failed {self.failures} times in a row: {_shortened(text)}")
         pause_s = min(2.0 ** (self.failures - 1), _LONGEST_PAUSE_S)
         self.query, self.retry_at = None, time.monotonic() + pause_s
         progress.say("retrying", f"query {self.name} failed, next try in {pause_s:.0f} s: {_shortened(text)}")

@@ -23,6 +23,8 @@ COMMANDS = {
     "up": ("stack:up", "Start the embedded stack and wait until it is healthy."),
     "down": ("stack:down", "Stop the embedded stack, losing nothing."),
     "status": ("stack:status", "Show what of the embedded stack runs."),
+    "airflow": ("airflow:airflow", "Run a command of Airflow in the stack's environment."),
+    "services": ("services:services", "Look at, start and stop producers and streaming jobs."),
     "produce": ("produce:produce", "Send a pipeline's events to Kafka."),
     "stream": ("jobs:stream", "Run the speed layer: Kafka to stream_log and the stream views."),
     "land": ("land:land", "Put files into a pipeline's landing folder, whole or not at all."),

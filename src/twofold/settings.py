@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     """So many looks in a row must be good before a service counts as healthy."""
     service_healthy_within_s: float = 300.0
     """A service that is not healthy by then fails its task."""
-    service_stalled_after_s: float = 60.0
+    service_stalled_after_s: float = 120.0
     """With work to do and none done for so long, a service is stuck, and is restarted."""
     runbooks_url: str = "docs/runbooks"
     """Where failure messages say that the runbook pages are: a folder or an address."""
@@ -100,6 +100,8 @@ class Settings(BaseSettings):
     airflow_database_password: SecretStr = SecretStr("")
     airflow_secret: SecretStr = SecretStr("")
     """What Airflow's keys (connections, tokens, sessions) are made from."""
+    airflow_dags_paused: bool = False
+    """Whether a new DAG waits to be switched on by hand."""
     dags: Path = Field(default_factory=lambda: _checkout("dags"))
     plugins: Path = Field(default_factory=lambda: _checkout("plugins"))
 

@@ -1,0 +1,114 @@
+"""`twofold services`: the producer and the streaming job of each pipeline, looked at, started and stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from twofold.definition.load import load_all, load_pipeline
+from twofold.definition.model import Pipeline
+from twofold.services import probe, report, verdict
+from twofold.services.controller import Controller, State, services_of
+from twofold.services.record import SERVICES
+from twofold.services.verdict import Look, Verdict
+from twofold.settings import Settings
+
+Row = tuple[State, Verdict]
+
+
+@click.command()
+@click.argument("pipeline", required=False)
+@click.argument("service", required=False, type=click.Choice(SERVICES))
+@click.option("--start", "action", flag_value="start", help="Start, whatever was before; clears the restart budget.")
+@click.option("--stop", "action", flag_value="stop", help="Stop; stays down until started by hand.")
+@click.option("--restart", "action", flag_value="restart", help="End and start anew; clears the restart budget.")
+@click.option("--log", "with_log", is_flag=True, help="Print the last lines that each service wrote.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array, for programs.")
+@click.pass_context
+def services(
+    context: click.Context,
+    pipeline: str | None,
+    service: str | None,
+    action: str | None,
+    with_log: bool,
+    as_json: bool,
+) -> None:
+    """Look at, start or stop the long-running services of PIPELINE (default: of all).
+
+    Health is judged by one look; the DAG <pipeline>_services takes several, for what moves. Exit code 1 when a
+    service is down that was not stopped by hand, or says that it does not get on.
+
+    \b
+    Examples:
+      twofold services
+      twofold services flights --start
+      twofold services flights stream --restart
+      twofold services flights producer --stop
+    """
+    settings: Settings = context.obj
+    chosen = [load_pipeline(settings, pipeline)] if pipeline else list(load_all(settings.pipelines).values())
+    if action and not pipeline:
+        raise click.UsageError(f"--{action} needs a PIPELINE")
+    named = [(one, name) for one in chosen for name in ([service] if service else services_of(one))]
+    for one, name in named:
+        _act(settings, action, one.name, name)
+    rows = [_look(settings, one, name) for one, name in named]
+    _show(rows, as_json)
+    if with_log:
+        _print_logs(Controller(settings), rows)
+    context.exit(0 if action or all(_fine(row) for row in rows) else 1)
+
+
+def _act(settings: Settings, action: str | None, pipeline: str, service: str) -> None:
+    controller = Controller(settings)
+    match action:
+        case "start":
+            did = controller.start(pipeline, service, by_hand=True)
+        case "restart":
+            did = controller.restart(pipeline, service, by_hand=True)
+        case "stop":
+            controller.stop(pipeline, service)
+            did = "stopped"
+        case _:
+            return
+    click.echo(f"{pipeline}-{service}: {'runs already' if did == 'running' else did}", err=True)
+
+
+def _look(settings: Settings, pipeline: Pipeline, service: str) -> Row:
+    seen: Look = probe.look(settings, pipeline, service)
+    found = verdict.judge(service, [seen], probe.limits(settings, pipeline, good_samples=1))
+    return Controller(settings).state(pipeline.name, service), found
+
+
+def _fine(row: Row) -> bool:
+    state, found = row
+    return found.fine or found.kind == "stopped" or (found.kind == "not yet" and state.runs)
+
+
+def _show(rows: Iterable[Row], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([report.as_json(*row) for row in rows], indent=2))
+        return
+    table = Table(box=None)
+    for name in ("service", "state", "pid", "up", "restarts", "health"):
+        table.add_column(name, justify="right" if name in ("pid", "up") else "left")
+    for state, found in rows:
+        up = f"{state.uptime_s:.0f} s" if state.runs else ""
+        budget = f"{state.spent} of {state.per_hour}/h"
+        table.add_row(state.name, state.state, str(state.pid or ""), up, budget, _health(found))
+    Console(highlight=False).print(table)
+
+
+def _health(found: Verdict) -> str:
+    return f"{found.kind}: {found.reason}" if found.kind in ("healthy", "stuck") else found.reason
+
+
+def _print_logs(controller: Controller, rows: Iterable[Row]) -> None:
+    for state, _ in rows:
+        click.echo(f"\n{controller.log_place(state)}:")
+        for line in controller.log_tail(state.pipeline, state.service):
+            click.echo(f"  {line}")

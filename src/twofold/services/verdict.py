@@ -1,0 +1,164 @@
+"""Does a service get on? Judged by progress, over several looks at it. Pure: a `Look` is data, times are in it.
+
+Look, Look, Look … ─► judge ─► Verdict: healthy | finished | stopped | left down | stuck | not yet
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Literal
+
+from twofold.services.record import PRODUCER, STREAM, moment
+
+Kind = Literal["healthy", "finished", "stopped", "left down", "stuck", "not yet"]
+STARTS_SLOWER = 3
+"""A start, first batch included, may take so many times as long as a pause in a service's work."""
+GOOD, BAD, NEITHER = "good", "bad", "neither"
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at a service: what its supervisor says, what it says of itself, and whether what it needs is there."""
+
+    at: float
+    """Unix seconds."""
+    pid: int
+    state: str
+    """supervisord's word."""
+    uptime_s: float = 0.0
+    stopped_at: float = 0.0
+    left_down: str = ""
+    finished: bool = False
+    last_end: str = ""
+    health: Mapping[str, Any] = field(default_factory=dict)
+    """The body of `/healthz`; empty: it does not answer."""
+    missing: str = ""
+    """What the service needs and what does not answer, in a sentence; asked only when it does not get on."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What counts as healthy."""
+
+    good_samples: int = 3
+    stalled_after_s: float = 120.0
+    """Past the pause between batches."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the looks so far come to; `reason` is a clause with the numbers, about the last of them."""
+
+    kind: Kind
+    reason: str
+    good: int = 0
+    """Good looks in a row, up to the last."""
+
+    @property
+    def fine(self) -> bool:
+        """Whether nothing needs to be done."""
+        return self.kind in ("healthy", "finished")
+
+
+def judge(service: str, looks: Sequence[Look], limits: Limits) -> Verdict:
+    """Judge a service by the looks so far, oldest first."""
+    last = looks[-1]
+    if settled := _settled(last):
+        return settled
+    rated = [(look, *rate(service, before, look)) for before, look in zip([None, *looks[:-1]], looks, strict=True)]
+    counted = _run_of_good(rated)
+    reason = rated[-1][2]
+    if stalled := _stalled(service, last, limits):
+        return Verdict("not yet" if last.missing else "stuck", f"{stalled}; {last.missing}".rstrip("; "))
+    if len(counted) < limits.good_samples:
+        return Verdict("not yet", reason, len(counted))
+    if growing := _growing(counted[-limits.good_samples :]):
+        return Verdict("not yet", growing, len(counted))
+    return Verdict("healthy", reason, len(counted))
+
+
+def _settled(last: Look) -> Verdict | None:
+    """What needs no further look."""
+    if last.stopped_at:
+        return Verdict("stopped", f"stopped by hand on {moment(last.stopped_at)}")
+    if last.left_down:
+        return Verdict("left down", f"left down: {last.left_down}")
+    if last.finished and not last.pid:
+        return Verdict("finished", f"finished: all is sent ({last.last_end})")
+    return None
+
+
+def rate(service: str, before: Look | None, look: Look) -> tuple[str, str]:
+    """One look: good, bad or neither, and the clause that says why."""
+    if not look.pid:
+        return BAD, "; ".join(filter(None, (f"does not run ({look.state})", look.last_end, look.missing)))
+    if not look.health:
+        return BAD, f"runs for {look.uptime_s:.0f} s and does not answer yet; {look.missing}".rstrip("; ")
+    same = before is not None and before.pid == look.pid and bool(before.health)
+    rated = _rate_producer if service == PRODUCER else _rate_stream
+    verdict, text = rated(before.health if before and same else None, look.health)
+    return (BAD, f"{text}; {look.missing}") if look.missing else (verdict, text)
+
+
+def _rate_producer(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> tuple[str, str]:
+    numbers = f"{now['acked']:,} records acknowledged, {now['in_flight']:,} in flight, {now['rate_per_s']:,.0f}/s"
+    if now["state"] == "waiting_for_broker":
+        return BAD, f"waits for the broker since {now['waiting_s']:.0f} s; {numbers}"
+    if now["state"] == "failed":
+        return BAD, f"failed; {numbers}"
+    if now["in_flight"] == 0 and now["state"] != "starting":
+        return GOOD, f"nothing is due; {numbers}"
+    if before is not None and now["acked"] > before["acked"]:
+        return GOOD, f"sends; {numbers}"
+    return NEITHER, f"{now['state']}; {numbers}"
+
+
+def _rate_stream(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> tuple[str, str]:
+    behind = now["offsets_behind"]
+    numbers = (
+        f"batch {now['batch']}, {'unknown' if behind is None else format(behind, ',')} offsets behind,"
+        f" last progress {now['last_batch_age_s']:.0f} s ago"
+    )
+    if now["state"] not in ("running", "draining"):
+        return (BAD if now["state"] == "retrying" else NEITHER), "; ".join(
+            filter(None, (f"is {now['state']}", now.get("problem"), numbers))
+        )
+    if now.get("idle") or behind == 0:
+        return GOOD, f"nothing to read; {numbers}"
+    if before is not None and now["batch"] is not None and now["batch"] != before["batch"]:
+        return GOOD, f"the batch advances; {numbers}"
+    return NEITHER, f"at work; {numbers}"
+
+
+def _run_of_good(rated: Sequence[tuple[Look, str, str]]) -> list[Look]:
+    """Good looks since the last bad one, all at one process."""
+    run: list[Look] = []
+    for look, mark, _ in rated:
+        if mark == BAD or (run and run[-1].pid != look.pid):
+            run = []
+        if mark == GOOD:
+            run.append(look)
+    return run
+
+
+def _stalled(service: str, last: Look, limits: Limits) -> str:
+    """Too long without progress while there is work; empty: not so. A process without `/healthz` counts, too."""
+    age_s, limit_s = last.uptime_s, limits.stalled_after_s
+    if last.health:
+        age_s = float(last.health["waiting_s" if service == PRODUCER else "last_batch_age_s"])
+    if not last.health or (service == STREAM and last.health["batch"] is None):
+        limit_s *= STARTS_SLOWER
+    if not last.pid or age_s <= limit_s:
+        return ""
+    since = f"no progress for {age_s:.0f} s; " if last.health else ""
+    return since + rate(service, None, last)[1]
+
+
+def _growing(looks: Sequence[Look]) -> str:
+    """Offsets behind that grew from each look to the next; empty: they did not."""
+    behind = [look.health.get("offsets_behind") or 0 for look in looks]
+    if len(behind) < 2 or any(later <= earlier for earlier, later in pairwise(behind)):
+        return ""
+    return f"falls behind: {' → '.join(f'{count:,}' for count in behind)} offsets"
