@@ -76,6 +76,19 @@ def minio_stack(pipelines_folder: Path) -> Iterator[Settings]:
         yield settings
 
 
+@pytest.fixture(scope="session")
+def airflow_pipelines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `airflow_define` puts definitions: each gets its DAGs, which is why other tests' are elsewhere."""
+    return tmp_path_factory.mktemp("airflow-pipelines")
+
+
+@pytest.fixture(scope="session")
+def airflow(airflow_pipelines: Path) -> Iterator[Settings]:
+    """A running embedded stack of its own with Airflow, quick to notice what was killed, new DAGs paused."""
+    with running.running_stack(airflow_pipelines, "local", airflow=True) as settings:
+        yield settings
+
+
 @pytest.fixture
 def twofold(stack: Settings) -> Callable[..., CompletedProcess[str]]:
     """Run a command on `stack` as a user would: `twofold("batch", name)`, or with check=False to see it fail."""
@@ -94,16 +107,25 @@ def define(pipelines_folder: Path) -> Callable[..., Pipeline]:
 
     Overrides are merged into DEFINITION at every depth; None takes a key away. Name and topic are random by default.
     """
+    return partial(write_definition, pipelines_folder)
 
-    def define(**overrides: Any) -> Pipeline:  # noqa: ANN401
-        name = overrides.get("name") or random_name()
-        document = merged({"name": name, **DEFINITION, "topic": {"name": name, **DEFINITION["topic"]}}, overrides)
-        path = pipelines_folder / f"{name}.yaml"
-        with path.open("w") as file:
-            YAML(typ="safe").dump(document, file)
-        return load_file(path)
 
-    return define
+@pytest.fixture(scope="session")
+def airflow_define(airflow_pipelines: Path) -> Callable[..., Pipeline]:
+    """As `define`, for the pipelines of the stack `airflow`."""
+    return partial(write_definition, airflow_pipelines)
+
+
+def write_definition(folder: Path, **overrides: Any) -> Pipeline:  # noqa: ANN401
+    """Write DEFINITION, with what overrides it, into a folder, and load it."""
+    name = overrides.get("name") or random_name()
+    document = merged({"name": name, **DEFINITION, "topic": {"name": name, **DEFINITION["topic"]}}, overrides)
+    # Put in place whole: Airflow may read the folder at any moment.
+    draft, path = folder / f"{name}.yaml.draft", folder / f"{name}.yaml"
+    with draft.open("w") as file:
+        YAML(typ="safe").dump(document, file)
+    draft.replace(path)
+    return load_file(path)
 
 
 def random_name() -> str:

@@ -8,21 +8,42 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from twofold.settings import Settings
 from twofold.stack.ports import IN_USE, is_free
 
+QUICK_TO_NOTICE = {
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",
+    "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "2",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "10",
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
+    "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "3",
+    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
+    "AIRFLOW__DAG_PROCESSOR__HEALTH_CHECK_THRESHOLD": "10",
+    "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
+}
+"""Airflow looks after 5 minutes, by default, for what a killed process left; tests cannot wait for so long."""
+
 
 def run(
-    settings: Settings, *arguments: str, check: bool = True, timeout_s: float = 600, text_in: str | None = None
+    settings: Settings,
+    *arguments: str,
+    check: bool = True,
+    timeout_s: float = 600,
+    text_in: str | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run one `twofold` command as a user would, with these settings; fails with its output if `check` and it fails."""
     outcome = subprocess.run(
         [sys.executable, "-m", "twofold.cli", *arguments],
-        env={**os.environ, **settings.environment()},
+        env={**os.environ, **settings.environment(), **(environment or {})},
         input=text_in,
         capture_output=True,
         text=True,
@@ -35,7 +56,7 @@ def run(
     return outcome
 
 
-def fresh_settings(home: Path, pipelines: Path) -> Settings:
+def fresh_settings(home: Path, pipelines: Path, **others: Any) -> Settings:  # noqa: ANN401
     """Settings of a stack that never ran, every port free now and below the range of outgoing connections."""
     numbers: set[int] = set()
     while len(numbers) < len(IN_USE):
@@ -43,7 +64,8 @@ def fresh_settings(home: Path, pipelines: Path) -> Settings:
         if is_free(number):
             numbers.add(number)
     ports = {f"{port.name}_port": number for port, number in zip(IN_USE, numbers, strict=True)}
-    return Settings(home=home, pipelines=pipelines, kafka_bootstrap="", s3_endpoint="", **ports)  # type: ignore[arg-type]
+    addresses = {"kafka_bootstrap": "", "s3_endpoint": "", "airflow_url": ""}
+    return Settings(home=home, pipelines=pipelines, **{**addresses, **ports, **others})
 
 
 @contextmanager
@@ -58,13 +80,14 @@ def home_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def running_stack(pipelines: Path, store: str) -> Iterator[Settings]:
-    """A stack that is up; down at the end, however that comes."""
+def running_stack(pipelines: Path, store: str, airflow: bool = False) -> Iterator[Settings]:
+    """A stack that is up; down at the end, however that comes. New DAGs wait for a test to switch them on."""
     with home_folder() as home:
-        settings = fresh_settings(home, pipelines)
+        settings = fresh_settings(home, pipelines, airflow_dags_paused=True)
         try:
-            run(settings, "up", "--store", store, timeout_s=900)
+            choice = "--airflow" if airflow else "--no-airflow"
+            run(settings, "up", "--store", store, choice, timeout_s=900, environment=QUICK_TO_NOTICE)
             # Anew: now with the store and the passwords that `up` wrote down.
-            yield Settings(home=home, pipelines=pipelines)
+            yield Settings(home=home, pipelines=pipelines, airflow_dags_paused=True)
         finally:
             run(settings, "down")

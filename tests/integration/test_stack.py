@@ -79,16 +79,16 @@ def test_passwords_are_private_and_needed(own_stack: Settings) -> None:
 def test_up_again_even_twice_at_once_changes_nothing(own_stack: Settings) -> None:
     before = pids(own_stack)
     with ThreadPoolExecutor() as pool:
-        outcomes = list(pool.map(lambda _: running.run(own_stack, "up"), range(2)))
+        outcomes = list(pool.map(lambda _: running.run(own_stack, "up", "--no-airflow"), range(2)))
     assert all("up already" in outcome.stderr for outcome in outcomes)
     assert pids(own_stack) == before
 
 
 def test_another_store_and_a_moved_port_are_refused_while_running(own_stack: Settings) -> None:
-    refused = running.run(own_stack, "up", "--store", "minio", check=False)
+    refused = running.run(own_stack, "up", "--no-airflow", "--store", "minio", check=False)
     assert (refused.returncode, "--store local" in refused.stderr) == (2, True)
     moved = own_stack.model_copy(update={"kafka_port": own_stack.kafka_port + 1})
-    refused = running.run(moved, "up", check=False)
+    refused = running.run(moved, "up", "--no-airflow", check=False)
     assert (refused.returncode, "TWOFOLD_KAFKA_PORT" in refused.stderr) == (2, True)
     assert status(own_stack)["healthy"]
 
@@ -99,7 +99,7 @@ def test_taken_ports_are_all_named_with_the_settings_that_move_them(pipelines_fo
         for taken, port in ((first, settings.kafka_port), (second, settings.postgres_port)):
             taken.bind(("127.0.0.1", port))
             taken.listen()
-        outcome = running.run(settings, "up", check=False)
+        outcome = running.run(settings, "up", "--no-airflow", check=False)
         assert outcome.returncode == 1
         assert f"port {settings.kafka_port} (kafka) is taken by {psutil.Process().name()}" in outcome.stderr
         assert f"(pid {os.getpid()})" in outcome.stderr
@@ -122,7 +122,7 @@ def test_up_replaces_what_a_killed_supervisor_leaves(own_stack: Settings) -> Non
     found = status(own_stack)
     assert not found["healthy"]
     assert {program["state"] for program in found["programs"]} == {"ORPHANED"}
-    running.run(own_stack, "up")
+    running.run(own_stack, "up", "--no-airflow")
     after = pids(own_stack)
     assert not set(before.values()) & set(after.values())
     assert not [pid for pid in before.values() if psutil.pid_exists(pid) and not is_zombie(pid)]
@@ -139,12 +139,12 @@ def test_a_program_that_cannot_start_is_named_with_its_log_and_nothing_stays(own
     meta = own_stack.home / "kafka" / "data" / "meta.properties"
     whole = meta.read_text()
     meta.write_text(whole.replace("cluster.id=", "cluster.id=not-"))
-    outcome = running.run(own_stack, "up", check=False)
+    outcome = running.run(own_stack, "up", "--no-airflow", check=False)
     assert outcome.returncode == 1
     assert "Invalid cluster.id" in outcome.stderr
     assert not processes.ours(own_stack.home)
     meta.write_text(whole)
-    running.run(own_stack, "up")
+    running.run(own_stack, "up", "--no-airflow")
     assert status(own_stack)["healthy"]
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from twofold.settings import Settings
-from twofold.stack import lifecycle
+from twofold.stack import lifecycle, stopping
 from twofold.stack.status import StackStatus
 from twofold.stack.status import status as stack_status
 
@@ -21,8 +21,15 @@ from twofold.stack.status import status as stack_status
     type=click.Choice(["local", "minio"]),
     help="Where tables live: a local folder (default) or MinIO. Fixed by the first start.",
 )
+@click.option(
+    "--airflow/--no-airflow",
+    "with_airflow",
+    default=True,
+    show_default=True,
+    help="With Airflow, or the data services alone; an Airflow that runs is then stopped.",
+)
 @click.pass_obj
-def up(settings: Settings, store: str | None) -> None:
+def up(settings: Settings, store: str | None, with_airflow: bool) -> None:
     """Start the embedded stack and wait until it is healthy.
 
     Safe to repeat: what runs is left alone, what is dead is started again.
@@ -31,11 +38,15 @@ def up(settings: Settings, store: str | None) -> None:
     Examples:
       twofold up
       twofold up --store minio
+      twofold up --no-airflow
       TWOFOLD_KAFKA_PORT=29092 twofold up
     """
     console = _stderr()
-    settings = lifecycle.up(settings, store, console.print)
+    settings = lifecycle.up(settings, store, with_airflow, console.print)
     console.print(f"up: store {settings.store}, Kafka {settings.kafka_bootstrap}, state in {settings.home}")
+    if with_airflow:
+        place = f"TWOFOLD_AIRFLOW_PASSWORD in {settings.home / 'stack.env'}"
+        console.print(f"Airflow: {settings.airflow_url}, user {settings.airflow_user}, password: {place}")
 
 
 @click.command()
@@ -49,7 +60,7 @@ def down(settings: Settings) -> None:
       twofold --home /srv/twofold down
     """
     console = _stderr()
-    lifecycle.down(settings, console.print)
+    stopping.down(settings, console.print)
     console.print(f"down: nothing of {settings.home} is running")
 
 
@@ -71,6 +82,8 @@ def status(context: click.Context, as_json: bool) -> None:
         click.echo(f"no stack in {found.home}: start one with `twofold up`")
     else:
         Console(highlight=False).print(_table(found))
+        if found.airflow_url:
+            click.echo(f"Airflow: {found.airflow_url}")
     context.exit(0 if found.healthy else 1)
 
 

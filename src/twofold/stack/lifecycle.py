@@ -1,28 +1,28 @@
-"""Start, stop and look at the embedded stack.
+"""Bring the embedded stack up.
 
-up:   lock ─► end orphans ─► ports free? ─► prepare ─► supervisord ─► start all at once ─► healthy ─► finish
-down: lock ─► supervisord stops programs in descending start order ─► end what is left
+    lock ─► end orphans ─► ports free? ─► prepare ─► supervisord ─► all servers at once
+                  storage healthy ─► databases, bucket ─► Airflow set up and started ─► all healthy
+
+`twofold.stack.stopping` takes it down.
 """
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from twofold.errors import TwofoldError, UsageError
 from twofold.settings import Settings
-from twofold.stack import kafka, minio, postgres, processes, state, supervisor
+from twofold.stack import airflow, kafka, minio, postgres, processes, state, supervisor
 from twofold.stack.ports import SUPERVISOR, require_free
 from twofold.stack.program import Program
+from twofold.stack.stopping import Say, end_leftovers, stop
 from twofold.stack.supervisor import FATAL, RUNNING, STARTING
 
-Say = Callable[[str], None]
-"""Where progress goes, a line at a time."""
-
-HEALTHY_WITHIN_S = 90.0
-STOPPED_WITHIN_S = 150.0
+HEALTHY_WITHIN_S = 180.0
 TRIES = 3
 """Runs of one program that `up` watches fail; a broker needs two where its predecessor was killed."""
 
@@ -31,30 +31,49 @@ class StackFailed(TwofoldError):
     """A program of the stack does not get healthy."""
 
 
-def programs(settings: Settings, postgres_folder: Path) -> tuple[Program, ...]:
-    """Everything that this stack runs, in start order."""
-    always = (
-        postgres.program(settings, postgres_folder),
-        kafka.zookeeper_program(settings),
-        kafka.kafka_program(settings),
+class Programs(NamedTuple):
+    """The programs of a stack, each group in start order."""
+
+    storage: tuple[Program, ...]
+    brokers: tuple[Program, ...]
+    airflow: tuple[Program, ...]
+
+    @property
+    def all(self) -> tuple[Program, ...]:
+        """Every program, in start order."""
+        return self.storage + self.brokers + self.airflow
+
+    def chosen(self, with_airflow: bool) -> Programs:
+        """These, or these without Airflow."""
+        return self if with_airflow else self._replace(airflow=())
+
+
+def programs(settings: Settings, postgres_folder: Path) -> Programs:
+    """Everything that this stack can run."""
+    bucket = (minio.program(settings),) if settings.store == "minio" else ()
+    return Programs(
+        storage=(postgres.program(settings, postgres_folder), *bucket),
+        brokers=(kafka.zookeeper_program(settings), kafka.kafka_program(settings)),
+        airflow=airflow.programs(settings),
     )
-    extra = (minio.program(settings),) if settings.store == "minio" else ()
-    return tuple(sorted((*always, *extra), key=lambda program: program.start_order))
 
 
-def up(settings: Settings, store: str | None, say: Say) -> Settings:
-    """Bring the stack up, or what is dead of it, and wait until all is healthy; returns the settings in force."""
+def up(settings: Settings, store: str | None, with_airflow: bool, say: Say) -> Settings:
+    """Bring the stack up, or what is dead of it, and wait until all is healthy; returns the settings in force.
+
+    Without Airflow, one that runs is stopped.
+    """
     with state.lock(settings.home, lambda: say("another command changes this stack: waiting for it")):
-        settings, known = _settle(Settings(home=settings.home), store)
-        wanted = programs(settings, Path(known.postgres_folder))
+        settings, known = _settle(Settings(home=settings.home), store, with_airflow)
+        possible = programs(settings, Path(known.postgres_folder))
         if supervisor.answers(settings):
-            _repair(settings, wanted, say)
+            _repair(settings, possible, with_airflow, say)
         else:
-            _start(settings, known, wanted, say)
+            _start(settings, known, possible, say)
     return settings
 
 
-def _settle(settings: Settings, store: str | None) -> tuple[Settings, state.State]:
+def _settle(settings: Settings, store: str | None, with_airflow: bool) -> tuple[Settings, state.State]:
     """Fix the store and the passwords of this home on its first start; refuse another store later."""
     known = state.read_state(settings.home)
     chosen = store or settings.store
@@ -73,6 +92,7 @@ def _settle(settings: Settings, store: str | None) -> tuple[Settings, state.Stat
     settings = state.with_secrets(settings.model_copy(update={"store": chosen}))
     _refuse_moved_ports(settings)
     state.write_private(settings.home / "stack.env", state.environment_file(settings))
+    known = replace(known, airflow=with_airflow)
     known.write(settings.home)
     return settings, known
 
@@ -88,40 +108,56 @@ def _refuse_moved_ports(settings: Settings) -> None:
         raise UsageError(f"the stack runs with another {', '.join(moved)}", "run `twofold down` first")
 
 
-def _start(settings: Settings, known: state.State, wanted: tuple[Program, ...], say: Say) -> None:
+def _start(settings: Settings, known: state.State, possible: Programs, say: Say) -> None:
     """Start from nothing; on failure nothing is left running."""
-    _end_leftovers(settings.home, say)
-    require_free([SUPERVISOR, *(port for program in wanted for port in program.ports)], settings)
-    say(f"starting {', '.join(program.name for program in wanted)}")
+    end_leftovers(settings.home, say)
+    wanted = possible.chosen(known.airflow)
+    require_free([SUPERVISOR, *(port for program in wanted.all for port in program.ports)], settings)
+    say(f"starting {', '.join(program.name for program in wanted.all)}")
     postgres.prepare(settings, Path(known.postgres_folder))
     kafka.prepare(settings)
     if settings.store == "minio":
         minio.prepare(settings)
-    supervisor.start(settings, wanted)
+    supervisor.start(settings, possible.all)
     try:
         _start_programs(settings, wanted, say)
     except BaseException:
-        _stop(settings, say)
+        stop(settings, say)
         raise
 
 
-def _repair(settings: Settings, wanted: tuple[Program, ...], say: Say) -> None:
-    """Start what does not run under a live supervisord."""
-    states = supervisor.states(settings)
-    dead = [program.name for program in wanted if states[program.name].state not in (RUNNING, STARTING)]
+def _repair(settings: Settings, possible: Programs, with_airflow: bool, say: Say) -> None:
+    """Under a live supervisord, start what does not run, and stop an Airflow that is not wanted."""
+    states, wanted = supervisor.states(settings), possible.chosen(with_airflow)
+    alive = {name for name, seen in states.items() if seen.state in (RUNNING, STARTING)}
+    unwanted = [program.name for program in possible.all if program not in wanted.all and program.name in alive]
+    if unwanted:
+        say(f"stopping {', '.join(unwanted)}")
+        supervisor.stop_programs(settings, reversed(unwanted))
+    dead = [program.name for program in wanted.all if program.name not in alive]
     if dead:
-        say(f"starting again: {', '.join(dead)}")
-    elif not any(program.check() for program in wanted):
+        say(f"starting {', '.join(dead)}")
+    elif not any(program.check() for program in wanted.all):
         say("the stack is up already")
         return _finish(settings)
     return _start_programs(settings, wanted, say)
 
 
-def _start_programs(settings: Settings, wanted: tuple[Program, ...], say: Say) -> None:
-    for program in wanted:
-        supervisor.start_program(settings, program.name)
-    _wait_healthy(settings, wanted, say)
+def _start_programs(settings: Settings, wanted: Programs, say: Say) -> None:
+    """Start all; Airflow when its database is there, and the database and bucket of the jobs that it will start."""
+    since = time.monotonic()
+    _ask_for(settings, wanted.storage + wanted.brokers)
+    _wait_healthy(settings, wanted.storage, say, since)
     _finish(settings)
+    if wanted.airflow:
+        airflow.prepare(settings, say)
+        _ask_for(settings, wanted.airflow)
+    _wait_healthy(settings, wanted.brokers + wanted.airflow, say, since)
+
+
+def _ask_for(settings: Settings, programs: Iterable[Program]) -> None:
+    for program in programs:
+        supervisor.start_program(settings, program.name)
 
 
 def _finish(settings: Settings) -> None:
@@ -133,13 +169,13 @@ def _finish(settings: Settings) -> None:
         (settings.home / "bucket").mkdir(exist_ok=True)
 
 
-def _wait_healthy(settings: Settings, wanted: tuple[Program, ...], say: Say) -> None:
-    started, pending = time.monotonic(), list(wanted)
+def _wait_healthy(settings: Settings, wanted: tuple[Program, ...], say: Say, since: float) -> None:
+    pending = list(wanted)
     runs: dict[str, set[int]] = {program.name: set() for program in wanted}
     while pending:
         states = supervisor.states(settings)
         for program in tuple(pending):
-            fault, waited_s = program.check(), time.monotonic() - started
+            fault, waited_s = program.check(), time.monotonic() - since
             runs[program.name].add(states[program.name].pid)
             if not fault:
                 pending.remove(program)
@@ -155,43 +191,3 @@ def _failure(settings: Settings, name: str, what: str) -> StackFailed:
     path = supervisor.log_file(settings, name)
     lines = path.read_text(errors="replace").splitlines()[-15:] if path.exists() else []
     return StackFailed("\n  ".join([what, "last lines of its log:", *lines]), f"see {path}")
-
-
-def down(settings: Settings, say: Say) -> None:
-    """Stop everything of this home, in the order that loses nothing; returns when no process is left."""
-    if not settings.home.exists() and not processes.ours(settings.home):
-        say("nothing to stop")
-        return
-    with state.lock(settings.home, lambda: say("another command changes this stack: waiting for it")):
-        if not _stop(Settings(home=settings.home), say):
-            say("nothing to stop")
-
-
-def _stop(settings: Settings, say: Say) -> bool:
-    """Stop through supervisord where it answers, then end what is left; returns whether anything ran."""
-    found = supervisor.answers(settings)
-    if found:
-        daemon = processes.ours(settings.home).get(processes.SUPERVISOR, [])
-        say("stopping")
-        supervisor.rpc(settings).shutdown()
-        processes.wait_gone(daemon, patience_s=STOPPED_WITHIN_S)
-    return _end_leftovers(settings.home, say) or found
-
-
-_STOP_FIRST = (processes.SUPERVISOR,)
-_STOP_LAST = ("kafka", "zookeeper", "minio", "postgres")
-_STOP_SIGNALS = {"postgres": signal.SIGINT}
-
-
-def _end_leftovers(home: Path, say: Say) -> bool:
-    """End processes of ours that no supervisord looks after; returns whether there were any.
-
-    supervisord goes first (it would start the others again), then everything that writes, then what it writes to.
-    """
-    left = processes.ours(home)
-    middle = sorted(set(left) - {*_STOP_FIRST, *_STOP_LAST})
-    for name in (*_STOP_FIRST, *middle, *_STOP_LAST):
-        if name in left:
-            say(f"ending what was left of {name} (pid {', '.join(str(p.pid) for p in left[name])})")
-            processes.end(left[name], _STOP_SIGNALS.get(name, signal.SIGTERM), patience_s=30)
-    return bool(left)

@@ -46,12 +46,12 @@ KAFKA = Port("kafka", 19092, "Kafka broker")
 MINIO = Port("minio", 19000, "MinIO, S3 interface (`--store minio`)")
 MINIO_CONSOLE = Port("minio_console", 19001, "MinIO, web console (`--store minio`)")
 SUPERVISOR = Port("supervisor", 19100, "supervisord, XML-RPC")
+AIRFLOW = Port("airflow", 18080, "Airflow: pages, REST, tasks' reports")
 
-IN_USE = (POSTGRES, ZOOKEEPER, KAFKA, MINIO, MINIO_CONSOLE, SUPERVISOR)
+IN_USE = (POSTGRES, ZOOKEEPER, KAFKA, MINIO, MINIO_CONSOLE, SUPERVISOR, AIRFLOW)
 RESERVED = (
     Port("statsd", 19125, "StatsD metrics", "udp"),
     Port("statsd_exporter", 19102, "statsd-exporter, metrics for Prometheus"),
-    Port("airflow", 18080, "Airflow"),
     Port("prometheus", 19090, "Prometheus"),
     Port("grafana", 13000, "Grafana"),
 )

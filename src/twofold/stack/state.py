@@ -1,7 +1,7 @@
 """What the stack remembers in its home folder, and the lock that lets one command at a time change it.
 
 <home>/stack.env    settings for every other command, with the generated passwords (mode 600)
-<home>/stack.json   the store chosen at the first start, the folder of PostgreSQL
+<home>/stack.json   the store chosen at the first start, the folder of PostgreSQL, whether Airflow is wanted
 <home>/logs/        one log per program
 """
 
@@ -20,7 +20,14 @@ from pydantic import SecretStr
 
 from twofold.settings import Settings
 
-_SECRETS = ("postgres_password", "s3_secret_key", "supervisor_password")
+_SECRETS = (
+    "postgres_password",
+    "s3_secret_key",
+    "supervisor_password",
+    "airflow_password",
+    "airflow_database_password",
+    "airflow_secret",
+)
 _KEPT = (
     "store",
     "bucket",
@@ -38,17 +45,25 @@ _KEPT = (
     "supervisor_port",
     "supervisor_user",
     "supervisor_password",
+    "airflow_port",
+    "airflow_user",
+    "airflow_password",
+    "airflow_database",
+    "airflow_database_password",
+    "airflow_secret",
 )
 """Settings that `stack.env` carries; the addresses derive from the ports."""
 
 
 @dataclass(frozen=True)
 class State:
-    """Facts of this home that no setting may change."""
+    """What commands must know of this home, whatever the settings say."""
 
     store: str
     postgres_folder: str
     """Where PostgreSQL's data (and, where needed, a copy of its binaries) are; outside home if it must be."""
+    airflow: bool = False
+    """Whether the last `up` was with Airflow."""
 
     def write(self, home: Path) -> None:
         """Put the state in place at once."""

@@ -41,6 +41,8 @@ class StackStatus:
     store: str | None
     healthy: bool
     pss_bytes: int
+    airflow_url: str | None
+    """Address of the pages; None without Airflow."""
     programs: tuple[ProgramStatus, ...]
 
 
@@ -48,14 +50,15 @@ def status(settings: Settings) -> StackStatus:
     """Look at every program of this home; a home where no stack was ever started has none."""
     known = read_state(settings.home)
     if known is None:
-        return StackStatus(str(settings.home), None, healthy=False, pss_bytes=0, programs=())
-    wanted = lifecycle.programs(settings, Path(known.postgres_folder))
+        return StackStatus(str(settings.home), None, healthy=False, pss_bytes=0, airflow_url=None, programs=())
+    wanted = lifecycle.programs(settings, Path(known.postgres_folder)).chosen(known.airflow).all
     states = supervisor.states(settings) if supervisor.answers(settings) else {}
     orphans = {} if states else processes.ours(settings.home)
     with ThreadPoolExecutor(len(wanted)) as pool:
         rows = tuple(pool.map(lambda p: _row(settings, p, states.get(p.name), orphans.get(p.name, [])), wanted))
     healthy, memory = all(row.healthy for row in rows), sum(row.pss_bytes for row in rows)
-    return StackStatus(str(settings.home), known.store, healthy, memory, rows)
+    url = settings.airflow_url if known.airflow else None
+    return StackStatus(str(settings.home), known.store, healthy, memory, url, rows)
 
 
 def _row(

@@ -117,7 +117,11 @@ def _section(settings: Settings, program: Program) -> str:
 
 
 def _quote(value: str) -> str:
-    return _escape('"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"')
+    """A value of `environment=`: supervisord knows no escapes there, and takes quotes off both ends."""
+    mark = "'" if '"' in value else '"'
+    if mark in value or value.strip("'\"") != value:
+        raise TwofoldError(f"supervisord cannot be given the text {value!r}", "choose one without quotes")
+    return _escape(f"{mark}{value}{mark}")
 
 
 def _escape(text: str) -> str:
@@ -158,6 +162,7 @@ class Rpc(Protocol):
     def getState(self) -> dict[str, Any]: ...  # noqa: D102
     def getAllProcessInfo(self) -> list[dict[str, Any]]: ...  # noqa: D102
     def startProcess(self, name: str, wait: bool) -> bool: ...  # noqa: D102
+    def stopProcess(self, name: str, wait: bool) -> bool: ...  # noqa: D102
     def shutdown(self) -> bool: ...  # noqa: D102
 
 
@@ -196,3 +201,13 @@ def start_program(settings: Settings, name: str) -> None:
     except xmlrpc.client.Fault as fault:
         if "ALREADY_STARTED" not in fault.faultString:
             raise TwofoldError(f"{name} cannot be started: {fault.faultString}", "see its log") from fault
+
+
+def stop_programs(settings: Settings, names: Iterable[str]) -> None:
+    """Stop programs one after the other; one that does not run stays as it is."""
+    for name in names:
+        try:
+            rpc(settings).stopProcess(name, True)
+        except xmlrpc.client.Fault as fault:
+            if "NOT_RUNNING" not in fault.faultString:
+                raise TwofoldError(f"{name} cannot be stopped: {fault.faultString}", "see its log") from fault

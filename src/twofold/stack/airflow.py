@@ -1,0 +1,108 @@
+"""Airflow's four processes as programs of the stack, its database, and what has to be in it before they start.
+
+    PostgreSQL healthy ─► role and database ─► twofold_airflow.setup, once per version: tables, administrator, pool
+                                                        │
+        dag-processor, triggerer, scheduler, api-server ◄┘    each supervised, each judged by its own heartbeat
+
+By hand: `twofold up`, `twofold airflow …`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from twofold.errors import TwofoldError
+from twofold.settings import Settings
+from twofold.stack import airflow_health
+from twofold.stack.airflow_environment import airflow_environment
+from twofold.stack.ports import AIRFLOW
+from twofold.stack.program import Program
+from twofold.stack.state import write_private
+from twofold.stack.stopping import Say
+
+API_SERVER = "airflow-api-server"
+SCHEDULER = "airflow-scheduler"
+_SETUP = "twofold_airflow.setup"
+
+
+def programs(settings: Settings) -> tuple[Program, ...]:
+    """The four processes. Tasks report to the API server until the scheduler has ended, so it goes after the others."""
+    return (
+        _program(settings, "api-server", start_order=60, stop_wait_seconds=15, ports=(AIRFLOW,)),
+        # A running task is given the time to end; what is killed then runs again after the next start.
+        _program(settings, "scheduler", "--skip-serve-logs", start_order=70, stop_wait_seconds=60),
+        _program(settings, "dag-processor", start_order=70, stop_wait_seconds=15),
+        _program(settings, "triggerer", "--skip-serve-logs", start_order=70, stop_wait_seconds=15),
+    )
+
+
+def _program(settings: Settings, process: str, *options: str, **rest: object) -> Program:
+    return Program(
+        name=f"airflow-{process}",
+        command=(sys.executable, "-m", "airflow", process, *options),
+        check=partial(airflow_health.check, settings, process),
+        environment=airflow_environment(settings),
+        directory=settings.home,
+        **rest,  # type: ignore[arg-type]
+    )
+
+
+def prepare(settings: Settings, say: Say) -> None:
+    """Have database, tables, administrator and pool; quick where nothing changed since the last time."""
+    _require_installed()
+    done, wanted = settings.home / "airflow" / "set-up", _fingerprint(settings)
+    if done.exists() and done.read_text() == wanted:
+        return
+    say("setting up Airflow's database")
+    _database(settings)
+    outcome = subprocess.run(
+        [sys.executable, "-m", _SETUP],
+        env={**os.environ, **settings.environment(), **airflow_environment(settings)},
+        cwd=settings.home,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if outcome.returncode:
+        text = "\n  ".join((outcome.stdout + outcome.stderr).splitlines()[-15:])
+        raise TwofoldError(f"Airflow's database cannot be set up:\n  {text}", f"see what runs with `{_SETUP}`")
+    done.parent.mkdir(exist_ok=True)
+    write_private(done, wanted)
+    # Once: later it is only where it is kept.
+    say(f"Airflow's {settings.airflow_user} has the password {settings.airflow_password.get_secret_value()}")
+
+
+def _require_installed() -> None:
+    if importlib.util.find_spec("airflow") is None:
+        raise TwofoldError("Airflow is not installed here", "run `make setup`, or `twofold up --no-airflow`")
+
+
+def _fingerprint(settings: Settings) -> str:
+    """Changes whenever the set-up has to be made again: other versions, another password, another set-up."""
+    versions = [importlib.metadata.version(f"apache-airflow-{part}") for part in ("core", "providers-fab")]
+    secrets = [settings.airflow_password, settings.airflow_database_password, settings.airflow_secret]
+    program = (settings.plugins / Path(*_SETUP.split("."))).with_suffix(".py").read_text()
+    parts = [*versions, settings.airflow_user, program, *(secret.get_secret_value() for secret in secrets)]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest() + "\n"
+
+
+def _database(settings: Settings) -> None:
+    """Create the role and its database, or give the role the password in force."""
+    url = settings.postgres_url().rpartition("/")[0] + "/postgres"
+    name, password = settings.airflow_database, settings.airflow_database_password.get_secret_value()
+    with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
+        role = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,)).fetchone()
+        statement = "ALTER ROLE {} PASSWORD {}" if role else "CREATE ROLE {} LOGIN PASSWORD {}"
+        connection.execute(sql.SQL(statement).format(sql.Identifier(name), sql.Literal(password)))
+        if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone() is None:
+            connection.execute(sql.SQL("CREATE DATABASE {0} OWNER {0}").format(sql.Identifier(name)))

@@ -1,0 +1,102 @@
+"""Airflow in the embedded stack: who gets in, what is private, and what is left after kill -9."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from tests import running
+from twofold.errors import TwofoldError
+from twofold.settings import Settings
+from twofold.stack import processes
+from twofold.stack.airflow_rest import AirflowRest
+
+PROCESSES = ["airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer"]
+
+
+def status(settings: Settings) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(running.run(settings, "status", "--json", check=False).stdout)
+    return found
+
+
+def pids(settings: Settings) -> dict[str, int]:
+    return {program["name"]: program["pid"] for program in status(settings)["programs"]}
+
+
+def eventually(condition: Callable[[], bool], within_s: float = 90) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition never came true"
+        time.sleep(0.2)
+
+
+def test_status_shows_the_four_processes_healthy_and_where_the_pages_are(airflow: Settings) -> None:
+    found = status(airflow)
+    assert found["healthy"]
+    assert found["airflow_url"] == f"http://127.0.0.1:{airflow.airflow_port}"
+    assert [program["name"] for program in found["programs"][3:]] == PROCESSES
+    assert httpx.get(found["airflow_url"]).status_code == 200
+
+
+def test_nobody_gets_in_without_the_password(airflow: Settings) -> None:
+    assert httpx.get(f"{airflow.airflow_url}/api/v2/dags").status_code == 401
+    wrong = airflow.model_copy(update={"airflow_password": type(airflow.airflow_password)("wrong")})
+    with pytest.raises(TwofoldError, match="Invalid credentials"):
+        AirflowRest(wrong)
+    assert "dags" in AirflowRest(airflow).get("dags")
+
+
+def test_secrets_are_in_private_files_only(airflow: Settings) -> None:
+    secrets = {value.get_secret_value() for _, value in airflow if hasattr(value, "get_secret_value")}
+    assert len(secrets) > 5
+    running_now = " ".join(
+        " ".join(process.cmdline()) for each in processes.ours(airflow.home).values() for process in each
+    )
+    assert not [secret for secret in secrets if secret in running_now]
+    for file in (file for file in airflow.home.rglob("*") if file.is_file() and file.stat().st_mode & 0o077):
+        text = file.read_bytes()
+        assert not [secret for secret in secrets if secret.encode() in text], file
+
+
+def test_everything_listens_on_loopback_only(airflow: Settings) -> None:
+    for process in (process for each in processes.ours(airflow.home).values() for process in each):
+        hosts = {c.laddr.ip for c in process.net_connections() if c.status == psutil.CONN_LISTEN and c.laddr}
+        assert hosts <= {"127.0.0.1", "::ffff:127.0.0.1"}, process
+
+
+def test_up_again_changes_nothing(airflow: Settings) -> None:
+    before = pids(airflow)
+    assert "up already" in running.run(airflow, "up").stderr
+    assert pids(airflow) == before
+
+
+def test_killed_processes_come_back_and_tell_their_own_heartbeat(airflow: Settings) -> None:
+    before = pids(airflow)
+    for name in PROCESSES:
+        os.kill(before[name], signal.SIGKILL)
+    eventually(lambda: status(airflow)["healthy"])
+    assert not {before[name] for name in PROCESSES} & set(pids(airflow).values())
+
+
+def test_its_commands_run_in_its_environment(airflow: Settings) -> None:
+    assert '"pool": "spark"' in running.run(airflow, "airflow", "pools", "list", "--output", "json").stdout
+    assert "No data found" in running.run(airflow, "airflow", "dags", "list-import-errors").stdout
+
+
+def test_up_without_airflow_stops_it_and_up_starts_it_again(airflow: Settings) -> None:
+    before = pids(airflow)
+    running.run(airflow, "up", "--no-airflow")
+    assert [program["name"] for program in status(airflow)["programs"]] == ["postgres", "zookeeper", "kafka"]
+    assert not [name for name in processes.ours(airflow.home) if name.startswith("airflow")]
+    running.run(airflow, "up")
+    after = pids(airflow)
+    assert after["kafka"] == before["kafka"]
+    assert status(airflow)["healthy"]
