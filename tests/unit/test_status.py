@@ -12,6 +12,9 @@ import pytest
 from twofold import boundary
 from twofold.boundary import Boundary, Folded, History, Landed, Snapshot
 from twofold.errors import BoundaryError
+from twofold.services.controller import State
+from twofold.services.record import Record
+from twofold.services.verdict import Limits
 from twofold.status import layers, problems, services, speed
 from twofold.status.model import Checked, Extent, Layers, Log, Outcomes, Proved, Rejected, Service, Speed, Status
 from twofold.status.tables import joined
@@ -75,9 +78,21 @@ def test_extents_join() -> None:
 
 
 def test_a_service_says_what_is_wrong_with_it() -> None:
-    assert services.service("stream", {}) == Service("stream", "not running")
-    broken = services.service("stream", {"state": "retrying", "problem": "<script>", "healthy": False})
-    assert (broken.running, broken.healthy, broken.text) == (True, False, "retrying: <script>")
+    assert services.by_hand("stream", {}) == Service("stream", "not running")
+    broken = services.by_hand("stream", {"state": "retrying", "problem": "<script>", "healthy": False})
+    assert (broken.running, broken.healthy, broken.state, broken.text) == (True, False, "retrying", "<script>")
+
+
+def test_a_supervised_service_tells_its_budget_and_its_page_of_the_runbook() -> None:
+    never = State("p", "stream", "STOPPED", 0, 0.0, "", 0, 3, Record())
+    asleep = services.supervised("stream", never, {}, Limits(1))
+    assert (asleep.state, asleep.running, asleep.healthy) == ("not running", False, True)
+    down = replace(never, spent=3, record=Record(left_down="restarted 3 times"))
+    found = services.supervised("stream", down, {}, Limits(1))
+    assert (found.state, found.healthy, found.restarts, found.budget) == ("left down", False, 3, 3)
+    assert found.runbook == "service-left-down"
+    starting = services.supervised("stream", replace(never, pid=7, uptime_s=2, state="RUNNING"), {}, Limits(1))
+    assert (starting.state, starting.running, starting.healthy) == ("starting", True, True)
 
 
 FINE = (
@@ -90,7 +105,8 @@ FINE = (
 
 
 def severities(*state: object) -> list[tuple[str, str]]:
-    return [(found.severity, found.command) for found in problems.problems("p", NOW, *state)]  # type: ignore[arg-type]
+    found = problems.worst_first(problems.problems("p", NOW, *state))  # type: ignore[arg-type]
+    return [(problem.severity, problem.command) for problem in found]
 
 
 def test_nothing_is_wrong_where_all_is_well() -> None:
@@ -104,7 +120,7 @@ def test_each_problem_names_its_command_the_worst_first() -> None:
     violated = Proved(NOW, (Checked("I2", "violated", "1 offset missing"),))
     stuck = (producer, replace(stream, healthy=False, state="stuck"))
     assert severities(old, replace(fast, offsets_behind=None), unread, violated, stuck) == [
-        ("error", "twofold services start p stream"),
+        ("error", "twofold services p stream --restart"),
         ("error", "twofold prove p"),
         ("warning", "twofold status"),
         ("warning", "twofold union p"),
@@ -118,7 +134,7 @@ def test_a_job_that_stands_still_is_wrong_only_while_records_wait() -> None:
     down = (producer, Service("stream", "not running"))
     assert severities(covered, fast, outcomes, proved, down) == []
     waiting = severities(covered, replace(fast, offsets_behind=1), outcomes, proved, down)
-    assert waiting == [("warning", "twofold services start p stream")]
+    assert waiting == [("warning", "twofold services p stream --start")]
 
 
 def test_a_proof_is_asked_for_where_there_is_none_or_an_old_one() -> None:

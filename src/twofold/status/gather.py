@@ -16,11 +16,12 @@ from twofold.definition.model import Pipeline
 from twofold.errors import NotRunning
 from twofold.proof import sent
 from twofold.proof.sent import Sent
+from twofold.services.record import STREAM
 from twofold.settings import Settings
 from twofold.status import layers, services, speed
 from twofold.status.model import Checked, Layers, Outcomes, Proved, Speed, Status
-from twofold.status.outcomes import RejectedSoFar
-from twofold.status.problems import problems
+from twofold.status.outcomes import RejectedSoFar, SetAside
+from twofold.status.problems import problems, worst_first
 from twofold.status.services import Told
 from twofold.status.tables import Tables
 
@@ -51,6 +52,7 @@ class Gatherer:
     def __post_init__(self) -> None:
         self._tables = Tables(self.settings, self.pipeline.name)
         self._rejected = RejectedSoFar(self.settings, self.pipeline)
+        self._set_aside = SetAside(self.settings, self.pipeline.name)
 
     def status(self) -> Status:
         """The status now, or of a moment ago; NotRunning or BoundaryError where the tables cannot be read."""
@@ -62,12 +64,12 @@ class Gatherer:
     def _gather(self) -> Status:
         name, now = self.pipeline.name, self.clock()
         self._tables.refresh()
-        told = services.told(self.settings, name)
-        covered, fast = self._layers(), self._speed(told["stream"], now)
-        outcomes, proved = self._outcomes(told["stream"], now), self._proved()
-        running = tuple(services.service(service, says) for service, says in told.items())
+        looked_at = services.looked_at(self.settings, self.pipeline)
+        running, job = tuple(service for service, _ in looked_at.values()), looked_at[STREAM][1]
+        covered, fast = self._layers(), self._speed(job, now)
+        outcomes, proved = self._outcomes(job, now), self._proved()
         found = problems(name, now, covered, fast, outcomes, proved, running)
-        return Status(name, now, covered, fast, outcomes, proved, running, found)
+        return Status(name, now, covered, fast, outcomes, proved, running, tuple(worst_first(found)))
 
     def _layers(self) -> Layers:
         logs = (tables.STREAM_LOG, tables.BATCH_LOG, tables.EVENTS)
@@ -107,10 +109,11 @@ class Gatherer:
 
     def _outcomes(self, job: Told, now: datetime) -> Outcomes:
         self._rejected.refresh(self._tables, now)
+        self._set_aside.refresh(self._tables, now)
         return Outcomes(
             self._rejected.since or now,
             self._rejected.counts(),
-            self._rejected.set_aside,
+            self._set_aside.count,
             late=job.get("late"),
             late_by_view=dict(job.get("late_by_view", {})),
         )

@@ -120,6 +120,8 @@ class Service:
     healthy: bool = True
     """False: it should run and does not, or does not get on."""
     text: str = ""
+    runbook: str = ""
+    """The page of the runbook for what is wrong."""
     restarts: int | None = None
     """Restarts that count against the budget now; None: nobody looks after it."""
     budget: int | None = None
@@ -138,6 +140,9 @@ class Problem:
     text: str
     command: str = ""
     runbook: str = ""
+    """A page of the runbook, without its ending."""
+    link: str = ""
+    """A page of Airflow's UI, without the leading slash."""
 
 
 @dataclass(frozen=True)

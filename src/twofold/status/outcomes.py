@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from twofold import boundary, tables
+from twofold import accounts, boundary, tables
 from twofold.definition.model import Pipeline
 from twofold.reader import Reader
 from twofold.reader.rejects import Rejects
@@ -20,6 +20,7 @@ from twofold.status.tables import Tables
 
 DAYS = 7
 """What was rejected longer ago has been seen to, or never will be."""
+LISTED_EVERY = timedelta(minutes=1)
 _LOGS = {tables.STREAM_LAYER: tables.STREAM_LOG, tables.BATCH_LAYER: tables.BATCH_LOG}
 
 
@@ -30,7 +31,6 @@ class RejectedSoFar:
     settings: Settings
     pipeline: Pipeline
     since: datetime | None = None
-    set_aside: int = 0
     _counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     _landings: dict[str, int] = field(default_factory=dict)
     _heads: dict[str, int | None] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class RejectedSoFar:
     def refresh(self, now_there: Tables, now: datetime) -> None:
         """Count what landed since the last time; nothing is read where nothing has."""
         since = first_day(now)
-        heads = {name: now_there.history(name).head for name in (*_LOGS.values(), tables.LANDED_FILES)}
+        heads = {name: now_there.history(name).head for name in _LOGS.values()}
         if since != self.since:
             self.since, self._counts, self._landings, self._heads = since, Counter(), {}, {}
         if heads != self._heads and any(heads.values()):
@@ -56,7 +56,6 @@ class RejectedSoFar:
             landings = {layer: self._landing(reader, log) for layer, log in _LOGS.items()}
             self._counts.update(found.counts())
             self._landings = landings
-            self.set_aside = len(found.set_aside())
 
     def _landing(self, reader: Reader, log: str) -> int:
         return boundary.landed(reader.pinned(self.pipeline, log).history, self.pipeline.name).landing
@@ -69,3 +68,21 @@ def first_day(now: datetime) -> datetime:
     '2024-05-02T00:00:00+00:00'
     """
     return now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=DAYS)
+
+
+@dataclass
+class SetAside:
+    """How many files lie in the landing folder that could not be read; not at every poll, since a look lists it."""
+
+    settings: Settings
+    pipeline: str
+    count: int = 0
+    _seen: tuple[int | None, datetime] | None = None
+    """The last landing's snapshot, and when the folder was listed."""
+
+    def refresh(self, now_there: Tables, now: datetime) -> None:
+        """Look again after a landing, and now and then: no commit tells that a file was taken away."""
+        head = now_there.history(tables.LANDED_FILES).head
+        if self._seen is None or self._seen[0] != head or now - self._seen[1] > LISTED_EVERY:
+            self.count = len(accounts.set_aside(self.settings, self.pipeline)) if head else 0
+            self._seen = (head, now)

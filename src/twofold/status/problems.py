@@ -23,14 +23,18 @@ def problems(
     proved: Proved | None,
     services: Iterable[Service],
 ) -> tuple[Problem, ...]:
-    """All that is wrong, the worst first."""
-    found = [
+    """All that is wrong."""
+    return (
         *of_services(pipeline, services, speed),
         *of_proof(pipeline, proved, layers, now),
         *of_union(pipeline, layers, now),
         *of_outcomes(pipeline, outcomes),
-    ]
-    return tuple(sorted(found, key=lambda problem: ("error", "warning", "note").index(problem.severity)))
+    )
+
+
+def worst_first(found: Iterable[Problem]) -> list[Problem]:
+    """Errors, then warnings, then notes; each as they came."""
+    return sorted(found, key=lambda problem: ("error", "warning", "note").index(problem.severity))
 
 
 def of_services(pipeline: str, services: Iterable[Service], speed: Speed) -> Iterator[Problem]:
@@ -39,10 +43,11 @@ def of_services(pipeline: str, services: Iterable[Service], speed: Speed) -> Ite
     for service in services:
         if not service.healthy:
             text = f"{service.title} is {service.state}" + (f": {service.text}" if service.text else "")
-            yield Problem("error", text, f"twofold services start {pipeline} {service.name}", service.name)
+            runbook = service.runbook or "service-not-healthy"
+            yield Problem("error", text, f"twofold services {pipeline} {service.name} --restart", runbook)
         elif service.name == STREAM and not service.running and behind:
             text = f"{service.title} does not run, and {counted(behind, 'record')} in Kafka wait for it"
-            yield Problem("warning", text, f"twofold services start {pipeline} {service.name}", service.name)
+            yield Problem("warning", text, f"twofold services {pipeline} {service.name} --start", service.runbook)
     if behind is None:
         yield Problem(
             "warning", "Kafka does not answer, so nobody knows how far behind the stream is", "twofold status"

@@ -1,6 +1,7 @@
-"""The long-running services of a pipeline, as they tell of themselves.
+"""The long-running services of a pipeline: as their supervisor sees them, and as they tell of themselves.
 
-<home>/run/<p>-<service>.json ─► where ─► GET /healthz ─► Service
+Controller.state, GET /healthz ─► verdict of one look ─► Service
+run by hand, without supervisor: <home>/run/<p>-<service>.json ─► GET /healthz ─► Service
 """
 
 from __future__ import annotations
@@ -8,38 +9,63 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
-from twofold.services.record import SERVICES
+from twofold.definition.model import Pipeline
+from twofold.errors import TwofoldError
+from twofold.services import probe, verdict
+from twofold.services.controller import Controller, State, services_of
+from twofold.services.report import RUNBOOKS
 from twofold.settings import Settings
 from twofold.status.model import Service
-
-_TIMEOUT_S = 1.0
 
 Told = Mapping[str, Any]
 """The body of a `/healthz`; empty: it does not answer."""
 
 
-def told(settings: Settings, pipeline: str) -> dict[str, Told]:
-    """What each service says of itself."""
-    return {name: _ask(settings, pipeline, name) for name in SERVICES}
+def looked_at(settings: Settings, pipeline: Pipeline) -> dict[str, tuple[Service, Told]]:
+    """Each service, and what it says of itself."""
+    return {name: _look(settings, pipeline, name) for name in services_of(pipeline)}
 
 
-def service(name: str, says: Told) -> Service:
-    """One service, by what it says."""
-    if not says:
+def by_hand(name: str, told: Told) -> Service:
+    """A service that nobody looks after, by what it says."""
+    if not told:
         return Service(name, "not running")
-    text = f"{says['state']}: {says['problem']}" if says.get("problem") else ""
-    return Service(name, says["state"], running=True, healthy=says.get("healthy", True), text=text)
+    text = str(told.get("problem") or "")
+    return Service(name, told["state"], running=True, healthy=told.get("healthy", True), text=text)
 
 
-def _ask(settings: Settings, pipeline: str, name: str) -> Told:
+def supervised(name: str, state: State, told: Told, limits: verdict.Limits) -> Service:
+    """A service that a supervisor looks after; one that was never asked for is not running, and nothing is wrong."""
+    found = verdict.judge(name, [probe.as_look(state, told)], limits)
+    at_rest = not state.runs and found.kind == "not yet"
+    return Service(
+        name,
+        "not running" if at_rest else "starting" if found.kind == "not yet" and not told else found.kind,
+        running=state.runs,
+        healthy=found.kind not in ("stuck", "left down") and not (state.runs and told.get("healthy") is False),
+        text=found.reason,
+        runbook=RUNBOOKS.get(found.kind, ""),
+        restarts=state.spent,
+        budget=state.per_hour,
+    )
+
+
+def _look(settings: Settings, pipeline: Pipeline, name: str) -> tuple[Service, Told]:
+    try:
+        state = Controller(settings).state(pipeline.name, name)
+    except TwofoldError:  # no supervisor, or an older one: what runs was started by hand
+        state = None
+    told = probe.healthz(state.health if state and state.runs else _announced(settings, pipeline.name, name))
+    if state is None or (told and not state.runs):
+        return by_hand(name, told), told
+    return supervised(name, state, told, probe.limits(settings, pipeline, good_samples=1)), told
+
+
+def _announced(settings: Settings, pipeline: str, name: str) -> str:
+    """Where a service said that its `/healthz` is; it may be gone since."""
     try:
         place = json.loads((settings.home / "run" / f"{pipeline}-{name}.json").read_text())
-        with urlopen(f"http://{place['host']}:{place['port']}/healthz", timeout=_TIMEOUT_S) as answer:
-            return dict(json.load(answer))
-    except HTTPError as error:
-        return dict(json.load(error))  # 503: it answers, and is not well
+        return f"{place['host']}:{place['port']}"
     except (OSError, ValueError):
-        return {}
+        return ""
