@@ -15,12 +15,12 @@ Without Airflow: `twofold land <p> FILE…`, then `twofold batch <p>`. See `docs
 """
 
 from airflow.sdk import CronDataIntervalTimetable
+
+from twofold import accounts
 from twofold_airflow import wiring
 from twofold_airflow.announce import AnnounceOperator
 from twofold_airflow.checks import LandedFilesCheck
 from twofold_airflow.spark_job import SparkJobOperator
-
-from twofold import accounts
 
 for pipeline in wiring.pipelines():
     cron = pipeline.schedule.batch

@@ -9,7 +9,7 @@ view's own commit says which `events` it was computed from.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -23,8 +23,8 @@ from twofold.boundary import Boundary, Folded, History
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline, View
 from twofold.settings import Settings
+from twofold.windows import window_days
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = timedelta(days=1)
 
 
@@ -80,24 +80,6 @@ def _fold_of(rows: DataFrame, pipeline: Pipeline, view: View, days: Iterable[dat
     needed = {day + shift * _DAY for day in wanted for shift in range(reach + 1)}
     needed_rows = rows.where(serving.on_days(f"`{pipeline.event.time}`", needed))
     return folds.fold(needed_rows, pipeline, view).where(serving.on_days("window_start", wanted))
-
-
-def window_days(touched: Iterable[date], window: timedelta, every: timedelta) -> set[date]:
-    """Days on which a window starts that can hold an event of the `touched` days.
-
-    >>> hour = timedelta(hours=1)
-    >>> sorted(window_days([date(2013, 1, 2)], hour, hour))
-    [datetime.date(2013, 1, 2)]
-    >>> sorted(window_days([date(2013, 1, 2)], hour, hour / 4))
-    [datetime.date(2013, 1, 1), datetime.date(2013, 1, 2)]
-    """
-    days: set[date] = set()
-    for day in touched:
-        start = datetime(day.year, day.month, day.day, tzinfo=UTC)
-        before = (start - window - _EPOCH) // every * every + _EPOCH
-        first = (before + every).date()
-        days.update(first + shift * _DAY for shift in range((day - first).days + 1))
-    return days
 
 
 def _days(fold: DataFrame) -> list[object]:

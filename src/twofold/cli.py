@@ -30,6 +30,7 @@ COMMANDS = {
     "land": ("land:land", "Put files into a pipeline's landing folder, whole or not at all."),
     "batch": ("jobs:batch", "Take landed files into batch_log, each exactly once."),
     "union": ("jobs:union", "Merge both layers into events and recompute the touched windows."),
+    "compare": ("compare:compare", "Compare the layers per window where unions changed the answer."),
     "maintain": ("jobs:maintain", "Compact small files, expire snapshots, remove orphans; each guarded."),
     "query": ("query:query", "Run SQL over both layers, exact at every instant."),
     "rejects": ("rejects:rejects", "Show rejected records by reason, or write their bytes to a file."),

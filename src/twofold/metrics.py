@@ -47,6 +47,17 @@ class Stream(StrEnum):
     HEARTBEAT_TS = "stream.heartbeat_ts"
 
 
+class Union(StrEnum):
+    """What the comparison after a union sends. All gauges: a comparison that is repeated sends the same again."""
+
+    WINDOWS_COMPARED = "union.windows_compared"
+    WINDOWS_DIFFERENT = "union.windows_different"
+    DIFFERENCE = "union.difference"
+    HEALED_LATE = "union.healed_late"
+    NEW_EVENTS = "union.new_events"
+    COMPARED_TS = "union.compared_ts"
+
+
 class Failed(StrEnum):
     """Counters: tasks of each of a pipeline's DAGs that failed for good, their retries used up."""
 

@@ -10,9 +10,18 @@ from twofold.definition import names
 from twofold.definition.expressions import Checked, check_filter
 from twofold.definition.fault import Path, Report, near_miss, one_of, shown
 from twofold.definition.fields import build_field
-from twofold.definition.model import Event, Expression, Field, Pipeline, Replay, Schedule, Stream, Topic
+from twofold.definition.model import Event, Expression, Field, Limits, Pipeline, Replay, Schedule, Stream, Topic
 from twofold.definition.queries import query_fault
-from twofold.definition.raw import RawEvent, RawField, RawPipeline, RawReplay, RawSchedule, RawStream, RawTopic
+from twofold.definition.raw import (
+    RawEvent,
+    RawField,
+    RawLimits,
+    RawPipeline,
+    RawReplay,
+    RawSchedule,
+    RawStream,
+    RawTopic,
+)
 from twofold.definition.render import Columns
 from twofold.definition.types import FieldType
 from twofold.definition.views import build_views
@@ -41,9 +50,12 @@ def build_pipeline(raw: RawPipeline, source_file: str, report: Report) -> Pipeli
     condition = note(check_filter(raw.filter, columns), ("filter",), report) if raw.filter is not None else None
     views = build_views(raw.views or {}, columns, report)
     stream, replay, schedule = _stream(raw.stream), _replay(raw.replay, report), _schedule(raw.schedule, report)
+    limits = _limits(raw.limits, report)
     if report.faults or raw.name is None or topic is None or event is None or raw.lateness is None:
         return None
-    return Pipeline(raw.name, topic, event, raw.lateness, views, condition, stream, replay, schedule, source_file)
+    return Pipeline(
+        raw.name, topic, event, raw.lateness, views, condition, stream, replay, schedule, limits, source_file
+    )
 
 
 def column_types(event: RawEvent | None, report: Report) -> Columns:
@@ -159,7 +171,18 @@ def _schedule(raw: RawSchedule | None, report: Report) -> Schedule:
         if cron is not None and not _is_cron(cron):
             expected = f"a cron expression of five parts, or {one_of(_PRESETS)}"
             report.add(("schedule", key), shown(cron), expected, near_miss(cron, _PRESETS))
-    return Schedule(raw.batch, raw.union, raw.maintenance or Schedule.maintenance)
+    return Schedule(raw.batch, raw.union or Schedule.union, raw.maintenance or Schedule.maintenance)
+
+
+def _limits(raw: RawLimits | None, report: Report) -> Limits:
+    if raw is None:
+        return Limits()
+    if raw.min_new_events is not None and raw.max_new_events is not None and raw.min_new_events > raw.max_new_events:
+        expected = f"at least min_new_events, {raw.min_new_events}"
+        report.add(("limits", "max_new_events"), shown(raw.max_new_events), expected)
+    if raw.difference is not None and raw.difference > 1:
+        report.add(("limits", "difference"), shown(raw.difference), "a share, above 0 and at most 1")
+    return Limits(raw.difference or Limits.difference, raw.min_new_events or 0, raw.max_new_events)
 
 
 def _is_cron(text: str) -> bool:

@@ -107,11 +107,21 @@ class Replay:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Cron presets or expressions; a union without one runs when its batch asset is updated."""
+    """Cron presets or expressions; a union also runs whenever a batch landed something."""
 
     batch: str | None = None
-    union: str | None = None
+    union: str = "@hourly"
     maintenance: str = "@daily"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a union may change before the check after it fails."""
+
+    difference: float = 0.25
+    """Mean difference of the layers over the windows compared, 0 to 1."""
+    min_new_events: int = 0
+    max_new_events: int | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +137,7 @@ class Pipeline:
     stream: Stream = Stream()
     replay: Replay | None = None
     schedule: Schedule = Schedule()
+    limits: Limits = Limits()
     source_file: str = ""
 
     @property

@@ -153,6 +153,14 @@ class RawSchedule(Raw):
     maintenance: str | None = _key("a cron expression of five parts, or a preset such as `@daily`")
 
 
+class RawLimits(Raw):
+    """The section `limits`."""
+
+    difference: AnyNumber | None = _key(EXPECTED_POSITIVE)
+    min_new_events: int | None = _key("a whole number of events", ge=0)
+    max_new_events: int | None = _key("a whole number of events", ge=0)
+
+
 class RawPipeline(Raw):
     """A whole pipeline file."""
 
@@ -165,3 +173,4 @@ class RawPipeline(Raw):
     stream: RawStream | None = _key("a mapping with `trigger` and `max_offsets_per_trigger`")
     replay: RawReplay | None = _key("a mapping with `source` and `query`, or with `generate`")
     schedule: RawSchedule | None = _key("a mapping with `batch`, `union` and `maintenance`")
+    limits: RawLimits | None = _key("a mapping with `difference`, `min_new_events` and `max_new_events`")

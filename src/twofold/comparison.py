@@ -1,0 +1,214 @@
+"""What a union changed in the answer: the batch and speed views compared per window, and the late events it healed.
+
+    commits of `events` since the last comparison ─► days touched ─► windows of those days, sealed
+    batch_<view> ─┬─► difference per window and group ─► Comparison ─► metrics, kept for the check and the status page
+    stream_<view> ┘
+
+The layers differ where events came late to the stream, and where files corrected it; the batch layer is right.
+By hand: `twofold compare flights`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, timedelta
+from typing import Any
+
+from pyiceberg.types import DecimalType, DoubleType, FloatType, IntegerType, LongType
+
+from twofold import boundary, results, serving, tables
+from twofold.boundary import Boundary, History
+from twofold.definition.model import Limits, Pipeline, View
+from twofold.metrics import Metrics, Union
+from twofold.reader import Reader, layers
+from twofold.settings import Settings
+from twofold.windows import window_days
+
+KIND = "comparison"
+"""Under which `twofold.results` keeps the last one."""
+_WORST = 5
+_NUMBERS = (IntegerType, LongType, FloatType, DoubleType, DecimalType)
+
+
+@dataclass(frozen=True)
+class ViewDifference:
+    """One view: rows are windows by group."""
+
+    compared: int = 0
+    different: int = 0
+    only_batch: int = 0
+    only_stream: int = 0
+    mean: float = 0.0
+    """Mean difference of the compared rows, 0 (equal) to 1."""
+    worst: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One comparison; `snapshot` is the `events` snapshot that it speaks of."""
+
+    pipeline: str
+    snapshot: str | None
+    days: int | None
+    """Days of event time that the unions touched; None: all."""
+    events_before: int
+    events_after: int
+    healed_late: int
+    views: dict[str, ViewDifference]
+
+    @property
+    def difference(self) -> float:
+        """The mean over all compared rows of all views."""
+        compared = sum(view.compared for view in self.views.values())
+        return sum(view.mean * view.compared for view in self.views.values()) / compared if compared else 0.0
+
+
+def compare(settings: Settings, pipeline: Pipeline) -> Comparison:
+    """Compare what the unions since the last comparison touched, and keep the result.
+
+    Asked again with no union in between, it gives the kept result: so it is safe to repeat.
+    """
+    kept = latest(settings, pipeline.name)
+    with Reader(settings, {pipeline.name: pipeline}) as reader:
+        history = reader.pinned(pipeline, tables.EVENTS).history
+        if kept and kept.snapshot == _text(history.head):
+            return kept
+        known = int(kept.snapshot) if kept and kept.snapshot else None
+        found = _compared(reader, pipeline, history, known)
+    results.save(settings, pipeline.name, KIND, asdict(found))
+    return found
+
+
+def latest(settings: Settings, pipeline: str) -> Comparison | None:
+    """The last comparison, or None."""
+    kept = results.latest(settings, pipeline, KIND)
+    if kept is None:
+        return None
+    views = {
+        name: ViewDifference(**{**view, "worst": tuple(view["worst"])}) for name, view in kept.body["views"].items()
+    }
+    return Comparison(**{**kept.body, "views": views})
+
+
+def publish(settings: Settings, found: Comparison) -> None:
+    """Send the numbers as metrics."""
+    metrics = Metrics(settings, found.pipeline)
+    for name, value in (
+        (Union.WINDOWS_COMPARED, sum(view.compared for view in found.views.values())),
+        (Union.WINDOWS_DIFFERENT, sum(view.different for view in found.views.values())),
+        (Union.DIFFERENCE, found.difference),
+        (Union.HEALED_LATE, found.healed_late),
+        (Union.NEW_EVENTS, max(found.events_after - found.events_before, 0)),
+        (Union.COMPARED_TS, time.time()),
+    ):
+        metrics.gauge(name, value)
+
+
+def beyond(found: Comparison, limits: Limits) -> list[str]:
+    """A sentence with the numbers for each limit that is passed.
+
+    >>> from dataclasses import replace
+    >>> counts = Comparison("p", "2", 1, events_before=10, events_after=8, healed_late=0, views={})
+    >>> beyond(counts, Limits())
+    ['events went from 10 rows to 8: no union takes rows away']
+    >>> beyond(replace(counts, events_after=30), Limits(max_new_events=5))
+    ['20 new events, more than limits.max_new_events: 5']
+    """
+    new = found.events_after - found.events_before
+    faults = []
+    if new < 0:
+        faults.append(
+            f"events went from {found.events_before:,} rows to {found.events_after:,}: no union takes rows away"
+        )
+    elif limits.max_new_events is not None and new > limits.max_new_events:
+        faults.append(f"{new:,} new events, more than limits.max_new_events: {limits.max_new_events:,}")
+    elif new < limits.min_new_events:
+        faults.append(f"{new:,} new events, fewer than limits.min_new_events: {limits.min_new_events:,}")
+    if found.difference > limits.difference:
+        worst = "; ".join(line for view in found.views.values() for line in view.worst[:2])
+        faults.append(
+            f"the layers differ by {found.difference:.1%} on average, more than limits.difference: "
+            f"{limits.difference:.1%} (for example {worst})"
+        )
+    return faults
+
+
+def _compared(reader: Reader, pipeline: Pipeline, history: History, known: int | None) -> Comparison:
+    touched = boundary.touched_since(history, known)
+    before = History(history.snapshots, known) if known in history.snapshots else History({}, None)
+    return Comparison(
+        pipeline.name,
+        _text(history.head),
+        None if touched is None else len(touched),
+        _rows(before),
+        _rows(history),
+        _healed(reader, pipeline, boundary.boundary(before, pipeline.name), boundary.boundary(history, pipeline.name)),
+        {view.name: _view(reader, pipeline, view, touched) for view in pipeline.views.values()},
+    )
+
+
+def _view(reader: Reader, pipeline: Pipeline, view: View, touched: set[date] | None) -> ViewDifference:
+    batch, stream = tables.batch_view_name(view), tables.stream_view_name(view)
+    pinned = {name: reader.pinned(pipeline, name) for name in (batch, stream)}
+    folded = boundary.folded(pinned[batch].history)
+    if any(one.table is None for one in pinned.values()) or folded is None or folded.sealed_through is None:
+        return ViewDifference()
+    days = None if touched is None else window_days(touched, view.window, view.every)
+    sealed = f"window_end <= TIMESTAMPTZ '{folded.sealed_through.isoformat()}'"
+    on_days = "true" if days is None else serving.duckdb(serving.on_days("window_start", days))
+    numeric = frozenset(column.name for column in pinned[batch].columns if isinstance(column.iceberg, _NUMBERS))
+    rows = layers.side_by_side(view, batch, stream, f"{sealed} AND {on_days}", numeric)
+    return _summed(reader, pipeline, view, rows)
+
+
+def _summed(reader: Reader, pipeline: Pipeline, view: View, rows: str) -> ViewDifference:
+    counts = reader.query(
+        f"""SELECT count(*), count(*) FILTER (difference > 0), count(*) FILTER (NOT in_stream),
+  count(*) FILTER (NOT in_batch), coalesce(avg(difference), 0) FROM ({rows})""",
+        pipeline.name,
+    ).fetchall()[0]
+    worst = reader.query(
+        f"SELECT * FROM ({rows}) WHERE difference > 0 ORDER BY difference DESC, window_start LIMIT {_WORST}",
+        pipeline.name,
+    )
+    described = [_described(view, dict(zip(worst.columns, row, strict=True))) for row in worst.fetchall()]
+    compared, different, only_batch, only_stream, mean = counts
+    return ViewDifference(compared, different, only_batch, only_stream, mean, described)
+
+
+def _described(view: View, row: dict[str, Any]) -> str:
+    groups = "".join(f" {name}={row[name]}" for name in view.by)
+    window = f"{view.name} [{row['window_start']:%Y-%m-%dT%H:%M}, {row['window_end']:%H:%M}){groups}"
+    if not row["in_stream"] or not row["in_batch"]:
+        return f"{window}: only in the {'batch' if row['in_batch'] else 'speed'} layer"
+    pairs = ((name, row[f"b_{name}"], row[f"s_{name}"]) for name in view.measures)
+    return f"{window}: " + ", ".join(f"{name} {b} batch, {s} speed" for name, b, s in pairs if b != s)
+
+
+def _healed(reader: Reader, pipeline: Pipeline, before: Boundary, after: Boundary) -> int:
+    """Stream rows unioned since `before` that came after one of their windows had closed to the stream."""
+    if reader.pinned(pipeline, tables.STREAM_LOG).table is None or not pipeline.views or not after.offsets:
+        return 0
+    tail = f"{serving.past_offsets(before.offsets)} AND NOT {serving.past_offsets(after.offsets)}"
+    top = before.max_event_time
+    late = layers.came_late(
+        pipeline.event.time,
+        list(pipeline.views.values()),
+        tables.STREAM_LOG,
+        tail,
+        None if top is None else round(top.timestamp() * 1_000_000),
+        pipeline.lateness // timedelta(microseconds=1),
+    )
+    return int(reader.query(late, pipeline.name).fetchall()[0][0])
+
+
+def _rows(history: History) -> int:
+    head = history.snapshots.get(history.head) if history.head is not None else None
+    return int(head.summary.get("total-records", 0)) if head else 0
+
+
+def _text(snapshot: int | None) -> str | None:
+    """A snapshot's id as text: in JSON a reader may take so large a number for a double."""
+    return None if snapshot is None else str(snapshot)
