@@ -22,7 +22,7 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPart
 from producer import kafka_client
 from twofold.definition.model import Topic
 from twofold.errors import TwofoldError
-from twofold.topic import REQUIRED_SETTINGS, TIMEOUT_S, TopicState
+from twofold.topic import TIMEOUT_S, TopicState, configs, drift
 
 
 def admin(bootstrap: str, timeout_s: float = TIMEOUT_S) -> KafkaAdminClient:
@@ -63,16 +63,7 @@ def ensure(client: KafkaAdminClient, topic: Topic) -> TopicState:
     state = describe(client, topic.name)
     if state is None:
         raise TwofoldError(f"topic {topic.name} vanished while it was being made", "run the command again")
-    return TopicState(**{**vars(state), "drift": drift(topic, state)})
-
-
-def drift(topic: Topic, state: TopicState) -> dict[str, tuple[str, str]]:
-    """What of the topic differs from its declaration: name → (declared, actual)."""
-    declared = {"partitions": str(topic.partitions), **topic.settings, **REQUIRED_SETTINGS}
-    actual = {"partitions": str(len(state.partitions)), **state.settings}
-    return {
-        name: (value, str(actual.get(name))) for name, value in declared.items() if str(actual.get(name)) != str(value)
-    }
+    return TopicState(**{**vars(state), "drift": drift(topic, len(state.partitions), state.settings)})
 
 
 def records(
@@ -108,7 +99,7 @@ def _create(client: KafkaAdminClient, topic: Topic) -> None:
     wanted = {
         "num_partitions": topic.partitions,
         "replication_factor": topic.replication,
-        "configs": {**topic.settings, **REQUIRED_SETTINGS},
+        "configs": configs(topic),
     }
     _refused_if_failed(topic, client.create_topics({topic.name: wanted}, raise_errors=False))
 

@@ -88,7 +88,7 @@ class Progress(StreamingQueryListener):
             self._log_run = str(event.runId)
 
     def onQueryIdle(self, event: QueryIdleEvent) -> None:
-        """Kafka answered, and has nothing new: idle is not stalled. A view's query idles while landing is stuck, too."""
+        """Kafka answered, and has nothing new. Views do not count: they idle while landing is stuck, too."""
         if str(event.runId) == self._log_run:
             self._last_batch_at = time.time()
             self._state["idle"] = True

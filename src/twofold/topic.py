@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 from twofold import errors
 
 if TYPE_CHECKING:
-    from twofold.definition.model import Pipeline
+    from twofold.definition.model import Pipeline, Topic
     from twofold.settings import Settings
 
 TIMEOUT_S = 10.0
@@ -61,6 +61,23 @@ class TopicState:
             settings=dict(data["settings"]),
             drift={name: (declared, actual) for name, (declared, actual) in data["drift"].items()},
         )
+
+
+def configs(topic: Topic) -> dict[str, str]:
+    """The settings that the topic is made with."""
+    return {**topic.settings, **REQUIRED_SETTINGS}
+
+
+def drift(topic: Topic, partitions: int, settings: Mapping[str, str | None]) -> dict[str, tuple[str, str]]:
+    """What of an existing topic differs from its declaration: name → (declared, actual).
+
+    >>> from twofold.definition.model import Topic
+    >>> drift(Topic("t", 2, settings={"retention.ms": "5"}), 3, {"retention.ms": "5"})
+    {'partitions': ('2', '3'), 'message.timestamp.type': ('LogAppendTime', 'None')}
+    """
+    declared = {"partitions": str(topic.partitions), **configs(topic)}
+    actual = {"partitions": str(partitions), **settings}
+    return {name: (value, str(actual.get(name))) for name, value in declared.items() if str(actual.get(name)) != value}
 
 
 def describe(settings: Settings, topic: str, timeout_s: float = TIMEOUT_S) -> TopicState | None:

@@ -71,7 +71,7 @@ def judge(service: str, looks: Sequence[Look], limits: Limits) -> Verdict:
     counted = _run_of_good(rated)
     reason = rated[-1][2]
     if stalled := _stalled(service, last, limits):
-        return Verdict("not yet" if last.missing else "stuck", f"{stalled}; {last.missing}".rstrip("; "))
+        return Verdict("not yet" if last.missing else "stuck", stalled)
     if len(counted) < limits.good_samples:
         return Verdict("not yet", reason, len(counted))
     if growing := _growing(counted[-limits.good_samples :]):
@@ -99,7 +99,7 @@ def rate(service: str, before: Look | None, look: Look) -> tuple[str, str]:
     same = before is not None and before.pid == look.pid and bool(before.health)
     rated = _rate_producer if service == PRODUCER else _rate_stream
     verdict, text = rated(before.health if before and same else None, look.health)
-    return (BAD, f"{text}; {look.missing}") if look.missing else (verdict, text)
+    return (BAD, f"{look.missing}; the service: {text}") if look.missing else (verdict, text)
 
 
 def _rate_producer(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> tuple[str, str]:

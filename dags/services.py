@@ -1,0 +1,52 @@
+"""# Services of `<p>`: producer and streaming job
+
+Sees, every minute (`TWOFOLD_SERVICES_EVERY_S`) and one run at a time, that both run and get on.
+
+| task | does |
+|---|---|
+| `topic` | makes the topic with its declared settings if there is none; reports what differs |
+| `start_producer`, `start_stream` | start the service; one that runs is left alone, one stopped by hand stays down |
+| `producer_healthy`, `stream_healthy` | wait for several good looks in a row, without a worker; restart what is stuck |
+
+Healthy is what gets on: the batch advances, or there is nothing to read; records are acknowledged, or none is due. A
+replay that has sent everything is a healthy end. A service stopped by hand is skipped.
+
+A crashed service is started again at once by its supervisor, a stuck one by this DAG. Both count: after
+`TWOFOLD_SERVICE_RESTARTS_PER_HOUR` (3) within an hour the service is left down and its task fails with its last log
+lines. It stays down until it is started by hand.
+
+By hand: `action` start (clears the count), stop (stays down) or restart, for `service` both, producer or stream.
+Without Airflow: `twofold services <p> --start`. A pipeline that declares no `replay` has no producer here.
+"""
+
+from datetime import timedelta
+
+from airflow.sdk import Param
+
+from twofold.services.controller import services_of
+from twofold.settings import Settings
+from twofold_airflow import wiring
+from twofold_airflow.services import ACTIONS, BOTH, ServiceHealthSensor, ServiceOperator
+from twofold_airflow.topic import TopicOperator
+
+EVERY = timedelta(seconds=Settings().services_every_s)
+
+for pipeline in wiring.pipelines():
+    names = services_of(pipeline)
+    params = {
+        "action": Param("start", enum=list(ACTIONS), description="start also clears the count of restarts"),
+        "service": Param(BOTH, enum=[BOTH, *names], description="Which service"),
+    }
+    with wiring.pipeline_dag(pipeline, "services", __doc__, EVERY, params=params):
+        before = TopicOperator(task_id="topic", topic=pipeline.topic)
+        for name in names:
+            start = ServiceOperator(
+                task_id=f"start_{name}",
+                pipeline=pipeline.name,
+                service=name,
+                action="{{ params.action }}",
+                chosen="{{ params.service }}",
+            )
+            healthy = ServiceHealthSensor(task_id=f"{name}_healthy", pipeline=pipeline.name, service=name)
+            before >> start >> healthy
+            before = start

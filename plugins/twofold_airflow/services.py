@@ -1,0 +1,143 @@
+"""Operators for a pipeline's long-running services. They ask the services' supervisor; no worker waits for a service.
+
+ServiceOperator ─► start, stop, restart          ServiceHealthSensor ─► ServiceHealthTrigger ─► verdict
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import BaseOperator, BaseSensorOperator, Context
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+
+from twofold.definition.load import load_pipeline
+from twofold.errors import NotRunning
+from twofold.services import probe, report
+from twofold.services.controller import Controller
+from twofold.services.record import Did
+from twofold.services.verdict import Verdict, judge
+from twofold.settings import Settings
+from twofold_airflow.links import PageLink, pages
+from twofold_airflow.triggers import ServiceHealthTrigger
+
+ACTIONS = ("start", "stop", "restart")
+BOTH = "both"
+MANUAL = "manual"
+_RETRY: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=5), "retry_exponential_backoff": 0.0}
+"""What is not there now is asked for again soon: the next run comes in a minute."""
+_SAY: dict[Did, str] = {
+    "started": "started",
+    "running": "runs already",
+    "finished": "has finished: all is sent, nothing to start; a start by hand sends what is new",
+    "stopped": "was stopped by hand and stays down; start it by hand: action=start of this DAG, or `twofold services`",
+    "left down": "is left down, its restarts used up; see the task that judges its health",
+}
+
+
+class ServiceOperator(BaseOperator):
+    """Ask for one service: `start` (what runs is left alone), `stop` or `restart`, if `chosen` names it, or `both`.
+
+    A scheduled run starts only what a person has not stopped, and what has restarts left; a person always does.
+    """
+
+    template_fields = ("action", "chosen")
+
+    def __init__(
+        self,
+        *,
+        pipeline: str,
+        service: str,
+        action: str = "start",
+        chosen: str = BOTH,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**{**kwargs, **_RETRY})
+        self.pipeline, self.service = pipeline, service
+        self.action, self.chosen = action, chosen
+
+    @property
+    def operator_extra_links(self) -> tuple[PageLink, ...]:  # type: ignore[override]
+        """Pages that show the pipeline."""
+        return pages(self.pipeline)
+
+    def execute(self, context: Context) -> str:
+        """Ask, and say what came of it."""
+        if self.chosen not in (BOTH, self.service):
+            return self._told(f"left as it is: {self.action} was asked for {self.chosen} only")
+        try:
+            return self._told(self._asked(by_hand=context["dag_run"].run_type == MANUAL))
+        except NotRunning as error:
+            raise AirflowException(str(error)) from None
+
+    def _asked(self, *, by_hand: bool) -> str:
+        controller = Controller(Settings())
+        match self.action:
+            case "stop":
+                controller.stop(self.pipeline, self.service)
+                return _SAY["stopped"]
+            case "restart":
+                return _SAY[controller.restart(self.pipeline, self.service, by_hand=True)]
+            case _:
+                return _SAY[controller.start(self.pipeline, self.service, by_hand=by_hand)]
+
+    def _told(self, text: str) -> str:
+        self.log.info("%s-%s %s", self.pipeline, self.service, text)
+        return text
+
+
+class ServiceHealthSensor(BaseSensorOperator):
+    """Wait until several looks in a row show that a service gets on; restart it, within its budget, where it is stuck.
+
+    Fails with what was seen, the restarts, the service's last log lines, and what to read.
+    """
+
+    def __init__(self, *, pipeline: str, service: str, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**{**kwargs, **_RETRY})
+        self.pipeline, self.service = pipeline, service
+
+    @property
+    def operator_extra_links(self) -> tuple[PageLink, ...]:  # type: ignore[override]
+        """Pages that show the pipeline."""
+        return pages(self.pipeline)
+
+    def execute(self, context: Context) -> str:
+        """Look once; what is not settled by that is watched by a trigger."""
+        settings = Settings()
+        declared = load_pipeline(settings, self.pipeline)
+        try:
+            seen = probe.look(settings, declared, self.service)
+        except NotRunning as error:
+            raise AirflowException(str(error)) from None
+        verdict = judge(self.service, [seen], probe.limits(settings, declared))
+        self.log.info("%s-%s: %s: %s", self.pipeline, self.service, verdict.kind, verdict.reason)
+        if verdict.kind in ("not yet", "healthy"):
+            self._watch(settings)
+        return self._settle(settings, verdict)
+
+    def watched(self, context: Context, event: Any) -> str:  # noqa: ANN401
+        """Go on with the trigger's verdict. What it ended by itself comes here in `airflow tasks test` only."""
+        if not isinstance(event, Mapping):
+            return str(event)
+        return self._settle(Settings(), Verdict(**event))
+
+    def _watch(self, settings: Settings) -> None:
+        until = time.time() + settings.service_healthy_within_s
+        self.defer(trigger=ServiceHealthTrigger(self.pipeline, self.service, until), method_name="watched")
+
+    def _settle(self, settings: Settings, verdict: Verdict) -> str:
+        if verdict.fine:
+            return verdict.reason
+        if verdict.kind == "stopped":
+            raise AirflowSkipException(f"{self.pipeline}-{self.service}: {verdict.reason}")
+        if verdict.kind == "stuck" and self._restarted(settings, verdict):
+            self._watch(settings)
+        raise AirflowFailException(str(report.unhealthy(settings, self.pipeline, self.service, verdict))) from None
+
+    def _restarted(self, settings: Settings, verdict: Verdict) -> bool:
+        """Whether a restart was still within the budget."""
+        did = Controller(settings).restart(self.pipeline, self.service, by_hand=False, why=f"stuck: {verdict.reason}")
+        self.log.warning("%s-%s is stuck (%s): %s", self.pipeline, self.service, verdict.reason, _SAY[did])
+        return did == "started"
