@@ -1,0 +1,176 @@
+"""The rules of the services: who may start what, what a restart costs, and which looks make a service healthy."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.triggers.base import TriggerEvent
+
+from twofold.services.record import AWAY, BUDGET_S, PRODUCER, STREAM, End, Record, ended, restart, start, stop
+from twofold.services.verdict import Kind, Limits, Look, judge
+from twofold_airflow.triggers import ServiceHealthTrigger
+
+LIMITS = Limits(good_samples=3, stalled_after_s=60)
+
+
+def crashed(record: Record, at: float, code: int = -9, service: str = STREAM) -> Record:
+    return ended(record, End(at, code, asked=False, ran_s=5), service, per_hour=3)
+
+
+def test_crashes_are_restarted_within_the_budget_and_then_the_service_is_left_down() -> None:
+    record = Record()
+    for at in (100.0, 200.0, 300.0):
+        record = crashed(record, at)
+        assert record.again
+        record = Record.from_dict(json.loads(record.to_json()))
+    left = crashed(Record(restarts=record.restarts, ends=record.ends), 400.0)
+    assert not left.again
+    assert "restarted 3 times within an hour" in left.left_down
+    assert "signal 9 (SIGKILL)" in left.left_down
+    assert start(left, 500, by_hand=False, alive=False) == (left, "left down")
+    cleared, did = start(left, 500, by_hand=True, alive=False)
+    assert (did, cleared.again, cleared.left_down, cleared.spent(501)) == ("started", True, "", 0)
+
+
+def test_crashes_and_restarts_of_the_stuck_count_together_and_for_an_hour() -> None:
+    record = crashed(crashed(Record(), 100.0), 200.0)
+    record, did = restart(record, 300.0, 3, by_hand=False, why="stuck")
+    assert (did, record.spent(301)) == ("started", 3)
+    over, did = restart(record, 400.0, 3, by_hand=False, why="stuck")
+    assert (did, over.again) == ("left down", False)
+    later, did = restart(record, 100 + BUDGET_S, 3, by_hand=False, why="stuck")
+    assert (did, later.spent(100 + BUDGET_S)) == ("started", 3)
+
+
+def test_what_was_stopped_by_hand_stays_down_until_started_by_hand() -> None:
+    stopped = stop(Record(again=True), 50.0)
+    after = ended(stopped, End(51, -15, asked=True, ran_s=5), STREAM, 3)
+    assert not after.again
+    assert start(after, 100, by_hand=False, alive=False) == (after, "stopped")
+    assert restart(after, 100, 3, by_hand=False, why="stuck") == (after, "stopped")
+    assert start(after, 100, by_hand=True, alive=False)[1] == "started"
+
+
+def test_a_replay_that_ends_is_finished_a_streaming_job_that_ends_has_crashed() -> None:
+    finished = crashed(Record(), 10.0, code=0, service=PRODUCER)
+    assert (finished.finished, finished.again, finished.restarts) == (True, False, ())
+    assert start(finished, 20, by_hand=False, alive=False) == (finished, "finished")
+    assert start(finished, 20, by_hand=True, alive=False)[0].again
+    assert crashed(Record(), 10.0, code=0, service=STREAM).again
+
+
+def test_giving_up_on_a_broker_that_is_away_costs_nothing_and_the_next_schedule_starts_it() -> None:
+    record = crashed(Record(), 10.0, code=AWAY)
+    assert (record.again, record.restarts) == (False, ())
+    assert start(record, 70, by_hand=False, alive=False)[1] == "started"
+
+
+def test_a_start_of_what_runs_changes_nothing_but_the_budget_by_hand() -> None:
+    record = crashed(Record(), 10.0)
+    assert start(record, 20, by_hand=False, alive=True) == (record, "running")
+    assert start(record, 20, by_hand=True, alive=True)[0].spent(21) == 0
+
+
+# ---- verdicts ----
+
+
+def streaming(at: float, batch: int | None, behind: int | None, age_s: float = 1, pid: int = 7, **told: Any) -> Look:  # noqa: ANN401
+    health = {"state": "running", "batch": batch, "offsets_behind": behind, "last_batch_age_s": age_s, "idle": False}
+    missing = told.pop("missing", "")
+    return Look(at, pid, "RUNNING", uptime_s=500, health={**health, **told}, missing=missing)
+
+
+def producing(at: float, acked: int, in_flight: int, **told: Any) -> Look:  # noqa: ANN401
+    health = {"state": "sending", "acked": acked, "in_flight": in_flight, "waiting_s": 0, "rate_per_s": 10}
+    return Look(at, 7, "RUNNING", uptime_s=500, health={**health, **told})
+
+
+DOWN = Look(1, 0, "EXITED", last_end="last ended with exit code 1 after 2 s")
+KAFKA = "Kafka at k:9092 does not answer"
+
+VERDICTS: dict[str, tuple[str, list[Look], Kind, str]] = {
+    "advancing": (STREAM, [streaming(i, i, 10) for i in range(4)], "healthy", "the batch advances"),
+    "one look too few": (STREAM, [streaming(i, i, 10) for i in range(3)], "not yet", "the batch advances"),
+    "idle": (STREAM, [streaming(i, 3, 5, idle=True) for i in range(3)], "healthy", "nothing to read"),
+    "nothing behind": (STREAM, [streaming(i, 3, 0) for i in range(3)], "healthy", "nothing to read"),
+    "a long batch": (STREAM, [streaming(i, 3, 10, age_s=50) for i in range(9)], "not yet", "at work"),
+    "a long batch between": (
+        STREAM,
+        [streaming(i, b, 10) for i, b in enumerate((1, 2, 2, 2, 3, 4))],
+        "healthy",
+        "the batch advances",
+    ),
+    "falling behind": (
+        STREAM,
+        [streaming(i, i, 100 * i) for i in range(1, 5)],
+        "not yet",
+        "falls behind: 200 → 300 → 400 offsets",
+    ),
+    "stuck": (STREAM, [streaming(1, 3, 10, age_s=61)], "stuck", "no progress for 61 s"),
+    "a slow first batch": (STREAM, [streaming(1, None, None, age_s=100)], "not yet", "at work"),
+    "a first batch that never comes": (STREAM, [streaming(1, None, None, age_s=181)], "stuck", "no progress for 181 s"),
+    "the broker is away": (STREAM, [streaming(1, 3, 0, age_s=61, missing=KAFKA)], "not yet", KAFKA),
+    "no idle look counts while the broker is away": (
+        STREAM,
+        [streaming(i, 3, 0, missing=KAFKA) for i in range(5)],
+        "not yet",
+        KAFKA,
+    ),
+    "retrying": (STREAM, [streaming(1, 3, 5, state="retrying", problem="boom")], "not yet", "retrying; boom"),
+    "started anew": (
+        STREAM,
+        [streaming(1, 1, 0), streaming(2, 1, 0), streaming(3, 1, 0, pid=8)],
+        "not yet",
+        "nothing to read",
+    ),
+    "down": (STREAM, [DOWN], "not yet", "does not run (EXITED); last ended with exit code 1"),
+    "silent": (STREAM, [Look(1, 7, "RUNNING", uptime_s=30)], "not yet", "runs for 30 s and does not answer yet"),
+    "silent for ever": (STREAM, [Look(1, 7, "RUNNING", uptime_s=200)], "stuck", "runs for 200 s"),
+    "left down": (STREAM, [Look(1, 0, "EXITED", left_down="3 times")], "left down", "3 times"),
+    "stopped": (STREAM, [Look(1, 0, "STOPPED", stopped_at=1.0)], "stopped", "1970-01-01 00:00:01 UTC"),
+    "sending": (PRODUCER, [producing(i, i * 10, 5) for i in range(4)], "healthy", "30 records acknowledged"),
+    "nothing due": (PRODUCER, [producing(i, 10, 0) for i in range(3)], "healthy", "nothing is due"),
+    "not acknowledged": (PRODUCER, [producing(i, 10, 5) for i in range(9)], "not yet", "5 in flight"),
+    "waiting for the broker": (
+        PRODUCER,
+        [producing(1, 10, 5, state="waiting_for_broker", waiting_s=9)],
+        "not yet",
+        "waits for the broker since 9 s",
+    ),
+    "finished": (PRODUCER, [Look(1, 0, "EXITED", finished=True)], "finished", "all is sent"),
+}
+
+
+@pytest.mark.parametrize("name", VERDICTS)
+def test_verdicts(name: str) -> None:
+    service, looks, kind, reason = VERDICTS[name]
+    verdict = judge(service, looks, LIMITS)
+    assert verdict.kind == kind, verdict
+    assert reason in verdict.reason
+
+
+# ---- the trigger ----
+
+
+async def first_event(trigger: ServiceHealthTrigger) -> TriggerEvent:
+    return await anext(aiter(trigger.run()))
+
+
+def test_the_trigger_is_made_again_from_its_class_path_and_tells_when_its_time_is_up(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path, arguments = ServiceHealthTrigger("payments", "stream", until=0.0).serialize()
+    module, _, name = path.rpartition(".")
+    again = getattr(importlib.import_module(module), name)(**json.loads(json.dumps(arguments)))
+    assert again.serialize() == (path, arguments)
+    monkeypatch.setenv("TWOFOLD_HOME", str(tmp_path))
+    monkeypatch.setenv("TWOFOLD_PIPELINES", str(Path(__file__).parents[1] / "pipelines"))
+    monkeypatch.setenv("TWOFOLD_SUPERVISOR_PORT", "1")
+    event = asyncio.run(first_event(again)).payload
+    assert event["kind"] == "not yet"
+    assert "does not answer at 127.0.0.1:1" in event["reason"]
