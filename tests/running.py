@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,12 +38,11 @@ def run(
     check: bool = True,
     timeout_s: float = 600,
     text_in: str | None = None,
-    environment: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run one `twofold` command as a user would, with these settings; fails with its output if `check` and it fails."""
     outcome = subprocess.run(
         [sys.executable, "-m", "twofold.cli", *arguments],
-        env={**os.environ, **settings.environment(), **(environment or {})},
+        env={**os.environ, **QUICK_TO_NOTICE, **settings.environment()},
         input=text_in,
         capture_output=True,
         text=True,
@@ -86,7 +85,7 @@ def running_stack(pipelines: Path, store: str, airflow: bool = False) -> Iterato
         settings = fresh_settings(home, pipelines, airflow_dags_paused=True)
         try:
             choice = "--airflow" if airflow else "--no-airflow"
-            run(settings, "up", "--store", store, choice, timeout_s=900, environment=QUICK_TO_NOTICE)
+            run(settings, "up", "--store", store, choice, timeout_s=900)
             # Anew: now with the store and the passwords that `up` wrote down.
             yield Settings(home=home, pipelines=pipelines, airflow_dags_paused=True)
         finally:

@@ -16,7 +16,7 @@ import pytest
 from tests import running
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
-from twofold.stack import processes
+from twofold.stack import processes, supervisor
 from twofold.stack.airflow_rest import AirflowRest
 
 PROCESSES = ["airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer"]
@@ -78,12 +78,16 @@ def test_up_again_changes_nothing(airflow: Settings) -> None:
     assert pids(airflow) == before
 
 
-def test_killed_processes_come_back_and_tell_their_own_heartbeat(airflow: Settings) -> None:
+def test_killed_processes_come_back_and_leave_nothing(airflow: Settings) -> None:
     before = pids(airflow)
-    for name in PROCESSES:
-        os.kill(before[name], signal.SIGKILL)
+    killed = [before["airflow-scheduler"], before["airflow-triggerer"]]
+    family = [process for pid in killed for process in processes.family(pid)]
+    assert len(family) > 6
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
     eventually(lambda: status(airflow)["healthy"])
-    assert not {before[name] for name in PROCESSES} & set(pids(airflow).values())
+    assert not set(killed) & set(pids(airflow).values())
+    assert not processes.wait_gone(family, patience_s=10)
 
 
 def test_its_commands_run_in_its_environment(airflow: Settings) -> None:
@@ -91,12 +95,18 @@ def test_its_commands_run_in_its_environment(airflow: Settings) -> None:
     assert "No data found" in running.run(airflow, "airflow", "dags", "list-import-errors").stdout
 
 
-def test_up_without_airflow_stops_it_and_up_starts_it_again(airflow: Settings) -> None:
-    before = pids(airflow)
+def test_without_airflow_the_rest_goes_on_and_a_killed_supervisor_leaves_nothing(airflow: Settings) -> None:
+    supervisord = int((airflow.home / "supervisord.pid").read_text())
+    family = processes.family(supervisord)
+    assert len(family) > 12
+    os.kill(supervisord, signal.SIGKILL)
+    eventually(lambda: not supervisor.answers(airflow))
     running.run(airflow, "up", "--no-airflow")
-    assert [program["name"] for program in status(airflow)["programs"]] == ["postgres", "zookeeper", "kafka"]
-    assert not [name for name in processes.ours(airflow.home) if name.startswith("airflow")]
+    assert not processes.wait_gone(family, patience_s=10)
+    before = pids(airflow)
+    assert list(before) == ["postgres", "zookeeper", "kafka"]
     running.run(airflow, "up")
-    after = pids(airflow)
-    assert after["kafka"] == before["kafka"]
+    assert pids(airflow)["kafka"] == before["kafka"]
     assert status(airflow)["healthy"]
+    running.run(airflow, "up", "--no-airflow")
+    assert list(pids(airflow)) == list(before)

@@ -23,37 +23,45 @@ from psycopg import sql
 
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
-from twofold.stack import airflow_health
+from twofold.stack import airflow_health, airflow_scheduler
 from twofold.stack.airflow_environment import airflow_environment
-from twofold.stack.ports import AIRFLOW
+from twofold.stack.ports import AIRFLOW, Port
 from twofold.stack.program import Program
 from twofold.stack.state import write_private
 from twofold.stack.stopping import Say
 
-API_SERVER = "airflow-api-server"
-SCHEDULER = "airflow-scheduler"
 _SETUP = "twofold_airflow.setup"
 
 
 def programs(settings: Settings) -> tuple[Program, ...]:
     """The four processes. Tasks report to the API server until the scheduler has ended, so it goes after the others."""
+    program = partial(_program, settings)
     return (
-        _program(settings, "api-server", start_order=60, stop_wait_seconds=15, ports=(AIRFLOW,)),
+        program("api-server", ("airflow", "api-server"), start_order=60, stop_wait_seconds=15, ports=(AIRFLOW,)),
         # A running task is given the time to end; what is killed then runs again after the next start.
-        _program(settings, "scheduler", "--skip-serve-logs", start_order=70, stop_wait_seconds=60),
-        _program(settings, "dag-processor", start_order=70, stop_wait_seconds=15),
-        _program(settings, "triggerer", "--skip-serve-logs", start_order=70, stop_wait_seconds=15),
+        program("scheduler", (airflow_scheduler.__name__,), start_order=70, stop_wait_seconds=60),
+        program("dag-processor", ("airflow", "dag-processor"), start_order=70, stop_wait_seconds=15),
+        program("triggerer", ("airflow", "triggerer", "--skip-serve-logs"), start_order=70, stop_wait_seconds=15),
     )
 
 
-def _program(settings: Settings, process: str, *options: str, **rest: object) -> Program:
+def _program(
+    settings: Settings,
+    process: str,
+    module: tuple[str, ...],
+    start_order: int,
+    stop_wait_seconds: int,
+    ports: tuple[Port, ...] = (),
+) -> Program:
     return Program(
         name=f"airflow-{process}",
-        command=(sys.executable, "-m", "airflow", process, *options),
+        command=(sys.executable, "-m", *module),
         check=partial(airflow_health.check, settings, process),
+        start_order=start_order,
+        ports=ports,
         environment=airflow_environment(settings),
         directory=settings.home,
-        **rest,  # type: ignore[arg-type]
+        stop_wait_seconds=stop_wait_seconds,
     )
 
 

@@ -24,6 +24,8 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
     return {
         **{f"AIRFLOW__{option}": value for option, value in options.items()},
         **{f"AIRFLOW_CONN_{name}": json.dumps(value, separators=(",", ":")) for name, value in _connections(settings)},
+        # Its processes give themselves titles. Written over their environment, nobody could tell whose they are.
+        "SPT_NOENV": "1",
         "AIRFLOW_HOME": str(settings.home / "airflow"),
         # Operators and triggers are imported by name, also by processes that load no plugins.
         "PYTHONPATH": _path(settings.plugins, "PYTHONPATH"),

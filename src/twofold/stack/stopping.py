@@ -40,7 +40,7 @@ def stop(settings: Settings, say: Say) -> bool:
 
 
 _STOP_FIRST = (processes.SUPERVISOR,)
-_STOP_LAST = ("kafka", "zookeeper", "minio", "postgres")
+_STOP_LAST = ("airflow-api-server", "kafka", "zookeeper", "minio", "postgres")
 _STOP_SIGNALS = {"postgres": signal.SIGINT}
 
 
