@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-RUNBOOKS = "docs/runbooks"
+from twofold.services.report import runbook as address
+from twofold.settings import Settings
 
 
 def failed(what: str, remedy: str, runbook: str) -> str:
     """The text of a task's failure; `runbook` is the name of a page under docs/runbooks, without its ending."""
-    lines = (what, f"remedy: {remedy}" if remedy else "", f"runbook: {RUNBOOKS}/{runbook}.md")
+    lines = (what, f"remedy: {remedy}" if remedy else "", f"runbook: {address(Settings(), runbook)}")
     return "\n".join(line for line in lines if line)

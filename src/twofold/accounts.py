@@ -21,7 +21,7 @@ News = dict[str, Any]
 def landed_since(settings: Settings, pipeline: str, known: Mapping[str, Any]) -> News | None:
     """Files and rows that landed after `known["landing"]`; None where there are none. Files set aside do not count."""
     after = int(known.get("landing", 0))
-    taken = [row for row in _landed_files(settings, pipeline, f"landing > {after}") if row["reason"] is None]
+    taken = [row for row in landed_files(settings, pipeline, f"landing > {after}") if row["reason"] is None]
     if not taken:
         return None
     landings = [row["landing"] for row in taken]
@@ -49,7 +49,7 @@ def unioned_since(settings: Settings, pipeline: str, known: Mapping[str, Any]) -
 def set_aside(settings: Settings, pipeline: str) -> dict[str, str]:
     """Files that lie in the landing folder as they were when they could not be read: name → reason."""
     last: dict[str, dict[str, Any]] = {}
-    for row in _landed_files(settings, pipeline):
+    for row in landed_files(settings, pipeline):
         if row["file"] not in last or row["landing"] > last[row["file"]]["landing"]:
             last[row["file"]] = row
     lying = {file.name: file.version for file in landing.folder(settings, pipeline).files()}
@@ -58,7 +58,8 @@ def set_aside(settings: Settings, pipeline: str) -> dict[str, str]:
     }
 
 
-def _landed_files(settings: Settings, pipeline: str, condition: str = "true") -> list[dict[str, Any]]:
+def landed_files(settings: Settings, pipeline: str, condition: str = "true") -> list[dict[str, Any]]:
+    """Rows of `landed_files` that meet a condition."""
     table = catalog.find(catalog.load(settings), pipeline, tables.LANDED_FILES)
     if table is None:
         return []

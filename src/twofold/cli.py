@@ -34,6 +34,7 @@ COMMANDS = {
     "maintain": ("jobs:maintain", "Compact small files, expire snapshots, remove orphans; each guarded."),
     "query": ("query:query", "Run SQL over both layers, exact at every instant."),
     "rejects": ("rejects:rejects", "Show rejected records by reason, or write their bytes to a file."),
+    "replay": ("replay:replay", "Let landed files, or mended records, go through again."),
     "rebuild": ("jobs:rebuild", "Make events and all views anew from the logs."),
     "export": ("export:export", "Write the unified events as plain Parquet."),
     "prove": ("prove:prove", "Check the invariants on the live tables."),

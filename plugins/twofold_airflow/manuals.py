@@ -1,0 +1,38 @@
+"""docs/DAGS.md out of the docstrings of the DAG files, which Airflow's UI shows as the manuals of their DAGs.
+
+By hand: `make manuals`; `make lint` fails while the page differs.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "DAGS.md"
+HEAD = """# DAGs
+
+For every file of the pipelines folder Airflow runs these DAGs; `<p>` is the pipeline's name. This page is made from the
+docstrings in `dags/` by `make manuals`, and Airflow's UI shows the same texts. Runbooks: `docs/runbooks/`.
+"""
+
+
+def page(folder: Path) -> str:
+    """The page's text: the manual of each DAG file, by name, its title one level down."""
+    docstrings = (ast.get_docstring(ast.parse(file.read_text())) or "" for file in sorted(folder.glob("*.py")))
+    manuals = (text for text in docstrings if text.startswith("# "))
+    return "\n".join([HEAD, *(f"#{text}\n" for text in manuals)])
+
+
+def main() -> None:
+    """Write the page, or with --check only compare: exit 1 where it differs."""
+    text = page(ROOT / "dags")
+    if "--check" not in sys.argv[1:]:
+        PAGE.write_text(text)
+    elif not PAGE.exists() or PAGE.read_text() != text:
+        sys.exit("docs/DAGS.md is not what the docstrings in dags/ say: run `make manuals`")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""The replay as a task: plans it, and carries it out unless it is a dry run. Without Airflow: `twofold replay`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
+
+from twofold import replay
+from twofold.definition.load import load_pipeline
+from twofold.errors import TwofoldError
+from twofold.replay import Plan
+from twofold.settings import Settings
+from twofold_airflow.failure import failed
+
+LANDINGS = "landings"
+MENDED = "mended"
+
+
+class ReplayOperator(BaseOperator):
+    """Plan a replay; on a dry run tell the plan and skip the rest, else put the copies into the landing folder."""
+
+    def __init__(self, *, pipeline: str, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        self.pipeline = pipeline
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Read the form; the run's id is the label, so a retry puts the same copies."""
+        form, settings, run = context["params"], Settings(), str(context["run_id"])
+        try:
+            plan = self._plan(settings, form, run)
+            if not form["dry_run"]:
+                replay.carry_out(settings, plan)
+        except TwofoldError as error:
+            raise AirflowFailException(failed(error.message, error.remedy, "replay-refused")) from None
+        told = {**asdict(plan), "done": not form["dry_run"]}
+        self._tell(plan)
+        if form["dry_run"]:
+            context["ti"].xcom_push("return_value", told)
+            raise DownstreamTasksSkipped(tasks=sorted(self.downstream_task_ids))  # type: ignore[no-untyped-call]
+        return told
+
+    def _plan(self, settings: Settings, form: Any, run: str) -> Plan:  # noqa: ANN401
+        declared = load_pipeline(settings, self.pipeline)
+        if form["what"] == MENDED:
+            files = [Path(line.strip()) for line in form["files"].splitlines() if line.strip()]
+            return replay.plan_mended(declared.name, files, run)
+        return replay.plan_landings(settings, declared, form["first"], form["last"], run)
+
+    def _tell(self, plan: Plan) -> None:
+        for copy in plan.copies:
+            self.log.info("%s (%s bytes) as %s", copy.source, f"{copy.size_bytes:,}", copy.target)
+        for line in plan.left_out:
+            self.log.warning("left out: %s", line)

@@ -1,0 +1,181 @@
+"""What was landed goes through again: files of a range of landings, or mended records. Planned first, then put.
+
+    landed_files, landing folder ─► Plan: what goes, what is left out and why ─► copies in replay/<label>/ ─► batch job
+
+A copy is a file like any other, so its landing is exactly-once too: the same label puts the same names, and what was
+taken under a name is not taken again. Copies of a range are named after the landings that they come from, so among
+them the later still wins over the earlier. Rows that a still later landing corrected would win over the correction:
+such a range is refused, as it must go on to the last landing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from twofold import accounts, landing, tables
+from twofold.definition.model import Pipeline
+from twofold.errors import TwofoldError, UsageError
+from twofold.reader import Reader
+from twofold.settings import Settings
+
+FOLDER = "replay"
+_RANGE = re.compile(r"(\d+)(?:\.\.(\d+)?)?")
+_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One file to put: from the landing folder (`landing` is where it was taken), or from the disk."""
+
+    source: str
+    target: str
+    size_bytes: int
+    sha256: str = ""
+    landing: int | None = None
+    rows: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a replay would do."""
+
+    pipeline: str
+    copies: tuple[Copy, ...]
+    left_out: tuple[str, ...] = ()
+    """A sentence for each file that cannot go."""
+
+
+def numbers(text: str) -> tuple[int, int | None]:
+    """A range of landings.
+
+    >>> numbers("3"), numbers("3..5"), numbers("3..")
+    ((3, 3), (3, 5), (3, None))
+    """
+    match = _RANGE.fullmatch(text)
+    if not match:
+        raise UsageError(f"{text!r} is no range of landings", "write 3, 3..5, or 3.. for all from landing 3 on")
+    first, last = int(match[1]), match[2]
+    return first, int(last) if last else (None if ".." in text else first)
+
+
+def label(text: str) -> str:
+    """A folder's name made of any text.
+
+    >>> label("manual__2026-11-23T03:51:10+00:00")
+    'manual__2026-11-23T03-51-10-00-00'
+    """
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-_") or "unnamed"
+
+
+def plan_landings(settings: Settings, pipeline: Pipeline, first: int, last: int | None, name: str) -> Plan:
+    """Files that landings `first` to `last` (None: the last there is) took, and whose content is still there."""
+    taken = [row for row in accounts.landed_files(settings, pipeline.name) if row["reason"] is None]
+    newest = max((row["landing"] for row in taken), default=0)
+    end = newest if last is None else last
+    chosen = [row for row in taken if first <= row["landing"] <= end]
+    if not chosen:
+        raise UsageError(f"{pipeline.name} has no landing in {first}..{end}", f"the last one is {newest}")
+    if end < newest:
+        _refuse_stale(settings, pipeline, first, end)
+    return _planned(settings, pipeline.name, chosen, taken, f"{FOLDER}/{label(name)}")
+
+
+def plan_mended(pipeline: str, files: Sequence[Path], name: str) -> Plan:
+    """Files of mended records, as `twofold rejects --to` wrote them before they were mended."""
+    missing = [str(file) for file in files if not file.is_file()]
+    if missing:
+        raise TwofoldError(f"no such file: {', '.join(missing)}", "name files on the machine that runs this")
+    targets = {file: landing.checked_name(f"{FOLDER}/{label(name)}/{file.name}") for file in files}
+    if len(set(targets.values())) < len(files):
+        raise UsageError("two of the files have the same name", "replay them one at a time")
+    return Plan(pipeline, tuple(Copy(str(file), target, file.stat().st_size) for file, target in targets.items()))
+
+
+def carry_out(settings: Settings, plan: Plan) -> None:
+    """Put every copy into the landing folder, each whole or not at all; safe to repeat."""
+    folder = landing.folder(settings, plan.pipeline)
+    for copy in plan.copies:
+        if copy.landing is None:
+            folder.put(Path(copy.source), copy.target, _silent)
+        elif folder.version(copy.target) is None:
+            _put_again(folder, copy)
+
+
+def _planned(
+    settings: Settings, pipeline: str, chosen: Iterable[dict[str, Any]], taken: Iterable[dict[str, Any]], prefix: str
+) -> Plan:
+    folder = landing.folder(settings, pipeline)
+    lying = {file.name: file.version for file in folder.files()}
+    last = {row["file"]: row["landing"] for row in sorted(taken, key=_landing)}
+    copies: dict[str, Copy] = {}
+    left_out = []
+    for row in sorted(chosen, key=_landing):
+        why = _absence(row, last[row["file"]], lying, folder)
+        if why:
+            left_out.append(f"{row['file']} of landing {row['landing']}: {why}")
+            continue
+        target = f"{prefix}/{row['landing']:06}/{row['file']}"
+        # Of copies with one content the last decides, so it alone goes.
+        copies[row["sha256"]] = Copy(row["file"], target, row["size_bytes"], row["sha256"], row["landing"], row["rows"])
+    return Plan(pipeline, tuple(sorted(copies.values(), key=lambda copy: copy.target)), tuple(left_out))
+
+
+def _absence(row: dict[str, Any], last: int, lying: dict[str, str], folder: landing.Folder) -> str:
+    if row["landing"] < last:
+        return f"landing {last} took other content under this name"
+    if row["file"] not in lying:
+        return "it is not in the landing folder any more"
+    # A file restored from a backup has another version, and the same content.
+    same = lying[row["file"]] == row["version"] or _digest(folder, row["file"]) == row["sha256"]
+    return "" if same else "it was changed since; the next batch run takes the new content"
+
+
+def _refuse_stale(settings: Settings, pipeline: Pipeline, first: int, end: int) -> None:
+    key = pipeline.event.id
+    known = "outcome IN ('accepted', 'filtered')"
+    query = f"""SELECT count(DISTINCT "{key}") FROM {tables.BATCH_LOG} WHERE {known} AND landing > {end} AND "{key}" IN
+      (SELECT "{key}" FROM {tables.BATCH_LOG} WHERE {known} AND landing BETWEEN {first} AND {end})"""
+    with Reader(settings, {pipeline.name: pipeline}) as reader:
+        stale = int(reader.query(query, pipeline.name).fetchall()[0][0])
+    if stale:
+        raise TwofoldError(
+            f"{stale:,} ids of landings {first}..{end} were corrected by later landings, and would lose the correction",
+            f"let the range go on to the last landing: {first}..",
+        )
+
+
+def _digest(folder: landing.Folder, name: str, to: IO[bytes] | None = None) -> str:
+    """SHA-256 of a landed file; its bytes also go `to` a file."""
+    digest = hashlib.sha256()
+    with folder.open(name) as reading:
+        while block := reading.read(_BLOCK_BYTES):
+            digest.update(block)
+            if to is not None:
+                to.write(block)
+    return digest.hexdigest()
+
+
+def _put_again(folder: landing.Folder, copy: Copy) -> None:
+    with tempfile.NamedTemporaryFile(prefix="twofold-") as local:
+        digest = _digest(folder, copy.source, local)
+        local.flush()
+        if digest != copy.sha256:
+            raise TwofoldError(
+                f"{copy.source} is not what landing {copy.landing} took: it was changed since",
+                "run the batch job, which takes the new content, then plan the replay anew",
+            )
+        folder.put(Path(local.name), copy.target, _silent)
+
+
+def _landing(row: dict[str, Any]) -> int:
+    return int(row["landing"])
+
+
+def _silent(size_bytes: int) -> None:
+    """No progress is shown."""
