@@ -9,6 +9,17 @@ from typing import Any
 MOST_OFFENDERS = 10
 """So many offending records are named; the numbers count all of them."""
 
+MEANINGS = {
+    "I1": "every record the producer was acknowledged has landed",
+    "I2": "every Kafka offset has landed, each once",
+    "I3": "one row per event id",
+    "I4": "nothing is there that was not sent or landed",
+    "I5": "the views equal a recomputation",
+    "I6": "the unified events equal a union from scratch",
+    "I7": "every file that a table refers to exists",
+}
+"""What each invariant says, in a clause."""
+
 
 @dataclass(frozen=True)
 class Check:

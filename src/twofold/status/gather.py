@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Lock
 
-from twofold import boundary, results, tables
+from twofold import boundary, comparison, results, tables
 from twofold.definition.model import Pipeline
 from twofold.errors import NotRunning
 from twofold.proof import sent
+from twofold.proof.report import MEANINGS
 from twofold.proof.sent import Sent
 from twofold.services.record import STREAM
 from twofold.settings import Settings
@@ -110,12 +111,17 @@ class Gatherer:
     def _outcomes(self, job: Told, now: datetime) -> Outcomes:
         self._rejected.refresh(self._tables, now)
         self._set_aside.refresh(self._tables, now)
+        compared = comparison.latest(self.settings, self.pipeline.name)
+        kept = results.latest(self.settings, self.pipeline.name, comparison.KIND)
         return Outcomes(
             self._rejected.since or now,
             self._rejected.counts(),
             self._set_aside.count,
             late=job.get("late"),
             late_by_view=dict(job.get("late_by_view", {})),
+            healed=compared.healed_late if compared else None,
+            difference=compared.difference if compared else None,
+            compared_at=kept.at if kept else None,
         )
 
     def _proved(self) -> Proved | None:
@@ -132,4 +138,5 @@ def checked(check: Mapping[str, object]) -> Checked:
     'behind'
     """
     state = "violated" if not check["ok"] else "behind" if check["behind"] else "holds"
-    return Checked(str(check["id"]), state, str(check["text"]))
+    name = str(check["id"])
+    return Checked(name, state, str(check["text"]), MEANINGS.get(name, ""))

@@ -84,8 +84,10 @@ class Outcomes:
     """Rows that a view of the speed layer dropped; None: the job does not answer."""
     late_by_view: Mapping[str, int] = field(default_factory=dict)
     healed: int | None = None
-    """Late events that the last union brought into the windows; None: no union has told."""
-    healed_at: datetime | None = None
+    """Late events that the last union brought into the windows; None: the layers were not compared yet."""
+    difference: float | None = None
+    """How far the layers' windows were apart before that, on average: 0 (equal) to 1."""
+    compared_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ class Checked:
     id: str
     state: str
     text: str
+    meaning: str = ""
 
 
 @dataclass(frozen=True)
