@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,17 @@ def fresh_settings(home: Path, pipelines: Path, **others: Any) -> Settings:  # n
     ports = {f"{port.name}_port": number for port, number in zip(IN_USE, numbers, strict=True)}
     addresses = {"kafka_bootstrap": "", "s3_endpoint": "", "airflow_url": ""}
     return Settings(home=home, pipelines=pipelines, **{**addresses, **ports, **others})
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """A process that does nothing, and does not end, meanwhile."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 @contextmanager

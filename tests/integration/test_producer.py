@@ -13,7 +13,6 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from subprocess import CompletedProcess, Popen
 from typing import Any
@@ -22,6 +21,7 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import KafkaAdminClient
 
+from tests.running import frozen
 from twofold import journal, topic
 from twofold.definition.model import Pipeline
 from twofold.settings import Settings
@@ -81,15 +81,6 @@ def eventually(condition: Callable[[], object], within_s: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline, "the condition never came true"
         time.sleep(0.05)
-
-
-@contextmanager
-def frozen(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def health(settings: Settings, pipeline: Pipeline) -> dict[str, Any]:
