@@ -1,0 +1,43 @@
+"""Prints what Airflow makes of the DAG files, as JSON: run in a process of its own, with Airflow's environment.
+
+Not in the tests' process: importing Airflow makes a folder for itself and changes how the whole process logs.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import DAG
+from airflow.serialization.serialized_objects import DagSerialization
+
+
+def fact(dag: DAG) -> dict[str, Any]:
+    """What the rules look at."""
+    DagSerialization.to_dict(dag)
+    return {
+        "tags": sorted(dag.tags),
+        "owners": sorted({task.owner for task in dag.tasks}),
+        "doc": dag.doc_md,
+        "file": dag.fileloc,
+        "max_active_runs": dag.max_active_runs,
+        "catchup": dag.catchup,
+        "schedule": type(dag.timetable).__name__,
+        "tasks": {
+            task.task_id: {
+                "retries": task.retries,
+                "on_failure": bool(task.on_failure_callback),
+                "pool": task.pool,
+                "runbook": getattr(task, "runbook", None),
+            }
+            for task in dag.tasks
+        },
+    }
+
+
+if __name__ == "__main__":
+    bag = DagBag(sys.argv[1])
+    facts = {"dags": {name: fact(dag) for name, dag in bag.dags.items()}, "errors": bag.import_errors}
+    sys.stdout.write(f"FACTS {json.dumps(facts)}\n")
