@@ -12,6 +12,7 @@ import pytest
 from airflow.triggers.base import TriggerEvent
 
 from twofold.services.record import AWAY, BUDGET_S, PRODUCER, STREAM, End, Record, ended, restart, start, stop
+from twofold.services.report import RUNBOOKS
 from twofold.services.verdict import Kind, Limits, Look, judge
 from twofold_airflow.triggers import ServiceHealthTrigger
 
@@ -174,3 +175,8 @@ def test_the_trigger_is_made_again_from_its_class_path_and_tells_when_its_time_i
     event = asyncio.run(first_event(again)).payload
     assert event["kind"] == "not yet"
     assert "does not answer at 127.0.0.1:1" in event["reason"]
+
+
+def test_every_verdict_that_fails_has_its_page_of_the_runbook() -> None:
+    folder = Path(__file__).parents[2] / "docs" / "runbooks"
+    assert not [page for page in RUNBOOKS.values() if not (folder / f"{page}.md").is_file()]
