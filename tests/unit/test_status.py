@@ -6,12 +6,14 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from twofold import boundary
 from twofold.boundary import Boundary, Folded, History, Landed, Snapshot
 from twofold.errors import BoundaryError
+from twofold.services import report
 from twofold.services.controller import State
 from twofold.services.record import Record
 from twofold.services.verdict import Limits
@@ -19,6 +21,7 @@ from twofold.status import layers, problems, services, speed
 from twofold.status.model import Checked, Extent, Layers, Log, Outcomes, Proved, Rejected, Service, Speed, Status
 from twofold.status.tables import joined
 
+RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks"
 NOW = datetime(2026, 5, 1, 12, 0, 7, tzinfo=UTC)
 NOTHING = History({}, None)
 
@@ -127,6 +130,10 @@ def test_each_problem_names_its_command_the_worst_first() -> None:
         ("warning", "twofold rejects p --layer batch"),
         ("note", "twofold rejects p"),
     ]
+    named = {
+        found.runbook for found in problems.problems("p", NOW, old, fast, unread, violated, stuck) if found.runbook
+    }
+    assert all((RUNBOOKS / f"{name}.md").exists() for name in named | {page for page in report.RUNBOOKS.values()})
 
 
 def test_a_job_that_stands_still_is_wrong_only_while_records_wait() -> None:

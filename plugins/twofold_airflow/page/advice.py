@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from twofold.status.model import Problem
-from twofold_airflow.page.runs import Dag, Run
+
+if TYPE_CHECKING:
+    from twofold_airflow.page.runs import Dag, Run
 
 BY_HAND = "_replay"
 """A DAG that nothing schedules: paused or not, it does its work when someone asks."""
+
+_RUNBOOKS = {"services": "service-not-healthy", "replay": "replay-refused"}
 
 
 def problems(wanted: Iterable[str], known: Iterable[Dag]) -> list[Problem]:
@@ -32,8 +38,10 @@ def _missing(ids: list[str]) -> Iterator[Problem]:
 def _of(dag: Dag) -> Iterator[Problem]:
     ended = last_ended(dag)
     if ended is not None and ended.state == "failed":
-        text = f"the last run of {dag.id} failed; its task's log says why"
-        yield Problem("error", text, f"twofold airflow dags trigger {dag.id}", link=f"dags/{dag.id}/runs/{ended.id}")
+        text = f"the last run of {dag.id} failed; the log of the task that failed says why"
+        command, link = f"twofold airflow dags trigger {dag.id}", f"dags/{dag.id}/runs/{quote(ended.id, safe='')}"
+        kind = dag.id.rpartition("_")[2]
+        yield Problem("error", text, command, _RUNBOOKS.get(kind, f"{kind}-failed"), link)
     if dag.paused and not dag.id.endswith(BY_HAND):
         text = f"{dag.id} is paused: it does not run by itself"
         yield Problem("warning", text, f"twofold airflow dags unpause {dag.id}", link=f"dags/{dag.id}")

@@ -60,21 +60,21 @@ def of_union(pipeline: str, layers: Layers, now: datetime) -> Iterator[Problem]:
     if not layers.stream_past_boundary and not layers.landings_past_boundary:
         return
     if layers.united_at is None:
-        yield Problem("note", f"no union has run yet; {waiting} of the stream wait for it", command, "union")
+        yield Problem("note", f"no union has run yet; {waiting} of the stream wait for it", command, "union-failed")
     elif now - layers.united_at > UNION_IS_OLD:
         text = f"the last union was at {layers.united_at:%Y-%m-%d %H:%M} UTC; {waiting} of the stream wait for it"
-        yield Problem("warning", text, command, "union")
+        yield Problem("warning", text, command, "union-failed")
 
 
 def of_outcomes(pipeline: str, outcomes: Outcomes) -> Iterator[Problem]:
     """Files that could not be read, and records that were rejected."""
     if outcomes.set_aside:
         text = f"{counted(outcomes.set_aside, 'file')} could not be read and were set aside"
-        yield Problem("warning", text, f"twofold rejects {pipeline} --layer batch", "batch")
+        yield Problem("warning", text, f"twofold rejects {pipeline} --layer batch", "files-set-aside")
     rejected = sum(kind.count for kind in outcomes.rejected)
     if rejected:
         text = f"{counted(rejected, 'record')} broke the contract since {outcomes.since:%Y-%m-%d}"
-        yield Problem("note", text, f"twofold rejects {pipeline}", "rejects")
+        yield Problem("note", text, f"twofold rejects {pipeline}")
 
 
 def of_proof(pipeline: str, proved: Proved | None, layers: Layers, now: datetime) -> Iterator[Problem]:
@@ -85,6 +85,6 @@ def of_proof(pipeline: str, proved: Proved | None, layers: Layers, now: datetime
             yield Problem("note", "the invariants were never checked on these tables", command)
         return
     if violated := proved.of("violated"):
-        yield Problem("error", f"the last proof found {', '.join(violated)} violated", command, "prove")
+        yield Problem("error", f"the last proof found {', '.join(violated)} violated", command, "invariant-violated")
     elif now - proved.at > PROOF_IS_OLD:
         yield Problem("note", f"the last proof is of {proved.at:%Y-%m-%d}", command)

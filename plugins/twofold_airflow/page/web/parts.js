@@ -165,7 +165,7 @@ function services(found) {
   const rows = found.map((one) =>
     el("tr", {},
       el("th", { scope: "row" }, { stream: "streaming job" }[one.name] ?? one.name),
-      el("td", {}, el("span", { class: `dot ${one.healthy ? (one.running ? "fine" : "idle") : "error"}` }), one.state,
+      el("td", {}, el("span", { class: `dot ${one.healthy ? (one.state === "starting" ? "warning" : one.running ? "fine" : "idle") : "error"}` }), one.state,
         one.text ? el("div", { class: "quiet" }, one.text) : null),
       el("td", { class: "number" }, one.budget === null ? "–" : `${one.restarts} of ${one.budget}`),
     ));

@@ -1,0 +1,94 @@
+"""The status page without Airflow: its files, the runbook as HTML, and what is said of DAGs."""
+
+from __future__ import annotations
+
+import gzip
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from twofold.settings import Settings
+from twofold_airflow.page import advice, assets, runbooks
+
+ROOT = Path(__file__).parents[2]
+WEB = ROOT / "plugins" / "twofold_airflow" / "page" / "web"
+
+
+def test_every_file_of_the_page_is_served_and_no_other() -> None:
+    served = {path.name for path in WEB.iterdir() if assets.asset(path.name)}
+    assert served == {path.name for path in WEB.iterdir()}
+    for name in ("app.py", "../app.py", "", "page.html/"):
+        assert assets.asset(name) is None
+    library = assets.asset("chart.js")
+    assert library is not None
+    assert library.content.startswith(b"/*!\n * Chart.js v4")
+    assert gzip.decompress(library.gzipped) == library.content
+
+
+def test_scripts_are_in_files_alone_and_never_write_markup() -> None:
+    page = (WEB / "page.html").read_text()
+    assert page.count("<script") == page.count('src="static/') == 2
+    assert "style=" not in page
+    assert "onclick" not in page
+    scripts = "".join(path.read_text() for path in WEB.glob("*.js"))
+    assert "innerHTML =" not in scripts
+    assert "insertAdjacentHTML" not in scripts
+    assert "eval(" not in scripts
+
+
+@pytest.fixture
+def pages(tmp_path: Path) -> Settings:
+    """Settings whose runbook has one page, beside a file that is none."""
+    (tmp_path / "plugins").mkdir()
+    folder = tmp_path / "docs" / "runbooks"
+    folder.mkdir(parents=True)
+    (folder / "a-page.md").write_text("# A <script>alert(1)</script>\n\n[b](b-page.md#x) [c](https://example.org/d.md)")
+    (tmp_path / "docs" / "secret.md").write_text("secret")
+    return Settings(home=tmp_path, plugins=tmp_path / "plugins")
+
+
+def test_a_page_of_the_runbook_is_html_and_what_is_in_it_is_text(pages: Settings) -> None:
+    html = runbooks.as_html(pages, "a-page")
+    assert html is not None
+    assert "<h1>A &lt;script&gt;alert(1)&lt;/script&gt;</h1>" in html
+    assert '<a href="b-page#x">b</a>' in html
+    assert '<a href="https://example.org/d.md">c</a>' in html
+
+
+@pytest.mark.parametrize("name", ["../secret", "..%2fsecret", "a-page.md", "none", "", "A-PAGE"])
+def test_nothing_but_pages_of_the_runbook_is_read(pages: Settings, name: str) -> None:
+    assert runbooks.as_html(pages, name) is None
+    assert runbooks.address(pages, name) == ""
+
+
+def test_the_runbook_may_be_elsewhere(pages: Settings) -> None:
+    assert runbooks.address(pages, "a-page") == "runbooks/a-page"
+    away = pages.model_copy(update={"runbooks_url": "https://wiki.example.org/runbooks/"})
+    assert runbooks.address(away, "a-page") == "https://wiki.example.org/runbooks/a-page.md"
+    assert runbooks.as_html(away, "a-page") is None
+
+
+def dag(name: str, *states: str, paused: bool = False) -> SimpleNamespace:
+    """A DAG with runs in these states, the latest first."""
+    at = datetime(2026, 5, 1, tzinfo=UTC)
+    runs = tuple(SimpleNamespace(id=f"manual__{n}+00:00", state=state, at=at) for n, state in enumerate(states))
+    return SimpleNamespace(id=name, paused=paused, runs=runs)
+
+
+def test_the_last_run_that_ended_counts() -> None:
+    failed, fine, fresh = dag("p_union", "running", "failed"), dag("p_batch", "success", "failed"), dag("p_replay")
+    (problem,) = advice.problems(["p_union", "p_batch", "p_replay"], [failed, fine, fresh])  # type: ignore[list-item]
+    assert (problem.severity, problem.runbook) == ("error", "union-failed")
+    assert problem.link == "dags/p_union/runs/manual__1%2B00%3A00"
+    assert (ROOT / "docs" / "runbooks" / f"{problem.runbook}.md").exists()
+
+
+def test_a_dag_that_waits_to_be_switched_on_is_told_but_for_one_run_by_hand() -> None:
+    paused = [dag("p_services", paused=True), dag("p_replay", paused=True)]
+    found = advice.problems(["p_services", "p_replay", "p_union"], paused)  # type: ignore[arg-type]
+    assert [(problem.severity, problem.command) for problem in found] == [
+        ("note", "twofold airflow dags list-import-errors"),
+        ("warning", "twofold airflow dags unpause p_services"),
+    ]
