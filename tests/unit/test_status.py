@@ -130,10 +130,9 @@ def test_each_problem_names_its_command_the_worst_first() -> None:
         ("warning", "twofold rejects p --layer batch"),
         ("note", "twofold rejects p"),
     ]
-    named = {
-        found.runbook for found in problems.problems("p", NOW, old, fast, unread, violated, stuck) if found.runbook
-    }
-    assert all((RUNBOOKS / f"{name}.md").exists() for name in named | {page for page in report.RUNBOOKS.values()})
+    told = problems.problems("p", NOW, old, fast, unread, violated, stuck)
+    pages = {problem.runbook for problem in told if problem.runbook} | set(report.RUNBOOKS.values())
+    assert all((RUNBOOKS / f"{page}.md").exists() for page in pages)
 
 
 def test_a_job_that_stands_still_is_wrong_only_while_records_wait() -> None:
