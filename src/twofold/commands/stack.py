@@ -96,7 +96,7 @@ def _table(found: StackStatus) -> Table:
     table = Table(title=f"{found.home}, store {found.store}, {total}", title_justify="left", box=None)
     for name in ("program", "state", "pid", "up", "port", "memory", "health"):
         table.add_column(name, justify="right" if name in ("pid", "up", "memory") else "left")
-    for row in found.programs:
+    for row in (*found.programs, *found.services):
         table.add_row(
             row.name,
             row.state,

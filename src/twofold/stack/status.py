@@ -8,6 +8,10 @@ from pathlib import Path
 
 import psutil
 
+from twofold.services.controller import Controller
+from twofold.services.probe import as_look, healthz
+from twofold.services.record import SERVICES
+from twofold.services.verdict import Limits, judge
 from twofold.settings import Settings
 from twofold.stack import lifecycle, processes, supervisor
 from twofold.stack.program import Program
@@ -44,6 +48,8 @@ class StackStatus:
     airflow_url: str | None
     """Address of the pages; None without Airflow."""
     programs: tuple[ProgramStatus, ...]
+    services: tuple[ProgramStatus, ...] = ()
+    """Producers and streaming jobs; whether they get on is not counted in `healthy`, as they may be stopped at will."""
 
 
 def status(settings: Settings) -> StackStatus:
@@ -56,9 +62,34 @@ def status(settings: Settings) -> StackStatus:
     orphans = {} if states else processes.ours(settings.home)
     with ThreadPoolExecutor(len(wanted)) as pool:
         rows = tuple(pool.map(lambda p: _row(settings, p, states.get(p.name), orphans.get(p.name, [])), wanted))
-    healthy, memory = all(row.healthy for row in rows), sum(row.pss_bytes for row in rows)
+        declared = [
+            seen for name, seen in states.items() if name not in {row.name for row in rows} and _is_service(name)
+        ]
+        services = tuple(pool.map(lambda seen: _service(settings, seen), declared))
+    healthy, memory = all(row.healthy for row in rows), sum(row.pss_bytes for row in (*rows, *services))
     url = settings.airflow_url if known.airflow else None
-    return StackStatus(str(settings.home), known.store, healthy, memory, url, rows)
+    return StackStatus(str(settings.home), known.store, healthy, memory, url, rows, services)
+
+
+def _is_service(name: str) -> bool:
+    return name.rpartition("-")[2] in SERVICES
+
+
+def _service(settings: Settings, seen: ProgramState) -> ProgramStatus:
+    """One look at a service; `twofold services` says more."""
+    pipeline, _, service = seen.name.rpartition("-")
+    state = Controller(settings).state(pipeline, service)
+    found = judge(service, [as_look(state, healthz(state.health))], Limits(good_samples=1))
+    return ProgramStatus(
+        name=seen.name,
+        state=seen.state,
+        pid=seen.pid or None,
+        uptime_s=round(state.uptime_s, 1),
+        ports=(),
+        healthy=found.fine,
+        health="" if found.kind == "healthy" else found.reason,
+        pss_bytes=processes.pss_bytes(processes.family(seen.pid)) if seen.pid else 0,
+    )
 
 
 def _row(
