@@ -33,6 +33,10 @@ QUICK_TO_NOTICE = {
 """Airflow looks after 5 minutes, by default, for what a killed process left; tests cannot wait for so long."""
 
 
+QUICK_SERVICES = {"services_every_s": 10, "service_sample_every_s": 1.0}
+"""Settings of a DAG that looks at the services more often than every minute."""
+
+
 def run(
     settings: Settings,
     *arguments: str,
@@ -94,7 +98,7 @@ def home_folder() -> Iterator[Path]:
 def running_stack(pipelines: Path, store: str, airflow: bool = False) -> Iterator[Settings]:
     """A stack that is up; down at the end, however that comes. New DAGs wait for a test to switch them on."""
     with home_folder() as home:
-        settings = fresh_settings(home, pipelines, airflow_dags_paused=True)
+        settings = fresh_settings(home, pipelines, airflow_dags_paused=True, **QUICK_SERVICES)
         try:
             choice = "--airflow" if airflow else "--no-airflow"
             run(settings, "up", "--store", store, choice, timeout_s=900)

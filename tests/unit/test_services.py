@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import importlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.triggers.base import TriggerEvent
 
 from twofold.services.record import AWAY, BUDGET_S, PRODUCER, STREAM, End, Record, ended, restart, start, stop
 from twofold.services.report import RUNBOOKS
 from twofold.services.verdict import Kind, Limits, Look, judge
-from twofold_airflow.triggers import ServiceHealthTrigger
 
+ROOT = Path(__file__).parents[2]
 LIMITS = Limits(good_samples=3, stalled_after_s=60)
 
 
@@ -158,25 +158,24 @@ def test_verdicts(name: str) -> None:
 # ---- the trigger ----
 
 
-async def first_event(trigger: ServiceHealthTrigger) -> TriggerEvent:
-    return await anext(aiter(trigger.run()))
-
-
-def test_the_trigger_is_made_again_from_its_class_path_and_tells_when_its_time_is_up(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    path, arguments = ServiceHealthTrigger("payments", "stream", until=0.0).serialize()
-    module, _, name = path.rpartition(".")
-    again = getattr(importlib.import_module(module), name)(**json.loads(json.dumps(arguments)))
-    assert again.serialize() == (path, arguments)
-    monkeypatch.setenv("TWOFOLD_HOME", str(tmp_path))
-    monkeypatch.setenv("TWOFOLD_PIPELINES", str(Path(__file__).parents[1] / "pipelines"))
-    monkeypatch.setenv("TWOFOLD_SUPERVISOR_PORT", "1")
-    event = asyncio.run(first_event(again)).payload
-    assert event["kind"] == "not yet"
-    assert "does not answer at 127.0.0.1:1" in event["reason"]
+def test_the_trigger_is_made_again_by_its_class_path_and_tells_what_it_saw_when_its_time_is_up(tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "AIRFLOW_HOME": str(tmp_path / "airflow"),
+        "PYTHONPATH": f"{ROOT / 'plugins'}{os.pathsep}{ROOT}",
+        "TWOFOLD_HOME": str(tmp_path),
+        "TWOFOLD_PIPELINES": str(ROOT / "tests" / "pipelines"),
+        "TWOFOLD_SUPERVISOR_PORT": "1",
+    }
+    command = [sys.executable, str(ROOT / "tests" / "airflow_trigger.py"), "payments", "stream", "0"]
+    outcome = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    lines = [line for line in outcome.stdout.splitlines() if line.startswith("EVENT ")]
+    assert lines, outcome.stderr
+    event = json.loads(lines[0].removeprefix("EVENT "))
+    assert (event["kind"], event["payload"]["kind"]) == ("TriggerEvent", "not yet")
+    assert "does not answer at 127.0.0.1:1" in event["payload"]["reason"]
 
 
 def test_every_verdict_that_fails_has_its_page_of_the_runbook() -> None:
-    folder = Path(__file__).parents[2] / "docs" / "runbooks"
+    folder = ROOT / "docs" / "runbooks"
     assert not [page for page in RUNBOOKS.values() if not (folder / f"{page}.md").is_file()]

@@ -74,7 +74,7 @@ class Service(Subprocess):  # type: ignore[misc]
         super().transition()
         going_down = self.config.options.mood <= SupervisorStates.RESTARTING
         if self.keeper.record.again and self.state in _DOWN and not going_down:
-            self.keeper.keep(replace(self.keeper.record, again=False))
+            self.keeper.note(replace(self.keeper.record, again=False))
             self.spawn()
             super().transition()
 
@@ -89,19 +89,22 @@ class Keeper:
 
     def keep(self, record: Record) -> None:
         """Write the record, whole or not at all."""
-        self.record = record
         self._path.parent.mkdir(parents=True, exist_ok=True)
         draft = self._path.with_suffix(".new")
         draft.write_text(record.to_json())
         draft.replace(self._path)
+        self.record = record
+
+    def note(self, record: Record) -> None:
+        """Write it if that can be: a full disk must not end supervisord."""
+        try:
+            self.keep(record)
+        except OSError:
+            self.record = record
 
     def ended(self, end: End) -> None:
-        """Note an end, and whether it is followed by a start. A full disk must not end supervisord."""
-        after = rules.ended(self.record, end, self._service, self.per_hour)
-        try:
-            self.keep(after)
-        except OSError:
-            self.record = after
+        """Note an end, and whether it is followed by a start."""
+        self.note(rules.ended(self.record, end, self._service, self.per_hour))
 
 
 class Declared(ProcessConfig):  # type: ignore[misc]

@@ -102,8 +102,18 @@ def rate(service: str, before: Look | None, look: Look) -> tuple[str, str]:
     return (BAD, f"{look.missing}; the service: {text}") if look.missing else (verdict, text)
 
 
+def _numbers(service: str, now: Mapping[str, Any]) -> str:
+    if service == PRODUCER:
+        return f"{now['acked']:,} records acknowledged, {now['in_flight']:,} in flight, {now['rate_per_s']:,.0f}/s"
+    behind = now["offsets_behind"]
+    return (
+        f"batch {now['batch']}, {'unknown' if behind is None else format(behind, ',')} offsets behind,"
+        f" last progress {now['last_batch_age_s']:.0f} s ago"
+    )
+
+
 def _rate_producer(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> tuple[str, str]:
-    numbers = f"{now['acked']:,} records acknowledged, {now['in_flight']:,} in flight, {now['rate_per_s']:,.0f}/s"
+    numbers = _numbers(PRODUCER, now)
     if now["state"] == "waiting_for_broker":
         return BAD, f"waits for the broker since {now['waiting_s']:.0f} s; {numbers}"
     if now["state"] == "failed":
@@ -116,11 +126,7 @@ def _rate_producer(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> 
 
 
 def _rate_stream(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> tuple[str, str]:
-    behind = now["offsets_behind"]
-    numbers = (
-        f"batch {now['batch']}, {'unknown' if behind is None else format(behind, ',')} offsets behind,"
-        f" last progress {now['last_batch_age_s']:.0f} s ago"
-    )
+    behind, numbers = now["offsets_behind"], _numbers(STREAM, now)
     if now["state"] not in ("running", "draining"):
         return (BAD if now["state"] == "retrying" else NEITHER), "; ".join(
             filter(None, (f"is {now['state']}", now.get("problem"), numbers))
@@ -152,8 +158,10 @@ def _stalled(service: str, last: Look, limits: Limits) -> str:
         limit_s *= STARTS_SLOWER
     if not last.pid or age_s <= limit_s:
         return ""
-    since = f"no progress for {age_s:.0f} s; " if last.health else ""
-    return since + rate(service, None, last)[1]
+    if not last.health:
+        return rate(service, None, last)[1]
+    about = (f"is {last.health['state']}", last.health.get("problem"), _numbers(service, last.health), last.missing)
+    return "; ".join(filter(None, (f"no progress for {age_s:.0f} s", *about)))
 
 
 def _growing(looks: Sequence[Look]) -> str:

@@ -1,0 +1,181 @@
+"""Services under a real supervisord: progress seen, crashes healed, budgets kept, nothing started twice or orphaned."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import psutil
+import pytest
+
+from tests import running, small_world
+from tests.at_work import Work, eventually
+from twofold.definition.model import Pipeline
+from twofold.services import probe, report
+from twofold.services.controller import Controller, State
+from twofold.services.verdict import Look, Verdict, judge
+from twofold.settings import Settings
+from twofold.stack import processes, supervisor
+
+Define = Callable[..., Pipeline]
+
+
+class Watched:
+    """One service and the looks at it so far."""
+
+    def __init__(self, settings: Settings, pipeline: Pipeline, service: str) -> None:
+        self.settings, self.pipeline, self.service = settings, pipeline, service
+        self.controller = Controller(settings)
+
+    def start(self, *, by_hand: bool = False) -> str:
+        return self.controller.start(self.pipeline.name, self.service, by_hand=by_hand)
+
+    def state(self) -> State:
+        return self.controller.state(self.pipeline.name, self.service)
+
+    def becomes(self, kind: str, reason: str = "") -> Verdict:
+        """Look until the verdict is this one."""
+        looks: list[Look] = []
+        found: list[Verdict] = []
+
+        def reached() -> bool:
+            looks.append(probe.look(self.settings, self.pipeline, self.service))
+            found.append(judge(self.service, looks, probe.limits(self.settings, self.pipeline)))
+            return found[-1].kind == kind and reason in found[-1].reason
+
+        eventually(reached)
+        return found[-1]
+
+    def crash(self) -> int:
+        """kill -9 of the process, not of what it started; returns its number."""
+        pid = self.state().pid
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: self.state().pid != pid)
+        return pid
+
+    def family(self) -> list[psutil.Process]:
+        """Every live process of the service."""
+        name = f"{self.pipeline.name}-{self.service}"
+        return processes.ours(self.settings.home).get(name, [])
+
+
+def test_a_streaming_job_is_started_once_healed_left_down_and_stopped(stack: Settings, define: Define) -> None:
+    work = Work(None, stack, define(stream={"trigger": "1 second"}))
+    stream = Watched(stack, work.pipeline, "stream")
+    with ThreadPoolExecutor(4) as callers:
+        assert sorted(callers.map(lambda _: stream.start(), range(4))) == ["running", "running", "running", "started"]
+    work.send(*(small_world.event(f"a{number}", number) for number in range(50)))
+    stream.becomes("healthy", "nothing to read")
+    assert work.landed() == 50
+
+    jvm = next(child for child in stream.family() if child.name() == "java")
+    before = stream.crash()
+    assert not processes.wait_gone([jvm], patience_s=20)
+    work.send(*(small_world.event(f"b{number}", number) for number in range(50)))
+    stream.becomes("healthy", "nothing to read")
+    assert work.landed() == 100
+    state = stream.state()
+    assert (state.spent, state.record.ends[-1].code, state.pid != before) == (1, -signal.SIGKILL, True)
+
+    broker = supervisor.states(stack)["kafka"].pid
+    with running.frozen(broker):
+        stream.becomes("not yet", f"Kafka at {stack.kafka_bootstrap} does not answer")
+    stream.becomes("healthy")
+
+    for _ in range(3):
+        stream.crash()
+    verdict = stream.becomes("left down", "restarted 3 times within an hour")
+    assert not stream.family()
+    assert stream.start() == "left down"
+    assert not stream.state().runs
+    said = str(report.unhealthy(stack, work.pipeline.name, "stream", verdict))
+    assert "3 of 3 restarts within the last hour" in said
+    assert "signal 9 (SIGKILL)" in said
+    assert "landed" in said
+    assert "docs/runbooks/service-left-down.md" in said
+
+    assert stream.start(by_hand=True) == "started"
+    assert stream.state().spent == 0
+    stream.becomes("healthy")
+    stream.settings = stack.model_copy(update={"service_stalled_after_s": 1.0})
+    jvm = next(child for child in stream.family() if child.name() == "java")
+    with running.frozen(jvm.pid):
+        stuck = stream.becomes("stuck", "no progress for")
+        assert stream.controller.restart(work.pipeline.name, "stream", by_hand=False, why=stuck.reason) == "started"
+        assert not processes.wait_gone([jvm], patience_s=60)
+    stream.settings = stack
+    stream.becomes("healthy")
+    assert stream.state().spent == 1
+    stopped = stream.controller.stop(work.pipeline.name, "stream")
+    assert not stopped.runs
+    assert not stream.family()
+    assert stream.start() == "stopped"
+    stream.becomes("stopped")
+    work.holds()
+
+
+def test_a_finished_replay_is_a_healthy_end_and_a_broker_away_is_said(stack: Settings, define: Define) -> None:
+    pipeline = define(replay={"generate": 3000, "rate": 500})
+    producer = Watched(stack, pipeline, "producer")
+    broker = supervisor.states(stack)["kafka"].pid
+    assert producer.start() == "started"
+    producer.becomes("healthy")
+    with running.frozen(broker):
+        producer.becomes("not yet", "waits for the broker")
+    producer.becomes("finished", "all is sent")
+    assert (producer.start(), producer.state().spent) == ("finished", 0)
+    assert not producer.family()
+
+
+def test_the_command_shows_starts_and_stops(
+    stack: Settings, define: Define, twofold: Callable[..., CompletedProcess[str]]
+) -> None:
+    pipeline = define(replay={"generate": 0, "rate": 5})
+    assert "started" in twofold("services", pipeline.name, "producer", "--start").stderr
+    assert "runs already" in twofold("services", pipeline.name, "producer", "--start").stderr
+    producer = Watched(stack, pipeline, "producer")
+    first = producer.state().pid
+    twofold("services", pipeline.name, "producer", "--restart")
+    eventually(lambda: producer.state().pid not in (0, first))
+    shown = twofold("services", pipeline.name, "--stop").stdout
+    assert "stopped by hand" in shown
+    assert not producer.family()
+
+
+@pytest.fixture
+def bare(pipelines_folder: Path) -> Iterator[Settings]:
+    """A supervisord alone, that can be stopped and started at will."""
+    with running.home_folder() as home:
+        settings = running.fresh_settings(home, pipelines_folder, supervisor_password="bare")
+        supervisor.start(settings, ())
+        yield settings
+        stop(settings)
+
+
+def stop(settings: Settings) -> None:
+    daemon = processes.ours(settings.home)[processes.SUPERVISOR]
+    supervisor.rpc(settings).shutdown()
+    processes.wait_gone(daemon, patience_s=30)
+
+
+def test_a_refused_definition_is_not_tried_for_ever_and_supervisord_may_be_restarted(
+    bare: Settings, define: Define
+) -> None:
+    refused = Watched(bare, define(replay={"source": "gone.csv", "query": "SELECT 1 AS id FROM source"}), "producer")
+    other = Watched(bare, define(replay={"generate": 0}), "producer")
+    refused.start()
+    refused.becomes("left down", "restarted 3 times within an hour already, and then: ended with exit code 1")
+    assert "replay source gone.csv not found" in "\n".join(
+        refused.controller.log_tail(refused.pipeline.name, "producer")
+    )
+    other.start()
+    other.controller.stop(other.pipeline.name, "producer")
+    stop(bare)
+    supervisor.start(bare, ())
+    assert (refused.start(), other.start()) == ("left down", "stopped")
+    refused.becomes("left down")
+    assert [restart.why for restart in refused.state().record.restarts] != []
