@@ -14,7 +14,6 @@ from tests.small_world import SmallWorld
 from twofold import health, results, tables
 from twofold.boundary import Landed
 from twofold.definition.model import Pipeline
-from twofold.errors import NotRunning
 from twofold.proof.run import prove
 from twofold.settings import Settings
 from twofold.status import gather
@@ -120,7 +119,23 @@ def test_nothing_landed_yet_is_no_error(stack: Settings, define: Define) -> None
     assert [problem.severity for problem in told.problems if problem.severity == "error"] == []
 
 
-def test_without_the_catalog_a_remedy_is_told(stack: Settings, define: Define) -> None:
+def test_without_the_catalog_what_is_away_and_what_to_do_is_told(stack: Settings, define: Define) -> None:
     away = stack.model_copy(update={"postgres_port": 1})
-    with pytest.raises(NotRunning, match="does not answer"):
-        Gatherer(away, define()).status()
+    told = Gatherer(away, define()).status()
+    assert (told.layers, told.outcomes, told.proved) == (None, None, None)
+    assert [service.name for service in told.services] == ["stream"]
+    (problem,) = told.problems
+    assert "does not answer at 127.0.0.1:1" in problem.text
+    assert "`twofold up`" in problem.text
+
+
+def test_without_the_bucket_so_it_is(world: SmallWorld) -> None:
+    folder = world.settings.home / "bucket" / world.pipeline.name
+    hidden = folder.rename(folder.with_name(f".{folder.name}"))
+    try:
+        told = Gatherer(world.settings, world.pipeline).status()
+    finally:
+        hidden.rename(folder)
+    (problem,) = told.problems
+    assert (told.layers, problem.severity) == (None, "error")
+    assert "cannot be read" in problem.text

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -16,10 +17,9 @@ from sqlalchemy.orm import Session
 
 from twofold.definition.load import load_sound
 from twofold.definition.model import Pipeline
-from twofold.errors import TwofoldError
 from twofold.settings import Settings
 from twofold.status.gather import Gatherer
-from twofold.status.model import Problem, Status
+from twofold.status.model import Problem
 from twofold.status.problems import worst_first
 from twofold_airflow.page import access, advice, runbooks, runs
 
@@ -36,24 +36,24 @@ class Overview:
         settings = Settings()
         sound, faults = load_sound(settings.pipelines)
         names = access.readable(user, sound)
-        refused = sorted({fault.file for fault in faults})
+        refused = sorted({fault.file for fault in faults if access.may_read(user, Path(fault.file).stem)})
         return {
             "at": datetime.now(UTC).isoformat(),
             "pipelines": [self._one(settings, sound[name], session) for name in names],
-            "hidden": len(sound) - len(names),
+            "hidden": len(names) < len(sound),
             "problems": _plain(settings, _faulty(refused)),
         }
 
     def _one(self, settings: Settings, pipeline: Pipeline, session: Session) -> dict[str, Any]:
         wanted = access.dag_ids(pipeline.name)
         dags = runs.dags(session, wanted)
-        status, found = _status(self._gatherer(settings, pipeline))
+        status = self._gatherer(settings, pipeline).status()
         return {
             "name": pipeline.name,
             "topic": pipeline.topic.name,
-            "status": status.to_json() if status else None,
+            "status": status.to_json(),
             "dags": [asdict(dag) for dag in dags],
-            "problems": _plain(settings, [*found, *advice.problems(wanted, dags)]),
+            "problems": _plain(settings, [*status.problems, *advice.problems(wanted, dags)]),
         }
 
     def _gatherer(self, settings: Settings, pipeline: Pipeline) -> Gatherer:
@@ -63,15 +63,6 @@ class Overview:
             if known is None or (known.pipeline, known.settings) != (pipeline, settings):
                 known = self._gatherers[pipeline.name] = Gatherer(settings, pipeline)
             return known
-
-
-def _status(gatherer: Gatherer) -> tuple[Status | None, list[Problem]]:
-    """The status and its problems; where the tables cannot be read, that is the problem."""
-    try:
-        status = gatherer.status()
-    except TwofoldError as error:
-        return None, [Problem("error", f"{error.message}: {error.remedy}")]
-    return status, list(status.problems)
 
 
 def _faulty(files: Iterable[str]) -> list[Problem]:

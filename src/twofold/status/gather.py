@@ -11,16 +11,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Lock
 
+import psycopg
+from sqlalchemy.exc import SQLAlchemyError
+
 from twofold import boundary, comparison, results, tables
 from twofold.definition.model import Pipeline
-from twofold.errors import NotRunning
+from twofold.errors import NotRunning, TwofoldError
 from twofold.proof import sent
 from twofold.proof.report import MEANINGS
 from twofold.proof.sent import Sent
 from twofold.services.record import STREAM
 from twofold.settings import Settings
 from twofold.status import layers, services, speed
-from twofold.status.model import Checked, Layers, Outcomes, Proved, Speed, Status
+from twofold.status.model import Checked, Layers, Outcomes, Problem, Proved, Speed, Status
 from twofold.status.outcomes import RejectedSoFar, SetAside
 from twofold.status.problems import problems, worst_first
 from twofold.status.services import Told
@@ -37,6 +40,16 @@ Clock = Callable[[], datetime]
 def utc_now() -> datetime:
     """The clock."""
     return datetime.now(UTC)
+
+
+_AWAY = (TwofoldError, OSError, psycopg.Error, SQLAlchemyError)
+
+
+def unreadable(error: Exception) -> Problem:
+    """Why the tables cannot be read."""
+    if isinstance(error, TwofoldError):
+        return Problem("error", str(error.message) + (f"; {error.remedy}" if error.remedy else ""), "twofold status")
+    return Problem("error", f"the tables cannot be read: {str(error).splitlines()[0]}", "twofold status")
 
 
 @dataclass
@@ -56,7 +69,7 @@ class Gatherer:
         self._set_aside = SetAside(self.settings, self.pipeline.name)
 
     def status(self) -> Status:
-        """The status now, or of a moment ago; NotRunning or BoundaryError where the tables cannot be read."""
+        """The status now, or of a moment ago. Where the tables cannot be read, what they tell is None."""
         with self._lock:
             if self._last is None or time.monotonic() - self._last[0] > FRESH_S:
                 self._last = (time.monotonic(), self._gather())
@@ -64,11 +77,14 @@ class Gatherer:
 
     def _gather(self) -> Status:
         name, now = self.pipeline.name, self.clock()
-        self._tables.refresh()
         looked_at = services.looked_at(self.settings, self.pipeline)
         running, job = tuple(service for service, _ in looked_at.values()), looked_at[STREAM][1]
-        covered, fast = self._layers(), self._speed(job, now)
-        outcomes, proved = self._outcomes(job, now), self._proved()
+        try:
+            self._tables.refresh()
+            covered, fast = self._layers(), self._speed(job, now)
+            outcomes, proved = self._outcomes(job, now), self._proved()
+        except _AWAY as error:
+            return Status(name, now, None, None, None, None, running, (unreadable(error),))
         found = problems(name, now, covered, fast, outcomes, proved, running)
         return Status(name, now, covered, fast, outcomes, proved, running, tuple(worst_first(found)))
 

@@ -53,18 +53,19 @@ export function pipeline(name) {
     node,
     update(one, now) {
       const { status } = one;
-      const reached = status && reach(status.layers, Date.parse(now));
+      const told = Boolean(status.layers);
+      const reached = told && reach(status.layers, Date.parse(now));
       head.fill(...heading(one));
       wrong.fill(...(one.problems.length ? [problems(one.problems)] : []));
-      empty.fill(...nothingYet(one, reached));
-      tiles.fill(...(status ? numbers(status, now) : []));
+      empty.fill(...(told && !reached ? nothingYet(one) : []));
+      tiles.fill(...(told ? numbers(status, now) : []));
       line.hidden = !reached;
       speed.hidden = !reached;
       legend.fill(...(reached ? explained(status, now, reached) : []));
-      side.rejected.fill(...(status ? rejected(status.outcomes) : []));
-      side.services.fill(...(status ? services(status.services) : []));
+      side.rejected.fill(...(told ? rejected(status.outcomes) : []));
+      side.services.fill(...services(status.services));
       side.dags.fill(...dags(one, now));
-      side.proof.fill(...(status ? proof(status.proved, one.name, now) : []));
+      side.proof.fill(...(told ? proof(status.proved, one.name, now) : []));
       if (reached) {
         charts.line.update(status.layers, status.speed, now);
         charts.rate.update(status.speed.landed);
@@ -87,7 +88,7 @@ function heading({ name, topic, problems: found }) {
 export function problems(found) {
   return el("ul", { class: "problems" }, found.map((problem) =>
     el("li", { class: problem.severity },
-      el("span", { class: "what" }, el("b", {}, { error: "Error", warning: "Warning", note: "Note" }[problem.severity]), " ", problem.text),
+      el("span", { class: "what" }, el("b", {}, { error: "Error", warning: "Warning", note: "Note" }[problem.severity]), " ", prose(problem.text)),
       el("span", { class: "do" },
         problem.command ? el("code", { tabindex: "0" }, problem.command) : null,
         problem.runbook ? runbook(problem.runbook) : null,
@@ -96,13 +97,17 @@ export function problems(found) {
     )));
 }
 
+/** A sentence in which `commands` stand in backticks. */
+function prose(text) {
+  return text.split(/`([^`]+)`/).map((part, number) => (number % 2 ? el("code", {}, part) : part));
+}
+
 function runbook(address) {
   const away = address.includes("://");
   return el("a", away ? { href: address, "data-out": "", target: "_blank", rel: "noopener" } : { href: address }, "Runbook");
 }
 
-function nothingYet({ name, status }, reached) {
-  if (!status || reached) return [];
+function nothingYet({ name }) {
   return [
     "Nothing has landed yet. The DAG ", el("code", {}, `${name}_services`), " starts the stream; ",
     el("code", {}, `twofold land ${name} FILE`), " lands a file for the batch layer.",
