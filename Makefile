@@ -39,6 +39,7 @@ demo: setup  ## Real flights through both layers, one of them killed midway, and
 	@$(BIN)/python demo/run.py
 
 test: setup  ## All tests: pure logic first, then against real services (under 25 minutes on 2 cores)
+	@scripts/prerequisites $(PYTHON) chromium
 	$(BIN)/pytest --ignore=tests/integration
 	$(BIN)/pytest tests/integration
 
