@@ -9,7 +9,7 @@ shows without a restart.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -30,9 +30,8 @@ SPARK_POOL = "spark"
 PLACEHOLDER = "<p>"
 """Stands for the pipeline's name in a manual."""
 
-_START = datetime(2026, 1, 1, tzinfo=UTC)
 _RETRIES = 2
-_RETRY_DELAY = timedelta(seconds=30)
+_RETRY_DELAY = timedelta(seconds=10)
 _LONGEST = timedelta(hours=6)
 
 
@@ -57,7 +56,6 @@ def pipeline_dag(
     return DAG(
         dag_id(pipeline, kind),
         schedule=schedule,
-        start_date=_START,
         catchup=False,
         max_active_runs=1,
         tags={OWNER, kind},

@@ -1,0 +1,200 @@
+"""The DAGs of the batch layer in a real Airflow: every task alone, whole runs, two at once, killed midway."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import psutil
+
+from tests import airflow_tasks, running, small_world
+from tests.at_work import Work, eventually, hold
+from tests.small_world import LANDED, as_json, event
+from twofold import accounts, comparison, landing, tables
+from twofold.definition.model import Pipeline
+from twofold.proof.run import prove
+from twofold.settings import Settings
+from twofold.stack.airflow_rest import AirflowRest
+
+Define = Callable[..., Pipeline]
+ENDED = ("success", "failed")
+_WITHIN_S = 600.0
+"""A run has two or three JVMs, on a machine that may be busy."""
+
+
+class Dags:
+    """One pipeline's DAGs, over REST."""
+
+    def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
+        self.settings, self.name = settings, pipeline.name
+        self.rest = AirflowRest(settings)
+
+    def switch_on(self, *kinds: str) -> None:
+        """Wait until the DAGs are there, and unpause them."""
+        known = [f"{self.name}_{kind}" for kind in kinds]
+        pattern = {"dag_id_pattern": f"{self.name}_", "limit": 100}
+        eventually(lambda: {dag["dag_id"] for dag in self.rest.get("dags", **pattern)["dags"]} >= set(known))
+        for dag in known:
+            self.rest.unpause(dag)
+
+    def runs(self, kind: str) -> list[dict[str, Any]]:
+        """All runs, the oldest first."""
+        found: list[dict[str, Any]] = self.rest.get(f"dags/{self.name}_{kind}/dagRuns", order_by="run_after")[
+            "dag_runs"
+        ]
+        return found
+
+    def ended(self, kind: str, count: int) -> list[dict[str, Any]]:
+        """Wait until there are so many runs, none of them going on."""
+        found: list[dict[str, Any]] = []
+
+        def done() -> bool:
+            found[:] = self.runs(kind)
+            return len(found) >= count and all(run["state"] in ENDED for run in found)
+
+        eventually(done, within_s=_WITHIN_S)
+        return found
+
+    def run(self, kind: str, **params: Any) -> dict[str, str | None]:  # noqa: ANN401
+        """Trigger a run by hand, and wait for its end; returns the state of each task."""
+        run = self.rest.trigger(f"{self.name}_{kind}", **params)
+        eventually(lambda: self.rest.run_state(f"{self.name}_{kind}", run) in ENDED, within_s=_WITHIN_S)
+        return self.rest.task_states(f"{self.name}_{kind}", run)
+
+    def tries(self, kind: str, run: str, task: str) -> int:
+        found = self.rest.get(f"dags/{self.name}_{kind}/dagRuns/{run}/taskInstances/{task}")
+        return int(found["try_number"])
+
+    def events(self, table: str) -> list[dict[str, Any]]:
+        """What the asset's events say, the oldest first."""
+        listed = self.rest.get("assets", uri_pattern=f"twofold://{self.name}/{table}")["assets"]
+        (asset,) = [one["id"] for one in listed if one["uri"] == f"twofold://{self.name}/{table}"]
+        found = self.rest.get("assets/events", asset_id=asset, order_by="timestamp")["asset_events"]
+        return [one["extra"] for one in found]
+
+
+def put(settings: Settings, pipeline: Pipeline, name: str, content: bytes) -> None:
+    folder = landing.folder(settings, pipeline.name)
+    assert isinstance(folder, landing.LocalFolder)
+    source = settings.home / "put"
+    source.write_bytes(content)
+    folder.put(source, name, lambda copied: None)
+
+
+def lines(*rows: small_world.Row) -> bytes:
+    return b"".join(as_json(row) + b"\n" for row in rows)
+
+
+def holds(settings: Settings, pipeline: Pipeline) -> None:
+    proof = prove(settings, pipeline, 60, lambda line: None)
+    assert proof.ok and not proof.behind, proof
+
+
+def spark_submits(pipeline: Pipeline) -> list[psutil.Process]:
+    """JVMs of this pipeline's jobs that were started from Airflow."""
+    found = (process for process in psutil.process_iter(["cmdline", "name"]) if process.info["name"] == "java")
+    return [process for process in found if f"twofold-{pipeline.name}-batch" in (process.info["cmdline"] or ())]
+
+
+def landings(settings: Settings, pipeline: Pipeline) -> list[tuple[int, str]]:
+    return sorted((row["landing"], row["file"]) for row in accounts.landed_files(settings, pipeline.name))
+
+
+def test_every_task_alone(airflow: Settings, airflow_define: Define) -> None:
+    pipeline = airflow_define()
+    put(airflow, pipeline, "may.jsonl", lines(*LANDED))
+    put(airflow, pipeline, "bad.csv", b"")
+    tasks = {
+        "batch.land": "success",
+        "batch.announce": "success",
+        "batch.check_files": "failed",
+        "union.union": "success",
+        "union.announce": "success",
+        "union.compare": "success",
+        "union.check_limits": "success",
+        "maintenance.maintain": "success",
+        "replay.plan": "success",
+        "replay.land": "success",
+        "replay.announce": "skipped",
+    }
+    tested = airflow_tasks.tasks_test(airflow, *((f"{pipeline.name}_{dag}", task) for dag, task in split(tasks)))
+    states = {name.removeprefix(f"{pipeline.name}_"): one.state for name, one in tested.items()}
+    assert states == tasks, "\n".join(one.said for one in tested.values())
+    failure = tested[f"{pipeline.name}_batch.check_files"].said
+    assert "1 file could not be read:\nbad.csv: " in failure
+    assert "runbook: docs/runbooks/files-set-aside.md" in failure
+    assert landings(airflow, pipeline) == [(1, "bad.csv"), (1, "may.jsonl")]
+    holds(airflow, pipeline)
+
+
+def test_a_scheduled_batch_starts_the_union_by_its_asset_and_a_replay_follows(
+    airflow: Settings, airflow_define: Define
+) -> None:
+    pipeline = airflow_define(schedule={"batch": "@hourly"}, limits={"difference": 0.01})
+    work = Work(None, airflow, pipeline)
+    work.send(*(event(f"s{n}", 7 * n, "abc"[n % 3], n) for n in range(40)))
+    running.run(airflow, "stream", pipeline.name, "--until-caught-up")
+    put(airflow, pipeline, "may.jsonl", lines(*LANDED))
+    dags = Dags(airflow, pipeline)
+    dags.switch_on("union", "batch")
+
+    (batch,) = dags.ended("batch", 1)
+    assert (batch["run_type"], batch["state"]) == ("scheduled", "success")
+    (union,) = dags.ended("union", 1)
+    assert union["run_type"] == "asset_triggered"
+    # The file corrected and withdrew what was streamed, and this pipeline's limit is low.
+    states = dags.rest.task_states(f"{pipeline.name}_union", union["dag_run_id"])
+    assert states == {"union": "success", "announce": "success", "compare": "success", "check_limits": "failed"}
+    assert [told["rows"] for told in dags.events(tables.BATCH_LOG)] == [len(LANDED)]
+    assert [told["landing"] for told in dags.events(tables.EVENTS)] == [1]
+    found = comparison.latest(airflow, pipeline.name)
+    assert found and found.views["by_kind"].different > 0
+    assert comparison.beyond(found, pipeline.limits)
+    holds(airflow, pipeline)
+
+    assert dags.run("batch") == {"land": "success", "announce": "skipped", "check_files": "success"}
+    dags.switch_on("replay")
+    assert dags.run("replay") == {"plan": "success", "land": "skipped", "announce": "skipped"}
+    assert landings(airflow, pipeline) == [(1, "may.jsonl")]
+    states = dags.run("replay", dry_run=False)
+    assert states == {"plan": "success", "land": "success", "announce": "success"}
+    assert [number for number, _ in landings(airflow, pipeline)] == [1, 2]
+    assert [run["run_type"] for run in dags.ended("union", 2)] == ["asset_triggered"] * 2
+    holds(airflow, pipeline)
+
+
+def test_killed_with_its_worker_midway_and_run_twice_at_once_nothing_is_lost_or_doubled(
+    airflow: Settings, airflow_define: Define
+) -> None:
+    pipeline = airflow_define()
+    name = f"{pipeline.name}_batch"
+    put(airflow, pipeline, "may.jsonl", lines(*LANDED))
+    running.run(airflow, "batch", pipeline.name)
+    put(airflow, pipeline, "june.jsonl", lines(*(event(f"j{n}", n) for n in range(50))))
+    dags = Dags(airflow, pipeline)
+    dags.switch_on("batch")
+    run = dags.rest.trigger(name)
+    with hold(airflow, pipeline, tables.BATCH_LOG) as held:
+        eventually(held.commits)
+        (job,) = spark_submits(pipeline)
+        worker = job.parents()[:2]
+        for process in worker:
+            os.kill(process.pid, signal.SIGKILL)
+        # The next try begins beside what the killed worker left, and a run by hand beside both.
+        eventually(lambda: dags.tries("batch", run, "land") == 2 and len(spark_submits(pipeline)) == 2)
+        os.kill(spark_submits(pipeline)[0].pid, signal.SIGKILL)
+    running.run(airflow, "batch", pipeline.name)
+    eventually(lambda: dags.rest.run_state(name, run) in ENDED, within_s=_WITHIN_S)
+    assert dags.rest.task_states(name, run) == {"land": "success", "announce": "success", "check_files": "success"}
+    assert landings(airflow, pipeline) == [(1, "may.jsonl"), (2, "june.jsonl")]
+    assert [told["rows"] for told in dags.events(tables.BATCH_LOG)] == [len(LANDED) + 50]
+    eventually(lambda: not spark_submits(pipeline))
+    holds(airflow, pipeline)
+
+
+def split(tasks: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for name in tasks:
+        dag, task = name.split(".")
+        yield dag, task
