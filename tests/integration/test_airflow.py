@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from tests import running
+from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
 from twofold.stack import processes, supervisor
@@ -88,6 +89,15 @@ def test_killed_processes_come_back_and_leave_nothing(airflow: Settings) -> None
     eventually(lambda: status(airflow)["healthy"])
     assert not set(killed) & set(pids(airflow).values())
     assert not processes.wait_gone(family, patience_s=10)
+
+
+def test_a_pipeline_file_added_while_all_runs_gets_its_dags(
+    airflow: Settings, airflow_define: Callable[..., Pipeline]
+) -> None:
+    name = airflow_define().name
+    rest = AirflowRest(airflow)
+    eventually(lambda: f"{name}_union" in {dag["dag_id"] for dag in rest.get("dags", dag_id_pattern=name)["dags"]})
+    assert rest.get("importErrors")["total_entries"] == 0
 
 
 def test_its_commands_run_in_its_environment(airflow: Settings) -> None:

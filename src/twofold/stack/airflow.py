@@ -23,7 +23,7 @@ from psycopg import sql
 
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
-from twofold.stack import airflow_health, airflow_scheduler
+from twofold.stack import airflow_forking, airflow_health
 from twofold.stack.airflow_environment import airflow_environment
 from twofold.stack.ports import AIRFLOW, Port
 from twofold.stack.program import Program
@@ -35,27 +35,28 @@ _SETUP = "twofold_airflow.setup"
 
 def programs(settings: Settings) -> tuple[Program, ...]:
     """The four processes. Tasks report to the API server until the scheduler has ended, so it goes after the others."""
-    program = partial(_program, settings)
+    program, forking = partial(_program, settings), airflow_forking.__name__
     return (
-        program("api-server", ("airflow", "api-server"), start_order=60, stop_wait_seconds=15, ports=(AIRFLOW,)),
+        program("airflow", "api-server", start_order=60, stop_wait_seconds=15, ports=(AIRFLOW,)),
         # A running task is given the time to end; what is killed then runs again after the next start.
-        program("scheduler", (airflow_scheduler.__name__,), start_order=70, stop_wait_seconds=60),
-        program("dag-processor", ("airflow", "dag-processor"), start_order=70, stop_wait_seconds=15),
-        program("triggerer", ("airflow", "triggerer", "--skip-serve-logs"), start_order=70, stop_wait_seconds=15),
+        program(forking, "scheduler", "--skip-serve-logs", start_order=70, stop_wait_seconds=60),
+        program(forking, "dag-processor", start_order=70, stop_wait_seconds=15),
+        program("airflow", "triggerer", "--skip-serve-logs", start_order=70, stop_wait_seconds=15),
     )
 
 
 def _program(
     settings: Settings,
+    module: str,
     process: str,
-    module: tuple[str, ...],
+    *options: str,
     start_order: int,
     stop_wait_seconds: int,
     ports: tuple[Port, ...] = (),
 ) -> Program:
     return Program(
         name=f"airflow-{process}",
-        command=(sys.executable, "-m", *module),
+        command=(sys.executable, "-m", module, process, *options),
         check=partial(airflow_health.check, settings, process),
         start_order=start_order,
         ports=ports,

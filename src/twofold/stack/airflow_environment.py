@@ -68,10 +68,10 @@ def _api(settings: Settings) -> dict[str, str]:
 
 
 def _parsing() -> dict[str, str]:
-    """A pipeline file that is added, changed or taken away shows within about 20 seconds."""
+    """A pipeline file that is added, changed or taken away shows within half a minute."""
     return {
-        "DAG_PROCESSOR__REFRESH_INTERVAL": "15",
-        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "15",
+        "DAG_PROCESSOR__REFRESH_INTERVAL": "10",
+        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "20",
         "CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "10",
     }
 

@@ -22,7 +22,7 @@ from twofold.stack.program import Program
 from twofold.stack.stopping import Say, end_leftovers, stop
 from twofold.stack.supervisor import FATAL, RUNNING, STARTING
 
-HEALTHY_WITHIN_S = 180.0
+HEALTHY_WITHIN_S = 300.0
 TRIES = 3
 """Runs of one program that `up` watches fail; a broker needs two where its predecessor was killed."""
 
