@@ -11,7 +11,6 @@ By hand: `twofold compare flights`.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from typing import Any
@@ -42,7 +41,7 @@ class ViewDifference:
     only_stream: int = 0
     mean: float = 0.0
     """Mean difference of the compared rows, 0 (equal) to 1."""
-    worst: Sequence[str] = ()
+    worst: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -173,7 +172,7 @@ def _summed(reader: Reader, pipeline: Pipeline, view: View, rows: str) -> ViewDi
         f"SELECT * FROM ({rows}) WHERE difference > 0 ORDER BY difference DESC, window_start LIMIT {_WORST}",
         pipeline.name,
     )
-    described = [_described(view, dict(zip(worst.columns, row, strict=True))) for row in worst.fetchall()]
+    described = tuple(_described(view, dict(zip(worst.columns, row, strict=True))) for row in worst.fetchall())
     compared, different, only_batch, only_stream, mean = counts
     return ViewDifference(compared, different, only_batch, only_stream, mean, described)
 

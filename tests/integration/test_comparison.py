@@ -1,0 +1,69 @@
+"""The comparison of the layers after unions, on tables filled by hand: every difference is decided here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests import lake, small_world
+from tests.small_world import HOUR, START, Row, event
+from twofold import catalog, comparison, tables
+from twofold.boundary import Boundary, Folded, Landed, encode
+from twofold.definition import fingerprint
+from twofold.definition.model import Limits, Pipeline, View
+from twofold.settings import Settings
+
+Define = Callable[..., Pipeline]
+
+
+def test_the_difference_is_that_of_the_windows_touched_and_late_events_are_counted(
+    stack: Settings, define: Define, twofold: Callable[..., Any]
+) -> None:
+    pipeline = define(lateness="10 minutes", limits={"difference": 0.3})
+    made = lake.make(stack, pipeline)
+    early = [event(f"s{n}", 20 * n, "a", 10) for n in range(12)]
+    late = [event("late", 30, "a", 20), event("in_time", 239, "a", 10)]
+    kafka = [{"kafka_partition": 0, "kafka_offset": n, "kafka_timestamp": START} for n in range(len(early) + len(late))]
+    rows = [{**row, **place, "outcome": tables.ACCEPTED} for row, place in zip([*early, *late], kafka, strict=True)]
+    first, rest = rows[: len(early)], rows[len(early) :]
+    log = made[tables.STREAM_LOG]
+    lake.append(log, [{**row, "landing": 1} for row in first], Landed(pipeline.name, 1, "t", {0: len(first)}))
+    lake.append(log, [{**row, "landing": 2} for row in rest], Landed(pipeline.name, 2, "t", {0: len(rows)}))
+    covered = Boundary(pipeline.name, "t", {0: len(rows)}, 0, START + timedelta(minutes=239), (START.date(),))
+    lake.append(made[tables.EVENTS], [{**row, "layer": "stream", "withdrawn": False} for row in rows], covered)
+    fill(stack, pipeline, tables.batch_view_name, rows, START + 3 * HOUR)
+    # The late one never reached its window in the stream: that has 3 events of 30 in all, not 4 of 50.
+    fill(stack, pipeline, tables.stream_view_name, [row for row in rows if row["id"] != "late"], None)
+
+    found = comparison.compare(stack, pipeline)
+    view = found.views["by_kind"]
+    assert (found.events_before, found.events_after, found.healed_late) == (0, 14, 1)
+    # Of four windows three are sealed; in the first the sums differ most, by 20 of 50.
+    assert (view.compared, view.different, view.only_batch, view.only_stream) == (3, 1, 0, 0)
+    assert view.mean == pytest.approx((20 / 50) / 3)
+    (worst,) = view.worst
+    assert worst.startswith("by_kind [2024-05-01T00:00, 01:00) kind=a: ")
+    assert "events 4 batch, 3 speed" in worst and "total 50 batch, 30 speed" in worst
+    assert comparison.beyond(found, pipeline.limits) == []
+    assert comparison.beyond(found, Limits(difference=0.1))
+
+    # Asked again, or after the same unions by the command, it tells the same.
+    assert asdict(comparison.compare(stack, pipeline)) == asdict(found)
+    assert "1 late ones healed" in twofold("compare", pipeline.name).stdout
+    lake.append(made[tables.EVENTS], [], Boundary(pipeline.name, "t", {0: len(rows)}, 0, covered.max_event_time))
+    idle = comparison.compare(stack, pipeline)
+    assert (idle.events_before, idle.events_after, idle.healed_late, idle.views["by_kind"].compared) == (14, 14, 0, 0)
+
+
+def fill(
+    settings: Settings, pipeline: Pipeline, name: Callable[[View], str], rows: list[Row], sealed: datetime | None
+) -> None:
+    (view,) = pipeline.views.values()
+    folded = small_world.fold(rows, view.window, view.every)
+    state = Folded(None, fingerprint.view(pipeline, view), sealed)
+    table = catalog.load(settings).create_table((pipeline.name, name(view)), folded.schema)
+    table.append(folded, snapshot_properties=encode(state))
