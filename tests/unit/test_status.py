@@ -96,6 +96,13 @@ def test_a_supervised_service_tells_its_budget_and_its_page_of_the_runbook() -> 
     assert found.runbook == "service-left-down"
     starting = services.supervised("stream", replace(never, pid=7, uptime_s=2, state="RUNNING"), {}, Limits(1))
     assert (starting.state, starting.running, starting.healthy) == ("starting", True, True)
+    says = {"batch": None, "offsets_behind": None, "last_batch_age_s": 50.0, "healthy": False}
+    runs = replace(never, pid=7, uptime_s=70, state="RUNNING")
+    first_batch = services.supervised("stream", runs, {**says, "state": "running"}, Limits(1))
+    assert (first_batch.state, first_batch.healthy) == ("running", True)
+    retrying = services.supervised("stream", runs, {**says, "state": "retrying", "problem": "no catalog"}, Limits(1))
+    assert (retrying.state, retrying.healthy) == ("retrying", False)
+    assert "no catalog" in retrying.text
 
 
 FINE = (

@@ -38,12 +38,14 @@ def by_hand(name: str, told: Told) -> Service:
 def supervised(name: str, state: State, told: Told, limits: verdict.Limits) -> Service:
     """A service that a supervisor looks after; one that was never asked for is not running, and nothing is wrong."""
     found = verdict.judge(name, [probe.as_look(state, told)], limits)
-    at_rest = not state.runs and found.kind == "not yet"
+    at_work = found.kind in ("not yet", "healthy") and state.runs
+    # "running" but unhealthy is a pause that the verdict knows better: a first batch takes longer than others.
+    in_trouble = state.runs and told.get("healthy") is False and told["state"] != "running"
     return Service(
         name,
-        "not running" if at_rest else "starting" if found.kind == "not yet" and not told else found.kind,
+        told.get("state", "starting") if at_work else "not running" if found.kind == "not yet" else found.kind,
         running=state.runs,
-        healthy=found.kind not in ("stuck", "left down") and not (state.runs and told.get("healthy") is False),
+        healthy=found.kind not in ("stuck", "left down") and not in_trouble,
         text=found.reason,
         runbook=RUNBOOKS.get(found.kind, ""),
         restarts=state.spent,

@@ -7,7 +7,7 @@ import { clock } from "./format.js";
 import { el, pipeline, problems } from "./parts.js";
 
 const EVERY_MS = 5000;
-const GIVE_UP_MS = 20000;
+const GIVE_UP_MS = 30000;
 const main = document.getElementById("pipelines");
 const fresh = document.getElementById("fresh");
 const trouble = document.getElementById("trouble");
