@@ -10,8 +10,8 @@ import sys
 
 import click
 
-from twofold.errors import UsageError
 from twofold.settings import Settings
+from twofold.stack import airflow as stack
 from twofold.stack.airflow_environment import airflow_environment
 
 
@@ -35,8 +35,7 @@ def airflow(settings: Settings, arguments: tuple[str, ...]) -> None:
         context = click.get_current_context()
         click.echo(context.get_help())
         context.exit(0)
-    if not settings.airflow_secret.get_secret_value():
-        raise UsageError(f"there is no Airflow in {settings.home}", "run `twofold up` first")
+    stack.require_up(settings)
     sys.stdout.flush()
     sys.stderr.flush()
     environment = {**os.environ, **settings.environment(), **airflow_environment(settings)}

@@ -21,9 +21,9 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from twofold.errors import TwofoldError
+from twofold.errors import NotRunning, TwofoldError
 from twofold.settings import Settings
-from twofold.stack import airflow_forking, airflow_health
+from twofold.stack import airflow_forking, airflow_health, health
 from twofold.stack.airflow_environment import airflow_environment
 from twofold.stack.ports import AIRFLOW, Port
 from twofold.stack.program import Program
@@ -68,8 +68,8 @@ def _program(
 
 def prepare(settings: Settings, say: Say) -> None:
     """Have database, tables, administrator and pool; quick where nothing changed since the last time."""
-    _require_installed()
-    done, wanted = settings.home / "airflow" / "set-up", _fingerprint(settings)
+    _require_installed(settings)
+    done, wanted = _set_up_mark(settings), _fingerprint(settings)
     if done.exists() and done.read_text() == wanted:
         return
     say("setting up Airflow's database")
@@ -84,24 +84,49 @@ def prepare(settings: Settings, say: Say) -> None:
     )
     if outcome.returncode:
         text = "\n  ".join((outcome.stdout + outcome.stderr).splitlines()[-15:])
-        raise TwofoldError(f"Airflow's database cannot be set up:\n  {text}", f"see what runs with `{_SETUP}`")
+        raise TwofoldError(
+            f"Airflow's database cannot be set up:\n  {text}",
+            f"see {settings.home / 'logs' / 'postgres.log'}, then run `twofold up` again",
+        )
     done.parent.mkdir(exist_ok=True)
     write_private(done, wanted)
     # Once: later it is only where it is kept.
     say(f"Airflow's {settings.airflow_user} has the password {settings.airflow_password.get_secret_value()}")
 
 
-def _require_installed() -> None:
+def require_up(settings: Settings) -> None:
+    """Raise NotRunning where Airflow was never set up, or its database does not answer."""
+    if not _set_up_mark(settings).exists() or health.postgres(settings):
+        raise NotRunning(f"there is no Airflow running in {settings.home}", "run `twofold up`")
+
+
+def _set_up_mark(settings: Settings) -> Path:
+    return settings.home / "airflow" / "set-up"
+
+
+def _require_installed(settings: Settings) -> None:
     if importlib.util.find_spec("airflow") is None:
         raise TwofoldError("Airflow is not installed here", "run `make setup`, or `twofold up --no-airflow`")
+    if not _set_up_program(settings).exists():
+        raise TwofoldError(
+            f"Twofold's part of Airflow is not in {settings.plugins}", "set TWOFOLD_PLUGINS to its folder"
+        )
+
+
+def _set_up_program(settings: Settings) -> Path:
+    return settings.plugins.joinpath(*_SETUP.split(".")).with_suffix(".py")
 
 
 def _fingerprint(settings: Settings) -> str:
     """Changes whenever the set-up has to be made again: other versions, another password, another set-up."""
     versions = [importlib.metadata.version(f"apache-airflow-{part}") for part in ("core", "providers-fab")]
     secrets = [settings.airflow_password, settings.airflow_database_password, settings.airflow_secret]
-    program = (settings.plugins / Path(*_SETUP.split("."))).with_suffix(".py").read_text()
-    parts = [*versions, settings.airflow_user, program, *(secret.get_secret_value() for secret in secrets)]
+    parts = [
+        *versions,
+        settings.airflow_user,
+        _set_up_program(settings).read_text(),
+        *(secret.get_secret_value() for secret in secrets),
+    ]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest() + "\n"
 
 
