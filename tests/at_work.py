@@ -219,13 +219,15 @@ def running(settings: Settings, *arguments: str) -> Iterator[Job]:
             process.wait()
 
 
-def eventually(condition: Callable[[], object], job: Job | None = None, within_s: float = _WITHIN_S) -> None:
+def eventually(
+    condition: Callable[[], object], job: Job | None = None, within_s: float = _WITHIN_S, every_s: float = 0.1
+) -> None:
     """Wait for a condition; fail if it never comes true, or if the job that should bring it about has ended."""
     deadline = time.monotonic() + within_s
     while not condition():
         assert job is None or job.exit_code() is None, f"ended with {job.exit_code()}: {job.said}"
         assert time.monotonic() < deadline, f"never came true; {job and job.said}"
-        time.sleep(0.1)
+        time.sleep(every_s)
 
 
 def health_port(settings: Settings, pipeline: Pipeline, job: Job) -> int:
