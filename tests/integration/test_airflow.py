@@ -118,5 +118,3 @@ def test_without_airflow_the_rest_goes_on_and_a_killed_supervisor_leaves_nothing
     running.run(airflow, "up")
     assert pids(airflow)["kafka"] == before["kafka"]
     assert status(airflow)["healthy"]
-    running.run(airflow, "up", "--no-airflow")
-    assert list(pids(airflow)) == list(before)
