@@ -16,7 +16,7 @@ Without Airflow: `twofold land <p> FILE…`, then `twofold batch <p>`. See `docs
 
 from airflow.sdk import CronDataIntervalTimetable
 
-from twofold import accounts
+from twofold import tables
 from twofold_airflow import wiring
 from twofold_airflow.announce import AnnounceOperator
 from twofold_airflow.checks import LandedFilesCheck
@@ -30,7 +30,7 @@ for pipeline in wiring.pipelines():
             task_id="announce",
             pipeline=pipeline.name,
             asset=wiring.batch_log(pipeline),
-            account=accounts.landed_since,
+            table=tables.BATCH_LOG,
         )
         check_files = LandedFilesCheck(task_id="check_files", pipeline=pipeline.name)
         land >> [announce, check_files]

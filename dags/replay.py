@@ -23,7 +23,7 @@ Without Airflow: `twofold replay <p> --landings A..B` or `--mended FILE`, with `
 
 from airflow.sdk import Param
 
-from twofold import accounts
+from twofold import tables
 from twofold_airflow import wiring
 from twofold_airflow.announce import AnnounceOperator
 from twofold_airflow.replay import LANDINGS, MENDED, ReplayOperator
@@ -42,6 +42,6 @@ for pipeline in wiring.pipelines():
         plan = ReplayOperator(task_id="plan", pipeline=pipeline.name)
         land = SparkJobOperator(task_id="land", pipeline=pipeline.name, job="batch", arguments=["--wait", "600"])
         announce = AnnounceOperator(
-            task_id="announce", pipeline=pipeline.name, asset=wiring.batch_log(pipeline), account=accounts.landed_since
+            task_id="announce", pipeline=pipeline.name, asset=wiring.batch_log(pipeline), table=tables.BATCH_LOG
         )
         plan >> land >> announce

@@ -18,7 +18,7 @@ Without Airflow: `twofold union <p>`, then `twofold compare <p>`.
 
 from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable
 
-from twofold import accounts
+from twofold import tables
 from twofold_airflow import wiring
 from twofold_airflow.announce import AnnounceOperator
 from twofold_airflow.checks import LimitsCheck
@@ -31,7 +31,7 @@ for pipeline in wiring.pipelines():
     with wiring.pipeline_dag(pipeline, "union", __doc__, schedule):
         union = SparkJobOperator(task_id="union", pipeline=pipeline.name, job="union")
         announce = AnnounceOperator(
-            task_id="announce", pipeline=pipeline.name, asset=wiring.events(pipeline), account=accounts.unioned_since
+            task_id="announce", pipeline=pipeline.name, asset=wiring.events(pipeline), table=tables.EVENTS
         )
         compare = CompareOperator(task_id="compare", pipeline=pipeline.name)
         check_limits = LimitsCheck(task_id="check_limits", pipeline=pipeline.name)

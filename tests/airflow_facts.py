@@ -39,5 +39,9 @@ def fact(dag: DAG) -> dict[str, Any]:
 
 if __name__ == "__main__":
     bag = DagBag(sys.argv[1])
-    facts = {"dags": {name: fact(dag) for name, dag in bag.dags.items()}, "errors": bag.import_errors}
+    facts = {
+        "dags": {name: fact(dag) for name, dag in bag.dags.items()},
+        "errors": bag.import_errors,
+        "modules": sorted({module.partition(".")[0] for module in sys.modules}),
+    }
     sys.stdout.write(f"FACTS {json.dumps(facts)}\n")

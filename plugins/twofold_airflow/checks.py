@@ -1,4 +1,7 @@
-"""Checks of what the jobs left behind. They fail with the numbers, and are not tried again: it would not help."""
+"""Checks of what the jobs left behind. They fail with the numbers, and are not tried again: it would not help.
+
+What reads tables is imported where it is used: it takes a second that no parsing of a DAG file has to spare.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from typing import Any
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
 
-from twofold import accounts, comparison
 from twofold.definition.load import load_pipeline
 from twofold.settings import Settings
 from twofold_airflow.failure import failed
@@ -26,6 +28,8 @@ class LandedFilesCheck(_Check):
 
     def execute(self, context: Context) -> None:
         """List them, each with its reason."""
+        from twofold import accounts
+
         unread = accounts.set_aside(Settings(), self.pipeline)
         if unread:
             what = "\n".join(f"{name}: {reason}" for name, reason in unread.items())
@@ -40,6 +44,8 @@ class LimitsCheck(_Check):
 
     def execute(self, context: Context) -> None:
         """Judge the kept comparison: it needs nothing from the run that made it."""
+        from twofold import comparison
+
         settings = Settings()
         found = comparison.latest(settings, self.pipeline)
         faults = comparison.beyond(found, load_pipeline(settings, self.pipeline).limits) if found else []

@@ -7,7 +7,6 @@ from typing import Any
 
 from airflow.sdk import BaseOperator, Context
 
-from twofold import comparison
 from twofold.definition.load import load_pipeline
 from twofold.settings import Settings
 
@@ -21,6 +20,9 @@ class CompareOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Compare; repeated with no union in between, it tells the same again."""
+        # Here and not above: it takes a second that no parsing of a DAG file has to spare.
+        from twofold import comparison
+
         settings = Settings()
         found = comparison.compare(settings, load_pipeline(settings, self.pipeline))
         comparison.publish(settings, found)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
 
-from twofold import replay
 from twofold.definition.load import load_pipeline
 from twofold.errors import TwofoldError
-from twofold.replay import Plan
 from twofold.settings import Settings
 from twofold_airflow.failure import failed
+
+if TYPE_CHECKING:
+    from twofold.replay import Plan
 
 LANDINGS = "landings"
 MENDED = "mended"
@@ -29,6 +30,9 @@ class ReplayOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read the form; the run's id is the label, so a retry puts the same copies."""
+        # Here and not above: it takes a second that no parsing of a DAG file has to spare.
+        from twofold import replay
+
         form, settings, run = context["params"], Settings(), str(context["run_id"])
         try:
             plan = self._plan(settings, form, run)
@@ -44,6 +48,8 @@ class ReplayOperator(BaseOperator):
         return told
 
     def _plan(self, settings: Settings, form: Any, run: str) -> Plan:  # noqa: ANN401
+        from twofold import replay
+
         declared = load_pipeline(settings, self.pipeline)
         if form["what"] == MENDED:
             files = [Path(line.strip()) for line in form["files"].splitlines() if line.strip()]
