@@ -95,7 +95,9 @@ def _table(found: StackStatus) -> Table:
     total = f"{found.pss_bytes / 2**20:.0f} MiB"
     table = Table(title=f"{found.home}, store {found.store}, {total}", title_justify="left", box=None)
     for name in ("program", "state", "pid", "up", "port", "memory", "health"):
-        table.add_column(name, justify="right" if name in ("pid", "up", "memory") else "left")
+        table.add_column(
+            name, justify="right" if name in ("pid", "up", "memory") else "left", no_wrap=name == "program"
+        )
     for row in (*found.programs, *found.services):
         table.add_row(
             row.name,
