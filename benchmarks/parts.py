@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks import latency, queries
+from benchmarks import dags, latency, queries
 from benchmarks.bench import LIVE, MAIN, Bench, Drained
 from benchmarks.marks import STEADY
 from benchmarks.measure import Usage
@@ -13,6 +13,7 @@ PRODUCER_FLOOR = 0.08
 DRAIN_FLOOR = 1.5
 QUERY_CEILING = 4.0
 HIGHEST_LIVE_RATE = 20_000
+TASK_CEILING_S = 1.5
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,18 @@ def query(bench: Bench) -> list[Row]:
     return rows
 
 
-PARTS = {"producer": producer, "drain": drain, "union": union, "query": query, "latency": live}
+def overhead(bench: Bench) -> list[Row]:
+    """What Airflow adds to a task that has nothing new to do."""
+    rows = []
+    for one in dags.measure(bench.settings.pipelines, MAIN):
+        note = (
+            f"{one.added_s:+.2f} s to {one.shell_s:.2f} s in a shell; a worker had it {one.waited_s:.2f} s after queued"
+        )
+        rows.append(Row("dags", one.task, one.task_s, ratio=one.added_s, bound=f"<= {TASK_CEILING_S} s", note=note))
+    return rows
+
+
+PARTS = {"producer": producer, "drain": drain, "union": union, "query": query, "latency": live, "dags": overhead}
 
 
 def _row(part: str, what: str, usage: Usage, events: float) -> Row:
