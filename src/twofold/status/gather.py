@@ -1,12 +1,13 @@
 """Gathers one pipeline's Status; keeps between two polls what does not change.
 
-with the catalog away there is no layer to show: NotRunning, with the remedy
+services ─────────────────┬─► Status        with the catalog or the bucket away services are still told of,
+tables, results, Kafka ───┘                 and a problem says what is away and what to do
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Lock
@@ -16,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from twofold import boundary, comparison, results, tables
 from twofold.definition.model import Pipeline
-from twofold.errors import NotRunning, TwofoldError
+from twofold.errors import TwofoldError
 from twofold.proof import sent
 from twofold.proof.report import MEANINGS
 from twofold.proof.sent import Sent
@@ -34,14 +35,6 @@ FRESH_S = 2.0
 KAFKA_EVERY_S = 30.0
 """While the streaming job is down, Kafka is asked through a process of its own: not often."""
 
-Clock = Callable[[], datetime]
-
-
-def utc_now() -> datetime:
-    """The clock."""
-    return datetime.now(UTC)
-
-
 _AWAY = (TwofoldError, OSError, psycopg.Error, SQLAlchemyError)
 
 
@@ -54,11 +47,10 @@ def unreadable(error: Exception) -> Problem:
 
 @dataclass
 class Gatherer:
-    """Gathers the status of one pipeline, again and again; one thread at a time does."""
+    """Gathers the status of one pipeline, again and again; one thread at a time does, and the others do not wait."""
 
     settings: Settings
     pipeline: Pipeline
-    clock: Clock = utc_now
     _lock: Lock = field(default_factory=Lock)
     _last: tuple[float, Status] | None = None
     _asked_kafka: tuple[float, Sent | None] | None = None
@@ -70,13 +62,26 @@ class Gatherer:
 
     def status(self) -> Status:
         """The status now, or of a moment ago. Where the tables cannot be read, what they tell is None."""
-        with self._lock:
-            if self._last is None or time.monotonic() - self._last[0] > FRESH_S:
-                self._last = (time.monotonic(), self._gather())
-            return self._last[1]
+        known = self._last
+        if known is None:
+            with self._lock:
+                return self._anew()
+        # Only the first of all waits: threads that wait for something slow would be missing elsewhere.
+        if _fresh(known) or not self._lock.acquire(blocking=False):
+            return known[1]
+        try:
+            return self._anew()
+        finally:
+            self._lock.release()
+
+    def _anew(self) -> Status:
+        if self._last is None or not _fresh(self._last):
+            found = self._gather()
+            self._last = (time.monotonic(), found)
+        return self._last[1]
 
     def _gather(self) -> Status:
-        name, now = self.pipeline.name, self.clock()
+        name, now = self.pipeline.name, datetime.now(UTC)
         looked_at = services.looked_at(self.settings, self.pipeline)
         running, job = tuple(service for service, _ in looked_at.values()), looked_at[STREAM][1]
         try:
@@ -119,7 +124,7 @@ class Gatherer:
         if self._asked_kafka is None or time.monotonic() - self._asked_kafka[0] > KAFKA_EVERY_S:
             try:
                 found = sent.read(self.settings, self.pipeline)
-            except NotRunning:
+            except TwofoldError:
                 found = None
             self._asked_kafka = (time.monotonic(), found)
         return self._asked_kafka[1]
@@ -145,6 +150,10 @@ class Gatherer:
         if result is None:
             return None
         return Proved(result.at, tuple(checked(check) for check in result.body["invariants"]))
+
+
+def _fresh(known: tuple[float, Status]) -> bool:
+    return time.monotonic() - known[0] < FRESH_S
 
 
 def checked(check: Mapping[str, object]) -> Checked:

@@ -69,12 +69,15 @@ function nothing(hidden) {
   );
 }
 
+/** Of when the oldest of the data is: a pipeline that is slow to gather is shown as it was. */
+const asOf = ({ at, pipelines }) => [at, ...pipelines.map(({ status }) => status.at)].sort()[0];
+
 async function refresh() {
   try {
     const data = await ask();
     draw(data);
     if (!last) shown.get(decodeURIComponent(location.hash.slice(1)))?.node.scrollIntoView();
-    last = data.at;
+    last = asOf(data);
     trouble.hidden = true;
     fresh.textContent = `as of ${clock(last)} UTC`;
   } catch (error) {
