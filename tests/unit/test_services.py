@@ -123,6 +123,12 @@ VERDICTS: dict[str, tuple[str, list[Look], Kind, str]] = {
         KAFKA,
     ),
     "retrying": (STREAM, [streaming(1, 3, 5, state="retrying", problem="boom")], "not yet", "retrying; boom"),
+    "a bad look between": (
+        STREAM,
+        [streaming(1, 1, 0), streaming(2, 1, 0), streaming(3, 1, 0, state="retrying"), streaming(4, 1, 0)],
+        "not yet",
+        "nothing to read",
+    ),
     "started anew": (
         STREAM,
         [streaming(1, 1, 0), streaming(2, 1, 0), streaming(3, 1, 0, pid=8)],
