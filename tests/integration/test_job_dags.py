@@ -12,7 +12,7 @@ import psutil
 from tests import airflow_tasks, running, small_world
 from tests.at_work import Work, eventually, hold
 from tests.small_world import LANDED, as_json, event
-from twofold import accounts, comparison, landing, tables
+from twofold import accounts, catalog, comparison, ensure, landing, tables
 from twofold.definition.model import Pipeline
 from twofold.proof.run import prove
 from twofold.settings import Settings
@@ -98,6 +98,14 @@ def spark_submits(pipeline: Pipeline) -> list[psutil.Process]:
     return [process for process in found if f"twofold-{pipeline.name}-batch" in (process.info["cmdline"] or ())]
 
 
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it still does something: nobody may have asked for its end yet."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def landings(settings: Settings, pipeline: Pipeline) -> list[tuple[int, str]]:
     return sorted((row["landing"], row["file"]) for row in accounts.landed_files(settings, pipeline.name))
 
@@ -177,13 +185,15 @@ def test_killed_with_its_worker_midway_and_run_twice_at_once_nothing_is_lost_or_
     dags.switch_on("batch")
     run = dags.rest.trigger(name)
     with hold(airflow, pipeline, tables.BATCH_LOG) as held:
-        eventually(held.commits)
+        eventually(held.commits, within_s=_WITHIN_S)
         (job,) = spark_submits(pipeline)
         worker = job.parents()[:2]
         for process in worker:
             os.kill(process.pid, signal.SIGKILL)
         # The next try begins beside what the killed worker left, and a run by hand beside both.
-        eventually(lambda: dags.tries("batch", run, "land") == 2 and len(spark_submits(pipeline)) == 2)
+        eventually(
+            lambda: dags.tries("batch", run, "land") == 2 and len(spark_submits(pipeline)) == 2, within_s=_WITHIN_S
+        )
         os.kill(spark_submits(pipeline)[0].pid, signal.SIGKILL)
     running.run(airflow, "batch", pipeline.name)
     eventually(lambda: dags.rest.run_state(name, run) in ENDED, within_s=_WITHIN_S)
@@ -192,6 +202,27 @@ def test_killed_with_its_worker_midway_and_run_twice_at_once_nothing_is_lost_or_
     assert [told["rows"] for told in dags.events(tables.BATCH_LOG)] == [len(LANDED) + 50]
     eventually(lambda: not spark_submits(pipeline))
     holds(airflow, pipeline)
+
+
+def test_a_task_that_is_ended_by_hand_takes_its_whole_job_along(airflow: Settings, airflow_define: Define) -> None:
+    pipeline = airflow_define()
+    dag = f"{pipeline.name}_batch"
+    put(airflow, pipeline, "may.jsonl", lines(*LANDED))
+    ensure.ensure(catalog.load(airflow), pipeline)
+    dags = Dags(airflow, pipeline)
+    dags.switch_on("batch")
+    run = dags.rest.trigger(dag)
+    with hold(airflow, pipeline, tables.BATCH_LOG) as held:
+        eventually(held.commits, within_s=_WITHIN_S)
+        (jvm,) = spark_submits(pipeline)
+        job = [jvm, *jvm.children(recursive=True)]
+        assert len(job) > 1
+        dags.rest.call("PATCH", f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/land", json={"new_state": "failed"})
+        eventually(lambda: not any(map(is_alive, job)), within_s=_WITHIN_S)
+        held.lose_commits()
+    assert landings(airflow, pipeline) == []
+    assert dags.run("batch") == {"land": "success", "announce": "success", "check_files": "success"}
+    assert landings(airflow, pipeline) == [(1, "may.jsonl")]
 
 
 def split(tasks: Iterable[str]) -> Iterator[tuple[str, str]]:
