@@ -203,7 +203,7 @@ function proof(proved, name, now) {
   const rows = proved.checks.map((check) =>
     el("tr", {},
       el("th", { scope: "row", class: `state ${check.state}` }, `${SIGNS[check.state]} ${check.id} ${check.state}`),
-      el("td", {}, check.meaning, el("div", { class: "quiet" }, check.text)),
+      el("td", {}, check.meaning, el("div", { class: "quiet" }, prose(check.text))),
     ));
   return [
     el("h3", {}, `Invariants, as the last proof found them ${ago(proved.at, now)}`),
