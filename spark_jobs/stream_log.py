@@ -130,20 +130,25 @@ class LogWriter:
             self.pipeline.name, self.landed.landing + 1, offsets={**self.landed.offsets, **ends}, topic_id=self.fence()
         )
         outcomes = Observation()
-        rows = judged(records, self.pipeline, state.landing).observe(outcomes, *_counts())
+        rows = judged(records, self.pipeline, state.landing, max(ends) + 1).observe(outcomes, *_counts())
         tagged(rows.writeTo(tables.qualified(self.pipeline, tables.STREAM_LOG)), boundary.encode(state)).append()
         self.landed = state
         self.counted(outcomes.get)
 
 
-def judged(records: DataFrame, pipeline: Pipeline, landing: int) -> DataFrame:
-    """Kafka records to rows of stream_log."""
+def judged(records: DataFrame, pipeline: Pipeline, landing: int, partitions: int) -> DataFrame:
+    """Kafka records to rows of stream_log.
+
+    `landing` comes out of an array with an entry per partition: a plain number would be part of the generated code,
+    which Spark and the JVM would then compile anew for every batch.
+    """
+    landings = F.array_repeat(F.lit(landing).cast("bigint"), partitions)
     received = records.select(
         F.col("value").alias(_RAW),
         F.col("partition").alias("kafka_partition"),
         F.col("offset").alias("kafka_offset"),
         F.col("timestamp").alias("kafka_timestamp"),
-        F.lit(landing).cast("bigint").alias("landing"),
+        landings[F.col("partition")].alias("landing"),
     )
     read = contract.read_json(received, pipeline, F.col(_RAW))
     rows = contract.judge(read, pipeline, F.col("kafka_timestamp"), F.col(_RAW))
