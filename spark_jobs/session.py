@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 
 from pyspark.sql import SparkSession
 
@@ -19,15 +20,21 @@ def build(settings: Settings, app_name: str, short_lived: bool = False) -> Spark
     `short_lived` leaves out the second compiler, which takes a third of the CPU of a job of a few seconds.
     """
     launch = Launch.of(settings, short_lived)
+    return started(app_name, launch.master, {**launch.configuration(), **configuration(settings)})
+
+
+def started(app_name: str, master: str, options: Mapping[str, str]) -> SparkSession:
+    """A session with these options."""
     builder = SparkSession.builder.appName(app_name)
-    if launch.master:
-        builder = builder.master(launch.master)
-    for key, value in {**launch.configuration(), **_configuration(settings)}.items():
+    if master:
+        builder = builder.master(master)
+    for key, value in options.items():
         builder = builder.config(key, value)
     return builder.getOrCreate()
 
 
-def _configuration(settings: Settings) -> dict[str, str]:
+def configuration(settings: Settings) -> dict[str, str]:
+    """The options that do not concern the start of the JVM."""
     catalog = f"spark.sql.catalog.{CATALOG}"
     return {
         "spark.ui.enabled": "false",
