@@ -59,6 +59,8 @@ def configuration(settings: Settings) -> dict[str, str]:
         f"{catalog}.cache-enabled": "false",
         # Its extra job costs more than it prunes here: every condition names the days already.
         "spark.sql.optimizer.runtime.rowLevelOperationGroupFilter.enabled": "false",
+        # They would only let go of old state, which the next batch does as well: an update is never theirs.
+        "spark.sql.streaming.noDataMicroBatches.enabled": "false",
         "spark.sql.streaming.stateStore.providerClass": _ROCKSDB,
         "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
         **(_s3(settings) if settings.store == "minio" else {}),
