@@ -22,6 +22,7 @@ help:  ## List the targets
 
 setup: $(STAMP)  ## Install everything this checkout needs (Python environment, jars); quick when nothing changed
 	@$(BIN)/python -m twofold.setup jars >/dev/null
+	@$(BIN)/python -m spark_jobs.class_archive
 
 $(STAMP):
 	@scripts/prerequisites $(PYTHON)

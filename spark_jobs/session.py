@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 
 from pyspark.sql import SparkSession
 
@@ -19,15 +20,21 @@ def build(settings: Settings, app_name: str, short_lived: bool = False) -> Spark
     `short_lived` leaves out the second compiler, which takes a third of the CPU of a job of a few seconds.
     """
     launch = Launch.of(settings, short_lived)
+    return started(app_name, launch.master, {**launch.configuration(), **configuration(settings)})
+
+
+def started(app_name: str, master: str, options: Mapping[str, str]) -> SparkSession:
+    """A session with these options."""
     builder = SparkSession.builder.appName(app_name)
-    if launch.master:
-        builder = builder.master(launch.master)
-    for key, value in {**launch.configuration(), **_configuration(settings)}.items():
+    if master:
+        builder = builder.master(master)
+    for key, value in options.items():
         builder = builder.config(key, value)
     return builder.getOrCreate()
 
 
-def _configuration(settings: Settings) -> dict[str, str]:
+def configuration(settings: Settings) -> dict[str, str]:
+    """The options that do not concern the start of the JVM."""
     catalog = f"spark.sql.catalog.{CATALOG}"
     return {
         "spark.ui.enabled": "false",
@@ -36,6 +43,8 @@ def _configuration(settings: Settings) -> dict[str, str]:
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": "2",
+        # The JVM only interprets longer methods; past this, Spark splits them into ones that it compiles.
+        "spark.sql.codegen.hugeMethodLimit": "8000",
         "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
         catalog: "org.apache.iceberg.spark.SparkCatalog",
         f"{catalog}.type": "jdbc",
@@ -50,6 +59,8 @@ def _configuration(settings: Settings) -> dict[str, str]:
         f"{catalog}.cache-enabled": "false",
         # Its extra job costs more than it prunes here: every condition names the days already.
         "spark.sql.optimizer.runtime.rowLevelOperationGroupFilter.enabled": "false",
+        # They would only let go of old state, which the next batch does as well: an update is never theirs.
+        "spark.sql.streaming.noDataMicroBatches.enabled": "false",
         "spark.sql.streaming.stateStore.providerClass": _ROCKSDB,
         "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
         **(_s3(settings) if settings.store == "minio" else {}),

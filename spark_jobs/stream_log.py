@@ -80,7 +80,8 @@ class LogWriter:
             .option("failOnDataLoss", "true")
             .load()
         )
-        writer = records.writeStream.queryName(f"{self.pipeline.name}_{QUERY}").foreachBatch(self.write)
+        rows = judged(records, self.pipeline)
+        writer = rows.writeStream.queryName(f"{self.pipeline.name}_{QUERY}").foreachBatch(self.write)
         return writer.option("checkpointLocation", self.checkpoint).trigger(**trigger).start()
 
     def _starting_offsets(self) -> str:
@@ -92,15 +93,15 @@ class LogWriter:
         beginnings = dict.fromkeys(state.partitions if state else (), _EARLIEST)
         return boundary.kafka_json(self.pipeline.topic.name, {**beginnings, **self.landed.offsets})
 
-    def write(self, records: DataFrame, batch_id: int) -> None:
+    def write(self, rows: DataFrame, batch_id: int) -> None:
         """Land one micro-batch, unless the table holds it already."""
         try:
-            self._write(records, batch_id)
+            self._write(rows, batch_id)
         except TwofoldError as error:
             self.error = error
             raise
 
-    def _write(self, records: DataFrame, batch_id: int) -> None:
+    def _write(self, rows: DataFrame, batch_id: int) -> None:
         ends = checkpoints.kafka_offsets(self.spark, self.checkpoint, batch_id, self.pipeline.topic.name)
         starts = checkpoints.kafka_offsets(self.spark, self.checkpoint, batch_id - 1, self.pipeline.topic.name) or {}
         if ends is None:
@@ -110,8 +111,8 @@ class LogWriter:
             return
         self._refuse_gap(starts, held)
         if any(starts.get(partition, 0) < offset for partition, offset in held.items()):
-            records = records.where(_past(held))
-        self._append(records, ends)
+            rows = rows.where(serving.past_offsets(held))
+        self._append(rows, ends)
 
     def _refuse_gap(self, starts: Mapping[int, int], held: Mapping[int, int]) -> None:
         gaps = {p: (held.get(p, 0), start) for p, start in starts.items() if start > held.get(p, 0)}
@@ -125,33 +126,36 @@ class LogWriter:
     def _rebuild_remedy(self) -> str:
         return f"delete the checkpoint {self.checkpoint}: the next start makes it anew from what stream_log holds"
 
-    def _append(self, records: DataFrame, ends: Mapping[int, int]) -> None:
+    def _append(self, rows: DataFrame, ends: Mapping[int, int]) -> None:
         state = Landed(
             self.pipeline.name, self.landed.landing + 1, offsets={**self.landed.offsets, **ends}, topic_id=self.fence()
         )
         outcomes = Observation()
-        rows = judged(records, self.pipeline, state.landing).observe(outcomes, *_counts())
-        tagged(rows.writeTo(tables.qualified(self.pipeline, tables.STREAM_LOG)), boundary.encode(state)).append()
+        numbered = rows.withColumn("landing", _landing(state.landing, max(ends) + 1)).observe(outcomes, *_counts())
+        tagged(numbered.writeTo(tables.qualified(self.pipeline, tables.STREAM_LOG)), boundary.encode(state)).append()
         self.landed = state
         self.counted(outcomes.get)
 
 
-def judged(records: DataFrame, pipeline: Pipeline, landing: int) -> DataFrame:
-    """Kafka records to rows of stream_log."""
+def judged(records: DataFrame, pipeline: Pipeline) -> DataFrame:
+    """Kafka records to rows of stream_log, but for their landing. Part of the query, so that it is built only once."""
     received = records.select(
         F.col("value").alias(_RAW),
         F.col("partition").alias("kafka_partition"),
         F.col("offset").alias("kafka_offset"),
         F.col("timestamp").alias("kafka_timestamp"),
-        F.lit(landing).cast("bigint").alias("landing"),
     )
     read = contract.read_json(received, pipeline, F.col(_RAW))
     rows = contract.judge(read, pipeline, F.col("kafka_timestamp"), F.col(_RAW))
-    return rows.select(*tables.stream_log(pipeline).column_names)
+    return rows.select(*(name for name in tables.stream_log(pipeline).column_names if name != "landing"))
 
 
-def _past(held: Mapping[int, int]) -> Column:
-    return F.expr(serving.past_offsets(held).replace("kafka_partition", "partition").replace("kafka_offset", "offset"))
+def _landing(number: int, partitions: int) -> Column:
+    """The number, out of an array with an entry per partition.
+
+    A plain number would be part of the generated code, which Spark and the JVM would compile anew for every batch.
+    """
+    return F.array_repeat(F.lit(number).cast("bigint"), partitions)[F.col("kafka_partition")]
 
 
 def _counts() -> list[Column]:

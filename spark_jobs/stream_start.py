@@ -1,7 +1,7 @@
 """Where a view's query begins in stream_log, settled before Spark looks.
 
     checkpoint, its snapshot still there ─► where it left off
-    none, and nothing was expired yet ────► the first snapshot, batch by batch
+    none, and nothing was landed yet ─────► the first snapshot, batch by batch
     none, or its snapshot is gone ────────► the whole log as of one snapshot in the first batch, then what follows
 
 Iceberg's source begins at the oldest snapshot left and reads only what that one added: after an expiry it would pass
@@ -20,8 +20,8 @@ from pyiceberg.table.snapshots import Operation
 from pyspark.sql import SparkSession
 
 from spark_jobs import checkpoints, rewriting
-from twofold import boundary, expiry, tables
 from twofold import catalog as catalogs
+from twofold import expiry, tables
 from twofold.boundary import History
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
@@ -43,22 +43,25 @@ class Whole:
         return {"version": 1, "snapshot_id": self.snapshot, "position": position, "scan_all_files": True}
 
 
-def prepare(spark: SparkSession, settings: Settings, pipeline: str, view: str) -> None:
-    """Make the view's checkpoint one that a query can start from, and that leaves out no row."""
+def prepare(spark: SparkSession, settings: Settings, pipeline: str, view: str) -> int | None:
+    """Make the view's checkpoint one that a query can start from, and that leaves out no row.
+
+    Returns the snapshot whose files are all in the first batch, where that is still to begin.
+    """
     checkpoint = settings.checkpoint(pipeline, view)
     checkpoints.settle(spark, checkpoint)
     log = _history(settings, pipeline, tables.STREAM_LOG)
     resumed = checkpoints.resumed_from(spark, checkpoint)
     if resumed is not None and is_there(log, resumed["snapshot_id"]):
         _shorten(spark, checkpoint, resumed)
-        return
+        return None
     checkpoints.discard(spark, checkpoint)
-    known = boundary.folded(_history(settings, pipeline, tables.stream_view_name(view)))
-    if log.head is None or (known is None and expiry.reaches_first(log)):
-        return
+    if log.head is None:
+        return None
     everything = _whole(spark, settings, pipeline)
     checkpoints.begin_at(spark, checkpoint, everything.offset(0))
     checkpoints.end_first_batch_at(spark, checkpoint, everything.offset(everything.files), int(time.time() * 1000))
+    return everything.snapshot
 
 
 def is_there(log: History, snapshot: int) -> bool:

@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
-from spark_jobs import checkpoints, folds, stream_start
+from spark_jobs import checkpoints, folds, stream_start, view_fill
 from spark_jobs.commits import tagged
 from spark_jobs.stream_log import Trigger
 from twofold import boundary, serving, tables
@@ -50,8 +50,9 @@ class ViewWriter:
         folds.ensure_table(self.spark, self.pipeline, self.view, tables.stream_view_name(self.view), tables.STREAM_LOG)
 
     def start(self, trigger: Trigger) -> StreamingQuery:
-        """Start where the checkpoint is; without one, from the first landed record."""
-        stream_start.prepare(self.spark, self.settings, self.pipeline.name, self.view.name)
+        """Start where the checkpoint is; without one, fill the view with what is landed, and go on from there."""
+        whole = stream_start.prepare(self.spark, self.settings, self.pipeline.name, self.view.name)
+        filled = whole and view_fill.fill(self.spark, self.settings, self.pipeline, self.view, whole)
         log = (
             self.spark.readStream.format("iceberg")
             .option("streaming-max-rows-per-micro-batch", tables.VIEW_ROWS_PER_BATCH)
@@ -60,9 +61,11 @@ class ViewWriter:
             .option("streaming-skip-delete-snapshots", "true")
             .load(tables.qualified(self.pipeline, tables.STREAM_LOG))
         )
-        updates = folds.fold(self._distinct(log), self.pipeline, self.view)
+        rows = filled.rest(log) if filled else log
+        updates = folds.fold(self._distinct(rows), self.pipeline, self.view)
         writer = updates.writeStream.queryName(f"{self.pipeline.name}_{self.view.name}").outputMode("update")
-        query = writer.foreachBatch(self.write).option("checkpointLocation", self.checkpoint)
+        write = self.write_after_fill if filled else self.write
+        query = writer.foreachBatch(write).option("checkpointLocation", self.checkpoint)
         return query.trigger(**trigger).start()
 
     def _distinct(self, log: DataFrame) -> DataFrame:
@@ -71,6 +74,13 @@ class ViewWriter:
         accepted = log.where(F.col("outcome") == tables.ACCEPTED)
         lateness = f"{int(self.pipeline.lateness.total_seconds() * 1000)} milliseconds"
         return accepted.withWatermark(event.time, lateness).dropDuplicatesWithinWatermark([event.id])
+
+    def write_after_fill(self, updates: DataFrame, batch_id: int) -> None:
+        """The first batch of a filled view only makes the state: its windows are there, and some only begin in it."""
+        if batch_id == 0:
+            updates.write.format("noop").mode("overwrite").save()
+        else:
+            self.write(updates, batch_id)
 
     def write(self, updates: DataFrame, batch_id: int) -> None:
         """Upsert the windows that changed, by their keys: a replayed batch writes the same rows again."""

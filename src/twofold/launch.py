@@ -7,12 +7,14 @@ Airflow          ─► spark-submit ─► JVM ─► python ─► spark_jobs.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from twofold.errors import TwofoldError
-from twofold.settings import Settings
+from twofold.settings import Settings, cache_folder
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Launch:
         jars = settings.jars / "spark"
         if not any(jars.glob("*.jar")):
             raise TwofoldError(f"no Spark connectors in {jars}", "run `make setup`, or set TWOFOLD_JARS")
-        return cls(settings.spark_master, settings.spark_driver_memory, f"{jars}/*", _java_options(short_lived))
+        java_options = _java_options(short_lived) + _classes(class_archive(settings))
+        return cls(settings.spark_master, settings.spark_driver_memory, f"{jars}/*", java_options)
 
     def configuration(self) -> dict[str, str]:
         """As Spark's own settings; those of a driver count only where they come before its start."""
@@ -44,10 +47,26 @@ class Launch:
 
 def jobs_folder() -> Path:
     """Where the programs of the Spark jobs lie; they are not imported, as that needs Spark."""
-    found = importlib.util.find_spec("spark_jobs")
+    return _package("spark_jobs")
+
+
+def class_archive(settings: Settings) -> Path:
+    """Where `spark_jobs.class_archive` records the classes of this Java, this pyspark and these jars."""
+    installed = (Path(shutil.which("java") or "java").resolve(), _package("pyspark") / "jars", settings.jars)
+    fits = [f"{path} {path.stat().st_mtime_ns if path.exists() else 0}" for path in installed]
+    return cache_folder() / "classes" / f"{hashlib.sha256(repr(fits).encode()).hexdigest()[:16]}.jsa"
+
+
+def _package(name: str) -> Path:
+    found = importlib.util.find_spec(name)
     if found is None or not found.submodule_search_locations:
-        raise TwofoldError("the package spark_jobs is not installed", "run `make setup`")
+        raise TwofoldError(f"the package {name} is not installed", "run `make setup`")
     return Path(found.submodule_search_locations[0])
+
+
+def _classes(archive: Path) -> str:
+    """An archive that does not fit, after an upgrade of Java for example, the JVM passes over without a word."""
+    return f' "-XX:SharedArchiveFile={archive}" -Xlog:cds=off' if archive.exists() else ""
 
 
 def _java_options(short_lived: bool) -> str:

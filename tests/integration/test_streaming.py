@@ -163,7 +163,7 @@ def test_any_bytes_get_their_outcome_and_nothing_stops_the_path(
 
 def test_a_record_is_parsed_once(stack: Settings, spark: SparkSession, define: Define) -> None:
     kafka = "value binary, partition int, offset bigint, timestamp timestamp"
-    rows = stream_log.judged(spark.createDataFrame([], kafka), define(event={"fields": EVERY_TYPE}), 1)
+    rows = stream_log.judged(spark.createDataFrame([], kafka), define(event={"fields": EVERY_TYPE}))
     assert parses(rows) == 1
     # So it would be if the job filtered what it judged: each condition gets a parse of its own.
     assert parses(rows.where("outcome = 'accepted'")) > 1
