@@ -89,6 +89,7 @@ class Settings(BaseSettings):
     """Links from tasks are shown only where their address is set."""
     spark_ui_url: str = ""
     status_page_url: str = ""
+    """Empty: the page in Airflow's UI."""
 
     airflow_port: int = 18080
     airflow_url: str = ""
@@ -140,6 +141,9 @@ class Settings(BaseSettings):
             object.__setattr__(self, "s3_endpoint", f"http://127.0.0.1:{self.minio_port}")
         if not self.airflow_url:
             object.__setattr__(self, "airflow_url", f"http://127.0.0.1:{self.airflow_port}")
+        if not self.status_page_url:
+            page = f"{self.airflow_url.rstrip('/')}/plugin/twofold/twofold/#{{pipeline}}"
+            object.__setattr__(self, "status_page_url", page)
 
     @property
     def warehouse(self) -> str:

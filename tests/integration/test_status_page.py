@@ -241,6 +241,15 @@ def test_links_lead_out_of_the_frame(page: Page) -> None:
     until(page.browser, lambda: page.browser.current_url == f"{page.url}/dags/{page.pipeline}_union")
 
 
+def test_the_link_from_a_task_leads_to_its_pipeline(page: Page, airflow: Settings) -> None:
+    page.browser.switch_to.default_content()
+    page.browser.get(airflow.status_page_url.replace("{pipeline}", page.pipeline))
+    frame = until(page.browser, lambda: page.browser.find_elements(By.CSS_SELECTOR, "iframe"))[0]
+    page.browser.switch_to.frame(frame)
+    assert page.section().is_displayed()
+    assert page.script("return location.hash") == f"#{page.pipeline}"
+
+
 def test_it_is_dark_where_the_system_or_the_ui_is(page: Page) -> None:
     ground = "return getComputedStyle(document.body).backgroundColor"
     found = []
