@@ -63,11 +63,11 @@ def record(settings: Settings, target: Path) -> None:
 
 def _session(settings: Settings, folder: Path, made: Path) -> SparkSession:
     """As a job's, but for a catalog that needs no server."""
-    options = {**Launch.of(settings, short_lived=False).configuration(), **session.configuration(settings)}
+    jvm, options = Launch.of(settings, short_lived=False).configuration(), session.configuration(settings)
     recording = f'"-XX:ArchiveClassesAtExit={made}" -Xlog:cds=off -Xlog:cds+dynamic=off'
-    options["spark.driver.extraJavaOptions"] += f" {recording}"
+    jvm["spark.driver.extraJavaOptions"] += f" {recording}"
     options |= {f"spark.sql.catalog.{CATALOG}.type": "hadoop", f"spark.sql.catalog.{CATALOG}.warehouse": str(folder)}
-    return session.started("classes", "local[2]", options)
+    return session.started("classes", "local[2]", jvm, options)
 
 
 def _exercise(spark: SparkSession, folder: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 
+from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 from twofold.launch import Launch
@@ -20,15 +21,17 @@ def build(settings: Settings, app_name: str, short_lived: bool = False) -> Spark
     `short_lived` leaves out the second compiler, which takes a third of the CPU of a job of a few seconds.
     """
     launch = Launch.of(settings, short_lived)
-    return started(app_name, launch.master, {**launch.configuration(), **configuration(settings)})
+    return started(app_name, launch.master, launch.configuration(), configuration(settings))
 
 
-def started(app_name: str, master: str, options: Mapping[str, str]) -> SparkSession:
-    """A session with these options."""
+def started(app_name: str, master: str, jvm: Mapping[str, str], options: Mapping[str, str]) -> SparkSession:
+    """A session with these options; those of the JVM's start are put on its command line, where all can read them."""
+    # Left to the builder, the JVM would be started with all options there, the passwords too.
+    SparkContext._ensure_initialized(conf=SparkConf(loadDefaults=False).setAll(list(jvm.items())))
     builder = SparkSession.builder.appName(app_name)
     if master:
         builder = builder.master(master)
-    for key, value in options.items():
+    for key, value in {**jvm, **options}.items():
         builder = builder.config(key, value)
     return builder.getOrCreate()
 

@@ -73,6 +73,7 @@ def test_a_streaming_job_is_started_once_healed_left_down_and_stopped(stack: Set
     assert work.landed() == 50
 
     jvm = next(child for child in stream.family() if child.name() == "java")
+    assert stack.postgres_password.get_secret_value() not in " ".join(jvm.cmdline())
     before = stream.crash()
     assert not processes.wait_gone([jvm], patience_s=20)
     work.send(*(small_world.event(f"b{number}", number) for number in range(50)))
