@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from benchmarks import data
+from benchmarks import data, drain
 from benchmarks.marks import STEADY, Mark, Stage, stages
 from benchmarks.measure import Usage, measured
 from twofold import topic
@@ -88,12 +88,17 @@ class Bench:
     @cached_property
     def drained(self) -> Drained:
         """Twofold's landing and view over the topic."""
-        return self._drained("twofold")
+        return self._drained(drain.TWOFOLD)
 
     @cached_property
     def drained_by_textbook(self) -> Drained:
-        """The textbook job over the same topic."""
-        return self._drained("textbook")
+        """The textbook job over the same topic, as tutorials have it."""
+        return self._drained(drain.TEXTBOOK)
+
+    @cached_property
+    def drained_by_tuned_textbook(self) -> Drained:
+        """The same job with Twofold's settings of Spark."""
+        return self._drained(drain.TUNED)
 
     @cached_property
     def unioned(self) -> Usage:
@@ -124,7 +129,7 @@ class Bench:
 
     def _drained(self, way: str) -> Drained:
         assert self.produced
-        report = self._folder / f"{way}.json"
+        report = self._folder / f"{way.replace(' ', '-')}.json"
         command = [sys.executable, "-m", "benchmarks.drain", way, MAIN, str(report)]
         usage = measured(command, self.settings.environment())
         marks = [Mark(**mark) for mark in json.loads(report.read_text())]

@@ -1,4 +1,4 @@
-"""Drain a topic in this process, Twofold's way or the textbook's, and write down the marks.
+"""Drain a topic in this process, Twofold's way or a textbook's, and write down the marks.
 
 By hand: `python -m benchmarks.drain twofold bench marks.json` (measured by `python -m benchmarks.run drain`).
 """
@@ -21,18 +21,23 @@ from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
 from twofold.settings import Settings
 
+TWOFOLD, TEXTBOOK, TUNED = "twofold", "textbook", "tuned textbook"
+WAYS = (TWOFOLD, TEXTBOOK, TUNED)
 _LISTENER_WAIT_MS = 30_000
 
 
 @click.command()
-@click.argument("way", type=click.Choice(["twofold", "textbook"]))
+@click.argument("way", type=click.Choice(WAYS))
 @click.argument("pipeline")
 @click.argument("target", type=click.Path(path_type=Path))
 def main(way: str, pipeline: str, target: Path) -> None:
     """Drain PIPELINE's topic; the marks go to TARGET as JSON."""
     settings, marks = Settings(), Marks()
     declared = load_pipeline(settings, pipeline)
-    spark = (_twofold if way == "twofold" else _textbook)(settings, declared, marks)
+    if way == TWOFOLD:
+        spark = _twofold(settings, declared, marks)
+    else:
+        spark = _textbook(settings, declared, marks, tuned=way == TUNED)
     # Spark tells its listeners of a batch after the batch.
     spark._jsparkSession.sparkContext().listenerBus().waitUntilEmpty(_LISTENER_WAIT_MS)
     marks.mark(END)
@@ -49,8 +54,8 @@ def _twofold(settings: Settings, pipeline: Pipeline, marks: Marks) -> SparkSessi
     return spark
 
 
-def _textbook(settings: Settings, pipeline: Pipeline, marks: Marks) -> SparkSession:
-    spark = textbook.session(settings)
+def _textbook(settings: Settings, pipeline: Pipeline, marks: Marks, *, tuned: bool) -> SparkSession:
+    spark = textbook.session(settings, tuned)
     spark.streams.addListener(marks)
     with tempfile.TemporaryDirectory(dir=settings.home, prefix="textbook-") as folder:
         textbook.drain(spark, settings, pipeline, Path(folder))

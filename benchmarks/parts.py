@@ -49,18 +49,20 @@ def producer(bench: Bench) -> list[Row]:
 
 
 def drain(bench: Bench) -> list[Row]:
-    """Landing and view beside the textbook job."""
-    rival, ours = bench.drained_by_textbook, bench.drained
-    rows = [*_stages("textbook", rival, bench.events), *_stages("twofold", ours, bench.events)]
-    bound = f">= {DRAIN_FLOOR}"
-    ratios = {
-        "twofold, in all": rival.usage.cpu_s / ours.usage.cpu_s,
-        "twofold, steady": _per_cpu_s(ours) / _per_cpu_s(rival) if _per_cpu_s(rival) else None,
-    }
-    return [
-        _rated(row, ratios[row.what], bound, "events per CPU-s, to the textbook") if row.what in ratios else row
-        for row in rows
-    ]
+    """Landing and view beside the textbook job, and beside the same job with Twofold's settings of Spark."""
+    rivals = {"textbook": bench.drained_by_textbook, "tuned textbook": bench.drained_by_tuned_textbook}
+    rows = [row for name, rival in rivals.items() for row in _stages(name, rival, bench.events)]
+    rows += _stages("twofold", bench.drained, bench.events)
+    for name, rival in rivals.items():
+        ratios = {
+            "in all": rival.usage.cpu_s / bench.drained.usage.cpu_s,
+            "steady": _per_cpu_s(bench.drained) / _per_cpu_s(rival) if _per_cpu_s(rival) else None,
+        }
+        rows += [
+            Row("drain", f"{what}, to the {name}", ratio=ratio, bound=f">= {DRAIN_FLOOR}", note="events per CPU-second")
+            for what, ratio in ratios.items()
+        ]
+    return rows
 
 
 def live(bench: Bench) -> list[Row]:

@@ -18,18 +18,24 @@ from twofold import tables
 from twofold.definition.model import Pipeline
 from twofold.settings import Settings
 
+_TUNED = {
+    "spark.driver.extraJavaOptions": "-Duser.timezone=UTC -XX:+UseParallelGC",
+    "spark.sql.shuffle.partitions": "2",
+}
+"""What a tutorial leaves at Spark's defaults (200 shuffle partitions, G1), as Twofold has it."""
 
-def session(settings: Settings) -> SparkSession:
-    """Spark as Twofold has it (cores, memory, collector, shuffle partitions), without the lake."""
+
+def session(settings: Settings, tuned: bool) -> SparkSession:
+    """Spark with Twofold's cores and memory, without the lake; `tuned`: also its collector and shuffle partitions."""
     options = {
         "spark.driver.memory": settings.spark_driver_memory,
         "spark.driver.extraClassPath": f"{settings.jars}/spark/*",
-        "spark.driver.extraJavaOptions": "-Duser.timezone=UTC -XX:+UseParallelGC",
+        "spark.driver.extraJavaOptions": "-Duser.timezone=UTC",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.ui.enabled": "false",
         "spark.sql.session.timeZone": "UTC",
-        "spark.sql.shuffle.partitions": "2",
+        **(_TUNED if tuned else {}),
     }
     builder = SparkSession.builder.appName("textbook").master(settings.spark_master)
     for key, value in options.items():
