@@ -38,7 +38,7 @@ for pipeline in wiring.pipelines():
         "service": Param(BOTH, enum=[BOTH, *names], description="Which service"),
     }
     with wiring.pipeline_dag(pipeline, "services", __doc__, EVERY, params=params):
-        before = TopicOperator(task_id="topic", topic=pipeline.topic)
+        before = TopicOperator(task_id="topic", pipeline=pipeline.name, topic=pipeline.topic)
         for name in names:
             start = ServiceOperator(
                 task_id=f"start_{name}",

@@ -30,6 +30,7 @@ def fact(dag: DAG) -> dict[str, Any]:
                 "retries": task.retries,
                 "on_failure": bool(task.on_failure_callback),
                 "pool": task.pool,
+                "links": sorted(link.name for link in task.operator_extra_links),
                 "runbook": getattr(task, "runbook", None),
             }
             for task in dag.tasks

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow.sdk import Asset, BaseOperator, Context
+from airflow.sdk import Asset, Context
 from airflow.sdk.exceptions import AirflowSkipException
 
 from twofold import tables
 from twofold.settings import Settings
+from twofold_airflow.links import Linked
 
 
-class AnnounceOperator(BaseOperator):
+class AnnounceOperator(Linked):
     """Update the asset of a table with the counts of what is new since its last event; skipped where nothing is."""
 
     def __init__(self, *, pipeline: str, asset: Asset, table: str, **kwargs: Any) -> None:  # noqa: ANN401

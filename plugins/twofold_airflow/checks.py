@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import BaseOperator, Context
+from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException
 
 from twofold.definition.load import load_pipeline
 from twofold.settings import Settings
 from twofold_airflow.failure import failed
+from twofold_airflow.links import Linked
 
 
-class _Check(BaseOperator):
+class _Check(Linked):
     """A check of one pipeline."""
 
     def __init__(self, *, pipeline: str, **kwargs: Any) -> None:  # noqa: ANN401

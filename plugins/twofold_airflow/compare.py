@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from airflow.sdk import BaseOperator, Context
+from airflow.sdk import Context
 
 from twofold.definition.load import load_pipeline
 from twofold.settings import Settings
+from twofold_airflow.links import Linked
 
 
-class CompareOperator(BaseOperator):
+class CompareOperator(Linked):
     """Compare the layers in the windows that unions changed; send the numbers as metrics, and keep them."""
 
     def __init__(self, *, pipeline: str, **kwargs: Any) -> None:  # noqa: ANN401

@@ -44,3 +44,14 @@ def pages(pipeline: str) -> tuple[PageLink, ...]:
     return tuple(
         PageLink(title, address.replace("{pipeline}", pipeline)) for title, address in addresses.items() if address
     )
+
+
+class Linked(BaseOperator):
+    """An operator that has a `pipeline`: its tasks link to the pages that show it."""
+
+    pipeline: str
+
+    @property
+    def operator_extra_links(self) -> tuple[PageLink, ...]:  # type: ignore[override]
+        """Pages that show the pipeline."""
+        return pages(self.pipeline)

@@ -6,13 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator, Context
+from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
 
 from twofold.definition.load import load_pipeline
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
 from twofold_airflow.failure import failed
+from twofold_airflow.links import Linked
 
 if TYPE_CHECKING:
     from twofold.replay import Plan
@@ -21,7 +22,7 @@ LANDINGS = "landings"
 MENDED = "mended"
 
 
-class ReplayOperator(BaseOperator):
+class ReplayOperator(Linked):
     """Plan a replay; on a dry run tell the plan and skip the rest, else put the copies into the landing folder."""
 
     def __init__(self, *, pipeline: str, **kwargs: Any) -> None:  # noqa: ANN401

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import BaseOperator, BaseSensorOperator, Context
+from airflow.sdk import BaseSensorOperator, Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from twofold.definition.load import load_pipeline
@@ -20,7 +20,7 @@ from twofold.services.controller import Controller
 from twofold.services.record import Did
 from twofold.services.verdict import Verdict, judge
 from twofold.settings import Settings
-from twofold_airflow.links import PageLink, pages
+from twofold_airflow.links import Linked
 from twofold_airflow.triggers import ServiceHealthTrigger
 
 ACTIONS = ("start", "stop", "restart")
@@ -37,7 +37,7 @@ _SAY: dict[Did, str] = {
 }
 
 
-class ServiceOperator(BaseOperator):
+class ServiceOperator(Linked):
     """Ask for one service: `start` (what runs is left alone), `stop` or `restart`, if `chosen` names it, or `both`.
 
     A scheduled run starts only what a person has not stopped, and what has restarts left; a person always does.
@@ -57,11 +57,6 @@ class ServiceOperator(BaseOperator):
         super().__init__(**{**kwargs, **_RETRY})
         self.pipeline, self.service = pipeline, service
         self.action, self.chosen = action, chosen
-
-    @property
-    def operator_extra_links(self) -> tuple[PageLink, ...]:  # type: ignore[override]
-        """Pages that show the pipeline."""
-        return pages(self.pipeline)
 
     def execute(self, context: Context) -> str:
         """Ask, and say what came of it."""
@@ -88,7 +83,7 @@ class ServiceOperator(BaseOperator):
         return text
 
 
-class ServiceHealthSensor(BaseSensorOperator):
+class ServiceHealthSensor(Linked, BaseSensorOperator):
     """Wait until several looks in a row show that a service gets on; restart it, within its budget, where it is stuck.
 
     Fails with what was seen, the restarts, the service's last log lines, and what to read.
@@ -97,11 +92,6 @@ class ServiceHealthSensor(BaseSensorOperator):
     def __init__(self, *, pipeline: str, service: str, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(**{**kwargs, **_RETRY})
         self.pipeline, self.service = pipeline, service
-
-    @property
-    def operator_extra_links(self) -> tuple[PageLink, ...]:  # type: ignore[override]
-        """Pages that show the pipeline."""
-        return pages(self.pipeline)
 
     def execute(self, context: Context) -> str:
         """Look once; what is not settled by that is watched by a trigger."""

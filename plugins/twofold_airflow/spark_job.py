@@ -25,13 +25,14 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from twofold.launch import Launch, jobs_folder
 from twofold.settings import Settings
 from twofold_airflow.failure import failed
+from twofold_airflow.links import Linked
 from twofold_airflow.wiring import SPARK_POOL
 
 _USAGE = 2
 """Exit code of a wrong command line or definition: trying again does not mend it."""
 
 
-class SparkJobOperator(SparkSubmitOperator):
+class SparkJobOperator(Linked, SparkSubmitOperator):
     """Run `spark_jobs/<job>_job.py` for a pipeline; its report is the task's XCom.
 
     A job that wrote its report has done its work, even where it warns (and so exits with 1): the warnings are in it.
@@ -57,6 +58,7 @@ class SparkJobOperator(SparkSubmitOperator):
             pool=SPARK_POOL,
             **kwargs,
         )
+        self.pipeline = pipeline
         self.runbook = f"{job}-failed"
 
     def execute(self, context: Context) -> dict[str, Any]:  # type: ignore[override]

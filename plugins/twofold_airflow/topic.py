@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow.providers.apache.kafka.hooks.client import KafkaAdminClientHook
-from airflow.sdk import BaseOperator, Context
+from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic, ResourceType  # type: ignore[attr-defined]
@@ -14,11 +14,12 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, Ne
 from twofold import topic as topics
 from twofold.definition.model import Topic
 from twofold_airflow.failure import failed
+from twofold_airflow.links import Linked
 
 _TIMEOUT_S = 10.0
 
 
-class TopicOperator(BaseOperator):
+class TopicOperator(Linked):
     """Make a pipeline's topic with its declared settings if there is none; report what differs, and alter nothing.
 
     More partitions are added where more are declared. A drift that breaks the counts fails the task. (The hook's own
@@ -28,11 +29,13 @@ class TopicOperator(BaseOperator):
     def __init__(
         self,
         *,
+        pipeline: str,
         topic: Topic,
         kafka_config_id: str = "kafka_default",
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
+        self.pipeline = pipeline
         self.topic = topic
         self.kafka_config_id = kafka_config_id
 

@@ -66,6 +66,7 @@ def test_every_dag_has_owner_tags_manual_and_runs_one_at_a_time(facts: dict[str,
         assert dag["doc"].startswith("# ") and f"`{pipeline}`" in dag["doc"] and "<p>" not in dag["doc"], name
         assert (dag["max_active_runs"], dag["catchup"]) == (1, False), name
         assert all(task["on_failure"] for task in dag["tasks"].values()), name
+        assert all("Status page" in task["links"] for task in dag["tasks"].values()), name
 
 
 def test_schedules_are_those_declared(facts: dict[str, Any]) -> None:
