@@ -48,6 +48,11 @@ DEFINITION: dict[str, Any] = {
 """What `define` starts from."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests in Airflow come last: once started it runs to the end of the session, and slows all others down."""
+    items.sort(key=lambda item: "airflow" in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _end_like_an_interrupt() -> Iterator[None]:
     """SIGTERM (a CI's time limit) runs the fixtures' ends, as Ctrl-C does, so that no service stays behind."""
