@@ -42,7 +42,7 @@ demo: setup  ## Real flights through both layers, one of them killed midway, and
 test: setup  ## All tests: pure logic first, then against real services (under 25 minutes on 2 cores)
 	@scripts/prerequisites $(PYTHON) chromium
 	$(BIN)/pytest --ignore=tests/integration
-	$(BIN)/pytest tests/integration
+	$(BIN)/pytest -n 2 --dist loadgroup tests/integration
 
 test-unit: setup  ## Tests of pure logic only: no service is started
 	$(BIN)/pytest --ignore=tests/integration

@@ -49,8 +49,14 @@ DEFINITION: dict[str, Any] = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests in Airflow come last: once started it runs to the end of the session, and slows all others down."""
-    items.sort(key=lambda item: "airflow" in getattr(item, "fixturenames", ()))
+    """Keep a file's tests in one worker, and all of those in Airflow: they come first, as they take longest."""
+
+    def in_airflow(item: pytest.Item) -> bool:
+        return "airflow" in getattr(item, "fixturenames", ())
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("airflow" if in_airflow(item) else item.path.stem))
+    items.sort(key=in_airflow, reverse=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
