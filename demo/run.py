@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 from rich.console import Console
 
 from demo.dag_runs import DagRuns
@@ -136,8 +136,9 @@ def sent_all(settings: Settings) -> bool:
 def kill(settings: Settings) -> None:
     """kill -9 the streaming job, as the out-of-memory killer would, and see its supervisor start it again."""
     controller = Controller(settings)
+    until("it runs", lambda: controller.state(PIPELINE, STREAM).runs)
     pid = controller.state(PIPELINE, STREAM).pid
-    os.kill(pid, signal.SIGKILL)
+    psutil.Process(pid).kill()
     until("its supervisor has started it again", lambda: controller.state(PIPELINE, STREAM).pid not in (0, pid))
     say(f"   streaming job killed with -9 (pid {pid}); its supervisor started it again")
 

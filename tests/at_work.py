@@ -39,6 +39,7 @@ from twofold.definition.model import Pipeline, Topic
 from twofold.proof.report import Proof
 from twofold.proof.run import prove
 from twofold.reader import Reader
+from twofold.services.controller import Controller
 from twofold.settings import Settings
 
 _WITHIN_S = 180.0
@@ -217,6 +218,16 @@ def running(settings: Settings, *arguments: str) -> Iterator[Job]:
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def crash(controller: Controller, pipeline: str, service: str) -> int:
+    """kill -9 a service's process, not what it started, and wait until that is noticed; returns its number."""
+    # Between two lives the number is 0, and to kill that would be to kill the tests.
+    eventually(lambda: controller.state(pipeline, service).runs)
+    pid = controller.state(pipeline, service).pid
+    psutil.Process(pid).kill()
+    eventually(lambda: controller.state(pipeline, service).pid != pid)
+    return pid
 
 
 def eventually(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,7 @@ import psutil
 import pytest
 
 from tests import running, small_world
-from tests.at_work import Work, eventually
+from tests.at_work import Work, crash, eventually
 from twofold.definition.model import Pipeline
 from twofold.services import probe, report
 from twofold.services.controller import Controller, State
@@ -51,11 +50,7 @@ class Watched:
         return found[-1]
 
     def crash(self) -> int:
-        """kill -9 of the process, not of what it started; returns its number."""
-        pid = self.state().pid
-        os.kill(pid, signal.SIGKILL)
-        eventually(lambda: self.state().pid != pid)
-        return pid
+        return crash(self.controller, self.pipeline.name, self.service)
 
     def family(self) -> list[psutil.Process]:
         """Every live process of the service."""

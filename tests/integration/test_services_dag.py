@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests import running
 from tests.airflow_tasks import tasks_test
-from tests.at_work import eventually
+from tests.at_work import crash, eventually
 from twofold import topic
 from twofold.definition.model import Pipeline
 from twofold.services.controller import Controller
@@ -122,9 +120,7 @@ def test_kafka_away_fails_the_run_with_that_reason(airflow: Settings, services: 
 
 def test_beyond_the_budget_the_run_fails_loudly_until_a_person_starts_it(services: ServicesDag) -> None:
     for _ in range(4):
-        pid = services.controller.state(services.pipeline, "stream").pid
-        os.kill(pid, signal.SIGKILL)
-        eventually(lambda pid=pid: services.controller.state(services.pipeline, "stream").pid != pid)
+        crash(services.controller, services.pipeline, "stream")
     run = services.next_run()
     assert services.states(run)["stream_healthy"] == "failed"
     told = services.log(run, "stream_healthy")
