@@ -75,8 +75,7 @@ def _fence(settings: Settings, pipeline: str, role: str, application: str | None
     """End the connections of the lock's last holder, and note `application` as the holder."""
     number = locks.key(pipeline, role)
     with locks.connect(settings) as connection:
-        # Two jobs that make the table at the same moment would fail, even with IF NOT EXISTS.
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (locks.NAMESPACE,))
+        locks.alone(connection, "holders")
         connection.execute(
             "CREATE TABLE IF NOT EXISTS twofold_holders (lock int PRIMARY KEY, application text NOT NULL)"
         )

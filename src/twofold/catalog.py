@@ -25,17 +25,18 @@ def load(settings: Settings) -> Catalog:
 
 @cache
 def _opened(settings: Settings) -> Catalog:
-    # One per process: each has a pool of connections of its own, which nothing closes.
-    return SqlCatalog(
-        CATALOG,
-        **{
-            "uri": settings.postgres_url("postgresql+psycopg"),
-            "warehouse": settings.warehouse,
-            # A connection of the pool may be older than the server.
-            "pool_pre_ping": "true",
-            **file_io(settings),
-        },
-    )
+    properties = {
+        "uri": settings.postgres_url("postgresql+psycopg"),
+        "warehouse": settings.warehouse,
+        # A connection of the pool may be older than the server.
+        "pool_pre_ping": "true",
+        **file_io(settings),
+    }
+    with locks.connect(settings) as connection:
+        # The very first one makes the catalog's tables.
+        locks.alone(connection, "catalog")
+        # One per process: each has a pool of connections of its own, which nothing closes.
+        return SqlCatalog(CATALOG, **properties)
 
 
 def file_io(settings: Settings) -> dict[str, str]:

@@ -7,6 +7,7 @@ a changed type, id or event time, a field removed or newly required ─► Incom
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError
@@ -28,6 +29,7 @@ from pyiceberg.types import (
     StringType,
     TimestamptzType,
 )
+from sqlalchemy.exc import IntegrityError
 
 from twofold import catalog as catalogs
 from twofold import tables
@@ -72,7 +74,7 @@ STAGED = {"write.wap.enabled": "true"}
 
 def ensure(catalog: Catalog, pipeline: Pipeline) -> dict[str, IcebergTable]:
     """All tables that have declared columns, by name. View tables follow from their measures; Spark makes them."""
-    catalog.create_namespace_if_not_exists(pipeline.name)
+    _make_namespace(catalog, pipeline.name)
     wanted = (tables.stream_log(pipeline), tables.batch_log(pipeline), tables.events(pipeline), tables.landed_files())
     found = {table.name: catalogs.find(catalog, pipeline.name, table.name) for table in wanted}
     faults = [fault for table in wanted for fault in incompatibilities(pipeline, table, found[table.name])]
@@ -83,6 +85,12 @@ def ensure(catalog: Catalog, pipeline: Pipeline) -> dict[str, IcebergTable]:
             "undo the change, or declare the changed stream under a new pipeline name; nothing was written",
         )
     return {table.name: _made(catalog, pipeline, table, found[table.name]) for table in wanted}
+
+
+def _make_namespace(catalog: Catalog, name: str) -> None:
+    # It looks, then makes; what another job of this pipeline makes in between is as good.
+    with suppress(IntegrityError):
+        catalog.create_namespace_if_not_exists(name)
 
 
 def incompatibilities(pipeline: Pipeline, table: Table, existing: IcebergTable | None) -> list[str]:

@@ -41,3 +41,11 @@ def connect(settings: Settings) -> psycopg.Connection:
             f"PostgreSQL (the catalog) does not answer at {where}: {str(error).splitlines()[0]}",
             "start the embedded stack with `twofold up`, or set TWOFOLD_POSTGRES_HOST, _PORT, _USER and _PASSWORD",
         ) from None
+
+
+def alone(connection: psycopg.Connection, what: str) -> None:
+    """Wait until no other transaction does `what`, and keep others from it until this one ends.
+
+    For `CREATE … IF NOT EXISTS`: two at once may both find nothing there, and one of them fails.
+    """
+    connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", (NAMESPACE, key("", what)))

@@ -39,8 +39,7 @@ class Result:
 def save(settings: Settings, pipeline: str, kind: str, body: Mapping[str, Any]) -> None:
     """Put a result in the place of the one before it."""
     with locks.connect(settings) as connection:
-        # Two at once may both find no table, and one of them would fail to make it.
-        connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", (locks.NAMESPACE, locks.key("", "results")))
+        locks.alone(connection, "results")
         connection.execute(_TABLE)
         connection.execute(_SAVE, (pipeline, kind, Json(body, dumps=_dumps)))
 

@@ -10,9 +10,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import duckdb
@@ -298,6 +300,19 @@ def test_a_file_replaced_while_it_is_read_is_read_again(stack: Settings, define:
     assert (landed.number, landed.total) == (1, (2, 0, 0))
     assert run(pipeline) == []
     assert [key for _, _, key in ids(stack, pipeline)] == ["new", "more"]
+
+
+def test_several_jobs_at_once_make_the_tables(stack: Settings, define: Define) -> None:
+    catalog, together = catalogs.load(stack), Barrier(4)
+
+    def make(pipeline: Pipeline) -> set[str]:
+        together.wait()
+        return set(ensure.ensure(catalog, pipeline))
+
+    with ThreadPoolExecutor(4) as jobs:
+        for pipeline in [define() for _ in range(5)]:
+            made = list(jobs.map(make, [pipeline] * 4))
+            assert made == [{tables.STREAM_LOG, tables.BATCH_LOG, tables.EVENTS, tables.LANDED_FILES}] * 4
 
 
 def test_two_runs_at_once_take_a_file_once(stack: Settings, define: Define) -> None:
