@@ -48,6 +48,7 @@ DEFINITION: dict[str, Any] = {
 """What `define` starts from."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a file's tests in one worker, and all of those in Airflow: they come first, as they take longest."""
 
