@@ -17,7 +17,7 @@ from twofold.services.record import SERVICES
 from twofold.services.verdict import Look, Verdict
 from twofold.settings import Settings
 
-Row = tuple[State, Verdict]
+Row = tuple[State, Verdict, Look]
 
 
 @click.command()
@@ -81,22 +81,22 @@ def _act(settings: Settings, action: str | None, pipeline: str, service: str) ->
 def _look(settings: Settings, pipeline: Pipeline, service: str) -> Row:
     seen: Look = probe.look(settings, pipeline, service)
     found = verdict.judge(service, [seen], probe.limits(settings, pipeline, good_samples=1))
-    return Controller(settings).state(pipeline.name, service), found
+    return Controller(settings).state(pipeline.name, service), found, seen
 
 
 def _fine(row: Row) -> bool:
-    state, found = row
+    state, found, _ = row
     return found.fine or found.kind == "stopped" or (found.kind == "not yet" and state.runs)
 
 
 def _show(rows: Iterable[Row], as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps([report.as_json(*row) for row in rows], indent=2))
+        click.echo(json.dumps([report.as_json(state, found, seen.health) for state, found, seen in rows], indent=2))
         return
     table = Table(box=None)
     for name in ("service", "state", "pid", "up", "restarts", "health"):
         table.add_column(name, justify="right" if name in ("pid", "up") else "left")
-    for state, found in rows:
+    for state, found, _ in rows:
         up = f"{state.uptime_s:.0f} s" if state.runs else ""
         budget = f"{state.spent} of {state.per_hour}/h"
         table.add_row(state.name, state.state, str(state.pid or ""), up, budget, _health(found))
@@ -108,7 +108,7 @@ def _health(found: Verdict) -> str:
 
 
 def _print_logs(controller: Controller, rows: Iterable[Row]) -> None:
-    for state, _ in rows:
+    for state, *_ in rows:
         click.echo(f"\n{controller.log_place(state)}:")
         for line in controller.log_tail(state.pipeline, state.service):
             click.echo(f"  {line}")

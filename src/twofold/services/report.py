@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from twofold.errors import NotRunning, TwofoldError
 from twofold.services.controller import Controller, State
@@ -51,8 +53,8 @@ def runbook(settings: Settings, page: str) -> str:
     return f"{settings.runbooks_url.rstrip('/')}/{page}.md"
 
 
-def as_json(state: State, verdict: Verdict) -> dict[str, object]:
-    """One service as plain JSON, for programs."""
+def as_json(state: State, verdict: Verdict, health: Mapping[str, Any]) -> dict[str, object]:
+    """One service as plain JSON, for programs; `health` is what it says of itself."""
     return {
         "pipeline": state.pipeline,
         "service": state.service,
@@ -61,6 +63,7 @@ def as_json(state: State, verdict: Verdict) -> dict[str, object]:
         "uptime_s": state.uptime_s,
         "verdict": verdict.kind,
         "reason": verdict.reason,
+        "health": dict(health),
         "restarts": state.spent,
         "restarts_per_hour": state.per_hour,
         "record": json.loads(state.record.to_json()),
