@@ -271,10 +271,10 @@ def test_it_fits_a_phone(page: Page) -> None:
     page.emulate("setDeviceMetricsOverride", width=360, height=740, deviceScaleFactor=1, mobile=True)
     try:
         page.alone()
-        assert page.script("return [document.documentElement.scrollWidth, innerWidth]") == [360, 360]
         beyond = """return [...document.querySelectorAll("body *")]
             .filter((node) => node.getBoundingClientRect().right > 360.5).map((node) => node.outerHTML.slice(0, 80))"""
         assert page.script(beyond) == []
+        assert page.script("return [document.documentElement.scrollWidth, innerWidth]") == [360, 360]
     finally:
         page.emulate("clearDeviceMetricsOverride")
 
