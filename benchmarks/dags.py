@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import statistics
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks import data
-from benchmarks.failures import NotThere
+from benchmarks.failures import until
 from benchmarks.measure import measured
 from tests import running
 from twofold.settings import Settings
@@ -74,23 +72,15 @@ def _overhead(settings: Settings, rest: AirflowRest, name: str, dag: str, task: 
 
 
 def _switch_on(rest: AirflowRest, dag: str) -> None:
-    _until(lambda: any(one["dag_id"] == dag for one in rest.get("dags", limit=100)["dags"]), dag)
+    until(lambda: any(one["dag_id"] == dag for one in rest.get("dags", limit=100)["dags"]), dag, _GIVE_UP_S)
     rest.unpause(dag)
 
 
 def _run(rest: AirflowRest, dag: str) -> dict[str, dict[str, Any]]:
     run = rest.trigger(dag)
-    _until(lambda: rest.run_state(dag, run) in ("success", "failed"), run)
+    until(lambda: rest.run_state(dag, run) in ("success", "failed"), run, _GIVE_UP_S)
     found = rest.get(f"dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
     return {one["task_id"]: one for one in found}
-
-
-def _until(condition: Callable[[], bool], what: str) -> None:
-    give_up = time.monotonic() + _GIVE_UP_S
-    while not condition():
-        if time.monotonic() > give_up:
-            raise NotThere(f"{what}: nothing after {_GIVE_UP_S:.0f} s")
-        time.sleep(0.5)
 
 
 def _seconds(start: str, end: str) -> float:

@@ -9,23 +9,22 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from benchmarks.failures import NotThere
+from benchmarks.failures import NotThere, until
 from tests import running
-from twofold import boundary, catalog, tables, topic
+from twofold import boundary, catalog, health, tables, topic
 from twofold.boundary import Landed
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
 from twofold.reader import Reader
+from twofold.services.record import STREAM
 from twofold.settings import Settings
 
 WARM_UP_S = 10
 MEASURED_S = 30
-_POLL_S = 0.5
 _GIVE_UP_S = 180.0
 
 _LATENCIES = """
@@ -59,7 +58,9 @@ def measure(settings: Settings, name: str, rate: float) -> Latency:
         running.run(settings, "produce", name, "--generate", str(count), "--rate", str(rate))
         sent = topic.describe(settings, pipeline.topic.name)
         assert sent is not None
-        _until(lambda: sum(_landed(settings, name).offsets.values()) >= sum(sent.ends.values()), "the landing")
+        until(
+            lambda: sum(_landed(settings, name).offsets.values()) >= sum(sent.ends.values()), "the landing", _GIVE_UP_S
+        )
     return _latency(settings, pipeline)
 
 
@@ -80,14 +81,13 @@ def _latency(settings: Settings, pipeline: Pipeline) -> Latency:
 
 
 def _landed(settings: Settings, name: str) -> Landed:
-    table = catalog.find(catalog.load(settings), name, tables.STREAM_LOG)
-    return boundary.landed(catalog.history(table), name)
+    return boundary.landed(catalog.read_history(settings, name, tables.STREAM_LOG), name)
 
 
 @contextmanager
 def _streaming(settings: Settings, name: str) -> Iterator[None]:
     """The streaming job, up and running; stopped at the end."""
-    announced, log = settings.home / "run" / f"{name}-stream.json", settings.home / f"{name}-stream.log"
+    place, log = health.place_of(settings.home, name, STREAM), settings.home / f"{name}-stream.log"
     with log.open("wb") as output:
         job = subprocess.Popen(
             [sys.executable, "-m", "twofold.cli", "stream", name],
@@ -96,18 +96,10 @@ def _streaming(settings: Settings, name: str) -> Iterator[None]:
             stderr=subprocess.STDOUT,
         )
     try:
-        _until(lambda: announced.exists() or job.poll() is not None, "the streaming job")
+        until(lambda: place.exists() or job.poll() is not None, "the streaming job", _GIVE_UP_S)
         if job.poll() is not None:
             raise NotThere(f"the streaming job ended:\n{log.read_text()[-4000:]}")
         yield
     finally:
         job.send_signal(signal.SIGTERM)
         job.wait()
-
-
-def _until(condition: Callable[[], bool], what: str) -> None:
-    give_up = time.monotonic() + _GIVE_UP_S
-    while not condition():
-        if time.monotonic() > give_up:
-            raise NotThere(f"{what} did not come within {_GIVE_UP_S:.0f} s")
-        time.sleep(_POLL_S)

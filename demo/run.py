@@ -118,8 +118,8 @@ def fresh() -> None:
 
 def landed(settings: Settings) -> int:
     """Kafka records in stream_log, by the account of its newest commit."""
-    table = catalog.find(catalog.load(settings), PIPELINE, tables.STREAM_LOG)
-    return sum(boundary.landed(catalog.history(table), PIPELINE).offsets.values())
+    history = catalog.read_history(settings, PIPELINE, tables.STREAM_LOG)
+    return sum(boundary.landed(history, PIPELINE).offsets.values())
 
 
 def sent(settings: Settings) -> int:

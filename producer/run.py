@@ -19,6 +19,7 @@ from twofold import health
 from twofold.definition.model import Pipeline
 from twofold.errors import NotRunning
 from twofold.metrics import Metrics
+from twofold.services.record import PRODUCER
 from twofold.settings import Settings
 from twofold.topic import TopicState
 
@@ -100,7 +101,7 @@ def _send(
     ]
     began = time.monotonic()
     with health.serve(desk.snapshot, request.health_port, settings.health_host) as server:
-        server.announce(settings.home / "run" / f"{pipeline.name}-producer.json")
+        server.announce(health.place_of(settings.home, pipeline.name, PRODUCER))
         try:
             workers.run(tasks, pipeline, request, source, stop, desk.take)
         finally:

@@ -56,7 +56,7 @@ def recompute(spark: SparkSession, settings: Settings, pipeline: Pipeline, view:
 
 def replace_whole(spark: SparkSession, settings: Settings, pipeline: Pipeline, view: View) -> None:
     """Put the view over all of `events` in place of a table that another declaration filled."""
-    events = catalogs.history(catalogs.find(catalogs.load(settings), pipeline.name, tables.EVENTS))
+    events = catalogs.read_history(settings, pipeline.name, tables.EVENTS)
     accepted = read(spark, pipeline, tables.EVENTS, events.head).where("NOT withdrawn")
     state = boundary.encode(_next_state(pipeline, view, events, None))
     folds.replace_table(folds.fold(accepted, pipeline, view), pipeline, view, tables.batch_view_name(view), state)

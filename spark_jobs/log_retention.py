@@ -60,7 +60,7 @@ def _stretches(spark: SparkSession, pipeline: Pipeline) -> list[Stretch]:
 
 def _readers(spark: SparkSession, settings: Settings, pipeline: Pipeline) -> list[dict[int, int]]:
     """Offsets (exclusive) that the union and each view query have behind them; a view not begun has none."""
-    log, events = (_history(settings, pipeline, name) for name in (tables.STREAM_LOG, tables.EVENTS))
+    log, events = (catalogs.read_history(settings, pipeline.name, name) for name in (tables.STREAM_LOG, tables.EVENTS))
     positions = [boundary.boundary(events, pipeline.name).offsets]
     for view in pipeline.views:
         resumed = checkpoints.resumed_from(spark, settings.checkpoint(pipeline.name, view))
@@ -74,7 +74,3 @@ def _delete(spark: SparkSession, pipeline: Pipeline, day: date, offsets: Mapping
     promised = json.dumps({str(partition): offset for partition, offset in sorted(offsets.items())})
     spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('{boundary.RETAINED_FROM}' = '{promised}')")
     spark.sql(f"DELETE FROM {name} WHERE kafka_timestamp < {serving.moment(day)}")
-
-
-def _history(settings: Settings, pipeline: Pipeline, table: str) -> History:
-    return catalogs.history(catalogs.find(catalogs.load(settings), pipeline.name, table))

@@ -35,7 +35,7 @@ def expire(
     spark: SparkSession, settings: Settings, pipeline: Pipeline, table: str, asked: Upkeep, now: datetime
 ) -> Expired:
     """Expire what no guard keeps; each call names its snapshots, so commits made meanwhile are never touched."""
-    history = _history(settings, pipeline, table)
+    history = catalogs.read_history(settings, pipeline.name, table)
     guards = guards_of(spark, settings, pipeline, table, history) | {
         "age": expiry.is_young(history, now, asked.snapshot_retention, _most(pipeline, table)),
         "newest": asked.keep_snapshots,
@@ -78,7 +78,7 @@ def _resumes(spark: SparkSession, settings: Settings, pipeline: Pipeline, view: 
 
 def _recomputes(settings: Settings, pipeline: Pipeline, view: str, events: History) -> int:
     """What says which days a batch view has yet to recompute; without it the view is computed whole, once."""
-    known = boundary.folded(_history(settings, pipeline, tables.batch_view_name(view)))
+    known = boundary.folded(catalogs.read_history(settings, pipeline.name, tables.batch_view_name(view)))
     if known is None or known.snapshot is None or events.since(known.snapshot) is None:
         return 0
     return expiry.is_resumed_from(events, known.snapshot)
@@ -95,7 +95,3 @@ def _call(spark: SparkSession, pipeline: Pipeline, table: str, ids: list[int]) -
 
 def _parts(ids: list[int]) -> list[list[int]]:
     return [ids[start : start + _IDS_PER_CALL] for start in range(0, len(ids), _IDS_PER_CALL)]
-
-
-def _history(settings: Settings, pipeline: Pipeline, table: str) -> History:
-    return catalogs.history(catalogs.find(catalogs.load(settings), pipeline.name, table))

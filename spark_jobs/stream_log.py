@@ -57,8 +57,8 @@ class LogWriter:
 
     def refresh(self) -> Landed:
         """Read what the table holds."""
-        table = catalogs.find(catalogs.load(self.settings), self.pipeline.name, tables.STREAM_LOG)
-        self.landed = boundary.landed(catalogs.history(table), self.pipeline.name)
+        history = catalogs.read_history(self.settings, self.pipeline.name, tables.STREAM_LOG)
+        self.landed = boundary.landed(history, self.pipeline.name)
         return self.landed
 
     @property

@@ -50,7 +50,7 @@ def prepare(spark: SparkSession, settings: Settings, pipeline: str, view: str) -
     """
     checkpoint = settings.checkpoint(pipeline, view)
     checkpoints.settle(spark, checkpoint)
-    log = _history(settings, pipeline, tables.STREAM_LOG)
+    log = catalogs.read_history(settings, pipeline, tables.STREAM_LOG)
     resumed = checkpoints.resumed_from(spark, checkpoint)
     if resumed is not None and is_there(log, resumed["snapshot_id"]):
         _shorten(spark, checkpoint, resumed)
@@ -116,7 +116,3 @@ def _clean_append(settings: Settings, pipeline: str) -> Whole | None:
     return Whole(
         snapshot.snapshot_id, sum((one.added_files_count or 0) + (one.existing_files_count or 0) for one in manifests)
     )
-
-
-def _history(settings: Settings, pipeline: str, table: str) -> History:
-    return catalogs.history(catalogs.find(catalogs.load(settings), pipeline, table))

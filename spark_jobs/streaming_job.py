@@ -26,7 +26,7 @@ from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
 from twofold.errors import NotRunning, TwofoldError
 from twofold.metrics import Metrics
-from twofold.services.record import AWAY
+from twofold.services.record import AWAY, STREAM
 from twofold.settings import Settings
 
 _WAIT_S = 20.0
@@ -105,7 +105,7 @@ def _stream(
     services += [Service(view.view.name, view.start, lambda: None) for view in views]
     spark.streams.addListener(progress)
     with health.serve(progress.snapshot, health_port, settings.health_host) as server:
-        server.announce(settings.home / "run" / f"{pipeline.name}-stream.json")
+        server.announce(health.place_of(settings.home, pipeline.name, STREAM))
         if until_caught_up:
             supervise.drain(services, progress, stop)
             if stop.is_set():

@@ -50,7 +50,7 @@ def fill(spark: SparkSession, settings: Settings, pipeline: Pipeline, view: View
     latest = spark.table(table).select(F.unix_micros(F.max("window_start"))).collect()[0][0]
     if latest is None:
         return None
-    log = catalogs.history(catalogs.find(catalogs.load(settings), pipeline.name, tables.STREAM_LOG))
+    log = catalogs.read_history(settings, pipeline.name, tables.STREAM_LOG)
     landing = boundary.landed(History(log.snapshots, snapshot), pipeline.name).landing
     return Filled(pipeline, landing, latest - _reach(pipeline, view))
 

@@ -6,7 +6,6 @@ Work.land ─► landing ─────────────┴─► Work.u
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -33,13 +32,14 @@ from spark_jobs.lander import Lander
 from spark_jobs.selection import Selection
 from tests import small_world
 from tests.small_world import Row
-from twofold import boundary, ensure, landing, locks, tables, topic
+from twofold import boundary, ensure, health, landing, locks, tables, topic
 from twofold import catalog as catalogs
 from twofold.definition.model import Pipeline, Topic
 from twofold.proof.report import Proof
 from twofold.proof.run import prove
 from twofold.reader import Reader
 from twofold.services.controller import Controller
+from twofold.services.record import STREAM
 from twofold.settings import Settings
 
 _WITHIN_S = 180.0
@@ -103,8 +103,8 @@ class Work:
 
     def landed(self) -> int:
         """Kafka records in stream_log, by the account of its newest commit."""
-        table = catalogs.find(catalogs.load(self.settings), self.pipeline.name, tables.STREAM_LOG)
-        return sum(boundary.landed(catalogs.history(table), self.pipeline.name).offsets.values())
+        history = catalogs.read_history(self.settings, self.pipeline.name, tables.STREAM_LOG)
+        return sum(boundary.landed(history, self.pipeline.name).offsets.values())
 
     def union(self) -> dict[str, Any]:
         """What `twofold union` does, in this session."""
@@ -243,13 +243,9 @@ def eventually(
 
 def health_port(settings: Settings, pipeline: Pipeline, job: Job) -> int:
     """Where the running streaming job answers; waits until it does."""
-    place = settings.home / "run" / f"{pipeline.name}-stream.json"
-
-    def announced() -> bool:
-        return place.exists() and json.loads(place.read_text())["pid"] == job.process.pid
-
-    eventually(announced, job)
-    return int(json.loads(place.read_text())["port"])
+    place = health.place_of(settings.home, pipeline.name, STREAM)
+    eventually(lambda: (health.announced(place) or {}).get("pid") == job.process.pid, job)
+    return int((health.announced(place) or {})["port"])
 
 
 # ---- a commit, held ----

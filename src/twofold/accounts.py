@@ -43,7 +43,7 @@ def unioned_since(settings: Settings, pipeline: str, known: Mapping[str, Any]) -
     reach = {"landing": edge.landing, "offsets": {str(p): end for p, end in sorted(edge.offsets.items())}}
     if snapshot is None or not (edge.landing or edge.offsets) or reach == {key: known.get(key) for key in reach}:
         return None
-    return {**reach, "snapshot": str(snapshot.id), "rows": int(snapshot.summary.get("total-records", 0))}
+    return {**reach, "snapshot": str(snapshot.id), "rows": snapshot.rows}
 
 
 def set_aside(settings: Settings, pipeline: str) -> dict[str, str]:

@@ -29,6 +29,16 @@ class Snapshot:
     summary: Mapping[str, str]
     timestamp_ms: int = 0
 
+    @property
+    def at(self) -> datetime:
+        """When it was committed, UTC."""
+        return datetime.fromtimestamp(self.timestamp_ms / 1000, UTC)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the table as of it."""
+        return int(self.summary.get("total-records", 0))
+
 
 @dataclass(frozen=True)
 class History:

@@ -11,6 +11,7 @@ By hand: `twofold compare flights`.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from typing import Any
@@ -83,12 +84,13 @@ def compare(settings: Settings, pipeline: Pipeline) -> Comparison:
 def latest(settings: Settings, pipeline: str) -> Comparison | None:
     """The last comparison, or None."""
     kept = results.latest(settings, pipeline, KIND)
-    if kept is None:
-        return None
-    views = {
-        name: ViewDifference(**{**view, "worst": tuple(view["worst"])}) for name, view in kept.body["views"].items()
-    }
-    return Comparison(**{**kept.body, "views": views})
+    return from_json(kept.body) if kept else None
+
+
+def from_json(body: Mapping[str, Any]) -> Comparison:
+    """A comparison out of the kept result."""
+    views = {name: ViewDifference(**{**view, "worst": tuple(view["worst"])}) for name, view in body["views"].items()}
+    return Comparison(**{**body, "views": views})
 
 
 def publish(settings: Settings, found: Comparison) -> None:
@@ -205,7 +207,7 @@ def _healed(reader: Reader, pipeline: Pipeline, before: Boundary, after: Boundar
 
 def _rows(history: History) -> int:
     head = history.snapshots.get(history.head) if history.head is not None else None
-    return int(head.summary.get("total-records", 0)) if head else 0
+    return head.rows if head else 0
 
 
 def _text(snapshot: int | None) -> str | None:

@@ -40,7 +40,7 @@ def is_resumed_from(history: History, snapshot_id: int) -> int:
 
 
 def is_not_begun(history: History) -> int:
-    """Keep all, unless it is too late: a declared view that has read nothing begins at the very first snapshot.
+    """Keep all, unless it is too late: a view's query that was started on an empty log begins at its first snapshot.
 
     Incident: Iceberg's source begins at the oldest snapshot that is left and reads only what that one added. After
     an expiry, a new view lacked nine tenths of history, in silence. Once the first snapshot is gone a view begins

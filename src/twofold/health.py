@@ -51,6 +51,20 @@ class HealthServer:
         self.close()
 
 
+def place_of(home: Path, pipeline: str, service: str) -> Path:
+    """Where a pipeline's `producer` or `stream` announces itself."""
+    return home / "run" / f"{pipeline}-{service}.json"
+
+
+def announced(place: Path) -> Mapping[str, Any] | None:
+    """`{pid, host, port}` of the service that announced itself last, though it may be gone; None: nobody did."""
+    try:
+        found: Mapping[str, Any] = json.loads(place.read_text())
+    except (OSError, ValueError):
+        return None
+    return found
+
+
 def serve(snapshot: Snapshot, port: int = 0, host: str = "127.0.0.1") -> HealthServer:
     """Start answering on `port` (0 = any free one; see `HealthServer.port`); raise TwofoldError if it is taken."""
     try:

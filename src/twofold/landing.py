@@ -8,6 +8,7 @@ A file's name is its path below the folder. Names with a part that starts with `
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from collections.abc import Callable, Iterable
@@ -25,6 +26,16 @@ _COPY_BYTES = 1 << 20
 
 Progress = Callable[[int], None]
 """Called with the number of bytes just copied."""
+
+
+def sha256(stream: IO[bytes], to: IO[bytes] | None = None) -> str:
+    """SHA-256 of what is left to read; its bytes also go `to` a file."""
+    digest = hashlib.sha256()
+    while block := stream.read(_COPY_BYTES):
+        digest.update(block)
+        if to is not None:
+            to.write(block)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,12 @@ such a range is refused, as it must go on to the last landing.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from twofold import accounts, landing, tables
 from twofold.definition.model import Pipeline
@@ -26,7 +25,6 @@ from twofold.settings import Settings
 
 FOLDER = "replay"
 _RANGE = re.compile(r"(\d+)(?:\.\.(\d+)?)?")
-_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -150,20 +148,14 @@ def _refuse_stale(settings: Settings, pipeline: Pipeline, first: int, end: int) 
         )
 
 
-def _digest(folder: landing.Folder, name: str, to: IO[bytes] | None = None) -> str:
-    """SHA-256 of a landed file; its bytes also go `to` a file."""
-    digest = hashlib.sha256()
-    with folder.open(name) as reading:
-        while block := reading.read(_BLOCK_BYTES):
-            digest.update(block)
-            if to is not None:
-                to.write(block)
-    return digest.hexdigest()
+def _digest(folder: landing.Folder, name: str) -> str:
+    with folder.open(name) as landed:
+        return landing.sha256(landed)
 
 
 def _put_again(folder: landing.Folder, copy: Copy) -> None:
-    with tempfile.NamedTemporaryFile(prefix="twofold-") as local:
-        digest = _digest(folder, copy.source, local)
+    with tempfile.NamedTemporaryFile(prefix="twofold-") as local, folder.open(copy.source) as landed:
+        digest = landing.sha256(landed, local)
         local.flush()
         if digest != copy.sha256:
             raise TwofoldError(

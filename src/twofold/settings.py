@@ -158,10 +158,10 @@ class Settings(BaseSettings):
         """PostgreSQL, as Spark's catalog and lock connection address it."""
         return f"jdbc:postgresql://{self.postgres_host}:{self.postgres_port}/{self.postgres_database}"
 
-    def postgres_url(self, driver: str = "postgresql") -> str:
-        """PostgreSQL, as psycopg (`postgresql`) or SQLAlchemy (`postgresql+psycopg`) address it."""
-        password = self.postgres_password.get_secret_value()
-        return f"{driver}://{self.postgres_user}:{password}@{self.postgres_host}:{self.postgres_port}/{self.postgres_database}"
+    def postgres_url(self, driver: str = "postgresql", database: str = "") -> str:
+        """The catalog, or another database, as psycopg (`postgresql`) or SQLAlchemy (`postgresql+psycopg`) need it."""
+        password, name = self.postgres_password.get_secret_value(), database or self.postgres_database
+        return f"{driver}://{self.postgres_user}:{password}@{self.postgres_host}:{self.postgres_port}/{name}"
 
     @property
     def supervisor_url(self) -> str:

@@ -183,7 +183,7 @@ def test_beside_a_running_stream(
 
 
 def history(work: Work) -> History:
-    return catalogs.history(catalogs.find(catalogs.load(work.settings), work.pipeline.name, tables.STREAM_LOG))
+    return catalogs.read_history(work.settings, work.pipeline.name, tables.STREAM_LOG)
 
 
 def landed_records(work: Work) -> int:

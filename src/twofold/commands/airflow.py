@@ -5,11 +5,9 @@ twofold airflow … ──exec──► python -m airflow …    same process: s
 
 from __future__ import annotations
 
-import os
-import sys
-
 import click
 
+from twofold.commands.become import become
 from twofold.settings import Settings
 from twofold.stack import airflow as stack
 from twofold.stack.airflow_environment import airflow_environment
@@ -36,7 +34,4 @@ def airflow(settings: Settings, arguments: tuple[str, ...]) -> None:
         click.echo(context.get_help())
         context.exit(0)
     stack.require_up(settings)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    environment = {**os.environ, **settings.environment(), **airflow_environment(settings)}
-    os.execve(sys.executable, [sys.executable, "-m", "airflow", *arguments], environment)
+    become(settings, "airflow", *arguments, environment=airflow_environment(settings))

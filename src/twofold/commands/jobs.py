@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
 from twofold import upkeep as checked
+from twofold.commands.become import become
 from twofold.definition.load import load_pipeline
 from twofold.settings import Settings
-
-
-def become(settings: Settings, module: str, *arguments: str) -> NoReturn:
-    """Replace this process by `python -m module …` with the same settings."""
-    os.execve(sys.executable, [sys.executable, "-m", module, *arguments], {**os.environ, **settings.environment()})
 
 
 @click.command()

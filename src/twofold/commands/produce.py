@@ -5,11 +5,9 @@ twofold produce … ──exec──► python -m producer.producer …    same 
 
 from __future__ import annotations
 
-import os
-import sys
-
 import click
 
+from twofold.commands.become import become
 from twofold.settings import Settings
 
 
@@ -21,7 +19,4 @@ from twofold.settings import Settings
 @click.pass_obj
 def produce(settings: Settings, arguments: tuple[str, ...]) -> None:
     """Send a pipeline's events to Kafka; all options and examples: `twofold produce --help`."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    command = [sys.executable, "-m", "producer.producer", *arguments]
-    os.execve(sys.executable, command, {**os.environ, **settings.environment()})
+    become(settings, "producer.producer", *arguments)

@@ -79,9 +79,10 @@ def _act(settings: Settings, action: str | None, pipeline: str, service: str) ->
 
 
 def _look(settings: Settings, pipeline: Pipeline, service: str) -> Row:
-    seen: Look = probe.look(settings, pipeline, service)
+    state = Controller(settings).state(pipeline.name, service)
+    seen = probe.look_at(settings, pipeline, state)
     found = verdict.judge(service, [seen], probe.limits(settings, pipeline, good_samples=1))
-    return Controller(settings).state(pipeline.name, service), found, seen
+    return state, found, seen
 
 
 def _fine(row: Row) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import hashlib
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,8 +15,6 @@ import pyarrow.parquet as pq
 from twofold import boundary, landing, tables
 from twofold.proof.report import MOST_OFFENDERS, Findings, counted
 from twofold.proof.world import World
-
-_BLOCK_BYTES = 1 << 20
 
 Bytes = IO[bytes] | gzip.GzipFile
 
@@ -148,14 +145,7 @@ def _unchanged(folder: landing.Folder, file: Taken, present: landing.File) -> bo
     if file.version == present.version:
         return True
     with folder.open(file.file) as stream:
-        return _digest(stream) == file.sha256
-
-
-def _digest(stream: IO[bytes]) -> str:
-    digest = hashlib.sha256()
-    while block := stream.read(_BLOCK_BYTES):
-        digest.update(block)
-    return digest.hexdigest()
+        return landing.sha256(stream) == file.sha256
 
 
 def records(folder: landing.Folder, name: str) -> int:

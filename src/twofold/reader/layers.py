@@ -7,6 +7,7 @@ stream_<view> ┘
 from __future__ import annotations
 
 from twofold.definition.model import View
+from twofold.reader.rendering import quoted
 
 NEARLY = 1e-9
 """Doubles may differ by this much of their size: engines add in different orders."""
@@ -49,11 +50,6 @@ def came_late(pipeline_time: str, views: list[View], log: str, since: str, top_u
   tops AS (SELECT landing, greatest({before}, max(latest) OVER earlier) AS top FROM landings
            WINDOW earlier AS (ORDER BY landing ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING))
 SELECT count(*) FROM tail AS log JOIN tops USING (landing) WHERE {closed}"""
-
-
-def quoted(name: str) -> str:
-    """An identifier."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _difference(measure: str, numeric: bool) -> str:

@@ -28,9 +28,11 @@ from supervisor.states import RUNNING_STATES, ProcessStates, SupervisorStates, g
 from supervisor.xmlrpc import Faults, RPCError
 
 from twofold.definition.names import pipeline_fault
+from twofold.health import announced, place_of
 from twofold.services import record as rules
 from twofold.services.record import PRODUCER, SERVICES, STREAM, End, Record
 from twofold.stack.processes import marks
+from twofold.stack.supervisor_text import environment, escape, log_path
 
 _DOWN = (ProcessStates.STOPPED, ProcessStates.EXITED, ProcessStates.FATAL)
 _VERBS = {PRODUCER: "produce", STREAM: "stream"}
@@ -160,7 +162,7 @@ class Services:
                 "uptime_s": round(time.time() - process.laststart, 1) if process.pid else 0.0,
                 "spent": keeper.record.spent(time.time()),
                 "per_hour": keeper.per_hour,
-                "health_port": _announced(self._home / "run" / f"{pipeline}-{service}.json", process.pid),
+                "health_port": _health_port(place_of(self._home, pipeline, service), process.pid),
                 "record": json.loads(keeper.record.to_json()),
             }
         )
@@ -180,15 +182,14 @@ class Services:
     def _declare(self, name: str, pipeline: str, service: str) -> None:
         options, parser = self._supervisord.options, UnhosedConfigParser()
         command = [sys.executable, "-m", "twofold.cli", _VERBS[service], pipeline]
-        environment = ",".join(f"{key}={_quote(value)}" for key, value in marks(self._home, name).items())
         logs = self._home / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         text = _PROGRAM.format(
             name=name,
-            command=_escape(shlex.join(command)),
-            environment=_escape(environment),
-            home=_escape(str(self._home)),
-            log=_escape(_escape(str(logs / f"{name}.log"))),  # supervisord expands this one twice
+            command=escape(shlex.join(command)),
+            environment=environment(marks(self._home, name)),
+            home=escape(str(self._home)),
+            log=log_path(logs / f"{name}.log"),
         )
         parser.read_string(text)
         parser.expansions = options.environ_expansions
@@ -214,13 +215,10 @@ def _end(process: Service) -> None:
         process.stop()
 
 
-def _announced(place: Path, pid: int) -> int:
+def _health_port(place: Path, pid: int) -> int:
     """The port of the running process's `/healthz`; 0: it does not answer yet."""
-    try:
-        announced = json.loads(place.read_text())
-    except (OSError, ValueError):
-        return 0
-    return int(announced["port"]) if pid and announced["pid"] == pid else 0
+    found = announced(place)
+    return int(found["port"]) if found and pid and found["pid"] == pid else 0
 
 
 def _read(path: Path) -> Record:
@@ -228,12 +226,3 @@ def _read(path: Path) -> Record:
         return Record.from_dict(json.loads(path.read_text()))
     except FileNotFoundError:
         return Record()
-
-
-def _quote(value: str) -> str:
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _escape(text: str) -> str:
-    """supervisord's configuration expands `%`."""
-    return text.replace("%", "%%")

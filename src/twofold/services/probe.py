@@ -28,9 +28,13 @@ ASK_AFTER_S = 15.0
 
 def look(settings: Settings, pipeline: Pipeline, service: str) -> Look:
     """Look at a service now; raises NotRunning where its supervisor does not answer."""
-    state = Controller(settings).state(pipeline.name, service)
+    return look_at(settings, pipeline, Controller(settings).state(pipeline.name, service))
+
+
+def look_at(settings: Settings, pipeline: Pipeline, state: State) -> Look:
+    """The same, of a service whose supervisor was asked already."""
     seen = as_look(state, healthz(state.health))
-    if seen.left_down or seen.stopped_at or seen.finished or not _needs_asking(service, seen):
+    if seen.left_down or seen.stopped_at or seen.finished or not _needs_asking(state.service, seen):
         return seen
     return as_look(state, seen.health, missing(settings, pipeline))
 

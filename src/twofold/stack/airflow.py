@@ -132,9 +132,8 @@ def _fingerprint(settings: Settings) -> str:
 
 def _database(settings: Settings) -> None:
     """Create the role and its database, or give the role the password in force."""
-    url = settings.postgres_url().rpartition("/")[0] + "/postgres"
     name, password = settings.airflow_database, settings.airflow_database_password.get_secret_value()
-    with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
+    with psycopg.connect(settings.postgres_url(database="postgres"), autocommit=True, connect_timeout=5) as connection:
         role = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,)).fetchone()
         statement = "ALTER ROLE {} PASSWORD {}" if role else "CREATE ROLE {} LOGIN PASSWORD {}"
         connection.execute(sql.SQL(statement).format(sql.Identifier(name), sql.Literal(password)))

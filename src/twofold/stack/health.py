@@ -16,7 +16,7 @@ TIMEOUT_S = 3.0
 def postgres(settings: Settings) -> str:
     """A login over TCP, as every job makes it."""
     try:
-        with psycopg.connect(settings.postgres_url().rpartition("/")[0] + "/postgres", connect_timeout=3) as connection:
+        with psycopg.connect(settings.postgres_url(database="postgres"), connect_timeout=3) as connection:
             connection.execute("SELECT 1")
     except psycopg.Error as error:
         return str(error).strip()

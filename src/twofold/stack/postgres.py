@@ -153,9 +153,8 @@ def program(settings: Settings, folder: Path) -> Program:
 
 def finish(settings: Settings) -> None:
     """Create the database of the catalog and the locks in a healthy server."""
-    url = settings.postgres_url().rpartition("/")[0] + "/postgres"
     name = settings.postgres_database
-    with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
+    with psycopg.connect(settings.postgres_url(database="postgres"), autocommit=True, connect_timeout=5) as connection:
         found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone()
         if found is None:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))

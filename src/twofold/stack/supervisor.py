@@ -20,9 +20,10 @@ from typing import Any, Protocol, cast
 
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
-from twofold.stack import processes
+from twofold.stack import processes, supervisor_text
 from twofold.stack.program import Program
 from twofold.stack.state import write_private
+from twofold.stack.supervisor_text import escape, log_path
 
 RUNNING, STARTING, BACKOFF, STOPPING, FATAL = "RUNNING", "STARTING", "BACKOFF", "STOPPING", "FATAL"
 UNREACHABLE = (OSError, http.client.HTTPException)
@@ -90,12 +91,12 @@ def log_file(settings: Settings, program: str) -> Path:
 def render(settings: Settings, programs: Iterable[Program]) -> str:
     """Text of supervisord.conf. Only root may name a user, and must."""
     head = _HEAD.format(
-        home=_escape(str(settings.home)),
+        home=escape(str(settings.home)),
         user=f"user={getpass.getuser()}\n" if os.geteuid() == 0 else "",
         host=settings.supervisor_host,
         port=settings.supervisor_port,
         name=settings.supervisor_user,
-        password=_escape(settings.supervisor_password.get_secret_value()),
+        password=escape(settings.supervisor_password.get_secret_value()),
         restarts_per_hour=settings.service_restarts_per_hour,
     )
     return head + "".join(_section(settings, program) for program in programs)
@@ -105,30 +106,15 @@ def _section(settings: Settings, program: Program) -> str:
     environment = {**program.environment, **processes.marks(settings.home, program.name)}
     return _PROGRAM.format(
         name=program.name,
-        command=_escape(shlex.join(program.command)),
-        environment=",".join(f"{key}={_quote(value)}" for key, value in environment.items()),
-        directory=_escape(str(program.directory)),
+        command=escape(shlex.join(program.command)),
+        environment=supervisor_text.environment(environment),
+        directory=escape(str(program.directory)),
         user=f"user={program.user}\n" if program.user else "",
         priority=program.start_order,
         stop_signal=program.stop_signal,
         stop_wait_s=program.stop_wait_seconds,
-        log=_escape(_escape(str(log_file(settings, program.name)))),  # supervisord expands this one twice
+        log=log_path(log_file(settings, program.name)),
     )
-
-
-def _quote(value: str) -> str:
-    """A value of `environment=`: supervisord knows no escapes there, and takes quotes off both ends."""
-    mark = "'" if '"' in value else '"'
-    if mark in value or value.strip("'\"") != value:
-        raise TwofoldError(f"supervisord cannot be given the text {value!r}", "choose one without quotes")
-    return _escape(f"{mark}{value}{mark}")
-
-
-def _escape(text: str) -> str:
-    """A value as supervisord's configuration reads it: `%` expands, and ` ;` or ` #` would start a comment."""
-    if "\n" in text or " ;" in text or " #" in text:
-        raise TwofoldError(f"supervisord cannot be given the text {text!r}", "use a folder without ` ;` or ` #`")
-    return text.replace("%", "%%")
 
 
 def start(settings: Settings, programs: Iterable[Program]) -> None:

@@ -132,8 +132,8 @@ class Gatherer:
     def _outcomes(self, job: Told, now: datetime) -> Outcomes:
         self._rejected.refresh(self._tables, now)
         self._set_aside.refresh(self._tables, now)
-        compared = comparison.latest(self.settings, self.pipeline.name)
         kept = results.latest(self.settings, self.pipeline.name, comparison.KIND)
+        compared = comparison.from_json(kept.body) if kept else None
         return Outcomes(
             self._rejected.since or now,
             self._rejected.counts(),

@@ -8,7 +8,7 @@ speed layer             |---------------|#########|    past it; the rows up to `
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 
 from twofold import boundary
 from twofold.boundary import Boundary, History
@@ -56,4 +56,4 @@ def past(ends: Mapping[int, int], covered: Mapping[int, int]) -> int:
 def united_at(events: History) -> datetime | None:
     """When the last union committed."""
     snapshot = events.nearest(Boundary.KEY)
-    return datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC) if snapshot else None
+    return snapshot.at if snapshot else None

@@ -6,10 +6,10 @@ run by hand, without supervisor: <home>/run/<p>-<service>.json ─► GET /healt
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
+from twofold import health
 from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError
 from twofold.services import probe, verdict
@@ -66,8 +66,5 @@ def _look(settings: Settings, pipeline: Pipeline, name: str) -> tuple[Service, T
 
 def _announced(settings: Settings, pipeline: str, name: str) -> str:
     """Where a service said that its `/healthz` is; it may be gone since."""
-    try:
-        place = json.loads((settings.home / "run" / f"{pipeline}-{name}.json").read_text())
-        return f"{place['host']}:{place['port']}"
-    except (OSError, ValueError):
-        return ""
+    place = health.announced(health.place_of(settings.home, pipeline, name))
+    return f"{place['host']}:{place['port']}" if place else ""

@@ -39,8 +39,7 @@ def _commits(log: History) -> Iterator[tuple[datetime, int]]:
     """Commits that landed rows, newest first; compaction's add rows too, but land none."""
     for snapshot in log.ancestors():
         if Landed.KEY in snapshot.summary:
-            at = datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC)
-            yield at, int(snapshot.summary.get("added-records", 0))
+            yield snapshot.at, int(snapshot.summary.get("added-records", 0))
 
 
 def _floor(at: datetime) -> datetime:

@@ -62,8 +62,7 @@ class Tables:
         if history.head is None:
             return Log()
         head = history.snapshots[history.head]
-        rows = int(head.summary.get("total-records", 0))
-        return Log(rows, self._extent(name, time), datetime.fromtimestamp(head.timestamp_ms / 1000, UTC))
+        return Log(head.rows, self._extent(name, time), head.at)
 
     def _extent(self, name: str, time: str) -> Extent | None:
         table, known = self._loaded[name].table, self._extents.get(name, {})
