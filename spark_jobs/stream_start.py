@@ -3,6 +3,7 @@
     checkpoint, its snapshot still there ─► where it left off
     none, and nothing was landed yet ─────► the first snapshot, batch by batch
     none, or its snapshot is gone ────────► the whole log as of one snapshot in the first batch, then what follows
+    first batch of an empty log cut short ► the same: a query that drains cannot begin before the first snapshot again
 
 Iceberg's source begins at the oldest snapshot left and reads only what that one added: after an expiry it would pass
 over the history before it in silence. It can also read all of a snapshot's files, but never asks for that itself; so
@@ -21,14 +22,11 @@ from pyspark.sql import SparkSession
 
 from spark_jobs import checkpoints, rewriting
 from twofold import catalog as catalogs
-from twofold import expiry, tables
-from twofold.boundary import History
+from twofold import tables
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
 
 _ATTEMPTS = 5
-_NOWHERE = -1
-"""Snapshot id of a query that began before anything was landed."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ def prepare(spark: SparkSession, settings: Settings, pipeline: str, view: str) -
     checkpoints.settle(spark, checkpoint)
     log = catalogs.read_history(settings, pipeline, tables.STREAM_LOG)
     resumed = checkpoints.resumed_from(spark, checkpoint)
-    if resumed is not None and is_there(log, resumed["snapshot_id"]):
+    if resumed is not None and log.since(resumed["snapshot_id"]) is not None:
         _shorten(spark, checkpoint, resumed)
         return None
     checkpoints.discard(spark, checkpoint)
@@ -62,13 +60,6 @@ def prepare(spark: SparkSession, settings: Settings, pipeline: str, view: str) -
     checkpoints.begin_at(spark, checkpoint, everything.offset(0))
     checkpoints.end_first_batch_at(spark, checkpoint, everything.offset(everything.files), int(time.time() * 1000))
     return everything.snapshot
-
-
-def is_there(log: History, snapshot: int) -> bool:
-    """Whether a query can go on from this snapshot."""
-    if snapshot == _NOWHERE:
-        return expiry.reaches_first(log)
-    return log.since(snapshot) is not None
 
 
 def reads_everything(batch_id: int, end: dict[str, Any] | None) -> bool:

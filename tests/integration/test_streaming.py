@@ -14,13 +14,14 @@ import pytest
 from kafka.admin import KafkaAdminClient
 from pyspark.sql import DataFrame, SparkSession
 
-from spark_jobs import session, stream_log
+from spark_jobs import checkpoints, session, stream_log
+from spark_jobs.stream_views import ViewWriter
 from tests import at_work, conftest, small_world
 from tests.at_work import Work
 from twofold import catalog as catalogs
 from twofold import locks, tables, topic
 from twofold.definition.model import Pipeline
-from twofold.errors import BoundaryError, Busy, IncompatibleDefinition
+from twofold.errors import BoundaryError, Busy, IncompatibleDefinition, TwofoldError
 from twofold.settings import Settings
 
 Define = Callable[..., Pipeline]
@@ -279,6 +280,30 @@ def test_a_lost_lock_stops_the_job_before_it_writes(stack: Settings, spark: Spar
         work.send(small_world.event("b", 0))
         with pytest.raises(Busy, match=r"the lock .* was lost"):
             job.result(timeout=120)
+    assert work.landed() == 1
+    work.drain()
+    work.holds(behind=True)
+    assert work.unified() == work.expected()
+
+
+def test_a_view_whose_first_batch_was_cut_short_is_whole_after_a_drain(
+    stack: Settings, spark: SparkSession, define: Define, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its query was started on an empty log: a drain can begin neither before the first snapshot nor behind it."""
+    work = Work(spark, stack, define())
+    stop = threading.Event()
+
+    def cut_short(self: ViewWriter, updates: DataFrame, batch_id: int) -> None:
+        stop.set()
+        raise TwofoldError("cut short")
+
+    with monkeypatch.context() as patched, ThreadPoolExecutor() as pool:
+        patched.setattr(ViewWriter, "write", cut_short)
+        job = pool.submit(work.stream, stop, until_caught_up=False)
+        checkpoint = stack.checkpoint(work.pipeline.name, "by_kind")
+        at_work.eventually(lambda: checkpoints.beginning(spark, checkpoint))
+        work.send(small_world.event("a", 0))
+        job.result(timeout=120)
     assert work.landed() == 1
     work.drain()
     work.holds(behind=True)
