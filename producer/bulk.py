@@ -22,6 +22,7 @@ from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 
 from producer import kafka_client
 from producer.ledger import Ledger
+from twofold.settings import Settings
 
 BATCH_BYTES = 256 * 1024
 LINGER_MS = 20
@@ -48,11 +49,11 @@ class Batch(ProducerBatch):  # type: ignore[misc]
 class BulkProducer:
     """Sends groups of records to one topic and tells the ledger what became of each."""
 
-    def __init__(self, bootstrap: str, topic: str, timeout_s: float, ledger: Ledger) -> None:
+    def __init__(self, settings: Settings, topic: str, timeout_s: float, ledger: Ledger) -> None:
         """Connect; raises the client's KafkaError if no broker answers within `timeout_s`."""
         self._ledger = ledger
         self._client = KafkaProducer(
-            **kafka_client.connection(bootstrap, timeout_s),
+            **kafka_client.connection(settings, timeout_s),
             enable_idempotence=True,
             acks="all",
             compression_type="lz4",

@@ -7,13 +7,15 @@ from typing import Any
 
 from kafka.errors import BrokerResponseError, KafkaError, KafkaTimeoutError, RetriableError
 
+from twofold import kafka_access
 from twofold.errors import NotRunning, TwofoldError
+from twofold.settings import Settings
 
 
-def connection(bootstrap: str, timeout_s: float) -> dict[str, Any]:
+def connection(settings: Settings, timeout_s: float) -> dict[str, Any]:
     """Client settings shared by admin, consumer and producer; the first contact may take `timeout_s`."""
     return {
-        "bootstrap_servers": bootstrap.split(","),
+        **kafka_access.kafka_python(settings),
         "client_id": "twofold",
         "bootstrap_timeout_ms": int(timeout_s * 1000),
         # A broker that comes back is found within a second, however long it was away.

@@ -55,7 +55,7 @@ def wait_for_topic(settings: Settings, pipeline: Pipeline, stop: Event, console:
     said = False
     while not stop.is_set():
         try:
-            return topic.ensure(topic.admin(settings.kafka_bootstrap, CONNECT_S), pipeline.topic)
+            return topic.ensure(topic.admin(settings, CONNECT_S), pipeline.topic)
         except NotRunning as error:
             if not said:
                 _say(console, f"{error}\n  waiting for it; Ctrl-C ends")
@@ -87,7 +87,7 @@ def _send(
     desk = Desk(book, starts, Metrics(settings, pipeline.name), screen)
     tasks = [
         Task(
-            bootstrap=settings.kafka_bootstrap,
+            settings=settings,
             topic=pipeline.topic.name,
             start=start,
             limit=request.limit,

@@ -20,6 +20,7 @@ from producer.pace import Pace
 from producer.progress import Progress
 from producer.sources import Chunk, Source
 from twofold.errors import TwofoldError
+from twofold.settings import Settings
 
 REPORT_EVERY_S = 0.25
 CONNECT_S = 5.0
@@ -55,7 +56,7 @@ class Share:
 class Task:
     """One worker's order."""
 
-    bootstrap: str
+    settings: Settings
     topic: str
     start: int
     limit: int | None
@@ -107,7 +108,7 @@ class Shard:
         """Try until the broker answers; False if stopped first."""
         while not self._stop.is_set():
             try:
-                self._client = BulkProducer(self._task.bootstrap, self._task.topic, CONNECT_S, self._ledger)
+                self._client = BulkProducer(self._task.settings, self._task.topic, CONNECT_S, self._ledger)
             except KafkaError:
                 continue
             return True

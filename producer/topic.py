@@ -22,17 +22,18 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPart
 from producer import kafka_client
 from twofold.definition.model import Topic
 from twofold.errors import TwofoldError
+from twofold.settings import Settings
 from twofold.topic import TIMEOUT_S, TopicState, configs, drift
 
 
-def admin(bootstrap: str, timeout_s: float = TIMEOUT_S) -> KafkaAdminClient:
+def admin(settings: Settings, timeout_s: float = TIMEOUT_S) -> KafkaAdminClient:
     """Connect; raise NotRunning if no broker answers within `timeout_s`."""
     try:
         return KafkaAdminClient(
-            **kafka_client.connection(bootstrap, timeout_s), request_timeout_ms=int(timeout_s * 1000)
+            **kafka_client.connection(settings, timeout_s), request_timeout_ms=int(timeout_s * 1000)
         )
     except KafkaError as error:
-        raise kafka_client.explain(bootstrap, error) from error
+        raise kafka_client.explain(settings.kafka_bootstrap, error) from error
 
 
 def describe(client: KafkaAdminClient, name: str) -> TopicState | None:
@@ -67,11 +68,11 @@ def ensure(client: KafkaAdminClient, topic: Topic) -> TopicState:
 
 
 def records(
-    bootstrap: str, name: str, offsets: Mapping[int, Sequence[int]], timeout_s: float = TIMEOUT_S
+    settings: Settings, name: str, offsets: Mapping[int, Sequence[int]], timeout_s: float = TIMEOUT_S
 ) -> list[tuple[int, int, bytes | None]]:
     """Fetch single records as (partition, offset, value), one seek each; offsets that are gone are left out."""
     consumer = KafkaConsumer(
-        **kafka_client.connection(bootstrap, timeout_s), enable_auto_commit=False, auto_offset_reset="earliest"
+        **kafka_client.connection(settings, timeout_s), enable_auto_commit=False, auto_offset_reset="earliest"
     )
     try:
         found = (
@@ -130,12 +131,12 @@ def _as_kafka_prints(topic_id: str) -> str:
     return base64.urlsafe_b64encode(UUID(topic_id).bytes).rstrip(b"=").decode()
 
 
-def _answer(args: argparse.Namespace) -> Any:  # noqa: ANN401
+def _answer(settings: Settings, args: argparse.Namespace) -> Any:  # noqa: ANN401
     if args.verb == "records":
         offsets = {int(number): wanted for number, wanted in json.load(sys.stdin).items()}
-        found = records(args.bootstrap, args.topic, offsets, args.timeout)
+        found = records(settings, args.topic, offsets, args.timeout)
         return [(n, o, None if value is None else base64.b64encode(value).decode()) for n, o, value in found]
-    client = admin(args.bootstrap, args.timeout)
+    client = admin(settings, args.timeout)
     state = ensure(client, Topic(**json.load(sys.stdin))) if args.verb == "ensure" else describe(client, args.topic)
     return state and state.to_json()
 
@@ -150,7 +151,7 @@ def main() -> int:
     args = parser.parse_args()
     kafka_client.quiet()
     try:
-        answer, code = _answer(args), 0
+        answer, code = _answer(Settings(kafka_bootstrap=args.bootstrap), args), 0
     except KafkaError as error:
         answer, code = _as_json(kafka_client.explain(args.bootstrap, error)), 1
     except TwofoldError as error:

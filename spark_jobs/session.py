@@ -42,8 +42,11 @@ def configuration(settings: Settings) -> dict[str, str]:
     return {
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": settings.spark_driver_host,
+        "spark.driver.bindAddress": settings.spark_driver_host,
+        # Of a cluster; a local master knows none of them.
+        "spark.cores.max": str(settings.spark_cores_max),
+        "spark.executor.memory": settings.spark_executor_memory,
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": "2",
         # The JVM only interprets longer methods; past this, Spark splits them into ones that it compiles.

@@ -20,7 +20,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from spark_jobs import checkpoints, contract
 from spark_jobs.commits import tagged
-from twofold import boundary, serving, tables, topic
+from twofold import boundary, kafka_access, serving, tables, topic
 from twofold import catalog as catalogs
 from twofold.boundary import Landed
 from twofold.definition.model import Pipeline
@@ -70,9 +70,10 @@ class LogWriter:
         """Start the query where the table ends, or where its checkpoint is."""
         checkpoints.settle(self.spark, self.checkpoint)
         self.refresh()
+        access = {f"kafka.{name}": value for name, value in kafka_access.java(self.settings).items()}
         records = (
             self.spark.readStream.format("kafka")
-            .option("kafka.bootstrap.servers", self.settings.kafka_bootstrap)
+            .options(**access)
             .option("subscribe", self.pipeline.topic.name)
             .option("startingOffsets", self._starting_offsets())
             .option("maxOffsetsPerTrigger", self.pipeline.stream.max_offsets_per_trigger)

@@ -6,6 +6,7 @@ from py4j.java_gateway import JavaObject
 from pyspark.sql import SparkSession
 
 from spark_jobs.locks import Held
+from twofold import kafka_access
 from twofold.errors import BoundaryError
 from twofold.settings import Settings
 
@@ -20,7 +21,7 @@ class TopicFence:
         self._topic = topic
         self._topic_id = topic_id
         self._lock = lock
-        self._admin = _admin(spark, settings.kafka_bootstrap)
+        self._admin = _admin(spark, settings)
 
     def __call__(self) -> str:
         """The topic's id; Busy where the lock was lost, BoundaryError where the topic was made anew."""
@@ -46,9 +47,10 @@ class TopicFence:
         self._admin.close()
 
 
-def _admin(spark: SparkSession, bootstrap: str) -> JavaObject:
+def _admin(spark: SparkSession, settings: Settings) -> JavaObject:
     jvm = spark._jvm
     properties = jvm.java.util.Properties()
-    properties.setProperty("bootstrap.servers", bootstrap)
+    for name, value in kafka_access.java(settings).items():
+        properties.setProperty(name, value)
     # Spark's own class loader knows the Kafka client; the gateway thread's may not.
     return jvm.org.apache.kafka.clients.admin.Admin.create(properties)

@@ -42,12 +42,18 @@ class Launch:
             "spark.driver.extraClassPath": self.class_path,
             "spark.executor.extraClassPath": self.class_path,
             "spark.driver.extraJavaOptions": self.java_options,
+            "spark.executor.extraJavaOptions": _java_options(short_lived=False),
         }
 
 
 def jobs_folder() -> Path:
     """Where the programs of the Spark jobs lie; they are not imported, as that needs Spark."""
     return _package("spark_jobs")
+
+
+def spark_home() -> Path:
+    """The Spark that pyspark carries."""
+    return _package("pyspark")
 
 
 def class_archive(settings: Settings) -> Path:

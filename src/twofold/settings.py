@@ -1,6 +1,6 @@
 """Settings: frozen, typed, made once at the entry point; no other code reads the environment.
 
-    environment TWOFOLD_* ─► stack.env (written by `twofold up`) ─► defaults
+    environment TWOFOLD_* ─► files in TWOFOLD_SECRETS ─► stack.env (written by `twofold up`) ─► defaults
         first wins
 
 Children (Spark jobs, producer) get the same settings through `Settings.environment()`.
@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
-from pydantic_settings.sources import DotEnvSettingsSource
+from pydantic_settings.sources import DotEnvSettingsSource, SecretsSettingsSource
 
 CATALOG = "twofold"
 """Name of the Iceberg catalog, the same for Spark and pyiceberg: rows of the JDBC tables carry it."""
@@ -53,6 +53,12 @@ class Settings(BaseSettings):
     kafka_port: int = 19092
     kafka_bootstrap: str = ""
     """`host:port,…` of the brokers; empty: the embedded broker at `kafka_port`."""
+    kafka_user: str = ""
+    """Empty: the brokers ask for no login."""
+    kafka_password: SecretStr = SecretStr("")
+    kafka_protocol: Literal["SASL_PLAINTEXT", "SASL_SSL"] = "SASL_PLAINTEXT"
+    """How a login travels; a managed Kafka wants `SASL_SSL`."""
+    kafka_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = "SCRAM-SHA-512"
 
     postgres_host: str = "127.0.0.1"
     postgres_port: int = 15432
@@ -91,9 +97,13 @@ class Settings(BaseSettings):
     status_page_url: str = ""
     """Empty: the page in Airflow's UI."""
 
+    airflow_host: str = "127.0.0.1"
+    """Where Airflow's API server listens; in a container all of its interfaces, `0.0.0.0`."""
     airflow_port: int = 18080
     airflow_url: str = ""
     """Where Airflow's pages are for a browser; empty: the embedded one at `airflow_port`."""
+    airflow_internal_url: str = ""
+    """Where Airflow's other processes and its tasks reach the API server; empty: on this machine."""
     airflow_user: str = "admin"
     airflow_password: SecretStr = SecretStr("")
     airflow_database: str = "airflow"
@@ -111,6 +121,12 @@ class Settings(BaseSettings):
 
     spark_master: str = "local[2]"
     spark_driver_memory: str = "1g"
+    spark_driver_host: str = "127.0.0.1"
+    """Where the workers of a cluster reach a driver that runs here, and where it listens."""
+    spark_cores_max: int = 1
+    """How many cores of a cluster one job takes, so that batch jobs get theirs beside the stream."""
+    spark_executor_memory: str = "512m"
+    """Heap of a job's process on a cluster's worker."""
     jars: Path = Field(default_factory=lambda: cache_folder() / "jars")
     """Folder made by `make setup`; its `spark/` goes on Spark's class path, `kafka/` starts ZooKeeper and Kafka."""
 
@@ -123,10 +139,11 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment wins over the stack's own file, so one setting can be overridden for one command."""
+        """The environment wins over files, so one setting can be overridden for one command."""
+        secrets = SecretsSettingsSource(settings_cls, secrets_dir=os.environ.get("TWOFOLD_SECRETS") or None)
         home = Path(init_settings().get("home") or os.environ.get("TWOFOLD_HOME") or ".twofold")
         stack = DotEnvSettingsSource(settings_cls, env_file=home / "stack.env")
-        return init_settings, env_settings, stack
+        return init_settings, env_settings, secrets, stack
 
     def model_post_init(self, context: object, /) -> None:
         """Paths are made absolute once, so that children with another working folder agree."""
@@ -141,6 +158,8 @@ class Settings(BaseSettings):
             object.__setattr__(self, "s3_endpoint", f"http://127.0.0.1:{self.minio_port}")
         if not self.airflow_url:
             object.__setattr__(self, "airflow_url", f"http://127.0.0.1:{self.airflow_port}")
+        if not self.airflow_internal_url:
+            object.__setattr__(self, "airflow_internal_url", f"http://127.0.0.1:{self.airflow_port}")
         if not self.status_page_url:
             page = f"{self.airflow_url.rstrip('/')}/plugin/twofold/twofold/#{{pipeline}}"
             object.__setattr__(self, "status_page_url", page)

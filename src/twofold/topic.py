@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -109,7 +110,12 @@ def _ask(settings: Settings, verb: str, args: Sequence[str], body: Mapping[str, 
     """Run the child; its last word is JSON: the answer, or `{"error": …}` naming one of our errors."""
     command = [sys.executable, "-m", "producer.topic", verb, settings.kafka_bootstrap, *args]
     done = subprocess.run(
-        [*command, "--timeout", str(timeout_s)], input=json.dumps(body), capture_output=True, text=True, check=False
+        [*command, "--timeout", str(timeout_s)],
+        env={**os.environ, **settings.environment()},
+        input=json.dumps(body),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode == 0:
         return json.loads(done.stdout)

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_every_package_is_listed() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    homes = {"twofold": ROOT / "src", "producer": ROOT, "spark_jobs": ROOT}
+    homes = {"twofold": ROOT / "src", "producer": ROOT, "spark_jobs": ROOT, "containers": ROOT}
     found = {
         ".".join(marker.parent.relative_to(home).parts)
         for name, home in homes.items()

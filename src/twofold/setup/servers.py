@@ -35,8 +35,28 @@ class Server:
     go: tuple[int, int]
 
 
-MINIO = Server("minio", "github.com/minio/minio", "v0.0.0-20260212201848-7aac2a2c5b7c", (1, 24))
-STATSD_EXPORTER = Server("statsd_exporter", "github.com/prometheus/statsd_exporter", "v0.31.0", (1, 25))
+def parse_list(text: str) -> dict[str, Server]:
+    """Read servers.txt, which image builds read too.
+
+    >>> parse_list("# a comment\\nminio example.org/minio v1.2.0 1.24\\n")["minio"].go
+    (1, 24)
+    """
+    lines = [line.split() for line in text.splitlines() if line and not line.startswith("#")]
+    return {name: Server(name, module, version, go_version(f"go{go}")) for name, module, version, go in lines}
+
+
+def go_version(said: str) -> tuple[int, int]:
+    """(major, minor) of what `go env GOVERSION` says; (0, 0) where that is no release.
+
+    >>> go_version("go1.26.8\\n"), go_version("go1.25rc1"), go_version("devel +abc")
+    ((1, 26), (1, 25), (0, 0))
+    """
+    match = re.match(r"go(\d+)\.(\d+)", said)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+_LIST = parse_list(resources.files("twofold.setup").joinpath("servers.txt").read_text())
+MINIO, STATSD_EXPORTER = _LIST["minio"], _LIST["statsd_exporter"]
 
 
 def ensure_minio() -> Path:
@@ -100,16 +120,6 @@ def _toolchain(server: Server, cache: Path) -> str:
     ask = [*_indoors(cache), "env", "GOTOOLCHAIN=local", "go", "env", "GOVERSION"]
     said = subprocess.run(ask, capture_output=True, text=True, check=False).stdout
     return "go" if go_version(said) >= server.go else str(_wheel_toolchain(cache))
-
-
-def go_version(said: str) -> tuple[int, int]:
-    """(major, minor) of what `go env GOVERSION` says; (0, 0) where that is no release.
-
-    >>> go_version("go1.26.8\\n"), go_version("go1.25rc1"), go_version("devel +abc")
-    ((1, 26), (1, 25), (0, 0))
-    """
-    match = re.match(r"go(\d+)\.(\d+)", said)
-    return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 def _wheel_toolchain(cache: Path) -> Path:

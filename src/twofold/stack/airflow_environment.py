@@ -13,6 +13,7 @@ from base64 import urlsafe_b64encode
 from pathlib import Path
 from urllib.parse import quote
 
+from twofold import kafka_access
 from twofold.settings import Settings
 
 _AUTH_MANAGER = "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
@@ -57,13 +58,13 @@ def _core(settings: Settings) -> dict[str, str]:
 
 def _api(settings: Settings) -> dict[str, str]:
     return {
-        "API__HOST": "127.0.0.1",
+        "API__HOST": settings.airflow_host,
         "API__PORT": str(settings.airflow_port),
         "API__BASE_URL": settings.airflow_url,
         "API__WORKERS": "1",
         "API__SECRET_KEY": _key(settings, "sessions").hex(),
         "API_AUTH__JWT_SECRET": _key(settings, "tokens").hex(),
-        "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{settings.airflow_port}/execution/",
+        "CORE__EXECUTION_API_SERVER_URL": f"{settings.airflow_internal_url}/execution/",
     }
 
 
@@ -90,7 +91,7 @@ def _metrics(settings: Settings) -> dict[str, str]:
 def _connections(settings: Settings) -> tuple[tuple[str, dict[str, object]], ...]:
     return (
         ("SPARK_DEFAULT", {"conn_type": "spark", "host": settings.spark_master, "extra": {"deploy-mode": "client"}}),
-        ("KAFKA_DEFAULT", {"conn_type": "kafka", "extra": {"bootstrap.servers": settings.kafka_bootstrap}}),
+        ("KAFKA_DEFAULT", {"conn_type": "kafka", "extra": kafka_access.librdkafka(settings)}),
     )
 
 

@@ -8,6 +8,7 @@ import time
 import xmlrpc.client
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from twofold.settings import Settings
 from twofold.stack import supervisor
@@ -48,7 +49,7 @@ def _started_at(settings: Settings, program: str) -> float:
 
 
 def _health(settings: Settings) -> dict[str, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", settings.airflow_port, timeout=TIMEOUT_S)
+    connection = http.client.HTTPConnection(urlsplit(settings.airflow_internal_url).netloc, timeout=TIMEOUT_S)
     try:
         connection.request("GET", "/api/v2/monitor/health")
         answer = connection.getresponse()

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
-import socket
-import struct
-
 import psycopg
 
+from twofold import probes
 from twofold.settings import Settings
-
-TIMEOUT_S = 3.0
 
 
 def postgres(settings: Settings) -> str:
@@ -24,50 +19,15 @@ def postgres(settings: Settings) -> str:
 
 
 def zookeeper(settings: Settings) -> str:
-    """The four-letter word `ruok`."""
-    try:
-        with socket.create_connection(("127.0.0.1", settings.zookeeper_port), TIMEOUT_S) as connection:
-            connection.sendall(b"ruok")
-            answer = connection.recv(16)
-    except OSError as error:
-        return str(error)
-    return "" if answer == b"imok" else f"answered {answer!r} to ruok"
+    """ZooKeeper says that it is well."""
+    return probes.zookeeper("127.0.0.1", settings.zookeeper_port)
 
 
 def kafka(settings: Settings) -> str:
-    """A Metadata request (version 1, no topics): the broker is up, registered, and knows the cluster's controller."""
-    request = struct.pack(">hhih6si", 3, 1, 1, 6, b"health", 0)
-    try:
-        with socket.create_connection(("127.0.0.1", settings.kafka_port), TIMEOUT_S) as connection:
-            connection.sendall(struct.pack(">i", len(request)) + request)
-            stream = connection.makefile("rb")
-            (size,) = struct.unpack(">i", stream.read(4))
-            return _broker_fault(stream.read(size))
-    except (OSError, struct.error) as error:
-        return str(error)
-
-
-def _broker_fault(answer: bytes) -> str:
-    """Read a Metadata v1 answer: correlation id, brokers (id, host, port, rack), controller id, topics."""
-    (brokers,) = struct.unpack_from(">i", answer, 4)
-    position = 8
-    for _ in range(brokers):
-        (host_length,) = struct.unpack_from(">h", answer, position + 4)
-        position += 4 + 2 + host_length + 4
-        (rack_length,) = struct.unpack_from(">h", answer, position)
-        position += 2 + max(0, rack_length)
-    (controller,) = struct.unpack_from(">i", answer, position)
-    return "" if brokers and controller >= 0 else "the broker is not registered yet"
+    """The broker is registered."""
+    return probes.kafka("127.0.0.1", settings.kafka_port)
 
 
 def minio(settings: Settings) -> str:
     """MinIO's readiness page."""
-    connection = http.client.HTTPConnection("127.0.0.1", settings.minio_port, timeout=TIMEOUT_S)
-    try:
-        connection.request("GET", "/minio/health/ready")
-        status = connection.getresponse().status
-    except (OSError, http.client.HTTPException) as error:
-        return str(error)
-    finally:
-        connection.close()
-    return "" if status == http.HTTPStatus.OK else f"HTTP status {status}"
+    return probes.http_page(f"http://127.0.0.1:{settings.minio_port}/minio/health/ready")

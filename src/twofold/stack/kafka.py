@@ -8,8 +8,7 @@ from pathlib import Path
 
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
-from twofold.stack import health
-from twofold.stack.ports import KAFKA, ZOOKEEPER
+from twofold.stack import health, ports
 from twofold.stack.program import Program
 from twofold.stack.state import write_private
 
@@ -18,12 +17,11 @@ _LOGGING = (
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSS",
     "-Dorg.slf4j.simpleLogger.showThreadName=false",
 )
-_JVM = ("-Djava.awt.headless=true", "-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError", *_LOGGING)
+JVM = ("-Djava.awt.headless=true", "-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError", *_LOGGING)
 
-ZOOKEEPER_CONFIG = """\
+ZOOKEEPER = """\
 dataDir={folder}
 clientPort={port}
-clientPortAddress=127.0.0.1
 tickTime=1000
 maxClientCnxns=0
 admin.enableServer=false
@@ -31,15 +29,13 @@ admin.enableServer=false
 autopurge.snapRetainCount=3
 autopurge.purgeInterval=1
 """
+"""What every ZooKeeper of ours is told, here and in a container."""
+_ZOOKEEPER_HERE = ZOOKEEPER + "clientPortAddress=127.0.0.1\n"
 
 # zookeeper.session.timeout.ms: the successor of a killed broker ends at once while the killed one's session lives.
 # log.retention: a topic is kept whole, since the proof compares every offset with what was landed.
 # log.cleaner.dedupe.buffer.size: the default, 128 MB, is a third of the heap.
-KAFKA_CONFIG = """\
-broker.id=0
-listeners=PLAINTEXT://127.0.0.1:{port}
-zookeeper.connect=127.0.0.1:{zookeeper_port}
-zookeeper.session.timeout.ms=4000
+BROKER = """\
 log.dirs={folder}
 log.retention.hours=-1
 log.cleaner.dedupe.buffer.size=16777216
@@ -47,13 +43,20 @@ auto.create.topics.enable=false
 delete.topic.enable=true
 num.network.threads=2
 num.io.threads=4
-offsets.topic.replication.factor=1
+offsets.topic.replication.factor={replication}
 offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor={replication}
+transaction.state.log.min.isr={in_sync}
 transaction.state.log.num.partitions=4
 group.initial.rebalance.delay.ms=0
 """
+"""What every broker of ours is told, here and in a container."""
+SESSION = "zookeeper.session.timeout.ms=4000\n"
+_BROKER_HERE = f"""\
+broker.id=0
+listeners=PLAINTEXT://127.0.0.1:{{port}}
+zookeeper.connect=127.0.0.1:{{zookeeper_port}}
+{SESSION}{BROKER}"""
 
 
 def prepare(settings: Settings) -> None:
@@ -62,12 +65,13 @@ def prepare(settings: Settings) -> None:
     folders = {name: settings.home / name / "data" for name in ("zookeeper", "kafka")}
     for folder in folders.values():
         folder.mkdir(parents=True, exist_ok=True)
-    ports = {"port": settings.zookeeper_port}
+    listen = {"port": settings.zookeeper_port}
     write_private(
-        _config(settings, "zookeeper"), ZOOKEEPER_CONFIG.format(folder=_escape(folders["zookeeper"]), **ports)
+        _config(settings, "zookeeper"), _ZOOKEEPER_HERE.format(folder=_escape(folders["zookeeper"]), **listen)
     )
-    ports = {"port": settings.kafka_port, "zookeeper_port": settings.zookeeper_port}
-    write_private(_config(settings, "kafka"), KAFKA_CONFIG.format(folder=_escape(folders["kafka"]), **ports))
+    listen = {"port": settings.kafka_port, "zookeeper_port": settings.zookeeper_port}
+    alone = {"replication": 1, "in_sync": 1}
+    write_private(_config(settings, "kafka"), _BROKER_HERE.format(folder=_escape(folders["kafka"]), **listen, **alone))
 
 
 def _escape(folder: Path) -> str:
@@ -85,7 +89,7 @@ def zookeeper_program(settings: Settings) -> Program:
         command=_java(settings, main, "zookeeper", "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
         check=partial(health.zookeeper, settings),
         start_order=20,
-        ports=(ZOOKEEPER,),
+        ports=(ports.ZOOKEEPER,),
         directory=settings.home,
     )
 
@@ -97,7 +101,7 @@ def kafka_program(settings: Settings) -> Program:
         command=_java(settings, "kafka.Kafka", "kafka", "-Xmx384m"),
         check=partial(health.kafka, settings),
         start_order=30,
-        ports=(KAFKA,),
+        ports=(ports.KAFKA,),
         directory=settings.home,
         stop_wait_seconds=60,
     )
@@ -116,4 +120,4 @@ def _require_installed(settings: Settings) -> None:
 
 def _java(settings: Settings, main: str, name: str, *options: str) -> tuple[str, ...]:
     java, jars = shutil.which("java") or "java", settings.jars / "kafka"
-    return (java, *options, *_JVM, "-cp", f"{jars}/*", main, str(_config(settings, name)))
+    return (java, *options, *JVM, "-cp", f"{jars}/*", main, str(_config(settings, name)))
