@@ -1,0 +1,138 @@
+"""A Kafka broker with logins, in ZooKeeper or KRaft mode.
+
+    listener    who                                      login
+    BROKER      brokers among themselves, and `access`   PLAIN, the one user `admin`
+    CLIENT      other containers                         SCRAM, users and rights made by `access`
+    HOST        programs on the host                     SCRAM
+    CONTROLLER  KRaft's controllers                      PLAIN, `admin`
+    LOCAL       the health check, in this container      none; has no right but to ask who is there
+
+By hand: `python -m containers.broker`
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from containers import zookeeper
+from containers.running import become, main, private_file
+from containers.settings import ContainerSettings
+from twofold.errors import TwofoldError, UsageError
+from twofold.kafka_access import login_module, quoted
+from twofold.settings import Settings
+from twofold.stack import kafka
+
+ADMIN = "admin"
+CLIENT_PORT, BROKER_PORT, CONTROLLER_PORT, LOCAL_PORT = 9092, 9093, 9094, 9095
+_SCRAM = "SCRAM-SHA-512"
+_ALWAYS = """\
+listener.security.protocol.map=BROKER:SASL_PLAINTEXT,CLIENT:SASL_PLAINTEXT,HOST:SASL_PLAINTEXT,\
+CONTROLLER:SASL_PLAINTEXT,LOCAL:PLAINTEXT
+inter.broker.listener.name=BROKER
+sasl.mechanism.inter.broker.protocol=PLAIN
+super.users=User:admin
+allow.everyone.if.no.acl.found=false
+default.replication.factor={replication}
+min.insync.replicas={in_sync}
+"""
+
+
+def start(_arguments: Sequence[str]) -> None:
+    """Become the broker; users and rights are made by a child as soon as it answers."""
+    settings = ContainerSettings()
+    remember_mode(settings)
+    config = private_file(settings.run / "kafka.properties", properties(settings))
+    login = private_file(settings.run / "kafka.jaas", _jaas(settings))
+    java = ["java", *kafka.JVM, f"-Djava.security.auth.login.config={login}", "-cp", f"{Settings().jars / 'kafka'}/*"]
+    if settings.kafka_mode == "kraft":
+        _format(settings, java, config)
+    subprocess.Popen([sys.executable, "-m", "containers.access"])
+    become([*java, f"-Xmx{settings.kafka_heap}", "kafka.Kafka", str(config)])
+
+
+def remember_mode(settings: ContainerSettings) -> None:
+    """Write the mode beside the data; UsageError where the data are of the other one."""
+    place = settings.data / "mode"
+    if not place.exists():
+        place.write_text(settings.kafka_mode)
+    if (was := place.read_text()) != settings.kafka_mode:
+        raise UsageError(
+            f"this broker's data are of the mode {was}, and TWOFOLD_KAFKA_MODE is {settings.kafka_mode}",
+            f"set TWOFOLD_KAFKA_MODE={was}, or delete all data with `make compose-reset`",
+        )
+
+
+def properties(settings: ContainerSettings) -> str:
+    """The broker's whole configuration. Holds passwords."""
+    scale = {"replication": settings.kafka_replication, "in_sync": settings.kafka_in_sync}
+    folder = settings.data / "data"
+    kraft = settings.kafka_mode == "kraft"
+    text = (kafka.BROKER + _ALWAYS).format(folder=folder, **scale) + _logins(settings.secret("kafka_admin_password"))
+    return text + _listeners(settings, kraft) + (_kraft(settings) if kraft else _with_zookeeper(settings))
+
+
+def _listeners(settings: ContainerSettings, kraft: bool) -> str:
+    listen = [f"CLIENT://:{CLIENT_PORT}", f"BROKER://:{BROKER_PORT}", f"HOST://:{settings.kafka_port}"]
+    local = f"LOCAL://127.0.0.1:{LOCAL_PORT}"
+    told = [
+        f"CLIENT://{settings.kafka_name}:{CLIENT_PORT}",
+        f"BROKER://{settings.kafka_name}:{BROKER_PORT}",
+        f"HOST://127.0.0.1:{settings.kafka_port}",
+    ]
+    controller = [f"CONTROLLER://:{CONTROLLER_PORT}"] if kraft else []
+    return f"listeners={','.join([*listen, local, *controller])}\nadvertised.listeners={','.join([*told, local])}\n"
+
+
+def _logins(password: str) -> str:
+    """What each listener asks for."""
+    admin = f"{login_module('PLAIN', ADMIN, password)[:-1]} user_{ADMIN}={quoted(password)};".replace("\\", "\\\\")
+    plain = [
+        f"listener.name.{name}.plain.sasl.jaas.config={admin}\nlistener.name.{name}.sasl.enabled.mechanisms=PLAIN\n"
+        for name in ("broker", "controller")
+    ]
+    scram = [
+        f"listener.name.{name}.sasl.enabled.mechanisms={_SCRAM}\n"
+        f"listener.name.{name}.{_SCRAM.lower()}.sasl.jaas.config="
+        "org.apache.kafka.common.security.scram.ScramLoginModule required;\n"
+        for name in ("client", "host")
+    ]
+    return "".join([*plain, *scram])
+
+
+def _with_zookeeper(settings: ContainerSettings) -> str:
+    return (
+        f"broker.id={settings.kafka_node}\nzookeeper.connect=zookeeper:{zookeeper.PORT}\nzookeeper.set.acl=true\n"
+        f"{kafka.SESSION}authorizer.class.name=kafka.security.authorizer.AclAuthorizer\n"
+    )
+
+
+def _kraft(settings: ContainerSettings) -> str:
+    return (
+        f"process.roles=broker,controller\nnode.id={settings.kafka_node}\n"
+        f"controller.quorum.voters={settings.kafka_voters}\ncontroller.listener.names=CONTROLLER\n"
+        "sasl.mechanism.controller.protocol=PLAIN\n"
+        "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n"
+    )
+
+
+def _jaas(settings: ContainerSettings) -> str:
+    if settings.kafka_mode == "kraft":
+        return ""
+    return zookeeper.client_login(settings.secret("zookeeper_password"))
+
+
+def _format(settings: ContainerSettings, java: Sequence[str], config: Path) -> None:
+    """Give a new broker its storage; one that has it keeps it."""
+    arguments = ["format", "--cluster-id", settings.kafka_cluster, "--config", str(config), "--ignore-formatted"]
+    made = subprocess.run(
+        [*java, "-Xmx128m", "kafka.tools.StorageTool", *arguments], capture_output=True, text=True, check=False
+    )
+    if made.returncode:
+        raise TwofoldError(f"Kafka's storage cannot be made: {(made.stdout + made.stderr).strip()}")
+
+
+if __name__ == "__main__":
+    main(start)

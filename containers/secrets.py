@@ -1,0 +1,127 @@
+"""Makes what secrets are missing, once, and gives each role a volume with its own and no other.
+
+    given in .env ─► given as a file ─► kept from before ─► new
+                  first wins │
+                             ▼
+    /secrets/all/<name>, and /secrets/<role>/twofold_<setting> for each role that needs it
+
+A changed secret takes effect when the containers that hold it are started anew.
+
+By hand: `docker compose run --rm secrets`
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from twofold.errors import TwofoldError, UsageError
+
+FOLDER = Path("/secrets")
+GIVEN = Path("/given")
+"""Files of a person, each named after a secret."""
+
+ROLES: Mapping[str, Mapping[str, str]] = {
+    "zookeeper": {"zookeeper_password": "zookeeper_password"},
+    "kafka": {
+        "zookeeper_password": "zookeeper_password",
+        "kafka_admin_password": "kafka_admin_password",
+        "kafka_producer_password": "kafka_producer_password",
+        "kafka_stream_password": "kafka_stream_password",
+        "kafka_airflow_password": "kafka_airflow_password",
+        "kafka_reader_password": "kafka_reader_password",
+    },
+    "store": {
+        "store_root_password": "store_root_password",
+        "s3_stream_secret_key": "s3_stream_secret_key",
+        "s3_airflow_secret_key": "s3_airflow_secret_key",
+        "s3_reader_secret_key": "s3_reader_secret_key",
+    },
+    "postgres": {
+        "postgres_admin_password": "postgres_admin_password",
+        "postgres_password": "postgres_password",
+        "airflow_database_password": "airflow_database_password",
+    },
+    "producer": {"kafka_password": "kafka_producer_password", "supervisor_password": "supervisor_password"},
+    "stream": {
+        "kafka_password": "kafka_stream_password",
+        "s3_secret_key": "s3_stream_secret_key",
+        "postgres_password": "postgres_password",
+        "supervisor_password": "supervisor_password",
+    },
+    "airflow": {
+        "kafka_password": "kafka_airflow_password",
+        "s3_secret_key": "s3_airflow_secret_key",
+        "postgres_password": "postgres_password",
+        "supervisor_password": "supervisor_password",
+        "airflow_password": "airflow_password",
+        "airflow_database_password": "airflow_database_password",
+        "airflow_secret": "airflow_secret",
+    },
+    "reader": {
+        "kafka_password": "kafka_reader_password",
+        "s3_secret_key": "s3_reader_secret_key",
+        "postgres_password": "postgres_password",
+    },
+    "grafana": {"grafana_password": "grafana_password"},
+}
+"""Role → file (the setting it is read as) → secret."""
+NAMES = tuple(sorted({secret for files in ROLES.values() for secret in files.values()}))
+SINGLE_PAIR = "s3_secret_key"
+"""The secret of all roles' S3 keys where only one pair is given."""
+_S3 = ("s3_stream_secret_key", "s3_airflow_secret_key", "s3_reader_secret_key")
+
+
+def chosen(given: Mapping[str, str], kept: Mapping[str, str]) -> dict[str, str]:
+    """Every secret: what is given, else what was, else a new one; UsageError names all that cannot be used.
+
+    >>> found = chosen({"airflow_password": "mine"}, {"grafana_password": "old", "airflow_password": "old"})
+    >>> found["airflow_password"], found["grafana_password"], len(found["kafka_admin_password"])
+    ('mine', 'old', 32)
+    """
+    single = dict.fromkeys(_S3, given[SINGLE_PAIR]) if given.get(SINGLE_PAIR) else {}
+    asked = {**single, **{name: value for name, value in given.items() if value}}
+    faults = [name for name, value in asked.items() if "\n" in value or len(value) < 4]
+    if faults:
+        named = ", ".join(f"TWOFOLD_{name.upper()}" for name in faults)
+        raise UsageError(f"too short, or of several lines: {named}", "give longer ones, or none: they are made")
+    return {name: asked.get(name) or kept.get(name) or secrets.token_hex(16) for name in NAMES}
+
+
+def main() -> None:
+    """Read what there is, and write each role's files."""
+    environment = {name: os.environ.get(f"TWOFOLD_{name.upper()}", "") for name in (*NAMES, SINGLE_PAIR)}
+    named = {name: value for name, value in environment.items() if value}
+    try:
+        found = chosen({**_read(GIVEN), **named}, _read(FOLDER / "all"))
+    except TwofoldError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    _write(FOLDER / "all", found)
+    for role, files in ROLES.items():
+        _write(FOLDER / role, {f"twofold_{file}": found[secret] for file, secret in files.items()})
+    click.echo(f"{len(found)} secrets for {len(ROLES)} roles are in place", err=True)
+
+
+def _read(folder: Path) -> dict[str, str]:
+    paths = [folder / name for name in (*NAMES, SINGLE_PAIR)]
+    return {path.name: path.read_text().strip() for path in paths if path.is_file()}
+
+
+def _write(folder: Path, values: Mapping[str, str]) -> None:
+    """Each file whole or not at all, readable by this user and its group."""
+    for name, value in values.items():
+        draft = folder / f".{name}"
+        draft.unlink(missing_ok=True)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o440), "w") as file:
+            file.write(value)
+        draft.replace(folder / name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""What only containers are told, beside `twofold.settings`: the secrets of servers, and how Kafka is set up.
+
+environment TWOFOLD_* ─► files in TWOFOLD_SECRETS ─► defaults
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
+
+from twofold.errors import UsageError
+
+
+class ContainerSettings(BaseSettings):
+    """Every field is set by `TWOFOLD_<FIELD>`, or by a file of that name in small letters in `TWOFOLD_SECRETS`."""
+
+    model_config = SettingsConfigDict(env_prefix="TWOFOLD_", frozen=True, extra="ignore")
+
+    data: Path = Path("/var/lib/twofold")
+    """The container's own volume."""
+    run: Path = Path("/tmp")
+    """Where written configuration goes: memory, gone with the container."""
+
+    kafka_mode: Literal["zookeeper", "kraft"] = "zookeeper"
+    kafka_node: int = 0
+    kafka_name: str = "kafka"
+    """Where other containers reach this broker."""
+    kafka_port: int = 19092
+    """Where programs on the host reach this broker."""
+    kafka_voters: str = "0@kafka:9094"
+    """KRaft's controllers: `node@host:port,…`."""
+    kafka_cluster: str = "twofold-compose-stack0"
+    """KRaft's cluster id; ZooKeeper makes its own."""
+    kafka_replication: int = 1
+    kafka_in_sync: int = 1
+    kafka_heap: str = "384m"
+
+    zookeeper_password: SecretStr = SecretStr("")
+    kafka_admin_password: SecretStr = SecretStr("")
+    kafka_producer_password: SecretStr = SecretStr("")
+    kafka_stream_password: SecretStr = SecretStr("")
+    kafka_airflow_password: SecretStr = SecretStr("")
+    kafka_reader_password: SecretStr = SecretStr("")
+
+    store_root_user: str = "twofold-root"
+    store_root_password: SecretStr = SecretStr("")
+    store_kind: Literal["minio", "other"] = "minio"
+    """Of another store than MinIO only the bucket is made: its users are its own business."""
+    s3_stream_access_key: str = "twofold-stream"
+    s3_stream_secret_key: SecretStr = SecretStr("")
+    s3_airflow_access_key: str = "twofold-airflow"
+    s3_airflow_secret_key: SecretStr = SecretStr("")
+    s3_reader_access_key: str = "twofold-reader"
+    s3_reader_secret_key: SecretStr = SecretStr("")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The role's own files, where the container has any."""
+        secrets = SecretsSettingsSource(settings_cls, secrets_dir=os.environ.get("TWOFOLD_SECRETS") or None)
+        return init_settings, env_settings, secrets
+
+    def secret(self, name: str) -> str:
+        """A secret by its field's name; UsageError where this container was given none."""
+        value: SecretStr = getattr(self, name)
+        if not value.get_secret_value():
+            raise UsageError(f"this container has no {name}", "start it with `docker compose up`, which makes secrets")
+        return value.get_secret_value()
