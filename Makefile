@@ -15,7 +15,7 @@ NOT_IN_IMAGE := numpy pandas pytz tzdata
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-unit lint manuals format lock bench up down clean clean-data
+.PHONY: help setup demo test test-unit lint manuals metrics format lock bench up down clean clean-data
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,9 +53,13 @@ lint: setup  ## Style, types, and which package may import which
 	$(BIN)/mypy
 	PYTHONPATH=plugins $(BIN)/lint-imports
 	PYTHONPATH=plugins $(BIN)/python -m twofold_airflow.manuals --check
+	$(BIN)/python -m twofold.metrics_page --check
 
 manuals: setup  ## Write docs/DAGS.md anew from the docstrings in dags/
 	PYTHONPATH=plugins $(BIN)/python -m twofold_airflow.manuals
+
+metrics: setup  ## Write docs/metrics.md anew from src/twofold/metrics.py
+	@$(BIN)/python -m twofold.metrics_page
 
 format: setup  ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix
