@@ -7,9 +7,11 @@ Spark's listener (every finished batch) ──► Progress ──► /healthz
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -30,14 +32,16 @@ from twofold.meter import Meter
 STALLED_AFTER_S = 60.0
 """Neither a batch nor word that there is nothing to read, for this long past the trigger: not healthy."""
 _SAY_EVERY_S = 10.0
+_TELL_EVERY_S = 10.0
+"""How often what changes slowly is sent."""
 
 
 class Progress(StreamingQueryListener):
     """State of the job, written by Spark's listener thread, read by the health server's."""
 
-    def __init__(self, pipeline: Pipeline, meter: Meter) -> None:
-        self._pipeline = pipeline
-        self._meter = meter
+    def __init__(self, pipeline: Pipeline, meter: Meter, home: Path) -> None:
+        self._pipeline, self._meter, self._home = pipeline, meter, home
+        self._told_at = float("-inf")
         self._runs: dict[str, str] = {}
         self._stalled_after_s = STALLED_AFTER_S + pipeline.stream.trigger.total_seconds()
         self._last_batch_at = time.time()
@@ -61,6 +65,12 @@ class Progress(StreamingQueryListener):
         """Tell that the driver lives; stalls are judged by this time stamp."""
         self._meter.gauge(metrics.STREAM_HEARTBEAT, time.time())
         self._meter.gauge(metrics.STREAM_RUNNING, 1)
+        if time.monotonic() - self._told_at >= _TELL_EVERY_S:
+            self._told_at = time.monotonic()
+            disk = shutil.disk_usage(self._home)
+            self._meter.gauge(metrics.DISK_FREE, disk.free)
+            self._meter.gauge(metrics.DISK_SIZE, disk.total)
+            self._meter.gauge(metrics.STREAM_TRIGGER, self._pipeline.stream.trigger.total_seconds())
 
     def retrying(self, query: str, problem: str) -> None:
         """A query has failed and is started again."""

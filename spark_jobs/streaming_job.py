@@ -96,7 +96,7 @@ def _stream(
     until_caught_up: bool,
     health_port: int,
 ) -> None:
-    progress = Progress(pipeline, Meter(settings, pipeline.name))
+    progress = Progress(pipeline, Meter(settings, pipeline.name), settings.home)
     log = LogWriter(spark, settings, pipeline, fence, progress.landed)
     views = [ViewWriter(spark, settings, pipeline, view) for view in pipeline.views.values()]
     for view in views:

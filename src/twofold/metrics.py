@@ -88,6 +88,7 @@ PRODUCER_RUNNING = _producer("gauge", "running", "0 or 1", "1 from its start unt
 
 STREAM_RUNNING = _stream("gauge", "running", "0 or 1", "1 from its start until it ends well; stays 1 if killed.")
 STREAM_HEARTBEAT = _stream("gauge", "heartbeat_timestamp_seconds", _TIME, "When the driver last told of itself.")
+STREAM_TRIGGER = _stream("gauge", "trigger_seconds", "seconds", "The declared pause between batches.")
 STREAM_PROGRESS = _stream(
     "gauge", "progress_timestamp_seconds", _TIME, "Last finished batch, or last word that nothing is new.", "query"
 )
@@ -110,6 +111,9 @@ STREAM_WATERMARK = _stream("gauge", "watermark_timestamp_seconds", _TIME, "The w
 STREAM_STATE_ROWS = _stream("gauge", "state_rows", "rows", "Rows that a view's query keeps as state.", "query")
 STREAM_STATE_BYTES = _stream("gauge", "state_bytes", "bytes", "Memory that this state takes.", "query")
 STREAM_RETRIES = _stream("counter", "retries_total", "starts", "Queries started again after a failure.", "query")
+
+DISK_FREE = _of("gauge", "disk", "streaming job", "free_bytes", "bytes", "Free space of the home folder's file system.")
+DISK_SIZE = _of("gauge", "disk", "streaming job", "size_bytes", "bytes", "Size of that file system.")
 
 BATCH_OUTCOMES = _of(
     "counter", "batch", "batch job", "outcomes_total", "records", "Records of landed files by outcome.", "outcome"
