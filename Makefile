@@ -40,7 +40,7 @@ demo: setup  ## Real flights through both layers, one of them killed midway, and
 	@$(BIN)/python -m demo.run
 
 test: setup  ## All tests: pure logic first, then against real services (under 25 minutes on 2 cores)
-	@scripts/prerequisites $(PYTHON) chromium
+	@scripts/prerequisites $(PYTHON) chromium monitoring
 	$(BIN)/pytest --ignore=tests/integration
 	$(BIN)/pytest -n 2 --dist loadgroup tests/integration
 
@@ -77,8 +77,8 @@ lock: setup  ## Write the locked requirements anew from requirements/*.in (UPGRA
 bench: setup  ## Measure throughput, latency and queries beside their rivals (EVENTS=1000000, PARTS="drain union")
 	@$(BIN)/python -m benchmarks.run $(PARTS)
 
-up: setup  ## Start the embedded stack (STORE=minio for S3)
-	@$(BIN)/twofold up $(if $(STORE),--store $(STORE))
+up: setup  ## Start the embedded stack (STORE=minio for S3, MONITORING=1 for Prometheus)
+	@$(BIN)/twofold up $(if $(STORE),--store $(STORE)) $(if $(MONITORING),--monitoring)
 
 down: setup  ## Stop the embedded stack
 	@$(BIN)/twofold down

@@ -62,9 +62,14 @@ def _broker_fault(answer: bytes) -> str:
 
 def minio(settings: Settings) -> str:
     """MinIO's readiness page."""
-    connection = http.client.HTTPConnection("127.0.0.1", settings.minio_port, timeout=TIMEOUT_S)
+    return page(settings.minio_port, "/minio/health/ready")
+
+
+def page(port: int, path: str) -> str:
+    """A page that answers 200 once a server is ready."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
     try:
-        connection.request("GET", "/minio/health/ready")
+        connection.request("GET", path)
         status = connection.getresponse().status
     except (OSError, http.client.HTTPException) as error:
         return str(error)

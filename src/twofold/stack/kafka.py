@@ -9,7 +9,7 @@ from pathlib import Path
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
 from twofold.stack import health
-from twofold.stack.ports import KAFKA, ZOOKEEPER
+from twofold.stack.ports import KAFKA, KAFKA_METRICS, ZOOKEEPER
 from twofold.stack.program import Program
 from twofold.stack.state import write_private
 
@@ -94,13 +94,20 @@ def kafka_program(settings: Settings) -> Program:
     """The broker; a clean stop hands its registration back to ZooKeeper, so it goes before ZooKeeper."""
     return Program(
         name="kafka",
-        command=_java(settings, "kafka.Kafka", "kafka", "-Xmx384m"),
+        command=_java(settings, "kafka.Kafka", "kafka", "-Xmx384m", *_agent(settings)),
         check=partial(health.kafka, settings),
         start_order=30,
-        ports=(KAFKA,),
+        ports=(KAFKA, KAFKA_METRICS),
         directory=settings.home,
         stop_wait_seconds=60,
     )
+
+
+def _agent(settings: Settings) -> list[str]:
+    """The JMX exporter, which tells Prometheus of the broker; always there, as it cannot be added to one that runs."""
+    config = settings.monitoring / "kafka" / "jmx.yml"
+    jars = sorted((settings.jars / "kafka").glob("jmx_prometheus_javaagent-*.jar"))
+    return [f"-javaagent:{jar}=127.0.0.1:{settings.kafka_metrics_port}:{config}" for jar in jars]
 
 
 def _config(settings: Settings, name: str) -> Path:
