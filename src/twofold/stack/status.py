@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -47,20 +47,18 @@ class StackStatus:
     pss_bytes: int
     airflow_url: str | None
     """Address of the pages; None without Airflow."""
-    monitoring_urls: dict[str, str]
-    """Name → address of what of monitoring has pages; empty without it."""
     programs: tuple[ProgramStatus, ...]
     services: tuple[ProgramStatus, ...] = ()
     """Producers and streaming jobs; whether they get on is not counted in `healthy`, as they may be stopped at will."""
+    monitoring_urls: dict[str, str] = field(default_factory=dict)
+    """Name → address of what of monitoring has pages; empty without it."""
 
 
 def status(settings: Settings) -> StackStatus:
     """Look at every program of this home; a home where no stack was ever started has none."""
     known = read_state(settings.home)
     if known is None:
-        return StackStatus(
-            str(settings.home), None, healthy=False, pss_bytes=0, airflow_url=None, monitoring_urls={}, programs=()
-        )
+        return StackStatus(str(settings.home), None, healthy=False, pss_bytes=0, airflow_url=None, programs=())
     wanted = lifecycle.programs(settings, Path(known.postgres_folder)).chosen(known).all
     states = supervisor.states(settings) if supervisor.answers(settings) else {}
     orphans = {} if states else processes.ours(settings.home)
@@ -73,7 +71,7 @@ def status(settings: Settings) -> StackStatus:
     healthy, memory = all(row.healthy for row in rows), sum(row.pss_bytes for row in (*rows, *services))
     url = settings.airflow_url if known.airflow else None
     watching = monitoring.pages(settings) if known.monitoring else {}
-    return StackStatus(str(settings.home), known.store, healthy, memory, url, watching, rows, services)
+    return StackStatus(str(settings.home), known.store, healthy, memory, url, rows, services, watching)
 
 
 def _is_service(name: str) -> bool:
