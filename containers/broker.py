@@ -46,11 +46,12 @@ def start(_arguments: Sequence[str]) -> None:
     remember_mode(settings)
     config = private_file(settings.run / "kafka.properties", properties(settings))
     login = private_file(settings.run / "kafka.jaas", _jaas(settings))
-    java = ["java", *kafka.JVM, f"-Djava.security.auth.login.config={login}", "-cp", f"{Settings().jars / 'kafka'}/*"]
+    here = Settings()
+    java = ["java", *kafka.JVM, f"-Djava.security.auth.login.config={login}", "-cp", f"{here.jars / 'kafka'}/*"]
     if settings.kafka_mode == "kraft":
         _format(settings, java, config)
     subprocess.Popen([sys.executable, "-m", "containers.access"])
-    become([*java, f"-Xmx{settings.kafka_heap}", "kafka.Kafka", str(config)])
+    become([*java, f"-Xmx{settings.kafka_heap}", *kafka.agent(here, "0.0.0.0"), "kafka.Kafka", str(config)])
 
 
 def remember_mode(settings: ContainerSettings) -> None:

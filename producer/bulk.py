@@ -44,6 +44,7 @@ class Batch(ProducerBatch):  # type: ignore[misc]
         self.positions: list[int] = []
         self.bytes_held = 0
         self.settled = 0
+        self.opened_at = 0.0
 
 
 class BulkProducer:

@@ -17,7 +17,7 @@ from producer.journal import Journal
 from producer.progress import Progress, combined
 from producer.screen import Screen
 from twofold import metrics
-from twofold.metrics import Metrics
+from twofold.meter import Meter
 
 WAITING_AFTER_S = 2.0
 """Records in flight for so long without an acknowledgement mean that the broker is away."""
@@ -28,7 +28,7 @@ METRICS_EVERY_S = 1.0
 class Desk:
     """Takes the workers' reports, one at a time."""
 
-    def __init__(self, journal: Journal, starts: list[int], meter: Metrics, screen: Screen) -> None:
+    def __init__(self, journal: Journal, starts: list[int], meter: Meter, screen: Screen) -> None:
         self._journal, self._meter, self._screen = journal, meter, screen
         self._lock = Lock()
         self._workers = [Progress(position=position) for position in starts]
@@ -89,14 +89,19 @@ class Desk:
         }
 
     def _measure(self, total: Progress) -> None:
-        names, before = metrics.Producer, self._metered
-        self._metered = total
-        self._meter.count(names.SENT, total.sent - before.sent)
-        self._meter.count(names.ACKED, total.acked - before.acked)
-        self._meter.count(names.TOO_LARGE, total.too_large - before.too_large)
-        self._meter.gauge(names.IN_FLIGHT, total.in_flight)
-        self._meter.gauge(names.RATE, self.rate())
-        self._meter.gauge(names.POSITION, total.position)
-        self._meter.gauge(names.LAST_ACK_TS, total.last_ack_at or 0)
-        self._meter.gauge(names.HEARTBEAT_TS, time.time())
-        self._meter.gauge(names.WAITING, int(self.state(total) == "waiting_for_broker"))
+        before, self._metered = self._metered, total
+        count, gauge, now = self._meter.count, self._meter.gauge, time.time()
+        count(metrics.PRODUCER_SENT, total.sent - before.sent)
+        count(metrics.PRODUCER_ACKED, total.acked - before.acked)
+        count(metrics.PRODUCER_BYTES, total.sent_bytes - before.sent_bytes)
+        count(metrics.PRODUCER_TOO_LARGE, total.too_large - before.too_large)
+        count(metrics.PRODUCER_FAILED, int(bool(total.failure) and not before.failure))
+        gauge(metrics.PRODUCER_QUEUE, total.in_flight)
+        gauge(metrics.PRODUCER_POSITION, total.position)
+        gauge(metrics.PRODUCER_WAITING, int(self.state(total) == "waiting_for_broker"))
+        gauge(metrics.PRODUCER_HEARTBEAT, now)
+        gauge(metrics.PRODUCER_RUNNING, int(not total.done or bool(total.failure)))
+        if total.last_ack_at:
+            gauge(metrics.PRODUCER_LAST_ACK, total.last_ack_at)
+        if total.ack_s is not None and total.acked > before.acked:
+            self._meter.observe(metrics.PRODUCER_LATENCY, total.ack_s)

@@ -26,6 +26,7 @@ class Tracked(Protocol):
     positions: list[int]
     bytes_held: int
     settled: int
+    opened_at: float
 
 
 class Ledger:
@@ -40,6 +41,8 @@ class Ledger:
         self._sent = self._acked = self._too_large = 0
         self._refused: list[tuple[int, int]] = []
         self._partitions: dict[int, Delivered] = {}
+        self._bytes = 0
+        self._ack_s: float | None = None
         self._last_ack_at: float | None = None
         self._busy_since: float | None = None
         self._failure: str | None = None
@@ -48,14 +51,16 @@ class Ledger:
         """A new batch, before it can be sent; `first` is the position of its first record."""
         with self._changed:
             batch.positions.append(first)
+            batch.opened_at = self._clock()
             if not self._outstanding:
-                self._busy_since = self._clock()
+                self._busy_since = batch.opened_at
             self._outstanding[id(batch)] = batch
 
     def submitted(self, position: int, records: int, held: int) -> None:
         """All records before `position` are in batches; `records` of them are new, holding `held` bytes."""
         with self._changed:
             self._submitted, self._sent, self._held = position, self._sent + records, self._held + held
+            self._bytes += held
 
     def delivered(self, batch: Tracked, count: int, base_offset: int) -> None:
         """The next `count` records of a batch are acknowledged; offset -1: the broker did not tell it."""
@@ -65,6 +70,7 @@ class Ledger:
             self._partitions[batch.partition] = before.plus(Delivered(count, highest))
             self._acked += count
             self._last_ack_at = self._busy_since = self._clock()
+            self._ack_s = max(0.0, self._last_ack_at - batch.opened_at)
             self._settle(batch, count)
 
     def too_large(self, batch: Tracked, position: int, value: bytes) -> None:
@@ -116,7 +122,9 @@ class Ledger:
                 too_large=self._too_large,
                 refused=tuple(self._refused),
                 partitions=dict(self._partitions),
+                sent_bytes=self._bytes,
                 last_ack_at=self._last_ack_at,
+                ack_s=self._ack_s,
                 waiting_s=max(0.0, self._clock() - since) if since is not None else 0.0,
                 failure=self._failure,
             )

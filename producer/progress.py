@@ -17,11 +17,14 @@ class Progress:
     sent: int = 0
     acked: int = 0
     too_large: int = 0
+    sent_bytes: int = 0
     refused: tuple[tuple[int, int], ...] = ()
     """The first records set aside as too large: (position, bytes)."""
     partitions: Mapping[int, Delivered] = field(default_factory=dict)
     last_ack_at: float | None = None
     """Unix seconds."""
+    ack_s: float | None = None
+    """How long the batch acknowledged last had taken from its first record on."""
     waiting_s: float = 0.0
     """So long records have been in flight with no acknowledgement."""
     exhausted: bool = False
@@ -43,9 +46,11 @@ def combined(workers: Iterable[Progress]) -> Progress:
         sent=sum(worker.sent for worker in all_of),
         acked=sum(worker.acked for worker in all_of),
         too_large=sum(worker.too_large for worker in all_of),
+        sent_bytes=sum(worker.sent_bytes for worker in all_of),
         refused=tuple(sorted(refused for worker in all_of for refused in worker.refused)),
         partitions=merged(worker.partitions for worker in all_of),
         last_ack_at=max((worker.last_ack_at for worker in all_of if worker.last_ack_at), default=None),
+        ack_s=max((worker.ack_s for worker in all_of if worker.ack_s is not None), default=None),
         waiting_s=max(worker.waiting_s for worker in all_of),
         exhausted=all(worker.exhausted for worker in all_of),
         failure=next((worker.failure for worker in all_of if worker.failure), None),

@@ -18,7 +18,7 @@ from producer.sources import Source, open_source
 from twofold import health
 from twofold.definition.model import Pipeline
 from twofold.errors import NotRunning
-from twofold.metrics import Metrics
+from twofold.meter import Meter
 from twofold.services.record import PRODUCER
 from twofold.settings import Settings
 from twofold.topic import TopicState
@@ -84,7 +84,7 @@ def _send(
     starts = book.starts(request.workers)
     goals = [goal for goal in (request.limit, source.total()) if goal is not None]
     screen = Screen(console, pipeline.topic.name, settings.kafka_bootstrap, min(starts), min(goals, default=None))
-    desk = Desk(book, starts, Metrics(settings, pipeline.name), screen)
+    desk = Desk(book, starts, Meter(settings, pipeline.name), screen)
     tasks = [
         Task(
             settings=settings,

@@ -20,9 +20,10 @@ from spark_jobs.inspection import Inspector
 from spark_jobs.lander import Lander, Landing
 from spark_jobs.selection import Selection
 from twofold import catalog as catalogs
-from twofold import ensure, landing
+from twofold import ensure, landing, metrics, runs, tables
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
+from twofold.meter import Meter
 from twofold.settings import Settings
 
 _SHORT_BYTES = 256 << 20
@@ -45,7 +46,16 @@ def main(pipeline: str, as_json: bool, wait: float, outcome_file: Path | None) -
 
 
 def run(settings: Settings, pipeline: Pipeline, wait_s: float = 0.0) -> tuple[Selection, list[Landing]]:
-    """Land all that is new; starts no JVM where nothing is."""
+    """Land all that is new, and measure it."""
+    with runs.measured(settings, pipeline, "batch") as meter:
+        selection, landed = _land(settings, pipeline, wait_s)
+        for one in landed:
+            _measure(meter, one)
+    return selection, landed
+
+
+def _land(settings: Settings, pipeline: Pipeline, wait_s: float) -> tuple[Selection, list[Landing]]:
+    """Starts no JVM where nothing is new."""
     catalog = catalogs.load(settings)
     ensure.ensure(catalog, pipeline)
     selection = Selection(Inspector(landing.folder(settings, pipeline.name), pipeline))
@@ -60,6 +70,19 @@ def run(settings: Settings, pipeline: Pipeline, wait_s: float = 0.0) -> tuple[Se
             return selection, Lander(spark, catalog, pipeline, selection, lock.check).land_all()
     finally:
         spark.stop()
+
+
+def _measure(meter: Meter, landed: Landing) -> None:
+    total = landed.total
+    for name, count in (
+        (tables.ACCEPTED, total.accepted),
+        (tables.FILTERED, total.filtered),
+        (tables.REJECTED, total.rejected),
+    ):
+        meter.count(metrics.BATCH_OUTCOMES, count, outcome=name)
+    aside = sum(bool(file.reason) for file in landed.files)
+    meter.count(metrics.BATCH_FILES, len(landed.files) - aside, fate="taken")
+    meter.count(metrics.BATCH_FILES, aside, fate="set_aside")
 
 
 def _report(selection: Selection, landed: list[Landing]) -> dict[str, Any]:

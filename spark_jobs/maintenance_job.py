@@ -24,7 +24,7 @@ from spark_jobs.rewriting import Rewritten
 from spark_jobs.snapshots import Expired
 from spark_jobs.upkeep_plan import Layout
 from spark_jobs.upkeep_text import sentences
-from twofold import catalog, ensure, upkeep
+from twofold import catalog, ensure, runs, table_metrics, upkeep
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
 from twofold.settings import Settings
@@ -67,7 +67,14 @@ def main(pipeline: str, as_json: bool, outcome_file: Path | None, **options: Any
 
 
 def run(settings: Settings, pipeline: Pipeline, asked: Upkeep) -> dict[str, Any]:
-    """Check, then do all steps; returns what was done."""
+    """Check, then do all steps, and measure the tables; returns what was done."""
+    with runs.measured(settings, pipeline, "maintenance") as meter:
+        report = _run(settings, pipeline, asked)
+        table_metrics.send(settings, pipeline, meter)
+    return report
+
+
+def _run(settings: Settings, pipeline: Pipeline, asked: Upkeep) -> dict[str, Any]:
     ensure.ensure(catalog.load(settings), pipeline)
     spark = session.build(settings, f"twofold-{pipeline.name}-maintain")
     try:

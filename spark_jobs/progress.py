@@ -1,15 +1,17 @@
 """What the streaming job tells of itself: StatsD metrics, /healthz, and a line on stderr.
 
-Spark's listener (every finished batch) ──► Progress ──► metrics, /healthz
+Spark's listener (every finished batch) ──► Progress ──► /healthz
+                                                └─► Finished ──► metrics
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping
-from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -21,23 +23,26 @@ from pyspark.sql.streaming.listener import (
     StreamingQueryListener,
 )
 
-from twofold import tables
+from spark_jobs.progress_metrics import Finished, send, send_landing, send_view
+from spark_jobs.stream_log import QUERY as LOG
+from twofold import metrics, reasons, tables
 from twofold.definition.model import Pipeline
-from twofold.metrics import Metrics, Stream
+from twofold.meter import Meter
 
 STALLED_AFTER_S = 60.0
 """Neither a batch nor word that there is nothing to read, for this long past the trigger: not healthy."""
 _SAY_EVERY_S = 10.0
+_TELL_EVERY_S = 10.0
+"""How often what changes slowly is sent."""
 
 
 class Progress(StreamingQueryListener):
     """State of the job, written by Spark's listener thread, read by the health server's."""
 
-    def __init__(self, pipeline: Pipeline, metrics: Metrics) -> None:
-        self._pipeline = pipeline
-        self._metrics = metrics
-        self._log_query = f"{pipeline.name}_log"
-        self._log_run = ""
+    def __init__(self, pipeline: Pipeline, meter: Meter, home: Path) -> None:
+        self._pipeline, self._meter, self._home = pipeline, meter, home
+        self._told_at = float("-inf")
+        self._runs: dict[str, str] = {}
         self._stalled_after_s = STALLED_AFTER_S + pipeline.stream.trigger.total_seconds()
         self._last_batch_at = time.time()
         self._said_at = 0.0
@@ -58,14 +63,31 @@ class Progress(StreamingQueryListener):
 
     def heartbeat(self) -> None:
         """Tell that the driver lives; stalls are judged by this time stamp."""
-        self._metrics.gauge(Stream.HEARTBEAT_TS, time.time())
+        self._meter.gauge(metrics.STREAM_HEARTBEAT, time.time())
+        self._meter.gauge(metrics.STREAM_RUNNING, 1)
+        if time.monotonic() - self._told_at >= _TELL_EVERY_S:
+            self._told_at = time.monotonic()
+            disk = shutil.disk_usage(self._home)
+            self._meter.gauge(metrics.DISK_FREE, disk.free)
+            self._meter.gauge(metrics.DISK_SIZE, disk.total)
+            self._meter.gauge(metrics.STREAM_TRIGGER, self._pipeline.stream.trigger.total_seconds())
+
+    def retrying(self, query: str, problem: str) -> None:
+        """A query has failed and is started again."""
+        self._meter.count(metrics.STREAM_RETRIES, 1, query=query)
+        self.say("retrying", problem)
+
+    def ended(self) -> None:
+        """The job ends as it should; one that is killed or fails leaves word that it runs."""
+        self._meter.gauge(metrics.STREAM_RUNNING, 0)
 
     def landed(self, outcomes: Mapping[str, int]) -> None:
-        """Rows per outcome of one landed batch."""
-        self._outcomes.update(outcomes)
-        self._metrics.count(Stream.ROWS, sum(outcomes.values()))
-        self._metrics.count(Stream.REJECTED, outcomes[tables.REJECTED])
-        self._metrics.count(Stream.FILTERED, outcomes[tables.FILTERED])
+        """Rows per outcome, and rejected rows per kind of reason, of one landed batch."""
+        for outcome in metrics.WORDS["outcome"]:
+            self._outcomes[outcome] += outcomes[outcome]
+            self._meter.count(metrics.STREAM_OUTCOMES, outcomes[outcome], outcome=outcome)
+        for reason in reasons.KINDS:
+            self._meter.count(metrics.STREAM_REJECTED, outcomes[reason], reason=reason)
 
     def snapshot(self) -> dict[str, Any]:
         """The body of /healthz."""
@@ -83,15 +105,20 @@ class Progress(StreamingQueryListener):
         }
 
     def onQueryStarted(self, event: QueryStartedEvent) -> None:
-        """Remember the landing query: idle events name only their run."""
-        if event.name == self._log_query:
-            self._log_run = str(event.runId)
+        """Remember the run's query: idle events name only their run."""
+        if event.name:
+            self._runs[str(event.runId)] = self._query(event.name)
 
     def onQueryIdle(self, event: QueryIdleEvent) -> None:
-        """Kafka answered, and has nothing new. Views do not count: they idle while landing is stuck, too."""
-        if str(event.runId) == self._log_run:
-            self._last_batch_at = time.time()
+        """The source answered, and has nothing new. Views do not count for health: they idle while landing is stuck."""
+        query, now = self._runs.get(str(event.runId)), time.time()
+        if query is None:
+            return
+        self._meter.gauge(metrics.STREAM_PROGRESS, now, query=query)
+        if query == LOG:
+            self._last_batch_at = now
             self._state["idle"] = True
+            self._meter.gauge(metrics.STREAM_FRESH, now)
 
     def onQueryTerminated(self, event: QueryTerminatedEvent) -> None:
         """The supervisor sees to it."""
@@ -99,24 +126,20 @@ class Progress(StreamingQueryListener):
     def onQueryProgress(self, event: QueryProgressEvent) -> None:
         """One batch of one query is done."""
         progress = json.loads(event.progress.json)
-        if progress["name"] == self._log_query:
-            self._landing(progress)
+        batch = Finished(self._query(progress["name"]), progress)
+        send(self._meter, batch)
+        self._meter.gauge(metrics.STREAM_PROGRESS, time.time(), query=batch.query)
+        if batch.query == LOG:
+            self._landing(batch)
         else:
-            self._view(progress)
+            self._view(batch)
 
-    def _landing(self, progress: Mapping[str, Any]) -> None:
-        source = progress["sources"][0]
-        behind = int(float((source.get("metrics") or {}).get("maxOffsetsBehindLatest") or 0))
-        duration_ms = progress.get("batchDuration", 0)
-        rate = progress["numInputRows"] * 1000 / duration_ms if duration_ms else 0.0
+    def _landing(self, batch: Finished) -> None:
+        behind = sum(batch.behind.values())
         self._last_batch_at = time.time()
-        self._state.update(batch=progress["batchId"], offsets_behind=behind, idle=False, rows_per_second=round(rate, 1))
-        self._metrics.gauge(Stream.BATCH_ID, progress["batchId"])
-        self._metrics.gauge(Stream.OFFSETS_BEHIND, behind)
-        self._metrics.gauge(Stream.ROWS_PER_SECOND, rate)
-        self._metrics.gauge(Stream.BATCH_DURATION_MS, duration_ms)
-        self._metrics.gauge(Stream.LAST_BATCH_TS, self._last_batch_at)
-        self._say_landing(behind, rate)
+        self._state.update(batch=batch.number, offsets_behind=behind, idle=False, rows_per_second=round(batch.rate, 1))
+        send_landing(self._meter, batch)
+        self._say_landing(behind, batch.rate)
 
     def _say_landing(self, behind: int, rate: float) -> None:
         if time.monotonic() - self._said_at < _SAY_EVERY_S:
@@ -124,11 +147,11 @@ class Progress(StreamingQueryListener):
         self._said_at = time.monotonic()
         click.echo(f"{self.summary()}; {behind:,} behind; {rate:,.0f} rows/s", err=True)
 
-    def _view(self, progress: Mapping[str, Any]) -> None:
-        name = progress["name"].removeprefix(f"{self._pipeline.name}_")
-        late = sum(operator.get("numRowsDroppedByWatermark", 0) for operator in progress["stateOperators"])
-        self._late[name] += late
-        self._metrics.count(Stream.LATE, late)
-        if watermark := (progress.get("eventTime") or {}).get("watermark"):
-            self._state["watermark"] = watermark
-            self._metrics.gauge(Stream.WATERMARK_TS, datetime.fromisoformat(watermark).timestamp())
+    def _view(self, batch: Finished) -> None:
+        self._late[batch.query] += batch.late
+        send_view(self._meter, batch)
+        if batch.watermark:
+            self._state["watermark"] = batch.watermark
+
+    def _query(self, name: str) -> str:
+        return name.removeprefix(f"{self._pipeline.name}_")

@@ -12,6 +12,16 @@ from twofold.launch import Launch
 from twofold.settings import CATALOG, Settings
 
 _S3_CHECKPOINTS = "org.apache.spark.internal.io.cloud.AbortableStreamBasedCheckpointFileManager"
+_GAUGES = (
+    r".*\.(jvm\.(heap|non-heap)\.(used|committed)|jvm\.heap\.max|jvm\.PS-\w+\.(count|time)"
+    r"|BlockManager\.(memory\.(memUsed|remainingMem)|disk\.diskSpaceUsed)_MB"
+    r"|DAGScheduler\.(job\.activeJobs|stage\.(failed|running|waiting)Stages)"
+    r"|LiveListenerBus\.queue\.\w+\.size|executor\.threadpool\.activeTasks)"
+)
+"""What is sent of the driver's own metrics: gauges that are never negative.
+
+The sink sends cumulative counts as increments, and StatsD takes a negative gauge for a decrement.
+"""
 _ROCKSDB = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
 
 
@@ -21,7 +31,8 @@ def build(settings: Settings, app_name: str, short_lived: bool = False) -> Spark
     `short_lived` leaves out the second compiler, which takes a third of the CPU of a job of a few seconds.
     """
     launch = Launch.of(settings, short_lived)
-    return started(app_name, launch.master, launch.configuration(), configuration(settings))
+    options = {**configuration(settings), **_statsd(settings, app_name)}
+    return started(app_name, launch.master, launch.configuration(), options)
 
 
 def started(app_name: str, master: str, jvm: Mapping[str, str], options: Mapping[str, str]) -> SparkSession:
@@ -70,6 +81,20 @@ def configuration(settings: Settings) -> dict[str, str]:
         "spark.sql.streaming.stateStore.providerClass": _ROCKSDB,
         "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
         **(_s3(settings) if settings.store == "minio" else {}),
+    }
+
+
+def _statsd(settings: Settings, app_name: str) -> dict[str, str]:
+    """The driver's memory, garbage collection and queues to the StatsD exporter, named after the job."""
+    sink = "spark.metrics.conf.driver.sink.statsd"
+    return {
+        "spark.metrics.namespace": app_name,
+        "spark.metrics.conf.driver.source.jvm.class": "org.apache.spark.metrics.source.JvmSource",
+        f"{sink}.class": "org.apache.spark.metrics.sink.StatsdSink",
+        f"{sink}.host": settings.statsd_host,
+        f"{sink}.port": str(settings.statsd_port),
+        f"{sink}.prefix": "spark",
+        f"{sink}.regex": _GAUGES,
     }
 
 

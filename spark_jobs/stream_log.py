@@ -20,7 +20,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from spark_jobs import checkpoints, contract
 from spark_jobs.commits import tagged
-from twofold import boundary, kafka_access, serving, tables, topic
+from twofold import boundary, kafka_access, reasons, serving, tables, topic
 from twofold import catalog as catalogs
 from twofold.boundary import Landed
 from twofold.definition.model import Pipeline
@@ -47,7 +47,7 @@ class LogWriter:
     fence: Callable[[], str]
     """Called before every commit: raises where this job may no longer write, else gives the topic's id."""
     counted: Callable[[Mapping[str, int]], None]
-    """Told the rows per outcome of every batch written."""
+    """Told the rows per outcome, and the rejected ones per kind of reason, of every batch written."""
     landed: Landed = field(init=False)
     error: TwofoldError | None = None
     """Why the last batch was refused: Spark wraps what a batch raises, so it is kept here."""
@@ -161,4 +161,6 @@ def _landing(number: int, partitions: int) -> Column:
 
 def _counts() -> list[Column]:
     outcomes = (tables.ACCEPTED, tables.FILTERED, tables.REJECTED)
-    return [F.count_if(F.col("outcome") == outcome).alias(outcome) for outcome in outcomes]
+    by_outcome = [F.count_if(F.col("outcome") == outcome).alias(outcome) for outcome in outcomes]
+    # A record without a fault has no reason, and null meets no pattern.
+    return by_outcome + [F.count_if(F.col("reason").rlike(p)).alias(kind) for kind, p in reasons.PATTERNS.items()]

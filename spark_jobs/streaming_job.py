@@ -25,7 +25,7 @@ from twofold import boundary, catalog, ensure, health, tables, topic
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
 from twofold.errors import NotRunning, TwofoldError
-from twofold.metrics import Metrics
+from twofold.meter import Meter
 from twofold.services.record import AWAY, STREAM
 from twofold.settings import Settings
 
@@ -96,7 +96,7 @@ def _stream(
     until_caught_up: bool,
     health_port: int,
 ) -> None:
-    progress = Progress(pipeline, Metrics(settings, pipeline.name))
+    progress = Progress(pipeline, Meter(settings, pipeline.name), settings.home)
     log = LogWriter(spark, settings, pipeline, fence, progress.landed)
     views = [ViewWriter(spark, settings, pipeline, view) for view in pipeline.views.values()]
     for view in views:
@@ -114,6 +114,7 @@ def _stream(
             trigger = {"processingTime": f"{int(pipeline.stream.trigger.total_seconds() * 1000)} milliseconds"}
             with housekeeping.beside(spark, settings, pipeline):
                 supervise.run(services, trigger, progress, stop)
+    progress.ended()
     click.echo(progress.summary(), err=True)
 
 

@@ -90,7 +90,7 @@ class Service:
             raise error(f"query {self.name} failed {self.failures} times in a row: {_shortened(text)}")
         pause_s = min(2.0 ** (self.failures - 1), _LONGEST_PAUSE_S)
         self.query, self.retry_at = None, time.monotonic() + pause_s
-        progress.say("retrying", f"query {self.name} failed, next try in {pause_s:.0f} s: {_shortened(text)}")
+        progress.retrying(self.name, f"query {self.name} failed, next try in {pause_s:.0f} s: {_shortened(text)}")
 
     def stop(self) -> None:
         """End the query; a batch cut short is done again by the next start."""

@@ -13,9 +13,10 @@ import click
 from pyspark.sql import SparkSession
 
 from spark_jobs import batch_views, locks, merge, outcome, session
-from twofold import catalog, ensure
+from twofold import boundary, catalog, ensure, metrics, runs, table_metrics, tables
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
+from twofold.meter import Meter
 from twofold.settings import Settings
 
 _WAIT_S = 600.0
@@ -37,7 +38,14 @@ def main(pipeline: str, as_json: bool, outcome_file: Path | None) -> None:
 
 
 def run(settings: Settings, pipeline: Pipeline) -> dict[str, Any]:
-    """Check, lock, union; returns the counts."""
+    """Check, lock, union, measure; returns the counts."""
+    with runs.measured(settings, pipeline, "union") as meter:
+        report = _run(settings, pipeline)
+        _measure(settings, pipeline, meter, report)
+    return report
+
+
+def _run(settings: Settings, pipeline: Pipeline) -> dict[str, Any]:
     ensure.ensure(catalog.load(settings), pipeline)
     spark = session.build(settings, f"twofold-{pipeline.name}-union", short_lived=True)
     try:
@@ -49,7 +57,7 @@ def run(settings: Settings, pipeline: Pipeline) -> dict[str, Any]:
 
 def union(spark: SparkSession, settings: Settings, pipeline: Pipeline) -> dict[str, Any]:
     """Merge what is past the boundary, then recompute the windows touched."""
-    started = time.monotonic()
+    started, started_at = time.monotonic(), time.time()
     merged = merge.merge(spark, settings, pipeline)
     views = {view.name: batch_views.recompute(spark, settings, pipeline, view) for view in pipeline.views.values()}
     return {
@@ -62,8 +70,23 @@ def union(spark: SparkSession, settings: Settings, pipeline: Pipeline) -> dict[s
         "view_days": views,
         "landing": merged.boundary.landing if merged.boundary else 0,
         "offsets": merged.boundary.offsets if merged.boundary else {},
+        "unioned_at": started_at,
         "seconds": round(time.monotonic() - started, 1),
     }
+
+
+def _measure(settings: Settings, pipeline: Pipeline, meter: Meter, report: dict[str, Any]) -> None:
+    new, corrected = report["inserted"], report["replaced"]
+    meter.count(metrics.UNION_ROWS, new, result="new")
+    meter.count(metrics.UNION_ROWS, corrected, result="corrected")
+    seen = report["stream_rows"] + report["batch_rows"]
+    meter.count(metrics.UNION_ROWS, max(0, seen - new - corrected), result="duplicate")
+    meter.gauge(metrics.UNION_BOUNDARY, report["unioned_at"])
+    for view in pipeline.views.values():
+        folded = boundary.folded(catalog.read_history(settings, pipeline.name, tables.batch_view_name(view)))
+        if folded and folded.sealed_through:
+            meter.gauge(metrics.UNION_SEALED, max(folded.sealed_through.timestamp(), 0.0), view=view.name)
+    table_metrics.send(settings, pipeline, meter)
 
 
 def _sentence(report: dict[str, Any]) -> str:

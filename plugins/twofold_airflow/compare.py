@@ -25,6 +25,4 @@ class CompareOperator(Linked):
         from twofold import comparison
 
         settings = Settings()
-        found = comparison.compare(settings, load_pipeline(settings, self.pipeline))
-        comparison.publish(settings, found)
-        return asdict(found)
+        return asdict(comparison.compare_and_send(settings, load_pipeline(settings, self.pipeline)))

@@ -18,7 +18,8 @@ from airflow.sdk import DAG, Asset, Context
 from twofold import tables
 from twofold.definition.load import load_all, load_sound
 from twofold.definition.model import Pipeline
-from twofold.metrics import Failed, Metrics
+from twofold.meter import Meter
+from twofold.metrics import RUN_FAILED
 from twofold.settings import Settings
 
 OWNER = "twofold"
@@ -86,7 +87,7 @@ def default_args(pipeline: Pipeline, kind: str) -> dict[str, Any]:
 
 def count_failure(pipeline: str, kind: str, context: Context) -> None:
     """Tell StatsD that a task failed for good, its retries used up."""
-    Metrics(Settings(), pipeline).count(Failed[kind.upper()], 1)
+    Meter(Settings(), pipeline).count(RUN_FAILED, 1, kind=kind)
 
 
 def batch_log(pipeline: Pipeline) -> Asset:

@@ -10,7 +10,6 @@ By hand: `twofold compare flights`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
@@ -18,10 +17,9 @@ from typing import Any
 
 from pyiceberg.types import DecimalType, DoubleType, FloatType, IntegerType, LongType
 
-from twofold import boundary, results, serving, tables
+from twofold import boundary, metrics, results, runs, serving, tables
 from twofold.boundary import Boundary, History
 from twofold.definition.model import Limits, Pipeline, View
-from twofold.metrics import Metrics, Union
 from twofold.reader import Reader, layers
 from twofold.settings import Settings
 from twofold.windows import window_days
@@ -93,18 +91,17 @@ def from_json(body: Mapping[str, Any]) -> Comparison:
     return Comparison(**{**body, "views": views})
 
 
-def publish(settings: Settings, found: Comparison) -> None:
-    """Send the numbers as metrics."""
-    metrics = Metrics(settings, found.pipeline)
-    for name, value in (
-        (Union.WINDOWS_COMPARED, sum(view.compared for view in found.views.values())),
-        (Union.WINDOWS_DIFFERENT, sum(view.different for view in found.views.values())),
-        (Union.DIFFERENCE, found.difference),
-        (Union.HEALED_LATE, found.healed_late),
-        (Union.NEW_EVENTS, max(found.events_after - found.events_before, 0)),
-        (Union.COMPARED_TS, time.time()),
-    ):
-        metrics.gauge(name, value)
+def compare_and_send(settings: Settings, pipeline: Pipeline) -> Comparison:
+    """Compare, and send the numbers as metrics: gauges, as a comparison that is repeated tells the same again."""
+    with runs.measured(settings, pipeline, "compare") as meter:
+        found = compare(settings, pipeline)
+        for name, view in found.views.items():
+            meter.gauge(metrics.COMPARED_WINDOWS, view.compared, view=name)
+            meter.gauge(metrics.COMPARED_DIFFERENT, view.different, view=name)
+            meter.gauge(metrics.COMPARED_DIFFERENCE, view.mean, view=name)
+        meter.gauge(metrics.COMPARED_HEALED, found.healed_late)
+        meter.gauge(metrics.COMPARED_NEW, max(found.events_after - found.events_before, 0))
+    return found
 
 
 def beyond(found: Comparison, limits: Limits) -> list[str]:

@@ -118,6 +118,13 @@ class Settings(BaseSettings):
 
     statsd_host: str = "127.0.0.1"
     statsd_port: int = 19125
+    statsd_exporter_port: int = 19102
+    kafka_metrics_port: int = 19404
+    prometheus_port: int = 19090
+    alertmanager_port: int = 19093
+    grafana_port: int = 13000
+    grafana_password: SecretStr = SecretStr("")
+    monitoring: Path = Field(default_factory=lambda: _checkout("monitoring"))
 
     spark_master: str = "local[2]"
     spark_driver_memory: str = "1g"
@@ -147,7 +154,7 @@ class Settings(BaseSettings):
 
     def model_post_init(self, context: object, /) -> None:
         """Paths are made absolute once, so that children with another working folder agree."""
-        for name in ("home", "pipelines", "jars", "dags", "plugins"):
+        for name in ("home", "pipelines", "jars", "dags", "plugins", "monitoring"):
             object.__setattr__(self, name, getattr(self, name).expanduser().absolute())
         # A link to one set of jars: what started with a set stays with it when `make setup` moves the link.
         object.__setattr__(self, "jars", self.jars.resolve())

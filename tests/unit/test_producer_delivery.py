@@ -22,11 +22,11 @@ from producer.progress import Progress
 from producer.request import Request, Shares
 from producer.shard import Share, within
 from producer.sources import Chunk
-from twofold import health
+from twofold import health, metrics
 from twofold import journal as reading
 from twofold.errors import Busy, TwofoldError, UsageError
 from twofold.journal import Delivered
-from twofold.metrics import Metrics, Producer
+from twofold.meter import Meter
 from twofold.settings import Settings
 from twofold.topic import TopicState
 
@@ -37,6 +37,7 @@ class Batch:
     positions: list[int] = field(default_factory=list)
     bytes_held: int = 0
     settled: int = 0
+    opened_at: float = 0.0
 
 
 def chunk_of(keys: list[bytes | None], first: int = 0) -> Chunk:
@@ -79,7 +80,9 @@ def test_a_split_batch_counts_each_record_and_a_too_large_one_is_kept_aside(tmp_
         too_large=1,
         refused=((4, 6),),
         partitions={0: Delivered(2, 21)},
+        sent_bytes=9,
         last_ack_at=ledger.progress().last_ack_at,
+        ack_s=ledger.progress().ack_s,
     )
     assert (tmp_path / "j" / "aside").read_bytes() == b"\xffbytes\n"
 
@@ -283,11 +286,11 @@ def test_health_tells_200_or_503_and_where_it_listens(tmp_path: Path) -> None:
 def test_metrics_reach_the_exporter_under_their_names_and_never_stop_the_work() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as exporter:
         exporter.bind(("127.0.0.1", 0))
-        meter = Metrics(Settings(statsd_port=exporter.getsockname()[1]), "flights")
-        meter.count(Producer.ACKED, 5)
-        meter.gauge(Producer.IN_FLIGHT, 7)
+        meter = Meter(Settings(statsd_port=exporter.getsockname()[1]), "flights")
+        meter.count(metrics.PRODUCER_ACKED, 5)
+        meter.gauge(metrics.PRODUCER_QUEUE, 7)
         assert {exporter.recv(100), exporter.recv(100)} == {
-            b"twofold.flights.producer.acked:5|c",
-            b"twofold.flights.producer.in_flight:7|g",
+            b"twofold_producer_acked_total,pipeline=flights:5|c",
+            b"twofold_producer_queue_records,pipeline=flights:7|g",
         }
-    Metrics(Settings(statsd_host="no-such-host.invalid"), "flights").gauge(Producer.RATE, 1)
+    Meter(Settings(statsd_host="no-such-host.invalid"), "flights").gauge(metrics.PRODUCER_QUEUE, 1)

@@ -32,8 +32,7 @@ def compare(context: click.Context, pipeline: str, as_json: bool) -> None:
     """
     settings: Settings = context.obj
     declared = load_pipeline(settings, pipeline)
-    found = comparison.compare(settings, declared)
-    comparison.publish(settings, found)
+    found = comparison.compare_and_send(settings, declared)
     faults = comparison.beyond(found, declared.limits)
     click.echo(json.dumps({**asdict(found), "faults": faults}) if as_json else "\n".join(_lines(found)))
     for fault in faults:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from twofold.settings import Settings
-from twofold.stack import lifecycle, stopping
+from twofold.stack import lifecycle, monitoring, stopping
 from twofold.stack.status import StackStatus
 from twofold.stack.status import status as stack_status
 
@@ -28,8 +28,15 @@ from twofold.stack.status import status as stack_status
     show_default=True,
     help="With Airflow, or the data services alone; an Airflow that runs is then stopped.",
 )
+@click.option(
+    "--monitoring/--no-monitoring",
+    "with_monitoring",
+    default=None,
+    help="With statsd-exporter, Prometheus, Alertmanager, and Grafana where it is installed; without either, as the "
+    "last time.",
+)
 @click.pass_obj
-def up(settings: Settings, store: str | None, with_airflow: bool) -> None:
+def up(settings: Settings, store: str | None, with_airflow: bool, with_monitoring: bool | None) -> None:
     """Start the embedded stack and wait until it is healthy.
 
     Safe to repeat: what runs is left alone, what is dead is started again.
@@ -39,11 +46,14 @@ def up(settings: Settings, store: str | None, with_airflow: bool) -> None:
       twofold up
       twofold up --store minio
       twofold up --no-airflow
+      twofold up --monitoring
       TWOFOLD_KAFKA_PORT=29092 twofold up
     """
     console = _stderr()
-    settings = lifecycle.up(settings, store, with_airflow, console.print)
+    settings, known = lifecycle.up(settings, store, with_airflow, with_monitoring, console.print)
     console.print(f"up: store {settings.store}, Kafka {settings.kafka_bootstrap}, state in {settings.home}")
+    for name, url in (monitoring.pages(settings) if known.monitoring else {}).items():
+        console.print(f"{name}: {url}")
     if with_airflow:
         place = f"TWOFOLD_AIRFLOW_PASSWORD in {settings.home / 'stack.env'}"
         console.print(f"Airflow: {settings.airflow_url}, user {settings.airflow_user}, password: {place}")
@@ -84,6 +94,8 @@ def status(context: click.Context, as_json: bool) -> None:
         Console(highlight=False).print(_table(found))
         if found.airflow_url:
             click.echo(f"Airflow: {found.airflow_url}")
+        for name, url in found.monitoring_urls.items():
+            click.echo(f"{name}: {url}")
     context.exit(0 if found.healthy else 1)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import duckdb
 
-from twofold import boundary, results, tables
+from twofold import boundary, metrics, results, runs, tables
 from twofold import catalog as catalogs
 from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError
@@ -40,8 +40,18 @@ CHECKS: dict[str, Callable[[World], Check]] = {
 def prove(settings: Settings, pipeline: Pipeline, longest_wait_s: float, say: Say) -> Proof:
     """Check I1 to I7 on the live tables; waits for a running streaming job to pass what Kafka holds now.
 
-    The outcome is kept in `twofold.results` too.
+    The outcome is kept in `twofold.results`, and sent as metrics, too.
     """
+    with runs.measured(settings, pipeline, "prove") as meter:
+        proof = _prove(settings, pipeline, longest_wait_s, say)
+        for check in proof.checks:
+            meter.gauge(metrics.PROVED_HOLDS, int(check.ok), invariant=check.id)
+            meter.gauge(metrics.PROVED_BEHIND, int(check.behind), invariant=check.id)
+    results.save(settings, pipeline.name, results.PROOF, proof.to_json())
+    return proof
+
+
+def _prove(settings: Settings, pipeline: Pipeline, longest_wait_s: float, say: Say) -> Proof:
     catalog = catalogs.load(settings)
     before = sent.read(settings, pipeline)
     waiting.wait(settings, catalog, pipeline, before, longest_wait_s, say)
@@ -49,9 +59,7 @@ def prove(settings: Settings, pipeline: Pipeline, longest_wait_s: float, say: Sa
     with sources.spill_folder() as folder, Reader(settings, {pipeline.name: pipeline}) as reader:
         world = _pinned(settings, reader, before, views, Path(folder))
         checks = [_run(name, world) for name in CHECKS]
-    proof = Proof(pipeline.name, (*checks, files.all_there(catalog, pipeline.name, datetime.now(UTC))))
-    results.save(settings, pipeline.name, results.PROOF, proof.to_json())
-    return proof
+    return Proof(pipeline.name, (*checks, files.all_there(catalog, pipeline.name, datetime.now(UTC))))
 
 
 def _pinned(settings: Settings, reader: Reader, before: Sent, views: Mapping[str, Pinned], spill_to: Path) -> World:

@@ -30,4 +30,9 @@ def kafka(settings: Settings) -> str:
 
 def minio(settings: Settings) -> str:
     """MinIO's readiness page."""
-    return probes.http_page(f"http://127.0.0.1:{settings.minio_port}/minio/health/ready")
+    return page(settings.minio_port, "/minio/health/ready")
+
+
+def page(port: int, path: str) -> str:
+    """A page that answers 200 once a server is ready."""
+    return probes.http_page(f"http://127.0.0.1:{port}{path}")

@@ -98,13 +98,20 @@ def kafka_program(settings: Settings) -> Program:
     """The broker; a clean stop hands its registration back to ZooKeeper, so it goes before ZooKeeper."""
     return Program(
         name="kafka",
-        command=_java(settings, "kafka.Kafka", "kafka", "-Xmx384m"),
+        command=_java(settings, "kafka.Kafka", "kafka", "-Xmx384m", *agent(settings, "127.0.0.1")),
         check=partial(health.kafka, settings),
         start_order=30,
-        ports=(ports.KAFKA,),
+        ports=(ports.KAFKA, ports.KAFKA_METRICS),
         directory=settings.home,
         stop_wait_seconds=60,
     )
+
+
+def agent(settings: Settings, host: str) -> list[str]:
+    """The JMX exporter, which tells Prometheus of the broker; always there, as it cannot be added to one that runs."""
+    config = settings.monitoring / "kafka" / "jmx.yml"
+    jars = sorted((settings.jars / "kafka").glob("jmx_prometheus_javaagent-*.jar"))
+    return [f"-javaagent:{jar}={host}:{settings.kafka_metrics_port}:{config}" for jar in jars]
 
 
 def _config(settings: Settings, name: str) -> Path:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from twofold.errors import TwofoldError, UsageError
 from twofold.settings import Settings
-from twofold.stack import airflow, kafka, minio, postgres, processes, state, supervisor
+from twofold.stack import airflow, kafka, minio, monitoring, postgres, processes, state, supervisor
 from twofold.stack.ports import SUPERVISOR, require_free
 from twofold.stack.program import Program
 from twofold.stack.stopping import Say, end_leftovers, stop
@@ -37,15 +37,17 @@ class Programs(NamedTuple):
     storage: tuple[Program, ...]
     brokers: tuple[Program, ...]
     airflow: tuple[Program, ...]
+    monitoring: tuple[Program, ...]
 
     @property
     def all(self) -> tuple[Program, ...]:
         """Every program, in start order."""
-        return self.storage + self.brokers + self.airflow
+        return self.storage + self.brokers + self.airflow + self.monitoring
 
-    def chosen(self, with_airflow: bool) -> Programs:
-        """These, or these without Airflow."""
-        return self if with_airflow else self._replace(airflow=())
+    def chosen(self, known: state.State) -> Programs:
+        """These, without what is not wanted."""
+        wanted = self if known.airflow else self._replace(airflow=())
+        return wanted if known.monitoring else wanted._replace(monitoring=())
 
 
 def programs(settings: Settings, postgres_folder: Path) -> Programs:
@@ -55,25 +57,32 @@ def programs(settings: Settings, postgres_folder: Path) -> Programs:
         storage=(postgres.program(settings, postgres_folder), *bucket),
         brokers=(kafka.zookeeper_program(settings), kafka.kafka_program(settings)),
         airflow=airflow.programs(settings),
+        monitoring=monitoring.programs(settings),
     )
 
 
-def up(settings: Settings, store: str | None, with_airflow: bool, say: Say) -> Settings:
-    """Bring the stack up, or what is dead of it, and wait until all is healthy; returns the settings in force.
+def up(
+    settings: Settings, store: str | None, with_airflow: bool, with_monitoring: bool | None, say: Say
+) -> tuple[Settings, state.State]:
+    """Bring the stack up, or what is dead of it, and wait until all is healthy; returns what is in force.
 
-    Without Airflow, one that runs is stopped.
+    Without Airflow or monitoring, one that runs is stopped; `with_monitoring` None leaves it as it is.
     """
     with state.lock(settings.home, lambda: say("another command changes this stack: waiting for it")):
-        settings, known = _settle(Settings(home=settings.home), store, with_airflow)
+        settings, known = _settle(Settings(home=settings.home), store, with_airflow, with_monitoring)
+        if known.monitoring:
+            monitoring.prepare(settings)
         possible = programs(settings, Path(known.postgres_folder))
         if supervisor.answers(settings):
-            _repair(settings, possible, with_airflow, say)
+            _repair(settings, known, possible, say)
         else:
             _start(settings, known, possible, say)
-    return settings
+    return settings, known
 
 
-def _settle(settings: Settings, store: str | None, with_airflow: bool) -> tuple[Settings, state.State]:
+def _settle(
+    settings: Settings, store: str | None, with_airflow: bool, with_monitoring: bool | None
+) -> tuple[Settings, state.State]:
     """Fix the store and the passwords of this home on its first start; refuse another store later."""
     known = state.read_state(settings.home)
     chosen = store or settings.store
@@ -92,7 +101,8 @@ def _settle(settings: Settings, store: str | None, with_airflow: bool) -> tuple[
     settings = state.with_secrets(settings.model_copy(update={"store": chosen}))
     _refuse_moved_ports(settings)
     state.write_private(settings.home / "stack.env", state.environment_file(settings))
-    known = replace(known, airflow=with_airflow)
+    watched = known.monitoring if with_monitoring is None else with_monitoring
+    known = replace(known, airflow=with_airflow, monitoring=watched)
     known.write(settings.home)
     return settings, known
 
@@ -111,7 +121,7 @@ def _refuse_moved_ports(settings: Settings) -> None:
 def _start(settings: Settings, known: state.State, possible: Programs, say: Say) -> None:
     """Start from nothing; on failure nothing is left running."""
     end_leftovers(settings.home, say)
-    wanted = possible.chosen(known.airflow)
+    wanted = possible.chosen(known)
     require_free([SUPERVISOR, *(port for program in wanted.all for port in program.ports)], settings)
     say(f"starting {', '.join(program.name for program in wanted.all)}")
     postgres.prepare(settings, Path(known.postgres_folder))
@@ -126,9 +136,9 @@ def _start(settings: Settings, known: state.State, possible: Programs, say: Say)
         raise
 
 
-def _repair(settings: Settings, possible: Programs, with_airflow: bool, say: Say) -> None:
-    """Under a live supervisord, start what does not run, and stop an Airflow that is not wanted."""
-    states, wanted = supervisor.states(settings), possible.chosen(with_airflow)
+def _repair(settings: Settings, known: state.State, possible: Programs, say: Say) -> None:
+    """Under a live supervisord, start what does not run, and stop what is not wanted."""
+    states, wanted = supervisor.states(settings), possible.chosen(known)
     alive = {name for name, seen in states.items() if seen.state in (RUNNING, STARTING)}
     unwanted = [program.name for program in possible.all if program not in wanted.all and program.name in alive]
     if unwanted:
@@ -146,13 +156,13 @@ def _repair(settings: Settings, possible: Programs, with_airflow: bool, say: Say
 def _start_programs(settings: Settings, wanted: Programs, say: Say) -> None:
     """Start all; Airflow when its database is there, and the database and bucket of the jobs that it will start."""
     since = time.monotonic()
-    _ask_for(settings, wanted.storage + wanted.brokers)
+    _ask_for(settings, wanted.monitoring + wanted.storage + wanted.brokers)
     _wait_healthy(settings, wanted.storage, say, since)
     _finish(settings)
     if wanted.airflow:
         airflow.prepare(settings, say)
         _ask_for(settings, wanted.airflow)
-    _wait_healthy(settings, wanted.brokers + wanted.airflow, say, since)
+    _wait_healthy(settings, wanted.brokers + wanted.airflow + wanted.monitoring, say, since)
 
 
 def _ask_for(settings: Settings, programs: Iterable[Program]) -> None:

@@ -41,6 +41,8 @@ def program(settings: Settings) -> Program:
             "MINIO_REGION": settings.s3_region,
             "MINIO_UPDATE": "off",
             "MINIO_BROWSER": "on",
+            # Its metrics are open to whoever may connect, which is this machine.
+            "MINIO_PROMETHEUS_AUTH_TYPE": "public",
         },
         directory=settings.home,
     )

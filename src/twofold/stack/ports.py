@@ -47,21 +47,35 @@ MINIO = Port("minio", 19000, "MinIO, S3 interface (`--store minio`)")
 MINIO_CONSOLE = Port("minio_console", 19001, "MinIO, web console (`--store minio`)")
 SUPERVISOR = Port("supervisor", 19100, "supervisord, XML-RPC")
 AIRFLOW = Port("airflow", 18080, "Airflow: pages, REST, tasks' reports")
+KAFKA_METRICS = Port("kafka_metrics", 19404, "Kafka broker, metrics for Prometheus")
+STATSD = Port("statsd", 19125, "statsd-exporter, StatsD lines (`--monitoring`)", "udp")
+STATSD_METRICS = Port("statsd_exporter", 19102, "statsd-exporter, metrics for Prometheus (`--monitoring`)")
+PROMETHEUS = Port("prometheus", 19090, "Prometheus (`--monitoring`)")
+ALERTMANAGER = Port("alertmanager", 19093, "Alertmanager (`--monitoring`)")
+GRAFANA = Port("grafana", 13000, "Grafana, where it is installed (`--monitoring`)")
 
-IN_USE = (POSTGRES, ZOOKEEPER, KAFKA, MINIO, MINIO_CONSOLE, SUPERVISOR, AIRFLOW)
-RESERVED = (
-    Port("statsd", 19125, "StatsD metrics", "udp"),
-    Port("statsd_exporter", 19102, "statsd-exporter, metrics for Prometheus"),
-    Port("prometheus", 19090, "Prometheus"),
-    Port("grafana", 13000, "Grafana"),
+IN_USE = (
+    POSTGRES,
+    ZOOKEEPER,
+    KAFKA,
+    KAFKA_METRICS,
+    MINIO,
+    MINIO_CONSOLE,
+    SUPERVISOR,
+    AIRFLOW,
+    STATSD,
+    STATSD_METRICS,
+    PROMETHEUS,
+    ALERTMANAGER,
+    GRAFANA,
 )
-"""Named here so that nothing else takes them: they are for monitoring and orchestration."""
 
 
-def is_free(number: int) -> bool:
-    """Whether a TCP server can listen on this loopback port now (sockets of ended connections do not count)."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def is_free(number: int, protocol: str = "tcp") -> bool:
+    """Whether a server can listen on this loopback port now (sockets of ended connections do not count)."""
+    with socket.socket(type=socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM) as probe:
+        if protocol == "tcp":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", number))
         except OSError as error:
@@ -90,7 +104,7 @@ def listener(number: int) -> str:
 
 def require_free(ports: Iterable[Port], settings: Settings) -> None:
     """Refuse to start while any of the ports is taken; all taken ones are named at once."""
-    taken = [(port, port.number(settings)) for port in ports if not is_free(port.number(settings))]
+    taken = [(port, port.number(settings)) for port in ports if not is_free(port.number(settings), port.protocol)]
     if not taken:
         return
     lines = [f"port {number} ({port.name}) is taken{listener(number)}" for port, number in taken]
@@ -107,14 +121,12 @@ def page() -> str:
         "`python -m twofold.stack.ports > docs/ports.md`.\n\n"
         "| port | used by | setting |\n|---|---|---|\n"
     )
-    used = [_row(port, port.use) for port in IN_USE]
-    return head + "\n".join(used + [_row(port, f"reserved: {port.use}") for port in RESERVED]) + "\n"
+    return head + "\n".join(map(_row, IN_USE)) + "\n"
 
 
-def _row(port: Port, use: str) -> str:
+def _row(port: Port) -> str:
     number = f"{port.default}{'/udp' if port.protocol == 'udp' else ''}"
-    setting = f"`{port.setting}`" if f"{port.name}_port" in Settings.model_fields else ""
-    return f"| {number} | {use} | {setting} |"
+    return f"| {number} | {port.use} | `{port.setting}` |"
 
 
 if __name__ == "__main__":

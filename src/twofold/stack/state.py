@@ -1,7 +1,7 @@
 """What the stack remembers in its home folder, and the lock that lets one command at a time change it.
 
 <home>/stack.env    settings for every other command, with the generated passwords (mode 600)
-<home>/stack.json   the store chosen at the first start, the folder of PostgreSQL, whether Airflow is wanted
+<home>/stack.json   the store chosen at the first start, PostgreSQL's folder, whether Airflow and monitoring are wanted
 <home>/logs/        one log per program
 """
 
@@ -27,6 +27,7 @@ _SECRETS = (
     "airflow_password",
     "airflow_database_password",
     "airflow_secret",
+    "grafana_password",
 )
 _KEPT = (
     "store",
@@ -51,6 +52,13 @@ _KEPT = (
     "airflow_database",
     "airflow_database_password",
     "airflow_secret",
+    "statsd_port",
+    "statsd_exporter_port",
+    "kafka_metrics_port",
+    "prometheus_port",
+    "alertmanager_port",
+    "grafana_port",
+    "grafana_password",
 )
 """Settings that `stack.env` carries; the addresses derive from the ports."""
 
@@ -64,6 +72,8 @@ class State:
     """Where PostgreSQL's data (and, where needed, a copy of its binaries) are; outside home if it must be."""
     airflow: bool = False
     """Whether the last `up` was with Airflow."""
+    monitoring: bool = False
+    """The same for monitoring."""
 
     def write(self, home: Path) -> None:
         """Put the state in place at once."""

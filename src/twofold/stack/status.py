@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -13,7 +13,7 @@ from twofold.services.probe import as_look, healthz
 from twofold.services.record import SERVICES
 from twofold.services.verdict import Limits, judge
 from twofold.settings import Settings
-from twofold.stack import lifecycle, processes, supervisor
+from twofold.stack import lifecycle, monitoring, processes, supervisor
 from twofold.stack.program import Program
 from twofold.stack.state import read_state
 from twofold.stack.supervisor import ProgramState
@@ -50,6 +50,8 @@ class StackStatus:
     programs: tuple[ProgramStatus, ...]
     services: tuple[ProgramStatus, ...] = ()
     """Producers and streaming jobs; whether they get on is not counted in `healthy`, as they may be stopped at will."""
+    monitoring_urls: dict[str, str] = field(default_factory=dict)
+    """Name → address of what of monitoring has pages; empty without it."""
 
 
 def status(settings: Settings) -> StackStatus:
@@ -57,7 +59,7 @@ def status(settings: Settings) -> StackStatus:
     known = read_state(settings.home)
     if known is None:
         return StackStatus(str(settings.home), None, healthy=False, pss_bytes=0, airflow_url=None, programs=())
-    wanted = lifecycle.programs(settings, Path(known.postgres_folder)).chosen(known.airflow).all
+    wanted = lifecycle.programs(settings, Path(known.postgres_folder)).chosen(known).all
     states = supervisor.states(settings) if supervisor.answers(settings) else {}
     orphans = {} if states else processes.ours(settings.home)
     with ThreadPoolExecutor(len(wanted)) as pool:
@@ -68,7 +70,8 @@ def status(settings: Settings) -> StackStatus:
         services = tuple(pool.map(lambda seen: _service(settings, seen), declared))
     healthy, memory = all(row.healthy for row in rows), sum(row.pss_bytes for row in (*rows, *services))
     url = settings.airflow_url if known.airflow else None
-    return StackStatus(str(settings.home), known.store, healthy, memory, url, rows, services)
+    watching = monitoring.pages(settings) if known.monitoring else {}
+    return StackStatus(str(settings.home), known.store, healthy, memory, url, rows, services, watching)
 
 
 def _is_service(name: str) -> bool:
