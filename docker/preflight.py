@@ -1,0 +1,172 @@
+"""What `make compose-up` checks before anything starts; each fault is a sentence with its remedy, all at once.
+
+    docker info, docker compose config ─► faults ─► exit code 1
+
+Standard library only: it runs before anything is installed. By hand: `python3 docker/preflight.py`
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+LAYOUT = "1"
+"""Of the volumes; docker-compose.yml labels them with it."""
+GIB = 1 << 30
+TRIED_ON = "x86_64"
+_STORE_OF_ANOTHER = ("TWOFOLD_STORE_ROOT_USER", "TWOFOLD_STORE_ROOT_PASSWORD")
+Config = Mapping[str, Any]
+"""What `docker compose config --format json` prints: all files merged, all variables filled in."""
+
+
+def memory_fault(config: Config, total_bytes: int) -> Iterator[str]:
+    """The limits of all services must fit into the engine's memory."""
+    wanted = sum(int(service.get("mem_limit", 0)) for service in services(config) if runs_on(service))
+    if total_bytes < wanted * 0.95:
+        yield (
+            f"the engine has {total_bytes / GIB:.1f} GiB of memory, and the services may take {wanted / GIB:.1f}: "
+            "give it more (Docker Desktop: Settings, Resources)"
+        )
+
+
+def services(config: Config) -> Iterable[Mapping[str, Any]]:
+    """Every service that `up` starts."""
+    return [service for service in config["services"].values() if not service.get("profiles")]
+
+
+def runs_on(service: Mapping[str, Any]) -> bool:
+    """Whether it is no one-shot."""
+    return str(service.get("restart", "")) == "unless-stopped"
+
+
+def port_faults(config: Config, ours: Iterable[int]) -> Iterator[str]:
+    """Every published port must be free, but for those of this very stack."""
+    for name, service in config["services"].items():
+        for port in service.get("ports", []):
+            number = int(port["published"])
+            if number not in ours and taken(str(port.get("host_ip", "127.0.0.1")), number):
+                yield f"port {number}, of {name}, is taken: stop what listens there, or move it in .env (.env.example)"
+
+
+def taken(host: str, number: int) -> bool:
+    """Whether something listens there already."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, number))
+        except OSError:
+            return True
+    return False
+
+
+def value_faults(values: Mapping[str, str], known: Iterable[str]) -> Iterator[str]:
+    """A misspelt name, and what another store or mode cannot do without.
+
+    >>> list(value_faults({"TWOFOLD_KAFKA_PROT": "1"}, ["TWOFOLD_KAFKA_PORT"]))
+    ['.env sets TWOFOLD_KAFKA_PROT, which nothing reads: see .env.example']
+    >>> list(value_faults({"TWOFOLD_KAFKA_MODE": "zk"}, ["TWOFOLD_KAFKA_MODE"]))
+    ['TWOFOLD_KAFKA_MODE is zk: say zookeeper or kraft']
+    """
+    yield from (
+        f".env sets {name}, which nothing reads: see .env.example"
+        for name in values
+        if name.startswith("TWOFOLD_") and name not in known
+    )
+    if (mode := values.get("TWOFOLD_KAFKA_MODE") or "zookeeper") not in ("zookeeper", "kraft"):
+        yield f"TWOFOLD_KAFKA_MODE is {mode}: say zookeeper or kraft"
+    if values.get("TWOFOLD_STORE_KIND") == "other":
+        missing = [name for name in _STORE_OF_ANOTHER if not values.get(name)]
+        yield from (f".env names another store and no {name}: give its key" for name in missing)
+
+
+def volume_faults(volumes: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Data of an older release."""
+    for volume in volumes:
+        layout = (volume.get("Labels") or {}).get("twofold.layout", "none")
+        if layout != LAYOUT:
+            yield (
+                f"the volume {volume['Name']} has layout {layout}, and this release has {LAYOUT}: see "
+                "docs/operations.md to take its data along, or delete all data with `make compose-reset`"
+            )
+
+
+def dotenv(text: str) -> dict[str, str]:
+    """The values of a .env file, as far as this check needs them.
+
+    >>> dotenv("# a comment\\nTWOFOLD_BUCKET='mine'\\n")
+    {'TWOFOLD_BUCKET': 'mine'}
+    """
+    found = re.findall(r"^\s*(?:export\s+)?(\w+)=(.*)$", text, re.MULTILINE)
+    return {name: value.strip().strip("'\"") for name, value in found}
+
+
+def docker(*arguments: str) -> str:
+    """What the command prints; CalledProcessError where it fails."""
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True, cwd=ROOT)
+    return done.stdout
+
+
+def engine_fault() -> str:
+    """Why Compose cannot be used at all; empty: it can."""
+    try:
+        docker("version", "--format", "{{.Server.Version}}")
+    except FileNotFoundError:
+        return "there is no `docker` on the PATH: install Docker Engine or Docker Desktop"
+    except subprocess.CalledProcessError as error:
+        return f"no Docker engine answers: start it, or join its group ({error.stderr.strip().splitlines()[-1]})"
+    try:
+        docker("compose", "version")
+    except subprocess.CalledProcessError:
+        return "Docker has no Compose plugin: install the package docker-compose-plugin"
+    return ""
+
+
+def faults() -> list[str]:
+    """Everything that stands against a start."""
+    if fault := engine_fault():
+        return [fault]
+    try:
+        config: Config = json.loads(docker("compose", "config", "--format", "json"))
+    except subprocess.CalledProcessError as error:
+        return [f"docker-compose.yml cannot be read with these settings: {error.stderr.strip()}"]
+    env, example = ROOT / ".env", dotenv((ROOT / ".env.example").read_text().replace("# TWOFOLD_", "TWOFOLD_"))
+    values = dotenv(env.read_text()) if env.exists() else {}
+    return [
+        *value_faults(values, example),
+        *memory_fault(config, int(docker("info", "--format", "{{.MemTotal}}"))),
+        *port_faults(config, _published()),
+        *volume_faults(_volumes(str(config["name"]))),
+    ]
+
+
+def _published() -> set[int]:
+    """Ports that this stack's own containers listen on now."""
+    lines = docker("compose", "ps", "--format", "{{json .Publishers}}").splitlines()
+    return {int(port["PublishedPort"]) for line in lines for port in json.loads(line) or []}
+
+
+def _volumes(project: str) -> list[Mapping[str, Any]]:
+    names = docker("volume", "ls", "--quiet", "--filter", f"label=com.docker.compose.project={project}").split()
+    found: list[Mapping[str, Any]] = json.loads(docker("volume", "inspect", *names)) if names else []
+    return found
+
+
+def main() -> None:
+    """Print every fault, and end with 1 where there is any."""
+    if platform.machine() not in (TRIED_ON, "AMD64"):
+        sys.stderr.write(f"note: this machine is no {TRIED_ON}: nothing is tied to that, but nothing else was tried\n")
+    if found := faults():
+        sys.stderr.write("".join(f"error: {fault}\n" for fault in found))
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
