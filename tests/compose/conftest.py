@@ -18,8 +18,9 @@ from twofold.settings import Settings, cache_folder
 from twofold.stack.airflow_rest import AirflowRest
 from twofold.stack.ports import is_free
 
+Done = subprocess.CompletedProcess[str]
 ROOT = Path(__file__).parents[2]
-PORTS = (
+PORTS = [
     "AIRFLOW",
     "PROMETHEUS",
     "ALERTMANAGER",
@@ -29,7 +30,7 @@ PORTS = (
     "MINIO_CONSOLE",
     "KAFKA",
     "POSTGRES",
-)
+]
 PATIENT = {"within_s": 420.0, "every_s": 2.0}
 """Two cores for everything: a first batch takes a minute."""
 
@@ -40,27 +41,17 @@ class Stack:
     def __init__(self, project: str, environment: dict[str, str]) -> None:
         self.project, self.environment = project, environment
 
-    def compose(
-        self, *arguments: str, check: bool = True, text_in: str | None = None
-    ) -> subprocess.CompletedProcess[str]:
+    def compose(self, *arguments: str, check: bool = True) -> Done:
         """`docker compose …`; fails with its output if `check` and it fails."""
-        return self.run("docker", "compose", *arguments, check=check, text_in=text_in)
+        return self.run("docker", "compose", *arguments, check=check)
 
-    def run(self, *command: str, check: bool = True, text_in: str | None = None) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, check: bool = True) -> Done:
         """Any command, in this project's environment."""
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env={**os.environ, **self.environment},
-            input=text_in,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        variables = {**os.environ, **self.environment}
+        done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
         if check and done.returncode:
-            raise AssertionError(
-                f"{' '.join(command)} exits {done.returncode}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-            )
+            said = f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+            raise AssertionError(f"{' '.join(command)} exits {done.returncode}:\n{said}")
         return done
 
     def port(self, name: str) -> int:
@@ -160,6 +151,5 @@ def left_behind(stack: Stack) -> list[str]:
     """Containers, volumes and networks of the project that are still there."""
     label = f"label=com.docker.compose.project={stack.project}"
     commands = (["ps", "--all"], ["volume", "ls"], ["network", "ls"])
-    return [
-        line for each in commands for line in stack.run("docker", *each, "--quiet", "--filter", label).stdout.split()
-    ]
+    listed = [stack.run("docker", *each, "--quiet", "--filter", label).stdout for each in commands]
+    return [line for text in listed for line in text.split()]
