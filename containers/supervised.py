@@ -46,7 +46,7 @@ command={show}
 autorestart=true
 stdout_logfile=/dev/stdout
 stdout_logfile_maxbytes=0
-redirect_stderr=true
+stderr_logfile=NONE
 """
 
 

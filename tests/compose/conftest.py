@@ -20,17 +20,7 @@ from twofold.stack.ports import is_free
 
 Done = subprocess.CompletedProcess[str]
 ROOT = Path(__file__).parents[2]
-PORTS = [
-    "AIRFLOW",
-    "PROMETHEUS",
-    "ALERTMANAGER",
-    "STATSD_EXPORTER",
-    "SPARK",
-    "MINIO",
-    "MINIO_CONSOLE",
-    "KAFKA",
-    "POSTGRES",
-]
+PORTS = ("AIRFLOW", "PROMETHEUS", "ALERTMANAGER", "STATSD_EXPORTER", "SPARK", "MINIO", "MINIO_CONSOLE", "KAFKA")
 PATIENT = {"within_s": 420.0, "every_s": 2.0}
 """Two cores for everything: a first batch takes a minute."""
 
@@ -132,7 +122,7 @@ def environment(project: str, pipelines: Path) -> dict[str, str]:
         "TWOFOLD_SERVICES_EVERY_S": "15",
         "TWOFOLD_SERVICE_SAMPLE_EVERY_S": "2",
         "TWOFOLD_SERVICE_HEALTHY_WITHIN_S": "600",
-        **{f"TWOFOLD_{name}_PORT": str(number) for name, number in zip(PORTS, numbers, strict=False)},
+        **{f"TWOFOLD_{name}_PORT": str(number) for name, number in zip((*PORTS, "POSTGRES"), numbers, strict=False)},
     }
 
 
