@@ -33,7 +33,7 @@ class ContainerSettings(BaseSettings):
     """Where programs on the host reach this broker."""
     kafka_voters: str = "0@kafka:9094"
     """KRaft's controllers: `node@host:port,…`."""
-    kafka_cluster: str = "twofold-compose-stack0"
+    kafka_cluster: str = "twofold-compose-stackA"
     """KRaft's cluster id; ZooKeeper makes its own."""
     kafka_replication: int = 1
     kafka_in_sync: int = 1
