@@ -1,6 +1,7 @@
 """One of Airflow's processes, or the set-up of its database.
 
-By hand: `python -m containers.airflow api-server|scheduler|dag-processor|triggerer|init`
+By hand: `python -m containers.airflow api-server|scheduler|dag-processor|triggerer|init`; Airflow's own command line:
+`docker compose exec airflow-scheduler python -m containers.airflow cli dags list`
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ COMMANDS = {
 
 def start(arguments: Sequence[str]) -> None:
     """Become it, with Airflow's whole configuration in the environment."""
-    command = COMMANDS.get(" ".join(arguments))
+    command = ("airflow", *arguments[1:]) if arguments[:1] == ["cli"] else COMMANDS.get(" ".join(arguments))
     if command is None:
-        raise UsageError(f"there is no {' '.join(arguments)!r}", f"say one of {', '.join(COMMANDS)}")
+        raise UsageError(
+            f"there is no {' '.join(arguments)!r}", f"say one of {', '.join(COMMANDS)}, or cli and a command"
+        )
     settings = Settings()
     become(settings, *command, environment=airflow_environment(settings))
 
