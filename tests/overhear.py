@@ -13,7 +13,7 @@ from twofold.settings import Settings
 
 @contextmanager
 def statsd_lines(settings: Settings) -> Iterator[Counter[str]]:
-    """Counters sent meanwhile, summed up by name and tags: `name,label=value` → value. Whole once the block has ended."""
+    """Counters sent meanwhile, summed up: `name,label=value` → sum. Whole once the block has ended."""
     sums: Counter[str] = Counter()
     stop = Event()
     with socket.socket(type=socket.SOCK_DGRAM) as listener:
