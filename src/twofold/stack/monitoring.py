@@ -156,7 +156,7 @@ def _grafana(settings: Settings) -> Program:
             # Read by the provisioning's files.
             "PROMETHEUS_URL": _address(settings, PROMETHEUS),
             "ALERTMANAGER_URL": _address(settings, ALERTMANAGER),
-            "DASHBOARDS_FOLDER": str(folder / "dashboards"),
+            "DASHBOARDS_PATH": str(folder / "dashboards"),
         },
     )
 
