@@ -96,8 +96,8 @@ def airflow_pipelines(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def airflow(airflow_pipelines: Path) -> Iterator[Settings]:
-    """A running embedded stack of its own with Airflow, quick to notice what was killed, new DAGs paused."""
-    with running.running_stack(airflow_pipelines, "local", airflow=True) as settings:
+    """A running embedded stack of its own with Airflow and monitoring, quick to notice a kill, new DAGs paused."""
+    with running.running_stack(airflow_pipelines, "local", airflow=True, monitoring=True) as settings:
         yield settings
 
 
