@@ -120,7 +120,8 @@ class Progress(StreamingQueryListener):
     def onQueryStarted(self, event: QueryStartedEvent) -> None:
         """Remember the run's query: idle events name only their run."""
         if event.name:
-            self._runs[str(event.runId)] = self._query(event.name)
+            query = self._runs[str(event.runId)] = self._query(event.name)
+            self._meter.count(metrics.STREAM_RETRIES, 0, query=query)
 
     def onQueryIdle(self, event: QueryIdleEvent) -> None:
         """The source answered, and has nothing new. Views do not count for health: they idle while landing is stuck."""

@@ -83,8 +83,8 @@ def stack(pipelines_folder: Path) -> Iterator[Settings]:
 
 @pytest.fixture(scope="session")
 def minio_stack(pipelines_folder: Path) -> Iterator[Settings]:
-    """A running embedded stack with MinIO."""
-    with running.running_stack(pipelines_folder, "minio") as settings:
+    """A running embedded stack with MinIO, and monitoring."""
+    with running.running_stack(pipelines_folder, "minio", monitoring=True) as settings:
         yield settings
 
 
