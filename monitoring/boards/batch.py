@@ -48,7 +48,7 @@ MOVED = Row(
             runbook="rejects-high",
         ),
         Panel(
-            "Files",
+            "Files taken",
             "Files taken, and set aside because they could not be read, within the last hour.",
             "short",
             (Query(gained("twofold_batch_files_total", "1h", "pipeline", "fate"), "{{pipeline}} {{fate}}"),),

@@ -52,8 +52,8 @@ LANDING = Row(
             runbook="stream-lagging",
         ),
         Panel(
-            "Batch duration, 99th percentile",
-            "Of every hundred batches one takes longer; by query. Far above the trigger, data get old.",
+            "Batch duration",
+            "99th percentile: of every hundred batches one takes longer. Far above the trigger, data get old.",
             "s",
             (
                 Query(
