@@ -165,6 +165,7 @@ def test_the_bucket_of_a_minio_stack_takes_an_object(minio_stack: Settings) -> N
         "statsd-exporter",
         "prometheus",
         "alertmanager",
+        "alert-log",
     ]
     # A request that MinIO refuses, for the panels of faults.
     with pytest.raises(FileNotFoundError):

@@ -60,6 +60,15 @@ def _broker_fault(answer: bytes) -> str:
     return "" if brokers and controller >= 0 else "the broker is not registered yet"
 
 
+def listens(port: int) -> str:
+    """A server that takes connections, where it has no page to ask for."""
+    try:
+        socket.create_connection(("127.0.0.1", port), TIMEOUT_S).close()
+    except OSError as error:
+        return str(error)
+    return ""
+
+
 def minio(settings: Settings) -> str:
     """MinIO's readiness page."""
     return page(settings.minio_port, "/minio/health/ready")
