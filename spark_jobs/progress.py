@@ -68,6 +68,8 @@ class Progress(StreamingQueryListener):
         In a thread of its own, as the start of a query may fill a view first. A job that is killed, or fails, leaves
         word that it runs.
         """
+        # The start counts as progress: how long ago the job before it got on says nothing of this one.
+        self._meter.gauge(metrics.STREAM_PROGRESS, time.time(), query=LOG)
         ended = threading.Event()
         thread = threading.Thread(target=self._beat, args=(ended,), name="heartbeat", daemon=True)
         thread.start()
