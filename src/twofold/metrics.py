@@ -93,7 +93,7 @@ STREAM_PROGRESS = _stream(
     "gauge",
     "progress_timestamp_seconds",
     _TIME,
-    "Last finished batch, last word that nothing is new, or the start.",
+    "Last finished batch or word of nothing new, or the start.",
     "query",
 )
 STREAM_FRESH = _stream(
