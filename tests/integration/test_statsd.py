@@ -128,8 +128,10 @@ def test_every_declared_metric_arrives_under_its_name_with_type_labels_and_value
 
 def test_airflow_lines_keep_their_labels_and_durations_become_seconds(exporter: Exporter) -> None:
     lines = (LINES / "airflow.txt").read_text().split()
-    exporter.send(lines)
+    named_after_a_dag = "airflow.dagrun.flights_batch.first_task_scheduling_delay:7|ms"
+    exporter.send([*lines, named_after_a_dag])
     found = exporter.scraped()
+    assert not [name for name in found.types if "flights_batch" in name]
     finished = {"dag_id": "deferring", "task_id": "wait", "state": "success"}
     assert found.value("airflow_ti_finish", **finished) == 7
     assert found.value("airflow_pool_open_slots", pool_name="default_pool") == 7
