@@ -59,7 +59,7 @@ def test_status_tells_state_health_port_and_memory(own_stack: Settings) -> None:
         assert program["healthy"]
         assert program["pss_bytes"] > 1_000_000
         assert program["pid"]
-    assert found["programs"][2]["ports"] == [own_stack.kafka_port]
+    assert found["programs"][2]["ports"] == [own_stack.kafka_port, own_stack.kafka_metrics_port]
 
 
 def test_everything_listens_on_loopback_only_and_postgres_not_as_root(own_stack: Settings) -> None:
