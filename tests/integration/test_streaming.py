@@ -135,7 +135,7 @@ def test_any_bytes_get_their_outcome_and_nothing_stops_the_path(
     with at_work.producing(stack) as producer:
         for number, value in enumerate(values):
             producer.send(state.name, value, key=b"k", partition=number % 2).get(timeout=60)
-    with overhear.statsd_lines(stack) as counted:
+    with overhear.statsd_lines(stack) as lines:
         work.drain()
     table = catalogs.load(stack).load_table((work.pipeline.name, tables.STREAM_LOG))
     landed = table.scan().to_arrow().sort_by([("kafka_offset", "ascending"), ("kafka_partition", "ascending")])
@@ -164,7 +164,7 @@ def test_any_bytes_get_their_outcome_and_nothing_stops_the_path(
     )
     assert kinds.total() == len(REJECTED) and kinds.keys() == set(reasons.KINDS)
     tags = f"twofold_stream_rejected_total,pipeline={work.pipeline.name},reason="
-    assert {name: count for name, count in counted.items() if name.startswith(tags)} == {
+    assert {name: count for name, count in overhear.counted(lines).items() if name.startswith(tags)} == {
         tags + kind: count for kind, count in kinds.items()
     }
 
