@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monitoring.boards.model import GREEN, PROVED, RED, REJECTED, Board, Panel, Query, Row, upto
+from monitoring.boards.model import GREEN, PROVED, RED, Board, Panel, Query, Row, upto
 from monitoring.boards.promql import P, last, of, per_second
 
 
@@ -65,12 +65,10 @@ REASONS = Row(
                 Query(
                     per_second("twofold_stream_rejected_total", "pipeline", "reason"),
                     "{{pipeline}} {{reason}}",
-                    only=REJECTED,
                 ),
             ),
             stacked=True,
             width=12,
-            no_value="None was rejected.",
             runbook="rejects-high",
         ),
         Panel(
@@ -81,14 +79,12 @@ REASONS = Row(
                 Query(
                     f"sum by (pipeline, reason) ({of('twofold_stream_rejected_total')})",
                     "{{pipeline}} {{reason}}",
-                    only=REJECTED,
                 ),
             ),
             "stat",
             ((1, RED),),
             GREEN,
             width=12,
-            no_value="None was rejected.",
             runbook="rejects-high",
         ),
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monitoring.boards.model import GREEN, RED, REFUSED, RETRIED, Board, Panel, Query, Row, upto
+from monitoring.boards.model import GREEN, RED, Board, Panel, Query, Row, upto
 from monitoring.boards.promql import P, gained, last, of, per_second, quantile
 
 LANDING = Row(
@@ -132,12 +132,10 @@ VIEWS = Row(
                 Query(
                     gained("twofold_stream_retries_total", "15m", "pipeline", "query"),
                     "{{pipeline}} {{query}}",
-                    only=RETRIED,
                 ),
             ),
             steps=upto(1, 6),
             base=GREEN,
-            no_value="None has failed.",
             runbook="stream-stalled",
         ),
     ),
@@ -201,17 +199,14 @@ PRODUCER = Row(
                 Query(
                     of("pipeline:producer_too_large:increase15m"),
                     "{{pipeline}} too large",
-                    only=REFUSED,
                 ),
                 Query(
                     of("pipeline:producer_refused:increase15m"),
                     "{{pipeline}} runs refused",
-                    only=REFUSED,
                 ),
             ),
             steps=((1, RED),),
             base=GREEN,
-            no_value="Nothing was refused.",
             runbook="producer-failing",
         ),
     ),

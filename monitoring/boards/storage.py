@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from monitoring.boards.model import GREEN, MINIO, MINIO_FAILED, RED, Board, Panel, Query, Row, atleast, upto
-
-_RATE = "$__rate_interval"
+from monitoring.boards.promql import RATE
 
 BROKER = Row(
     "Kafka",
@@ -56,16 +55,16 @@ BROKER = Row(
             "Messages in",
             "Messages per second, by topic.",
             "cps",
-            (Query(f"sum by (topic) (rate(kafka_server_brokertopicmetrics_messagesin_total[{_RATE}]))", "{{topic}}"),),
+            (Query(f"sum by (topic) (rate(kafka_server_brokertopicmetrics_messagesin_total[{RATE}]))", "{{topic}}"),),
         ),
         Panel(
             "Bytes in and out",
             "Bytes per second that the broker takes and gives, by topic.",
             "Bps",
             (
-                Query(f"sum by (topic) (rate(kafka_server_brokertopicmetrics_bytesin_total[{_RATE}]))", "{{topic}} in"),
+                Query(f"sum by (topic) (rate(kafka_server_brokertopicmetrics_bytesin_total[{RATE}]))", "{{topic}} in"),
                 Query(
-                    f"sum by (topic) (rate(kafka_server_brokertopicmetrics_bytesout_total[{_RATE}]))", "{{topic}} out"
+                    f"sum by (topic) (rate(kafka_server_brokertopicmetrics_bytesout_total[{RATE}]))", "{{topic}} out"
                 ),
             ),
         ),
@@ -152,7 +151,7 @@ STORE = Row(
             "MinIO, requests",
             "Requests per second, by what was asked.",
             "reqps",
-            (Query(f"sum by (api) (rate(minio_s3_requests_total[{_RATE}]))", "{{api}}", only=MINIO),),
+            (Query(f"sum by (api) (rate(minio_s3_requests_total[{RATE}]))", "{{api}}", only=MINIO),),
             no_value="another store",
         ),
         Panel(
@@ -161,7 +160,7 @@ STORE = Row(
             "reqps",
             (
                 Query(
-                    f"sum by (api) (rate(minio_s3_requests_errors_total[{_RATE}]))",
+                    f"sum by (api) (rate(minio_s3_requests_errors_total[{RATE}]))",
                     "{{api}}",
                     only=MINIO_FAILED,
                 ),
@@ -191,7 +190,7 @@ ITSELF = Row(
             "StatsD lines",
             "Samples that the statsd-exporter got per second. UDP drops in silence: a fall without a reason is a loss.",
             "cps",
-            (Query(f'sum(rate(statsd_exporter_samples_total{{job="statsd"}}[{_RATE}]))', "samples"),),
+            (Query(f'sum(rate(statsd_exporter_samples_total{{job="statsd"}}[{RATE}]))', "samples"),),
             runbook="exporter-down",
         ),
         Panel(
