@@ -20,7 +20,7 @@ TAKE_BINARIES := find $(CACHE)/bin -type f -exec cp --update --preserve=timestam
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-unit lint manuals metrics format lock bench up down clean clean-data \
+.PHONY: help setup demo test test-unit lint manuals metrics dashboards format lock bench up down clean clean-data \
     compose-up compose-down compose-reset compose-logs compose-prove compose-query test-compose
 
 help:  ## List the targets
@@ -51,6 +51,7 @@ test: setup  ## All tests: pure logic first, then against real services (under 2
 	$(BIN)/pytest -n 2 --dist loadgroup tests/integration
 
 test-unit: setup  ## Tests of pure logic only: no service is started
+	@scripts/prerequisites $(PYTHON) monitoring
 	$(BIN)/pytest --ignore=tests/integration --ignore=tests/compose
 
 lint: setup  ## Style, types, and which package may import which
@@ -59,6 +60,7 @@ lint: setup  ## Style, types, and which package may import which
 	$(BIN)/mypy
 	PYTHONPATH=plugins $(BIN)/lint-imports
 	PYTHONPATH=plugins $(BIN)/python -m twofold_airflow.manuals --check
+	$(BIN)/python -m monitoring.boards --check
 	$(BIN)/python -m twofold.metrics_page --check
 
 manuals: setup  ## Write docs/DAGS.md anew from the docstrings in dags/
@@ -66,6 +68,9 @@ manuals: setup  ## Write docs/DAGS.md anew from the docstrings in dags/
 
 metrics: setup  ## Write docs/metrics.md anew from src/twofold/metrics.py
 	@$(BIN)/python -m twofold.metrics_page
+
+dashboards: setup  ## Write Grafana's dashboards anew from monitoring/boards
+	@$(BIN)/python -m monitoring.boards
 
 format: setup  ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix

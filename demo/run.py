@@ -29,6 +29,7 @@ from twofold.errors import TwofoldError
 from twofold.services.controller import Controller
 from twofold.services.record import PRODUCER, STREAM
 from twofold.settings import Settings
+from twofold.stack import monitoring
 
 HERE = Path(__file__).resolve().parent.parent
 HOME = HERE / ".twofold"
@@ -49,7 +50,7 @@ FROM flights.unified_events GROUP BY month ORDER BY month
 NEXT = """
 What to try next (the stack goes on running; `make down` stops it):
   {url}   user {user}, password {password}: every run above, with its logs
-  .venv/bin/twofold query "SELECT origin, count(*) FROM flights.unified_events GROUP BY origin"
+{pages}  .venv/bin/twofold query "SELECT origin, count(*) FROM flights.unified_events GROUP BY origin"
   .venv/bin/twofold query "SELECT * FROM flights.unified_departures_by_origin ORDER BY window_start DESC LIMIT 5"
   .venv/bin/twofold status
   .venv/bin/twofold services
@@ -75,8 +76,9 @@ def main() -> None:
 
 def demonstrate(store: str) -> int:
     """Everything after an empty state; returns the proof's exit code."""
-    say(f"1. the data services: PostgreSQL, ZooKeeper, Kafka{', MinIO' if store == 'minio' else ''}")
-    twofold("up", "--store", store, "--no-airflow")
+    say(f"1. the data services: PostgreSQL, ZooKeeper, Kafka{', MinIO' if store == 'minio' else ''}; and monitoring")
+    watched = can_be_watched()
+    twofold("up", "--store", store, "--no-airflow", "--monitoring" if watched else "--no-monitoring")
     say("2. January to June land as six files of three formats")
     twofold("land", PIPELINE, *map(str, monthly_files(HOME / "demo-files", PIPELINE)))
     say("3. Airflow: flights_services starts the producer, May to December, and the streaming job;")
@@ -99,8 +101,17 @@ def demonstrate(store: str) -> int:
     say("5. the proof")
     code = twofold("prove", PIPELINE, check=False)
     password = settings.airflow_password.get_secret_value()
-    console.print(NEXT.format(url=settings.airflow_url, user=settings.airflow_user, password=password), markup=False)
+    watching = monitoring.pages(settings).items() if watched else ()
+    pages = "".join(f"  {url}   {name}\n" for name, url in watching)
+    text = NEXT.format(url=settings.airflow_url, user=settings.airflow_user, password=password, pages=pages)
+    console.print(text, markup=False)
     return code
+
+
+def can_be_watched() -> bool:
+    """Whether Prometheus and Alertmanager are here, or can be installed; if not, the script has said what to type."""
+    command = [str(HERE / "scripts" / "prerequisites"), sys.executable, "monitoring"]
+    return subprocess.run(command, check=False).returncode == 0
 
 
 def fresh() -> None:

@@ -67,7 +67,9 @@ def main(pipeline: str, as_json: bool, outcome_file: Path | None, **options: Any
 
 
 def run(settings: Settings, pipeline: Pipeline, asked: Upkeep) -> dict[str, Any]:
-    """Check, then do all steps, and measure the tables; returns what was done."""
+    """Check, then do all steps, and measure the tables; returns what was done. A dry run counts for nothing."""
+    if asked.dry_run:
+        return _run(settings, pipeline, asked)
     with runs.measured(settings, pipeline, "maintenance") as meter:
         report = _run(settings, pipeline, asked)
         table_metrics.send(settings, pipeline, meter)

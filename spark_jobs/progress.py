@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +34,7 @@ from twofold.meter import Meter
 STALLED_AFTER_S = 60.0
 """Neither a batch nor word that there is nothing to read, for this long past the trigger: not healthy."""
 _SAY_EVERY_S = 10.0
-_TELL_EVERY_S = 10.0
-"""How often what changes slowly is sent."""
+_BEAT_EVERY_S = 1.0
 
 
 class Progress(StreamingQueryListener):
@@ -41,7 +42,6 @@ class Progress(StreamingQueryListener):
 
     def __init__(self, pipeline: Pipeline, meter: Meter, home: Path) -> None:
         self._pipeline, self._meter, self._home = pipeline, meter, home
-        self._told_at = float("-inf")
         self._runs: dict[str, str] = {}
         self._stalled_after_s = STALLED_AFTER_S + pipeline.stream.trigger.total_seconds()
         self._last_batch_at = time.time()
@@ -61,25 +61,40 @@ class Progress(StreamingQueryListener):
         counts = ", ".join(f"{self._outcomes[name]:,} {name}" for name in sorted(self._outcomes)) or "nothing new"
         return f"{self._pipeline.name}: landed {counts}; {sum(self._late.values()):,} rows late for a view"
 
-    def heartbeat(self) -> None:
-        """Tell that the driver lives; stalls are judged by this time stamp."""
-        self._meter.gauge(metrics.STREAM_HEARTBEAT, time.time())
-        self._meter.gauge(metrics.STREAM_RUNNING, 1)
-        if time.monotonic() - self._told_at >= _TELL_EVERY_S:
-            self._told_at = time.monotonic()
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Tell every second that the driver lives, as long as the block runs, and in the end that it ended well.
+
+        In a thread of its own, as the start of a query may fill a view first. A job that is killed, or fails, leaves
+        word that it runs.
+        """
+        # The start counts as progress: how long ago the job before it got on says nothing of this one.
+        self._meter.gauge(metrics.STREAM_PROGRESS, time.time(), query=LOG)
+        ended = threading.Event()
+        thread = threading.Thread(target=self._beat, args=(ended,), name="heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+        self._meter.gauge(metrics.STREAM_RUNNING, 0)
+
+    def _beat(self, ended: threading.Event) -> None:
+        while True:
             disk = shutil.disk_usage(self._home)
+            self._meter.gauge(metrics.STREAM_RUNNING, 1)
+            self._meter.gauge(metrics.STREAM_HEARTBEAT, time.time())
+            self._meter.gauge(metrics.STREAM_TRIGGER, self._pipeline.stream.trigger.total_seconds())
             self._meter.gauge(metrics.DISK_FREE, disk.free)
             self._meter.gauge(metrics.DISK_SIZE, disk.total)
-            self._meter.gauge(metrics.STREAM_TRIGGER, self._pipeline.stream.trigger.total_seconds())
+            if ended.wait(_BEAT_EVERY_S):
+                return
 
     def retrying(self, query: str, problem: str) -> None:
         """A query has failed and is started again."""
         self._meter.count(metrics.STREAM_RETRIES, 1, query=query)
         self.say("retrying", problem)
-
-    def ended(self) -> None:
-        """The job ends as it should; one that is killed or fails leaves word that it runs."""
-        self._meter.gauge(metrics.STREAM_RUNNING, 0)
 
     def landed(self, outcomes: Mapping[str, int]) -> None:
         """Rows per outcome, and rejected rows per kind of reason, of one landed batch."""
@@ -107,7 +122,8 @@ class Progress(StreamingQueryListener):
     def onQueryStarted(self, event: QueryStartedEvent) -> None:
         """Remember the run's query: idle events name only their run."""
         if event.name:
-            self._runs[str(event.runId)] = self._query(event.name)
+            query = self._runs[str(event.runId)] = self._query(event.name)
+            self._meter.count(metrics.STREAM_RETRIES, 0, query=query)
 
     def onQueryIdle(self, event: QueryIdleEvent) -> None:
         """The source answered, and has nothing new. Views do not count for health: they idle while landing is stuck."""

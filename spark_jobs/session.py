@@ -12,7 +12,7 @@ from twofold.launch import Launch
 from twofold.settings import CATALOG, Settings
 
 _S3_CHECKPOINTS = "org.apache.spark.internal.io.cloud.AbortableStreamBasedCheckpointFileManager"
-_GAUGES = (
+DRIVER_GAUGES = (
     r".*\.(jvm\.(heap|non-heap)\.(used|committed)|jvm\.heap\.max|jvm\.PS-\w+\.(count|time)"
     r"|BlockManager\.(memory\.(memUsed|remainingMem)|disk\.diskSpaceUsed)_MB"
     r"|DAGScheduler\.(job\.activeJobs|stage\.(failed|running|waiting)Stages)"
@@ -94,7 +94,7 @@ def _statsd(settings: Settings, app_name: str) -> dict[str, str]:
         f"{sink}.host": settings.statsd_host,
         f"{sink}.port": str(settings.statsd_port),
         f"{sink}.prefix": "spark",
-        f"{sink}.regex": _GAUGES,
+        f"{sink}.regex": DRIVER_GAUGES,
     }
 
 

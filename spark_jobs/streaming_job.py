@@ -104,7 +104,7 @@ def _stream(
     services = [Service("log", log.start, lambda: log.error)]
     services += [Service(view.view.name, view.start, lambda: None) for view in views]
     spark.streams.addListener(progress)
-    with health.serve(progress.snapshot, health_port, settings.health_host) as server:
+    with health.serve(progress.snapshot, health_port, settings.health_host) as server, progress.beating():
         server.announce(health.place_of(settings.home, pipeline.name, STREAM))
         if until_caught_up:
             supervise.drain(services, progress, stop)
@@ -114,7 +114,6 @@ def _stream(
             trigger = {"processingTime": f"{int(pipeline.stream.trigger.total_seconds() * 1000)} milliseconds"}
             with housekeeping.beside(spark, settings, pipeline):
                 supervise.run(services, trigger, progress, stop)
-    progress.ended()
     click.echo(progress.summary(), err=True)
 
 

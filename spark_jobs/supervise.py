@@ -114,7 +114,6 @@ def run(services: Iterable[Service], trigger: Trigger, progress: Progress, stop:
     while not stop.wait(_POLL_S):
         for service in watched:
             service.step(trigger, progress)
-        progress.heartbeat()
         if all(service.query is not None for service in watched):
             progress.say("running")
     for service in watched:
@@ -126,7 +125,6 @@ def drain(services: Iterable[Service], progress: Progress, stop: threading.Event
     progress.say("draining")
     for service in services:
         while not stop.is_set() and not service.step({"availableNow": True}, progress):
-            progress.heartbeat()
             stop.wait(_POLL_S)
         service.stop()
 

@@ -83,8 +83,8 @@ def stack(pipelines_folder: Path) -> Iterator[Settings]:
 
 @pytest.fixture(scope="session")
 def minio_stack(pipelines_folder: Path) -> Iterator[Settings]:
-    """A running embedded stack with MinIO."""
-    with running.running_stack(pipelines_folder, "minio") as settings:
+    """A running embedded stack with MinIO, and monitoring."""
+    with running.running_stack(pipelines_folder, "minio", monitoring=True) as settings:
         yield settings
 
 
@@ -96,8 +96,8 @@ def airflow_pipelines(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def airflow(airflow_pipelines: Path) -> Iterator[Settings]:
-    """A running embedded stack of its own with Airflow, quick to notice what was killed, new DAGs paused."""
-    with running.running_stack(airflow_pipelines, "local", airflow=True) as settings:
+    """A running embedded stack of its own with Airflow and monitoring, quick to notice a kill, new DAGs paused."""
+    with running.running_stack(airflow_pipelines, "local", airflow=True, monitoring=True) as settings:
         yield settings
 
 

@@ -95,13 +95,14 @@ def home_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def running_stack(pipelines: Path, store: str, airflow: bool = False) -> Iterator[Settings]:
+def running_stack(pipelines: Path, store: str, airflow: bool = False, monitoring: bool = False) -> Iterator[Settings]:
     """A stack that is up; down at the end, however that comes. New DAGs wait for a test to switch them on."""
     with home_folder() as home:
         settings = fresh_settings(home, pipelines, airflow_dags_paused=True, **QUICK_SERVICES)
         try:
             choice = "--airflow" if airflow else "--no-airflow"
-            run(settings, "up", "--store", store, choice, timeout_s=900)
+            watching = "--monitoring" if monitoring else "--no-monitoring"
+            run(settings, "up", "--store", store, choice, watching, timeout_s=900)
             # Anew: now with the store and the passwords that `up` wrote down.
             yield Settings(home=home, pipelines=pipelines, airflow_dags_paused=True)
         finally:

@@ -90,7 +90,11 @@ STREAM_RUNNING = _stream("gauge", "running", "0 or 1", "1 from its start until i
 STREAM_HEARTBEAT = _stream("gauge", "heartbeat_timestamp_seconds", _TIME, "When the driver last told of itself.")
 STREAM_TRIGGER = _stream("gauge", "trigger_seconds", "seconds", "The declared pause between batches.")
 STREAM_PROGRESS = _stream(
-    "gauge", "progress_timestamp_seconds", _TIME, "Last finished batch, or last word that nothing is new.", "query"
+    "gauge",
+    "progress_timestamp_seconds",
+    _TIME,
+    "Last finished batch or word of nothing new, or the start.",
+    "query",
 )
 STREAM_FRESH = _stream(
     "gauge", "fresh_timestamp_seconds", _TIME, "All that was in Kafka at this time is landed: its age is the freshness."

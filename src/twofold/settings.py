@@ -122,6 +122,7 @@ class Settings(BaseSettings):
     kafka_metrics_port: int = 19404
     prometheus_port: int = 19090
     alertmanager_port: int = 19093
+    alert_log_port: int = 19094
     grafana_port: int = 13000
     grafana_password: SecretStr = SecretStr("")
     monitoring: Path = Field(default_factory=lambda: _checkout("monitoring"))

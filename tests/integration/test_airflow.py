@@ -21,6 +21,7 @@ from twofold.stack import processes, supervisor
 from twofold.stack.airflow_rest import AirflowRest
 
 PROCESSES = ["airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer"]
+MONITORING = ["statsd-exporter", "prometheus", "alertmanager", "alert-log"]
 
 
 def status(settings: Settings) -> dict[str, Any]:
@@ -43,7 +44,8 @@ def test_status_shows_the_four_processes_healthy_and_where_the_pages_are(airflow
     found = status(airflow)
     assert found["healthy"]
     assert found["airflow_url"] == f"http://127.0.0.1:{airflow.airflow_port}"
-    assert [program["name"] for program in found["programs"][3:]] == PROCESSES
+    assert [program["name"] for program in found["programs"][3:]] == [*PROCESSES, *MONITORING]
+    assert found["monitoring_urls"]["Prometheus"] == f"http://127.0.0.1:{airflow.prometheus_port}"
     assert httpx.get(found["airflow_url"]).status_code == 200
 
 
@@ -114,7 +116,7 @@ def test_without_airflow_the_rest_goes_on_and_a_killed_supervisor_leaves_nothing
     running.run(airflow, "up", "--no-airflow")
     assert not processes.wait_gone(family, patience_s=10)
     before = pids(airflow)
-    assert list(before) == ["postgres", "zookeeper", "kafka"]
+    assert list(before) == ["postgres", "zookeeper", "kafka", *MONITORING]
     running.run(airflow, "up")
     assert pids(airflow)["kafka"] == before["kafka"]
     assert status(airflow)["healthy"]

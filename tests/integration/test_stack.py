@@ -16,7 +16,9 @@ import psutil
 import pytest
 from pyiceberg.io.pyarrow import PyArrowFileIO
 
+from monitoring.boards import panel_queries
 from tests import running
+from tests.prometheus import Prometheus
 from twofold import catalog
 from twofold.settings import Settings
 from twofold.stack import health, processes, supervisor
@@ -57,7 +59,7 @@ def test_status_tells_state_health_port_and_memory(own_stack: Settings) -> None:
         assert program["healthy"]
         assert program["pss_bytes"] > 1_000_000
         assert program["pid"]
-    assert found["programs"][2]["ports"] == [own_stack.kafka_port]
+    assert found["programs"][2]["ports"] == [own_stack.kafka_port, own_stack.kafka_metrics_port]
 
 
 def test_everything_listens_on_loopback_only_and_postgres_not_as_root(own_stack: Settings) -> None:
@@ -160,7 +162,18 @@ def test_the_bucket_of_a_minio_stack_takes_an_object(minio_stack: Settings) -> N
         "minio",
         "zookeeper",
         "kafka",
+        "statsd-exporter",
+        "prometheus",
+        "alertmanager",
+        "alert-log",
     ]
+    # A request that MinIO refuses, for the panels of faults.
+    with pytest.raises(FileNotFoundError):
+        store.new_input(f"{minio_stack.warehouse}/nothing").open()
+    seen = Prometheus(minio_stack)
+    panels = [query.expr for query in panel_queries(span="1m") if "minio" in query.expr]
+    assert len(panels) == 4
+    eventually(lambda: all(map(seen.query, panels)), within_s=90)
 
 
 def is_zombie(pid: int) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,10 +18,10 @@ from pyspark.sql import DataFrame, SparkSession
 
 from spark_jobs import checkpoints, session, stream_log
 from spark_jobs.stream_views import ViewWriter
-from tests import at_work, conftest, small_world
+from tests import at_work, conftest, overhear, small_world
 from tests.at_work import Work
 from twofold import catalog as catalogs
-from twofold import locks, tables, topic
+from twofold import locks, reasons, tables, topic
 from twofold.definition.model import Pipeline
 from twofold.errors import BoundaryError, Busy, IncompatibleDefinition, TwofoldError
 from twofold.settings import Settings
@@ -133,7 +135,8 @@ def test_any_bytes_get_their_outcome_and_nothing_stops_the_path(
     with at_work.producing(stack) as producer:
         for number, value in enumerate(values):
             producer.send(state.name, value, key=b"k", partition=number % 2).get(timeout=60)
-    work.drain()
+    with overhear.statsd_lines(stack) as lines:
+        work.drain()
     table = catalogs.load(stack).load_table((work.pipeline.name, tables.STREAM_LOG))
     landed = table.scan().to_arrow().sort_by([("kafka_offset", "ascending"), ("kafka_partition", "ascending")])
     found = landed.to_pylist()
@@ -155,6 +158,15 @@ def test_any_bytes_get_their_outcome_and_nothing_stops_the_path(
         assert (row["outcome"], row["reason"], row["payload"]) == (tables.ACCEPTED, None, None), (value, row)
         assert {name: row[name] for name in columns} == columns
     assert [row["outcome"] for row in found[-len(FILTERED) :]] == [tables.FILTERED]
+    # Whatever a record holds, the reason that is counted is one of a few words.
+    kinds = Counter(
+        kind for _, reason, *_ in outcomes for kind, p in reasons.PATTERNS.items() if re.search(p, reason or "")
+    )
+    assert kinds.total() == len(REJECTED) and kinds.keys() == set(reasons.KINDS)
+    tags = f"twofold_stream_rejected_total,pipeline={work.pipeline.name},reason="
+    assert {name: count for name, count in overhear.counted(lines).items() if name.startswith(tags)} == {
+        tags + kind: count for kind, count in kinds.items()
+    }
 
     work.union()
     work.holds()

@@ -28,6 +28,15 @@ def kafka(settings: Settings) -> str:
     return probes.kafka("127.0.0.1", settings.kafka_port)
 
 
+def listens(port: int) -> str:
+    """A server that takes connections, where it has no page to ask for."""
+    try:
+        socket.create_connection(("127.0.0.1", port), TIMEOUT_S).close()
+    except OSError as error:
+        return str(error)
+    return ""
+
+
 def minio(settings: Settings) -> str:
     """MinIO's readiness page."""
     return page(settings.minio_port, "/minio/health/ready")

@@ -2,9 +2,11 @@
 
     producer, jobs, Airflow ──StatsD──► statsd-exporter ──┐
     Kafka's agent, MinIO ────────────────────────────────┴─► Prometheus ──► Alertmanager
-                                                                └──► Grafana, where its server is installed
+                                                          │               └─► a log of alerts
+                                                          └──► Grafana, where its server is installed
 
-The files of the checkout's `monitoring/` are used as they are; only who is scraped is written here.
+The files of the checkout's `monitoring/` are used as they are; who is scraped, and this stack's port of the log of
+alerts, are put in here.
 """
 
 from __future__ import annotations
@@ -20,7 +22,17 @@ from twofold.errors import TwofoldError
 from twofold.settings import Settings
 from twofold.setup.servers import STATSD_EXPORTER, binary_path, ensure
 from twofold.stack import health
-from twofold.stack.ports import ALERTMANAGER, GRAFANA, KAFKA_METRICS, MINIO, PROMETHEUS, STATSD, STATSD_METRICS, Port
+from twofold.stack.ports import (
+    ALERT_LOG,
+    ALERTMANAGER,
+    GRAFANA,
+    KAFKA_METRICS,
+    MINIO,
+    PROMETHEUS,
+    STATSD,
+    STATSD_METRICS,
+    Port,
+)
 from twofold.stack.program import Program
 from twofold.stack.state import write_private
 
@@ -33,9 +45,9 @@ _START_ORDER = 90
 
 
 def programs(settings: Settings) -> tuple[Program, ...]:
-    """The exporter, Prometheus, Alertmanager, and Grafana where it is installed."""
+    """The exporter, Prometheus, Alertmanager with a log of alerts, and Grafana where it is installed."""
     grafana = (_grafana(settings),) if _grafana_server() else ()
-    return (_statsd_exporter(settings), _prometheus(settings), _alertmanager(settings), *grafana)
+    return (_statsd_exporter(settings), _prometheus(settings), _alertmanager(settings), _alert_log(settings), *grafana)
 
 
 def pages(settings: Settings) -> dict[str, str]:
@@ -55,6 +67,10 @@ def prepare(settings: Settings) -> None:
     for job, port in _scraped(settings).items():
         write_private(home / "targets" / f"{job}.yml", f"- targets: ['127.0.0.1:{port.number(settings)}']\n")
     shutil.copyfile(files / "prometheus.yml", home / "prometheus.yml")
+    routes = (settings.monitoring / "alertmanager" / "alertmanager.yml").read_text()
+    own = routes.replace(f"127.0.0.1:{ALERT_LOG.default}", f"127.0.0.1:{settings.alert_log_port}")
+    (settings.home / "alertmanager").mkdir(exist_ok=True)
+    write_private(settings.home / "alertmanager" / "alertmanager.yml", own)
     (home / "rules").unlink(missing_ok=True)
     (home / "rules").symlink_to(files / "rules")
 
@@ -125,14 +141,21 @@ def _alertmanager(settings: Settings) -> Program:
         "alertmanager",
         (
             "prometheus-alertmanager",
-            f"--config.file={settings.monitoring / 'alertmanager' / 'alertmanager.yml'}",
-            f"--storage.path={settings.home / 'alertmanager'}",
+            f"--config.file={settings.home / 'alertmanager' / 'alertmanager.yml'}",
+            f"--storage.path={settings.home / 'alertmanager' / 'data'}",
             f"--web.listen-address=127.0.0.1:{settings.alertmanager_port}",
             "--cluster.listen-address=",
         ),
         ALERTMANAGER,
         "/-/ready",
     )
+
+
+def _alert_log(settings: Settings) -> Program:
+    """The example receiver: a line for each alert in the program's log."""
+    # A module of the checkout, beside the rules and boards; it is found from there.
+    command = (sys.executable, "-m", "monitoring.receiver", f"--port={settings.alert_log_port}")
+    return _program(settings, "alert-log", command, ALERT_LOG, directory=settings.monitoring.parent)
 
 
 def _grafana(settings: Settings) -> Program:
@@ -156,7 +179,7 @@ def _grafana(settings: Settings) -> Program:
             # Read by the provisioning's files.
             "PROMETHEUS_URL": _address(settings, PROMETHEUS),
             "ALERTMANAGER_URL": _address(settings, ALERTMANAGER),
-            "DASHBOARDS_FOLDER": str(folder / "dashboards"),
+            "DASHBOARDS_PATH": str(folder / "dashboards"),
         },
     )
 
@@ -171,18 +194,21 @@ def _program(
     name: str,
     command: tuple[str, ...],
     port: Port,
-    ready: str,
+    ready: str = "",
     environment: Mapping[str, str] | None = None,
     others: tuple[Port, ...] = (),
+    directory: Path | None = None,
 ) -> Program:
+    """`ready` is the page that answers once it is; empty: there is none to ask for."""
+    number = port.number(settings)
     return Program(
         name=name,
         command=command,
-        check=partial(health.page, port.number(settings), ready),
+        check=partial(health.page, number, ready) if ready else partial(health.listens, number),
         start_order=_START_ORDER,
         ports=(port, *others),
         environment=environment or {},
-        directory=settings.home,
+        directory=directory or settings.home,
         stop_wait_seconds=15,
     )
 

@@ -52,6 +52,7 @@ STATSD = Port("statsd", 19125, "statsd-exporter, StatsD lines (`--monitoring`)",
 STATSD_METRICS = Port("statsd_exporter", 19102, "statsd-exporter, metrics for Prometheus (`--monitoring`)")
 PROMETHEUS = Port("prometheus", 19090, "Prometheus (`--monitoring`)")
 ALERTMANAGER = Port("alertmanager", 19093, "Alertmanager (`--monitoring`)")
+ALERT_LOG = Port("alert_log", 19094, "log of alerts, told by Alertmanager (`--monitoring`)")
 GRAFANA = Port("grafana", 13000, "Grafana, where it is installed (`--monitoring`)")
 
 IN_USE = (
@@ -67,6 +68,7 @@ IN_USE = (
     STATSD_METRICS,
     PROMETHEUS,
     ALERTMANAGER,
+    ALERT_LOG,
     GRAFANA,
 )
 

@@ -57,6 +57,7 @@ _KEPT = (
     "kafka_metrics_port",
     "prometheus_port",
     "alertmanager_port",
+    "alert_log_port",
     "grafana_port",
     "grafana_password",
 )

@@ -1,0 +1,89 @@
+"""What a finished batch comes to in metrics, from Spark's own account of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spark_jobs.progress_metrics import Finished, send, send_landing, send_view
+from tests import overhear, running
+from twofold import metrics
+from twofold.meter import Meter
+from twofold.settings import Settings
+
+LANDING: dict[str, Any] = {
+    "name": "flights_log",
+    "timestamp": "2026-11-23T07:00:00.500Z",
+    "batchId": 7,
+    "batchDuration": 2000,
+    "numInputRows": 500,
+    "inputRowsPerSecond": 250.0,
+    "durationMs": {"addBatch": 1500, "walCommit": 55, "somethingNew": 1},
+    "stateOperators": [],
+    "sources": [
+        {
+            "startOffset": {"flights": {"0": 10}},
+            "endOffset": {"flights": {"0": 300, "1": 210}},
+            "latestOffset": {"flights": {"0": 300, "1": 240, "2": 9}},
+        }
+    ],
+}
+VIEW: dict[str, Any] = {
+    **LANDING,
+    "name": "flights_by_kind",
+    "eventTime": {"watermark": "2013-05-01T00:00:00.000Z"},
+    "stateOperators": [
+        {"numRowsTotal": 3, "memoryUsedBytes": 1000, "numRowsDroppedByWatermark": 2},
+        {"numRowsTotal": 4, "memoryUsedBytes": 500, "numRowsDroppedByWatermark": 1},
+    ],
+    "sources": [{"endOffset": {"snapshot_id": 1}, "latestOffset": None}],
+}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return running.fresh_settings(tmp_path, tmp_path)
+
+
+def sent(settings: Settings, batch: Finished, *senders: Any) -> dict[str, str]:  # noqa: ANN401
+    """Name and tags → value."""
+    with overhear.statsd_lines(settings) as lines:
+        for sender in senders:
+            sender(Meter(settings, "flights"), batch)
+    return {name: value for name, _, value in (line.rpartition(":") for line in lines)}
+
+
+def test_a_landing_batch_tells_what_it_left_behind_and_is_fresh_only_where_it_left_nothing(settings: Settings) -> None:
+    found = sent(settings, Finished("log", LANDING), send, send_landing)
+    behind, query = metrics.STREAM_BEHIND.name, "pipeline=flights,query=log"
+    assert {name: found[name] for name in found if name.startswith(behind)} == {
+        f"{behind},pipeline=flights,partition=0": "0|g",
+        f"{behind},pipeline=flights,partition=1": "30|g",
+        f"{behind},pipeline=flights,partition=2": "9|g",
+    }
+    assert not [name for name in found if name.startswith(metrics.STREAM_FRESH.name)]
+    assert found[f"{metrics.STREAM_BATCH.name},{query}"] == "7|g"
+    assert found[f"{metrics.STREAM_ROWS_IN.name},{query}"] == "500|c"
+    assert found[f"{metrics.STREAM_RATE.name},{query}"] == "250.0|g"
+    assert found[f"{metrics.STREAM_BATCH_SECONDS.name},{query}"] == "2000.000000|ms"
+    assert found[f"{metrics.STREAM_BATCH_PART.name},{query},part=addBatch"] == "1.5|g"
+    assert found[f"{metrics.STREAM_BATCH_PART.name},{query},part=other"] == "0.001|g"
+
+    source = LANDING["sources"][0]
+    whole = {**LANDING, "sources": [{**source, "latestOffset": source["endOffset"]}]}
+    # All that was in Kafka when the batch began.
+    fresh = sent(settings, Finished("log", whole), send_landing)[f"{metrics.STREAM_FRESH.name},pipeline=flights"]
+    assert fresh == "1795417200.5|g"
+
+
+def test_a_views_batch_tells_state_watermark_and_late_rows_of_all_its_operators(settings: Settings) -> None:
+    found = sent(settings, Finished("by_kind", VIEW), send_view)
+    tags = "pipeline=flights,query=by_kind"
+    assert found == {
+        f"{metrics.STREAM_STATE_ROWS.name},{tags}": "7|g",
+        f"{metrics.STREAM_STATE_BYTES.name},{tags}": "1500|g",
+        f"{metrics.STREAM_LATE.name},{tags}": "3|c",
+        f"{metrics.STREAM_WATERMARK.name},{tags}": "1367366400.0|g",
+    }
