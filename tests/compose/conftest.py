@@ -7,7 +7,9 @@ import os
 import random
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +75,8 @@ class Stack:
     def query(self, sql: str) -> list[dict[str, Any]]:
         """`twofold query`, as the reader."""
         answer = self.compose("run", "--rm", "-T", "reader", "query", "--format", "json", sql).stdout
-        return [json.loads(line) for line in answer.splitlines()]
+        found: list[dict[str, Any]] = json.loads(answer)
+        return found
 
     def prove(self) -> dict[str, Any]:
         """`twofold prove`, as the reader: its report, whatever it says."""
@@ -90,18 +93,22 @@ class Stack:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    folder = tmp_path_factory.mktemp("compose")
+    with running(tmp_path_factory.mktemp("compose")) as made:
+        yield made
+
+
+@contextmanager
+def running(folder: Path, **variables: str) -> Iterator[Stack]:
+    """A stack that is up and healthy, with other settings than usual; at the end nothing of it is left."""
     project = f"twofold-test-{random.randrange(10**6)}"
-    made = Stack(project, environment(project, pipelines(folder)))
+    made = Stack(project, {**environment(project, pipelines(folder)), **variables})
     try:
         made.run("python3", "docker/preflight.py")
         made.compose("build")
         made.compose("up", "--detach", "--wait", "--wait-timeout", "600")
         yield made
-    except BaseException:
-        made.compose("logs", "--tail", "60", check=False)
-        raise
     finally:
+        sys.stderr.write(made.compose("logs", "--no-color", "--tail", "40", check=False).stdout)
         made.compose("--profile", "commands", "down", "--volumes", "--remove-orphans", "--timeout", "20")
     assert left_behind(made) == []
 
