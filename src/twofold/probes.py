@@ -50,6 +50,15 @@ def _broker_fault(answer: bytes) -> str:
     return "" if brokers and controller >= 0 else "the broker is not registered yet"
 
 
+def listening(host: str, port: int) -> str:
+    """A server that takes connections, where it has no page to ask for."""
+    try:
+        socket.create_connection((host, port), TIMEOUT_S).close()
+    except OSError as error:
+        return str(error)
+    return ""
+
+
 def http_page(url: str) -> str:
     """A page that answers 200."""
     place = urlsplit(url)

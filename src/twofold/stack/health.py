@@ -30,11 +30,7 @@ def kafka(settings: Settings) -> str:
 
 def listens(port: int) -> str:
     """A server that takes connections, where it has no page to ask for."""
-    try:
-        socket.create_connection(("127.0.0.1", port), TIMEOUT_S).close()
-    except OSError as error:
-        return str(error)
-    return ""
+    return probes.listening("127.0.0.1", port)
 
 
 def minio(settings: Settings) -> str:
