@@ -21,10 +21,10 @@ TAKE_BINARIES := find $(CACHE)/bin -type f -exec cp --update --preserve=timestam
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup demo test test-unit lint manuals metrics dashboards format lock bench up down clean clean-data \
-    compose-up compose-down compose-reset compose-logs compose-prove compose-query test-compose
+    compose-up compose-down compose-reset compose-logs compose-prove compose-query test-compose test-compose-all
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## Install everything this checkout needs (Python environment, jars); quick when nothing changed
 	@$(BIN)/python -m twofold.setup jars >/dev/null
@@ -47,12 +47,12 @@ demo: setup  ## Real flights through both layers, one of them killed midway, and
 
 test: setup  ## All tests: pure logic first, then against real services (under 25 minutes on 2 cores)
 	@scripts/prerequisites $(PYTHON) chromium monitoring
-	$(BIN)/pytest --ignore=tests/integration --ignore=tests/compose
+	$(BIN)/pytest --ignore=tests/integration --ignore=tests/compose --ignore=tests/compose_all
 	$(BIN)/pytest -n 2 --dist loadgroup tests/integration
 
 test-unit: setup  ## Tests of pure logic only: no service is started
 	@scripts/prerequisites $(PYTHON) monitoring
-	$(BIN)/pytest --ignore=tests/integration --ignore=tests/compose
+	$(BIN)/pytest --ignore=tests/integration --ignore=tests/compose --ignore=tests/compose_all
 
 lint: setup  ## Style, types, and which package may import which
 	$(BIN)/ruff check
@@ -123,6 +123,9 @@ test-compose: setup  ## Build the containers and test the running stack (about 2
 	$(BIN)/python -m twofold.setup statsd-exporter >/dev/null
 	@$(TAKE_BINARIES)
 	$(BIN)/pytest tests/compose
+
+test-compose-all: test-compose  ## The same, and without ZooKeeper, with three brokers, another store, an upgrade and a restore
+	$(BIN)/pytest tests/compose_all
 
 clean:  ## Remove the environment and what builds and tools left behind
 	rm -rf .venv build dist src/*.egg-info *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,81 @@
+"""The stack in its other forms, each brought up from nothing: flights land, the union runs, the proof holds."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+import pytest
+
+from tests.at_work import eventually
+from tests.compose.conftest import PATIENT, ROOT, Stack, running
+from tests.compose.test_flow import rows
+
+FILES = "docker-compose.yml:docker/compose.test.yml"
+
+
+def flows_and_holds(stack: Stack) -> None:
+    eventually(lambda: rows(stack, "stream_log") > 0, **PATIENT)
+    eventually(lambda: rows(stack, "events") > 0, **PATIENT)
+    assert stack.prove()["ok"]
+
+
+def test_kafka_without_zookeeper(tmp_path: Path) -> None:
+    with running(tmp_path, TWOFOLD_KAFKA_MODE="kraft") as stack:
+        flows_and_holds(stack)
+        stack.crash("kafka")
+        before = rows(stack, "stream_log")
+        eventually(lambda: rows(stack, "stream_log") > before, **PATIENT)
+        assert stack.prove()["ok"]
+        stack.environment["TWOFOLD_KAFKA_MODE"] = "zookeeper"
+        stack.compose("up", "--detach", "--no-deps", "kafka")
+        refused = "this broker's data are of the mode kraft"
+        eventually(lambda: refused in stack.compose("logs", "kafka").stdout, within_s=60.0, every_s=2.0)
+
+
+def test_another_store_with_one_key_pair(tmp_path: Path) -> None:
+    secret = secrets.token_hex(16)
+    variables = {
+        "COMPOSE_FILE": f"{FILES}:docker/compose.versitygw.yml",
+        "TWOFOLD_STORE_KIND": "other",
+        "TWOFOLD_STORE_ROOT_USER": "one",
+        "TWOFOLD_STORE_ROOT_PASSWORD": secret,
+        "TWOFOLD_S3_ACCESS_KEY": "one",
+        "TWOFOLD_S3_SECRET_KEY": secret,
+    }
+    with running(tmp_path, **variables) as stack:
+        flows_and_holds(stack)
+
+
+@pytest.mark.parametrize("mode", ["zookeeper", "kraft"])
+def test_one_broker_of_three_is_lost(tmp_path: Path, mode: str) -> None:
+    variables = {
+        "COMPOSE_FILE": f"{FILES}:docker/compose.brokers.yml",
+        "TWOFOLD_KAFKA_MODE": mode,
+        "TWOFOLD_KAFKA_2_PORT": "32001",
+        "TWOFOLD_KAFKA_3_PORT": "32002",
+    }
+    with running(tmp_path, **variables) as stack:
+        declared = tmp_path / "flights.yaml"
+        assert "replication: 3" in declared.read_text()
+        flows_and_holds(stack)
+        stack.compose("kill", "kafka-2")
+        before = rows(stack, "stream_log")
+        eventually(lambda: rows(stack, "stream_log") > before, **PATIENT)
+        assert stack.prove()["ok"]
+
+
+def test_an_upgrade_and_a_restore_keep_the_data(tmp_path: Path) -> None:
+    backup = tmp_path / "backup"
+    with running(tmp_path) as stack:
+        flows_and_holds(stack)
+        stack.run(str(ROOT / "docker/backup"), "save", str(backup))
+        stack.compose("up", "--detach", "--wait", "--force-recreate")
+        before = rows(stack, "stream_log")
+        eventually(lambda: rows(stack, "stream_log") > before, **PATIENT)
+        assert stack.prove()["ok"]
+        stack.compose("down", "--volumes")
+        stack.run(str(ROOT / "docker/backup"), "load", str(backup))
+        stack.compose("up", "--detach", "--wait")
+        eventually(lambda: rows(stack, "stream_log") > 0, **PATIENT)
+        assert stack.prove()["ok"]
