@@ -65,12 +65,28 @@ def test_one_broker_of_three_is_lost(tmp_path: Path, mode: str) -> None:
         assert stack.prove()["ok"]
 
 
-def test_an_upgrade_and_a_restore_keep_the_data(tmp_path: Path) -> None:
+CHANGED = (
+    "AIRFLOW_PASSWORD",
+    "AIRFLOW_DATABASE_PASSWORD",
+    "KAFKA_ADMIN_PASSWORD",
+    "KAFKA_STREAM_PASSWORD",
+    "POSTGRES_PASSWORD",
+    "S3_STREAM_SECRET_KEY",
+    "STORE_ROOT_PASSWORD",
+    "SUPERVISOR_PASSWORD",
+    "ZOOKEEPER_PASSWORD",
+)
+
+
+def test_new_containers_new_secrets_and_a_restore_keep_the_data(tmp_path: Path) -> None:
     backup = tmp_path / "backup"
     with running(tmp_path) as stack:
         flows_and_holds(stack)
         stack.run(str(ROOT / "docker/backup"), "save", str(backup))
+        stack.environment.update({f"TWOFOLD_{name}": secrets.token_hex(16) for name in CHANGED})
         stack.compose("up", "--detach", "--wait", "--force-recreate")
+        assert stack.secret("airflow_password") == stack.environment["TWOFOLD_AIRFLOW_PASSWORD"]
+        stack.airflow()
         before = rows(stack, "stream_log")
         eventually(lambda: rows(stack, "stream_log") > before, **PATIENT)
         assert stack.prove()["ok"]
