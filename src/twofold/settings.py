@@ -111,6 +111,7 @@ class Settings(BaseSettings):
     airflow_database_password: SecretStr = SecretStr("")
     airflow_secret: SecretStr = SecretStr("")
     """What Airflow's keys (connections, tokens, sessions) are made from."""
+    airflow_executor: str = "LocalExecutor"
     airflow_dags_paused: bool = False
     """Whether a new DAG waits to be switched on by hand."""
     dags: Path = Field(default_factory=lambda: _checkout("dags"))

@@ -38,7 +38,7 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
 def _core(settings: Settings) -> dict[str, str]:
     return {
         "CORE__AUTH_MANAGER": _AUTH_MANAGER,
-        "CORE__EXECUTOR": "LocalExecutor",
+        "CORE__EXECUTOR": settings.airflow_executor,
         # All of these workers start at once; Spark's drivers run one at a time anyway, by their pool.
         "CORE__PARALLELISM": "4",
         "CORE__DAGS_FOLDER": str(settings.dags),
