@@ -136,10 +136,11 @@ def pipelines(folder: Path, brokers: bool) -> Path:
     """The flights as they ship, sent for as long as the tests take, and unioned every other minute."""
     text = (ROOT / "pipelines/flights.yaml").read_text()
     text = re.sub(r"^schedule:.*$", 'schedule: {batch: "@hourly", union: "*/2 * * * *"}', text, flags=re.MULTILINE)
-    text = re.sub(r"^replay:$", "replay:\n  rate: 60", text, flags=re.MULTILINE)
+    text = re.sub(r"^stream:.*$", "stream: {trigger: 3 seconds}", text, flags=re.MULTILINE)
+    text = re.sub(r"^replay:$", "replay:\n  rate: 20", text, flags=re.MULTILINE)
     if brokers:
         text = text.replace("partitions: 4}", "partitions: 4, replication: 3}")
-    assert "rate: 60" in text and "*/2 * * * *" in text
+    assert "rate: 20" in text and "*/2 * * * *" in text
     (folder / "flights.yaml").write_text(text)
     folder.chmod(0o755)
     return folder
