@@ -25,7 +25,8 @@ import click
 
 from monitoring.boards import BOARDS, filled_in
 from monitoring.boards.draw import LINE_PX, Series, page
-from monitoring.boards.model import Board, Panel, Query
+from monitoring.boards.model import Board, Panel, Query, Row
+from monitoring.boards.render import COLUMNS
 
 _POINTS = 240
 
@@ -97,14 +98,16 @@ def main(prometheus: str, pipeline: str, minutes: float, at: float | None, to: P
 
 def photograph(chromium: str, path: Path, board: Board) -> None:
     """Let a browser make a PNG of a page."""
-    lines = [
-        -(-sum(one.width for one in row.panels) // 24) * max(one.height for one in row.panels) for row in board.rows
-    ]
-    height = sum(lines) * (LINE_PX + 1) + len(lines) * 36 + 80
+    height = 80 + sum(36 + _lines(row) * (LINE_PX + 1) for row in board.rows)
     options = ["--headless", "--no-sandbox", "--hide-scrollbars", f"--window-size=1442,{height}"]
     picture = path.with_suffix(".png").absolute()
     command = [chromium, *options, f"--screenshot={picture}", path.absolute().as_uri()]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
+
+
+def _lines(row: Row) -> int:
+    """Panels that do not fit beside each other go on below."""
+    return -(-sum(panel.width for panel in row.panels) // COLUMNS) * max(panel.height for panel in row.panels)
 
 
 if __name__ == "__main__":
