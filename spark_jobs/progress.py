@@ -125,12 +125,10 @@ class Progress(StreamingQueryListener):
         """Remember the run's query: idle events name only their run."""
         if event.name:
             query = self._runs[str(event.runId)] = self._query(event.name)
-            for counter in (
-                metrics.STREAM_RETRIES,
-                metrics.STREAM_ROWS_IN,
-                *([] if query == LOG else [metrics.STREAM_LATE]),
-            ):
-                self._meter.count(counter, 0, query=query)
+            self._meter.count(metrics.STREAM_RETRIES, 0, query=query)
+            self._meter.count(metrics.STREAM_ROWS_IN, 0, query=query)
+            if query != LOG:
+                self._meter.count(metrics.STREAM_LATE, 0, query=query)
 
     def onQueryIdle(self, event: QueryIdleEvent) -> None:
         """The source answered, and has nothing new. Views do not count for health: they idle while landing is stuck."""
