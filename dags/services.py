@@ -4,7 +4,7 @@ Sees, every minute (`TWOFOLD_SERVICES_EVERY_S`) and one run at a time, that both
 
 | task | does |
 |---|---|
-| `topic` | makes the topic with its declared settings if there is none; reports what differs |
+| `topic` | makes the topic with its declared settings if there is none; reports what differs (not to stop a service) |
 | `start_producer`, `start_stream` | start the service; one that runs is left alone, one stopped by hand stays down |
 | `producer_healthy`, `stream_healthy` | wait for several good looks in a row, without a worker; restart what is stuck |
 
@@ -38,7 +38,9 @@ for pipeline in wiring.pipelines():
         "service": Param(BOTH, enum=[BOTH, *names], description="Which service"),
     }
     with wiring.pipeline_dag(pipeline, "services", __doc__, EVERY, params=params):
-        before = TopicOperator(task_id="topic", pipeline=pipeline.name, topic=pipeline.topic)
+        before = TopicOperator(
+            task_id="topic", pipeline=pipeline.name, topic=pipeline.topic, action="{{ params.action }}"
+        )
         for name in names:
             start = ServiceOperator(
                 task_id=f"start_{name}",

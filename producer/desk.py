@@ -35,6 +35,8 @@ class Desk:
         self._recent: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
         self._metered_at = 0.0
         self._metered = Progress()
+        # A counter whose first sample is not 0 hides what came before it from rates.
+        self._measure(self.total())
 
     def take(self, worker: int, progress: Progress) -> None:
         """One worker's report."""

@@ -70,6 +70,8 @@ class Progress(StreamingQueryListener):
         """
         # The start counts as progress: how long ago the job before it got on says nothing of this one.
         self._meter.gauge(metrics.STREAM_PROGRESS, time.time(), query=LOG)
+        # A counter whose first sample is not 0 hides the first batch from rates.
+        self.landed(Counter())
         ended = threading.Event()
         thread = threading.Thread(target=self._beat, args=(ended,), name="heartbeat", daemon=True)
         thread.start()
@@ -124,6 +126,9 @@ class Progress(StreamingQueryListener):
         if event.name:
             query = self._runs[str(event.runId)] = self._query(event.name)
             self._meter.count(metrics.STREAM_RETRIES, 0, query=query)
+            self._meter.count(metrics.STREAM_ROWS_IN, 0, query=query)
+            if query != LOG:
+                self._meter.count(metrics.STREAM_LATE, 0, query=query)
 
     def onQueryIdle(self, event: QueryIdleEvent) -> None:
         """The source answered, and has nothing new. Views do not count for health: they idle while landing is stuck."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from monitoring.boards.model import FAILED_TASK, GREEN, ORANGE, RED, Board, Panel, Query, Row, atleast, upto
-from monitoring.boards.promql import DAGS
+from monitoring.boards.promql import DAGS, gained
 
-_RUNS = "3600 * sum by (dag_id) (rate(airflow_dagrun_duration_{}_count{{{}}}[$__range]))"
 _PROCESSES = ("scheduler", "triggerer", "dag_processor")
+
+
+def _ended(state: str) -> str:
+    return gained(f"airflow_dagrun_duration_{state}_count{{{DAGS}}}", "1h", "dag_id")
+
 
 PROCESSES = Row(
     "Processes",
@@ -89,11 +93,11 @@ RUNS = Row(
     (
         Panel(
             "DAG runs",
-            "Runs that ended, per hour and by outcome.",
+            "Runs that ended within an hour, by outcome.",
             "short",
             (
-                Query(_RUNS.format("success", DAGS), "{{dag_id}} success"),
-                Query(_RUNS.format("failed", DAGS), "{{dag_id}} failed", only=FAILED_TASK),
+                Query(_ended("success"), "{{dag_id}} success"),
+                Query(_ended("failed"), "{{dag_id}} failed", only=FAILED_TASK),
             ),
             runbook="task-failed",
         ),
@@ -127,9 +131,9 @@ RUNS = Row(
         ),
         Panel(
             "Tasks by outcome",
-            "Tasks that ended, per minute. `deferred` waits in the triggerer, `up_for_retry` is tried again.",
+            "Tasks that ended within an hour. `deferred` waits in the triggerer, `up_for_retry` is tried again.",
             "short",
-            (Query(f"60 * sum by (state) (rate(airflow_ti_finish{{{DAGS}}}[$__range]))", "{{state}}"),),
+            (Query(gained(f"airflow_ti_finish{{{DAGS}}}", "1h", "state"), "{{state}}"),),
             stacked=True,
             runbook="task-failed",
         ),
@@ -146,14 +150,14 @@ RUNS = Row(
             ),
         ),
         Panel(
-            "Waiting for a worker",
-            "Mean time that a task is queued, since the exporter's start. Long: too few workers, or the Spark pool is "
+            "Waiting for a slot",
+            "Mean time that a task is scheduled before it is queued, since the exporter's start. Long: its pool is "
             "taken.",
             "s",
             (
                 Query(
-                    f"sum by (dag_id) (airflow_task_queued_duration_sum{{{DAGS}}}) "
-                    f"/ sum by (dag_id) (airflow_task_queued_duration_count{{{DAGS}}})",
+                    f"sum by (dag_id) (airflow_task_scheduled_duration_sum{{{DAGS}}}) "
+                    f"/ sum by (dag_id) (airflow_task_scheduled_duration_count{{{DAGS}}})",
                     "{{dag_id}}",
                 ),
             ),

@@ -44,21 +44,25 @@ MOVED = Row(
             "Landed from files",
             "Records of files within the last hour, by what became of them.",
             "short",
-            (Query(gained("twofold_batch_outcomes_total", "1h", "pipeline", "outcome"), "{{pipeline}} {{outcome}}"),),
+            (
+                Query(
+                    gained(of("twofold_batch_outcomes_total"), "1h", "pipeline", "outcome"), "{{pipeline}} {{outcome}}"
+                ),
+            ),
             runbook="rejects-high",
         ),
         Panel(
             "Files taken",
             "Files taken, and set aside because they could not be read, within the last hour.",
             "short",
-            (Query(gained("twofold_batch_files_total", "1h", "pipeline", "fate"), "{{pipeline}} {{fate}}"),),
+            (Query(gained(of("twofold_batch_files_total"), "1h", "pipeline", "fate"), "{{pipeline}} {{fate}}"),),
             runbook="files-set-aside",
         ),
         Panel(
             "Unioned",
             "Rows that unions took within the last hour: new ids, corrections of known ones, and duplicates left out.",
             "short",
-            (Query(gained("twofold_union_rows_total", "1h", "pipeline", "result"), "{{pipeline}} {{result}}"),),
+            (Query(gained(of("twofold_union_rows_total"), "1h", "pipeline", "result"), "{{pipeline}} {{result}}"),),
         ),
         Panel(
             "Age of the boundary",
@@ -159,7 +163,7 @@ TABLES = Row(
             "short",
             (
                 Query(
-                    gained("twofold_run_failed_total", "1h", "pipeline", "kind"),
+                    gained(of("twofold_run_failed_total"), "1h", "pipeline", "kind"),
                     "{{pipeline}} {{kind}}",
                     only=FAILED_TASK,
                 ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from monitoring.boards.model import ALERT, FAILED_TASK, GREEN, PROVED, RED, Board, Panel, Query, Row, atleast, upto
-from monitoring.boards.promql import DAGS, FIRING, of, per_second
+from monitoring.boards.promql import DAGS, FIRING, gained, of, per_second
 
 _AWAY = ((0, "down"), (1, "up"))
 
@@ -147,7 +147,7 @@ COURSE = Row(
                     "{{pipeline}} stream",
                 ),
                 Query(
-                    per_second("twofold_batch_outcomes_total", "pipeline"),
+                    f"{gained(of('twofold_batch_outcomes_total'), '1m', 'pipeline')} / 60",
                     "{{pipeline}} batch",
                 ),
             ),

@@ -28,9 +28,8 @@ def per_second(metric: str, *by: str) -> str:
     return f"sum by ({', '.join(by)}) (rate({of(metric)}[{RATE}]))"
 
 
-def gained(metric: str, window: str, *by: str) -> str:
-    """What a counter has gained; unlike increase(), the first value of a new series counts, too."""
-    series = of(metric)
+def gained(series: str, window: str, *by: str) -> str:
+    """What counters have gained; unlike with increase(), the first value of a new series counts, too."""
     return f"sum by ({', '.join(by)}) (({series} - {series} offset {window}) >= 0 or {series})"
 
 

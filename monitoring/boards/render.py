@@ -112,8 +112,10 @@ def _annotations() -> list[dict[str, Any]]:
 
 
 def _annotation(name: str, expr: str, color: str, title: str, tags: str) -> dict[str, Any]:
-    look = {"titleFormat": title, "tagKeys": tags, "textFormat": "", "step": "10s", "useValueForTime": False}
-    return {"name": name, "datasource": DATASOURCE, "enable": True, "iconColor": color, "expr": expr, **look}
+    """The query stands twice: Grafana up to 11 reads `expr` and `step`, later ones read `target`."""
+    query = {"expr": expr, "step": "10s", "target": {"refId": "Anno", "expr": expr, "interval": "10s"}}
+    look = {"titleFormat": title, "tagKeys": tags, "textFormat": "", "useValueForTime": False}
+    return {"name": name, "datasource": DATASOURCE, "enable": True, "iconColor": color, **query, **look}
 
 
 def _panels(rows: tuple[Row, ...]) -> Iterator[dict[str, Any]]:

@@ -95,7 +95,7 @@ VIEWS = Row(
             "short",
             (
                 Query(
-                    f"clamp_min(deriv({of('twofold_stream_watermark_timestamp_seconds')}[5m]), 0)",
+                    f"clamp_min(deriv(({of('twofold_stream_watermark_timestamp_seconds')} > 0)[5m:]), 0)",
                     "{{pipeline}} {{query}}",
                 ),
             ),
@@ -130,7 +130,7 @@ VIEWS = Row(
             "short",
             (
                 Query(
-                    gained("twofold_stream_retries_total", "15m", "pipeline", "query"),
+                    gained(of("twofold_stream_retries_total"), "15m", "pipeline", "query"),
                     "{{pipeline}} {{query}}",
                 ),
             ),

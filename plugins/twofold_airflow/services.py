@@ -23,7 +23,7 @@ from twofold.settings import Settings
 from twofold_airflow.links import Linked
 from twofold_airflow.triggers import ServiceHealthTrigger
 
-ACTIONS = ("start", "stop", "restart")
+ACTIONS = START, STOP, RESTART = ("start", "stop", "restart")
 BOTH = "both"
 MANUAL = "manual"
 _RETRY: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=5), "retry_exponential_backoff": 0.0}
@@ -50,7 +50,7 @@ class ServiceOperator(Linked):
         *,
         pipeline: str,
         service: str,
-        action: str = "start",
+        action: str = START,
         chosen: str = BOTH,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
@@ -69,14 +69,12 @@ class ServiceOperator(Linked):
 
     def _asked(self, *, by_hand: bool) -> str:
         controller = Controller(Settings())
-        match self.action:
-            case "stop":
-                controller.stop(self.pipeline, self.service)
-                return _SAY["stopped"]
-            case "restart":
-                return _SAY[controller.restart(self.pipeline, self.service, by_hand=True)]
-            case _:
-                return _SAY[controller.start(self.pipeline, self.service, by_hand=by_hand)]
+        if self.action == STOP:
+            controller.stop(self.pipeline, self.service)
+            return _SAY["stopped"]
+        if self.action == RESTART:
+            return _SAY[controller.restart(self.pipeline, self.service, by_hand=True)]
+        return _SAY[controller.start(self.pipeline, self.service, by_hand=by_hand)]
 
     def _told(self, text: str) -> str:
         self.log.info("%s-%s %s", self.pipeline, self.service, text)

@@ -15,6 +15,7 @@ from twofold import topic as topics
 from twofold.definition.model import Topic
 from twofold_airflow.failure import failed
 from twofold_airflow.links import Linked
+from twofold_airflow.services import START, STOP
 
 _TIMEOUT_S = 10.0
 
@@ -22,25 +23,32 @@ _TIMEOUT_S = 10.0
 class TopicOperator(Linked):
     """Make a pipeline's topic with its declared settings if there is none; report what differs, and alter nothing.
 
-    More partitions are added where more are declared. A drift that breaks the counts fails the task. (The hook's own
-    `create_topic` takes no settings.)
+    More partitions are added where more are declared. A drift that breaks the counts fails the task. To stop services
+    needs no topic, and must work while Kafka is away. (The hook's own `create_topic` takes no settings.)
     """
+
+    template_fields = ("action",)
 
     def __init__(
         self,
         *,
         pipeline: str,
         topic: Topic,
+        action: str = START,
         kafka_config_id: str = "kafka_default",
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
         self.pipeline = pipeline
         self.topic = topic
+        self.action = action
         self.kafka_config_id = kafka_config_id
 
     def execute(self, context: Context) -> dict[str, str]:
         """Make sure, and return the drift: setting → what it is and what is declared."""
+        if self.action == STOP:
+            self.log.info("topic %s is not looked at: nothing is to be started", self.topic.name)
+            return {}
         client = KafkaAdminClientHook(self.kafka_config_id).get_conn
         try:
             found = self._ensure(client)

@@ -174,6 +174,8 @@ def _grafana(settings: Settings) -> Program:
             "GF_PATHS_PLUGINS": str(home / "plugins"),
             "GF_PATHS_PROVISIONING": str(folder / "provisioning"),
             "GF_SECURITY_ADMIN_PASSWORD": settings.grafana_password.get_secret_value(),
+            # Who is on this machine may look, as at Prometheus.
+            "GF_AUTH_ANONYMOUS_ENABLED": "true",
             "GF_ANALYTICS_REPORTING_ENABLED": "false",
             "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
             # Read by the provisioning's files.
