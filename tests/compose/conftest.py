@@ -98,10 +98,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @contextmanager
-def running(folder: Path, **variables: str) -> Iterator[Stack]:
+def running(folder: Path, replication: int = 1, **variables: str) -> Iterator[Stack]:
     """A stack that is up and healthy, with other settings than usual; at the end nothing of it is left."""
     project = f"twofold-test-{random.randrange(10**6)}"
-    made = Stack(project, {**environment(project, pipelines(folder, "brokers" in str(variables))), **variables})
+    made = Stack(project, {**environment(project, pipelines(folder, replication)), **variables})
     try:
         made.run("python3", "docker/preflight.py")
         made.compose("build")
@@ -132,15 +132,14 @@ def environment(project: str, pipelines: Path) -> dict[str, str]:
     }
 
 
-def pipelines(folder: Path, brokers: bool) -> Path:
+def pipelines(folder: Path, replication: int) -> Path:
     """The flights as they ship, sent for as long as the tests take, and unioned every other minute."""
     text = (ROOT / "pipelines/flights.yaml").read_text()
     text = re.sub(r"^schedule:.*$", 'schedule: {batch: "@hourly", union: "*/2 * * * *"}', text, flags=re.MULTILINE)
     text = re.sub(r"^stream:.*$", "stream: {trigger: 3 seconds}", text, flags=re.MULTILINE)
     text = re.sub(r"^replay:$", "replay:\n  rate: 20", text, flags=re.MULTILINE)
-    if brokers:
-        text = text.replace("partitions: 4}", "partitions: 4, replication: 3}")
-    assert "rate: 20" in text and "*/2 * * * *" in text
+    text = text.replace("partitions: 4}", f"partitions: 4, replication: {replication}}}")
+    assert "rate: 20" in text and "replication:" in text and "*/2 * * * *" in text
     (folder / "flights.yaml").write_text(text)
     folder.chmod(0o755)
     return folder
