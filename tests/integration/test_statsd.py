@@ -1,6 +1,7 @@
 """StatsD lines through the real statsd_exporter with our mapping: names, types, labels and values in Prometheus.
 
-The lines in tests/data/statsd were captured from running processes, numbers replaced: Airflow's 7 each.
+The lines in tests/data/statsd were captured from running processes, each number replaced by 7: all that an Airflow and
+a Spark driver send by themselves, and what those of our own stack send (stack.txt).
 """
 
 from __future__ import annotations
@@ -104,6 +105,10 @@ def exporter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
             process.terminate()
 
 
+def captured(file: str) -> list[str]:
+    return (LINES / file).read_text().splitlines()
+
+
 def labels_of(metric: Metric) -> dict[str, str]:
     """Some value for each label: the last of its words, or a name."""
     return {label: metrics.WORDS.get(label, ("some_name",))[-1] for label in metric.labels}
@@ -127,7 +132,7 @@ def test_every_declared_metric_arrives_under_its_name_with_type_labels_and_value
 
 
 def test_airflow_lines_keep_their_labels_and_durations_become_seconds(exporter: Exporter) -> None:
-    lines = (LINES / "airflow.txt").read_text().split()
+    lines = sorted({line for file in ("airflow.txt", "stack.txt") for line in captured(file) if line.startswith("air")})
     named_after_a_dag = "airflow.dagrun.flights_batch.first_task_scheduling_delay:7|ms"
     exporter.send([*lines, named_after_a_dag])
     found = exporter.scraped()
@@ -146,7 +151,7 @@ def test_airflow_lines_keep_their_labels_and_durations_become_seconds(exporter: 
 
 def test_only_the_gauges_of_sparks_driver_come_through(exporter: Exporter) -> None:
     job = "spark.twofold-flights-stream.driver"
-    lines = [line.replace("spark.lambda_speed.driver", job) for line in (LINES / "spark.txt").read_text().splitlines()]
+    lines = [line.replace("spark.lambda_speed.driver", job) for line in captured("spark.txt")]
     sent = [line for line in lines if re.fullmatch(DRIVER_GAUGES, line.rpartition(":")[0])]
     assert sent and all(line.endswith("|g") for line in sent)
     exporter.send(lines)
@@ -158,6 +163,16 @@ def test_only_the_gauges_of_sparks_driver_come_through(exporter: Exporter) -> No
         name = "spark_driver_" + re.sub("[.-]", "_", line.rpartition(":")[0].removeprefix(f"{job}."))
         # The sink's counts are cumulative and would be added up; what it calls timers are rates and sizes.
         assert found.types.get(name) in ({"gauge"} if line.endswith("|g") and "'" not in name else {None}), line
+
+
+def test_all_that_our_drivers_send_comes_through_with_pipeline_and_job(exporter: Exporter) -> None:
+    lines = [line for line in captured("stack.txt") if line.startswith("spark.")]
+    exporter.send(lines)
+    found = exporter.scraped()
+    for line in lines:
+        _, job, _, name = line.removesuffix(":7|g").split(".", 3)
+        _, pipeline, kind = job.split("-")
+        assert found.value(f"spark_driver_{re.sub('[.-]', '_', name)}", pipeline=pipeline, kind=kind) == 7
 
 
 def test_hostile_values_make_no_series_and_foreign_lines_are_dropped(exporter: Exporter) -> None:
