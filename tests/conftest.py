@@ -60,6 +60,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=in_airflow, reverse=True)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """In a worker, see that the groups reached the scheduler: torn apart, each worker would start every stack."""
+    if hasattr(session.config, "workerinput") and any("@" not in item.nodeid for item in session.items):
+        raise pytest.UsageError("pytest-xdist has not taken up the groups of tests; see requirements/dev.in")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _end_like_an_interrupt() -> Iterator[None]:
     """SIGTERM (a CI's time limit) runs the fixtures' ends, as Ctrl-C does, so that no service stays behind."""
