@@ -58,7 +58,8 @@ def test_nobody_gets_in_without_the_password(airflow: Settings) -> None:
 
 
 def test_secrets_are_in_private_files_only(airflow: Settings) -> None:
-    secrets = {value.get_secret_value() for _, value in airflow if hasattr(value, "get_secret_value")}
+    # The embedded broker asks for no login: that one is empty.
+    secrets = {value.get_secret_value() for _, value in airflow if hasattr(value, "get_secret_value")} - {""}
     assert len(secrets) > 5
     running_now = " ".join(
         " ".join(process.cmdline()) for each in processes.ours(airflow.home).values() for process in each
