@@ -84,6 +84,8 @@ class ServiceOperator(Linked):
 class ServiceHealthSensor(Linked, BaseSensorOperator):
     """Wait until several looks in a row show that a service gets on; restart it, within its budget, where it is stuck.
 
+    What was lost with its supervisor (a container that came back) is started, at no cost.
+
     Fails with what was seen, the restarts, the service's last log lines, and what to read.
     """
 
@@ -120,6 +122,10 @@ class ServiceHealthSensor(Linked, BaseSensorOperator):
             return verdict.reason
         if verdict.kind == "stopped":
             raise AirflowSkipException(f"{self.pipeline}-{self.service}: {verdict.reason}")
+        if verdict.kind == "lost":
+            did = Controller(settings).start(self.pipeline, self.service, by_hand=False)
+            self.log.warning("%s-%s: %s: %s", self.pipeline, self.service, verdict.reason, _SAY[did])
+            self._watch(settings)
         if verdict.kind == "stuck" and self._restarted(settings, verdict):
             self._watch(settings)
         raise AirflowFailException(str(report.unhealthy(settings, self.pipeline, self.service, verdict))) from None

@@ -1,6 +1,6 @@
 """Does a service get on? Judged by progress, over several looks at it. Pure: a `Look` is data, times are in it.
 
-Look, Look, Look … ─► judge ─► Verdict: healthy | finished | stopped | left down | stuck | not yet
+Look, Look, Look … ─► judge ─► Verdict: healthy | finished | stopped | left down | lost | stuck | not yet
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from typing import Any, Literal
 
 from twofold.services.record import PRODUCER, STREAM, moment
 
-Kind = Literal["healthy", "finished", "stopped", "left down", "stuck", "not yet"]
+Kind = Literal["healthy", "finished", "stopped", "left down", "lost", "stuck", "not yet"]
 STARTS_SLOWER = 3
 """A start, first batch included, may take so many times as long as a pause in a service's work."""
+NEVER_STARTED = "STOPPED"
+"""supervisord's word for what it has not started, or was asked to stop; for a moment also between end and new start."""
 GOOD, BAD, NEITHER = "good", "bad", "neither"
 
 
@@ -67,6 +69,8 @@ def judge(service: str, looks: Sequence[Look], limits: Limits) -> Verdict:
     last = looks[-1]
     if settled := _settled(last):
         return settled
+    if [look.state for look in looks[-2:]] == [NEVER_STARTED, NEVER_STARTED]:
+        return Verdict("lost", f"its supervisor, itself started anew, has not started it ({last.last_end or 'no end'})")
     rated = [(look, *rate(service, before, look)) for before, look in zip([None, *looks[:-1]], looks, strict=True)]
     counted = _run_of_good(rated)
     reason = rated[-1][2]
