@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from kafka.admin import (
     ACL,
@@ -34,14 +33,13 @@ from kafka.errors import KafkaError
 from pydantic import SecretStr
 
 from containers.broker import ADMIN, BROKER_PORT
+from containers.places import ACCESS_IS_SET
 from containers.running import main
 from containers.settings import ContainerSettings
 from producer import kafka_client
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
 
-DONE = Path("/tmp/access-is-set")
-"""Is there once users and rights are as they should be; the health check looks for it."""
 USERS = ("producer", "stream", "airflow", "reader")
 _SEE = (ACLOperation.DESCRIBE, ACLOperation.DESCRIBE_CONFIGS)
 _TOPICS = {
@@ -81,7 +79,7 @@ def start(_arguments: Sequence[str]) -> None:
     outcome = client.create_acls(rights())
     if outcome["failed"]:
         raise TwofoldError(f"the broker refuses rights: {outcome['failed']}")
-    DONE.touch()
+    ACCESS_IS_SET.touch()
 
 
 def _administrator(settings: ContainerSettings) -> KafkaAdminClient:

@@ -18,15 +18,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from containers import zookeeper
-from containers.running import become, main, private_file
+from containers.places import KAFKA_LOCAL_PORT, ZOOKEEPER_PORT
+from containers.running import main
 from containers.settings import ContainerSettings
+from twofold.commands.become import become_program
 from twofold.errors import TwofoldError, UsageError
 from twofold.kafka_access import login_module, quoted
 from twofold.settings import Settings
 from twofold.stack import kafka
+from twofold.stack.state import write_private
 
 ADMIN = "admin"
-CLIENT_PORT, BROKER_PORT, CONTROLLER_PORT, LOCAL_PORT = 9092, 9093, 9094, 9095
+CLIENT_PORT, BROKER_PORT, CONTROLLER_PORT = 9092, 9093, 9094
 _SCRAM = "SCRAM-SHA-512"
 _ALWAYS = """\
 listener.security.protocol.map=BROKER:SASL_PLAINTEXT,CLIENT:SASL_PLAINTEXT,HOST:SASL_PLAINTEXT,\
@@ -44,14 +47,14 @@ def start(_arguments: Sequence[str]) -> None:
     """Become the broker; users and rights are made by a child as soon as it answers."""
     settings = ContainerSettings()
     remember_mode(settings)
-    config = private_file(settings.run / "kafka.properties", properties(settings))
-    login = private_file(settings.run / "kafka.jaas", _jaas(settings))
+    config = write_private(settings.run / "kafka.properties", properties(settings))
+    login = write_private(settings.run / "kafka.jaas", _jaas(settings))
     here = Settings()
     java = ["java", *kafka.JVM, f"-Djava.security.auth.login.config={login}", "-cp", f"{here.jars / 'kafka'}/*"]
     if settings.kafka_mode == "kraft":
         _format(settings, java, config)
     subprocess.Popen([sys.executable, "-m", "containers.access"])
-    become([*java, f"-Xmx{settings.kafka_heap}", *kafka.agent(here, "0.0.0.0"), "kafka.Kafka", str(config)])
+    become_program([*java, f"-Xmx{settings.kafka_heap}", *kafka.agent(here, "0.0.0.0"), "kafka.Kafka", str(config)])
 
 
 def remember_mode(settings: ContainerSettings) -> None:
@@ -77,7 +80,7 @@ def properties(settings: ContainerSettings) -> str:
 
 def _listeners(settings: ContainerSettings, kraft: bool) -> str:
     listen = [f"CLIENT://:{CLIENT_PORT}", f"BROKER://:{BROKER_PORT}", f"HOST://:{settings.kafka_port}"]
-    local = f"LOCAL://127.0.0.1:{LOCAL_PORT}"
+    local = f"LOCAL://127.0.0.1:{KAFKA_LOCAL_PORT}"
     told = [
         f"CLIENT://{settings.kafka_name}:{CLIENT_PORT}",
         f"BROKER://{settings.kafka_name}:{BROKER_PORT}",
@@ -105,7 +108,7 @@ def _logins(password: str) -> str:
 
 def _with_zookeeper(settings: ContainerSettings) -> str:
     return (
-        f"broker.id={settings.kafka_node}\nzookeeper.connect=zookeeper:{zookeeper.PORT}\nzookeeper.set.acl=true\n"
+        f"broker.id={settings.kafka_node}\nzookeeper.connect=zookeeper:{ZOOKEEPER_PORT}\nzookeeper.set.acl=true\n"
         f"{kafka.SESSION}authorizer.class.name=kafka.security.authorizer.AclAuthorizer\n"
     )
 

@@ -16,40 +16,45 @@ from typing import Any
 from urllib.request import urlopen
 from xmlrpc.client import Error, ServerProxy
 
+from containers import places
 from twofold import probes
 
 _TIMEOUT_S = 4.0
 _AGE_S = 60.0
 """A heartbeat older than this is a dead process's."""
-_LOCAL_PORT, _MASTER_PAGE, _WORKER_PAGE, _ZOOKEEPER_PORT, _SUPERVISOR_PORT = 9095, 8080, 8081, 2181, 19100
-_ACCESS = Path("/tmp/access-is-set")
 
 
 def zookeeper() -> str:
     """ZooKeeper says that it is well; not needed in KRaft mode."""
-    return "" if os.environ.get("TWOFOLD_KAFKA_MODE") == "kraft" else probes.zookeeper("127.0.0.1", _ZOOKEEPER_PORT)
+    return (
+        "" if os.environ.get("TWOFOLD_KAFKA_MODE") == "kraft" else probes.zookeeper("127.0.0.1", places.ZOOKEEPER_PORT)
+    )
 
 
 def kafka() -> str:
     """The broker is registered, and its users can log in."""
-    return probes.kafka("127.0.0.1", _LOCAL_PORT) or ("" if _ACCESS.exists() else "users and rights are not made yet")
+    return probes.kafka("127.0.0.1", places.KAFKA_LOCAL_PORT) or (
+        "" if places.ACCESS_IS_SET.exists() else "users and rights are not made yet"
+    )
 
 
 def spark_master() -> str:
     """The master is in charge."""
-    status = _json(f"http://{_host()}:{_MASTER_PAGE}/json/")["status"]
+    status = _json(f"http://{_host()}:{places.SPARK_MASTER_PAGE}/json/")["status"]
     return "" if status == "ALIVE" else f"its state is {status}"
 
 
 def spark_worker() -> str:
     """The worker has found its master."""
-    return "" if _json(f"http://{_host()}:{_WORKER_PAGE}/json/")["masterwebuiurl"] else "it is not registered"
+    return (
+        "" if _json(f"http://{_host()}:{places.SPARK_WORKER_PAGE}/json/")["masterwebuiurl"] else "it is not registered"
+    )
 
 
 def supervisor() -> str:
     """supervisord answers. Whether its services get on is told by their own `/healthz`."""
     password = Path(os.environ["TWOFOLD_SECRETS"], "twofold_supervisor_password").read_text()
-    proxy = ServerProxy(f"http://twofold:{password}@127.0.0.1:{_SUPERVISOR_PORT}/RPC2")
+    proxy = ServerProxy(f"http://twofold:{password}@127.0.0.1:{places.SUPERVISOR_PORT}/RPC2")
     state: Any = proxy.supervisor.getState()
     return "" if state["statename"] == "RUNNING" else f"it is {state['statename']}"
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import click
 
 from twofold.errors import TwofoldError, UsageError
+from twofold.stack.state import write_private
 
 FOLDER = Path("/secrets")
 GIVEN = Path("/given")
@@ -116,11 +117,7 @@ def _read(folder: Path) -> dict[str, str]:
 def _write(folder: Path, values: Mapping[str, str]) -> None:
     """Each file whole or not at all, readable by this user and its group."""
     for name, value in values.items():
-        draft = folder / f".{name}"
-        draft.unlink(missing_ok=True)
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o440), "w") as file:
-            file.write(value)
-        draft.replace(folder / name)
+        write_private(folder / name, value, mode=0o440)
 
 
 if __name__ == "__main__":

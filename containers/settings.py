@@ -5,14 +5,14 @@ environment TWOFOLD_* ─► files in TWOFOLD_SECRETS ─► defaults
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
 from pydantic import SecretStr
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from twofold.errors import UsageError
+from twofold.settings import secret_files
 
 
 class ContainerSettings(BaseSettings):
@@ -67,8 +67,7 @@ class ContainerSettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The role's own files, where the container has any."""
-        secrets = SecretsSettingsSource(settings_cls, secrets_dir=os.environ.get("TWOFOLD_SECRETS") or None)
-        return init_settings, env_settings, secrets
+        return init_settings, env_settings, secret_files(settings_cls)
 
     def secret(self, name: str) -> str:
         """A secret by its field's name; UsageError where this container was given none."""

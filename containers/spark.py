@@ -8,11 +8,13 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 
-from containers.running import become, main
+from containers.places import SPARK_MASTER_PAGE, SPARK_WORKER_PAGE
+from containers.running import main
+from twofold.commands.become import become_program
 from twofold.errors import UsageError
 from twofold.launch import spark_home
 
-MASTER_PORT, MASTER_PAGE, WORKER_PAGE = 7077, 8080, 8081
+MASTER_PORT = 7077
 _PACKAGE = "org.apache.spark.deploy"
 
 
@@ -21,14 +23,14 @@ def start(arguments: Sequence[str]) -> None:
     host = socket.gethostname()
     named = ["--host", host]
     if list(arguments) == ["master"]:
-        what = [f"{_PACKAGE}.master.Master", *named, "--port", str(MASTER_PORT), "--webui-port", str(MASTER_PAGE)]
+        what = [f"{_PACKAGE}.master.Master", *named, "--port", str(MASTER_PORT), "--webui-port", str(SPARK_MASTER_PAGE)]
     elif list(arguments) == ["worker"]:
-        page = ["--webui-port", str(WORKER_PAGE), "--work-dir", "/tmp/work"]
+        page = ["--webui-port", str(SPARK_WORKER_PAGE), "--work-dir", "/tmp/work"]
         what = [f"{_PACKAGE}.worker.Worker", *named, *page, f"spark://spark-master:{MASTER_PORT}"]
     else:
         raise UsageError(f"there is no {' '.join(arguments)!r}", "say master or worker")
     home = spark_home()
-    become([str(home / "bin" / "spark-class"), *what], {"SPARK_HOME": str(home)})
+    become_program([str(home / "bin" / "spark-class"), *what], {"SPARK_HOME": str(home)})
 
 
 if __name__ == "__main__":

@@ -13,11 +13,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from containers.running import become, main, private_file
+from containers.running import main
 from containers.settings import ContainerSettings
+from twofold.commands.become import become_program
 from twofold.definition.load import load_sound
 from twofold.services.record import SERVICES
 from twofold.settings import Settings
+from twofold.stack.state import write_private
 from twofold.stack.supervisor_text import escape
 
 _CONFIG = """\
@@ -62,8 +64,8 @@ def start(_arguments: Sequence[str]) -> None:
         restarts_per_hour=settings.service_restarts_per_hour,
         show=escape(shlex.join(["tail", "-q", "-n", "0", "-F", *(str(log) for log in logs(settings))])),
     )
-    config = private_file(run / "supervisord.conf", text)
-    become([sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(config)])
+    config = write_private(run / "supervisord.conf", text)
+    become_program([sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(config)])
 
 
 def logs(settings: Settings) -> list[Path]:

@@ -10,13 +10,15 @@ from collections.abc import Sequence
 
 import click
 
-from containers.running import become, main, private_file
+from containers.places import ZOOKEEPER_PORT
+from containers.running import main
 from containers.settings import ContainerSettings
+from twofold.commands.become import become_program
 from twofold.kafka_access import quoted
 from twofold.settings import Settings
 from twofold.stack import kafka
+from twofold.stack.state import write_private
 
-PORT = 2181
 USER = "kafka"
 _LOGIN = "org.apache.zookeeper.server.auth.DigestLoginModule required"
 _MAIN = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
@@ -35,12 +37,14 @@ def start(_arguments: Sequence[str]) -> None:
         return
     folder = settings.data / "data"
     folder.mkdir(exist_ok=True)
-    text = kafka.ZOOKEEPER.format(folder=folder, port=PORT) + _AUTHENTICATED
-    config = private_file(settings.run / "zookeeper.properties", text)
-    login = private_file(settings.run / "zookeeper.jaas", server_login(settings.secret("zookeeper_password")))
+    text = kafka.ZOOKEEPER.format(folder=folder, port=ZOOKEEPER_PORT) + _AUTHENTICATED
+    config = write_private(settings.run / "zookeeper.properties", text)
+    login = write_private(settings.run / "zookeeper.jaas", server_login(settings.secret("zookeeper_password")))
     jars = Settings().jars / "kafka"
     options = ("-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *kafka.JVM)
-    become(["java", *options, f"-Djava.security.auth.login.config={login}", "-cp", f"{jars}/*", _MAIN, str(config)])
+    become_program(
+        ["java", *options, f"-Djava.security.auth.login.config={login}", "-cp", f"{jars}/*", _MAIN, str(config)]
+    )
 
 
 def server_login(password: str) -> str:

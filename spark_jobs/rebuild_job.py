@@ -140,10 +140,8 @@ def _count(spark: SparkSession, pipeline: Pipeline) -> int:
 
 def _undeclared(settings: Settings, pipeline: Pipeline) -> list[str]:
     """Tables of views that the definition no longer has: left as they are."""
-    declared = {name(view) for view in pipeline.views for name in (tables.batch_view_name, tables.stream_view_name)}
-    ours = {tables.STREAM_LOG, tables.BATCH_LOG, tables.EVENTS, tables.LANDED_FILES}
-    found = (name[-1] for name in catalog.load(settings).list_tables(pipeline.name))
-    return sorted(name for name in found if name not in declared | ours)
+    found = {name[-1] for name in catalog.load(settings).list_tables(pipeline.name)}
+    return sorted(found.difference(tables.names(pipeline)))
 
 
 def _sentences(report: dict[str, Any]) -> list[str]:

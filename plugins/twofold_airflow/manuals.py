@@ -6,8 +6,9 @@ By hand: `make manuals`; `make lint` fails while the page differs.
 from __future__ import annotations
 
 import ast
-import sys
 from pathlib import Path
+
+from twofold.generated import write_or_check
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "DAGS.md"
@@ -26,12 +27,8 @@ def page(folder: Path) -> str:
 
 
 def main() -> None:
-    """Write the page, or with --check only compare: exit 1 where it differs."""
-    text = page(ROOT / "dags")
-    if "--check" not in sys.argv[1:]:
-        PAGE.write_text(text)
-    elif not PAGE.exists() or PAGE.read_text() != text:
-        sys.exit("docs/DAGS.md is not what the docstrings in dags/ say: run `make manuals`")
+    """Write the page, or with --check only compare."""
+    write_or_check(PAGE, page(ROOT / "dags"), "the docstrings in dags/ say", "manuals")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
+from twofold.generated import write_or_check
 from twofold.metrics import ALL, FREE, WORDS, Metric
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -39,11 +39,8 @@ def _row(metric: Metric) -> str:
 
 
 def main() -> None:
-    """Write the page, or with --check only compare: exit 1 where it differs."""
-    if "--check" not in sys.argv[1:]:
-        PAGE.write_text(page())
-    elif not PAGE.exists() or PAGE.read_text() != page():
-        sys.exit("docs/metrics.md is not what src/twofold/metrics.py declares: run `make metrics`")
+    """Write the page, or with --check only compare."""
+    write_or_check(PAGE, page(), "src/twofold/metrics.py declares", "metrics")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,11 @@ def _checkout(folder: str) -> Path:
     return Path(__file__).parents[2] / folder
 
 
+def secret_files(settings_cls: type[BaseSettings]) -> SecretsSettingsSource:
+    """Settings as files named after them, in the folder that TWOFOLD_SECRETS names; none where it names none."""
+    return SecretsSettingsSource(settings_cls, secrets_dir=os.environ.get("TWOFOLD_SECRETS") or None)
+
+
 class Settings(BaseSettings):
     """Where everything is. Every field is set by `TWOFOLD_<FIELD>`."""
 
@@ -149,10 +154,9 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment wins over files, so one setting can be overridden for one command."""
-        secrets = SecretsSettingsSource(settings_cls, secrets_dir=os.environ.get("TWOFOLD_SECRETS") or None)
         home = Path(init_settings().get("home") or os.environ.get("TWOFOLD_HOME") or ".twofold")
         stack = DotEnvSettingsSource(settings_cls, env_file=home / "stack.env")
-        return init_settings, env_settings, secrets, stack
+        return init_settings, env_settings, secret_files(settings_cls), stack
 
     def model_post_init(self, context: object, /) -> None:
         """Paths are made absolute once, so that children with another working folder agree."""

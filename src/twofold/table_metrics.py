@@ -18,15 +18,9 @@ SMALL_BYTES = 8 << 20
 def send(settings: Settings, pipeline: Pipeline, meter: Meter) -> None:
     """Tell of every table that there is."""
     catalog = catalogs.load(settings)
-    for name in names(pipeline):
+    for name in tables.names(pipeline):
         if table := catalogs.find(catalog, pipeline.name, name):
             _send(meter, name, table)
-
-
-def names(pipeline: Pipeline) -> list[str]:
-    """All tables of a pipeline."""
-    views = [named(view) for view in pipeline.views for named in (tables.stream_view_name, tables.batch_view_name)]
-    return [tables.STREAM_LOG, tables.BATCH_LOG, tables.LANDED_FILES, tables.EVENTS, *views]
 
 
 def _send(meter: Meter, name: str, table: Table) -> None:

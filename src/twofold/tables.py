@@ -95,6 +95,12 @@ def batch_view_name(view: View | str) -> str:
     return f"batch_{view if isinstance(view, str) else view.name}"
 
 
+def names(pipeline: Pipeline) -> tuple[str, ...]:
+    """Every table of a pipeline, by its name in the pipeline's namespace."""
+    stream_views, batch_views = map(stream_view_name, pipeline.views), map(batch_view_name, pipeline.views)
+    return (EVENTS, STREAM_LOG, BATCH_LOG, LANDED_FILES, *stream_views, *batch_views)
+
+
 def view_keys(view: View) -> tuple[str, ...]:
     """Columns that identify one row of a view."""
     return ("window_start", "window_end", *view.by)

@@ -25,17 +25,7 @@ def unified_view_name(view: str) -> str:
 
 def offered(pipeline: Pipeline) -> tuple[str, ...]:
     """Every plain name of a pipeline, the exact answers first."""
-    views = list(pipeline.views)
-    return (
-        UNIFIED_EVENTS,
-        *(unified_view_name(view) for view in views),
-        tables.EVENTS,
-        tables.STREAM_LOG,
-        tables.BATCH_LOG,
-        tables.LANDED_FILES,
-        *(tables.stream_view_name(view) for view in views),
-        *(tables.batch_view_name(view) for view in views),
-    )
+    return (UNIFIED_EVENTS, *map(unified_view_name, pipeline.views), *tables.names(pipeline))
 
 
 def words(sql: str) -> list[str]:

@@ -102,14 +102,14 @@ def environment_file(settings: Settings) -> str:
     return "".join(f"{name}={environment[name]}\n" for name in names)
 
 
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, whole or not at all."""
+def write_private(path: Path, text: str, mode: int = 0o600) -> Path:
+    """Write a file that only its owner can read, whole or not at all; returns its path."""
     fresh = path.with_name(path.name + ".new")
     fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
-    fresh.replace(path)
+    return fresh.replace(path)
 
 
 @contextmanager
