@@ -118,7 +118,7 @@ compose-prove:  ## Check the invariants on the live data of the containers (PIPE
 compose-query:  ## Ask the containers' tables (SQL='SELECT count(*) FROM flights.unified_events')
 	@$(COMPOSE) run --rm reader query "$(SQL)"
 
-test-compose: setup  ## Build the containers and test the running stack (about 25 minutes on 2 cores; needs a Docker engine)
+test-compose: setup  ## Build the containers and test the running stack (about 20 minutes on 2 cores; needs a Docker engine)
 	$(BIN)/python -m twofold.setup minio >/dev/null
 	$(BIN)/python -m twofold.setup statsd-exporter >/dev/null
 	@$(TAKE_BINARIES)
