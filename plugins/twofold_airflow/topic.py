@@ -10,6 +10,7 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic, ResourceType  # type: ignore[attr-defined]
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from twofold import topic as topics
 from twofold.definition.model import Topic
@@ -84,8 +85,13 @@ class TopicOperator(Linked):
         return len(found.partitions) if found else 0
 
     def _configs(self, client: AdminClient) -> dict[str, str | None]:
-        (told,) = client.describe_configs([ConfigResource(ResourceType.TOPIC, self.topic.name)]).values()
-        return {name: entry.value for name, entry in told.result(_TIMEOUT_S).items()}
+        """Settings of the topic. In KRaft a broker learns of a new topic a moment after its controller has made it."""
+        asked = ConfigResource(ResourceType.TOPIC, self.topic.name)
+        until_known = Retrying(
+            retry=retry_if_exception(_unknown), stop=stop_after_delay(_TIMEOUT_S), wait=wait_fixed(0.2), reraise=True
+        )
+        told = until_known(lambda: client.describe_configs([asked])[asked].result(_TIMEOUT_S))
+        return {name: entry.value for name, entry in told.items()}
 
     def _reported(self, drift: Mapping[str, tuple[str, str]]) -> dict[str, str]:
         told = {name: f"{actual}, declared {declared}" for name, (declared, actual) in drift.items()}
@@ -106,3 +112,7 @@ class TopicOperator(Linked):
             return AirflowException(failed(what, "see that the broker runs: `twofold status`", "kafka-away"))
         what = f"the broker refuses topic {self.topic.name}: {error.str()}"
         return AirflowFailException(failed(what, "correct `topic` in the pipeline file", "topic-refused"))
+
+
+def _unknown(error: BaseException) -> bool:
+    return isinstance(error, KafkaException) and error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART

@@ -72,15 +72,13 @@ class Stack:
         eventually(lambda: self.containers()[service]["State"]["StartedAt"] != before, **PATIENT)
         eventually(lambda: self.healthy(service), **PATIENT)
 
-    def query(self, sql: str) -> list[dict[str, Any]]:
-        """`twofold query`, as the reader."""
-        answer = self.compose("run", "--rm", "-T", "reader", "query", "--format", "json", sql).stdout
-        found: list[dict[str, Any]] = json.loads(answer)
-        return found
+    def ask(self, *command: str) -> Done:
+        """A command of `twofold`, as the reader."""
+        return self.compose("run", "--rm", "-T", "reader", *command, check=False)
 
     def prove(self) -> dict[str, Any]:
         """`twofold prove`, as the reader: its report, whatever it says."""
-        done = self.compose("run", "--rm", "-T", "reader", "prove", "flights", "--json", check=False)
+        done = self.ask("prove", "flights", "--json")
         assert done.stdout.startswith("{"), done.stderr
         report: dict[str, Any] = json.loads(done.stdout)
         return report
