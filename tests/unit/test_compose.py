@@ -27,6 +27,7 @@ def test_every_service_is_confined(name: str) -> None:
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not {"cap_add", "privileged"} & service.keys() and service.get("network_mode") != "host"
     assert "docker.sock" not in str(service)
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
     assert "zookeeper" not in name or "ports" not in service
