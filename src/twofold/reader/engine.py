@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 
 from twofold.errors import QueryError
-from twofold.reader.source import SCHEMA
+from twofold.reader.source import DATA, PLAN, SCHEMA
 
 
 def connect(scratch: Path) -> duckdb.DuckDBPyConnection:
@@ -21,7 +21,9 @@ def connect(scratch: Path) -> duckdb.DuckDBPyConnection:
         "autoload_known_extensions": "false",
     })  # fmt: skip
     connection.execute("SET TimeZone = 'UTC'")
-    connection.execute(f"CREATE SCHEMA {SCHEMA}")
+    connection.execute(f"ATTACH ':memory:' AS {PLAN}")
+    for database in (PLAN, DATA):
+        connection.execute(f"CREATE SCHEMA {database}.{SCHEMA}")
     return connection
 
 

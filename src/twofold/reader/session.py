@@ -39,7 +39,9 @@ class Reader:
         self.connection: DuckDBPyConnection = engine.connect(Path(self._scratch.name))
         self._pinned: dict[tuple[str, str], Pinned] = {}
         self._opened: set[tuple[str, str]] = set()
+        self._stand_ins = source.stand_ins(Path(self._scratch.name))
         self._sources: list[Source] = []
+        self._shown: dict[int, tuple[DataFile, ...]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -65,9 +67,8 @@ class Reader:
         body = self._names_as_sql(default) if statements.is_show_tables(statement.body) else statement.body
         for namespace, wanted in names.mentioned(body, self.pipelines, default).items():
             self.open(self.pipelines[namespace], wanted)
-        if default in {namespace for namespace, _ in self._opened}:
-            self.connection.execute(f"SET schema = '{default}'")
-        self._narrow(body)
+        schema = default if default in {namespace for namespace, _ in self._opened} else "main"
+        self._narrow(body, schema)
         try:
             return self.connection.sql(statement.explain + body)
         except duckdb.Error as error:
@@ -88,8 +89,10 @@ class Reader:
         self._pin_all(pipeline, fresh)
         for name in fresh:
             query = self._view(pipeline, name)
-            self.connection.execute(f"CREATE SCHEMA IF NOT EXISTS {pipeline.name}")
-            self.connection.execute(f"CREATE OR REPLACE VIEW {pipeline.name}.{name} AS {query}")
+            for database in (source.PLAN, source.DATA):
+                self.connection.execute(f"USE {database}.main")
+                self.connection.execute(f"CREATE SCHEMA IF NOT EXISTS {pipeline.name}")
+                self.connection.execute(f"CREATE OR REPLACE VIEW {pipeline.name}.{name} AS {query}")
             self._opened.add((pipeline.name, name))
 
     def pinned(self, pipeline: Pipeline, table: str) -> Pinned:
@@ -103,7 +106,8 @@ class Reader:
         """A relation of some files of a pinned table."""
         made = Source(len(self._sources), pinned, files)
         self._sources.append(made)
-        source.show(self.connection, made, files)
+        source.stand_in(self.connection, made, self._stand_ins, narrow.prefix(made.number))
+        self._show(made, files)
         return made.relation
 
     def _pin_all(self, pipeline: Pipeline, wanted: Iterable[str]) -> None:
@@ -144,20 +148,20 @@ class Reader:
             self.read,
         )
 
-    def _narrow(self, sql: str) -> None:
+    def _narrow(self, sql: str, schema: str) -> None:
         """Let every source read only the files that this query needs, whatever the query before it needed."""
-        used = [made for made in self._sources if made.files]
-        if not narrow.may_help(sql):
-            for made in used:
-                source.show(self.connection, made, made.files)
-            return
-        stand_ins = source.stand_ins(Path(self._scratch.name))
-        for made in used:
-            source.stand_in(self.connection, made, stand_ins, narrow.prefix(made.number))
-        bounds = narrow.bounds(self.connection, sql)
-        for made in used:
-            needed = bounds.get(made.number, EVERYTHING)
-            source.show(self.connection, made, made.pinned.narrowed(made.files, needed))
+        bounds: narrow.Bounds = {}
+        if narrow.may_help(sql):
+            self.connection.execute(f"USE {source.PLAN}.{schema}")
+            bounds = narrow.bounds(self.connection, sql)
+        self.connection.execute(f"USE {source.DATA}.{schema}")
+        for made in self._sources:
+            self._show(made, made.pinned.narrowed(made.files, bounds.get(made.number, EVERYTHING)))
+
+    def _show(self, made: Source, files: tuple[DataFile, ...]) -> None:
+        if self._shown.get(made.number) != files:
+            source.show(self.connection, made, files)
+            self._shown[made.number] = files
 
     def _names_as_sql(self, default: str | None) -> str:
         there = [p for name, p in sorted(self.pipelines.items()) if self.catalog.namespace_exists(name)]

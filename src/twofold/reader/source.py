@@ -24,6 +24,10 @@ from twofold.reader.pinned import Pinned
 
 SCHEMA = "_twofold"
 """DuckDB schema of what users do not name: pipeline names start with a letter."""
+DATA = "memory"
+"""DuckDB's own name of the database that queries read."""
+PLAN = "_twofold_plan"
+"""The database that has the same names, over stand-ins: what queries are planned in to see what they need."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Source:
 
     @property
     def relation(self) -> str:
-        """Name of its view."""
+        """Name of its view, in either database."""
         return f"{SCHEMA}.s{self.number}"
 
 
@@ -50,7 +54,7 @@ def show(connection: DuckDBPyConnection, source: Source, files: Sequence[DataFil
             query = native(source.pinned.columns, [path for _, _, path in places], sum(f.record_count for f in files))
         else:
             query = _remote(connection, source, io, places, files)
-    connection.execute(f"CREATE OR REPLACE VIEW {source.relation} AS {query}")
+    connection.execute(f"CREATE OR REPLACE VIEW {DATA}.{source.relation} AS {query}")
 
 
 def stand_ins(folder: Path) -> list[str]:
@@ -63,10 +67,10 @@ def stand_ins(folder: Path) -> list[str]:
 
 
 def stand_in(connection: DuckDBPyConnection, source: Source, paths: Sequence[str], prefix: str) -> None:
-    """Let the source's view read no rows, through columns whose names begin with `prefix`, for a look at the plan."""
+    """Give the source a view in PLAN that reads no rows, through columns whose names begin with `prefix`."""
     rows = sum(file.record_count for file in source.files)
-    query = native(source.pinned.columns, paths, rows, prefix)
-    connection.execute(f"CREATE OR REPLACE VIEW {source.relation} AS {query}")
+    query = native(source.pinned.columns, paths, rows, prefix) if source.files else _empty(source.pinned.columns)
+    connection.execute(f"CREATE VIEW {PLAN}.{source.relation} AS {query}")
 
 
 def native(fields: Sequence[Column], paths: Sequence[str], rows: int, prefix: str = "") -> str:
