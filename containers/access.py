@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 
+import click
 from kafka.admin import (
     ACL,
     ACLOperation,
@@ -37,7 +39,6 @@ from containers.places import ACCESS_IS_SET
 from containers.running import main
 from containers.settings import ContainerSettings
 from producer import kafka_client
-from twofold.errors import TwofoldError
 from twofold.settings import Settings
 
 USERS = ("producer", "stream", "airflow", "reader")
@@ -49,7 +50,7 @@ _TOPICS = {
     "reader": (*_SEE, ACLOperation.READ),
 }
 _SPARK_GROUPS = "spark-kafka-"
-_WITHIN_S = 120.0
+_TIMEOUT_S, _PAUSE_S = 5.0, 1.0
 
 
 def rights() -> list[ACL]:
@@ -67,36 +68,38 @@ def rights() -> list[ACL]:
 
 
 def start(_arguments: Sequence[str]) -> None:
-    """Wait for the broker, then make users and rights."""
+    """Make users and rights as soon as the broker lets them be made: it may still look for its controller."""
     kafka_client.quiet()
-    settings = ContainerSettings()
-    client = _administrator(settings)
-    mechanism = ScramMechanism.SCRAM_SHA_512
-    passwords = [(user, settings.secret(f"kafka_{user}_password")) for user in USERS]
-    client.alter_user_scram_credentials(
-        [UserScramCredentialUpsertion(user, mechanism, password) for user, password in passwords]
-    )
-    outcome = client.create_acls(rights())
-    if outcome["failed"]:
-        raise TwofoldError(f"the broker refuses rights: {outcome['failed']}")
+    settings, told = ContainerSettings(), ""
+    while refusal := _refusal(settings):
+        if refusal != told:
+            click.echo(f"users and rights are not made yet: {refusal}", err=True)
+        told = refusal
+        time.sleep(_PAUSE_S)
     ACCESS_IS_SET.touch()
 
 
-def _administrator(settings: ContainerSettings) -> KafkaAdminClient:
-    """A client of the brokers' own listener, once one answers there."""
-    reached = Settings(
+def _refusal(settings: ContainerSettings) -> str:
+    """Make users and rights; what stands in the way, or nothing once they are there."""
+    mechanism = ScramMechanism.SCRAM_SHA_512
+    passwords = [(user, settings.secret(f"kafka_{user}_password")) for user in USERS]
+    users = [UserScramCredentialUpsertion(user, mechanism, password) for user, password in passwords]
+    try:
+        with closing(KafkaAdminClient(**kafka_client.connection(_administrator(settings), _TIMEOUT_S))) as client:
+            faults = [f"{user}: {error}" for user, error in client.alter_user_scram_credentials(users).items() if error]
+            return "; ".join([*faults, *(str(fault) for fault in client.create_acls(rights())["failed"])])
+    except KafkaError as error:
+        return str(error)
+
+
+def _administrator(settings: ContainerSettings) -> Settings:
+    """How its administrator reaches this broker: by the brokers' own listener."""
+    return Settings(
         kafka_bootstrap=f"{settings.kafka_name}:{BROKER_PORT}",
         kafka_user=ADMIN,
         kafka_password=SecretStr(settings.secret("kafka_admin_password")),
         kafka_mechanism="PLAIN",
     )
-    until = time.monotonic() + _WITHIN_S
-    while True:
-        try:
-            return KafkaAdminClient(**kafka_client.connection(reached, 5.0))
-        except KafkaError as error:
-            if time.monotonic() > until:
-                raise TwofoldError(f"the broker does not answer: {error}", "see the container's log") from None
 
 
 if __name__ == "__main__":
