@@ -107,12 +107,13 @@ def as_request(options: dict[str, Any], declared: Replay | None = None) -> Reque
     for name in ("since", "until"):
         moment: datetime | None = options[name]
         options[name] = moment and moment.replace(tzinfo=UTC)
-    if declared and options["from_file"] is None and options["generate"] is None:
+    own = declared is not None and options["from_file"] is None and options["generate"] is None
+    if declared and own:
         options |= {name: options[name] or getattr(declared, name) for name in ("generate", "since", "until")}
         if options["rate"] is None and options["speed_up"] is None:
             options |= {"rate": declared.rate, "speed_up": declared.speed_up}
     options["rate"] = None if options["rate"] == math.inf else options["rate"]
-    return Request(shares=shares, **options)
+    return Request(shares=shares, own=own, **options)
 
 
 def stop_on_signals(stop: Event) -> list[int]:

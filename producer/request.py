@@ -41,6 +41,8 @@ class Request:
     workers: int = 1
     restart: bool = False
     health_port: int = 0
+    own: bool = False
+    """Whether it sends the definition's own replay, as the pipeline's service does."""
 
     def __post_init__(self) -> None:
         """Refuse options that do not go together."""

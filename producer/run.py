@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from threading import Event
 
 from rich.console import Console
@@ -19,6 +20,7 @@ from twofold import health
 from twofold.definition.model import Pipeline
 from twofold.errors import NotRunning
 from twofold.meter import Meter
+from twofold.services.probe import healthz
 from twofold.services.record import PRODUCER
 from twofold.settings import Settings
 from twofold.topic import TopicState
@@ -101,12 +103,19 @@ def _send(
     ]
     began = time.monotonic()
     with health.serve(desk.snapshot, request.health_port, settings.health_host) as server:
-        server.announce(health.place_of(settings.home, pipeline.name, PRODUCER))
+        announce(server, health.place_of(settings.home, pipeline.name, PRODUCER), request)
         try:
             workers.run(tasks, pipeline, request, source, stop, desk.take)
         finally:
             screen.close()
     return _last_word(desk.total(), book, console, time.monotonic() - began)
+
+
+def announce(server: health.HealthServer, place: Path, request: Request) -> None:
+    """Be the one that is asked. Another source does not hide the pipeline's own producer, which would seem stuck."""
+    before = health.announced(place)
+    if request.own or before is None or not healthz(f"{before['host']}:{before['port']}"):
+        server.announce(place)
 
 
 def _last_word(total: Progress, book: Journal, console: Console, seconds: float) -> int:

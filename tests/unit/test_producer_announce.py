@@ -1,0 +1,36 @@
+"""Which producer of a pipeline is asked for its health, where two run at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from producer.request import Request
+from producer.run import announce
+from twofold import health
+
+
+def test_another_source_does_not_hide_the_pipelines_own_producer(tmp_path: Path) -> None:
+    place = health.place_of(tmp_path, "p", "producer")
+    with health.serve(dict) as service, health.serve(lambda: {"state": "sending"}) as by_hand:
+        announce(by_hand, place, Request(from_file="mend.jsonl"))
+        assert _port(place) == by_hand.port
+        announce(service, place, Request(own=True))
+        assert _port(place) == service.port
+
+
+def test_the_last_of_two_by_hand_is_asked_once_the_first_is_gone(tmp_path: Path) -> None:
+    place = health.place_of(tmp_path, "p", "producer")
+    with health.serve(lambda: {"state": "sending"}) as first:
+        announce(first, place, Request(own=True))
+        with health.serve(dict) as second:
+            announce(second, place, Request(from_file="mend.jsonl"))
+            assert _port(place) == first.port
+    with health.serve(dict) as second:
+        announce(second, place, Request(from_file="mend.jsonl"))
+        assert _port(place) == second.port
+
+
+def _port(place: Path) -> int:
+    found = health.announced(place)
+    assert found
+    return int(found["port"])
