@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from containers import zookeeper
-from containers.places import KAFKA_LOCAL_PORT, ZOOKEEPER_PORT
+from containers.places import ZOOKEEPER_PORT, kafka_local_port
 from containers.running import main
 from containers.settings import ContainerSettings
 from twofold.commands.become import become_program
@@ -80,7 +80,7 @@ def properties(settings: ContainerSettings) -> str:
 
 def _listeners(settings: ContainerSettings, kraft: bool) -> str:
     listen = [f"CLIENT://:{CLIENT_PORT}", f"BROKER://:{BROKER_PORT}", f"HOST://:{settings.kafka_port}"]
-    local = f"LOCAL://127.0.0.1:{KAFKA_LOCAL_PORT}"
+    local = f"LOCAL://127.0.0.1:{kafka_local_port(settings.kafka_node)}"
     told = [
         f"CLIENT://{settings.kafka_name}:{CLIENT_PORT}",
         f"BROKER://{settings.kafka_name}:{BROKER_PORT}",

@@ -33,7 +33,8 @@ def zookeeper() -> str:
 
 def kafka() -> str:
     """The broker is registered, and its users can log in."""
-    return probes.kafka("127.0.0.1", places.KAFKA_LOCAL_PORT) or (
+    port = places.kafka_local_port(int(os.environ.get("TWOFOLD_KAFKA_NODE", "0")))
+    return probes.kafka("127.0.0.1", port) or (
         "" if places.ACCESS_IS_SET.exists() else "users and rights are not made yet"
     )
 

@@ -80,4 +80,5 @@ def _java_options(short_lived: bool) -> str:
     compiler = " -XX:TieredStopAtLevel=1" if short_lived else ""
     # A number formatted in another language breaks StatsD lines and logs.
     zone = "-Duser.language=en -Duser.timezone=UTC"
-    return f"{zone} -Dlog4j2.configurationFile={log4j.as_uri()} -XX:+UseParallelGC{compiler}"
+    # Deep plans of a definition with many fields, in frames that are not compiled yet, outgrow the default of 1 MiB.
+    return f"{zone} -Xss4m -Dlog4j2.configurationFile={log4j.as_uri()} -XX:+UseParallelGC{compiler}"
