@@ -20,7 +20,6 @@ from twofold import health
 from twofold.definition.model import Pipeline
 from twofold.errors import NotRunning
 from twofold.meter import Meter
-from twofold.services.probe import healthz
 from twofold.services.record import PRODUCER
 from twofold.settings import Settings
 from twofold.topic import TopicState
@@ -114,7 +113,7 @@ def _send(
 def announce(server: health.HealthServer, place: Path, request: Request) -> None:
     """Be the one that is asked. Another source does not hide the pipeline's own producer, which would seem stuck."""
     before = health.announced(place)
-    if request.own or before is None or not healthz(f"{before['host']}:{before['port']}"):
+    if request.own or before is None or not health.ask(f"{before['host']}:{before['port']}"):
         server.announce(place)
 
 

@@ -15,9 +15,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any, Self
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from twofold.errors import TwofoldError
 
+_TIMEOUT_S = 3.0
 Snapshot = Callable[[], Mapping[str, Any]]
 """Returns the state to show. Its `healthy` (bool, absent = true) decides between 200 and 503."""
 
@@ -63,6 +66,19 @@ def announced(place: Path) -> Mapping[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found
+
+
+def ask(address: str) -> Mapping[str, Any]:
+    """What the service at `host:port` says of itself, well or not; empty: it does not answer."""
+    if not address:
+        return {}
+    try:
+        with urlopen(f"http://{address}/healthz", timeout=_TIMEOUT_S) as answer:
+            return dict(json.load(answer))
+    except HTTPError as error:  # 503: it answers, and is not well
+        return dict(json.load(error))
+    except (OSError, ValueError):
+        return {}
 
 
 def serve(snapshot: Snapshot, port: int = 0, host: str = "127.0.0.1") -> HealthServer:

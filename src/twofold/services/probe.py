@@ -7,14 +7,11 @@ broker, catalog ──┘
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
-from twofold import locks, topic
+from twofold import health, locks, topic
 from twofold.definition.model import Pipeline
 from twofold.errors import NotRunning
 from twofold.services.controller import Controller, State
@@ -33,7 +30,7 @@ def look(settings: Settings, pipeline: Pipeline, service: str) -> Look:
 
 def look_at(settings: Settings, pipeline: Pipeline, state: State) -> Look:
     """The same, of a service whose supervisor was asked already."""
-    seen = as_look(state, healthz(state.health))
+    seen = as_look(state, health.ask(state.health))
     if seen.left_down or seen.stopped_at or seen.finished or not _needs_asking(state.service, seen):
         return seen
     return as_look(state, seen.health, missing(settings, pipeline))
@@ -54,19 +51,6 @@ def as_look(state: State, health: Mapping[str, Any], missing: str = "") -> Look:
         health=health,
         missing=missing,
     )
-
-
-def healthz(address: str) -> Mapping[str, Any]:
-    """What a service says of itself, well or not; empty: it does not answer."""
-    if not address:
-        return {}
-    try:
-        with urlopen(f"http://{address}/healthz", timeout=_TIMEOUT_S) as answer:
-            return dict(json.load(answer))
-    except HTTPError as error:  # 503: it answers, and is not well
-        return dict(json.load(error))
-    except (OSError, ValueError):
-        return {}
 
 
 def missing(settings: Settings, pipeline: Pipeline) -> str:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import psutil
 
+from twofold import health
 from twofold.services.controller import Controller
-from twofold.services.probe import as_look, healthz
+from twofold.services.probe import as_look
 from twofold.services.record import SERVICES
 from twofold.services.verdict import Limits, judge
 from twofold.settings import Settings
@@ -82,7 +83,7 @@ def _service(settings: Settings, seen: ProgramState) -> ProgramStatus:
     """One look at a service; `twofold services` says more."""
     pipeline, _, service = seen.name.rpartition("-")
     state = Controller(settings).state(pipeline, service)
-    found = judge(service, [as_look(state, healthz(state.health))], Limits(good_samples=1))
+    found = judge(service, [as_look(state, health.ask(state.health))], Limits(good_samples=1))
     return ProgramStatus(
         name=seen.name,
         state=seen.state,

@@ -58,7 +58,7 @@ def _look(settings: Settings, pipeline: Pipeline, name: str) -> tuple[Service, T
         state = Controller(settings).state(pipeline.name, name)
     except TwofoldError:  # no supervisor, or an older one: what runs was started by hand
         state = None
-    told = probe.healthz(state.health if state and state.runs else _announced(settings, pipeline.name, name))
+    told = health.ask(state.health if state and state.runs else _announced(settings, pipeline.name, name))
     if state is None or (told and not state.runs):
         return by_hand(name, told), told
     return supervised(name, state, told, probe.limits(settings, pipeline, good_samples=1)), told
