@@ -112,8 +112,7 @@ def _send(
 
 def announce(server: health.HealthServer, place: Path, request: Request) -> None:
     """Be the one that is asked. Another source does not hide the pipeline's own producer, which would seem stuck."""
-    before = health.announced(place)
-    if request.own or before is None or not health.ask(f"{before['host']}:{before['port']}"):
+    if request.own or not health.ask(health.address(place)):
         server.announce(place)
 
 

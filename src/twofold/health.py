@@ -68,6 +68,12 @@ def announced(place: Path) -> Mapping[str, Any] | None:
     return found
 
 
+def address(place: Path) -> str:
+    """`host:port` of the service that announced itself last, though it may be gone; empty: nobody did."""
+    found = announced(place)
+    return f"{found['host']}:{found['port']}" if found else ""
+
+
 def ask(address: str) -> Mapping[str, Any]:
     """What the service at `host:port` says of itself, well or not; empty: it does not answer."""
     if not address:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import httpx
 import psutil
 import pytest
 
-from tests import running
+from tests import at_work, running
 from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
 from twofold.stack import processes, supervisor
 from twofold.stack.airflow_rest import AirflowRest
+
+eventually = partial(at_work.eventually, within_s=90.0)
 
 PROCESSES = ["airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer"]
 MONITORING = ["statsd-exporter", "prometheus", "alertmanager", "alert-log"]
@@ -31,13 +33,6 @@ def status(settings: Settings) -> dict[str, Any]:
 
 def pids(settings: Settings) -> dict[str, int]:
     return {program["name"]: program["pid"] for program in status(settings)["programs"]}
-
-
-def eventually(condition: Callable[[], bool], within_s: float = 90) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never came true"
-        time.sleep(0.2)
 
 
 def test_status_shows_the_four_processes_healthy_and_where_the_pages_are(airflow: Settings) -> None:

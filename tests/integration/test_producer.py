@@ -8,11 +8,11 @@ import random
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from subprocess import CompletedProcess, Popen
 from typing import Any
@@ -21,11 +21,14 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import KafkaAdminClient
 
+from tests import at_work
 from tests.running import frozen
 from twofold import journal, topic
 from twofold.definition.model import Pipeline
 from twofold.settings import Settings
 from twofold.stack import supervisor
+
+eventually = partial(at_work.eventually, within_s=60.0)
 
 Define = Callable[..., Pipeline]
 Twofold = Callable[..., CompletedProcess[str]]
@@ -74,13 +77,6 @@ def entry(settings: Settings, pipeline: Pipeline) -> journal.Entry | None:
 def position(settings: Settings, pipeline: Pipeline) -> int:
     found = entry(settings, pipeline)
     return found.position if found else 0
-
-
-def eventually(condition: Callable[[], object], within_s: float = 60) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never came true"
-        time.sleep(0.05)
 
 
 def health(settings: Settings, pipeline: Pipeline) -> dict[str, Any]:

@@ -6,9 +6,9 @@ import json
 import os
 import signal
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ import pytest
 from pyiceberg.io.pyarrow import PyArrowFileIO
 
 from monitoring.boards import panel_queries
-from tests import running
+from tests import at_work, running
 from tests.prometheus import Prometheus
 from twofold import catalog
 from twofold.settings import Settings
 from twofold.stack import health, processes, supervisor
+
+eventually = partial(at_work.eventually, within_s=60.0)
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +42,6 @@ def status(settings: Settings) -> dict[str, Any]:
 
 def pids(settings: Settings) -> dict[str, int]:
     return {program["name"]: program["pid"] for program in status(settings)["programs"]}
-
-
-def eventually(condition: Callable[[], bool], within_s: float = 60) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never came true"
-        time.sleep(0.1)
 
 
 def test_status_tells_state_health_port_and_memory(own_stack: Settings) -> None:

@@ -103,7 +103,7 @@ def environment_file(settings: Settings) -> str:
 
 
 def write_private(path: Path, text: str, mode: int = 0o600) -> Path:
-    """Write a file that only its owner can read, whole or not at all; returns its path."""
+    """Write a file whole or not at all, which only its owner can read unless `mode` says more; returns its path."""
     fresh = path.with_name(path.name + ".new")
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

@@ -58,13 +58,8 @@ def _look(settings: Settings, pipeline: Pipeline, name: str) -> tuple[Service, T
         state = Controller(settings).state(pipeline.name, name)
     except TwofoldError:  # no supervisor, or an older one: what runs was started by hand
         state = None
-    told = health.ask(state.health if state and state.runs else _announced(settings, pipeline.name, name))
+    place = health.place_of(settings.home, pipeline.name, name)
+    told = health.ask(state.health if state and state.runs else health.address(place))
     if state is None or (told and not state.runs):
         return by_hand(name, told), told
     return supervised(name, state, told, probe.limits(settings, pipeline, good_samples=1)), told
-
-
-def _announced(settings: Settings, pipeline: str, name: str) -> str:
-    """Where a service said that its `/healthz` is; it may be gone since."""
-    place = health.announced(health.place_of(settings.home, pipeline, name))
-    return f"{place['host']}:{place['port']}" if place else ""
