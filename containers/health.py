@@ -14,10 +14,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
-from xmlrpc.client import Error, ServerProxy
+from xmlrpc.client import Error
 
 from containers import places
-from twofold import probes
+from twofold import probes, supervisor_rpc
 
 _TIMEOUT_S = 4.0
 _AGE_S = 60.0
@@ -55,7 +55,7 @@ def spark_worker() -> str:
 def supervisor() -> str:
     """supervisord answers. Whether its services get on is told by their own `/healthz`."""
     password = Path(os.environ["TWOFOLD_SECRETS"], "twofold_supervisor_password").read_text()
-    proxy = ServerProxy(f"http://twofold:{password}@127.0.0.1:{places.SUPERVISOR_PORT}/RPC2")
+    proxy = supervisor_rpc.connect("127.0.0.1", places.SUPERVISOR_PORT, "twofold", password, _TIMEOUT_S)
     state: Any = proxy.supervisor.getState()
     return "" if state["statename"] == "RUNNING" else f"it is {state['statename']}"
 
@@ -104,7 +104,7 @@ def main() -> None:
     name, *arguments = sys.argv[1:]
     try:
         fault = CHECKS[name](*arguments)
-    except (OSError, ValueError, KeyError, Error) as error:
+    except (*supervisor_rpc.UNREACHABLE, ValueError, KeyError, Error) as error:
         fault = f"{type(error).__name__}: {error}"
     if fault:
         sys.stderr.write(f"{name}: {fault}\n")

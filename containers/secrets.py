@@ -21,6 +21,7 @@ from pathlib import Path
 import click
 
 from twofold.errors import TwofoldError, UsageError
+from twofold.settings import secret_fault
 from twofold.stack.state import write_private
 
 FOLDER = Path("/secrets")
@@ -75,6 +76,7 @@ ROLES: Mapping[str, Mapping[str, str]] = {
 NAMES = tuple(sorted({secret for files in ROLES.values() for secret in files.values()}))
 SINGLE_PAIR = "s3_secret_key"
 """The secret of all roles' S3 keys where only one pair is given."""
+_SHORTEST = 4
 _S3 = ("s3_stream_secret_key", "s3_airflow_secret_key", "s3_reader_secret_key")
 
 
@@ -87,10 +89,10 @@ def chosen(given: Mapping[str, str], kept: Mapping[str, str]) -> dict[str, str]:
     """
     single = dict.fromkeys(_S3, given[SINGLE_PAIR]) if given.get(SINGLE_PAIR) else {}
     asked = {**single, **{name: value for name, value in given.items() if value}}
-    faults = [name for name, value in asked.items() if "\n" in value or len(value) < 4]
+    told = {name: "is too short" if len(value) < _SHORTEST else secret_fault(value) for name, value in asked.items()}
+    faults = [f"TWOFOLD_{name.upper()} {fault}" for name, fault in told.items() if fault]
     if faults:
-        named = ", ".join(f"TWOFOLD_{name.upper()}" for name in faults)
-        raise UsageError(f"too short, or of several lines: {named}", "give longer ones, or none: they are made")
+        raise UsageError("; ".join(faults), "give others, or none: they are made")
     return {name: asked.get(name) or kept.get(name) or secrets.token_hex(16) for name in NAMES}
 
 

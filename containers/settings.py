@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import SecretStr
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from twofold.errors import UsageError
-from twofold.settings import secret_files
+from twofold.settings import Environment, Secret, secret_files
 
 
-class ContainerSettings(BaseSettings):
+class ContainerSettings(Environment):
     """Every field is set by `TWOFOLD_<FIELD>`, or by a file of that name in small letters in `TWOFOLD_SECRETS`."""
-
-    model_config = SettingsConfigDict(env_prefix="TWOFOLD_", frozen=True, extra="ignore")
 
     data: Path = Path("/var/lib/twofold")
     """The container's own volume."""
@@ -39,23 +37,23 @@ class ContainerSettings(BaseSettings):
     kafka_in_sync: int = 1
     kafka_heap: str = "384m"
 
-    zookeeper_password: SecretStr = SecretStr("")
-    kafka_admin_password: SecretStr = SecretStr("")
-    kafka_producer_password: SecretStr = SecretStr("")
-    kafka_stream_password: SecretStr = SecretStr("")
-    kafka_airflow_password: SecretStr = SecretStr("")
-    kafka_reader_password: SecretStr = SecretStr("")
+    zookeeper_password: Secret = SecretStr("")
+    kafka_admin_password: Secret = SecretStr("")
+    kafka_producer_password: Secret = SecretStr("")
+    kafka_stream_password: Secret = SecretStr("")
+    kafka_airflow_password: Secret = SecretStr("")
+    kafka_reader_password: Secret = SecretStr("")
 
     store_root_user: str = "twofold-root"
-    store_root_password: SecretStr = SecretStr("")
+    store_root_password: Secret = SecretStr("")
     store_kind: Literal["minio", "other"] = "minio"
     """Of another store than MinIO only the bucket is made: its users are its own business."""
     s3_stream_access_key: str = "twofold-stream"
-    s3_stream_secret_key: SecretStr = SecretStr("")
+    s3_stream_secret_key: Secret = SecretStr("")
     s3_airflow_access_key: str = "twofold-airflow"
-    s3_airflow_secret_key: SecretStr = SecretStr("")
+    s3_airflow_secret_key: Secret = SecretStr("")
     s3_reader_access_key: str = "twofold-reader"
-    s3_reader_secret_key: SecretStr = SecretStr("")
+    s3_reader_secret_key: Secret = SecretStr("")
 
     @classmethod
     def settings_customise_sources(

@@ -32,6 +32,10 @@ QUICK_TO_NOTICE = {
 }
 """Airflow looks after 5 minutes, by default, for what a killed process left; tests cannot wait for so long."""
 
+GIVEN = {
+    f"{name}_password": f"{name}:100%@/&?#;[]" for name in ("postgres", "supervisor", "airflow", "airflow_database")
+}
+"""Passwords as a user may choose them: with what has a meaning in addresses, shells and configuration files."""
 
 QUICK_SERVICES = {"services_every_s": 10, "service_sample_every_s": 1.0, "service_healthy_within_s": 600.0}
 """Settings of a DAG that looks at the services more often than every minute, and gives a busy machine time."""
@@ -69,7 +73,7 @@ def fresh_settings(home: Path, pipelines: Path, **others: Any) -> Settings:  # n
             numbers.add(number)
     ports = {f"{port.name}_port": number for port, number in zip(IN_USE, numbers, strict=True)}
     addresses = {"kafka_bootstrap": "", "s3_endpoint": "", "airflow_url": ""}
-    return Settings(home=home, pipelines=pipelines, **{**addresses, **ports, **others})
+    return Settings(home=home, pipelines=pipelines, **{**addresses, **ports, **GIVEN, **others})
 
 
 @contextmanager

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.sources import DotEnvSettingsSource, SecretsSettingsSource
+
+from twofold.errors import UsageError
 
 CATALOG = "twofold"
 """Name of the Iceberg catalog, the same for Spark and pyiceberg: rows of the JDBC tables carry it."""
@@ -36,10 +39,38 @@ def secret_files(settings_cls: type[BaseSettings]) -> SecretsSettingsSource:
     return SecretsSettingsSource(settings_cls, secrets_dir=os.environ.get("TWOFOLD_SECRETS") or None)
 
 
-class Settings(BaseSettings):
-    """Where everything is. Every field is set by `TWOFOLD_<FIELD>`."""
+def secret_fault(text: str) -> str:
+    """Why a secret cannot be used; empty where it can: addresses, shells and five kinds of files must hold it."""
+    whole = text.isascii() and text.isprintable() and not set(text) & set(" '\"\\$")
+    return "" if whole else "holds a space, a quote, `\\`, `$`, or what is not ASCII"
+
+
+def _checked(secret: SecretStr) -> SecretStr:
+    if fault := secret_fault(secret.get_secret_value()):
+        raise ValueError(fault)
+    return secret
+
+
+Secret = Annotated[SecretStr, AfterValidator(_checked)]
+"""A password or key, generated or given by hand."""
+
+
+class Environment(BaseSettings):
+    """Settings of which every field is set by `TWOFOLD_<FIELD>`; UsageError names all that cannot be used."""
 
     model_config = SettingsConfigDict(env_prefix="TWOFOLD_", frozen=True, extra="ignore")
+
+    def __init__(self, **given: Any) -> None:  # noqa: ANN401
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            # Without the values: they may be secrets.
+            faults = [f"TWOFOLD_{'_'.join(map(str, e['loc'])).upper()}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
+            raise UsageError("settings that cannot be used:\n  " + "\n  ".join(faults), "set them right") from None
+
+
+class Settings(Environment):
+    """Where everything is."""
 
     home: Path = Path(".twofold")
     pipelines: Path = Path("pipelines")
@@ -52,7 +83,7 @@ class Settings(BaseSettings):
     """URL of the S3 store; empty: the embedded MinIO at `minio_port`."""
     s3_region: str = "us-east-1"
     s3_access_key: str = "twofold"
-    s3_secret_key: SecretStr = SecretStr("")
+    s3_secret_key: Secret = SecretStr("")
 
     zookeeper_port: int = 12181
     kafka_port: int = 19092
@@ -60,7 +91,7 @@ class Settings(BaseSettings):
     """`host:port,…` of the brokers; empty: the embedded broker at `kafka_port`."""
     kafka_user: str = ""
     """Empty: the brokers ask for no login."""
-    kafka_password: SecretStr = SecretStr("")
+    kafka_password: Secret = SecretStr("")
     kafka_protocol: Literal["SASL_PLAINTEXT", "SASL_SSL"] = "SASL_PLAINTEXT"
     """How a login travels; a managed Kafka wants `SASL_SSL`."""
     kafka_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = "SCRAM-SHA-512"
@@ -68,13 +99,13 @@ class Settings(BaseSettings):
     postgres_host: str = "127.0.0.1"
     postgres_port: int = 15432
     postgres_user: str = "twofold"
-    postgres_password: SecretStr = SecretStr("")
+    postgres_password: Secret = SecretStr("")
     postgres_database: str = "twofold"
 
     supervisor_host: str = "127.0.0.1"
     supervisor_port: int = 19100
     supervisor_user: str = "twofold"
-    supervisor_password: SecretStr = SecretStr("")
+    supervisor_password: Secret = SecretStr("")
     producer_supervisor: str = ""
     """`host:port` of the supervisord that runs the producers; empty: the embedded stack's own."""
     stream_supervisor: str = ""
@@ -110,11 +141,11 @@ class Settings(BaseSettings):
     airflow_internal_url: str = ""
     """Where Airflow's other processes and its tasks reach the API server; empty: on this machine."""
     airflow_user: str = "admin"
-    airflow_password: SecretStr = SecretStr("")
+    airflow_password: Secret = SecretStr("")
     airflow_database: str = "airflow"
     """Name of Airflow's own database in PostgreSQL, and of the role that it belongs to."""
-    airflow_database_password: SecretStr = SecretStr("")
-    airflow_secret: SecretStr = SecretStr("")
+    airflow_database_password: Secret = SecretStr("")
+    airflow_secret: Secret = SecretStr("")
     """What Airflow's keys (connections, tokens, sessions) are made from."""
     airflow_executor: str = "LocalExecutor"
     airflow_dags_paused: bool = False
@@ -130,7 +161,7 @@ class Settings(BaseSettings):
     alertmanager_port: int = 19093
     alert_log_port: int = 19094
     grafana_port: int = 13000
-    grafana_password: SecretStr = SecretStr("")
+    grafana_password: Secret = SecretStr("")
     monitoring: Path = Field(default_factory=lambda: _checkout("monitoring"))
 
     spark_master: str = "local[2]"
@@ -192,14 +223,9 @@ class Settings(BaseSettings):
 
     def postgres_url(self, driver: str = "postgresql", database: str = "") -> str:
         """The catalog, or another database, as psycopg (`postgresql`) or SQLAlchemy (`postgresql+psycopg`) need it."""
-        password, name = self.postgres_password.get_secret_value(), database or self.postgres_database
-        return f"{driver}://{self.postgres_user}:{password}@{self.postgres_host}:{self.postgres_port}/{name}"
-
-    @property
-    def supervisor_url(self) -> str:
-        """supervisord's XML-RPC interface; holds the password: never print it."""
-        password = self.supervisor_password.get_secret_value()
-        return f"http://{self.supervisor_user}:{password}@{self.supervisor_host}:{self.supervisor_port}/RPC2"
+        login = f"{quote(self.postgres_user, safe='')}:{quote(self.postgres_password.get_secret_value(), safe='')}"
+        name = database or self.postgres_database
+        return f"{driver}://{login}@{self.postgres_host}:{self.postgres_port}/{name}"
 
     def checkpoint(self, pipeline: str, query: str) -> str:
         """Checkpoint URI of one streaming query (`log`, or a view's name)."""

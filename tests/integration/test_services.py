@@ -146,7 +146,7 @@ def test_the_command_shows_starts_and_stops(
 def bare(pipelines_folder: Path) -> Iterator[Settings]:
     """A supervisord alone, that can be stopped and started at will."""
     with running.home_folder() as home:
-        settings = running.fresh_settings(home, pipelines_folder, supervisor_password="bare")
+        settings = running.fresh_settings(home, pipelines_folder)
         supervisor.start(settings, ())
         yield settings
         stop(settings)

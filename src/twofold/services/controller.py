@@ -5,7 +5,6 @@ Controller(settings).start("flights", "stream", by_hand=True) ──XML-RPC─�
 
 from __future__ import annotations
 
-import http.client
 import json
 import time
 import xmlrpc.client
@@ -17,6 +16,7 @@ from twofold.definition.model import Pipeline
 from twofold.errors import NotRunning, TwofoldError, UsageError
 from twofold.services.record import PRODUCER, SERVICES, STREAM, Did, Record
 from twofold.settings import Settings
+from twofold.supervisor_rpc import UNREACHABLE, connect
 
 TIMEOUT_S = 10.0
 ENDED_WITHIN_S = 45.0
@@ -110,7 +110,7 @@ class Controller:
             tail: Any = self._proxy(service).supervisor.tailProcessStdoutLog(f"{pipeline}-{service}", 0, _LOG_BYTES)
         except xmlrpc.client.Fault:
             return []
-        except (OSError, http.client.HTTPException, xmlrpc.client.ProtocolError) as error:
+        except (*UNREACHABLE, xmlrpc.client.ProtocolError) as error:
             raise self._away(service, error) from None
         return str(tail[0]).splitlines()[-lines:]
 
@@ -128,13 +128,12 @@ class Controller:
                 f"the supervisor of {pipeline}-{service} refuses to {method} it: {fault.faultString}",
                 "it is on its way down, or runs an older release: `twofold down`, then `twofold up`",
             ) from None
-        except (OSError, http.client.HTTPException, xmlrpc.client.ProtocolError) as error:
+        except (*UNREACHABLE, xmlrpc.client.ProtocolError) as error:
             raise self._away(service, error) from None
 
     def _proxy(self, service: str) -> xmlrpc.client.ServerProxy:
-        host, port = self._address(service)
         user, password = self._settings.supervisor_user, self._settings.supervisor_password.get_secret_value()
-        return xmlrpc.client.ServerProxy(f"http://{user}:{password}@{host}:{port}/RPC2", transport=_Transport())
+        return connect(*self._address(service), user, password, TIMEOUT_S)
 
     def _address(self, service: str) -> tuple[str, int]:
         named = {PRODUCER: self._settings.producer_supervisor, STREAM: self._settings.stream_supervisor}[service]
@@ -143,18 +142,9 @@ class Controller:
 
     def _away(self, service: str, error: Exception) -> NotRunning:
         host, port = self._address(service)
-        why = error.errmsg if isinstance(error, xmlrpc.client.ProtocolError) else error  # its text holds the password
+        why = error.errmsg if isinstance(error, xmlrpc.client.ProtocolError) else error
         return NotRunning(
             f"the supervisor of the {service} service does not answer at {host}:{port}: {why}",
             f"start the embedded stack with `twofold up`, or set TWOFOLD_{service.upper()}_SUPERVISOR; "
             f"see {self._settings.runbooks_url}/supervisor-away.md",
         )
-
-
-class _Transport(xmlrpc.client.Transport):
-    """One that does not wait for ever."""
-
-    def make_connection(self, host: Any) -> http.client.HTTPConnection:  # noqa: ANN401
-        connection = super().make_connection(host)
-        connection.timeout = TIMEOUT_S
-        return connection

@@ -98,7 +98,7 @@ def _connections(settings: Settings) -> tuple[tuple[str, dict[str, object]], ...
 def _database_url(settings: Settings) -> str:
     user, password = settings.airflow_database, settings.airflow_database_password.get_secret_value()
     address = f"{settings.postgres_host}:{settings.postgres_port}/{settings.airflow_database}"
-    return f"postgresql+psycopg2://{quote(user)}:{quote(password)}@{address}"
+    return f"postgresql+psycopg2://{quote(user, safe='')}:{quote(password, safe='')}@{address}"
 
 
 def _key(settings: Settings, purpose: str) -> bytes:

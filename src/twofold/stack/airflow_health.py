@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from twofold.settings import Settings
 from twofold.stack import supervisor
+from twofold.supervisor_rpc import UNREACHABLE
 
 TIMEOUT_S = 5.0
 _SLACK_S = 2.0
@@ -44,7 +45,7 @@ def _started_at(settings: Settings, program: str) -> float:
     """When the process started; a process that nobody supervises any more has run for ever."""
     try:
         return time.time() - supervisor.states(settings)[program].uptime_s
-    except (*supervisor.UNREACHABLE, xmlrpc.client.Error, KeyError):
+    except (*UNREACHABLE, xmlrpc.client.Error, KeyError):
         return 0.0
 
 

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import secrets
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -99,7 +100,7 @@ def environment_file(settings: Settings) -> str:
     """Text of `stack.env`."""
     environment = settings.environment()
     names = [f"TWOFOLD_{name.upper()}" for name in _KEPT]
-    return "".join(f"{name}={environment[name]}\n" for name in names)
+    return "".join(f"{name}={shlex.quote(environment[name])}\n" for name in names)
 
 
 def write_private(path: Path, text: str, mode: int = 0o600) -> Path:

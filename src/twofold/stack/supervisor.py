@@ -6,7 +6,6 @@ The same interface is used wherever services run under it, on a laptop or in a c
 from __future__ import annotations
 
 import getpass
-import http.client
 import os
 import shlex
 import subprocess
@@ -24,9 +23,9 @@ from twofold.stack import processes, supervisor_text
 from twofold.stack.program import Program
 from twofold.stack.state import write_private
 from twofold.stack.supervisor_text import escape, log_path
+from twofold.supervisor_rpc import UNREACHABLE, connect
 
 RUNNING, STARTING, BACKOFF, STOPPING, FATAL = "RUNNING", "STARTING", "BACKOFF", "STOPPING", "FATAL"
-UNREACHABLE = (OSError, http.client.HTTPException)
 
 _HEAD = """\
 [supervisord]
@@ -154,7 +153,8 @@ class Rpc(Protocol):
 
 def rpc(settings: Settings) -> Rpc:
     """supervisord's interface; each call raises `UNREACHABLE` or `xmlrpc.client.Fault`."""
-    return cast(Rpc, xmlrpc.client.ServerProxy(settings.supervisor_url).supervisor)
+    user, password = settings.supervisor_user, settings.supervisor_password.get_secret_value()
+    return cast(Rpc, connect(settings.supervisor_host, settings.supervisor_port, user, password).supervisor)
 
 
 def answers(settings: Settings) -> bool:

@@ -1,0 +1,28 @@
+"""Settings that cannot be used are named, all at once, and secrets are not shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests import running
+from twofold.errors import UsageError
+from twofold.settings import Settings
+from twofold.stack.state import environment_file
+
+
+def test_all_faults_are_named_and_no_value_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWOFOLD_KAFKA_PORT", "soon")
+    monkeypatch.setenv("TWOFOLD_POSTGRES_PASSWORD", "my$ecret")
+    with pytest.raises(UsageError, match=r"(?s)TWOFOLD_KAFKA_PORT: .*integer.*TWOFOLD_POSTGRES_PASSWORD: holds") as told:
+        Settings()
+    assert "my$ecret" not in str(told.value)
+
+
+def test_what_the_stack_writes_down_is_read_back(tmp_path: Path) -> None:
+    written = running.fresh_settings(tmp_path, tmp_path)
+    (tmp_path / "stack.env").write_text(environment_file(written))
+    read = Settings(home=tmp_path)
+    for name in running.GIVEN:
+        assert getattr(read, name).get_secret_value() == running.GIVEN[name]
