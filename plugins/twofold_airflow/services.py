@@ -15,6 +15,8 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from twofold.definition.load import load_pipeline
 from twofold.errors import NotRunning
+from twofold.meter import Meter
+from twofold.metrics import SERVICE_LEFT_DOWN
 from twofold.services import probe, report
 from twofold.services.controller import Controller
 from twofold.services.record import Did
@@ -68,13 +70,19 @@ class ServiceOperator(Linked):
             raise AirflowException(str(error)) from None
 
     def _asked(self, *, by_hand: bool) -> str:
-        controller = Controller(Settings())
+        settings = Settings()
+        did = self._did(Controller(settings), by_hand=by_hand)
+        # A stuck service is ended well, and then says of itself that it does not run: that it should is told here.
+        Meter(settings, self.pipeline).gauge(SERVICE_LEFT_DOWN, int(did == "left down"), service=self.service)
+        return _SAY[did]
+
+    def _did(self, controller: Controller, *, by_hand: bool) -> Did:
         if self.action == STOP:
             controller.stop(self.pipeline, self.service)
-            return _SAY["stopped"]
+            return "stopped"
         if self.action == RESTART:
-            return _SAY[controller.restart(self.pipeline, self.service, by_hand=True)]
-        return _SAY[controller.start(self.pipeline, self.service, by_hand=by_hand)]
+            return controller.restart(self.pipeline, self.service, by_hand=True)
+        return controller.start(self.pipeline, self.service, by_hand=by_hand)
 
     def _told(self, text: str) -> str:
         self.log.info("%s-%s %s", self.pipeline, self.service, text)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from twofold import reasons, tables
+from twofold.services.record import SERVICES
 
 Type = Literal["counter", "gauge", "histogram"]
 
@@ -29,6 +30,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "result": ("new", "corrected", "duplicate"),
     "fate": ("taken", "set_aside"),
     "kind": ("services", "batch", "union", "compare", "maintenance", "replay", "prove"),
+    "service": SERVICES,
     "invariant": ("I1", "I2", "I3", "I4", "I5", "I6", "I7"),
 }
 """The only values of these labels; anything else is sent as `other`."""
@@ -158,6 +160,16 @@ TABLE_SNAPSHOTS = _of("gauge", "table", _TABLES, "snapshots", "snapshots", "Snap
 PROVED_HOLDS = _of("gauge", "prove", "`twofold prove`", "holds", "0 or 1", "0 where it is violated.", "invariant")
 PROVED_BEHIND = _of(
     "gauge", "prove", "`twofold prove`", "behind", "0 or 1", "1 where part of it is not there yet.", "invariant"
+)
+
+SERVICE_LEFT_DOWN = _of(
+    "gauge",
+    "service",
+    "DAG `<p>_services`",
+    "left_down",
+    "0 or 1",
+    "1 while it stays down, its restarts used up.",
+    "service",
 )
 
 _RUNS = "each job"

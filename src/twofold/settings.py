@@ -64,9 +64,16 @@ class Environment(BaseSettings):
         try:
             super().__init__(**given)
         except ValidationError as error:
-            # Without the values: they may be secrets.
-            faults = [f"TWOFOLD_{'_'.join(map(str, e['loc'])).upper()}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
-            raise UsageError("settings that cannot be used:\n  " + "\n  ".join(faults), "set them right") from None
+            raise UsageError(_told(error), "set them right") from None
+
+
+def _told(error: ValidationError) -> str:
+    """Without the values: they may be secrets."""
+    faults = [
+        f"TWOFOLD_{'_'.join(map(str, fault['loc'])).upper()}: {fault['msg'].removeprefix('Value error, ')}"
+        for fault in error.errors()
+    ]
+    return "\n  ".join(["settings that cannot be used:", *faults])
 
 
 class Settings(Environment):

@@ -15,7 +15,7 @@ from twofold.stack.state import environment_file
 def test_all_faults_are_named_and_no_value_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TWOFOLD_KAFKA_PORT", "soon")
     monkeypatch.setenv("TWOFOLD_POSTGRES_PASSWORD", "my$ecret")
-    with pytest.raises(UsageError, match=r"(?s)TWOFOLD_KAFKA_PORT: .*integer.*TWOFOLD_POSTGRES_PASSWORD: holds") as told:
+    with pytest.raises(UsageError, match=r"(?s)KAFKA_PORT: .*integer.*POSTGRES_PASSWORD: holds") as told:
         Settings()
     assert "my$ecret" not in str(told.value)
 
