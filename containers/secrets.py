@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
 
-from twofold.errors import TwofoldError, UsageError
+from containers.running import main
+from twofold.errors import UsageError
 from twofold.settings import secret_fault
 from twofold.stack.state import write_private
 
@@ -96,15 +96,11 @@ def chosen(given: Mapping[str, str], kept: Mapping[str, str]) -> dict[str, str]:
     return {name: asked.get(name) or kept.get(name) or secrets.token_hex(16) for name in NAMES}
 
 
-def main() -> None:
+def start(_arguments: Sequence[str]) -> None:
     """Read what there is, and write each role's files."""
     environment = {name: os.environ.get(f"TWOFOLD_{name.upper()}", "") for name in (*NAMES, SINGLE_PAIR)}
     named = {name: value for name, value in environment.items() if value}
-    try:
-        found = chosen({**_read(GIVEN), **named}, _read(FOLDER / "all"))
-    except TwofoldError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+    found = chosen({**_read(GIVEN), **named}, _read(FOLDER / "all"))
     _write(FOLDER / "all", found)
     for role, files in ROLES.items():
         _write(FOLDER / role, {f"twofold_{file}": found[secret] for file, secret in files.items()})
@@ -123,4 +119,4 @@ def _write(folder: Path, values: Mapping[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(start)

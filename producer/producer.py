@@ -24,7 +24,7 @@ from producer import kafka_client, run
 from producer.request import Request, Shares
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Replay
-from twofold.errors import TwofoldError
+from twofold.errors import TwofoldError, end
 from twofold.settings import Settings
 
 Share = click.FloatRange(0, 1)
@@ -140,8 +140,7 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except TwofoldError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+        end(error)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ By hand: `python -m spark_jobs.class_archive`
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spark_jobs import session
-from twofold.errors import TwofoldError
+from twofold.errors import as_sentences
 from twofold.launch import Launch, class_archive
 from twofold.settings import CATALOG, Settings
 
@@ -38,15 +37,12 @@ WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"""
 @click.command()
 def main() -> None:
     """Record the archive, unless it is there."""
-    settings = Settings()
-    try:
+    with as_sentences():
+        settings = Settings()
         target = class_archive(settings)
         if not target.exists():
             click.echo("Recording Spark's classes, so that jobs start faster", err=True)
             record(settings, target)
-    except TwofoldError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
 
 
 def record(settings: Settings, target: Path) -> None:

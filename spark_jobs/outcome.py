@@ -18,7 +18,7 @@ from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
 from pyspark.errors import PySparkException
 
 from spark_jobs.inspection import first_line
-from twofold.errors import TwofoldError
+from twofold.errors import TwofoldError, end
 
 REPEAT = "what it had committed stays, nothing is half-written: mend the cause and run it again"
 WARNINGS = "warnings"
@@ -56,8 +56,7 @@ def root_cause(error: Exception) -> str:
 
 def _fail(error: TwofoldError, outcome: Path | None) -> NoReturn:
     _write(outcome, {"error": error.message, "remedy": error.remedy, "exit_code": error.exit_code})
-    click.echo(f"error: {error}", err=True)
-    sys.exit(error.exit_code)
+    end(error)
 
 
 def _write(outcome: Path | None, content: Mapping[str, Any]) -> None:

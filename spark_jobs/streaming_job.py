@@ -24,7 +24,7 @@ from spark_jobs.topic_fence import TopicFence
 from twofold import boundary, catalog, ensure, health, tables, topic
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
-from twofold.errors import NotRunning, TwofoldError
+from twofold.errors import NotRunning, TwofoldError, end
 from twofold.meter import Meter
 from twofold.services.record import AWAY, STREAM
 from twofold.settings import Settings
@@ -39,13 +39,13 @@ _WAIT_S = 20.0
 @click.option("--health-port", default=0, show_default="any free one", help="Port of /healthz on loopback.")
 def main(pipeline: str, until_caught_up: bool, health_port: int) -> None:
     """Run the speed layer of PIPELINE until SIGTERM."""
-    settings = Settings()
-    declared = load_pipeline(settings, pipeline)
     try:
-        run(settings, declared, until_caught_up, health_port)
+        settings = Settings()
+        run(settings, load_pipeline(settings, pipeline), until_caught_up, health_port)
+    except NotRunning as error:
+        end(error, AWAY)
     except TwofoldError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(AWAY if isinstance(error, NotRunning) else error.exit_code)
+        end(error)
     except (Py4JNetworkError, ConnectionError):
         click.echo("error: the JVM of this job is gone; start the job again, it goes on where it was", err=True)
         sys.exit(1)

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from twofold import __version__
-from twofold.errors import TwofoldError
+from twofold.errors import TwofoldError, end
 from twofold.settings import Settings
 
 COMMANDS = {
@@ -104,8 +104,7 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except TwofoldError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+        end(error)
 
 
 if __name__ == "__main__":

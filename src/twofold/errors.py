@@ -1,9 +1,15 @@
 """Every error a user can cause or meet, each a sentence and a remedy.
 
-`cli.main` prints `TwofoldError` without a stack trace and exits with its `exit_code`.
+with as_sentences():      # in every program's `main`: printed without a stack trace, the end with its exit code
+    work()
 """
 
 from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
 
 
 class TwofoldError(Exception):
@@ -48,3 +54,18 @@ class BoundaryError(TwofoldError):
 
 class QueryError(TwofoldError):
     """A query names a table that is not there, or does something else than read, or is no SQL."""
+
+
+def end(error: TwofoldError, exit_code: int | None = None) -> NoReturn:
+    """Tell the error and end this program, with the error's own exit code unless another is given."""
+    sys.stderr.write(f"error: {error}\n")
+    sys.exit(error.exit_code if exit_code is None else exit_code)
+
+
+@contextmanager
+def as_sentences() -> Iterator[None]:
+    """What the user can act on ends the program with a sentence and a remedy; all else is our fault, with its trace."""
+    try:
+        yield
+    except TwofoldError as error:
+        end(error)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
-from twofold.errors import TwofoldError
+from twofold.errors import as_sentences
 from twofold.setup.jars import ensure_jars
 from twofold.setup.servers import ensure_minio, ensure_statsd_exporter
 
@@ -23,11 +21,8 @@ def main(what: str) -> None:
       python -m twofold.setup jars
       python -m twofold.setup minio
     """
-    try:
+    with as_sentences():
         click.echo(STEPS[what]())
-    except TwofoldError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":
