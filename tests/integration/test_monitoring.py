@@ -26,8 +26,6 @@ ELSEWHERE = {model.ALERT, model.MINIO, model.MINIO_FAILED}
 """Panels that have data only then are looked at while an alert fires, and in a stack with MinIO, in test_stack.py."""
 
 TOLD_WITHIN_S = 60.0
-SILENCE_S = 25.0
-"""How old the last sign of progress may be before `StreamStalled`, past the trigger; a batch must be shorter."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +118,6 @@ def test_every_panel_has_data(watched: Watched) -> None:
         eventually(lambda: not empty(watched, here), within_s=120, every_s=5)
     except AssertionError:
         pytest.fail("no data in\n" + "\n".join(empty(watched, here)))
-    # Since the thaw: the batch that was frozen took as long as that.
-    batches = f'twofold_stream_batch_seconds_bucket{{pipeline="{name}"}}'
-    assert seen.number(f"histogram_quantile(0.99, sum by (le) (rate({batches}[40s])))") < SILENCE_S
 
 
 def test_a_stopped_broker_and_a_stopped_exporter_are_told_and_resolve(watched: Watched) -> None:
