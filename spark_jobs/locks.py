@@ -74,7 +74,7 @@ def hold(spark: SparkSession, settings: Settings, pipeline: str, role: str, wait
 def _fence(settings: Settings, pipeline: str, role: str, application: str | None) -> None:
     """End the connections of the lock's last holder, and note `application` as the holder."""
     number = locks.key(pipeline, role)
-    with locks.connect(settings) as connection:
+    with locks.session(settings) as connection:
         locks.alone(connection, "holders")
         connection.execute(
             "CREATE TABLE IF NOT EXISTS twofold_holders (lock int PRIMARY KEY, application text NOT NULL)"
@@ -93,7 +93,7 @@ def _fence(settings: Settings, pipeline: str, role: str, application: str | None
 
 
 def _leave(settings: Settings, pipeline: str, role: str) -> None:
-    with suppress(NotRunning), locks.connect(settings) as connection:
+    with suppress(NotRunning), locks.session(settings) as connection:
         connection.execute("DELETE FROM twofold_holders WHERE lock = %s", (locks.key(pipeline, role),))
 
 

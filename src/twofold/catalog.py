@@ -11,6 +11,8 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table as IcebergTable
+from sqlalchemy import event
+from sqlalchemy.engine import ExceptionContext
 
 from twofold import locks
 from twofold.boundary import History, Snapshot
@@ -32,11 +34,24 @@ def _opened(settings: Settings) -> Catalog:
         "pool_pre_ping": "true",
         **file_io(settings),
     }
-    with locks.connect(settings) as connection:
+    with locks.session(settings) as connection:
         # The very first one makes the catalog's tables.
         locks.alone(connection, "catalog")
         # One per process: each has a pool of connections of its own, which nothing closes.
-        return SqlCatalog(CATALOG, **properties)
+        catalog = SqlCatalog(CATALOG, **properties)
+    _say_where_it_goes_away(catalog, settings)
+    return catalog
+
+
+def _say_where_it_goes_away(catalog: SqlCatalog, settings: Settings) -> None:
+    """Any call may be the one during which the server ends: that is told in a sentence, wherever it was."""
+
+    def handle(context: ExceptionContext) -> None:
+        # A connection found dead before its use is replaced by the pool.
+        if not context.is_pre_ping and (context.is_disconnect or context.connection is None):
+            raise locks.away(settings, context.original_exception) from None
+
+    event.listen(catalog.engine, "handle_error", handle)
 
 
 def file_io(settings: Settings) -> dict[str, str]:

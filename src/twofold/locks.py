@@ -7,6 +7,8 @@ with that process and never before its last commit.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psycopg
 
@@ -26,7 +28,7 @@ def is_held(settings: Settings, pipeline: str, role: str) -> bool:
     """Whether some live process holds the lock, that is, whether that job runs."""
     query = """SELECT count(*) FROM pg_locks
                WHERE locktype = 'advisory' AND granted AND classid = %s::bigint AND objid = %s::bigint"""
-    with connect(settings) as connection:
+    with session(settings) as connection:
         row = connection.execute(query, (NAMESPACE, key(pipeline, role))).fetchone()
     return bool(row and row[0])
 
@@ -36,11 +38,28 @@ def connect(settings: Settings) -> psycopg.Connection:
     try:
         return psycopg.connect(settings.postgres_url(), connect_timeout=5)
     except psycopg.OperationalError as error:
-        where = f"{settings.postgres_host}:{settings.postgres_port}"
-        raise NotRunning(
-            f"PostgreSQL (the catalog) does not answer at {where}: {str(error).splitlines()[0]}",
-            "start the embedded stack with `twofold up`, or set TWOFOLD_POSTGRES_HOST, _PORT, _USER and _PASSWORD",
-        ) from None
+        raise away(settings, error) from None
+
+
+@contextmanager
+def session(settings: Settings) -> Iterator[psycopg.Connection]:
+    """A connection for one transaction; NotRunning where the server does not answer, or goes away meanwhile."""
+    with connect(settings) as connection:
+        try:
+            yield connection
+        except psycopg.OperationalError as error:
+            if connection.broken:
+                raise away(settings, error) from None
+            raise
+
+
+def away(settings: Settings, error: BaseException) -> NotRunning:
+    """What is said of a PostgreSQL that is not there."""
+    where = f"{settings.postgres_host}:{settings.postgres_port}"
+    return NotRunning(
+        f"PostgreSQL (the catalog) does not answer at {where}: {str(error).splitlines()[0]}",
+        "start the embedded stack with `twofold up`, or set TWOFOLD_POSTGRES_HOST, _PORT, _USER and _PASSWORD",
+    )
 
 
 def alone(connection: psycopg.Connection, what: str) -> None:

@@ -38,7 +38,7 @@ class Result:
 
 def save(settings: Settings, pipeline: str, kind: str, body: Mapping[str, Any]) -> None:
     """Put a result in the place of the one before it."""
-    with locks.connect(settings) as connection:
+    with locks.session(settings) as connection:
         locks.alone(connection, "results")
         connection.execute(_TABLE)
         connection.execute(_SAVE, (pipeline, kind, Json(body, dumps=_dumps)))
@@ -47,7 +47,7 @@ def save(settings: Settings, pipeline: str, kind: str, body: Mapping[str, Any]) 
 def latest(settings: Settings, pipeline: str, kind: str) -> Result | None:
     """The last result of its kind; None where there was none yet."""
     query = "SELECT at, body FROM twofold_results WHERE pipeline = %s AND kind = %s"
-    with locks.connect(settings) as connection:
+    with locks.session(settings) as connection:
         try:
             row = connection.execute(query, (pipeline, kind)).fetchone()
         except psycopg.errors.UndefinedTable:

@@ -14,6 +14,7 @@ from typing import Any
 
 import duckdb
 import pytest
+import sqlalchemy
 from pyiceberg.catalog import Catalog
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
@@ -22,10 +23,10 @@ from pyiceberg.transforms import DayTransform
 from pyiceberg.types import DoubleType, IcebergType, LongType, NestedField, StringType, TimestamptzType
 
 from tests import lake
-from twofold import catalog, tables
+from twofold import catalog, locks, tables
 from twofold.boundary import Boundary, Folded, Landed
 from twofold.definition.model import Pipeline
-from twofold.errors import BoundaryError, QueryError
+from twofold.errors import BoundaryError, NotRunning, QueryError
 from twofold.reader import Reader, session
 from twofold.reader.pinned import Pinned
 from twofold.settings import Settings
@@ -141,6 +142,17 @@ def test_a_column_added_later_is_null_before(stack: Settings, define: Define) ->
     made = lake.make(stack, after)
     lake.append(made[tables.STREAM_LOG], [sent(2, 2)], Landed(before.name, offsets={0: 3}))
     assert answer(stack, after, sql) == [("e000", None), ("e001", None), ("e002", 2)]
+
+
+def test_a_catalog_that_goes_away_midway_is_told_in_a_sentence(stack: Settings, define: Define) -> None:
+    """Its PostgreSQL ends the connection in the middle of a statement; the next one is served again."""
+    end = "SELECT pg_terminate_backend(pg_backend_pid())"
+    engine = catalog.load(stack).engine  # type: ignore[attr-defined]
+    with pytest.raises(NotRunning, match=str(stack.postgres_port)), engine.connect() as connection:
+        connection.execute(sqlalchemy.text(end))
+    with pytest.raises(NotRunning, match=str(stack.postgres_port)), locks.session(stack) as session:
+        session.execute(end)
+    assert catalog.find(catalog.load(stack), define().name, tables.EVENTS) is None
 
 
 def test_a_boundary_of_another_topic_is_refused(stack: Settings, define: Define) -> None:

@@ -46,7 +46,7 @@ class Tables:
     def refresh(self) -> None:
         """Load what was committed since the last time; NotRunning where the catalog does not answer."""
         catalog = catalogs.load(self.settings)
-        with locks.connect(self.settings) as connection:
+        with locks.session(self.settings) as connection:
             locations: dict[str, str] = dict(connection.execute(_LOCATIONS, (CATALOG, self.pipeline)).fetchall())
         kept = {n: one for n, one in self._loaded.items() if one.table.metadata_location == locations.get(n)}
         moved = {name: catalogs.find(catalog, self.pipeline, name) for name in locations.keys() - kept.keys()}
