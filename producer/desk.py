@@ -26,10 +26,10 @@ METRICS_EVERY_S = 1.0
 
 
 class Desk:
-    """Takes the workers' reports, one at a time."""
+    """Takes the workers' reports, one at a time; `lives`: its metrics tell of the pipeline's producer."""
 
-    def __init__(self, journal: Journal, starts: list[int], meter: Meter, screen: Screen) -> None:
-        self._journal, self._meter, self._screen = journal, meter, screen
+    def __init__(self, journal: Journal, starts: list[int], meter: Meter, screen: Screen, lives: bool) -> None:
+        self._journal, self._meter, self._screen, self._lives = journal, meter, screen, lives
         self._lock = Lock()
         self._workers = [Progress(position=position) for position in starts]
         self._recent: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
@@ -92,18 +92,23 @@ class Desk:
 
     def _measure(self, total: Progress) -> None:
         before, self._metered = self._metered, total
-        count, gauge, now = self._meter.count, self._meter.gauge, time.time()
+        count = self._meter.count
         count(metrics.PRODUCER_SENT, total.sent - before.sent)
         count(metrics.PRODUCER_ACKED, total.acked - before.acked)
         count(metrics.PRODUCER_BYTES, total.sent_bytes - before.sent_bytes)
         count(metrics.PRODUCER_TOO_LARGE, total.too_large - before.too_large)
         count(metrics.PRODUCER_FAILED, int(bool(total.failure) and not before.failure))
+        if total.ack_s is not None and total.acked > before.acked:
+            self._meter.observe(metrics.PRODUCER_LATENCY, total.ack_s)
+        if self._lives:
+            self._tell_of_life(total)
+
+    def _tell_of_life(self, total: Progress) -> None:
+        gauge = self._meter.gauge
         gauge(metrics.PRODUCER_QUEUE, total.in_flight)
         gauge(metrics.PRODUCER_POSITION, total.position)
         gauge(metrics.PRODUCER_WAITING, int(self.state(total) == "waiting_for_broker"))
-        gauge(metrics.PRODUCER_HEARTBEAT, now)
+        gauge(metrics.PRODUCER_HEARTBEAT, time.time())
         gauge(metrics.PRODUCER_RUNNING, int(not total.done or bool(total.failure)))
         if total.last_ack_at:
             gauge(metrics.PRODUCER_LAST_ACK, total.last_ack_at)
-        if total.ack_s is not None and total.acked > before.acked:
-            self._meter.observe(metrics.PRODUCER_LATENCY, total.ack_s)

@@ -85,7 +85,9 @@ def _send(
     starts = book.starts(request.workers)
     goals = [goal for goal in (request.limit, source.total()) if goal is not None]
     screen = Screen(console, pipeline.topic.name, settings.kafka_bootstrap, min(starts), min(goals, default=None))
-    desk = Desk(book, starts, Meter(settings, pipeline.name), screen)
+    # A run by hand beside the pipeline's own producer must not speak for that one: its end would silence the alert.
+    lives = request.own or pipeline.replay is None
+    desk = Desk(book, starts, Meter(settings, pipeline.name), screen, lives)
     tasks = [
         Task(
             settings=settings,

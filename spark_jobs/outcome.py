@@ -8,6 +8,7 @@ work() ─► report ──► stdout (text, or JSON with --json), warnings on s
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,6 +24,9 @@ from twofold.errors import TwofoldError, end
 REPEAT = "what it had committed stays, nothing is half-written: mend the cause and run it again"
 WARNINGS = "warnings"
 """Key of a report under which it tells what did not go well."""
+
+_THROWN = re.compile(r"(Caused by)?: ")
+"""Before what the JVM threw: py4j puts it on the line after its own words, each cause after the trace of its effect."""
 
 option = click.option(
     "--outcome", "outcome_file", type=click.Path(path_type=Path), help="Also write how the job ended to this file."
@@ -50,8 +54,8 @@ def run(
 
 def root_cause(error: Exception) -> str:
     """The innermost message of an error that came out of the JVM, in one line."""
-    caused = [line for line in str(error).splitlines() if line.startswith("Caused by: ")]
-    return first_line(ValueError(caused[-1].removeprefix("Caused by: "))) if caused else first_line(error)
+    thrown = [line for line in str(error).splitlines() if _THROWN.match(line)]
+    return first_line(ValueError(_THROWN.sub("", thrown[-1], count=1))) if thrown else first_line(error)
 
 
 def _fail(error: TwofoldError, outcome: Path | None) -> NoReturn:

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import Row, SparkSession
+from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
 from twofold import catalog as catalogs
 from twofold.settings import CATALOG, Settings
 
 _CONFLICTS = ("ValidationException", "CommitFailedException", "Missing required files", "Cannot commit rewrite")
 _MANY_MANIFESTS = 20
+_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def data_files(
     try:
         row = _call(spark, "rewrite_data_files", arguments)
     except (PySparkException, Py4JJavaError) as error:
-        if not any(sign in str(error) for sign in _CONFLICTS):
+        if not _conflict(error):
             raise
         return Rewritten(conflict=True)
     return Rewritten(row["rewritten_data_files_count"], row["added_data_files_count"], row["rewritten_bytes_count"])
@@ -53,18 +55,30 @@ def manifests(spark: SparkSession, settings: Settings, pipeline: str, table: str
     """Rewrite the manifests where there are many; returns how many."""
     if _manifest_count(settings, pipeline, table) < _MANY_MANIFESTS:
         return 0
-    return int(
-        _call(spark, "rewrite_manifests", [f"table => '{CATALOG}.{pipeline}.{table}'"])["rewritten_manifests_count"]
-    )
+    return _rewrite_manifests(spark, pipeline, table)
 
 
 def clean_manifests(spark: SparkSession, settings: Settings, pipeline: str, table: str) -> None:
     """Leave no manifest that names deleted files. A single manifest is not rewritten by itself, so its files are."""
     if _manifest_count(settings, pipeline, table) > 1:
-        _call(spark, "rewrite_manifests", [f"table => '{CATALOG}.{pipeline}.{table}'"])
+        _rewrite_manifests(spark, pipeline, table)
     else:
         options = "options => map('rewrite-all', 'true')"
         _call(spark, "rewrite_data_files", [f"table => '{CATALOG}.{pipeline}.{table}'", options])
+
+
+def _rewrite_manifests(spark: SparkSession, pipeline: str, table: str) -> int:
+    """Tried again where another job committed meanwhile: Iceberg refuses to replace a manifest that is gone, and each
+    commit of the stream lets go of those that a rewrite of data files has emptied.
+    """
+    again = Retrying(retry=retry_if_exception(_conflict), stop=stop_after_attempt(_ATTEMPTS), reraise=True)
+    row = again(_call, spark, "rewrite_manifests", [f"table => '{CATALOG}.{pipeline}.{table}'"])
+    return int(row["rewritten_manifests_count"])
+
+
+def _conflict(error: BaseException) -> bool:
+    """Whether another job committed to the same table first."""
+    return isinstance(error, PySparkException | Py4JJavaError) and any(sign in str(error) for sign in _CONFLICTS)
 
 
 def _manifest_count(settings: Settings, pipeline: str, table: str) -> int:

@@ -16,7 +16,11 @@ from sqlalchemy.engine import ExceptionContext
 
 from twofold import locks
 from twofold.boundary import History, Snapshot
+from twofold.errors import NotRunning
 from twofold.settings import CATALOG, Settings
+
+_UNREACHABLE = "AWS Error NETWORK_CONNECTION"
+"""How Arrow tells of an S3 store that nobody answers for; a file that is missing there reads otherwise."""
 
 
 def load(settings: Settings) -> Catalog:
@@ -68,11 +72,18 @@ def file_io(settings: Settings) -> dict[str, str]:
 
 
 def find(catalog: Catalog, pipeline: str, table: str) -> IcebergTable | None:
-    """One table, or None where it was never made."""
+    """One table, or None where it was never made; NotRunning where the store does not answer."""
     try:
         return catalog.load_table((pipeline, table))
     except NoSuchTableError:
         return None
+    except OSError as error:
+        if _UNREACHABLE not in str(error):
+            raise
+        raise NotRunning(
+            f"the S3 store does not answer at {catalog.properties.get('s3.endpoint')}",
+            "start the embedded one with `twofold up --store minio`, or set TWOFOLD_S3_ENDPOINT",
+        ) from None
 
 
 def read_history(settings: Settings, pipeline: str, table: str) -> History:

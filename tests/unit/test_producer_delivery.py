@@ -14,14 +14,18 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from producer import journal
+from producer.desk import Desk
 from producer.ledger import Ledger
 from producer.pace import Pace
 from producer.progress import Progress
 from producer.request import Request, Shares
+from producer.screen import Screen
 from producer.shard import Share, within
 from producer.sources import Chunk
+from tests import overhear, running
 from twofold import health, metrics
 from twofold import journal as reading
 from twofold.errors import Busy, TwofoldError, UsageError
@@ -294,3 +298,18 @@ def test_metrics_reach_the_exporter_under_their_names_and_never_stop_the_work() 
             b"twofold_producer_queue_records,pipeline=flights:7|g",
         }
     Meter(Settings(statsd_host="no-such-host.invalid"), "flights").gauge(metrics.PRODUCER_QUEUE, 1)
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_run_beside_the_pipelines_own_producer_counts_and_does_not_speak_for_it(tmp_path: Path, lives: bool) -> None:
+    settings = running.fresh_settings(tmp_path, tmp_path)
+    path = journal.path_of(settings, "p", Fixed({}).identity)
+    journal.lock(path)
+    book = journal.start(path, "p", topic("A"), Fixed({"size": 1}), restart=False)
+    with overhear.statsd_lines(settings) as lines:
+        desk = Desk(book, [0], Meter(settings, "p"), Screen(Console(stderr=True), "t", "broker", 0, None), lives)
+        desk.take(0, Progress(sent=5, acked=5, done=True))
+    told = {name.partition(",")[0]: value for name, _, value in (line.rpartition(":") for line in lines)}
+    assert told[metrics.PRODUCER_ACKED.name] == "5|c"
+    assert told.get(metrics.PRODUCER_RUNNING.name) == ("0|g" if lives else None)
+    assert (metrics.PRODUCER_HEARTBEAT.name in told) is lives
