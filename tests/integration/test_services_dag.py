@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 
 import pytest
 
-from tests import running
+from tests import overhear, running
 from tests.airflow_tasks import tasks_test
 from tests.at_work import crash, eventually
 from twofold import topic
@@ -130,24 +128,6 @@ def test_a_scheduled_run_makes_the_topic_and_starts_both(airflow: Settings, serv
     assert services.controller.state(services.pipeline, "stream").pid == before
 
 
-@contextmanager
-def told_to_statsd(settings: Settings) -> Iterator[Callable[[str], bool]]:
-    """Listen where this stack has no exporter; gives whether a line has come meanwhile."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
-        listener.bind(("127.0.0.1", settings.statsd_port))
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 * 2**20)
-        listener.setblocking(False)
-        lines: set[str] = set()
-
-        def told(line: str) -> bool:
-            with suppress(BlockingIOError):
-                while True:
-                    lines.update(listener.recv(65536).decode().splitlines())
-            return line in lines
-
-        yield told
-
-
 def test_kafka_away_fails_the_run_with_that_reason(airflow: Settings, services: ServicesDag) -> None:
     with running.frozen(supervisor.states(airflow)["kafka"].pid):
         run = services.next_run()
@@ -159,20 +139,21 @@ def test_kafka_away_fails_the_run_with_that_reason(airflow: Settings, services: 
 def test_beyond_the_budget_the_run_fails_loudly_until_a_person_starts_it(
     airflow: Settings, services: ServicesDag
 ) -> None:
-    with told_to_statsd(airflow) as told_of:
+    left_down = f"twofold_service_left_down,pipeline={services.pipeline},service=stream"
+    with overhear.statsd_lines(airflow) as lines:
         for _ in range(4):
             crash(services.controller, services.pipeline, "stream")
         run = services.next_run()
-        assert told_of(f"twofold_service_left_down,pipeline={services.pipeline},service=stream:1|g")
+    assert f"{left_down}:1|g" in lines
     assert services.states(run)["stream_healthy"] == "failed"
     told = services.log(run, "stream_healthy")
     assert "restarted 3 times within an hour" in told
     assert "3 of 3 restarts within the last hour" in told
     assert "last lines of" in told
     assert "docs/runbooks/service-left-down.md" in told
-    with told_to_statsd(airflow) as told_of:
+    with overhear.statsd_lines(airflow) as lines:
         assert services.asked(action="start", service="stream") == ALL_WELL
-        assert told_of(f"twofold_service_left_down,pipeline={services.pipeline},service=stream:0|g")
+    assert f"{left_down}:0|g" in lines
 
 
 def test_stopped_by_the_form_it_stays_stopped(airflow: Settings, services: ServicesDag) -> None:
