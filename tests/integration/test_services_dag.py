@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests import overhear, running
+from tests import running
 from tests.airflow_tasks import tasks_test
 from tests.at_work import crash, eventually
+from tests.prometheus import Prometheus
 from twofold import topic
 from twofold.definition.model import Pipeline
 from twofold.services.controller import Controller
@@ -139,21 +140,20 @@ def test_kafka_away_fails_the_run_with_that_reason(airflow: Settings, services: 
 def test_beyond_the_budget_the_run_fails_loudly_until_a_person_starts_it(
     airflow: Settings, services: ServicesDag
 ) -> None:
-    left_down = f"twofold_service_left_down,pipeline={services.pipeline},service=stream"
-    with overhear.statsd_lines(airflow) as lines:
-        for _ in range(4):
-            crash(services.controller, services.pipeline, "stream")
-        run = services.next_run()
-    assert f"{left_down}:1|g" in lines
+    seen, left_down = Prometheus(airflow), ("ServiceLeftDown", services.pipeline)
+    assert left_down not in seen.firing()
+    for _ in range(4):
+        crash(services.controller, services.pipeline, "stream")
+    run = services.next_run()
     assert services.states(run)["stream_healthy"] == "failed"
     told = services.log(run, "stream_healthy")
     assert "restarted 3 times within an hour" in told
     assert "3 of 3 restarts within the last hour" in told
     assert "last lines of" in told
     assert "docs/runbooks/service-left-down.md" in told
-    with overhear.statsd_lines(airflow) as lines:
-        assert services.asked(action="start", service="stream") == ALL_WELL
-    assert f"{left_down}:0|g" in lines
+    eventually(lambda: left_down in seen.firing(), **PATIENT)
+    assert services.asked(action="start", service="stream") == ALL_WELL
+    eventually(lambda: left_down not in seen.firing(), **PATIENT)
 
 
 def test_stopped_by_the_form_it_stays_stopped(airflow: Settings, services: ServicesDag) -> None:
