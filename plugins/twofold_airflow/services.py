@@ -28,7 +28,7 @@ from twofold_airflow.triggers import ServiceHealthTrigger
 ACTIONS = START, STOP, RESTART = ("start", "stop", "restart")
 BOTH = "both"
 MANUAL = "manual"
-_RETRY: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=5), "retry_exponential_backoff": 0.0}
+RETRY: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=5), "retry_exponential_backoff": 0.0}
 """What is not there now is asked for again soon: the next run comes in a minute."""
 _SAY: dict[Did, str] = {
     "started": "started",
@@ -56,7 +56,7 @@ class ServiceOperator(Linked):
         chosen: str = BOTH,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
-        super().__init__(**{**kwargs, **_RETRY})
+        super().__init__(**{**kwargs, **RETRY})
         self.pipeline, self.service = pipeline, service
         self.action, self.chosen = action, chosen
 
@@ -98,7 +98,7 @@ class ServiceHealthSensor(Linked, BaseSensorOperator):
     """
 
     def __init__(self, *, pipeline: str, service: str, **kwargs: Any) -> None:  # noqa: ANN401
-        super().__init__(**{**kwargs, **_RETRY})
+        super().__init__(**{**kwargs, **RETRY})
         self.pipeline, self.service = pipeline, service
 
     def execute(self, context: Context) -> str:
