@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import BaseSensorOperator, Context
@@ -28,8 +27,6 @@ from twofold_airflow.triggers import ServiceHealthTrigger
 ACTIONS = START, STOP, RESTART = ("start", "stop", "restart")
 BOTH = "both"
 MANUAL = "manual"
-RETRY: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=5), "retry_exponential_backoff": 0.0}
-"""What is not there now is asked for again soon: the next run comes in a minute."""
 _SAY: dict[Did, str] = {
     "started": "started",
     "running": "runs already",
@@ -56,7 +53,7 @@ class ServiceOperator(Linked):
         chosen: str = BOTH,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
-        super().__init__(**{**kwargs, **RETRY})
+        super().__init__(**kwargs)
         self.pipeline, self.service = pipeline, service
         self.action, self.chosen = action, chosen
 
@@ -98,7 +95,7 @@ class ServiceHealthSensor(Linked, BaseSensorOperator):
     """
 
     def __init__(self, *, pipeline: str, service: str, **kwargs: Any) -> None:  # noqa: ANN401
-        super().__init__(**{**kwargs, **RETRY})
+        super().__init__(**kwargs)
         self.pipeline, self.service = pipeline, service
 
     def execute(self, context: Context) -> str:

@@ -16,7 +16,7 @@ from twofold import topic as topics
 from twofold.definition.model import Topic
 from twofold_airflow.failure import failed
 from twofold_airflow.links import Linked
-from twofold_airflow.services import RETRY, START, STOP
+from twofold_airflow.services import START, STOP
 
 _TIMEOUT_S = 10.0
 
@@ -39,7 +39,7 @@ class TopicOperator(Linked):
         kafka_config_id: str = "kafka_default",
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
-        super().__init__(**{**kwargs, **RETRY})
+        super().__init__(**kwargs)
         self.pipeline = pipeline
         self.topic = topic
         self.action = action

@@ -32,7 +32,9 @@ PLACEHOLDER = "<p>"
 """Stands for the pipeline's name in a manual."""
 
 _RETRIES = 2
-_RETRY_DELAY = timedelta(seconds=10)
+_RETRY: dict[str, Any] = {"retry_delay": timedelta(seconds=10), "retry_exponential_backoff": 2.0}
+_RETRY_SOON: dict[str, Any] = {"retry_delay": timedelta(seconds=5), "retry_exponential_backoff": 0.0}
+"""Of the services' DAG: what is not there now is asked for again soon, as the next run comes in a minute."""
 _LONGEST = timedelta(hours=6)
 
 
@@ -78,8 +80,7 @@ def default_args(pipeline: Pipeline, kind: str) -> dict[str, Any]:
     return {
         "owner": OWNER,
         "retries": _RETRIES,
-        "retry_delay": _RETRY_DELAY,
-        "retry_exponential_backoff": 2.0,
+        **(_RETRY_SOON if kind == "services" else _RETRY),
         "execution_timeout": _LONGEST,
         "on_failure_callback": partial(count_failure, pipeline.name, kind),
     }
