@@ -11,16 +11,30 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table as IcebergTable
+from pyiceberg.typedef import Identifier
 from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
 
 from twofold import locks
 from twofold.boundary import History, Snapshot
-from twofold.errors import NotRunning
+from twofold.errors import StoreAway
 from twofold.settings import CATALOG, Settings
 
 _UNREACHABLE = "AWS Error NETWORK_CONNECTION"
 """How Arrow tells of an S3 store that nobody answers for; a file that is missing there reads otherwise."""
+
+
+class LakeCatalog(SqlCatalog):
+    """Raises StoreAway where a table is there and the store that holds its metadata does not answer."""
+
+    def load_table(self, identifier: str | Identifier) -> IcebergTable:
+        """One table, with its metadata of now."""
+        try:
+            return super().load_table(identifier)
+        except OSError as error:
+            if _UNREACHABLE not in str(error):
+                raise
+            raise StoreAway(self.properties["s3.endpoint"]) from None
 
 
 def load(settings: Settings) -> Catalog:
@@ -42,12 +56,12 @@ def _opened(settings: Settings) -> Catalog:
         # The very first one makes the catalog's tables.
         locks.alone(connection, "catalog")
         # One per process: each has a pool of connections of its own, which nothing closes.
-        catalog = SqlCatalog(CATALOG, **properties)
+        catalog = LakeCatalog(CATALOG, **properties)
     _say_where_it_goes_away(catalog, settings)
     return catalog
 
 
-def _say_where_it_goes_away(catalog: SqlCatalog, settings: Settings) -> None:
+def _say_where_it_goes_away(catalog: LakeCatalog, settings: Settings) -> None:
     """Any call may be the one during which the server ends: that is told in a sentence, wherever it was."""
 
     def handle(context: ExceptionContext) -> None:
@@ -72,18 +86,11 @@ def file_io(settings: Settings) -> dict[str, str]:
 
 
 def find(catalog: Catalog, pipeline: str, table: str) -> IcebergTable | None:
-    """One table, or None where it was never made; NotRunning where the store does not answer."""
+    """One table, or None where it was never made."""
     try:
         return catalog.load_table((pipeline, table))
     except NoSuchTableError:
         return None
-    except OSError as error:
-        if _UNREACHABLE not in str(error):
-            raise
-        raise NotRunning(
-            f"the S3 store does not answer at {catalog.properties.get('s3.endpoint')}",
-            "start the embedded one with `twofold up --store minio`, or set TWOFOLD_S3_ENDPOINT",
-        ) from None
 
 
 def read_history(settings: Settings, pipeline: str, table: str) -> History:

@@ -44,6 +44,16 @@ class NotRunning(TwofoldError):
     """A service that the command needs does not answer."""
 
 
+class StoreAway(NotRunning):
+    """The S3 store does not answer."""
+
+    def __init__(self, endpoint: str, said: object = "") -> None:
+        super().__init__(
+            f"the S3 store does not answer at {endpoint}" + (f": {said}" if said else ""),
+            "start the embedded one with `twofold up --store minio`, or set TWOFOLD_S3_ENDPOINT",
+        )
+
+
 class Busy(TwofoldError):
     """Another process holds the pipeline's lock for this role."""
 

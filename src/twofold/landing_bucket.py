@@ -11,7 +11,7 @@ import fsspec  # type: ignore[import-untyped]
 import s3fs  # type: ignore[import-untyped]
 from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
 
-from twofold.errors import NotRunning, TwofoldError
+from twofold.errors import StoreAway, TwofoldError
 from twofold.landing import File, Progress, is_hidden
 from twofold.settings import Settings
 
@@ -67,10 +67,7 @@ class BucketFolder:
         try:
             return request()
         except BotoCoreError as error:
-            raise NotRunning(
-                f"the S3 store does not answer at {self._endpoint}: {error}",
-                "start the embedded one with `twofold up --store minio`, or set TWOFOLD_S3_ENDPOINT",
-            ) from None
+            raise StoreAway(self._endpoint, error) from None
         except PermissionError as error:
             raise TwofoldError(
                 f"the S3 store at {self._endpoint} refuses access to {self._root}: {error}",

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import socket
+from pathlib import Path
 
 import pytest
-from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
+from pyiceberg.catalog.sql import IcebergTables
 from sqlalchemy.orm import Session
 
+from tests import running
 from twofold import catalog
 from twofold.errors import NotRunning
 
 
-def test_a_store_that_does_not_answer_is_named_and_no_stack_trace() -> None:
-    endpoint = f"http://127.0.0.1:{_free_port()}"
-    keys = {"s3.access-key-id": "k", "s3.secret-access-key": "s", "s3.region": "us-east-1"}
-    away = SqlCatalog("c", uri="sqlite://", warehouse="s3a://b", **{"s3.endpoint": endpoint}, **keys)
+def test_a_store_that_does_not_answer_is_named_and_no_stack_trace(tmp_path: Path) -> None:
+    settings = running.fresh_settings(tmp_path, tmp_path, store="minio", s3_secret_key="s")
+    away = catalog.LakeCatalog("c", uri="sqlite://", warehouse=settings.warehouse, **catalog.file_io(settings))
     with Session(away.engine) as session:
         place = "s3a://b/p/t/metadata/0.metadata.json"
         row = {"catalog_name": "c", "table_namespace": "p", "table_name": "t", "metadata_location": place}
         session.add(IcebergTables(**row, previous_metadata_location=None))
         session.commit()
-    with pytest.raises(NotRunning, match=f"the S3 store does not answer at {endpoint}"):
+    with pytest.raises(NotRunning, match=f"the S3 store does not answer at {settings.s3_endpoint}"):
         catalog.find(away, "p", "t")
     assert catalog.find(away, "p", "other") is None
-
-
-def _free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port: int = server.getsockname()[1]
-    return port

@@ -11,7 +11,6 @@ import os
 import sys
 from base64 import urlsafe_b64encode
 from pathlib import Path
-from urllib.parse import quote
 
 from twofold import kafka_access
 from twofold.settings import Settings
@@ -96,9 +95,8 @@ def _connections(settings: Settings) -> tuple[tuple[str, dict[str, object]], ...
 
 
 def _database_url(settings: Settings) -> str:
-    user, password = settings.airflow_database, settings.airflow_database_password.get_secret_value()
-    address = f"{settings.postgres_host}:{settings.postgres_port}/{settings.airflow_database}"
-    return f"postgresql+psycopg2://{quote(user, safe='')}:{quote(password, safe='')}@{address}"
+    login = {"postgres_user": settings.airflow_database, "postgres_password": settings.airflow_database_password}
+    return settings.model_copy(update=login).postgres_url("postgresql+psycopg2", settings.airflow_database)
 
 
 def _key(settings: Settings, purpose: str) -> bytes:
