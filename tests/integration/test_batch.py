@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from spark_jobs.lander import Lander, Landing
 from spark_jobs.locks import hold
 from spark_jobs.selection import Selection
 from tests import running
+from tests.at_work import eventually
 from twofold import catalog as catalogs
 from twofold import ensure, landing, locks, tables
 from twofold.definition.model import Pipeline
@@ -386,13 +386,16 @@ def held_row(settings: Settings, pipeline: Pipeline, table: str) -> Iterator[Non
 
 def wait_for_commit(settings: Settings, job: subprocess.Popen[str], besides: int = 0) -> int:
     """The pid of the backend whose commit waits for a held row, other than `besides`."""
-    while job.poll() is None:
-        if row := look(
-            settings, "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND pid <> %s", besides
-        ):
-            return int(row[0])
-        time.sleep(0.1)
-    raise AssertionError(f"the batch job ended with {job.returncode}")
+    query = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND pid <> %s"
+    found: list[int] = []
+
+    def waits() -> bool:
+        assert job.poll() is None, f"the batch job ended with {job.returncode}"
+        found[:] = look(settings, query, besides) or ()
+        return bool(found)
+
+    eventually(waits)
+    return found[0]
 
 
 def look(settings: Settings, query: str, pid: int) -> tuple[Any, ...] | None:
