@@ -33,7 +33,8 @@ KEYLESS_RUN = 512
 
 @dataclass(frozen=True)
 class Share:
-    """Which records are this worker's, and where they go. All of one id are one worker's, and one partition's."""
+    """Which records are this worker's, and where they go. All of one id are one partition's, and, unless the source has
+    divided itself, one worker's."""
 
     worker: int
     workers: int
@@ -42,12 +43,14 @@ class Share:
     def split(self, chunk: Chunk, low: int, high: int) -> list[list[Record]]:
         """This worker's records of the slice [low, high), by partition, in order."""
         groups: list[list[Record]] = [[] for _ in range(self.partitions)]
-        values, keys = chunk.values, chunk.keys
+        if chunk.mine is False:
+            return groups
+        values, keys, all_mine = chunk.values, chunk.keys, chunk.mine or self.workers == 1
         for index in range(low, high):
             key, position = keys[index], chunk.first + index
             # CRC-32 of the key is librdkafka's consistent partitioner, and costs a tenth of Java's murmur2 here.
             number = crc32(key) if key is not None else position // KEYLESS_RUN
-            if self.workers == 1 or number % self.workers == self.worker:
+            if all_mine or number % self.workers == self.worker:
                 groups[number % self.partitions].append((position, key, values[index]))
         return groups
 
@@ -161,7 +164,8 @@ def within(chunk: Chunk, limit: int | None) -> Chunk:
     keep = len(chunk) if limit is None else max(0, min(len(chunk), limit - chunk.first))
     if keep == len(chunk):
         return chunk
-    return Chunk(chunk.first, chunk.values[:keep], chunk.keys[:keep], chunk.send_at and chunk.send_at[:keep])
+    send_at = chunk.send_at and chunk.send_at[:keep]
+    return replace(chunk, values=chunk.values[:keep], keys=chunk.keys[:keep], send_at=send_at)
 
 
 def failure_of(progress: Progress) -> TwofoldError | None:

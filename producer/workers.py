@@ -95,7 +95,7 @@ def _work(task: Task, pipeline: Pipeline, request: Request, memory: Mapping[str,
             os._exit(PARENT_GONE)
 
     try:
-        source = open_source(pipeline, request, stop.is_set)
+        source = open_source(pipeline, request, stop.is_set, task.worker)
         source.remember(memory)
         Shard(task, source, stop, report).run()
     except TwofoldError as error:

@@ -14,10 +14,10 @@ from twofold.definition.model import Pipeline
 __all__ = ["Chunk", "Source", "open_source"]
 
 
-def open_source(pipeline: Pipeline, request: Request, stopped: Callable[[], bool]) -> Source:
-    """The source that a request names; raise UsageError if it is not there."""
+def open_source(pipeline: Pipeline, request: Request, stopped: Callable[[], bool], worker: int = 0) -> Source:
+    """The source that a request names, as this worker of its `workers` has it; raise UsageError if it is not there."""
     if request.generate is not None:
-        return Generated(pipeline, request, now_utc())
+        return Generated(pipeline, request, now_utc(), worker)
     if request.from_stdin:
         return Stdin(pipeline.event.id, pipeline.event.max_bytes, stopped)
     if request.path is not None:

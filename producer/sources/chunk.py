@@ -20,6 +20,8 @@ class Chunk:
     """Event id of each, None where it is not known."""
     send_at: list[float] | None = None
     """When each was really sent, Unix seconds, never falling; None where the source does not say."""
+    mine: bool | None = None
+    """Whether this worker sends them all, or none of them, which are not made then; None where each id decides."""
 
     def __len__(self) -> int:
         return len(self.values)

@@ -29,13 +29,16 @@ ABSENT_SHARE = 0.1
 REACH_BACK = 500
 """A duplicate repeats one of so many records before it."""
 Record = tuple[bytes, bytes | None]
+NOT_MADE: list[Record] = [(b"", None)] * BLOCK
+"""Keeps the place of another worker's block."""
 
 
 class Generated:
     """Events made from the contract, `interval_ms` of event time apart."""
 
-    def __init__(self, pipeline: Pipeline, request: Request, now: datetime) -> None:
+    def __init__(self, pipeline: Pipeline, request: Request, now: datetime, worker: int = 0) -> None:
         self._recipe = Recipe(pipeline, request.seed, request.shares)
+        self._worker, self._workers = worker, request.workers
         self._count = request.generate or None
         self._interval = timedelta(milliseconds=interval_ms(request))
         # At full speed the events lie in the past and end now; at a set rate they go on from now.
@@ -59,13 +62,14 @@ class Generated:
         return self._count
 
     def chunks(self, start: int) -> Iterator[Chunk]:
-        """All records from number `start` on."""
+        """All records from number `start` on. Workers take blocks in turn: a duplicate never leaves its block."""
         base, made_at = (datetime.fromisoformat(self.memory[name]) for name in ("base", "made_at"))
         first = start - start % BLOCK
         while self._count is None or first < self._count:
-            records = self._recipe.block(first, base, self._interval, made_at)
+            mine = first // BLOCK % self._workers == self._worker
+            records = self._recipe.block(first, base, self._interval, made_at) if mine else NOT_MADE
             records = records[max(0, start - first) : None if self._count is None else self._count - first]
-            yield Chunk(max(start, first), [value for value, _ in records], [key for _, key in records])
+            yield Chunk(max(start, first), [value for value, _ in records], [key for _, key in records], mine=mine)
             first += BLOCK
 
 

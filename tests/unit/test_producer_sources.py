@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from producer import producer
 from producer.producer import produce
 from producer.request import Request, Shares
+from producer.shard import Share, within
 from producer.sources import Chunk, Source, open_source
 from producer.sources.generated import Generated
 from producer.sources.lines import chunked, split
@@ -146,6 +147,23 @@ def test_the_same_seed_gives_the_same_records_from_any_position(payments: Pipeli
     for start in (0, 1, 999, 1000, 1001, 2499):
         assert records(later.chunks(start)) == whole[start:]
     assert records(generated(payments, seed=4).chunks(0)) != whole
+
+
+@pytest.mark.parametrize(("workers", "start", "limit"), [(1, 0, 2500), (2, 0, 2500), (3, 1234, 2100)])
+def test_workers_make_their_own_share_alone_and_together_all(
+    payments: Pipeline, workers: int, start: int, limit: int
+) -> None:
+    whole = records(generated(payments).chunks(0))
+    sent: list[tuple[int, bytes, bytes | None]] = []
+    made = 0
+    for worker in range(workers):
+        request = Request(generate=2500, seed=3, shares=ALL_KINDS, workers=workers)
+        for chunk in Generated(payments, request, NOW, worker).chunks(start):
+            made += sum(map(bool, chunk.values))
+            for group in Share(worker, workers, 4).split(within(chunk, limit), 0, len(within(chunk, limit))):
+                sent += [(position, value, key) for position, key, value in group]
+    assert sorted(sent) == whole[start:limit]
+    assert made == 2500 - start
 
 
 def test_generated_events_keep_every_rule_of_the_definition(payments: Pipeline) -> None:
