@@ -39,6 +39,7 @@ $(STAMP):
 	@$(UV) pip install --quiet --no-build-isolation --no-deps --compile-bytecode \
 	    --require-hashes -r requirements/dev.txt
 	@$(UV) pip install --quiet --no-build-isolation --no-deps --editable .
+	@$(UV) cache prune --quiet
 	@rm -f .venv/.installed-*
 	@touch $@
 

@@ -1,6 +1,6 @@
 """Spark's classes, parsed and verified once: `make setup` records an archive that the JVM of every job maps.
 
-    a JVM that does a little of everything ─► at its end, all classes it loaded ─► <cache>/classes/<key>.jsa
+    a JVM that does a little of everything ─► at its end, all classes it loaded ─► .venv/share/twofold/<key>.jsa
 
 It saves a job some 9 CPU-seconds. The JVM itself checks whether an archive fits it and its class path, and where it
 does not, or where there is none, loads the classes from their jars.
@@ -54,6 +54,8 @@ def record(settings: Settings, target: Path) -> None:
         _exercise(spark, folder)
         spark.stop()
         _end_jvm()
+        for outgrown in target.parent.glob("*.jsa"):
+            outgrown.unlink()
         made.replace(target)
 
 
@@ -63,7 +65,10 @@ def _session(settings: Settings, folder: Path, made: Path) -> SparkSession:
     recording = f'"-XX:ArchiveClassesAtExit={made}" -Xlog:cds=off -Xlog:cds+dynamic=off'
     jvm["spark.driver.extraJavaOptions"] += f" {recording}"
     options |= {f"spark.sql.catalog.{CATALOG}.type": "hadoop", f"spark.sql.catalog.{CATALOG}.warehouse": str(folder)}
-    return session.started("classes", "local[2]", jvm, options)
+    spark = session.started("classes", "local[2]", jvm, options)
+    # Warnings about data that is thrown away are no concern of whoever installs.
+    spark.sparkContext.setLogLevel("ERROR")
+    return spark
 
 
 def _exercise(spark: SparkSession, folder: str) -> None:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from twofold.errors import TwofoldError
-from twofold.settings import Settings, cache_folder
+from twofold.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ def class_archive(settings: Settings) -> Path:
     """Where `spark_jobs.class_archive` records the classes of this Java, this pyspark and these jars."""
     installed = (Path(shutil.which("java") or "java").resolve(), _package("pyspark") / "jars", settings.jars)
     fits = [f"{path} {path.stat().st_mtime_ns if path.exists() else 0}" for path in installed]
-    return cache_folder() / "classes" / f"{hashlib.sha256(repr(fits).encode()).hexdigest()[:16]}.jsa"
+    # In the environment, which is as much a part of what fits as its path: what goes with it is never left behind.
+    return Path(sys.prefix) / "share" / "twofold" / f"{hashlib.sha256(repr(fits).encode()).hexdigest()[:16]}.jsa"
 
 
 def _package(name: str) -> Path:
