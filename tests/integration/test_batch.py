@@ -5,19 +5,16 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Barrier
 from typing import Any
 
 import duckdb
-import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -28,10 +25,9 @@ from spark_jobs.inspection import Inspector
 from spark_jobs.lander import Lander, Landing
 from spark_jobs.locks import hold
 from spark_jobs.selection import Selection
-from tests import running
-from tests.at_work import eventually
+from tests import at_work, running
 from twofold import catalog as catalogs
-from twofold import ensure, landing, locks, tables
+from twofold import ensure, landing, tables
 from twofold.definition.model import Pipeline
 from twofold.settings import Settings
 
@@ -318,10 +314,9 @@ def test_several_jobs_at_once_make_the_tables(stack: Settings, define: Define) -
 def test_two_runs_at_once_take_a_file_once(stack: Settings, define: Define) -> None:
     pipeline = define()
     (folder_of(stack, pipeline) / "f.json").write_bytes(lines("a", "b"))
-    running_jobs = [start(stack, pipeline) for _ in range(2)]
-    outputs = [job.communicate(timeout=300)[0] for job in running_jobs]
-    assert [job.returncode for job in running_jobs] == [0, 0], outputs
-    assert sorted("nothing new" in output for output in outputs) == [False, True]
+    with batch(stack, pipeline) as first, batch(stack, pipeline) as second:
+        assert [first.ends(), second.ends()] == [0, 0], first.said + second.said
+        assert sorted("nothing new" in job.said for job in (first, second)) == [False, True]
     assert ids(stack, pipeline) == [(1, "f.json", "a"), (1, "f.json", "b")]
 
 
@@ -330,13 +325,10 @@ def test_killed_in_either_commit_a_file_is_taken_once(stack: Settings, define: D
     pipeline = define()
     ensure.ensure(catalogs.load(stack), pipeline)
     (folder_of(stack, pipeline) / "f.json").write_bytes(lines("a", "b"))
-    with held_row(stack, pipeline, table):
-        job = start(stack, pipeline)
-        commit = wait_for_commit(stack, job)
-        os.killpg(job.pid, signal.SIGKILL)
-        job.wait()
-        with locks.connect(stack) as connection:
-            connection.execute("SELECT pg_terminate_backend(%s, 10000)", (commit,))
+    with at_work.hold(stack, pipeline, table) as held, batch(stack, pipeline) as job:
+        held.wait_for_commit(job)
+        job.kill()
+        held.lose_commits()
     run(pipeline)
     assert run(pipeline) == []
     assert ids(stack, pipeline) == [(1, "f.json", "a"), (1, "f.json", "b")]
@@ -348,59 +340,22 @@ def test_a_commit_in_flight_of_a_killed_run_does_not_double_the_next(stack: Sett
     pipeline = define()
     ensure.ensure(catalogs.load(stack), pipeline)
     (folder_of(stack, pipeline) / "f.json").write_bytes(lines("a", "b"))
-    with held_row(stack, pipeline, tables.BATCH_LOG):
-        killed = start(stack, pipeline)
-        dead = wait_for_commit(stack, killed)
-        os.killpg(killed.pid, signal.SIGKILL)
-        killed.wait()
-        # PostgreSQL does not notice, and would still run the dead commit once the row is free.
-        second = start(stack, pipeline)
-        wait_for_commit(stack, second, besides=dead)
-    assert second.wait(timeout=300) == 0
+    with ExitStack() as until_the_end:
+        with at_work.hold(stack, pipeline, tables.BATCH_LOG) as held:
+            with batch(stack, pipeline) as killed:
+                held.wait_for_commit(killed)
+                killed.kill()
+            # PostgreSQL does not notice, and would still run the dead commit once the row is free.
+            dead = set(held.commits())
+            second = until_the_end.enter_context(batch(stack, pipeline))
+            at_work.eventually(lambda: set(held.commits()) - dead, second)
+        assert second.ends() == 0, second.said
     run(pipeline)
     assert ids(stack, pipeline) == [(1, "f.json", "a"), (1, "f.json", "b")]
 
 
-def start(settings: Settings, pipeline: Pipeline) -> subprocess.Popen[str]:
-    """A batch run of its own process group: the driver and its JVM."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "spark_jobs.batch_job", pipeline.name, "--wait", "120"],
-        env={**os.environ, **settings.environment()},
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-@contextmanager
-def held_row(settings: Settings, pipeline: Pipeline, table: str) -> Iterator[None]:
-    """Hold the catalog's row of a table, so that a commit to it waits."""
-    with locks.connect(settings) as connection:
-        connection.execute(
-            "SELECT 1 FROM iceberg_tables WHERE table_namespace = %s AND table_name = %s FOR UPDATE",
-            (pipeline.name, table),
-        )
-        yield
-        connection.rollback()
-
-
-def wait_for_commit(settings: Settings, job: subprocess.Popen[str], besides: int = 0) -> int:
-    """The pid of the backend whose commit waits for a held row, other than `besides`."""
-    query = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND pid <> %s"
-    found: list[int] = []
-
-    def waits() -> bool:
-        assert job.poll() is None, f"the batch job ended with {job.returncode}"
-        found[:] = look(settings, query, besides) or ()
-        return bool(found)
-
-    eventually(waits)
-    return found[0]
-
-
-def look(settings: Settings, query: str, pid: int) -> tuple[Any, ...] | None:
-    with psycopg.connect(settings.postgres_url()) as connection:
-        return connection.execute(query.encode(), (pid,)).fetchone()
+def batch(settings: Settings, pipeline: Pipeline) -> AbstractContextManager[at_work.Job]:
+    return at_work.running(settings, "batch", pipeline.name, "--wait", "120")
 
 
 # ---- land ----
