@@ -178,9 +178,12 @@ def _grafana(settings: Settings) -> Program:
             "GF_AUTH_ANONYMOUS_ENABLED": "true",
             "GF_ANALYTICS_REPORTING_ENABLED": "false",
             "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
+            "GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES": "false",
+            "GF_NEWS_NEWS_FEED_ENABLED": "false",
+            "GF_PLUGINS_PREINSTALL_DISABLED": "true",
+            "GF_PLUGINS_PUBLIC_KEY_RETRIEVAL_DISABLED": "true",
             # Read by the provisioning's files.
             "PROMETHEUS_URL": _address(settings, PROMETHEUS),
-            "ALERTMANAGER_URL": _address(settings, ALERTMANAGER),
             "DASHBOARDS_PATH": str(folder / "dashboards"),
         },
     )
