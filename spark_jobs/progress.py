@@ -114,6 +114,7 @@ class Progress(StreamingQueryListener):
             "pipeline": self._pipeline.name,
             **self._state,
             "last_batch_age_s": age_s,
+            "trigger_s": self._pipeline.stream.trigger.total_seconds(),
             "rows": dict(self._outcomes),
             "rejected": self._outcomes[tables.REJECTED],
             "late": sum(self._late.values()),
