@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,15 @@ class Progress(StreamingQueryListener):
         self._outcomes: Counter[str] = Counter()
         self._state: dict[str, Any] = {"state": "starting", "batch": None, "offsets_behind": None, "idle": False}
         self._late: Counter[str] = Counter()
+        self._newest: dict[int, Mapping[int, float]] = {}
+        self._asked_at = inf
 
     def say(self, state: str, problem: str | None = None) -> None:
         """Change the state: starting, running, retrying, draining, stopping."""
         self._state.update(state=state, problem=problem)
+        if state == "draining":
+            # A drain takes what was there when it began; Kafka is not asked again.
+            self._asked_at = time.time()
         if problem:
             click.echo(f"{self._pipeline.name}: {state}: {problem}", err=True)
 
@@ -71,7 +77,7 @@ class Progress(StreamingQueryListener):
         # The start counts as progress: how long ago the job before it got on says nothing of this one.
         self._meter.gauge(metrics.STREAM_PROGRESS, time.time(), query=LOG)
         # A counter whose first sample is not 0 hides the first batch from rates.
-        self.landed(Counter())
+        self._count(Counter())
         ended = threading.Event()
         thread = threading.Thread(target=self._beat, args=(ended,), name="heartbeat", daemon=True)
         thread.start()
@@ -98,8 +104,12 @@ class Progress(StreamingQueryListener):
         self._meter.count(metrics.STREAM_RETRIES, 1, query=query)
         self.say("retrying", problem)
 
-    def landed(self, outcomes: Mapping[str, int]) -> None:
-        """Rows per outcome, and rejected rows per kind of reason, of one landed batch."""
+    def landed(self, batch: int, outcomes: Mapping[str, int], newest: Mapping[int, float]) -> None:
+        """What `LogWriter` tells of a batch; Spark's word of its end, and what it left behind, follows later."""
+        self._newest[batch] = newest
+        self._count(outcomes)
+
+    def _count(self, outcomes: Mapping[str, int]) -> None:
         for outcome in metrics.WORDS["outcome"]:
             self._outcomes[outcome] += outcomes[outcome]
             self._meter.count(metrics.STREAM_OUTCOMES, outcomes[outcome], outcome=outcome)
@@ -114,6 +124,7 @@ class Progress(StreamingQueryListener):
             "pipeline": self._pipeline.name,
             **self._state,
             "last_batch_age_s": age_s,
+            "trigger_s": self._pipeline.stream.trigger.total_seconds(),
             "rows": dict(self._outcomes),
             "rejected": self._outcomes[tables.REJECTED],
             "late": sum(self._late.values()),
@@ -139,7 +150,7 @@ class Progress(StreamingQueryListener):
         if query == LOG:
             self._last_batch_at = now
             self._state["idle"] = True
-            self._meter.gauge(metrics.STREAM_FRESH, now)
+            self._meter.gauge(metrics.STREAM_FRESH, min(now, self._asked_at))
 
     def onQueryTerminated(self, event: QueryTerminatedEvent) -> None:
         """The supervisor sees to it."""
@@ -159,7 +170,7 @@ class Progress(StreamingQueryListener):
         behind = sum(batch.behind.values())
         self._last_batch_at = time.time()
         self._state.update(batch=batch.number, offsets_behind=behind, idle=False, rows_per_second=round(batch.rate, 1))
-        send_landing(self._meter, batch)
+        send_landing(self._meter, batch, self._newest.pop(batch.number, {}), self._asked_at)
         self._say_landing(behind, batch.rate)
 
     def _say_landing(self, behind: int, rate: float) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from math import inf
 from typing import Any
 
 from twofold import metrics
@@ -64,6 +65,21 @@ class Finished:
         ends, latest = (_offsets(source.get(key)) for key in ("endOffset", "latestOffset"))
         return {partition: max(0, last - ends.get(partition, 0)) for partition, last in latest.items()}
 
+    def fresh(self, newest: Mapping[int, float], asked_at: float) -> float | None:
+        """Unix seconds: all that Kafka took in before is landed; None: not known.
+
+        `newest` has, per partition, the newest time stamp of Kafka that this batch landed. Kafka stamps a partition's
+        records in the order in which it takes them in, so where records were left behind, those before that stamp are
+        landed, and the oldest of these stamps is the bound: the newest one would hide a partition that stays behind.
+        Where none were left, all is landed that was there when Kafka was asked: as the batch began, or at `asked_at`
+        where that was earlier. No stamp from the future, as of a broker whose clock is ahead, goes beyond that. A
+        partition without a stamp (the batch was landed before a restart) leaves it unknown, until the next batch.
+        """
+        lagging = [int(partition) for partition, behind in self.behind.items() if behind]
+        if not newest.keys() >= set(lagging):
+            return None
+        return min([self.started_at, asked_at, *(newest[partition] for partition in lagging)])
+
 
 def _offsets(found: object) -> dict[str, int]:
     """Kafka's offsets by partition; {"topic": {"0": 12}} is all that one topic has."""
@@ -83,12 +99,12 @@ def send(meter: Meter, batch: Finished) -> None:
         meter.gauge(metrics.STREAM_BATCH_PART, duration_ms / 1000, query=query, part=part)
 
 
-def send_landing(meter: Meter, batch: Finished) -> None:
-    """What only the landing query has."""
+def send_landing(meter: Meter, batch: Finished, newest: Mapping[int, float], asked_at: float = inf) -> None:
+    """What only the landing query has; `newest` and `asked_at` as of `Finished.fresh`."""
     for partition, behind in batch.behind.items():
         meter.gauge(metrics.STREAM_BEHIND, behind, partition=partition)
-    if not any(batch.behind.values()):
-        meter.gauge(metrics.STREAM_FRESH, batch.started_at)
+    if (fresh := batch.fresh(newest, asked_at)) is not None:
+        meter.gauge(metrics.STREAM_FRESH, fresh)
 
 
 def send_view(meter: Meter, batch: Finished) -> None:

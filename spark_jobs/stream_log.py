@@ -30,6 +30,7 @@ from twofold.settings import Settings
 QUERY = "log"
 _RAW = "record value"
 """Name of the bytes while they are judged; with a blank, as an event field may be called `value`."""
+_NEWEST = "newest"
 _EARLIEST = -2
 """Spark's number for the first offset that Kafka still has."""
 
@@ -46,8 +47,9 @@ class LogWriter:
     pipeline: Pipeline
     fence: Callable[[], str]
     """Called before every commit: raises where this job may no longer write, else gives the topic's id."""
-    counted: Callable[[Mapping[str, int]], None]
-    """Told the rows per outcome, and the rejected ones per kind of reason, of every batch written."""
+    counted: Callable[[int, Mapping[str, int], Mapping[int, float]], None]
+    """Told of every batch written: its number, the rows per outcome and the rejected ones per kind of reason, and per
+    partition the newest time stamp of Kafka, in Unix seconds."""
     landed: Landed = field(init=False)
     error: TwofoldError | None = None
     """Why the last batch was refused: Spark wraps what a batch raises, so it is kept here."""
@@ -113,7 +115,7 @@ class LogWriter:
         self._refuse_gap(starts, held)
         if any(starts.get(partition, 0) < offset for partition, offset in held.items()):
             rows = rows.where(serving.past_offsets(held))
-        self._append(rows, ends)
+        self._append(batch_id, rows, ends)
 
     def _refuse_gap(self, starts: Mapping[int, int], held: Mapping[int, int]) -> None:
         gaps = {p: (held.get(p, 0), start) for p, start in starts.items() if start > held.get(p, 0)}
@@ -127,15 +129,19 @@ class LogWriter:
     def _rebuild_remedy(self) -> str:
         return f"delete the checkpoint {self.checkpoint}: the next start makes it anew from what stream_log holds"
 
-    def _append(self, rows: DataFrame, ends: Mapping[int, int]) -> None:
+    def _append(self, batch_id: int, rows: DataFrame, ends: Mapping[int, int]) -> None:
         state = Landed(
             self.pipeline.name, self.landed.landing + 1, offsets={**self.landed.offsets, **ends}, topic_id=self.fence()
         )
-        outcomes = Observation()
-        numbered = rows.withColumn("landing", _landing(state.landing, max(ends) + 1)).observe(outcomes, *_counts())
+        partitions = max(ends) + 1
+        seen = Observation()
+        numbered = rows.withColumn("landing", _landing(state.landing, partitions))
+        numbered = numbered.observe(seen, *_counts(), _newest(partitions).alias(_NEWEST))
         tagged(numbered.writeTo(tables.qualified(self.pipeline, tables.STREAM_LOG)), boundary.encode(state)).append()
         self.landed = state
-        self.counted(outcomes.get)
+        counts = dict(seen.get)
+        newest = {p: at_ms / 1000 for p, at_ms in enumerate(counts.pop(_NEWEST)) if at_ms is not None}
+        self.counted(batch_id, counts, newest)
 
 
 def judged(records: DataFrame, pipeline: Pipeline) -> DataFrame:
@@ -164,3 +170,12 @@ def _counts() -> list[Column]:
     by_outcome = [F.count_if(F.col("outcome") == outcome).alias(outcome) for outcome in outcomes]
     # A record without a fault has no reason, and null meets no pattern.
     return by_outcome + [F.count_if(F.col("reason").rlike(p)).alias(kind) for kind, p in reasons.PATTERNS.items()]
+
+
+def _newest(partitions: int) -> Column:
+    """Per partition the newest time stamp of Kafka among the rows, in milliseconds; null: no row is of it.
+
+    One comparison per partition and row, in the pass that counts: no grouping, which would shuffle the rows.
+    """
+    stamps = (f"max(if(kafka_partition = {p}, unix_millis(kafka_timestamp), null))" for p in range(partitions))
+    return F.expr(f"array({', '.join(stamps)})")

@@ -99,7 +99,7 @@ STREAM_PROGRESS = _stream(
     "query",
 )
 STREAM_FRESH = _stream(
-    "gauge", "fresh_timestamp_seconds", _TIME, "All that was in Kafka at this time is landed: its age is the freshness."
+    "gauge", "fresh_timestamp_seconds", _TIME, "All that Kafka took in before is landed: its age is the freshness."
 )
 STREAM_BATCH = _stream("gauge", "batch_id", "number", "Number of the last finished batch.", "query")
 STREAM_ROWS_IN = _stream("counter", "rows_in_total", "rows", "Rows read by finished batches.", "query")

@@ -83,12 +83,15 @@ def test_a_streaming_job_is_started_once_healed_left_down_and_stopped(stack: Set
     stream.becomes("healthy")
 
     jvm = next(child for child in stream.family() if child.name() == "java")
+    held = stream.state().pid
     stream.settings = stack.model_copy(update={"service_stalled_after_s": 1.0})
     with running.frozen(jvm.pid):
         stuck = stream.becomes("stuck", "no progress for")
         assert stream.controller.restart(work.pipeline.name, "stream", by_hand=False, why=stuck.reason) == "started"
         assert not processes.wait_gone([jvm], patience_s=60)
     stream.settings = stack
+    # Its driver was asked to end: to kill that one, while it is still seen, would be no crash.
+    eventually(lambda: stream.state().pid != held)
 
     for _ in range(2):
         stream.crash()

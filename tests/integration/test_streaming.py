@@ -174,6 +174,37 @@ def test_any_bytes_get_their_outcome_and_nothing_stops_the_path(
     assert work.query("SELECT sum(events) FROM unified_by_kind") == [(len(ACCEPTED),)]
 
 
+def test_a_stream_that_is_behind_tells_the_age_of_the_newest_landed_from_its_first_batch(
+    stack: Settings, spark: SparkSession, define: Define
+) -> None:
+    work = Work(spark, stack, define(stream={"max_offsets_per_trigger": 4}))
+    for start in ("first", "second"):
+        # The second partition has the older records and is done first: from then on its age must not count. What is
+        # sent at once has one time stamp.
+        work.send(*(small_world.event(f"{start}-p1-{i}", i) for i in range(2)), partition=1)
+        for some in (range(6), range(6, 10)):
+            work.send(*(small_world.event(f"{start}-p0-{i}", i) for i in some), partition=0)
+        began = time.time()
+        with overhear.statsd_lines(stack) as lines:
+            work.drain()
+        name = f"twofold_stream_fresh_timestamp_seconds,pipeline={work.pipeline.name}:"
+        told = [float(line.removeprefix(name).split("|")[0]) for line in lines if line.startswith(name)]
+        batches = newest_by_batch(work, start)
+        assert len(batches) == 3
+        assert told[:2] == [min(batches[0].values()), batches[1][0]]
+        assert told[1] < max(batches[2].values()) <= began <= max(told[2:])
+
+
+def newest_by_batch(work: Work, start: str) -> list[dict[int, float]]:
+    """Per batch that landed such ids: partition → Kafka's newest time stamp, in Unix seconds."""
+    log = catalogs.load(work.settings).load_table((work.pipeline.name, tables.STREAM_LOG)).scan().to_arrow()
+    found: dict[int, dict[int, float]] = {}
+    for row in log.sort_by("kafka_offset").to_pylist():
+        if row["id"].startswith(start):
+            found.setdefault(row["landing"], {})[row["kafka_partition"]] = row["kafka_timestamp"].timestamp()
+    return [found[landing] for landing in sorted(found)]
+
+
 def test_a_record_is_parsed_once(stack: Settings, spark: SparkSession, define: Define) -> None:
     kafka = "value binary, partition int, offset bigint, timestamp timestamp"
     rows = stream_log.judged(spark.createDataFrame([], kafka), define(event={"fields": EVERY_TYPE}))

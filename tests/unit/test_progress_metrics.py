@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +56,14 @@ def sent(settings: Settings, batch: Finished, *senders: Any) -> dict[str, str]: 
     return {name: value for name, _, value in (line.rpartition(":") for line in lines)}
 
 
-def test_a_landing_batch_tells_what_it_left_behind_and_is_fresh_only_where_it_left_nothing(settings: Settings) -> None:
-    found = sent(settings, Finished("log", LANDING), send, send_landing)
+def test_a_landing_batch_tells_what_it_left_behind(settings: Settings) -> None:
+    found = sent(settings, Finished("log", LANDING), send, partial(send_landing, newest={}))
     behind, query = metrics.STREAM_BEHIND.name, "pipeline=flights,query=log"
     assert {name: found[name] for name in found if name.startswith(behind)} == {
         f"{behind},pipeline=flights,partition=0": "0|g",
         f"{behind},pipeline=flights,partition=1": "30|g",
         f"{behind},pipeline=flights,partition=2": "9|g",
     }
-    assert not [name for name in found if name.startswith(metrics.STREAM_FRESH.name)]
     assert found[f"{metrics.STREAM_BATCH.name},{query}"] == "7|g"
     assert found[f"{metrics.STREAM_ROWS_IN.name},{query}"] == "500|c"
     assert found[f"{metrics.STREAM_RATE.name},{query}"] == "250.0|g"
@@ -71,11 +71,31 @@ def test_a_landing_batch_tells_what_it_left_behind_and_is_fresh_only_where_it_le
     assert found[f"{metrics.STREAM_BATCH_PART.name},{query},part=addBatch"] == "1.5|g"
     assert found[f"{metrics.STREAM_BATCH_PART.name},{query},part=other"] == "0.001|g"
 
+
+BEGAN = 1795417200.5
+FRESH: dict[str, tuple[dict[int, float], float | None]] = {
+    "the oldest stamp of those behind; of the first partition nothing is left": ({0: 10.0, 1: 300.0, 2: 250.5}, 250.5),
+    "stamps from the future": ({1: BEGAN + 5, 2: BEGAN + 9}, BEGAN),
+    "one behind whose stamp is not known": ({0: 10.0, 1: 300.0}, None),
+    "landed before a restart": ({}, None),
+}
+
+
+@pytest.mark.parametrize("name", FRESH)
+def test_a_stream_that_is_behind_is_as_fresh_as_the_partition_that_is_oldest(settings: Settings, name: str) -> None:
+    newest, fresh = FRESH[name]
+    metric = f"{metrics.STREAM_FRESH.name},pipeline=flights"
+    found = sent(settings, Finished("log", LANDING), partial(send_landing, newest=newest))
+    assert found.get(metric) == (None if fresh is None else f"{fresh}|g")
+
+
+def test_a_stream_with_nothing_left_is_as_fresh_as_the_beginning_of_its_batch(settings: Settings) -> None:
     source = LANDING["sources"][0]
     whole = {**LANDING, "sources": [{**source, "latestOffset": source["endOffset"]}]}
-    # All that was in Kafka when the batch began.
-    fresh = sent(settings, Finished("log", whole), send_landing)[f"{metrics.STREAM_FRESH.name},pipeline=flights"]
-    assert fresh == "1795417200.5|g"
+    found = sent(settings, Finished("log", whole), partial(send_landing, newest={0: 10.0, 1: 300.0}))
+    assert found[f"{metrics.STREAM_FRESH.name},pipeline=flights"] == f"{BEGAN}|g"
+    drained = sent(settings, Finished("log", whole), partial(send_landing, newest={}, asked_at=BEGAN - 60))
+    assert drained[f"{metrics.STREAM_FRESH.name},pipeline=flights"] == f"{BEGAN - 60}|g"
 
 
 def test_a_views_batch_tells_state_watermark_and_late_rows_of_all_its_operators(settings: Settings) -> None:

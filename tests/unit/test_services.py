@@ -99,6 +99,26 @@ VERDICTS: dict[str, tuple[str, list[Look], Kind, str]] = {
     "one look too few": (STREAM, [streaming(i, i, 10) for i in range(3)], "not yet", "the batch advances"),
     "idle": (STREAM, [streaming(i, 3, 5, idle=True) for i in range(3)], "healthy", "nothing to read"),
     "nothing behind": (STREAM, [streaming(i, 3, 0) for i in range(3)], "healthy", "nothing to read"),
+    "idle, its next word delayed": (STREAM, [streaming(i, 3, 5, age_s=25, idle=True) for i in range(3)], "healthy", ""),
+    "idle long ago": (
+        STREAM,
+        [streaming(i, 3, 5, age_s=26, idle=True) for i in range(9)],
+        "not yet",
+        "had nothing to read, and no word since; batch 3, 5 offsets behind, last progress 26 s ago",
+    ),
+    "nothing behind long ago": (STREAM, [streaming(i, 3, 0, age_s=26) for i in range(9)], "not yet", "no word since"),
+    "idle between slow triggers": (
+        STREAM,
+        [streaming(i, 3, 0, age_s=50, trigger_s=60, idle=True) for i in range(3)],
+        "healthy",
+        "nothing to read",
+    ),
+    "idle, then a batch": (
+        STREAM,
+        [streaming(1, 3, 0), streaming(2, 3, 0), streaming(3, 3, 0, age_s=40), streaming(4, 4, 0)],
+        "healthy",
+        "nothing to read",
+    ),
     "a long batch": (STREAM, [streaming(i, 3, 10, age_s=50) for i in range(9)], "not yet", "at work"),
     "a long batch between": (
         STREAM,

@@ -15,6 +15,12 @@ from twofold.services.record import PRODUCER, STREAM, moment
 Kind = Literal["healthy", "finished", "stopped", "left down", "lost", "stuck", "not yet"]
 STARTS_SLOWER = 3
 """A start, first batch included, may take so many times as long as a pause in a service's work."""
+IDLE_COUNTS_S = 25.0
+"""Past the trigger: for so long nothing to read counts as known, the same as before `StreamStalled` is told.
+
+Spark says every ten seconds that it is idle (`spark.sql.streaming.noDataProgressEventInterval`), or with the first
+trigger past them; the rest is for pauses of its JVM and of a loaded machine.
+"""
 NEVER_STARTED = "STOPPED"
 """supervisord's word for what it has not started, or was asked to stop; for a moment also between end and new start."""
 GOOD, BAD, NEITHER = "good", "bad", "neither"
@@ -135,11 +141,13 @@ def _rate_stream(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> tu
         return (BAD if now["state"] == "retrying" else NEITHER), "; ".join(
             filter(None, (f"is {now['state']}", now.get("problem"), numbers))
         )
-    if now.get("idle") or behind == 0:
+    idle = now.get("idle") or behind == 0
+    if idle and now["last_batch_age_s"] <= IDLE_COUNTS_S + now.get("trigger_s", 0.0):
         return GOOD, f"nothing to read; {numbers}"
     if before is not None and now["batch"] is not None and now["batch"] != before["batch"]:
         return GOOD, f"the batch advances; {numbers}"
-    return NEITHER, f"at work; {numbers}"
+    # A batch that takes long, or what it needs hangs: only its end tells which.
+    return NEITHER, f"{'had nothing to read, and no word since' if idle else 'at work'}; {numbers}"
 
 
 def _run_of_good(rated: Sequence[tuple[Look, str, str]]) -> list[Look]:
