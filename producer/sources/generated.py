@@ -49,8 +49,10 @@ class Generated:
             "interval_ms": interval_ms(request),
             **vars(request.shares),
         }
-        contract = repr((pipeline.event, pipeline.lateness))
-        self.version: Mapping[str, Any] = {"contract": hashlib.sha256(contract.encode()).hexdigest()}
+        event = pipeline.event
+        # All of the contract that a record depends on, and no more: what else changes does not start a run over.
+        decides = repr((event.id, event.time, event.fields, event.max_future, pipeline.lateness))
+        self.version: Mapping[str, Any] = {"contract": hashlib.sha256(decides.encode()).hexdigest()}
         self.memory: Mapping[str, Any] = {"made_at": now.isoformat(), "base": (now - span).isoformat()}
 
     def remember(self, memory: Mapping[str, Any]) -> None:

@@ -149,6 +149,14 @@ def test_the_same_seed_gives_the_same_records_from_any_position(payments: Pipeli
     assert records(generated(payments, seed=4).chunks(0)) != whole
 
 
+def test_what_no_generated_record_depends_on_does_not_start_it_over(payments: Pipeline) -> None:
+    larger = replace(payments, event=replace(payments.event, max_bytes=9, id_horizon=timedelta(days=1)))
+    assert generated(larger).version == generated(payments).version
+    assert records(generated(larger).chunks(0)) == records(generated(payments).chunks(0))
+    later = replace(payments, lateness=payments.lateness * 2)
+    assert generated(later).version != generated(payments).version
+
+
 @pytest.mark.parametrize(("workers", "start", "limit"), [(1, 0, 2500), (2, 0, 2500), (3, 1234, 2100)])
 def test_workers_make_their_own_share_alone_and_together_all(
     payments: Pipeline, workers: int, start: int, limit: int
