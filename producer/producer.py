@@ -24,7 +24,7 @@ from producer import kafka_client, run
 from producer.request import Request, Shares
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Replay
-from twofold.errors import TwofoldError, end
+from twofold.errors import as_sentences
 from twofold.settings import Settings
 
 Share = click.FloatRange(0, 1)
@@ -132,15 +132,8 @@ def stop_on_signals(stop: Event) -> list[int]:
 
 def main() -> None:
     """Console entry: a user's mistake gives a sentence and a remedy, never a stack trace."""
-    try:
-        produce.main(prog_name="twofold produce", standalone_mode=False)
-    except click.exceptions.Exit as exit_:
-        sys.exit(exit_.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except TwofoldError as error:
-        end(error)
+    with as_sentences():
+        produce.main(prog_name="twofold produce")
 
 
 if __name__ == "__main__":
