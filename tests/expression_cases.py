@@ -7,6 +7,8 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
+import duckdb
+
 from twofold.definition.types import FieldType
 
 COLUMNS = {
@@ -22,6 +24,7 @@ COLUMNS = {
     "dt": "date",
 }
 TYPES: dict[str, FieldType | None] = {name: FieldType.parse(text) for name, text in COLUMNS.items()}
+SPARK_SCHEMA = ", ".join(f"{name} {kind.spark}" for name, kind in TYPES.items() if kind)
 
 _INT, _LONG = 1 << 31, 1 << 63
 
@@ -160,3 +163,13 @@ def same(one: object, other: object) -> bool:
     if isinstance(one, datetime) and isinstance(other, datetime):
         return one.timestamp() == other.timestamp()
     return one == other and isinstance(one, bool) == isinstance(other, bool)
+
+
+def in_duckdb() -> duckdb.DuckDBPyConnection:
+    """The rows as table `t`."""
+    connection = duckdb.connect()
+    connection.execute("SET timezone = 'UTC'")
+    columns = ", ".join(f'"{name}" {kind.duckdb}' for name, kind in TYPES.items() if kind)
+    connection.execute(f"CREATE TABLE t ({columns})")
+    connection.executemany(f"INSERT INTO t VALUES ({', '.join('?' * len(TYPES))})", ROWS)
+    return connection

@@ -13,7 +13,7 @@ from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from spark_jobs import session
-from tests.expression_cases import MEASURES, ROWS, SCALARS, TYPES, listed, same
+from tests.expression_cases import MEASURES, ROWS, SCALARS, SPARK_SCHEMA, TYPES, in_duckdb, listed, same
 from twofold.definition.expressions import parse
 from twofold.definition.model import Expression
 from twofold.definition.patterns import whole_value
@@ -45,18 +45,12 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 @pytest.fixture(params=["true", "false"], ids=["ansi", "not-ansi"])
 def frame(spark: SparkSession, request: pytest.FixtureRequest) -> DataFrame:
     spark.conf.set("spark.sql.ansi.enabled", request.param)
-    schema = ", ".join(f"{name} {kind.spark}" for name, kind in TYPES.items() if kind)
-    return spark.createDataFrame(ROWS, schema).coalesce(1)
+    return spark.createDataFrame(ROWS, SPARK_SCHEMA).coalesce(1)
 
 
 @pytest.fixture(scope="module")
 def duck() -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect()
-    connection.execute("SET timezone = 'UTC'")
-    columns = ", ".join(f'"{name}" {kind.duckdb}' for name, kind in TYPES.items() if kind)
-    connection.execute(f"CREATE TABLE t ({columns})")
-    connection.executemany(f"INSERT INTO t VALUES ({', '.join('?' * len(TYPES))})", ROWS)
-    return connection
+    return in_duckdb()
 
 
 def differences(
@@ -94,10 +88,9 @@ def test_engines_agree_on_every_measure(frame: DataFrame, duck: duckdb.DuckDBPyC
 def test_measures_run_in_a_stream(spark: SparkSession, tmp_path: Path) -> None:
     """Streams refuse some aggregates when they start; the first of MEASURES hold every supported one."""
     spark.conf.set("spark.sql.ansi.enabled", "true")
-    schema = ", ".join(f"{name} {kind.spark}" for name, kind in TYPES.items() if kind)
-    spark.createDataFrame(ROWS, schema).coalesce(1).write.parquet(str(tmp_path / "in"))
+    spark.createDataFrame(ROWS, SPARK_SCHEMA).coalesce(1).write.parquet(str(tmp_path / "in"))
     measures = [F.expr(rendered(text, ()).spark).alias(f"c{i}") for i, text in enumerate(listed(MEASURES)[:28])]
-    windows = spark.readStream.schema(schema).parquet(str(tmp_path / "in")).withWatermark("ts", "1 hour")
+    windows = spark.readStream.schema(SPARK_SCHEMA).parquet(str(tmp_path / "in")).withWatermark("ts", "1 hour")
     query = (
         windows.groupBy(F.window("ts", "1 hour"))
         .agg(*measures)

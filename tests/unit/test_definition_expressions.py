@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.expression_cases import MEASURES, ROWS, SCALARS, TYPES, listed
+from tests.expression_cases import MEASURES, SCALARS, TYPES, in_duckdb, listed
 from twofold.definition.expressions import Checked, check_filter, check_measure
 
 REFUSED_FILTERS = {
@@ -158,12 +158,7 @@ DUCKDB_VALUES = {
 
 @pytest.fixture(scope="module")
 def duck() -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect()
-    connection.execute("SET timezone = 'UTC'")
-    columns = ", ".join(f'"{name}" {kind.duckdb}' for name, kind in TYPES.items() if kind)
-    connection.execute(f"CREATE TABLE t ({columns})")
-    connection.executemany(f"INSERT INTO t VALUES ({', '.join('?' * len(TYPES))})", ROWS)
-    return connection
+    return in_duckdb()
 
 
 @pytest.mark.parametrize("text", DUCKDB_VALUES)
