@@ -73,6 +73,8 @@ def prepare(settings: Settings) -> None:
     write_private(settings.home / "alertmanager" / "alertmanager.yml", own)
     (home / "rules").unlink(missing_ok=True)
     (home / "rules").symlink_to(files / "rules")
+    # Without the folder Grafana logs errors at every start.
+    (settings.home / "grafana" / "plugins").mkdir(parents=True, exist_ok=True)
 
 
 def _scraped(settings: Settings) -> dict[str, Port]:
