@@ -17,61 +17,61 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import closing
 
 import click
-from kafka.admin import (
-    ACL,
-    ACLOperation,
-    ACLPermissionType,
-    ACLResourcePatternType,
-    KafkaAdminClient,
-    ResourcePattern,
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
     ResourceType,
+    ScramCredentialInfo,
     ScramMechanism,
+    UserScramCredentialAlteration,
     UserScramCredentialUpsertion,
 )
-from kafka.errors import KafkaError
 from pydantic import SecretStr
 
 from containers.broker import ADMIN, BROKER_PORT
 from containers.places import ACCESS_IS_SET
 from containers.running import main
 from containers.settings import ContainerSettings
-from producer import kafka_client
+from twofold import kafka_access
 from twofold.settings import Settings
 
 USERS = ("producer", "stream", "airflow", "reader")
-_SEE = (ACLOperation.DESCRIBE, ACLOperation.DESCRIBE_CONFIGS)
+_SEE = (AclOperation.DESCRIBE, AclOperation.DESCRIBE_CONFIGS)
 _TOPICS = {
-    "producer": (*_SEE, ACLOperation.CREATE, ACLOperation.ALTER, ACLOperation.WRITE),
-    "stream": (*_SEE, ACLOperation.READ),
-    "airflow": (*_SEE, ACLOperation.CREATE, ACLOperation.ALTER),
-    "reader": (*_SEE, ACLOperation.READ),
+    "producer": (*_SEE, AclOperation.CREATE, AclOperation.ALTER, AclOperation.WRITE),
+    "stream": (*_SEE, AclOperation.READ),
+    "airflow": (*_SEE, AclOperation.CREATE, AclOperation.ALTER),
+    "reader": (*_SEE, AclOperation.READ),
 }
 _SPARK_GROUPS = "spark-kafka-"
 _TIMEOUT_S, _PAUSE_S = 5.0, 1.0
+_ITERATIONS = 4096
 
 
-def rights() -> list[ACL]:
+def rights() -> list[AclBinding]:
     """Everything that is allowed, and the one thing that is denied to all."""
-    allow, deny = ACLPermissionType.ALLOW, ACLPermissionType.DENY
-    topics = ResourcePattern(ResourceType.TOPIC, "*")
-    groups = ResourcePattern(ResourceType.GROUP, _SPARK_GROUPS, ACLResourcePatternType.PREFIXED)
-    own = ResourcePattern(ResourceType.TOPIC, "__", ACLResourcePatternType.PREFIXED)
-    allowed = [ACL(f"User:{user}", "*", each, allow, topics) for user in USERS for each in _TOPICS[user]]
+    allow, deny = AclPermissionType.ALLOW, AclPermissionType.DENY
+    topics = (ResourceType.TOPIC, "*", ResourcePatternType.LITERAL)
+    groups = (ResourceType.GROUP, _SPARK_GROUPS, ResourcePatternType.PREFIXED)
+    own = (ResourceType.TOPIC, "__", ResourcePatternType.PREFIXED)
     return [
-        *allowed,
-        ACL("User:stream", "*", ACLOperation.READ, allow, groups),
-        *(ACL(f"User:{user}", "*", ACLOperation.ALL, deny, own) for user in USERS),
+        *(AclBinding(*topics, f"User:{user}", "*", each, allow) for user in USERS for each in _TOPICS[user]),
+        AclBinding(*groups, "User:stream", "*", AclOperation.READ, allow),
+        *(AclBinding(*own, f"User:{user}", "*", AclOperation.ALL, deny) for user in USERS),
     ]
 
 
 def start(_arguments: Sequence[str]) -> None:
     """Make users and rights as soon as the broker lets them be made: it may still look for its controller."""
-    kafka_client.quiet()
     settings, told = ContainerSettings(), ""
-    while refusal := _refusal(settings):
+    # That the broker is not there yet is no news: it starts beside this.
+    client = AdminClient({**kafka_access.librdkafka(_administrator(settings)), "log_level": 0})
+    while refusal := _refusal(client, settings):
         if refusal != told:
             click.echo(f"users and rights are not made yet: {refusal}", err=True)
         told = refusal
@@ -79,17 +79,19 @@ def start(_arguments: Sequence[str]) -> None:
     ACCESS_IS_SET.touch()
 
 
-def _refusal(settings: ContainerSettings) -> str:
+def _refusal(client: AdminClient, settings: ContainerSettings) -> str:
     """Make users and rights; what stands in the way, or nothing once they are there."""
-    mechanism = ScramMechanism.SCRAM_SHA_512
-    passwords = [(user, settings.secret(f"kafka_{user}_password")) for user in USERS]
-    users = [UserScramCredentialUpsertion(user, mechanism, password) for user, password in passwords]
-    try:
-        with closing(KafkaAdminClient(**kafka_client.connection(_administrator(settings), _TIMEOUT_S))) as client:
-            faults = [f"{user}: {error}" for user, error in client.alter_user_scram_credentials(users).items() if error]
-            return "; ".join([*faults, *(str(fault) for fault in client.create_acls(rights())["failed"])])
-    except KafkaError as error:
-        return str(error)
+    how = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, _ITERATIONS)
+    passwords = {user: settings.secret(f"kafka_{user}_password").encode() for user in USERS}
+    users: list[UserScramCredentialAlteration] = [
+        UserScramCredentialUpsertion(user, how, password) for user, password in passwords.items()
+    ]
+    asked = [
+        *client.alter_user_scram_credentials(users, request_timeout=_TIMEOUT_S).values(),
+        *client.create_acls(rights(), request_timeout=_TIMEOUT_S).values(),
+    ]
+    faults = [str(error) for outcome in asked if (error := outcome.exception())]
+    return "; ".join(dict.fromkeys(faults))
 
 
 def _administrator(settings: ContainerSettings) -> Settings:
