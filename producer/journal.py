@@ -101,7 +101,7 @@ def refuse_other_topic(before: Entry, topic: TopicState) -> None:
         raise TwofoldError(
             f"topic {topic.name} was deleted and made again (id {before.topic_id}, now {topic.topic_id})"
             f" since {before.position} records of this source were sent",
-            "send the source again from its start with --restart; a streaming job that has landed records of the old topic"
+            "send the source again from its start with --restart; a streaming job that has landed of the old topic"
             " refuses the new one: then declare the stream under a new pipeline name",
         )
 
