@@ -82,9 +82,8 @@ def start(_arguments: Sequence[str]) -> None:
 def _refusal(client: AdminClient, settings: ContainerSettings) -> str:
     """Make users and rights; what stands in the way, or nothing once they are there."""
     how = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, _ITERATIONS)
-    passwords = {user: settings.secret(f"kafka_{user}_password").encode() for user in USERS}
     users: list[UserScramCredentialAlteration] = [
-        UserScramCredentialUpsertion(user, how, password) for user, password in passwords.items()
+        UserScramCredentialUpsertion(user, how, settings.secret(f"kafka_{user}_password").encode()) for user in USERS
     ]
     asked = [
         *client.alter_user_scram_credentials(users, request_timeout=_TIMEOUT_S).values(),

@@ -61,7 +61,7 @@ def class_archive(settings: Settings) -> Path:
     """Where `spark_jobs.class_archive` records the classes of this Java, this pyspark and these jars."""
     installed = (Path(shutil.which("java") or "java").resolve(), _package("pyspark") / "jars", settings.jars)
     fits = [f"{path} {path.stat().st_mtime_ns if path.exists() else 0}" for path in installed]
-    # In the environment, which is as much a part of what fits as its path: what goes with it is never left behind.
+    # In the environment that it fits, and no other: it goes where that goes, and nothing is left behind in a cache.
     return Path(sys.prefix) / "share" / "twofold" / f"{hashlib.sha256(repr(fits).encode()).hexdigest()[:16]}.jsa"
 
 

@@ -168,7 +168,8 @@ def test_workers_make_their_own_share_alone_and_together_all(
         request = Request(generate=2500, seed=3, shares=ALL_KINDS, workers=workers)
         for chunk in Generated(payments, request, NOW, worker).chunks(start):
             made += sum(map(bool, chunk.values))
-            for group in Share(worker, workers, 4).split(within(chunk, limit), 0, len(within(chunk, limit))):
+            wanted = within(chunk, limit)
+            for group in Share(worker, workers, 4).split(wanted, 0, len(wanted)):
                 sent += [(position, value, key) for position, key, value in group]
     assert sorted(sent) == whole[start:limit]
     assert made == 2500 - start
