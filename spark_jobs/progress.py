@@ -45,7 +45,7 @@ class Progress(StreamingQueryListener):
         self._pipeline, self._meter, self._home = pipeline, meter, home
         self._runs: dict[str, str] = {}
         self._stalled_after_s = STALLED_AFTER_S + pipeline.stream.trigger.total_seconds()
-        self._last_batch_at = time.time()
+        self._started_at = self._last_batch_at = time.time()
         self._said_at = 0.0
         self._outcomes: Counter[str] = Counter()
         self._state: dict[str, Any] = {"state": "starting", "batch": None, "offsets_behind": None, "idle": False}
@@ -75,7 +75,7 @@ class Progress(StreamingQueryListener):
         word that it runs.
         """
         # The start counts as progress: how long ago the job before it got on says nothing of this one.
-        self._meter.gauge(metrics.STREAM_PROGRESS, time.time(), query=LOG)
+        self._meter.gauge(metrics.STREAM_PROGRESS, self._last_batch_at, query=LOG)
         # A counter whose first sample is not 0 hides the first batch from rates.
         self._count(Counter())
         ended = threading.Event()
@@ -92,6 +92,7 @@ class Progress(StreamingQueryListener):
         while True:
             disk = shutil.disk_usage(self._home)
             self._meter.gauge(metrics.STREAM_RUNNING, 1)
+            self._meter.gauge(metrics.STREAM_START, self._started_at)
             self._meter.gauge(metrics.STREAM_HEARTBEAT, time.time())
             self._meter.gauge(metrics.STREAM_TRIGGER, self._pipeline.stream.trigger.total_seconds())
             self._meter.gauge(metrics.DISK_FREE, disk.free)

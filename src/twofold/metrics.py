@@ -89,6 +89,7 @@ PRODUCER_HEARTBEAT = _producer("gauge", "heartbeat_timestamp_seconds", _TIME, "W
 PRODUCER_RUNNING = _producer("gauge", "running", "0 or 1", "1 from its start until it ends well; stays 1 if killed.")
 
 STREAM_RUNNING = _stream("gauge", "running", "0 or 1", "1 from its start until it ends well; stays 1 if killed.")
+STREAM_START = _stream("gauge", "start_timestamp_seconds", _TIME, "When the driver started.")
 STREAM_HEARTBEAT = _stream("gauge", "heartbeat_timestamp_seconds", _TIME, "When the driver last told of itself.")
 STREAM_TRIGGER = _stream("gauge", "trigger_seconds", "seconds", "The declared pause between batches.")
 STREAM_PROGRESS = _stream(
