@@ -28,6 +28,7 @@ from twofold import catalog, ensure, runs, table_metrics, upkeep
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
 from twofold.settings import Settings
+from twofold.table_metrics import DataFiles
 from twofold.upkeep import Upkeep
 
 _WAIT_S = 600.0
@@ -38,8 +39,9 @@ _WAIT_S = 600.0
 class TableReport:
     """What was done to one table."""
 
-    files_before: int = 0
-    files_after: int = 0
+    before: DataFiles
+    after: DataFiles | None = None
+    """None in a dry run."""
     rewritten: Rewritten = field(default_factory=Rewritten)
     manifests: int = 0
     expired: Expired = field(default_factory=Expired)
@@ -100,7 +102,7 @@ class Maintenance:
         """All steps in order."""
         started = time.monotonic()
         layouts = upkeep_plan.layouts(self.spark, self.settings, self.pipeline)
-        self.tables = {layout.table: TableReport(files_before=self._files(layout)) for layout in layouts}
+        self.tables = {layout.table: TableReport(self._files(layout)) for layout in layouts}
         retained = self._retain()
         for layout in (one for one in layouts if one.append_only):
             self._compact(layout)
@@ -129,7 +131,9 @@ class Maintenance:
 
     def _compact(self, layout: Layout) -> None:
         report = self.tables[layout.table]
-        if not self.asked.dry_run and report.files_before >= self.asked.min_input_files:
+        if self.asked.dry_run:
+            return
+        if report.before.count >= self.asked.min_input_files:
             report.rewritten = rewriting.data_files(
                 self.spark,
                 self.pipeline.name,
@@ -138,9 +142,8 @@ class Maintenance:
                 layout.order,
                 layout.where,
             )
-        if not self.asked.dry_run:
-            report.manifests = rewriting.manifests(self.spark, self.settings, self.pipeline.name, layout.table)
-        report.files_after = self._files(layout)
+        report.manifests = rewriting.manifests(self.spark, self.settings, self.pipeline.name, layout.table)
+        report.after = self._files(layout)
 
     def _expire(self, layout: Layout) -> None:
         self.tables[layout.table].expired = snapshots.expire(
@@ -152,10 +155,8 @@ class Maintenance:
             self.spark, self.settings, self.pipeline.name, layout.table, self.asked, self.now
         )
 
-    def _files(self, layout: Layout) -> int:
-        table = catalog.find(catalog.load(self.settings), self.pipeline.name, layout.table)
-        snapshot = table.current_snapshot() if table else None
-        return int(snapshot.summary["total-data-files"] or 0) if snapshot and snapshot.summary else 0
+    def _files(self, layout: Layout) -> DataFiles:
+        return table_metrics.data_files(catalog.load(self.settings).load_table((self.pipeline.name, layout.table)))
 
 
 if __name__ == "__main__":

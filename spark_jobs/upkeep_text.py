@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from twofold.table_metrics import SMALL_BYTES
+
 
 def sentences(report: Mapping[str, Any]) -> Iterator[str]:
     """A line for the run, one per table, and one for each thing out of the ordinary."""
@@ -27,7 +29,9 @@ def sentences(report: Mapping[str, Any]) -> Iterator[str]:
 
 def _table(table: Mapping[str, Any]) -> str:
     expired, rewritten = table["expired"], table["rewritten"]
-    parts = [f"{table['files_before']:,} → {table['files_after']:,} files"]
+    before, after = table["before"], table["after"] or table["before"]
+    change = f"{before['count']:,} → " if table["after"] else ""
+    parts = [f"{change}{after['count']:,} files, {after['small']:,} of them below {SMALL_BYTES >> 20} MiB"]
     if rewritten["files"]:
         parts.append(f"{rewritten['size_bytes']:,} bytes rewritten")
     if rewritten["conflict"]:

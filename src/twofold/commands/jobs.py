@@ -65,7 +65,7 @@ def union(settings: Settings, pipeline: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("pipeline")
-@click.option("--dry-run", is_flag=True, help="Say what could be expired and removed, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Say how many files are small, and what would be expired and removed.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
 @click.option(
     "--snapshot-retention",
