@@ -192,8 +192,11 @@ def _grafana(settings: Settings) -> Program:
 
 
 def _grafana_server() -> str:
-    """Grafana's server; empty where it is not installed. Not every distribution has it."""
-    return shutil.which("grafana-server") or ""
+    """Grafana's server; empty where it is not installed. Not every distribution has it.
+
+    Its package puts it where a plain user's PATH does not lead.
+    """
+    return shutil.which("grafana-server") or shutil.which("grafana-server", path="/usr/sbin") or ""
 
 
 def _program(
