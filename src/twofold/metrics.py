@@ -86,9 +86,9 @@ PRODUCER_POSITION = _producer("gauge", "position", "records", "All records of th
 PRODUCER_WAITING = _producer("gauge", "waiting", "0 or 1", "1 while the broker does not acknowledge.")
 PRODUCER_LAST_ACK = _producer("gauge", "last_ack_timestamp_seconds", _TIME, "When a record was last acknowledged.")
 PRODUCER_HEARTBEAT = _producer("gauge", "heartbeat_timestamp_seconds", _TIME, "When the producer last told of itself.")
-PRODUCER_RUNNING = _producer("gauge", "running", "0 or 1", "1 from its start until it ends well; stays 1 if killed.")
+PRODUCER_RUNNING = _producer("gauge", "running", "0 or 1", "1 until it ends well or is stopped; stays 1 if killed.")
 
-STREAM_RUNNING = _stream("gauge", "running", "0 or 1", "1 from its start until it ends well; stays 1 if killed.")
+STREAM_RUNNING = _stream("gauge", "running", "0 or 1", "1 until it ends well or is stopped; stays 1 if killed.")
 STREAM_START = _stream("gauge", "start_timestamp_seconds", _TIME, "When the driver started.")
 STREAM_HEARTBEAT = _stream("gauge", "heartbeat_timestamp_seconds", _TIME, "When the driver last told of itself.")
 STREAM_TRIGGER = _stream("gauge", "trigger_seconds", "seconds", "The declared pause between batches.")

@@ -14,6 +14,8 @@ from typing import Any, cast
 
 from twofold.definition.model import Pipeline
 from twofold.errors import NotRunning, TwofoldError, UsageError
+from twofold.meter import Meter
+from twofold.metrics import PRODUCER_RUNNING, STREAM_RUNNING
 from twofold.services.record import PRODUCER, SERVICES, STREAM, Did, Record
 from twofold.settings import Settings
 from twofold.supervisor_rpc import UNREACHABLE, connect
@@ -23,6 +25,7 @@ ENDED_WITHIN_S = 45.0
 """supervisord kills what does not end in 30 seconds."""
 LOG_LINES = 15
 _LOG_BYTES = 8192
+_RUNNING = {PRODUCER: PRODUCER_RUNNING, STREAM: STREAM_RUNNING}
 RUNNING, FATAL = "RUNNING", "FATAL"
 
 
@@ -76,13 +79,17 @@ class Controller:
         return cast(Did, self._call("start", pipeline, service, by_hand))
 
     def stop(self, pipeline: str, service: str) -> State:
-        """Stop a service, to stay down until it is started by hand; returns once it has ended."""
+        """Stop a service, to stay down until it is started by hand; returns once it has ended.
+
+        What was killed, or failed, has left word that it runs, and would be told as gone for as long as that is kept.
+        """
         self._call("stop", pipeline, service)
         deadline = time.monotonic() + ENDED_WITHIN_S
         while (state := self.state(pipeline, service)).runs and time.monotonic() < deadline:
             time.sleep(0.1)
         if state.runs:
             raise TwofoldError(f"{state.name} (pid {state.pid}) does not end", f"see {self.log_place(state)}")
+        Meter(self._settings, pipeline).gauge(_RUNNING[service], 0)
         return state
 
     def restart(self, pipeline: str, service: str, *, by_hand: bool, why: str = "") -> Did:
