@@ -81,7 +81,7 @@ class Controller:
     def stop(self, pipeline: str, service: str) -> State:
         """Stop a service, to stay down until it is started by hand; returns once it has ended.
 
-        What was killed, or failed, has left word that it runs, and would be told as gone for as long as that is kept.
+        What was killed, or failed, has left word that it runs, and alerts by that; a stop takes the word back.
         """
         self._call("stop", pipeline, service)
         deadline = time.monotonic() + ENDED_WITHIN_S
