@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import Row, SparkSession
 
-from spark_jobs import housekeeping, log_retention, rebuild_job, session, snapshots, streaming_job
+from spark_jobs import housekeeping, log_retention, rebuild_job, rewriting, session, snapshots, streaming_job
 from spark_jobs.log_retention import Retained
 from spark_jobs.maintenance_job import Maintenance
 from tests import at_work
@@ -193,6 +193,38 @@ def history(work: Work) -> History:
 def landed_records(work: Work) -> int:
     table = catalogs.find(catalogs.load(work.settings), work.pipeline.name, tables.STREAM_LOG)
     return table.scan().count() if table else 0
+
+
+def test_manifests_are_rewritten_though_another_job_was_first(
+    stack: Settings, spark: SparkSession, define: Define, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Iceberg refuses to replace a manifest that is gone; the procedure is tried again."""
+    work = Work(spark, stack, define(stream=SLOWLY, filter=None))
+    name = work.pipeline.name
+    load = spark._jvm.org.apache.iceberg.spark.Spark3Util.loadIcebergTable  # type: ignore[union-attr]
+    work.send(*(event(f"e{i}", 9 * i, "abc"[i % 3], i) for i in range(30)))
+    work.drain()
+    table = load(spark._jsparkSession, tables.qualified(name, tables.STREAM_LOG))
+    gone = table.currentSnapshot().allManifests(table.io()).get(0)
+    rewriting.clean_manifests(spark, stack, name, tables.STREAM_LOG)
+    work.send(event("last", 1000))
+    work.drain()
+    call, refused = rewriting._call, []
+
+    def second(*arguments: Any) -> Row:  # noqa: ANN401
+        """As a run whose list of manifests is from before the other's commit; then as it is."""
+        if not refused:
+            refused.append(gone.path())
+            table.refresh()
+            table.rewriteManifests().deleteManifest(gone).commit()
+        return call(*arguments)
+
+    monkeypatch.setattr(rewriting, "_call", second)
+    rewriting.clean_manifests(spark, stack, name, tables.STREAM_LOG)
+    assert refused
+    table.refresh()
+    assert table.currentSnapshot().allManifests(table.io()).size() == 1
+    exact(work)
 
 
 def test_retention_stays_behind_every_reader(stack: Settings, spark: SparkSession, define: Define) -> None:
