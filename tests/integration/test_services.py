@@ -11,7 +11,7 @@ from subprocess import CompletedProcess
 import psutil
 import pytest
 
-from tests import running, small_world
+from tests import overhear, running, small_world
 from tests.at_work import Work, crash, eventually
 from twofold.definition.model import Pipeline
 from twofold.services import probe, report
@@ -114,6 +114,11 @@ def test_a_streaming_job_is_started_once_healed_left_down_and_stopped(stack: Set
     assert not stream.family()
     assert stream.start() == "stopped"
     stream.becomes("stopped")
+
+    # One that was killed has left word that it runs; only the stop by hand is there to take that back.
+    with overhear.statsd_lines(stack) as lines:
+        stream.controller.stop(work.pipeline.name, "stream")
+        eventually(lambda: f"twofold_stream_running,pipeline={work.pipeline.name}:0|g" in lines)
     work.holds(behind=True)
 
 
