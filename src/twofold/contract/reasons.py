@@ -1,0 +1,128 @@
+"""Why a record is rejected: a kind, which is a word of a short fixed list, and a sentence; made here and nowhere else.
+
+Nothing reads a sentence back: who needs the kind takes it from the column beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+EMPTY = "empty"
+TOO_LARGE = "too_large"
+ENCODING = "encoding"
+NOT_JSON = "not_json"
+MALFORMED = "malformed"
+MISSING = "missing"
+WRONG_TYPE = "wrong_type"
+OUT_OF_RANGE = "out_of_range"
+NOT_ALLOWED = "not_allowed"
+PATTERN = "pattern"
+TOO_LONG = "too_long"
+FUTURE = "future"
+NOT_JUDGED = "not_judged"
+
+KINDS = (
+    EMPTY, TOO_LARGE, ENCODING, NOT_JSON, MALFORMED, MISSING, WRONG_TYPE, OUT_OF_RANGE, NOT_ALLOWED, PATTERN, TOO_LONG,
+    FUTURE, NOT_JUDGED,
+)  # fmt: skip
+
+SHOWN_CHARACTERS = 40
+"""How much of a value a sentence quotes."""
+
+
+class Fault(NamedTuple):
+    """One way in which a record breaks the contract."""
+
+    kind: str
+    text: str
+
+
+def joined(faults: Iterable[Fault]) -> Fault:
+    """All faults of a record as one: the kind of the first, the sentences of all.
+
+    >>> joined([missing("id"), missing("at")])
+    Fault(kind='missing', text='missing id; missing at')
+    """
+    found = list(faults)
+    return Fault(found[0].kind, "; ".join(fault.text for fault in found))
+
+
+def shown(value: object) -> str:
+    """The beginning of a value, for a sentence."""
+    return str(value)[:SHOWN_CHARACTERS]
+
+
+def empty() -> Fault:
+    """A record without a value, or of blanks only."""
+    return Fault(EMPTY, "empty: the record has no value")
+
+
+def too_large(size_bytes: int, limit_bytes: int) -> Fault:
+    """A record above `event.max_bytes`."""
+    return Fault(TOO_LARGE, f"too large: {size_bytes} bytes, the limit is {limit_bytes}")
+
+
+def not_utf8() -> Fault:
+    """Bytes that are no UTF-8."""
+    return Fault(ENCODING, "unknown encoding: not UTF-8")
+
+
+def not_json(why: str = "") -> Fault:
+    """What is not exactly one JSON object."""
+    return Fault(NOT_JSON, f"not JSON: expected one object{why and f'; {why}'}")
+
+
+def malformed(why: str) -> Fault:
+    """A row of a file that does not have the file's own form, such as a CSV row with too many cells."""
+    return Fault(MALFORMED, f"malformed row: {why}")
+
+
+def missing(field: str) -> Fault:
+    """A required field that is not there, or null."""
+    return Fault(MISSING, f"missing {field}")
+
+
+def wrong_type(field: str, kind: str, value: object) -> Fault:
+    """A value that is none of the declared type.
+
+    >>> wrong_type("n", "int", "x").text
+    'n is not an int: x'
+    """
+    return Fault(WRONG_TYPE, f"{field} is not {'an' if kind[0] in 'aeiou' else 'a'} {kind}: {shown(value)}")
+
+
+def too_small(field: str, value: object, low: object) -> Fault:
+    """A value below the declared minimum."""
+    return Fault(OUT_OF_RANGE, f"{field} out of range: {shown(value)} < {low}")
+
+
+def too_great(field: str, value: object, high: object) -> Fault:
+    """A value above the declared maximum."""
+    return Fault(OUT_OF_RANGE, f"{field} out of range: {shown(value)} > {high}")
+
+
+def not_allowed(field: str, value: object, allowed: Iterable[object]) -> Fault:
+    """A value that `one_of` does not list."""
+    return Fault(NOT_ALLOWED, f"{field} not one of {', '.join(map(str, allowed))}: {shown(value)}")
+
+
+def no_match(field: str, value: object, pattern: str) -> Fault:
+    """A text that does not match the declared pattern."""
+    return Fault(PATTERN, f"{field} does not match {pattern}: {shown(value)}")
+
+
+def too_long(field: str, characters: int, limit: int) -> Fault:
+    """A text above `max_length`."""
+    return Fault(TOO_LONG, f"{field} too long: {characters} > {limit} characters")
+
+
+def from_the_future(field: str, value: object, received_at: object) -> Fault:
+    """An event time too far past the record's arrival."""
+    return Fault(FUTURE, f"from the future: {field} is {value}, received {received_at}")
+
+
+def not_judged(error: object) -> Fault:
+    """A record on which the code itself failed: it is kept with the error, so that it stops nothing else."""
+    lines = str(error).strip().splitlines()
+    return Fault(NOT_JUDGED, f"not judged: {type(error).__name__}: {(lines[0] if lines else '')[:200]}")
