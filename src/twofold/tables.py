@@ -20,6 +20,12 @@ ACCEPTED = "accepted"
 FILTERED = "filtered"
 REJECTED = "rejected"
 
+OUTCOME = "outcome"
+REASON = "reason"
+REASON_KIND = "reason_kind"
+"""One of `twofold.contract.reasons.KINDS`; null in rows that an earlier release rejected."""
+PAYLOAD = "payload"
+
 STREAM_LAYER = "stream"
 BATCH_LAYER = "batch"
 
@@ -28,7 +34,7 @@ VIEW_ROWS_PER_BATCH = 2_000_000
 
 # Measures keep the type the engine gives them, so view tables name types of their own.
 _KAFKA = (("kafka_partition", "INT"), ("kafka_offset", "BIGINT"), ("kafka_timestamp", "TIMESTAMP"))
-_JUDGED = (("outcome", "STRING"), ("reason", "STRING"), ("payload", "BINARY"))
+_JUDGED = ((OUTCOME, "STRING"), (REASON_KIND, "STRING"), (REASON, "STRING"), (PAYLOAD, "BINARY"))
 _FILE = (("landing", "BIGINT"), ("file", "STRING"), ("row", "BIGINT"))
 
 

@@ -161,7 +161,7 @@ def test_defaults_of_a_definition_unlike_flights() -> None:
     payments = load_file(PAYMENTS)
     assert (payments.topic.name, payments.topic.partitions) == ("payments-v1", 1)
     assert payments.filter is None and payments.replay is None
-    assert payments.event.max_bytes == 65_536 and payments.event.max_future == timedelta(days=1)
+    assert payments.event.max_bytes == 65_536 and payments.event.max_future == timedelta(minutes=5)
     assert payments.event.fields["amount"].min == Decimal("0.01")
     assert payments.event.fields["booked_on"].min == date(2020, 1, 1)
     assert payments.views["turnover"].every == payments.views["turnover"].window

@@ -53,7 +53,7 @@ class Event:
     id: str
     time: str
     fields: dict[str, Field]
-    max_future: timedelta = timedelta(days=1)
+    max_future: timedelta = timedelta(minutes=5)
     id_horizon: timedelta = timedelta(days=7)
     max_bytes: int = 1 << 20
     """A record's value above this many bytes is rejected unparsed."""

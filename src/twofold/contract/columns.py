@@ -1,0 +1,202 @@
+"""The contract in columns: what is plainly right, whole arrays at a time.
+
+    array as decoded or read ─► typed(field) ─► array of the declared type, which values of it are plainly right
+    typed arrays ─► kept rules ─► which rows keep all rules
+
+What is not plainly right is not wrong: the reference judges it. So nothing here says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from twofold.contract import values
+from twofold.contract.reference import lowest, matches
+from twofold.contract.values import Literal, NotOfType
+from twofold.definition.model import Field, Pipeline
+from twofold.definition.types import FieldType
+
+_ARROW = {
+    "string": pa.string(),
+    "int": pa.int32(),
+    "long": pa.int64(),
+    "double": pa.float64(),
+    "boolean": pa.bool_(),
+    "timestamp": pa.timestamp("us", "UTC"),
+    "date": pa.date32(),
+}
+_DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_TIME = r"[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?"
+_ZONED = rf"\A{_DAY}T{_TIME}(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])\z"
+_UNZONED = rf"\A{_DAY}T{_TIME}\z"
+_FIRST_DAY, _LAST_DAY = "0001-01-01", "9999-12-31"
+_DOUBLE = r"\A-?[0-9]{1,15}(\.[0-9]{1,15})?\z"
+
+
+class Typed(NamedTuple):
+    """An array of the declared type, and which of its values are plainly right (None: all); null counts as right."""
+
+    array: pa.Array
+    right: pa.Array | None = None
+
+
+def arrow_type(kind: FieldType) -> pa.DataType:
+    """The type of a field's column."""
+    return pa.decimal128(kind.precision, kind.scale) if kind.name == "decimal" else _ARROW[kind.name]
+
+
+def typed(kind: FieldType, array: pa.Array) -> Typed:
+    """The array as the declared type, as far as that is plain."""
+    wanted = arrow_type(kind)
+    if array.type == wanted and kind.name not in ("double", "timestamp", "date"):
+        return Typed(array)
+    if array.null_count == len(array):
+        return Typed(pa.nulls(len(array), wanted))
+    if pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
+        array = array.cast(pa.string())
+    if pa.types.is_string(array.type):
+        return _FROM_TEXT[kind.name](kind, array)
+    return _from_values(kind, array, wanted)
+
+
+def _from_values(kind: FieldType, array: pa.Array, wanted: pa.DataType) -> Typed:
+    """Of values that have a type of their own."""
+    is_whole = pa.types.is_integer(array.type)
+    if pa.types.is_floating(array.type) and kind.name == "double":
+        doubles = array.cast(wanted)
+        return Typed(doubles, pc.is_finite(doubles))
+    if is_whole and kind.name in ("int", "long", "double", "string"):
+        return _cast(array, wanted)
+    if pa.types.is_decimal(array.type) and kind.name == "decimal":
+        return _cast(array, wanted)
+    if pa.types.is_timestamp(array.type) and array.type.unit != "ns" and kind.name == "timestamp":
+        return _in_calendar(_cast(array.cast(pa.timestamp(array.type.unit, "UTC")), wanted))
+    if pa.types.is_date32(array.type) and kind.name == "date":
+        return _in_calendar(Typed(array))
+    return _nothing(len(array), wanted, array)
+
+
+def _cast(array: pa.Array, wanted: pa.DataType) -> Typed:
+    """All of it, where nothing is lost; else nothing is plain."""
+    try:
+        return Typed(array.cast(wanted))
+    except pa.ArrowInvalid:
+        return _nothing(len(array), wanted, array)
+
+
+def _nothing(length: int, wanted: pa.DataType, array: pa.Array) -> Typed:
+    return Typed(pa.nulls(length, wanted), pc.is_null(array))
+
+
+def _in_calendar(found: Typed) -> Typed:
+    """Only years 1 to 9999: Arrow counts further than any calendar of ours."""
+    if found.right is not None:
+        return found
+    days = found.array.cast(pa.date32(), safe=False) if pa.types.is_timestamp(found.array.type) else found.array
+    low, high = (pa.scalar(day).cast(pa.date32()) for day in (_FIRST_DAY, _LAST_DAY))
+    return Typed(found.array, pc.and_(pc.greater_equal(days, low), pc.less_equal(days, high)))
+
+
+def _strings(_kind: FieldType, texts: pa.Array) -> Typed:
+    return Typed(texts)
+
+
+def _whole_numbers(kind: FieldType, texts: pa.Array) -> Typed:
+    digits = {"int": 9, "long": 18}[kind.name]
+    return _where(texts, rf"\A(-?[1-9][0-9]{{0,{digits - 1}}}|0)\z", arrow_type(kind))
+
+
+def _doubles(kind: FieldType, texts: pa.Array) -> Typed:
+    return _where(texts, _DOUBLE, arrow_type(kind))
+
+
+def _decimals(kind: FieldType, texts: pa.Array) -> Typed:
+    before = kind.precision - kind.scale
+    whole = f"[0-9]{{1,{before}}}" if before else "0"
+    fraction = rf"(\.[0-9]{{1,{kind.scale}}})?" if kind.scale else ""
+    return _where(texts, rf"\A-?{whole}{fraction}\z", arrow_type(kind))
+
+
+def _booleans(_kind: FieldType, texts: pa.Array) -> Typed:
+    true, false = pc.equal(texts, "true"), pc.equal(texts, "false")
+    return Typed(true, pc.or_(true, false))
+
+
+def _timestamps(kind: FieldType, texts: pa.Array) -> Typed:
+    zoned = pc.match_substring_regex(texts, _ZONED)
+    if not _all(zoned):
+        unzoned = pc.match_substring_regex(texts, _UNZONED)
+        if pc.any(unzoned).as_py():
+            texts = pc.if_else(unzoned, pc.binary_join_element_wise(texts, "Z", ""), texts)
+            zoned = pc.or_(zoned, unzoned)
+    return _in_years(kind, texts, zoned)
+
+
+def _dates(kind: FieldType, texts: pa.Array) -> Typed:
+    return _in_years(kind, texts, pc.match_substring_regex(texts, rf"\A{_DAY}\z"))
+
+
+def _in_years(kind: FieldType, texts: pa.Array, right: pa.Array) -> Typed:
+    """Moments and days of the right form; one that no calendar has makes the reference read them all."""
+    wanted = arrow_type(kind)
+    kept = texts if _all(right) else pc.if_else(right, texts, None)
+    try:
+        array = kept.cast(wanted)
+    except pa.ArrowInvalid:
+        array = pa.array([_moment(kind, text) for text in kept.to_pylist()], wanted)
+        return Typed(array, pc.or_(pc.is_valid(array), pc.is_null(texts)))
+    inside = _in_calendar(Typed(array)).right
+    return Typed(array, pc.and_kleene(right, inside))
+
+
+def _moment(kind: FieldType, text: str | None) -> Any:  # noqa: ANN401
+    try:
+        return None if text is None else values.read(kind, Literal(values.TEXT, text))
+    except NotOfType:
+        return None
+
+
+def _where(texts: pa.Array, form: str, wanted: pa.DataType) -> Typed:
+    """The texts that have the form, cast."""
+    right = pc.match_substring_regex(texts, form)
+    if _all(right):
+        return Typed(texts.cast(wanted))
+    return Typed(pc.if_else(right, texts, None).cast(wanted), right)
+
+
+def _all(right: pa.Array) -> bool:
+    return bool(pc.all(right).as_py() in (True, None))
+
+
+_FROM_TEXT: dict[str, Callable[[FieldType, pa.Array], Typed]] = {
+    "string": _strings,
+    "int": _whole_numbers,
+    "long": _whole_numbers,
+    "double": _doubles,
+    "decimal": _decimals,
+    "boolean": _booleans,
+    "timestamp": _timestamps,
+    "date": _dates,
+}
+
+
+def kept_rules(pipeline: Pipeline, field: Field, array: pa.Array) -> list[pa.Array]:
+    """Per rule of the field, which values keep it; null for null, which only `required` forbids."""
+    kept = [pc.is_valid(array)] if field.required and array.null_count else []
+    low, kind = lowest(pipeline, field), array.type
+    if low is not None:
+        kept.append(pc.greater_equal(array, pa.scalar(low, kind)))
+    if field.max is not None:
+        kept.append(pc.less_equal(array, pa.scalar(field.max, kind)))
+    if field.one_of:
+        # is_in gives false for null.
+        kept.append(pc.or_(pc.is_in(array, pa.array(field.one_of, kind)), pc.is_null(array)))
+    if field.max_length is not None:
+        kept.append(pc.less_equal(pc.utf8_length(array), field.max_length))
+    if field.pattern is not None:
+        kept.append(matches(array, field.pattern))
+    return kept

@@ -1,0 +1,179 @@
+"""The contract as it is meant, record by record and field by field; every other way must agree with this one.
+
+JSON text ─► one object? ─► Literal per declared field ─┐
+row of cells ─────────────► Literal per declared field ─┴─► values, or all that is wrong with them
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from twofold.contract import reasons, values
+from twofold.contract.reasons import Fault
+from twofold.contract.values import Literal, NotOfType
+from twofold.definition.model import Field, Pipeline
+from twofold.definition.patterns import whole_value
+
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+"""Floor of the event time, unless its field declares a `min`: before it lie the zero dates of broken clocks."""
+MAX_DEPTH = 200
+"""Objects and arrays within each other; past it a record is no JSON for us, wherever it is decoded."""
+
+_BLANKS = b" \t\r\n"
+_NESTING = re.compile(rb'"(?:[^"\\]|\\.)*+"|([\[{])|([\]}])', re.DOTALL)
+_NULL = msgspec.Raw(b"null")
+
+
+class Judgement(NamedTuple):
+    """Values by field where the record keeps the contract, else what is wrong with it."""
+
+    values: Mapping[str, Any] | None
+    fault: Fault | None = None
+
+
+def lowest(pipeline: Pipeline, field: Field) -> Any:  # noqa: ANN401
+    """The lowest value that a field may have; None: any."""
+    return EARLIEST if field.min is None and field.name == pipeline.event.time else field.min
+
+
+def matches(texts: pa.Array, pattern: str) -> pa.Array:
+    """Whether each whole text matches, by RE2: in linear time whatever pattern and text are; null for null."""
+    return pc.match_substring_regex(texts, whole_value(pattern))
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Judges the records of one pipeline."""
+
+    pipeline: Pipeline
+
+    def json(self, value: bytes | None, received_at: datetime) -> Judgement:
+        """One JSON text; `received_at` is what "from the future" is judged against."""
+        fault = self.unreadable(value)
+        if fault is not None:
+            return Judgement(None, fault)
+        try:
+            found = self._tokens.decode(value or b"")
+        except msgspec.ValidationError:
+            return Judgement(None, reasons.not_json())
+        except (msgspec.DecodeError, RecursionError) as error:
+            return Judgement(None, reasons.not_json(_why(error)))
+        tokens = (bytes(getattr(found, attribute)) for attribute in found.__struct_fields__)
+        literals = {name: values.json_literal(token) for name, token in zip(self._fields, tokens, strict=True)}
+        return self.literals(literals, received_at)
+
+    def unreadable(self, value: bytes | None) -> Fault | None:
+        """Why a JSON text is not even decoded, or None."""
+        if value is None:
+            return reasons.empty()
+        if len(value) > self.pipeline.event.max_bytes:
+            return reasons.too_large(len(value), self.pipeline.event.max_bytes)
+        if not value.strip(_BLANKS):
+            return reasons.empty()
+        try:
+            value.decode()
+        except UnicodeDecodeError:
+            return reasons.not_utf8()
+        if is_deep(value):
+            return reasons.not_json(f"nested more than {MAX_DEPTH} levels deep")
+        return None
+
+    def literals(self, literals: Mapping[str, Literal | None], received_at: datetime) -> Judgement:
+        """A record whose values were taken apart already; a field that is not there counts as null."""
+        found: dict[str, Any] = {}
+        faults: list[Fault] = []
+        for field in self._fields.values():
+            literal = literals.get(field.name)
+            value = None
+            if literal is None:
+                faults += [reasons.missing(field.name)] if field.required else []
+            else:
+                try:
+                    value = values.read(field.type, literal)
+                except NotOfType:
+                    faults.append(reasons.wrong_type(field.name, str(field.type), literal.text))
+                else:
+                    faults += self._broken_rules(field, value, literal.text)
+            found[field.name] = value
+        faults += self._from_the_future(found[self.pipeline.event.time], received_at)
+        return Judgement(None, reasons.joined(faults)) if faults else Judgement(found)
+
+    def _broken_rules(self, field: Field, value: Any, text: str) -> Iterator[Fault]:  # noqa: ANN401
+        low = lowest(self.pipeline, field)
+        if low is not None and value < low:
+            yield reasons.too_small(field.name, text, _bound(low))
+        if field.max is not None and value > field.max:
+            yield reasons.too_great(field.name, text, _bound(field.max))
+        if field.one_of and value not in field.one_of:
+            yield reasons.not_allowed(field.name, text, field.one_of)
+        if field.max_length is not None and len(value) > field.max_length:
+            yield reasons.too_long(field.name, len(value), field.max_length)
+        if field.pattern is not None and not matches(pa.array([value]), field.pattern)[0].as_py():
+            yield reasons.no_match(field.name, text, field.pattern)
+
+    def _from_the_future(self, time: datetime | None, received_at: datetime) -> Iterator[Fault]:
+        if time is not None and time - received_at > self.max_future:
+            said = (values.moment_text(moment) for moment in (time, received_at))
+            yield reasons.from_the_future(self.pipeline.event.time, *said)
+
+    @property
+    def max_future(self) -> timedelta:
+        """How far an event time may lie past the arrival."""
+        return self.pipeline.event.max_future
+
+    @cached_property
+    def _fields(self) -> dict[str, Field]:
+        return dict(self.pipeline.event.fields)
+
+    @cached_property
+    def _tokens(self) -> msgspec.json.Decoder[Any]:
+        """Decodes an object strictly, and gives the declared values as the bytes that they are."""
+        return msgspec.json.Decoder(struct(self._fields, dict.fromkeys(self._fields, (msgspec.Raw, _NULL))))
+
+
+def struct(fields: Mapping[str, Field], types: Mapping[str, tuple[Any, Any]]) -> type[msgspec.Struct]:
+    """A msgspec type with (type, default) per declared field; its attributes are not named after the fields.
+
+    Fields may be called as words of Python are.
+    """
+    attributes = {f"f{index}": name for index, name in enumerate(fields)}
+    declared = [(attribute, *types[name]) for attribute, name in attributes.items()]
+    return msgspec.defstruct("Record", declared, rename=attributes, gc=False)
+
+
+def is_deep(value: bytes) -> bool:
+    """Whether objects and arrays lie within each other more than MAX_DEPTH times.
+
+    >>> is_deep(b"[" * 200), is_deep(b"[" * 201), is_deep(b"[]" * 300), is_deep(b'"' + b"[" * 300 + b'"')
+    (False, True, False, False)
+    """
+    if value.count(b"[") + value.count(b"{") <= MAX_DEPTH:
+        return False
+    depth = 0
+    for match in _NESTING.finditer(value):
+        depth += bool(match[1]) - bool(match[2])
+        if depth > MAX_DEPTH:
+            return True
+    return False
+
+
+def _why(error: Exception) -> str:
+    """What the decoder says, without its own beginning; a place is a byte from 0.
+
+    >>> _why(msgspec.DecodeError("JSON is malformed: trailing characters (byte 11)"))
+    'trailing characters (byte 11)'
+    """
+    return str(error).removeprefix("JSON is malformed: ")
+
+
+def _bound(value: object) -> object:
+    return values.moment_text(value) if isinstance(value, datetime) else value
