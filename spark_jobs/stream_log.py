@@ -2,37 +2,45 @@
 
     micro-batch N ─► its end offsets (checkpoint) against what stream_log holds (its snapshot's summary)
                      all held: a replay, nothing to write    some held: only the rest is written
-                     none held: append; the end offsets ride in the same commit
+                     none held: tasks write data files ─► the driver commits them, the end offsets in the same commit
 
-So exactness needs neither Spark's memory of epochs nor old snapshots, which expiry would take away: the offsets
-in the table's own commit decide.
+A commit holds only on top of the snapshot whose offsets were read, and offsets only grow: so exactness needs neither
+Spark's memory of epochs, nor old snapshots, nor the lock, which is for peace.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from pyspark.sql import Column, DataFrame, Observation, SparkSession
-from pyspark.sql import functions as F
+import click
+from py4j.protocol import Py4JJavaError
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.table import Table
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from spark_jobs import checkpoints, contract
-from spark_jobs.commits import tagged
-from twofold import boundary, kafka_access, reasons, serving, tables, topic
+from spark_jobs import checkpoints
+from spark_jobs.tasks import FromKafka, Kit, Written
+from twofold import boundary, commits, ensure, kafka_access, tables, topic
 from twofold import catalog as catalogs
 from twofold.boundary import Landed
+from twofold.data_files import Place
 from twofold.definition.model import Pipeline
 from twofold.errors import BoundaryError, TwofoldError
 from twofold.settings import Settings
 
 QUERY = "log"
-_RAW = "record value"
-"""Name of the bytes while they are judged; with a blank, as an event field may be called `value`."""
-_NEWEST = "newest"
 _EARLIEST = -2
 """Spark's number for the first offset that Kafka still has."""
+_OFFSETS_PER_TASK = 100_000
+"""A task takes so many in about half a second; each task leaves a data file of its own."""
+_ATTEMPTS = 5
+_CRASHED = ("Python worker exited unexpectedly", "Python worker failed to connect back")
 
 Trigger = Mapping[str, Any]
 """Keyword arguments of `DataStreamWriter.trigger`."""
@@ -40,7 +48,7 @@ Trigger = Mapping[str, Any]
 
 @dataclass
 class LogWriter:
-    """Appends micro-batches to stream_log; keeps what the table holds, as only this process appends."""
+    """Lands micro-batches in stream_log; keeps the table as it was last read or committed."""
 
     spark: SparkSession
     settings: Settings
@@ -51,16 +59,19 @@ class LogWriter:
     """Told of every batch written: its number, the rows per outcome and the rejected ones per kind of reason, and per
     partition the newest time stamp of Kafka, in Unix seconds."""
     landed: Landed = field(init=False)
+    table: Table = field(init=False)
     error: TwofoldError | None = None
     """Why the last batch was refused: Spark wraps what a batch raises, so it is kept here."""
+    _clock_told: bool = False
 
     def __post_init__(self) -> None:
         self.refresh()
 
     def refresh(self) -> Landed:
         """Read what the table holds."""
-        history = catalogs.read_history(self.settings, self.pipeline.name, tables.STREAM_LOG)
-        self.landed = boundary.landed(history, self.pipeline.name)
+        self.table = catalogs.load(self.settings).load_table((self.pipeline.name, tables.STREAM_LOG))
+        self.landed = boundary.landed(catalogs.history(self.table), self.pipeline.name)
+        ensure.refuse_other_definition(self.table, self.pipeline)
         return self.landed
 
     @property
@@ -79,12 +90,14 @@ class LogWriter:
             .option("subscribe", self.pipeline.topic.name)
             .option("startingOffsets", self._starting_offsets())
             .option("maxOffsetsPerTrigger", self.pipeline.stream.max_offsets_per_trigger)
+            # What a transaction wrote counts once it is committed; what it aborted never does.
+            .option("kafka.isolation.level", "read_committed")
             # Loss must stop the job, never pass in silence.
             .option("failOnDataLoss", "true")
             .load()
+            .select("value", "partition", "offset", "timestamp")
         )
-        rows = judged(records, self.pipeline)
-        writer = rows.writeStream.queryName(f"{self.pipeline.name}_{QUERY}").foreachBatch(self.write)
+        writer = records.writeStream.queryName(f"{self.pipeline.name}_{QUERY}").foreachBatch(self.write)
         return writer.option("checkpointLocation", self.checkpoint).trigger(**trigger).start()
 
     def _starting_offsets(self) -> str:
@@ -96,26 +109,30 @@ class LogWriter:
         beginnings = dict.fromkeys(state.partitions if state else (), _EARLIEST)
         return boundary.kafka_json(self.pipeline.topic.name, {**beginnings, **self.landed.offsets})
 
-    def write(self, rows: DataFrame, batch_id: int) -> None:
+    def write(self, records: DataFrame, batch_id: int) -> None:
         """Land one micro-batch, unless the table holds it already."""
         try:
-            self._write(rows, batch_id)
+            self._write(records, batch_id)
         except TwofoldError as error:
             self.error = error
             raise
 
-    def _write(self, rows: DataFrame, batch_id: int) -> None:
+    def _write(self, records: DataFrame, batch_id: int) -> None:
         ends = checkpoints.kafka_offsets(self.spark, self.checkpoint, batch_id, self.pipeline.topic.name)
         starts = checkpoints.kafka_offsets(self.spark, self.checkpoint, batch_id - 1, self.pipeline.topic.name) or {}
         if ends is None:
             raise BoundaryError(f"batch {batch_id} has no offsets in {self.checkpoint}", self._rebuild_remedy())
-        held = self.landed.offsets
-        if all(end <= held.get(partition, 0) for partition, end in ends.items()):
-            return
-        self._refuse_gap(starts, held)
-        if any(starts.get(partition, 0) < offset for partition, offset in held.items()):
-            rows = rows.where(serving.past_offsets(held))
-        self._append(batch_id, rows, ends)
+        for _ in range(_ATTEMPTS):
+            held = self.landed.offsets
+            if all(end <= held.get(partition, 0) for partition, end in ends.items()):
+                return
+            self._refuse_gap(starts, held)
+            if self._land(records, batch_id, starts, ends):
+                return
+        raise TwofoldError(
+            f"{self.pipeline.name}.{tables.STREAM_LOG} was changed by others during each of {_ATTEMPTS} attempts",
+            "see that only one streaming job and one maintenance run; the job goes on by itself",
+        )
 
     def _refuse_gap(self, starts: Mapping[int, int], held: Mapping[int, int]) -> None:
         gaps = {p: (held.get(p, 0), start) for p, start in starts.items() if start > held.get(p, 0)}
@@ -129,53 +146,80 @@ class LogWriter:
     def _rebuild_remedy(self) -> str:
         return f"delete the checkpoint {self.checkpoint}: the next start makes it anew from what stream_log holds"
 
-    def _append(self, batch_id: int, rows: DataFrame, ends: Mapping[int, int]) -> None:
+    def _land(
+        self, records: DataFrame, batch_id: int, starts: Mapping[int, int], ends: Mapping[int, int]
+    ) -> bool:
+        """Write and commit one micro-batch; False where another commit was first, and all must be decided anew."""
+        held = self.landed.offsets
+        size = sum(end - max(starts.get(partition, 0), held.get(partition, 0)) for partition, end in ends.items())
+        repeated = {p: offset for p, offset in held.items() if starts.get(p, 0) < offset}
+        written = self._run(records, max(1, -(-size // _OFFSETS_PER_TASK)), repeated)
+        files = [file for one in written for file in one.files]
         state = Landed(
-            self.pipeline.name, self.landed.landing + 1, offsets={**self.landed.offsets, **ends}, topic_id=self.fence()
+            self.pipeline.name,
+            self.landed.landing + 1,
+            offsets={**held, **{p: max(end, held.get(p, 0)) for p, end in ends.items()}},
+            topic_id=self.fence(),
         )
-        partitions = max(ends) + 1
-        seen = Observation()
-        numbered = rows.withColumn("landing", _landing(state.landing, partitions))
-        numbered = numbered.observe(seen, *_counts(), _newest(partitions).alias(_NEWEST))
-        tagged(numbered.writeTo(tables.qualified(self.pipeline, tables.STREAM_LOG)), boundary.encode(state)).append()
+        try:
+            self._commit(files, state)
+        except CommitFailedException:
+            before = self.landed
+            self.refresh()
+            if self.landed != before or not self._again(files, state):
+                for file in files:
+                    with suppress(OSError):
+                        self.table.io.delete(file.file_path)
+                return False
+        self._count(batch_id, written)
+        return True
+
+    def _commit(self, files: Sequence[Any], state: Landed) -> None:
+        self._tell_of_the_clock()
+        unchanged = ensure.same_definition(self.table)
+        self.table = commits.append(self.table, files, boundary.encode(state), [unchanged])
         self.landed = state
-        counts = dict(seen.get)
-        newest = {p: at_ms / 1000 for p, at_ms in enumerate(counts.pop(_NEWEST)) if at_ms is not None}
+
+    def _again(self, files: Sequence[Any], state: Landed) -> bool:
+        """Commit the same files on top of what maintenance committed meanwhile, which landed nothing."""
+        for _ in range(_ATTEMPTS):
+            try:
+                self._commit(files, state)
+            except CommitFailedException:
+                before = self.landed
+                if self.refresh() != before:
+                    return False
+            else:
+                return True
+        return False
+
+    def _run(self, records: DataFrame, count: int, held: Mapping[int, int]) -> list[Written]:
+        task = FromKafka(Kit(self.pipeline, Place.of(self.table)).packed(), self.landed.landing + 1, dict(held))
+        parallel = self.spark.sparkContext.defaultParallelism
+        try:
+            return task.run(records, min(count, parallel))
+        except (PySparkException, Py4JJavaError) as error:
+            if not any(sign in str(error) for sign in _CRASHED):
+                raise
+            click.echo(f"{self.pipeline.name}: a record ends the process that judges it; judging apart", err=True)
+            return FromKafka(task.kit, task.landing, task.held, apart=True).run(records, 1)
+
+    def _count(self, batch_id: int, written: Sequence[Written]) -> None:
+        counts = sum((one.counts for one in written), Counter[str]())
+        newest: dict[int, float] = {}
+        for one in written:
+            for partition, stamp in one.newest.items():
+                newest[partition] = max(stamp, newest.get(partition, 0.0))
         self.counted(batch_id, counts, newest)
 
-
-def judged(records: DataFrame, pipeline: Pipeline) -> DataFrame:
-    """Kafka records to rows of stream_log, but for their landing. Part of the query, so that it is built only once."""
-    received = records.select(
-        F.col("value").alias(_RAW),
-        F.col("partition").alias("kafka_partition"),
-        F.col("offset").alias("kafka_offset"),
-        F.col("timestamp").alias("kafka_timestamp"),
-    )
-    read = contract.read_json(received, pipeline, F.col(_RAW))
-    rows = contract.judge(read, pipeline, F.col("kafka_timestamp"), F.col(_RAW))
-    return rows.select(*(name for name in tables.stream_log(pipeline).column_names if name != "landing"))
+    def _tell_of_the_clock(self) -> None:
+        behind = commits.clock_behind_ms(self.table.metadata)
+        if behind and not self._clock_told:
+            click.echo(
+                f"{self.pipeline.name}: this machine's clock is {behind / 1000:.0f} s behind the last commit of "
+                f"{tables.STREAM_LOG}; landing goes on, its snapshots keep the later time until the clock is past it",
+                err=True,
+            )
+        self._clock_told = bool(behind)
 
 
-def _landing(number: int, partitions: int) -> Column:
-    """The number, out of an array with an entry per partition.
-
-    A plain number would be part of the generated code, which Spark and the JVM would compile anew for every batch.
-    """
-    return F.array_repeat(F.lit(number).cast("bigint"), partitions)[F.col("kafka_partition")]
-
-
-def _counts() -> list[Column]:
-    outcomes = (tables.ACCEPTED, tables.FILTERED, tables.REJECTED)
-    by_outcome = [F.count_if(F.col("outcome") == outcome).alias(outcome) for outcome in outcomes]
-    # A record without a fault has no reason, and null meets no pattern.
-    return by_outcome + [F.count_if(F.col("reason").rlike(p)).alias(kind) for kind, p in reasons.PATTERNS.items()]
-
-
-def _newest(partitions: int) -> Column:
-    """Per partition the newest time stamp of Kafka among the rows, in milliseconds; null: no row is of it.
-
-    One comparison per partition and row, in the pass that counts: no grouping, which would shuffle the rows.
-    """
-    stamps = (f"max(if(kafka_partition = {p}, unix_millis(kafka_timestamp), null))" for p in range(partitions))
-    return F.expr(f"array({', '.join(stamps)})")

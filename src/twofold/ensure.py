@@ -6,7 +6,7 @@ a changed type, id or event time, a field removed or newly required ─► Incom
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from pyiceberg.catalog import Catalog
@@ -33,9 +33,11 @@ from sqlalchemy.exc import IntegrityError
 
 from twofold import catalog as catalogs
 from twofold import tables
+from twofold.commits import AssertProperty, CompressedMetadata
+from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline
 from twofold.definition.types import FieldType
-from twofold.errors import IncompatibleDefinition
+from twofold.errors import DefinitionChanged, IncompatibleDefinition
 from twofold.tables import Table
 
 _TYPES: dict[str, IcebergType] = {
@@ -56,6 +58,14 @@ PROPERTIES = {
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "20",
 }
+COMPRESSED = {
+    # For Java, and for pyiceberg, which has no such setting.
+    "write.metadata.compression-codec": "gzip",
+    "write.py-location-provider.impl": f"{CompressedMetadata.__module__}.{CompressedMetadata.__qualname__}",
+}
+"""For tables that get many commits: each commit writes the list of all snapshots that are kept."""
+EVENT = "twofold.event"
+"""Property of the logs: the fingerprint of the definition under which they are written."""
 AS_THEY_COME = {
     # Rows come in Kafka's order, a task per partition: no shuffle, and offsets prune files.
     "write.distribution-mode": "none",
@@ -68,6 +78,7 @@ BY_DAY = {
     "write.spark.fanout.enabled": "false",
 }
 """For `events` and the views, whose days are replaced whole."""
+LOGS = (tables.STREAM_LOG, tables.BATCH_LOG)
 STAGED = {"write.wap.enabled": "true"}
 """For `events`: a union stages its commit, and publishes it if nothing else was committed meanwhile."""
 
@@ -130,7 +141,10 @@ def _made(catalog: Catalog, pipeline: Pipeline, table: Table, existing: IcebergT
     if existing is None:
         return _created(catalog, pipeline, table)
     missing = [(name, kind) for name, kind in table.columns if name not in existing.schema().column_names]
-    return _extended(catalog, pipeline, existing, missing) if missing else existing
+    found = _extended(catalog, pipeline, existing, missing) if missing else existing
+    wanted = _kept_properties(pipeline, table)
+    changed = {key: value for key, value in wanted.items() if found.properties.get(key) != value}
+    return _with_properties(catalog, found, changed) if changed else found
 
 
 def _created(catalog: Catalog, pipeline: Pipeline, table: Table) -> IcebergTable:
@@ -140,8 +154,9 @@ def _created(catalog: Catalog, pipeline: Pipeline, table: Table) -> IcebergTable
     order = SortOrder(
         *(SortField(source_id=schema.find_field(name).field_id, transform=IdentityTransform()) for name in table.sort)
     )
-    layout = AS_THEY_COME if table.name in (tables.STREAM_LOG, tables.BATCH_LOG) else BY_DAY
+    layout = AS_THEY_COME if table.name in LOGS else BY_DAY
     layout = {**layout, **STAGED} if table.name == tables.EVENTS else layout
+    layout = {**layout, **_kept_properties(pipeline, table)}
     identity = {"twofold.id": pipeline.event.id, "twofold.time": pipeline.event.time}
     try:
         return catalog.create_table(
@@ -153,6 +168,33 @@ def _created(catalog: Catalog, pipeline: Pipeline, table: Table) -> IcebergTable
         )
     except TableAlreadyExistsError:  # another job of this pipeline started at the same moment
         return catalog.load_table((pipeline.name, table.name))
+
+
+def _kept_properties(pipeline: Pipeline, table: Table) -> dict[str, str]:
+    """Properties that tables of earlier releases get, too."""
+    if table.name not in LOGS:
+        return {}
+    return {**COMPRESSED, EVENT: fingerprint.event(pipeline)}
+
+
+def _with_properties(catalog: Catalog, existing: IcebergTable, changed: Mapping[str, str]) -> IcebergTable:
+    try:
+        with existing.transaction() as transaction:
+            transaction.set_properties(**changed)
+    except CommitFailedException:  # the streaming job committed at the same moment
+        return _with_properties(catalog, catalog.load_table(existing.name()), changed)
+    return catalog.load_table(existing.name())
+
+
+def same_definition(table: IcebergTable) -> AssertProperty:
+    """A commit's requirement: the log is still written under the definition that it was when it was loaded."""
+    return AssertProperty(key=EVENT, value=table.properties.get(EVENT))
+
+
+def refuse_other_definition(table: IcebergTable, pipeline: Pipeline) -> None:
+    """Raise DefinitionChanged where a job that started later writes this log under another definition."""
+    if table.properties.get(EVENT) not in (None, fingerprint.event(pipeline)):
+        raise DefinitionChanged(pipeline.name, "another job already works under the new one")
 
 
 def _extended(

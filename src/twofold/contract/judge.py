@@ -64,11 +64,14 @@ class Judge:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not stop the other records
             if len(records) == 1:
-                return self._rows(self._nothing(1), {0: reasons.not_judged(error)}, records)
+                return self.rejected(records, reasons.not_judged(error))
         middle = len(records) // 2
         halves = [(0, middle), (middle, len(records) - middle)]
-        parts = [self.judge(_part(records, at, count), arrived.slice(at, count)).rows for at, count in halves]
-        return Judged(pa.Table.from_batches(parts).combine_chunks().to_batches()[0])
+        return whole([self.judge(part(records, at, count), arrived.slice(at, count)) for at, count in halves])
+
+    def rejected(self, records: Records, fault: Fault) -> Judged:
+        """All records rejected for one reason, unjudged."""
+        return self._rows(self._nothing(len(records)), dict.fromkeys(range(len(records)), fault), records)
 
     def _judge(self, records: Records, arrived: pa.Array) -> Judged:
         columns, unclear = self._plain(records, arrived)
@@ -202,7 +205,12 @@ def _repeat(moment: datetime, times: int) -> pa.Array:
     return pa.repeat(pa.scalar(moment, _MOMENT), times)
 
 
-def _part(records: Records, at: int, count: int) -> Records:
+def whole(parts: Sequence[Judged]) -> Judged:
+    """The rows of consecutive parts as one."""
+    return Judged(pa.Table.from_batches([one.rows for one in parts]).combine_chunks().to_batches()[0])
+
+
+def part(records: Records, at: int, count: int) -> Records:
     """Some consecutive records of these."""
     numbers = records.numbers[at : at + count]
     if isinstance(records, JsonRecords):

@@ -1,0 +1,302 @@
+"""What runs in Spark's Python workers: records through the contract into data files; nothing is committed here.
+
+    Kafka records of a micro-batch ─► judge ─► Parquet files of stream_log ─┐
+    files of the inbox ─► readers ─► judge ─► Parquet files of batch_log ───┴─► one row back: the files, the counts
+
+Decoder, filter and access to the store are made once a worker and kept between its tasks.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyiceberg.manifest import DataFile
+from pyspark.sql import DataFrame, SparkSession
+
+from twofold import inbox, tables
+from twofold.contract.apart import judge_apart
+from twofold.contract.judge import Judge
+from twofold.contract.records import JsonRecords
+from twofold.data_files import Place, Writer
+from twofold.definition.model import Pipeline
+from twofold.readers.files import SetAside, read
+from twofold.settings import Settings
+
+# Spark looks into each zip file on the path anew before every task, 0.1 CPU-seconds each; both are installed packages.
+sys.path[:] = [entry for entry in sys.path if not entry.endswith(".zip")]
+
+OUTCOMES = (tables.ACCEPTED, tables.FILTERED, tables.REJECTED)
+_RESULT = "result binary"
+_KEPT_BYTES = 32 << 20
+"""Rows of a file up to this much wait in memory for its end, so that small files share a data file."""
+_ROWS_PER_FILE = 4_000_000
+
+Batches = Iterable[pa.RecordBatch]
+
+
+class Kit(NamedTuple):
+    """What does not change from task to task."""
+
+    pipeline: Pipeline
+    place: Place
+
+    def packed(self) -> bytes:
+        """As it is sent to the workers."""
+        return pickle.dumps(self)
+
+
+@lru_cache(maxsize=4)
+def _unpacked(kit: bytes) -> tuple[Judge, Place]:
+    pipeline, place = pickle.loads(kit)
+    return Judge(pipeline), place
+
+
+@dataclass
+class Written:
+    """What a task wrote: data files to commit, rows by outcome and by kind of reason."""
+
+    files: list[DataFile] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    newest: dict[int, float] = field(default_factory=dict)
+    """Kafka only: the newest time stamp of each partition, in Unix seconds."""
+
+
+@dataclass(frozen=True)
+class FromKafka:
+    """Judges the records of one micro-batch, but for those whose offsets are held already."""
+
+    kit: bytes
+    landing: int
+    held: Mapping[int, int] = field(default_factory=dict)
+    """Partition → records before this offset are in the table."""
+    apart: bool = False
+    """Judge in a process of its own, as a record ended the worker that judged it."""
+
+    def run(self, records: DataFrame, tasks: int) -> list[Written]:
+        """Run the tasks; `records` has Kafka's value, partition, offset and timestamp."""
+        return _results(records.coalesce(tasks).mapInArrow(self, _RESULT))
+
+    def __call__(self, batches: Batches) -> Iterator[pa.RecordBatch]:
+        """One task."""
+        judge, place = _unpacked(self.kit)
+        done, writer = Written(), Writer(place)
+        try:
+            for batch in map(self._new, batches):
+                if batch.num_rows:
+                    self._land(judge, batch, writer, done)
+            done.files = writer.close()
+        except BaseException:
+            writer.abort()
+            raise
+        yield _result(done)
+
+    def _new(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        for partition, offset in self.held.items():
+            held = pc.and_(pc.equal(batch["partition"], partition), pc.less(batch["offset"], offset))
+            if pc.any(held).as_py():
+                batch = batch.filter(pc.invert(held))
+        return batch
+
+    def _land(self, judge: Judge, batch: pa.RecordBatch, writer: Writer, done: Written) -> None:
+        records = JsonRecords(batch["value"].to_pylist(), range(batch.num_rows))
+        judged = (judge_apart if self.apart else Judge.judge)(judge, records, batch["timestamp"])
+        place = {
+            "kafka_partition": batch["partition"],
+            "kafka_offset": batch["offset"],
+            "kafka_timestamp": batch["timestamp"],
+            "landing": pa.repeat(pa.scalar(self.landing, pa.int64()), batch.num_rows),
+        }
+        writer.write(_with(judged.rows, place))
+        done.counts.update(judged.counts())
+        newest = pa.TableGroupBy(pa.Table.from_batches([batch.select(["partition", "timestamp"])]), "partition")
+        for partition, stamp in zip(*newest.aggregate([("timestamp", "max")]).to_pydict().values(), strict=True):
+            done.newest[partition] = max(done.newest.get(partition, 0.0), stamp.timestamp())
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One file of the inbox to ingest; `sha256` is that of the content last taken under its name."""
+
+    file: inbox.File
+    sha256: str = ""
+
+
+@dataclass
+class Taken:
+    """What became of one file: its rows by outcome; or why it was set aside; or why it is left for later."""
+
+    file: inbox.File
+    sha256: str = ""
+    counts: Counter[str] = field(default_factory=Counter)
+    reason: str = ""
+    unchanged: bool = False
+    """Its content is the one last taken."""
+    later: str = ""
+    """It could not be read now, which says nothing of the file."""
+
+    @property
+    def rows(self) -> int:
+        """Rows that it has in batch_log."""
+        return sum(self.counts[outcome] for outcome in OUTCOMES)
+
+
+@dataclass
+class Ingested:
+    """What a task made of its files."""
+
+    files: list[DataFile] = field(default_factory=list)
+    taken: list[Taken] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class FromInbox:
+    """Reads files whole, judges their rows and numbers them; a file that cannot be read leaves no row."""
+
+    kit: bytes
+    settings: Settings
+    landing: int
+    landed_at: datetime
+    groups: Sequence[Sequence[Chosen]]
+    """The files of each task."""
+    apart: bool = False
+
+    def run(self, spark: SparkSession) -> list[Ingested]:
+        """Run a task per group."""
+        count = len(self.groups)
+        return _results(spark.range(0, count, 1, count).mapInArrow(self, _RESULT)) if count else []
+
+    def __call__(self, batches: Batches) -> Iterator[pa.RecordBatch]:
+        """One task: the numbers of its groups come in."""
+        judge, place = _unpacked(self.kit)
+        folder = inbox.folder(self.settings, judge.pipeline.name)
+        done, shared = Ingested(), Writer(place)
+        try:
+            for batch in batches:
+                for number in batch["id"].to_pylist():
+                    for chosen in self.groups[number]:
+                        self._take(judge, place, folder, chosen, shared, done)
+            done.files += shared.close()
+        except BaseException:
+            shared.abort()
+            raise
+        yield _result(done)
+
+    def _take(
+        self, judge: Judge, place: Place, folder: inbox.Folder, chosen: Chosen, shared: Writer, done: Ingested
+    ) -> None:
+        taken = Taken(chosen.file)
+        done.taken.append(taken)
+        rows = _Waiting(place)
+        try:
+            if fault := inbox.name_fault(chosen.file.name):
+                raise SetAside(f"its name cannot be taken: {fault}")
+            with folder.open(chosen.file.name) as stream:
+                taken.sha256 = inbox.sha256(stream)
+            taken.unchanged = taken.sha256 == chosen.sha256
+            if not taken.unchanged:
+                self._read(judge, folder, taken, rows)
+        except SetAside as error:
+            rows.drop()
+            taken.reason, taken.counts = str(error), Counter()
+        except (OSError, EOFError) as error:
+            rows.drop()
+            taken.later, taken.counts = f"{type(error).__name__}: {error}", Counter()
+        else:
+            done.files += rows.keep(shared)
+
+    def _read(self, judge: Judge, folder: inbox.Folder, taken: Taken, rows: _Waiting) -> None:
+        name = taken.file.name
+        with folder.open(name) as stream:
+            for records in read(stream, name, judge.pipeline):
+                if not len(records):
+                    continue
+                judged = (judge_apart if self.apart else Judge.judge)(judge, records, self.landed_at)
+                taken.counts.update(judged.counts())
+                count = len(records)
+                place = {
+                    "landing": pa.repeat(pa.scalar(self.landing, pa.int64()), count),
+                    "file": pa.repeat(pa.scalar(name, pa.string()), count),
+                    "row": pa.array(records.numbers, pa.int64()),
+                    "landed_at": pa.repeat(pa.scalar(self.landed_at, pa.timestamp("us", "UTC")), count),
+                }
+                rows.add(_with(judged.rows, place))
+
+
+class _Waiting:
+    """The rows of one file, of which none counts before its end: in memory, or past some size in data files of theirs.
+
+    An error of the store while they are written is none of the file: it ends the task.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._kept: list[pa.RecordBatch] = []
+        self._bytes = self._rows = 0
+        self._own: Writer | None = None
+        self._files: list[DataFile] = []
+
+    def add(self, rows: pa.RecordBatch) -> None:
+        self._kept.append(rows)
+        self._bytes += rows.nbytes
+        if self._bytes > _KEPT_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._own = self._own or Writer(self._place)
+        for rows in self._kept:
+            _writing(self._own.write, rows)
+            self._rows += rows.num_rows
+        self._kept, self._bytes = [], 0
+        if self._rows >= _ROWS_PER_FILE:
+            self._files += _writing(self._own.close)
+            self._own, self._rows = None, 0
+
+    def keep(self, shared: Writer) -> list[DataFile]:
+        """All of them stay; returns the data files that are theirs alone."""
+        if self._own or self._files:
+            self._flush()
+            return self._files + (_writing(self._own.close) if self._own else [])
+        for rows in self._kept:
+            _writing(shared.write, rows)
+        return []
+
+    def drop(self) -> None:
+        """None of them stays."""
+        if self._own:
+            self._own.abort()
+        for file in self._files:
+            self._place.io.delete(file.file_path)
+
+
+class StoreFailed(Exception):
+    """Data files cannot be written; not an OSError, which would be one of reading."""
+
+
+def _writing(write: Callable[..., Any], *rows: pa.RecordBatch) -> Any:  # noqa: ANN401
+    try:
+        return write(*rows)
+    except OSError as error:
+        raise StoreFailed(f"data files cannot be written: {error}") from error
+
+
+def _with(rows: pa.RecordBatch, more: Mapping[str, pa.Array]) -> pa.RecordBatch:
+    names = [*rows.schema.names, *more]
+    return pa.RecordBatch.from_arrays([*rows.columns, *more.values()], names)
+
+
+def _result(done: Written | Ingested) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict({"result": pa.array([pickle.dumps(done)], pa.binary())})
+
+
+def _results(frame: DataFrame) -> list[Any]:
+    return [pickle.loads(row[0]) for row in frame.collect()]

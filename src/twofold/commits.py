@@ -1,0 +1,296 @@
+"""Commits by comparison: a commit holds only on top of the snapshot whose state it was decided on.
+
+    table as loaded ─► its state read, what to do decided ─► append(files, state) ─► still that snapshot? ─► committed
+            ▲                                                                          │ no
+            └── CommitFailedException: read again, decide again ◄──────────────────────┘
+
+So of two that would land the same, one is refused, whatever became of locks and connections meanwhile.
+A commit of rows never waits for housekeeping: `tidy` merges manifests and expires snapshots in commits of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import Literal
+from uuid import uuid4
+
+from pydantic import Field
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.manifest import (
+    DataFile,
+    ManifestContent,
+    ManifestEntry,
+    ManifestEntryStatus,
+    ManifestFile,
+    write_manifest,
+    write_manifest_list,
+)
+from pyiceberg.table import Table
+from pyiceberg.table.locations import LocationProvider, SimpleLocationProvider, load_location_provider
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
+from pyiceberg.table.snapshots import Operation, Snapshot, Summary
+from pyiceberg.table.update import (
+    AddSnapshotUpdate,
+    AssertRefSnapshotId,
+    AssertTableUUID,
+    RemoveSnapshotsUpdate,
+    SetSnapshotRefUpdate,
+    TableRequirement,
+    TableUpdate,
+    ValidatableTableRequirement,
+)
+
+MERGED_AT_ONCE = 40
+"""So many manifests of one size become one: each file is written into few manifests, and few are there to be read."""
+CLOCK_TOLERANCE_MS = 60_000
+"""Iceberg takes a snapshot for one of the past from this much on."""
+
+
+class CompressedMetadata(SimpleLocationProvider):
+    """Names metadata files so that pyiceberg compresses them: with each commit the list of snapshots is written."""
+
+    def new_table_metadata_file_location(self, new_version: int = 0) -> str:
+        """A name that pyiceberg and Java both read as gzip."""
+        return super().new_table_metadata_file_location(new_version).replace(".metadata.json", ".gz.metadata.json")
+
+
+class AssertProperty(ValidatableTableRequirement):
+    """A property of the table must still have the value that was read; properties change without a snapshot."""
+
+    type: Literal["twofold-assert-property"] = Field(default="twofold-assert-property")
+    key: str
+    value: str | None = None
+
+    def validate(self, base_metadata: TableMetadata | None) -> None:
+        """Raise CommitFailedException where it has another."""
+        found = base_metadata.properties.get(self.key) if base_metadata else None
+        if found != self.value:
+            raise CommitFailedException(f"Requirement failed: property {self.key} was changed meanwhile")
+
+
+def append(
+    table: Table, files: Sequence[DataFile], state: Mapping[str, str], requirements: Sequence[TableRequirement] = ()
+) -> Table:
+    """Append data files, with `state` in the snapshot's summary, on top of the snapshot that `table` has.
+
+    Returns the table as committed. Raises CommitFailedException where another commit was first: nothing was changed.
+    Any other error leaves open whether it was committed: what the table says of itself tells.
+    """
+    draft = _Draft(table, Operation.APPEND)
+    manifests = [*draft.added(files), *_manifests(table)]
+    totals = {
+        "added-data-files": len(files),
+        "added-records": sum(file.record_count for file in files),
+        "added-files-size": sum(file.file_size_in_bytes for file in files),
+    }
+    return draft.commit(manifests, totals, state, requirements)
+
+
+def tidy(table: Table, expired: Collection[int] = ()) -> Table:
+    """Merge small manifests and drop the `expired` snapshots, in one commit that changes no row; then their files.
+
+    Nothing to do: the table as it is. Raises CommitFailedException where another commit was first.
+    """
+    before = _manifests(table)
+    draft = _Draft(table, Operation.REPLACE)
+    after = draft.merged(before)
+    if after == before and not expired:
+        return table
+    removal: tuple[TableUpdate, ...] = (RemoveSnapshotsUpdate(snapshot_ids=list(expired)),) if expired else ()
+    leftovers = _only_named_by(table, set(expired))
+    committed = draft.commit(after, {}, {}, (), removal) if after != before else _remove(table, removal)
+    # A kill in between leaves orphans, which maintenance removes.
+    for path in leftovers:
+        with suppress(OSError):
+            table.io.delete(path)
+    return committed
+
+
+def clock_behind_ms(metadata: TableMetadata, now_ms: int | None = None) -> int:
+    """How far this machine's clock is behind the table's last commit, beyond what Iceberg tolerates; 0: it is not."""
+    now = int(time.time() * 1000) if now_ms is None else now_ms
+    behind = metadata.last_updated_ms - now
+    return behind if behind > CLOCK_TOLERANCE_MS else 0
+
+
+class _Draft:
+    """A snapshot that is not committed yet, and the files written for it."""
+
+    def __init__(self, table: Table, operation: Operation) -> None:
+        self._table = table
+        self._metadata = table.metadata
+        self._operation = operation
+        self._id = table.metadata.new_snapshot_id()
+        self._parent = table.metadata.current_snapshot()
+        self._provider: LocationProvider = load_location_provider(table.metadata.location, table.metadata.properties)
+        self._written: list[str] = []
+
+    def added(self, files: Sequence[DataFile]) -> list[ManifestFile]:
+        """One manifest with the new files; none where there are none."""
+        entries = [
+            ManifestEntry.from_args(
+                status=ManifestEntryStatus.ADDED,
+                snapshot_id=self._id,
+                sequence_number=None,
+                file_sequence_number=None,
+                data_file=file,
+            )
+            for file in files
+        ]
+        return [self._manifest(entries, self._metadata.default_spec_id)] if entries else []
+
+    def merged(self, manifests: Sequence[ManifestFile]) -> list[ManifestFile]:
+        """Manifests of one size made into one, where there are many of them."""
+        sizes: dict[tuple[int, int], list[ManifestFile]] = {}
+        for manifest in manifests:
+            if manifest.content == ManifestContent.DATA:
+                sizes.setdefault((manifest.partition_spec_id, _magnitude(manifest)), []).append(manifest)
+        kept = list(manifests)
+        for (spec_id, _), alike in sizes.items():
+            if len(alike) < MERGED_AT_ONCE:
+                continue
+            entries = [entry for one in alike for entry in one.fetch_manifest_entry(self._table.io)]
+            kept = [manifest for manifest in kept if manifest not in alike]
+            if entries:
+                kept.append(self._manifest([_existing(entry) for entry in entries], spec_id))
+        return kept
+
+    def commit(
+        self,
+        manifests: Sequence[ManifestFile],
+        totals: Mapping[str, int],
+        state: Mapping[str, str],
+        requirements: Sequence[TableRequirement],
+        updates: Sequence[TableUpdate] = (),
+    ) -> Table:
+        """Publish the snapshot, if the table is still at its parent."""
+        snapshot = self._snapshot(manifests, totals, state)
+        branch = SetSnapshotRefUpdate(
+            ref_name=MAIN_BRANCH, type=SnapshotRefType.BRANCH, snapshot_id=snapshot.snapshot_id
+        )
+        parent = self._parent.snapshot_id if self._parent else None
+        held = (
+            AssertTableUUID(uuid=self._metadata.table_uuid),
+            AssertRefSnapshotId(ref=MAIN_BRANCH, snapshot_id=parent),
+        )
+        try:
+            return _committed(
+                self._table, (*held, *requirements), (AddSnapshotUpdate(snapshot=snapshot), branch, *updates)
+            )
+        except CommitFailedException:
+            # It is certain here, and only here, that nothing refers to them.
+            for path in self._written:
+                with suppress(OSError):
+                    self._table.io.delete(path)
+            raise
+
+    def _snapshot(
+        self, manifests: Sequence[ManifestFile], totals: Mapping[str, int], state: Mapping[str, str]
+    ) -> Snapshot:
+        sequence = self._metadata.next_sequence_number()
+        path = self._place(f"snap-{self._id}-0-{uuid4()}.avro")
+        with write_manifest_list(
+            format_version=self._metadata.format_version,
+            output_file=self._table.io.new_output(path),
+            snapshot_id=self._id,
+            parent_snapshot_id=self._parent.snapshot_id if self._parent else None,
+            sequence_number=sequence,
+            avro_compression="gzip",
+        ) as writer:
+            writer.add_manifests(list(manifests))
+        return Snapshot(
+            snapshot_id=self._id,
+            parent_snapshot_id=self._parent.snapshot_id if self._parent else None,
+            manifest_list=path,
+            sequence_number=sequence,
+            # Snapshots are in the order of their times, also where a clock was set back.
+            timestamp_ms=max(int(time.time() * 1000), self._metadata.last_updated_ms),
+            summary=Summary(self._operation, **self._totals(totals), **state),
+            schema_id=self._metadata.current_schema_id,
+        )
+
+    def _totals(self, added: Mapping[str, int]) -> dict[str, str]:
+        """What the snapshot adds, and the table's totals with it."""
+        before = self._parent.summary if self._parent and self._parent.summary else {}
+        names = {"added-data-files": "data-files", "added-records": "records", "added-files-size": "files-size"}
+        totals = {
+            f"total-{name}": int(before.get(f"total-{name}") or 0) + added.get(key, 0) for key, name in names.items()
+        }
+        deletes = {f"total-{name}": int(before.get(f"total-{name}") or 0) for name in ("delete-files",)}
+        return {name: str(value) for name, value in {**added, **totals, **deletes}.items()}
+
+    def _manifest(self, entries: Sequence[ManifestEntry], spec_id: int) -> ManifestFile:
+        path = self._place(f"{uuid4()}-m0.avro")
+        with write_manifest(
+            format_version=self._metadata.format_version,
+            spec=self._metadata.specs()[spec_id],
+            schema=self._metadata.schema(),
+            output_file=self._table.io.new_output(path),
+            snapshot_id=self._id,
+            avro_compression="gzip",
+        ) as writer:
+            for entry in entries:
+                writer.add_entry(entry)
+        return writer.to_manifest_file()
+
+    def _place(self, name: str) -> str:
+        path = self._provider.new_metadata_location(name)
+        self._written.append(path)
+        return path
+
+
+def _committed(table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]) -> Table:
+    answer = table.catalog.commit_table(table, requirements, updates)
+    return Table(table.name(), answer.metadata, answer.metadata_location, table.io, table.catalog)
+
+
+def _remove(table: Table, removal: tuple[TableUpdate, ...]) -> Table:
+    return _committed(table, (AssertTableUUID(uuid=table.metadata.table_uuid),), removal)
+
+
+def _only_named_by(table: Table, expired: set[int]) -> list[str]:
+    """Manifest lists of the oldest snapshots, and the manifests that no newer one names.
+
+    Along a chain a manifest is named by consecutive snapshots: one that is still in use is named by the oldest kept.
+    Data files are left alone: rewrites let go of them, and maintenance looks after those.
+    """
+    chain = sorted(table.metadata.snapshots, key=lambda snapshot: snapshot.sequence_number or 0)
+    gone = [snapshot for snapshot in chain if snapshot.snapshot_id in expired]
+    kept = [snapshot for snapshot in chain if snapshot.snapshot_id not in expired]
+    if not gone or not kept or chain[: len(gone)] != gone:
+        return []
+    in_use = {manifest.manifest_path for manifest in kept[0].manifests(table.io)}
+    named = {manifest.manifest_path for snapshot in gone for manifest in snapshot.manifests(table.io)}
+    return [snapshot.manifest_list for snapshot in gone] + sorted(named - in_use)
+
+
+def _manifests(table: Table) -> list[ManifestFile]:
+    snapshot = table.metadata.current_snapshot()
+    return snapshot.manifests(table.io) if snapshot else []
+
+
+def _magnitude(manifest: ManifestFile) -> int:
+    """How many times MERGED_AT_ONCE a manifest's files were merged already.
+
+    >>> from types import SimpleNamespace as manifest
+    >>> [_magnitude(manifest(added_files_count=n, existing_files_count=0)) for n in (1, 39, 40, 1600)]
+    [0, 0, 1, 2]
+    """
+    files = (manifest.added_files_count or 0) + (manifest.existing_files_count or 0)
+    magnitude = 0
+    while files >= MERGED_AT_ONCE:
+        files, magnitude = files // MERGED_AT_ONCE, magnitude + 1
+    return magnitude
+
+
+def _existing(entry: ManifestEntry) -> ManifestEntry:
+    return ManifestEntry.from_args(
+        status=ManifestEntryStatus.EXISTING,
+        snapshot_id=entry.snapshot_id,
+        sequence_number=entry.sequence_number,
+        file_sequence_number=entry.file_sequence_number,
+        data_file=entry.data_file,
+    )

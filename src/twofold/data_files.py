@@ -1,0 +1,173 @@
+"""Rows of a log into Parquet files of its Iceberg table, before anything refers to them.
+
+    table ─► Place (pickled, sent to a task) ─► Writer ─► one file per day of the partition column ─► DataFile each
+
+A file counts only once a commit names it (`twofold.commits`); one that no commit names is removed by maintenance.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyiceberg.io import FileIO, load_file_io
+from pyiceberg.io.fileformat import FileFormatFactory, FileFormatWriter
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.partitioning import PartitionFieldValue, PartitionKey
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.table.locations import load_location_provider
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.types import DecimalType, IcebergType
+
+_FIELD_ID = b"PARQUET:field_id"
+_ARROW = {
+    "string": pa.string(),
+    "int": pa.int32(),
+    "long": pa.int64(),
+    "double": pa.float64(),
+    "boolean": pa.bool_(),
+    "timestamptz": pa.timestamp("us", "UTC"),
+    "date": pa.date32(),
+    "binary": pa.binary(),
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a table's data files go, and what they look like; small enough to be sent to every task."""
+
+    metadata: TableMetadata
+    io_properties: Mapping[str, str]
+
+    @classmethod
+    def of(cls, table: Table) -> Place:
+        """Without the table's history, which tasks have no use for."""
+        slim = {"snapshots": [], "snapshot_log": [], "metadata_log": [], "refs": {}, "current_snapshot_id": None}
+        return cls(table.metadata.model_copy(update=slim), dict(table.io.properties))
+
+    @property
+    def schema(self) -> Schema:
+        """The table's columns."""
+        return self.metadata.schema()
+
+    @cached_property
+    def arrow(self) -> pa.Schema:
+        """The columns as they are written: each with the id by which Iceberg knows it."""
+        return pa.schema(
+            pa.field(field.name, arrow_type(field.field_type), metadata={_FIELD_ID: str(field.field_id)})
+            for field in self.schema.fields
+        )
+
+    @cached_property
+    def io(self) -> FileIO:
+        """Access to the store."""
+        return load_file_io(dict(self.io_properties), self.metadata.location)
+
+    def partition(self, day: date) -> PartitionKey:
+        """The partition of a day."""
+        spec = self.metadata.spec()
+        days = (day - date(1970, 1, 1)).days
+        return PartitionKey([PartitionFieldValue(spec.fields[0], days)], spec, self.schema)
+
+    @property
+    def day_of(self) -> str:
+        """The timestamp column whose day partitions the table."""
+        return self.schema.find_field(self.metadata.spec().fields[0].source_id).name
+
+
+def arrow_type(kind: IcebergType) -> pa.DataType:
+    """Arrow's type of a column.
+
+    >>> arrow_type(DecimalType(10, 2))
+    Decimal128Type(decimal128(10, 2))
+    """
+    if isinstance(kind, DecimalType):
+        return pa.decimal128(kind.precision, kind.scale)
+    return _ARROW[str(kind)]
+
+
+class Writer:
+    """Writes rows, in the order in which they come, into a file per day; closed it gives the files, else none stay."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._open: dict[date, _OneFile] = {}
+
+    def write(self, rows: pa.RecordBatch) -> None:
+        """Add rows; a column of the table that they lack is null."""
+        table = self._in_order(rows)
+        days = table[self._place.day_of].cast(pa.date32(), safe=False)
+        distinct = pc.unique(days).to_pylist()
+        for day in distinct:
+            part = table if len(distinct) == 1 else table.filter(pc.equal(days, pa.scalar(day, pa.date32())))
+            if day not in self._open:
+                self._open[day] = _OneFile(self._place, day)
+            self._open[day].write(part)
+
+    def close(self) -> list[DataFile]:
+        """The files, whole; none where nothing was written."""
+        files = [one.close() for one in self._open.values()]
+        self._open = {}
+        return files
+
+    def abort(self) -> None:
+        """Remove what was written."""
+        for one in self._open.values():
+            one.abort()
+        self._open = {}
+
+    def _in_order(self, rows: pa.RecordBatch) -> pa.Table:
+        columns = [
+            rows.column(field.name) if field.name in rows.schema.names else pa.nulls(rows.num_rows, field.type)
+            for field in self._place.arrow
+        ]
+        return pa.Table.from_arrays(columns, schema=self._place.arrow)
+
+
+class _OneFile:
+    """One data file while it is written."""
+
+    def __init__(self, place: Place, day: date) -> None:
+        self._place = place
+        self._key = place.partition(day)
+        metadata = place.metadata
+        provider = load_location_provider(metadata.location, metadata.properties)
+        self.path = provider.new_data_location(f"{secrets.token_hex(16)}.parquet", self._key)
+        self._output = place.io.new_output(self.path)
+        model = FileFormatFactory.get(FileFormat.PARQUET)
+        self._writer: FileFormatWriter = model.create_writer(self._output, place.schema, metadata.properties)
+
+    def write(self, rows: pa.Table) -> None:
+        self._writer.write(rows)
+
+    def close(self) -> DataFile:
+        with self._writer:
+            pass
+        facts: dict[str, Any] = self._writer.result().to_serialized_dict()
+        return DataFile.from_args(
+            content=DataFileContent.DATA,
+            file_path=self.path,
+            file_format=FileFormat.PARQUET,
+            partition=self._key.partition,
+            file_size_in_bytes=len(self._output),
+            sort_order_id=None,
+            spec_id=self._place.metadata.default_spec_id,
+            equality_ids=None,
+            key_metadata=None,
+            **facts,
+        )
+
+    def abort(self) -> None:
+        # What cannot be removed now is removed by maintenance.
+        with suppress(OSError, ValueError):
+            with self._writer:
+                pass
+            self._place.io.delete(self.path)
