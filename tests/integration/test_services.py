@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import psutil
 import pytest
 
 from tests import overhear, running, small_world
 from tests.at_work import Work, crash, eventually
+from twofold import catalog as catalogs
+from twofold import ensure
 from twofold.definition.model import Pipeline
 from twofold.services import probe, report
 from twofold.services.controller import Controller, State
+from twofold.services.record import CHANGED
 from twofold.services.verdict import Look, Verdict, judge
 from twofold.settings import Settings
 from twofold.stack import processes, supervisor
@@ -120,6 +125,55 @@ def test_a_streaming_job_is_started_once_healed_left_down_and_stopped(stack: Set
         stream.controller.stop(work.pipeline.name, "stream")
         eventually(lambda: f"twofold_stream_running,pipeline={work.pipeline.name}:0|g" in lines)
     work.holds(behind=True)
+
+
+def test_a_stream_follows_its_definition_at_no_cost(
+    stack: Settings, define: Define, twofold: Callable[..., CompletedProcess[str]]
+) -> None:
+    trigger = {"trigger": "1 second"}
+    work = Work(None, stack, define(stream=trigger))
+    name, stream = work.pipeline.name, Watched(stack, work.pipeline, "stream")
+    log = stack.home / "logs" / f"{name}-stream.log"
+    same = {"name": name, "topic": {"name": name}, "stream": trigger}
+
+    def land(event: small_world.Row) -> None:
+        landed = work.landed()
+        work.send(event)
+        eventually(lambda: work.landed() == landed + 1)
+
+    stream.start(by_hand=True)
+    land(small_world.event("a", 1))
+    fields: dict[str, Any] = {}
+    with overhear.statsd_lines(stack) as lines:
+        for field in ("gate", "door"):
+            fields[field] = {"type": "string"}
+            work.pipeline = define(**same, event={"fields": fields})
+            # As another job of the pipeline does: from now on the table has the column.
+            ensure.ensure(catalogs.load(stack), work.pipeline)
+            land({**small_world.event(field, 2), field: f"{field} 7"})
+            state = stream.state()
+            assert (state.spent, state.changes, state.record.ends[-1].code) == (0, len(fields), CHANGED)
+            assert f"the definition of {name} changed while its stream ran: event.fields.{field} was" in log.read_text()
+    assert overhear.counted(lines)[f"twofold_stream_definition_changes_total,pipeline={name}"] == 2
+    landed = work.query("SELECT id, gate, door FROM stream_log ORDER BY kafka_timestamp")
+    assert landed == [("a", None, None), ("gate", "gate 7", None), ("door", None, "door 7")]
+
+    stream.becomes("healthy")
+    (told,) = json.loads(twofold("services", name, "stream", "--json").stdout)
+    assert (told["restarts"], told["definition_restarts"]) == (0, 2)
+    assert (told["last_restart"]["why"], told["last_restart"]["counts"]) == ("the definition changed", False)
+
+    # Neither another view nor a file at fault is a change of the event.
+    held, path = stream.state().pid, Path(work.pipeline.source_file)
+    work.pipeline = define(**same, event={"fields": fields}, views={"by_kind": {"window": "30 minutes"}})
+    land(small_world.event("d", 4))
+    sound = path.read_text()
+    path.write_text(sound.replace("timestamp", "moment"))
+    land(small_world.event("e", 5))
+    path.write_text(sound)
+    assert f"{name} goes on with the definition that it started with" in log.read_text()
+    assert stream.state().pid == held
+    stream.controller.stop(name, "stream")
 
 
 def test_a_finished_replay_is_a_healthy_end_and_a_broker_away_is_said(stack: Settings, define: Define) -> None:

@@ -162,6 +162,7 @@ class Services:
                 "uptime_s": round(time.time() - process.laststart, 1) if process.pid else 0.0,
                 "spent": keeper.record.spent(time.time()),
                 "per_hour": keeper.per_hour,
+                "changes": keeper.record.changed(time.time()),
                 "health_port": _health_port(place_of(self._home, pipeline, service), process.pid),
                 "record": json.loads(keeper.record.to_json()),
             }
