@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests import overhear, running, small_world
+from tests import ending, overhear, running, small_world
 from tests.at_work import Work, crash, eventually
 from twofold import catalog as catalogs
 from twofold import ensure
@@ -214,10 +217,55 @@ def bare(pipelines_folder: Path) -> Iterator[Settings]:
         stop(settings)
 
 
+def start_ending(settings: Settings) -> None:
+    """A supervisord with the extension of `tests.ending` in the place of its own."""
+    (settings.home / "logs").mkdir()
+    config = settings.home / "supervisord.conf"
+    config.write_text(supervisor.render(settings, ()).replace("twofold.services.inside:make", "tests.ending:make"))
+    marks = processes.marks(settings.home, processes.SUPERVISOR)
+    environment = {**os.environ, **settings.environment(), **marks, "PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([sys.executable, "-m", "supervisor.supervisord", "-c", str(config)], env=environment, check=True)
+    eventually(lambda: supervisor.answers(settings))
+
+
 def stop(settings: Settings) -> None:
     daemon = processes.ours(settings.home)[processes.SUPERVISOR]
     supervisor.rpc(settings).shutdown()
     processes.wait_gone(daemon, patience_s=30)
+
+
+def test_ends_for_a_changed_definition_are_followed_by_a_start_and_leave_the_budget_whole(
+    pipelines_folder: Path, define: Define
+) -> None:
+    with running.home_folder() as home:
+        settings = running.fresh_settings(home, pipelines_folder)
+        stream = Watched(settings, define(), "stream")
+        told = ending.codes(home, f"{stream.pipeline.name}-stream")
+
+        def ends_with(*codes: int) -> State:
+            before = len(stream.state().record.ends)
+            told.write_text(" ".join(map(str, codes)))
+            if not stream.state().runs:
+                assert stream.start() == "started"
+            else:
+                stream.crash()
+            ends = before + len(codes) + bool(before)
+            eventually(lambda: len(stream.state().record.ends) == ends)
+            return stream.state()
+
+        start_ending(settings)
+        try:
+            followed = ends_with(CHANGED, CHANGED, 1, CHANGED, CHANGED, CHANGED)
+            assert (followed.spent, followed.changes, followed.record.left_down) == (1, 5, "")
+            eventually(lambda: stream.state().runs)
+            assert report.budget(stream.state()) == "1 of 3/h, 5 for a changed definition"
+            # A crash, then a definition that the job cannot start with: the budget is what it always is.
+            left = ends_with(CHANGED, 1, 1)
+            assert (left.spent, left.changes, left.runs) == (3, 6, False)
+            assert "restarted 3 times within an hour already, and then: ended with exit code 1" in left.record.left_down
+            assert stream.start() == "left down"
+        finally:
+            stop(settings)
 
 
 def test_a_refused_definition_is_not_tried_for_ever_and_supervisord_may_be_restarted(
