@@ -20,6 +20,9 @@ topic: gates
 event:
   id: id
   time: at
+  max_future: 1 day
+  id_horizon: 7 days
+  max_bytes: 1 MiB
   fields:
     id:    {type: string, required: true}
     at:    {type: timestamp, required: true}
@@ -69,14 +72,15 @@ CHANGES: dict[str, tuple[str, str, str]] = {
     "a type": ("decimal(10,2)", "decimal(11,2)", "event.fields.price was changed"),
     "the filter": ("kind <> 'c'", "kind <> 'b'", "filter was changed"),
     "no filter": ("filter: kind <> 'c'\n", "", "filter was removed"),
-    "a limit of the event": ("  time: at\n", "  time: at\n  max_future: 2 days\n", "event.max_future was changed"),
-    "the horizon of ids": ("  time: at\n", "  time: at\n  id_horizon: 8 days\n", "event.id_horizon was changed"),
-    "the largest record": ("  time: at\n", "  time: at\n  max_bytes: 2 MiB\n", "event.max_bytes was changed"),
+    "a limit of the event": ("max_future: 1 day", "max_future: 2 days", "event.max_future was changed"),
+    "the horizon of ids": ("id_horizon: 7 days", "id_horizon: 8 days", "event.id_horizon was changed"),
+    "the largest record": ("max_bytes: 1 MiB", "max_bytes: 2 MiB", "event.max_bytes was changed"),
     "a comment": ("lateness:", "# how late\nlateness:", ""),
     "the order of fields": ("    id:    {type: string, required: true}\n", "", ""),
     "the order of allowed values": ("[a, b, c]", "[c, a, b]", ""),
     "a bound, written otherwise": ("min: 1.50", "min: 1.5", ""),
-    "a default, written out": ("  time: at\n", "  time: at\n  max_future: 24 hours\n", ""),
+    "a default, written out": ("one_of: [a, b, c]", "one_of: [a, b, c], required: false", ""),
+    "a duration, written otherwise": ("max_future: 1 day", "max_future: 24 hours", ""),
     "a view": ("count(*)", "count(price)", ""),
     "the lateness": ("10 minutes", "11 minutes", ""),
     "how the stream runs": ("lateness:", "stream: {trigger: 9 seconds}\nlateness:", ""),
