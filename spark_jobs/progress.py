@@ -30,6 +30,7 @@ from spark_jobs.progress_metrics import Finished, send, send_landing, send_view
 from spark_jobs.stream_log import QUERY as LOG
 from twofold import metrics, reasons, tables
 from twofold.definition.model import Pipeline
+from twofold.errors import DefinitionChanged
 from twofold.meter import Meter
 
 STALLED_AFTER_S = 60.0
@@ -72,12 +73,24 @@ class Progress(StreamingQueryListener):
         """Tell every second that the driver lives, as long as the block runs, and in the end that it ended well.
 
         In a thread of its own, as the start of a query may fill a view first. A job that is killed, or fails, leaves
-        word that it runs.
+        word that it runs; one that ends for a changed definition does not, as it is to be started anew and not missed.
         """
         # The start counts as progress: how long ago the job before it got on says nothing of this one.
         self._meter.gauge(metrics.STREAM_PROGRESS, self._last_batch_at, query=LOG)
         # A counter whose first sample is not 0 hides the first batch from rates.
         self._count(Counter())
+        self._meter.count(metrics.STREAM_CHANGES, 0)
+        try:
+            with self._beats():
+                yield
+        except DefinitionChanged:
+            self._meter.count(metrics.STREAM_CHANGES, 1)
+            self._meter.gauge(metrics.STREAM_RUNNING, 0)
+            raise
+        self._meter.gauge(metrics.STREAM_RUNNING, 0)
+
+    @contextmanager
+    def _beats(self) -> Iterator[None]:
         ended = threading.Event()
         thread = threading.Thread(target=self._beat, args=(ended,), name="heartbeat", daemon=True)
         thread.start()
@@ -86,7 +99,6 @@ class Progress(StreamingQueryListener):
         finally:
             ended.set()
             thread.join()
-        self._meter.gauge(metrics.STREAM_RUNNING, 0)
 
     def _beat(self, ended: threading.Event) -> None:
         while True:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Callable
 
 import click
 from py4j.protocol import Py4JNetworkError
@@ -24,9 +25,10 @@ from spark_jobs.topic_fence import TopicFence
 from twofold import boundary, catalog, ensure, health, tables, topic
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
-from twofold.errors import NotRunning, TwofoldError, end
+from twofold.definition.watch import DefinitionWatch
+from twofold.errors import DefinitionChanged, NotRunning, TwofoldError, end
 from twofold.meter import Meter
-from twofold.services.record import AWAY, STREAM
+from twofold.services.record import AWAY, CHANGED, STREAM
 from twofold.settings import Settings
 
 _WAIT_S = 20.0
@@ -44,6 +46,8 @@ def main(pipeline: str, until_caught_up: bool, health_port: int) -> None:
         run(settings, load_pipeline(settings, pipeline), until_caught_up, health_port)
     except NotRunning as error:
         end(error, AWAY)
+    except DefinitionChanged as error:
+        end(error, CHANGED)
     except TwofoldError as error:
         end(error)
     except (Py4JNetworkError, ConnectionError):
@@ -83,7 +87,12 @@ def stream(
 ) -> None:
     """Hold the lock and run all queries of a checked pipeline, until `stop` or caught up."""
     with locks.hold(spark, settings, pipeline.name, "stream", wait_s=_WAIT_S) as lock:
-        fence = TopicFence(spark, settings, pipeline.topic.name, topic_id, lock)
+        topic_fence, watch = TopicFence(spark, settings, pipeline.topic.name, topic_id, lock), DefinitionWatch(pipeline)
+
+        def fence() -> str:
+            watch.check()
+            return topic_fence()
+
         _stream(spark, settings, pipeline, fence, stop, until_caught_up, health_port)
 
 
@@ -91,7 +100,7 @@ def _stream(
     spark: SparkSession,
     settings: Settings,
     pipeline: Pipeline,
-    fence: TopicFence,
+    fence: Callable[[], str],
     stop: threading.Event,
     until_caught_up: bool,
     health_port: int,

@@ -7,9 +7,11 @@ with as_sentences():      # in every program's `main`: printed without a stack t
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
+
+_LISTED = 10
 
 
 class TwofoldError(Exception):
@@ -38,6 +40,19 @@ class DefinitionError(TwofoldError):
 
 class IncompatibleDefinition(TwofoldError):
     """The definition changed in a way the existing tables or checkpoints cannot follow."""
+
+
+class DefinitionChanged(TwofoldError):
+    """The event is declared otherwise than when the job started; nothing more may be written under the old words."""
+
+    def __init__(self, pipeline: str, differences: Sequence[str]) -> None:
+        listed = ", ".join(differences[:_LISTED])
+        more = f" and {len(differences) - _LISTED} more" if len(differences) > _LISTED else ""
+        super().__init__(
+            f"the definition of {pipeline} changed while its stream ran: {listed}{more}",
+            f"start the stream again, which goes on where it was: `twofold stream {pipeline}` "
+            "(as a service it is started again by itself)",
+        )
 
 
 class NotRunning(TwofoldError):

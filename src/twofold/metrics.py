@@ -88,7 +88,9 @@ PRODUCER_LAST_ACK = _producer("gauge", "last_ack_timestamp_seconds", _TIME, "Whe
 PRODUCER_HEARTBEAT = _producer("gauge", "heartbeat_timestamp_seconds", _TIME, "When the producer last told of itself.")
 PRODUCER_RUNNING = _producer("gauge", "running", "0 or 1", "1 until it ends well or is stopped; stays 1 if killed.")
 
-STREAM_RUNNING = _stream("gauge", "running", "0 or 1", "1 until it ends well or is stopped; stays 1 if killed.")
+STREAM_RUNNING = _stream(
+    "gauge", "running", "0 or 1", "1 until it ends well, is stopped, or wants a changed definition; stays 1 if killed."
+)
 STREAM_START = _stream("gauge", "start_timestamp_seconds", _TIME, "When the driver started.")
 STREAM_HEARTBEAT = _stream("gauge", "heartbeat_timestamp_seconds", _TIME, "When the driver last told of itself.")
 STREAM_TRIGGER = _stream("gauge", "trigger_seconds", "seconds", "The declared pause between batches.")
@@ -118,6 +120,12 @@ STREAM_WATERMARK = _stream("gauge", "watermark_timestamp_seconds", _TIME, "The w
 STREAM_STATE_ROWS = _stream("gauge", "state_rows", "rows", "Rows that a view's query keeps as state.", "query")
 STREAM_STATE_BYTES = _stream("gauge", "state_bytes", "bytes", "Memory that this state takes.", "query")
 STREAM_RETRIES = _stream("counter", "retries_total", "starts", "Queries started again after a failure.", "query")
+STREAM_CHANGES = _stream(
+    "counter",
+    "definition_changes_total",
+    "ends",
+    "Ends for a changed definition; a service starts again with the new one.",
+)
 
 DISK_FREE = _of("gauge", "disk", "streaming job", "free_bytes", "bytes", "Free space of the home folder's file system.")
 DISK_SIZE = _of("gauge", "disk", "streaming job", "size_bytes", "bytes", "Size of that file system.")

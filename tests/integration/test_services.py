@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import psutil
 import pytest
 
-from tests import overhear, running, small_world
+from tests import ending, overhear, running, small_world
 from tests.at_work import Work, crash, eventually
+from twofold import catalog as catalogs
+from twofold import ensure
 from twofold.definition.model import Pipeline
 from twofold.services import probe, report
 from twofold.services.controller import Controller, State
+from twofold.services.record import CHANGED
 from twofold.services.verdict import Look, Verdict, judge
 from twofold.settings import Settings
 from twofold.stack import processes, supervisor
@@ -122,6 +130,55 @@ def test_a_streaming_job_is_started_once_healed_left_down_and_stopped(stack: Set
     work.holds(behind=True)
 
 
+def test_a_stream_follows_its_definition_at_no_cost(
+    stack: Settings, define: Define, twofold: Callable[..., CompletedProcess[str]]
+) -> None:
+    trigger = {"trigger": "1 second"}
+    work = Work(None, stack, define(stream=trigger))
+    name, stream = work.pipeline.name, Watched(stack, work.pipeline, "stream")
+    log = stack.home / "logs" / f"{name}-stream.log"
+    same = {"name": name, "topic": {"name": name}, "stream": trigger}
+
+    def land(event: small_world.Row) -> None:
+        landed = work.landed()
+        work.send(event)
+        eventually(lambda: work.landed() == landed + 1)
+
+    stream.start(by_hand=True)
+    land(small_world.event("a", 1))
+    fields: dict[str, Any] = {}
+    with overhear.statsd_lines(stack) as lines:
+        for field in ("gate", "door"):
+            fields[field] = {"type": "string"}
+            work.pipeline = define(**same, event={"fields": fields})
+            # As another job of the pipeline does: from now on the table has the column.
+            ensure.ensure(catalogs.load(stack), work.pipeline)
+            land({**small_world.event(field, 2), field: f"{field} 7"})
+            state = stream.state()
+            assert (state.spent, state.changes, state.record.ends[-1].code) == (0, len(fields), CHANGED)
+            assert f"the definition of {name} changed while its stream ran: event.fields.{field} was" in log.read_text()
+    assert overhear.counted(lines)[f"twofold_stream_definition_changes_total,pipeline={name}"] == 2
+    landed = work.query("SELECT id, gate, door FROM stream_log ORDER BY kafka_timestamp")
+    assert landed == [("a", None, None), ("gate", "gate 7", None), ("door", None, "door 7")]
+
+    stream.becomes("healthy")
+    (told,) = json.loads(twofold("services", name, "stream", "--json").stdout)
+    assert (told["restarts"], told["definition_restarts"]) == (0, 2)
+    assert (told["last_restart"]["why"], told["last_restart"]["counts"]) == ("the definition changed", False)
+
+    # Neither another view nor a file at fault is a change of the event.
+    held, path = stream.state().pid, Path(work.pipeline.source_file)
+    work.pipeline = define(**same, event={"fields": fields}, views={"by_kind": {"window": "30 minutes"}})
+    land(small_world.event("d", 4))
+    sound = path.read_text()
+    path.write_text(sound.replace("timestamp", "moment"))
+    land(small_world.event("e", 5))
+    path.write_text(sound)
+    assert f"{name} goes on with the definition that it started with" in log.read_text()
+    assert stream.state().pid == held
+    stream.controller.stop(name, "stream")
+
+
 def test_a_finished_replay_is_a_healthy_end_and_a_broker_away_is_said(stack: Settings, define: Define) -> None:
     pipeline = define(replay={"generate": 3000, "rate": 500})
     producer = Watched(stack, pipeline, "producer")
@@ -160,10 +217,55 @@ def bare(pipelines_folder: Path) -> Iterator[Settings]:
         stop(settings)
 
 
+def start_ending(settings: Settings) -> None:
+    """A supervisord with the extension of `tests.ending` in the place of its own."""
+    (settings.home / "logs").mkdir()
+    config = settings.home / "supervisord.conf"
+    config.write_text(supervisor.render(settings, ()).replace("twofold.services.inside:make", "tests.ending:make"))
+    marks = processes.marks(settings.home, processes.SUPERVISOR)
+    environment = {**os.environ, **settings.environment(), **marks, "PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([sys.executable, "-m", "supervisor.supervisord", "-c", str(config)], env=environment, check=True)
+    eventually(lambda: supervisor.answers(settings))
+
+
 def stop(settings: Settings) -> None:
     daemon = processes.ours(settings.home)[processes.SUPERVISOR]
     supervisor.rpc(settings).shutdown()
     processes.wait_gone(daemon, patience_s=30)
+
+
+def test_ends_for_a_changed_definition_are_followed_by_a_start_and_leave_the_budget_whole(
+    pipelines_folder: Path, define: Define
+) -> None:
+    with running.home_folder() as home:
+        settings = running.fresh_settings(home, pipelines_folder)
+        stream = Watched(settings, define(), "stream")
+        told = ending.codes(home, f"{stream.pipeline.name}-stream")
+
+        def ends_with(*codes: int) -> State:
+            before = len(stream.state().record.ends)
+            told.write_text(" ".join(map(str, codes)))
+            if not stream.state().runs:
+                assert stream.start() == "started"
+            else:
+                stream.crash()
+            ends = before + len(codes) + bool(before)
+            eventually(lambda: len(stream.state().record.ends) == ends)
+            return stream.state()
+
+        start_ending(settings)
+        try:
+            followed = ends_with(CHANGED, CHANGED, 1, CHANGED, CHANGED, CHANGED)
+            assert (followed.spent, followed.changes, followed.record.left_down) == (1, 5, "")
+            eventually(lambda: stream.state().runs)
+            assert report.budget(stream.state()) == "1 of 3/h, 5 for a changed definition"
+            # A crash, then a definition that the job cannot start with: the budget is what it always is.
+            left = ends_with(CHANGED, 1, 1)
+            assert (left.spent, left.changes, left.runs) == (3, 6, False)
+            assert "restarted 3 times within an hour already, and then: ended with exit code 1" in left.record.left_down
+            assert stream.start() == "left down"
+        finally:
+            stop(settings)
 
 
 def test_a_refused_definition_is_not_tried_for_ever_and_supervisord_may_be_restarted(

@@ -6,14 +6,30 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from twofold.services.record import AWAY, BUDGET_S, PRODUCER, STREAM, End, Record, ended, restart, start, stop
+from twofold.services import report
+from twofold.services.controller import State
+from twofold.services.record import (
+    AWAY,
+    BUDGET_S,
+    CHANGED,
+    CHANGES_PER_HOUR,
+    PRODUCER,
+    STREAM,
+    End,
+    Record,
+    ended,
+    restart,
+    start,
+    stop,
+)
 from twofold.services.report import RUNBOOKS
-from twofold.services.verdict import Kind, Limits, Look, judge
+from twofold.services.verdict import Kind, Limits, Look, Verdict, judge
 
 ROOT = Path(__file__).parents[2]
 LIMITS = Limits(good_samples=3, stalled_after_s=60)
@@ -69,6 +85,57 @@ def test_giving_up_on_a_broker_that_is_away_costs_nothing_and_the_next_schedule_
     record = crashed(Record(), 10.0, code=AWAY)
     assert (record.again, record.restarts) == (False, ())
     assert start(record, 70, by_hand=False, alive=False)[1] == "started"
+
+
+def test_a_changed_definition_is_started_with_at_once_and_costs_nothing() -> None:
+    record = crashed(Record(), 50.0)
+    for at in (100.0, 200.0, 300.0, 400.0, 500.0):
+        record = crashed(replace(record, again=False), at, code=CHANGED)
+        assert record.again
+        record = Record.from_dict(json.loads(record.to_json()))
+    assert (record.spent(501), record.changed(501), record.left_down) == (1, 5, "")
+    assert record.last_restart is not None
+    assert (record.last_restart.at, record.last_restart.why) == (500, "the definition changed")
+    assert str(record.ends[-1]) == "exit code 76 (the definition changed) after 5 s"
+    assert record.changed(100 + BUDGET_S) == 4
+    # The new definition cannot be started with: those are crashes, and there are two left.
+    for at in (510.0, 520.0, 530.0):
+        record = crashed(record, at, code=1)
+    assert "restarted 3 times within an hour already, and then: ended with exit code 1" in record.left_down
+
+
+def test_a_changed_definition_without_end_is_a_fault_and_counts() -> None:
+    record = Record()
+    for number in range(CHANGES_PER_HOUR + 3):
+        record = crashed(record, 100.0 + number, code=CHANGED)
+        assert record.again
+    record = crashed(record, 200.0, code=CHANGED)
+    assert "ended with exit code 76 (the definition changed)" in record.left_down
+
+
+def test_a_stop_by_hand_holds_against_a_changed_definition() -> None:
+    stopped = ended(stop(Record(), 50.0), End(51, CHANGED, asked=True, ran_s=5), STREAM, 3)
+    assert (stopped.again, stopped.changes) == (False, ())
+
+
+def test_the_record_of_an_older_release_is_read() -> None:
+    written = json.loads(crashed(Record(), 10.0).to_json())
+    del written["changes"]
+    assert Record.from_dict(written) == crashed(Record(), 10.0)
+
+
+def test_restarts_for_a_changed_definition_are_told_beside_the_budget() -> None:
+    record = crashed(crashed(Record(), 10.0), 20.0, code=CHANGED)
+    state = State("p", STREAM, "RUNNING", 7, 1.0, "", spent=1, per_hour=3, record=record, changes=1)
+    assert report.budget(state) == "1 of 3/h, 1 for a changed definition"
+    assert report.restarts(state)[2:] == [
+        "and 1 for a changed definition, which do not count",
+        "  1970-01-01 00:00:20 UTC: the definition changed",
+    ]
+    told = report.as_json(state, Verdict("healthy", ""), {})
+    assert (told["restarts"], told["definition_restarts"]) == (1, 1)
+    assert told["last_restart"] == {"at": 20.0, "why": "the definition changed", "counts": False}
+    assert report.budget(replace(state, changes=0)) == "1 of 3/h"
 
 
 def test_a_start_of_what_runs_changes_nothing_but_the_budget_by_hand() -> None:

@@ -94,6 +94,7 @@ def test_a_supervised_service_tells_its_budget_and_its_page_of_the_runbook() -> 
     found = services.supervised("stream", down, {}, Limits(1))
     assert (found.state, found.healthy, found.restarts, found.budget) == ("left down", False, 3, 3)
     assert found.runbook == "service-left-down"
+    assert services.supervised("stream", replace(never, changes=2), {}, Limits(1)).changes == 2
     starting = services.supervised("stream", replace(never, pid=7, uptime_s=2, state="RUNNING"), {}, Limits(1))
     assert (starting.state, starting.running, starting.healthy) == ("starting", True, True)
     says = {"batch": None, "offsets_behind": None, "last_batch_age_s": 50.0, "healthy": False}

@@ -99,8 +99,7 @@ def _show(rows: Iterable[Row], as_json: bool) -> None:
         table.add_column(name, justify="right" if name in ("pid", "up") else "left")
     for state, found, _ in rows:
         up = f"{state.uptime_s:.0f} s" if state.runs else ""
-        budget = f"{state.spent} of {state.per_hour}/h"
-        table.add_row(state.name, state.state, str(state.pid or ""), up, budget, _health(found))
+        table.add_row(state.name, state.state, str(state.pid or ""), up, report.budget(state), _health(found))
     Console(highlight=False).print(table)
 
 

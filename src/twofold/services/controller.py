@@ -47,6 +47,8 @@ class State:
     per_hour: int
     """The budget."""
     record: Record
+    changes: int = 0
+    """Starts for a changed definition within the last hour; they do not count."""
 
     @property
     def name(self) -> str:
@@ -109,6 +111,7 @@ class Controller:
             spent=told["spent"],
             per_hour=told["per_hour"],
             record=Record.from_dict(told["record"]),
+            changes=told.get("changes", 0),  # an older release's supervisor knows of none
         )
 
     def log_tail(self, pipeline: str, service: str, lines: int = LOG_LINES) -> list[str]:

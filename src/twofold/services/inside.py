@@ -125,7 +125,7 @@ class Services:
     """The XML-RPC namespace `twofold`: each method takes a pipeline's name and `producer` or `stream`."""
 
     def __init__(self, supervisord: Any, home: Path, per_hour: int) -> None:  # noqa: ANN401
-        self._supervisord, self._home, self._per_hour = supervisord, home, per_hour
+        self._supervisord, self.home, self._per_hour = supervisord, home, per_hour
 
     def start(self, pipeline: str, service: str, by_hand: bool) -> str:
         """Start it unless it runs, or something stands against it; returns what was done."""
@@ -162,10 +162,15 @@ class Services:
                 "uptime_s": round(time.time() - process.laststart, 1) if process.pid else 0.0,
                 "spent": keeper.record.spent(time.time()),
                 "per_hour": keeper.per_hour,
-                "health_port": _health_port(place_of(self._home, pipeline, service), process.pid),
+                "changes": keeper.record.changed(time.time()),
+                "health_port": _health_port(place_of(self.home, pipeline, service), process.pid),
                 "record": json.loads(keeper.record.to_json()),
             }
         )
+
+    def command(self, pipeline: str, service: str) -> list[str]:
+        """The program of a service."""
+        return [sys.executable, "-m", "twofold.cli", _VERBS[service], pipeline]
 
     def _process(self, pipeline: str, service: str) -> Service:
         """The service's process, declared now if it was not."""
@@ -181,21 +186,20 @@ class Services:
 
     def _declare(self, name: str, pipeline: str, service: str) -> None:
         options, parser = self._supervisord.options, UnhosedConfigParser()
-        command = [sys.executable, "-m", "twofold.cli", _VERBS[service], pipeline]
-        logs = self._home / "logs"
+        logs = self.home / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         text = _PROGRAM.format(
             name=name,
-            command=escape(shlex.join(command)),
-            environment=environment(marks(self._home, name)),
-            home=escape(str(self._home)),
+            command=escape(shlex.join(self.command(pipeline, service))),
+            environment=environment(marks(self.home, name)),
+            home=escape(str(self.home)),
             log=log_path(logs / f"{name}.log"),
         )
         parser.read_string(text)
         parser.expansions = options.environ_expansions
         (group,) = options.process_groups_from_parser(parser)
         (config,) = options.processes_from_section(parser, f"program:{name}", name, Declared)
-        config.keeper = Keeper(self._home / "run" / "services" / f"{name}.json", service, self._per_hour)
+        config.keeper = Keeper(self.home / "run" / "services" / f"{name}.json", service, self._per_hour)
         group.process_configs = [config]
         self._supervisord.add_process_group(group)
 

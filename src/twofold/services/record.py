@@ -3,6 +3,7 @@
 asked by hand ──► wanted or not; a start clears the budget
 asked by a schedule ──► started, unless stopped by hand, left down, or finished
 an end nobody asked for ──► again at once while the budget lasts, then left down
+an end for a changed definition ──► again at once, at no cost
 """
 
 from __future__ import annotations
@@ -20,8 +21,13 @@ SERVICES = (PRODUCER, STREAM)
 
 AWAY = 75
 """Exit code (EX_TEMPFAIL) of a service that gave up waiting for the broker or the catalog: no crash of its own."""
+CHANGED = 76
+"""Exit code of a streaming job whose event was declared anew while it ran: no crash, it wants the new definition."""
+CHANGES_PER_HOUR = 30
+"""So many starts for a changed definition are free. No person makes more: what comes after is a fault, and counts."""
 BUDGET_S = 3600.0
 _KEPT = 50
+_MEANS = {AWAY: "what it needs was away", CHANGED: "the definition changed"}
 
 Did = Literal["started", "running", "finished", "stopped", "left down"]
 """What a request came to; `running`: nothing was done, since it runs."""
@@ -40,13 +46,16 @@ class End:
     ran_s: float
 
     def __str__(self) -> str:
-        how = f"exit code {self.code}" if self.code >= 0 else f"signal {-self.code} ({_signal_name(-self.code)})"
+        if self.code < 0:
+            how = f"signal {-self.code} ({_signal_name(-self.code)})"
+        else:
+            how = f"exit code {self.code}" + (f" ({_MEANS[self.code]})" if self.code in _MEANS else "")
         return f"{how} after {self.ran_s:,.0f} s"
 
 
 @dataclass(frozen=True)
 class Restart:
-    """One restart that counts against the budget."""
+    """One start after an end that nobody asked for."""
 
     at: float
     why: str
@@ -67,6 +76,9 @@ class Record:
     cleared_at: float = 0.0
     """Restarts before this moment no longer count."""
     restarts: tuple[Restart, ...] = ()
+    """Those that count against the budget."""
+    changes: tuple[Restart, ...] = ()
+    """Those for a changed definition, which do not."""
     ends: tuple[End, ...] = ()
 
     def to_json(self) -> str:
@@ -76,8 +88,9 @@ class Record:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """From what `to_json` wrote."""
-        restarts = tuple(Restart(**restart) for restart in data["restarts"])
-        return cls(**{**data, "restarts": restarts, "ends": tuple(End(**end) for end in data["ends"])})
+        # A record that an older release wrote has no changes.
+        made = {name: tuple(Restart(**one) for one in data.get(name, ())) for name in ("restarts", "changes")}
+        return cls(**{**data, **made, "ends": tuple(End(**end) for end in data["ends"])})
 
     def spent(self, now: float) -> int:
         """Restarts that count now.
@@ -85,8 +98,20 @@ class Record:
         >>> Record(cleared_at=5, restarts=(Restart(1, ""), Restart(7, ""), Restart(3000, ""))).spent(3650)
         1
         """
+        return self._counted(self.restarts, now)
+
+    def changed(self, now: float) -> int:
+        """Starts for a changed definition within the same time."""
+        return self._counted(self.changes, now)
+
+    @property
+    def last_restart(self) -> Restart | None:
+        """The newest of both kinds."""
+        return max((*self.restarts, *self.changes), key=lambda restart: restart.at, default=None)
+
+    def _counted(self, restarts: tuple[Restart, ...], now: float) -> int:
         since = max(self.cleared_at, now - BUDGET_S)
-        return sum(restart.at > since for restart in self.restarts)
+        return sum(restart.at > since for restart in restarts)
 
 
 def start(record: Record, now: float, *, by_hand: bool, alive: bool) -> tuple[Record, Did]:
@@ -120,7 +145,7 @@ def restart(record: Record, now: float, per_hour: int, *, by_hand: bool, why: st
 
 
 def ended(record: Record, end: End, service: str, per_hour: int) -> Record:
-    """It has ended: by request, at its own good end, for want of what it needs, or by a crash."""
+    """It has ended: by request, at its own good end, for want of what it needs, for a new definition, or by a crash."""
     record = replace(record, ends=(*record.ends, end)[-_KEPT:])
     if end.asked:
         return record
@@ -128,6 +153,9 @@ def ended(record: Record, end: End, service: str, per_hour: int) -> Record:
         return replace(record, finished=True)
     if end.code == AWAY:
         return record
+    if end.code == CHANGED and record.changed(end.at) < CHANGES_PER_HOUR:
+        changes = (*record.changes, Restart(end.at, _MEANS[CHANGED]))[-_KEPT:]
+        return replace(record, again=True, changes=changes)
     return _again(record, end.at, per_hour, f"ended with {end}")
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from twofold.errors import NotRunning, TwofoldError
 from twofold.services.controller import Controller, State
-from twofold.services.record import moment
+from twofold.services.record import Restart, moment
 from twofold.services.verdict import Kind, Verdict
 from twofold.settings import Settings
 
@@ -41,11 +42,24 @@ def unhealthy(settings: Settings, pipeline: str, service: str, verdict: Verdict)
 
 
 def restarts(state: State) -> list[str]:
-    """The restarts of the last hour and the budget, a line each."""
+    """The restarts of the last hour and the budget, a line each; those for a changed definition after the others."""
     record = state.record
-    head = f"{state.spent} of {state.per_hour} restarts within the last hour"
-    counted = record.restarts[-state.spent :] if state.spent else ()
-    return [head, *(f"  {moment(restart.at)}: {restart.why}" for restart in counted)]
+    lines = [f"{state.spent} of {state.per_hour} restarts within the last hour"]
+    lines += _listed(record.restarts[-state.spent :] if state.spent else ())
+    if state.changes:
+        lines += [f"and {state.changes} for a changed definition, which do not count"]
+        lines += _listed(record.changes[-state.changes :])
+    return lines
+
+
+def _listed(restarts: Iterable[Restart]) -> list[str]:
+    return [f"  {moment(restart.at)}: {restart.why}" for restart in restarts]
+
+
+def budget(state: State) -> str:
+    """What is spent of the budget, and what was free, in a few words."""
+    free = f", {state.changes} for a changed definition" if state.changes else ""
+    return f"{state.spent} of {state.per_hour}/h{free}"
 
 
 def runbook(settings: Settings, page: str) -> str:
@@ -55,6 +69,7 @@ def runbook(settings: Settings, page: str) -> str:
 
 def as_json(state: State, verdict: Verdict, health: Mapping[str, Any]) -> dict[str, object]:
     """One service as plain JSON, for programs; `health` is what it says of itself."""
+    last = state.record.last_restart
     return {
         "pipeline": state.pipeline,
         "service": state.service,
@@ -66,5 +81,7 @@ def as_json(state: State, verdict: Verdict, health: Mapping[str, Any]) -> dict[s
         "health": dict(health),
         "restarts": state.spent,
         "restarts_per_hour": state.per_hour,
+        "definition_restarts": state.changes,
+        "last_restart": None if last is None else {**asdict(last), "counts": last in state.record.restarts},
         "record": json.loads(state.record.to_json()),
     }

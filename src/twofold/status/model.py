@@ -128,6 +128,8 @@ class Service:
     restarts: int | None = None
     """Restarts that count against the budget now; None: nobody looks after it."""
     budget: int | None = None
+    changes: int = 0
+    """Restarts of the last hour for a changed definition, which do not count."""
 
     @property
     def title(self) -> str:

@@ -50,6 +50,7 @@ def supervised(name: str, state: State, told: Told, limits: verdict.Limits) -> S
         runbook=RUNBOOKS.get(found.kind, ""),
         restarts=state.spent,
         budget=state.per_hour,
+        changes=state.changes,
     )
 
 

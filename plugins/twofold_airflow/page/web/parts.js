@@ -172,7 +172,8 @@ function services(found) {
       el("th", { scope: "row" }, { stream: "streaming job" }[one.name] ?? one.name),
       el("td", {}, el("span", { class: `dot ${one.healthy ? (one.state === "starting" ? "warning" : one.running ? "fine" : "idle") : "error"}` }), one.state,
         one.text ? el("div", { class: "quiet" }, one.text) : null),
-      el("td", { class: "number" }, one.budget === null ? "–" : `${one.restarts} of ${one.budget}`),
+      el("td", { class: "number" }, one.budget === null ? "–" : `${one.restarts} of ${one.budget}`,
+        one.changes ? el("div", { class: "quiet" }, `and ${one.changes} for a changed definition`) : null),
     ));
   return [el("h3", {}, "Services"), table(["service", "state", "restarts this hour"], rows)];
 }

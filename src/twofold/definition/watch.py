@@ -1,0 +1,108 @@
+"""Does a job still run under the definition that its file declares? Asked before every commit.
+
+    file's bytes ─► as at the last look: the answer stands
+                 └► others: loaded ─► sound ─► fingerprint of its event against the running one
+                                   └► at fault, half-written, gone: said once; the running definition goes on
+
+Bytes and not time stamps, since a file is read in microseconds, and two writes may share a time stamp and a length.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from twofold.definition import fingerprint
+from twofold.definition.load import check_file, definition_files, shown_path
+from twofold.definition.model import Pipeline
+from twofold.definition.yaml_reader import MAX_FILE_BYTES
+from twofold.errors import DefinitionChanged, UsageError
+
+
+def warn(text: str) -> None:
+    """Say it where a job's log is."""
+    sys.stderr.write(f"warning: {text}\n")
+
+
+class DefinitionWatch:
+    """Compares a loaded pipeline with its file, for as long as a job runs."""
+
+    def __init__(self, pipeline: Pipeline, say: Callable[[str], None] = warn) -> None:
+        self._pipeline = pipeline
+        self._facts = fingerprint.event_facts(pipeline)
+        self._file = Path(pipeline.source_file) if pipeline.source_file else None
+        # None: not looked yet. The first look always loads, as the file may have changed while the job started.
+        self._seen: bytes | None = None
+        self._searched: list[Path] = []
+        self._differences: list[str] = []
+        self._say, self._said = say, ""
+
+    def check(self) -> None:
+        """Raise DefinitionChanged where the event is now declared otherwise."""
+        if self.changed():
+            raise DefinitionChanged(self._pipeline.name, self._differences)
+
+    def changed(self) -> bool:
+        """Whether the file now declares another event: its fields, rules, limits or filter, not its views."""
+        if self._file is None:
+            return False
+        content = self._content()
+        if content is not None and content != self._seen:
+            self._seen = content
+            self._differences = self._compare()
+        return bool(self._differences)
+
+    def _content(self) -> bytes | None:
+        """The bytes of the file, wherever it was moved in its folder; None: there is none to read."""
+        assert self._file
+        try:
+            if not self._file.exists():
+                self._find_again()
+            return _read(self._file)
+        except FileNotFoundError:
+            self._goes_on("is gone")
+        except OSError as error:
+            self._goes_on(f"cannot be read ({error.strerror or error})")
+        # What comes back is compared anew, though it be the same.
+        self._seen = None
+        return None
+
+    def _find_again(self) -> None:
+        """Follow the pipeline to the file of the folder that now declares it; searched once for each list of files."""
+        assert self._file
+        with suppress(UsageError):
+            files = definition_files(self._file.parent)
+            if files != self._searched:
+                self._searched = files
+                found = ((file, check_file(file)[0]) for file in files)
+                ours = (file for file, pipeline in found if pipeline and pipeline.name == self._pipeline.name)
+                self._file = next(ours, self._file)
+
+    def _compare(self) -> list[str]:
+        assert self._file
+        found, faults = check_file(self._file)
+        if found is None:
+            self._goes_on(f"has faults ({faults[0]}{', and others' if len(faults) > 1 else ''})")
+            return []
+        if found.name != self._pipeline.name:
+            self._goes_on(f"now declares the pipeline {found.name}")
+            return []
+        self._said = ""
+        return fingerprint.differences(self._facts, fingerprint.event_facts(found))
+
+    def _goes_on(self, why: str) -> None:
+        """The file is no help: the running definition goes on, and that is said once."""
+        assert self._file
+        self._differences = []
+        text = f"{shown_path(self._file)} {why}: {self._pipeline.name} goes on with the definition that it started with"
+        if text != self._said:
+            self._said = text
+            self._say(f"{text}; `twofold check` lists all faults")
+
+
+def _read(file: Path) -> bytes:
+    """As far as a definition can go; a longer one is at fault."""
+    with file.open("rb") as opened:
+        return opened.read(MAX_FILE_BYTES + 1)
