@@ -1,8 +1,6 @@
-"""The batch layer's landing: new files of the landing folder into `batch_log`, each exactly once.
+"""Ingests the new files of the inbox into `batch_log`, each exactly once (`spark_jobs.batch` has the protocol).
 
-    landing folder ─► new files ─► staged (judged, counted) ─► still the same files? ─► batch_log ─► landed_files
-         ▲                                                        │ no
-         └────────────────────────────────────────────────────────┘
+    inbox ─► new files ─► Batch ─► batch_log, landed_files
 
 By hand: `python -m spark_jobs.batch_job flights`
 """
@@ -15,12 +13,10 @@ from typing import Any
 
 import click
 
-from spark_jobs import landings, locks, outcome, session
-from spark_jobs.inspection import Inspector
-from spark_jobs.lander import Lander, Landing
-from spark_jobs.selection import Selection
+from spark_jobs import batch, locks, outcome, session, tasks
+from spark_jobs.batch import Batch, Landing
 from twofold import catalog as catalogs
-from twofold import ensure, landing, metrics, runs, tables
+from twofold import ensure, inbox, metrics, runs, tables
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
 from twofold.meter import Meter
@@ -36,66 +32,69 @@ _SHORT_BYTES = 256 << 20
 @click.option("--wait", default=0.0, help="Seconds to wait for another batch run to end.")
 @outcome.option
 def main(pipeline: str, as_json: bool, wait: float, outcome_file: Path | None) -> None:
-    """Take the new files of PIPELINE's landing folder."""
+    """Ingest the new files of PIPELINE's inbox."""
 
     def work() -> dict[str, Any]:
         settings = Settings()
-        return _report(*run(settings, load_pipeline(settings, pipeline), wait))
+        declared = load_pipeline(settings, pipeline)
+        return _report(settings, declared, run(settings, declared, wait))
 
     outcome.run(work, _as_text, as_json, outcome_file)
 
 
-def run(settings: Settings, pipeline: Pipeline, wait_s: float = 0.0) -> tuple[Selection, list[Landing]]:
-    """Land all that is new, and measure it."""
+def run(settings: Settings, pipeline: Pipeline, wait_s: float = 0.0) -> Batch | None:
+    """Ingest all that is new, and measure it; None where nothing was."""
     with runs.measured(settings, pipeline, "batch") as meter:
-        selection, landed = _land(settings, pipeline, wait_s)
-        for one in landed:
+        done = _ingest(settings, pipeline, wait_s)
+        for one in done.landings if done else ():
             _measure(meter, one)
-    return selection, landed
+    return done
 
 
-def _land(settings: Settings, pipeline: Pipeline, wait_s: float) -> tuple[Selection, list[Landing]]:
+def _ingest(settings: Settings, pipeline: Pipeline, wait_s: float) -> Batch | None:
     """Starts no JVM where nothing is new."""
     catalog = catalogs.load(settings)
     ensure.ensure(catalog, pipeline)
-    selection = Selection(Inspector(landing.folder(settings, pipeline.name), pipeline))
-    book = landings.read_book(catalog, pipeline)
-    new = selection.new_files(book.files)
+    book = batch.read_book(catalog, pipeline)
+    new = batch.new_files(inbox.folder(settings, pipeline.name), book.files)
     if not new and not book.unrecorded():
-        return selection, []
+        return None
     short = sum(one.file.size_bytes for one in new) < _SHORT_BYTES
     spark = session.build(settings, f"twofold-{pipeline.name}-batch", short_lived=short)
     try:
         with locks.hold(spark, settings, pipeline.name, "batch", wait_s=wait_s) as lock:
-            return selection, Lander(spark, catalog, pipeline, selection, lock.check).land_all()
+            done = Batch(spark, settings, catalog, pipeline, lock.check)
+            done.run()
+            return done
     finally:
         spark.stop()
 
 
 def _measure(meter: Meter, landed: Landing) -> None:
-    total = landed.total
-    for name, count in (
-        (tables.ACCEPTED, total.accepted),
-        (tables.FILTERED, total.filtered),
-        (tables.REJECTED, total.rejected),
-    ):
-        meter.count(metrics.BATCH_OUTCOMES, count, outcome=name)
+    for outcome_ in tasks.OUTCOMES:
+        meter.count(metrics.BATCH_OUTCOMES, landed.total[outcome_], outcome=outcome_)
     aside = sum(bool(file.reason) for file in landed.files)
     meter.count(metrics.BATCH_FILES, len(landed.files) - aside, fate="taken")
     meter.count(metrics.BATCH_FILES, aside, fate="set_aside")
 
 
-def _report(selection: Selection, landed: list[Landing]) -> dict[str, Any]:
+def _report(settings: Settings, pipeline: Pipeline, done: Batch | None) -> dict[str, Any]:
+    landings = done.landings if done else []
     files = [
-        {"landing": one.number, "file": file.name, **file.counts._asdict(), "reason": file.reason or None}
-        for one in landed
+        {
+            "landing": one.number,
+            "file": file.file.name,
+            **{outcome_: file.counts[outcome_] for outcome_ in tasks.OUTCOMES},
+            "reason": file.reason or None,
+        }
+        for one in landings
         for file in one.files
     ]
-    totals = {
-        name: sum(getattr(one.total, name) for one in landed) for name in ("accepted", "filtered", "rejected", "rows")
-    }
-    warnings = list(_warnings(selection, landed))
-    return {"landings": [one.number for one in landed], **totals, "files": files, outcome.WARNINGS: warnings}
+    totals = {name: sum(one.total[name] for one in landings) for name in tasks.OUTCOMES}
+    rows = sum(file.rows for one in landings for file in one.files)
+    warnings = list(_warnings(settings, pipeline, done))
+    numbers = [one.number for one in landings]
+    return {"landings": numbers, **totals, "rows": rows, "files": files, outcome.WARNINGS: warnings}
 
 
 def _as_text(report: Mapping[str, Any]) -> str:
@@ -119,14 +118,16 @@ def _said(files: Sequence[Mapping[str, Any]]) -> str:
     return f"{accepted:>9,} accepted {filtered:>9,} filtered {rejected:>9,} rejected"
 
 
-def _warnings(selection: Selection, landed: list[Landing]) -> Iterator[str]:
-    for one in landed:
+def _warnings(settings: Settings, pipeline: Pipeline, done: Batch | None) -> Iterator[str]:
+    for one in done.landings if done else ():
         for file in one.files:
             if file.reason:
-                yield f"{file.name} was set aside: {file.reason}; mend it and land it again"
-    for name in selection.left_for_later():
+                yield f"{file.file.name} was set aside: {file.reason}; mend it and put it there again"
+    for name, why in sorted(done.later.items()) if done else ():
+        yield f"{name} could not be read now: {why}; the next run tries again"
+    for name in done.left_for_later() if done else ():
         yield f"{name} changed each time it was read; the next run takes it, once it keeps still"
-    for name in selection.unnameable():
+    for name in batch.unnameable(inbox.folder(settings, pipeline.name)):
         yield f"{name} was passed over: its name is not UTF-8; rename it"
 
 

@@ -18,7 +18,6 @@ import click
 from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
 from pyspark.errors import PySparkException
 
-from spark_jobs.inspection import first_line
 from twofold.errors import TwofoldError, end
 
 REPEAT = "what it had committed stays, nothing is half-written: mend the cause and run it again"
@@ -56,6 +55,12 @@ def root_cause(error: Exception) -> str:
     """The innermost message of an error that came out of the JVM, in one line."""
     thrown = [line for line in str(error).splitlines() if _THROWN.match(line)]
     return first_line(ValueError(_THROWN.sub("", thrown[-1], count=1))) if thrown else first_line(error)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line of at most 300 characters."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:300]
 
 
 def _fail(error: TwofoldError, outcome: Path | None) -> NoReturn:

@@ -28,7 +28,8 @@ from pyspark.sql.streaming.listener import (
 
 from spark_jobs.progress_metrics import Finished, send, send_landing, send_view
 from spark_jobs.stream_log import QUERY as LOG
-from twofold import metrics, reasons, tables
+from twofold import metrics, tables
+from twofold.contract import reasons
 from twofold.definition.model import Pipeline
 from twofold.errors import DefinitionChanged
 from twofold.meter import Meter

@@ -59,6 +59,8 @@ def configuration(settings: Settings) -> dict[str, str]:
         "spark.cores.max": str(settings.spark_cores_max),
         "spark.executor.memory": settings.spark_executor_memory,
         "spark.sql.session.timeZone": "UTC",
+        # A call of the contract for so many records; more would only hold more memory.
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "65536",
         "spark.sql.shuffle.partitions": "2",
         # The JVM only interprets longer methods; past this, Spark splits them into ones that it compiles.
         "spark.sql.codegen.hugeMethodLimit": "8000",

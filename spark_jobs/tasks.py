@@ -8,12 +8,11 @@ Decoder, filter and access to the store are made once a worker and kept between 
 
 from __future__ import annotations
 
-import json
 import pickle
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -163,6 +162,7 @@ class FromInbox:
     """Reads files whole, judges their rows and numbers them; a file that cannot be read leaves no row."""
 
     kit: bytes
+    pipeline: str
     settings: Settings
     landing: int
     landed_at: datetime
@@ -178,7 +178,7 @@ class FromInbox:
     def __call__(self, batches: Batches) -> Iterator[pa.RecordBatch]:
         """One task: the numbers of its groups come in."""
         judge, place = _unpacked(self.kit)
-        folder = inbox.folder(self.settings, judge.pipeline.name)
+        folder = inbox.folder(self.settings, self.pipeline)
         done, shared = Ingested(), Writer(place)
         try:
             for batch in batches:

@@ -194,7 +194,7 @@ def same_definition(table: IcebergTable) -> AssertProperty:
 def refuse_other_definition(table: IcebergTable, pipeline: Pipeline) -> None:
     """Raise DefinitionChanged where a job that started later writes this log under another definition."""
     if table.properties.get(EVENT) not in (None, fingerprint.event(pipeline)):
-        raise DefinitionChanged(pipeline.name, "another job already works under the new one")
+        raise DefinitionChanged(pipeline.name, ["another job already works under a newer one"])
 
 
 def _extended(

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from twofold import reasons, tables
+from twofold import tables
+from twofold.contract import reasons
 from twofold.services.record import SERVICES
 
 Type = Literal["counter", "gauge", "histogram"]
