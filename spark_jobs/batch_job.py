@@ -20,7 +20,7 @@ from spark_jobs.inspection import Inspector
 from spark_jobs.lander import Lander, Landing
 from spark_jobs.selection import Selection
 from twofold import catalog as catalogs
-from twofold import ensure, landing, metrics, runs, tables
+from twofold import ensure, inbox, metrics, runs, tables
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
 from twofold.meter import Meter
@@ -58,7 +58,7 @@ def _land(settings: Settings, pipeline: Pipeline, wait_s: float) -> tuple[Select
     """Starts no JVM where nothing is new."""
     catalog = catalogs.load(settings)
     ensure.ensure(catalog, pipeline)
-    selection = Selection(Inspector(landing.folder(settings, pipeline.name), pipeline))
+    selection = Selection(Inspector(inbox.folder(settings, pipeline.name), pipeline))
     book = landings.read_book(catalog, pipeline)
     new = selection.new_files(book.files)
     if not new and not book.unrecorded():

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from typing_extensions import Buffer
 
 from twofold.definition.model import Pipeline
-from twofold.landing import ACCEPTED_NAMES, File, Folder, Format, format_of, name_fault
+from twofold.inbox import ACCEPTED_NAMES, File, Folder, Format, format_of, name_fault
 
 _BLOCK_BYTES = 1 << 20
 _BOM = b"\xef\xbb\xbf"
@@ -91,6 +91,9 @@ class Inspector:
         try:
             if fault := name_fault(file.name):
                 raise Unreadable(f"its name cannot be taken: {fault}")
+            # Hadoop's paths, which Spark reads by, take a colon for the end of a scheme.
+            if ":" in file.name or "\\" in file.name:
+                raise Unreadable("its name cannot be taken: it has a colon or a backslash")
             if declared is None:
                 raise Unreadable(f"unknown ending; accepted are {ACCEPTED_NAMES}")
             layout = self._parquet(file) if declared.kind == "parquet" else self._text(declared, stream)

@@ -22,7 +22,7 @@ from spark_jobs.inspection import Inspection
 from spark_jobs.outcome import root_cause
 from spark_jobs.selection import Selection, first_landing
 from spark_jobs.staging import Counts, Staged
-from twofold import landing
+from twofold import inbox
 from twofold.boundary import Landed
 from twofold.definition.model import Pipeline
 
@@ -99,7 +99,7 @@ class Lander:
         return staging.stage(self.spark, self.pipeline, self.selection.inspector.folder.uri, readable, landed_at)
 
     def _moved(self, chosen: Sequence[Inspection]) -> bool:
-        moved = landing.changed(self.selection.inspector.folder, (one.file for one in chosen))
+        moved = inbox.changed(self.selection.inspector.folder, (one.file for one in chosen))
         self.selection.moved(moved)
         return bool(moved)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from spark_jobs.inspection import Inspection, Inspector
 from spark_jobs.landings import Last
-from twofold.landing import File
+from twofold.inbox import File
 
 MAX_FILES = 500
 MAX_BYTES = 4 << 30
