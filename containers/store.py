@@ -1,7 +1,7 @@
 """The bucket, and a user of the store for each role with no more rights than it needs.
 
     user             objects
-    twofold-stream   all but landing/, where files come from
+    twofold-stream   all but landing/, the inboxes, where files come from
     twofold-airflow  all
     twofold-reader   reads
 

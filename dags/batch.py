@@ -4,14 +4,14 @@ On the schedule that the pipeline's file declares (`schedule.batch`), or by hand
 
 | task | does |
 |---|---|
-| `land` | takes all files of the landing folder that were not taken yet into `batch_log`, each exactly once |
+| `land` | takes all files of the inbox that were not taken yet into `batch_log`, each exactly once |
 | `announce` | updates the asset `<p>.batch_log` with the counts of what landed since; skipped where nothing did |
 | `check_files` | fails while a file lies there that could not be read; the others are landed all the same |
 
 The interval only labels the run: which files are new is decided by their content. So a missed run needs no backfill,
 and any run or task may be repeated. A second run at once waits for the first.
 
-Without Airflow: `twofold land <p> FILE…`, then `twofold batch <p>`. See `docs/landing.md`.
+Without Airflow: `twofold land <p> FILE…`, then `twofold batch <p>`. See `docs/inbox.md`.
 """
 
 from airflow.sdk import CronDataIntervalTimetable

@@ -11,7 +11,7 @@ By hand only, with a form; a dry run by default, which only tells what would be 
 
 | task | does |
 |---|---|
-| `plan` | tells what goes and what is left out; unless dry, puts copies into `replay/<run>/` of the landing folder |
+| `plan` | tells what goes and what is left out; unless dry, puts copies into `replay/<run>/` of the inbox |
 | `land` | the batch job: takes each copy once; its rows win over the old ones of the same id |
 | `announce` | updates the asset `<p>.batch_log`, so the union follows |
 

@@ -13,6 +13,8 @@ from typing import Any
 from py4j.java_gateway import JavaObject
 from pyspark.sql import SparkSession
 
+_PARTS = ("offsets", "commits", "sources", "state", "metadata")
+"""All that Spark keeps in a checkpoint's folder."""
 _STATE_PARTITIONS = "spark.sql.streaming.internal.stateStore.partitions"
 
 
@@ -92,9 +94,17 @@ def settle(spark: SparkSession, checkpoint: str) -> None:
 
 
 def _finish_discarding(spark: SparkSession, checkpoint: str) -> None:
-    for path in (checkpoint, _marker(checkpoint)):
-        filesystem, location = _open(spark, path)
-        filesystem.delete(location, True)
+    # Part by part: a table `checkpoints.<p>` of an earlier release has its data in the folder of a query named `data`.
+    for part in _PARTS:
+        _delete(spark, f"{checkpoint}/{part}")
+    if not _names(spark, checkpoint):
+        _delete(spark, checkpoint)
+    _delete(spark, _marker(checkpoint))
+
+
+def _delete(spark: SparkSession, path: str) -> None:
+    filesystem, location = _open(spark, path)
+    filesystem.delete(location, True)
 
 
 def _marker(checkpoint: str) -> str:

@@ -118,7 +118,7 @@ class Maintenance:
             "dry_run": self.asked.dry_run,
             "tables": {name: asdict(report) for name, report in self.tables.items()},
             "retained": asdict(retained),
-            "landing_leftovers": orphans.of_landing(self.settings, self.pipeline.name, self.asked, self.now),
+            "inbox_leftovers": orphans.of_inbox(self.settings, self.pipeline.name, self.asked, self.now),
             "ids_beyond_horizon": asdict(horizon.ids_beyond(self.spark, self.pipeline)),
             "seconds": round(time.monotonic() - started, 1),
         }
@@ -152,7 +152,7 @@ class Maintenance:
 
     def _clean(self, layout: Layout) -> None:
         self.tables[layout.table].orphans = orphans.of_table(
-            self.spark, self.settings, self.pipeline.name, layout.table, self.asked, self.now
+            catalog.load(self.settings), self.pipeline.name, layout.table, self.asked, self.now
         )
 
     def _files(self, layout: Layout) -> DataFiles:

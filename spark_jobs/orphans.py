@@ -1,63 +1,63 @@
-"""Files that nothing refers to: left by commits that were cut short, and by copies into the landing folder."""
+"""Files that nothing refers to: left by commits that were cut short, and by copies into the inbox.
+
+    the table's data/ and metadata/ ─► old, and named as its writers name files ─► in no snapshot kept ─► removed
+
+Only files of the kinds that we write ourselves are ever removed, whatever else lies in a folder: see `twofold.places`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from pathlib import Path
 
-from pyarrow import fs
-from pyiceberg.io.pyarrow import PyArrowFileIO
-from pyspark.sql import SparkSession
+from pyiceberg.catalog import Catalog
+from pyiceberg.table import Table as IcebergTable
 
 from twofold import catalog as catalogs
-from twofold import landing
-from twofold.landing import LocalFolder
-from twofold.settings import CATALOG, Settings
+from twofold import inbox, table_files
+from twofold.errors import TwofoldError
+from twofold.settings import Settings
 from twofold.upkeep import Upkeep
 
+_TRIES = 3
 
-def of_table(spark: SparkSession, settings: Settings, pipeline: str, table: str, asked: Upkeep, now: datetime) -> int:
-    """Remove files of a table's folder that no snapshot refers to, old enough not to be a commit in flight."""
-    if not _has_older(settings, pipeline, table, now - asked.orphan_age):
+
+def of_table(catalog: Catalog, pipeline: str, table: str, asked: Upkeep, now: datetime) -> int:
+    """Remove a table's files that no snapshot refers to, old enough not to be of a commit in flight."""
+    found = catalogs.find(catalog, pipeline, table)
+    if found is None:
         return 0
-    moment = (now - asked.orphan_age).strftime("%Y-%m-%d %H:%M:%S")
-    found = spark.sql(
-        f"CALL {CATALOG}.system.remove_orphan_files(table => '{CATALOG}.{pipeline}.{table}', "
-        f"older_than => TIMESTAMP '{moment}', dry_run => {str(asked.dry_run).lower()})"
-    )
-    return found.count()
+    written = table_files.present(found)
+    old = table_files.own(found, (path for path, moment in written.items() if moment < now - asked.orphan_age))
+    # Without an old file there is no orphan: a look that reads no manifest.
+    orphans = old - _referenced(catalog, found) if old else set()
+    if not asked.dry_run:
+        table_files.remove(found, orphans)
+    return len(orphans)
 
 
-def of_landing(settings: Settings, pipeline: str, asked: Upkeep, now: datetime) -> int:
-    """Remove `.part` files: copies that `twofold land` was killed in. (An S3 upload leaves none.)"""
-    folder = landing.folder(settings, pipeline)
-    if not isinstance(folder, LocalFolder):
-        return 0
-    old = [path for path in folder.path.rglob(".*.part") if _is_older(path, now - asked.orphan_age)]
+def of_inbox(settings: Settings, pipeline: str, asked: Upkeep, now: datetime) -> int:
+    """Remove the copies that `twofold land` was killed in. (An S3 upload leaves none.)"""
+    folder = inbox.folder(settings, pipeline)
+    old = folder.leftovers(now - asked.orphan_age) if isinstance(folder, inbox.LocalFolder) else []
     for path in [] if asked.dry_run else old:
         path.unlink(missing_ok=True)
     return len(old)
 
 
-def _has_older(settings: Settings, pipeline: str, table: str, moment: datetime) -> bool:
-    """Whether the table's folder has a file that may be an orphan at all: a look that costs no Spark job."""
-    found = catalogs.find(catalogs.load(settings), pipeline, table)
-    if found is None:
-        return False
-    assert isinstance(found.io, PyArrowFileIO)
-    scheme, bucket, path = PyArrowFileIO.parse_location(found.location())
-    files = _files(found.io.fs_by_scheme(scheme, bucket), path)
-    return any(file.mtime is not None and file.mtime < moment for file in files)
+def _referenced(catalog: Catalog, table: IcebergTable) -> set[str]:
+    """Paths of all files that are needed; TwofoldError where the metadata cannot be read to its end.
 
-
-def _files(store: fs.FileSystem, folder: str) -> Iterator[fs.FileInfo]:
-    listed = store.get_file_info(fs.FileSelector(folder.rstrip("/"), recursive=True, allow_not_found=True))
-    return (info for info in listed if info.is_file)
-
-
-def _is_older(path: Path, moment: datetime) -> bool:
-    try:
-        return path.stat().st_mtime < moment.timestamp()
-    except FileNotFoundError:
-        return False  # it was finished, and renamed
+    What a commit took away during a look is not referred to by the next. But where a manifest stays missing, it is not
+    known which data files it named: to remove the others would lose what a repair could still save.
+    """
+    with ThreadPoolExecutor(table_files.THREADS) as pool:
+        for _ in range(_TRIES):
+            table = catalog.load_table(table.name())
+            found = table_files.referenced(pool, table)
+            if not found.unread:
+                return set(found.locations)
+    raise TwofoldError(
+        f"{'.'.join(table.name())}: {min(found.unread)} is missing, so what it refers to cannot be told from orphans",
+        "restore the file from a backup; no orphan of this table was removed",
+    )

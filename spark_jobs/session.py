@@ -73,7 +73,7 @@ def configuration(settings: Settings) -> dict[str, str]:
         f"{catalog}.jdbc.schema-version": "V1",
         # By this name PostgreSQL knows the connections of this JVM: see `spark_jobs.locks`.
         f"{catalog}.jdbc.ApplicationName": f"twofold-{secrets.token_hex(8)}",
-        f"{catalog}.warehouse": settings.warehouse,
+        f"{catalog}.warehouse": settings.tables,
         # With the cache, an outer session reads 0 rows from tables written inside foreachBatch.
         f"{catalog}.cache-enabled": "false",
         # Its extra job costs more than it prunes here: every condition names the days already.

@@ -17,8 +17,8 @@ def sentences(report: Mapping[str, Any]) -> Iterator[str]:
     if report["retained"]["first_day"] is not None:
         rows, day = report["retained"]["deleted_rows"], report["retained"]["first_day"]
         yield f"  stream_log: {rows:,} records before {day} deleted by retention"
-    if report["landing_leftovers"]:
-        yield f"  {report['landing_leftovers']:,} unfinished copies removed from the landing folder"
+    if report["inbox_leftovers"]:
+        yield f"  {report['inbox_leftovers']:,} unfinished copies removed from the inbox"
     beyond = report["ids_beyond_horizon"]
     if beyond["ids"]:
         yield (

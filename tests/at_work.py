@@ -32,7 +32,7 @@ from spark_jobs.lander import Lander
 from spark_jobs.selection import Selection
 from tests import small_world
 from tests.small_world import Row
-from twofold import boundary, ensure, health, landing, locks, tables, topic
+from twofold import boundary, ensure, health, inbox, locks, tables, topic
 from twofold import catalog as catalogs
 from twofold.definition.model import Pipeline, Topic
 from twofold.proof.report import Proof
@@ -75,8 +75,8 @@ class Work:
 
     def land(self, name: str, *events: Row) -> None:
         """Put a file of JSON lines, take it, and remember its rows under the landing's number."""
-        folder = landing.folder(self.settings, self.pipeline.name)
-        assert self.spark and isinstance(folder, landing.LocalFolder)
+        folder = inbox.folder(self.settings, self.pipeline.name)
+        assert self.spark and isinstance(folder, inbox.LocalFolder)
         folder.path.mkdir(parents=True, exist_ok=True)
         (folder.path / name).write_bytes(b"".join(small_world.as_json(event) + b"\n" for event in events))
         catalog = catalogs.load(self.settings)

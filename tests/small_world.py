@@ -21,7 +21,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 
-from twofold import boundary, ensure, journal, landing, tables, topic
+from twofold import boundary, ensure, inbox, journal, tables, topic
 from twofold import catalog as catalogs
 from twofold.boundary import Boundary, Folded, Landed
 from twofold.definition import fingerprint
@@ -140,7 +140,7 @@ def _write_journal(world: SmallWorld) -> None:
 
 
 def _land(world: SmallWorld) -> None:
-    folder = landing.folder(world.settings, world.pipeline.name)
+    folder = inbox.folder(world.settings, world.pipeline.name)
     text = b"\n\n".join(map(as_json, LANDED)) + b"\n"
     with tempfile.NamedTemporaryFile() as source:
         source.write(text)

@@ -25,7 +25,7 @@ class _Check(Linked):
 
 
 class LandedFilesCheck(_Check):
-    """Fail while a file lies in the landing folder that could not be read."""
+    """Fail while a file lies in the inbox that could not be read."""
 
     def execute(self, context: Context) -> None:
         """List them, each with its reason."""
@@ -37,7 +37,7 @@ class LandedFilesCheck(_Check):
             remedy = f"mend each and land it again (`twofold land {self.pipeline} FILE`), or take it out of the folder"
             count = f"{len(unread)} file{'s' if len(unread) > 1 else ''} could not be read"
             raise AirflowFailException(failed(f"{count}:\n{what}", remedy, "files-set-aside"))
-        self.log.info("every file of the landing folder could be read")
+        self.log.info("every file of the inbox could be read")
 
 
 class LimitsCheck(_Check):

@@ -23,7 +23,7 @@ MENDED = "mended"
 
 
 class ReplayOperator(Linked):
-    """Plan a replay; on a dry run tell the plan and skip the rest, else put the copies into the landing folder."""
+    """Plan a replay; on a dry run tell the plan and skip the rest, else put the copies into the inbox."""
 
     def __init__(self, *, pipeline: str, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(**kwargs)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from twofold import boundary, catalog, landing, tables
+from twofold import boundary, catalog, inbox, tables
 from twofold.settings import Settings
 
 News = dict[str, Any]
@@ -47,12 +47,12 @@ def unioned_since(settings: Settings, pipeline: str, known: Mapping[str, Any]) -
 
 
 def set_aside(settings: Settings, pipeline: str) -> dict[str, str]:
-    """Files that lie in the landing folder as they were when they could not be read: name → reason."""
+    """Files that lie in the inbox as they were when they could not be read: name → reason."""
     last: dict[str, dict[str, Any]] = {}
     for row in landed_files(settings, pipeline):
         if row["file"] not in last or row["landing"] > last[row["file"]]["landing"]:
             last[row["file"]] = row
-    lying = {file.name: file.version for file in landing.folder(settings, pipeline).files()}
+    lying = {file.name: file.version for file in inbox.folder(settings, pipeline).files()}
     return {
         name: row["reason"] for name, row in sorted(last.items()) if row["reason"] and lying.get(name) == row["version"]
     }

@@ -47,7 +47,7 @@ def load(settings: Settings) -> Catalog:
 def _opened(settings: Settings) -> Catalog:
     properties = {
         "uri": settings.postgres_url("postgresql+psycopg"),
-        "warehouse": settings.warehouse,
+        "warehouse": settings.tables,
         # A connection of the pool may be older than the server.
         "pool_pre_ping": "true",
         **file_io(settings),

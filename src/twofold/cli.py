@@ -27,7 +27,7 @@ COMMANDS = {
     "services": ("services:services", "Look at, start and stop producers and streaming jobs."),
     "produce": ("produce:produce", "Send a pipeline's events to Kafka."),
     "stream": ("jobs:stream", "Run the speed layer: Kafka to stream_log and the stream views."),
-    "land": ("land:land", "Put files into a pipeline's landing folder, whole or not at all."),
+    "land": ("land:land", "Put files into a pipeline's inbox, whole or not at all."),
     "batch": ("jobs:batch", "Take landed files into batch_log, each exactly once."),
     "union": ("jobs:union", "Merge both layers into events and recompute the touched windows."),
     "compare": ("compare:compare", "Compare the layers per window where unions changed the answer."),

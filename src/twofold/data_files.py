@@ -7,13 +7,13 @@ A file counts only once a commit names it (`twofold.commits`); one that no commi
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -140,7 +140,7 @@ class _OneFile:
         self._key = place.partition(day)
         metadata = place.metadata
         provider = load_location_provider(metadata.location, metadata.properties)
-        self.path = provider.new_data_location(f"{secrets.token_hex(16)}.parquet", self._key)
+        self.path = provider.new_data_location(f"00000-0-{uuid4()}.parquet", self._key)
         self._output = place.io.new_output(self.path)
         model = FileFormatFactory.get(FileFormat.PARQUET)
         self._writer: FileFormatWriter = model.create_writer(self._output, place.schema, metadata.properties)

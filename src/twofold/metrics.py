@@ -134,7 +134,7 @@ DISK_SIZE = _of("gauge", "disk", "streaming job", "size_bytes", "bytes", "Size o
 BATCH_OUTCOMES = _of(
     "counter", "batch", "batch job", "outcomes_total", "records", "Records of landed files by outcome.", "outcome"
 )
-BATCH_FILES = _of("counter", "batch", "batch job", "files_total", "files", "Files of the landing folder.", "fate")
+BATCH_FILES = _of("counter", "batch", "batch job", "files_total", "files", "Files of the inbox.", "fate")
 
 UNION_ROWS = _of("counter", "union", "union job", "rows_total", "rows", "Unioned rows by what they did.", "result")
 UNION_BOUNDARY = _of(

@@ -1,6 +1,6 @@
 """What was landed goes through again: files of a range of landings, or mended records. Planned first, then put.
 
-    landed_files, landing folder ─► Plan: what goes, what is left out and why ─► copies in replay/<label>/ ─► batch job
+    landed_files, inbox ─► Plan: what goes, what is left out and why ─► copies in replay/<label>/ ─► batch job
 
 A copy is a file like any other, so its landing is exactly-once too: the same label puts the same names, and what was
 taken under a name is not taken again. Copies of a range are named after the landings that they come from, so among
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from twofold import accounts, landing, tables
+from twofold import accounts, inbox, tables
 from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError, UsageError
 from twofold.reader import Reader
@@ -29,7 +29,7 @@ _RANGE = re.compile(r"(\d+)(?:\.\.(\d+)?)?")
 
 @dataclass(frozen=True)
 class Copy:
-    """One file to put: from the landing folder (`landing` is where it was taken), or from the disk."""
+    """One file to put: from the inbox (`landing` is where it was taken), or from the disk."""
 
     source: str
     target: str
@@ -89,15 +89,15 @@ def plan_mended(pipeline: str, files: Sequence[Path], name: str) -> Plan:
     missing = [str(file) for file in files if not file.is_file()]
     if missing:
         raise TwofoldError(f"no such file: {', '.join(missing)}", "name files on the machine that runs this")
-    targets = {file: landing.checked_name(f"{FOLDER}/{label(name)}/{file.name}") for file in files}
+    targets = {file: inbox.checked_name(f"{FOLDER}/{label(name)}/{file.name}") for file in files}
     if len(set(targets.values())) < len(files):
         raise UsageError("two of the files have the same name", "replay them one at a time")
     return Plan(pipeline, tuple(Copy(str(file), target, file.stat().st_size) for file, target in targets.items()))
 
 
 def carry_out(settings: Settings, plan: Plan) -> None:
-    """Put every copy into the landing folder, each whole or not at all; safe to repeat."""
-    folder = landing.folder(settings, plan.pipeline)
+    """Put every copy into the inbox, each whole or not at all; safe to repeat."""
+    folder = inbox.folder(settings, plan.pipeline)
     for copy in plan.copies:
         if copy.landing is None:
             folder.put(Path(copy.source), copy.target, _silent)
@@ -108,7 +108,7 @@ def carry_out(settings: Settings, plan: Plan) -> None:
 def _planned(
     settings: Settings, pipeline: str, chosen: Iterable[dict[str, Any]], taken: Iterable[dict[str, Any]], prefix: str
 ) -> Plan:
-    folder = landing.folder(settings, pipeline)
+    folder = inbox.folder(settings, pipeline)
     lying = {file.name: file.version for file in folder.files()}
     last = {row["file"]: row["landing"] for row in sorted(taken, key=_landing)}
     copies: dict[str, Copy] = {}
@@ -124,11 +124,11 @@ def _planned(
     return Plan(pipeline, tuple(sorted(copies.values(), key=lambda copy: copy.target)), tuple(left_out))
 
 
-def _absence(row: dict[str, Any], last: int, lying: dict[str, str], folder: landing.Folder) -> str:
+def _absence(row: dict[str, Any], last: int, lying: dict[str, str], folder: inbox.Folder) -> str:
     if row["landing"] < last:
         return f"landing {last} took other content under this name"
     if row["file"] not in lying:
-        return "it is not in the landing folder any more"
+        return "it is not in the inbox any more"
     # A file restored from a backup has another version, and the same content.
     same = lying[row["file"]] == row["version"] or _digest(folder, row["file"]) == row["sha256"]
     return "" if same else "it was changed since; the next batch run takes the new content"
@@ -148,14 +148,14 @@ def _refuse_stale(settings: Settings, pipeline: Pipeline, first: int, end: int) 
         )
 
 
-def _digest(folder: landing.Folder, name: str) -> str:
+def _digest(folder: inbox.Folder, name: str) -> str:
     with folder.open(name) as landed:
-        return landing.sha256(landed)
+        return inbox.sha256(landed)
 
 
-def _put_again(folder: landing.Folder, copy: Copy) -> None:
+def _put_again(folder: inbox.Folder, copy: Copy) -> None:
     with tempfile.NamedTemporaryFile(prefix="twofold-") as local, folder.open(copy.source) as landed:
-        digest = landing.sha256(landed, local)
+        digest = inbox.sha256(landed, local)
         local.flush()
         if digest != copy.sha256:
             raise TwofoldError(

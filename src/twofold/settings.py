@@ -217,7 +217,7 @@ class Settings(Environment):
 
     @property
     def warehouse(self) -> str:
-        """Root URI of everything durable: tables, checkpoints, landing files."""
+        """Root URI of everything durable: tables, inboxes, checkpoints; `twofold.places` says what lies where."""
         if self.store == "local":
             # Not percent-encoded: neither Hadoop nor pyiceberg decodes a path.
             return f"file://{self.home / 'bucket'}"
@@ -234,12 +234,17 @@ class Settings(Environment):
         name = database or self.postgres_database
         return f"{driver}://{login}@{self.postgres_host}:{self.postgres_port}/{name}"
 
+    @property
+    def tables(self) -> str:
+        """Root URI of new tables, `<pipeline>/<table>` below it; an older table lies where its metadata says."""
+        return f"{self.warehouse}/tables"
+
     def checkpoint(self, pipeline: str, query: str) -> str:
         """Checkpoint URI of one streaming query (`log`, or a view's name)."""
         return f"{self.warehouse}/checkpoints/{pipeline}/{query}"
 
-    def landing(self, pipeline: str) -> str:
-        """Folder URI where the files of a pipeline are landed."""
+    def inbox(self, pipeline: str) -> str:
+        """Folder URI where files for a pipeline are put, to be ingested by its batch job."""
         return f"{self.warehouse}/landing/{pipeline}"
 
     def environment(self) -> dict[str, str]:

@@ -12,7 +12,7 @@ import psutil
 from tests import airflow_tasks, running, small_world
 from tests.at_work import Work, eventually, hold
 from tests.small_world import LANDED, as_json, event
-from twofold import accounts, catalog, comparison, ensure, landing, tables
+from twofold import accounts, catalog, comparison, ensure, inbox, tables
 from twofold.definition.model import Pipeline
 from twofold.proof.run import prove
 from twofold.settings import Settings
@@ -76,8 +76,8 @@ class Dags:
 
 
 def put(settings: Settings, pipeline: Pipeline, name: str, content: bytes) -> None:
-    folder = landing.folder(settings, pipeline.name)
-    assert isinstance(folder, landing.LocalFolder)
+    folder = inbox.folder(settings, pipeline.name)
+    assert isinstance(folder, inbox.LocalFolder)
     source = settings.home / "put"
     source.write_bytes(content)
     folder.put(source, name, lambda copied: None)

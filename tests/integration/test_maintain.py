@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -141,20 +142,28 @@ def test_a_view_added_later_finds_all_of_history(stack: Settings, spark: SparkSe
 def orphans_only(work: Work) -> None:
     """Old files that no snapshot refers to go, old ones that one refers to stay, young ones stay in any case."""
     bucket = work.settings.home / "bucket"
-    folder = bucket / work.pipeline.name / tables.EVENTS / "data"
-    old, young = folder / "left-by-a-killed-union.parquet", folder / "in-flight.parquet"
-    landing = bucket / "landing" / work.pipeline.name
-    part, recent = landing / ".killed.json.0f.part", landing / ".copying.json.1f.part"
-    for path in (old, part):
+    folder = bucket / "tables" / work.pipeline.name / tables.EVENTS / "data"
+    old, young, strange = (folder / f"{name}.parquet" for name in (_written_by(1), _written_by(2), "not-ours"))
+    inbox = bucket / "landing" / work.pipeline.name
+    part, recent = inbox / ".killed.json.0f0f0f0f.part", inbox / ".copying.json.1f1f1f1f.part"
+    others = inbox / ".rsync.json.part"
+    for path in (old, strange, part, others):
         path.touch()
-    for path in (*bucket.glob(f"{work.pipeline.name}/**/*"), *landing.iterdir()):
+    for path in (*bucket.glob(f"tables/{work.pipeline.name}/**/*"), *inbox.iterdir()):
         os.utime(path, (time.time() - 4 * 86_400,) * 2)
     for path in (young, recent):
         path.touch()
     done = maintain(work)
     assert done["tables"][tables.EVENTS]["orphans"] == 1
-    assert done["landing_leftovers"] == 1
+    assert done["inbox_leftovers"] == 1
     assert [path.exists() for path in (old, young, part, recent)] == [False, True, False, True]
+    assert strange.exists()
+    assert others.exists()
+
+
+def _written_by(task: int) -> str:
+    """A data file's name as Spark's writers give it."""
+    return f"00000-{task}-{uuid.uuid4()}-0-00001"
 
 
 def test_beside_a_running_stream(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -312,12 +313,13 @@ def test_a_late_record_exempts_only_its_windows(world: SmallWorld) -> None:
 
 def test_old_files_that_nothing_refers_to_are_counted(world: SmallWorld) -> None:
     folder = Path(urlparse(world.table(tables.EVENTS).location()).path) / "data"
-    for name, age in (("old.parquet", timedelta(days=4)), ("in-flight.parquet", timedelta(days=2))):
+    old, young = (f"00000-0-{uuid.uuid4()}.parquet" for _ in range(2))
+    for name, age in ((old, timedelta(days=4)), (young, timedelta(days=2)), ("strange.parquet", timedelta(days=4))):
         (folder / name).write_bytes(b"left by a crash")
         then = (datetime.now(UTC) - age).timestamp()
         os.utime(folder / name, (then, then))
     found = check(proof_of(world), "I7")
-    (folder / "old.parquet").unlink()
+    (folder / old).unlink()
     assert found.ok
     assert found.behind
     assert found.numbers["unreferenced_older_than_3_days"] == {tables.EVENTS: 1}

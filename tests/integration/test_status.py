@@ -130,7 +130,7 @@ def test_without_the_catalog_what_is_away_and_what_to_do_is_told(stack: Settings
 
 
 def test_without_the_bucket_so_it_is(world: SmallWorld) -> None:
-    folder = world.settings.home / "bucket" / world.pipeline.name
+    folder = world.settings.home / "bucket" / "tables" / world.pipeline.name
     hidden = folder.rename(folder.with_name(f".{folder.name}"))
     try:
         told = Gatherer(world.settings, world.pipeline).status()

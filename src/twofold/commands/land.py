@@ -1,4 +1,4 @@
-"""`twofold land P FILE…`: put files into a pipeline's landing folder, each whole or not at all."""
+"""`twofold land P FILE…`: put files into a pipeline's inbox, each whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from twofold import landing
+from twofold import inbox
 from twofold.definition.load import load_pipeline
 from twofold.errors import TwofoldError, UsageError
 from twofold.settings import Settings
@@ -20,13 +20,13 @@ _BAR_FROM_BYTES = 32 << 20
 @click.command()
 @click.argument("pipeline")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--as", "name", help="Name to land one FILE under, below the landing folder; default: its own name.")
+@click.option("--as", "name", help="Name to put one FILE under, below the inbox; default: its own name.")
 @click.pass_obj
 def land(settings: Settings, pipeline: str, files: tuple[Path, ...], name: str | None) -> None:
-    """Put files into the landing folder of PIPELINE, each whole or not at all.
+    """Put files into the inbox of PIPELINE, each whole or not at all.
 
-    The next `twofold batch` takes each file once. Landing other content under the same name replaces the file, and
-    the new content is taken as a correction of the old. CSV files (with a header) and JSON lines may be gzipped;
+    The next `twofold batch` takes each file once. Other content put under the same name replaces the file, and the
+    new content is taken as a correction of the old. CSV files (with a header) and JSON lines may be gzipped;
     Parquet is taken as it is.
 
     \b
@@ -37,20 +37,20 @@ def land(settings: Settings, pipeline: str, files: tuple[Path, ...], name: str |
     declared = load_pipeline(settings, pipeline)
     named = _named(files, name)
     _check_sources(files)
-    folder = landing.folder(settings, declared.name)
+    folder = inbox.folder(settings, declared.name)
     for source, target in named:
         _put(folder, source, target)
-        click.echo(f"landed {target}", err=True)
+        click.echo(f"put {target}", err=True)
 
 
 def _named(files: tuple[Path, ...], name: str | None) -> list[tuple[Path, str]]:
-    """Each source with its name in the landing folder; UsageError where two would share one."""
+    """Each source with its name in the inbox; UsageError where two would share one."""
     if name is not None and len(files) > 1:
-        raise UsageError("--as names one file, but several were given", "land them one at a time")
-    named = [(file, landing.checked_name(name or file.name)) for file in files]
+        raise UsageError("--as names one file, but several were given", "put them one at a time")
+    named = [(file, inbox.checked_name(name or file.name)) for file in files]
     twice = [target for target, count in Counter(target for _, target in named).items() if count > 1]
     if twice:
-        raise UsageError(f"two files would be landed as {', '.join(twice)}", "land them one at a time with --as")
+        raise UsageError(f"two files would be put as {', '.join(twice)}", "put them one at a time with --as")
     return named
 
 
@@ -58,7 +58,7 @@ def _check_sources(files: tuple[Path, ...]) -> None:
     """TwofoldError naming every source that cannot be read, before any is put."""
     faults = [f"{file}: {fault}" for file in files if (fault := _source_fault(file))]
     if faults:
-        raise TwofoldError("cannot land:\n  " + "\n  ".join(faults), "nothing was landed; mend the list of files")
+        raise TwofoldError("cannot be put:\n  " + "\n  ".join(faults), "nothing was put; mend the list of files")
 
 
 def _source_fault(file: Path) -> str:
@@ -71,7 +71,7 @@ def _source_fault(file: Path) -> str:
     return "" if os.access(file, os.R_OK) else "cannot be read: check its permissions"
 
 
-def _put(folder: landing.Folder, source: Path, target: str) -> None:
+def _put(folder: inbox.Folder, source: Path, target: str) -> None:
     size = source.stat().st_size
     shown = sys.stderr.isatty() and size >= _BAR_FROM_BYTES
     try:
@@ -79,5 +79,5 @@ def _put(folder: landing.Folder, source: Path, target: str) -> None:
             folder.put(source, target, bar.update)
     except OSError as error:
         raise TwofoldError(
-            f"{target} was not landed: {error.strerror or error}", "nothing of it is there; mend the cause and repeat"
+            f"{target} was not put: {error.strerror or error}", "nothing of it is there; mend the cause and repeat"
         ) from None

@@ -34,7 +34,7 @@ def replay(
     go: bool,
     as_json: bool,
 ) -> None:
-    """Let landed files of PIPELINE, or mended records, go through again, as copies below replay/ in its landing folder.
+    """Let landed files of PIPELINE, or mended records, go through again, as copies below replay/ in its inbox.
 
     For files: after a changed definition, so that records which were rejected or filtered are judged anew. The next
     `twofold batch` takes each copy once, and its rows win over the old ones of the same id.
@@ -60,7 +60,7 @@ def replay(
 
 
 def _lines(plan: Plan, done: bool) -> Iterator[str]:
-    yield f"{plan.pipeline}: {len(plan.copies)} files {'put' if done else 'would be put'} into the landing folder"
+    yield f"{plan.pipeline}: {len(plan.copies)} files {'put' if done else 'would be put'} into the inbox"
     for copy in plan.copies:
         rows = "" if copy.rows is None else f", {copy.rows:,} rows"
         yield f"  {copy.source} ({copy.size_bytes:,} bytes{rows}) as {copy.target}"

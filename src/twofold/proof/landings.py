@@ -12,7 +12,7 @@ from typing import IO, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from twofold import boundary, landing, tables
+from twofold import boundary, inbox, tables
 from twofold.proof.report import MOST_OFFENDERS, Findings, counted
 from twofold.proof.world import World
 
@@ -121,7 +121,7 @@ def _twice(world: World, found: Findings) -> None:
 
 def _recount(world: World, taken: list[Taken], found: Findings) -> None:
     """Count the records of files that still lie there as they were landed, without Spark."""
-    folder = landing.folder(world.settings, world.pipeline.name)
+    folder = inbox.folder(world.settings, world.pipeline.name)
     newest = {file.file: file for file in taken}
     present = {file.name: file for file in folder.files()}
     counts = dict.fromkeys(("recounted", "changed_or_gone", "irregular"), 0)
@@ -141,16 +141,16 @@ def _recount(world: World, taken: list[Taken], found: Findings) -> None:
     found.say(f"{counted(counts['recounted'], 'file')} recounted")
 
 
-def _unchanged(folder: landing.Folder, file: Taken, present: landing.File) -> bool:
+def _unchanged(folder: inbox.Folder, file: Taken, present: inbox.File) -> bool:
     if file.version == present.version:
         return True
     with folder.open(file.file) as stream:
-        return landing.sha256(stream) == file.sha256
+        return inbox.sha256(stream) == file.sha256
 
 
-def records(folder: landing.Folder, name: str) -> int:
+def records(folder: inbox.Folder, name: str) -> int:
     """The number of records in a file; Irregular where that depends on who reads it."""
-    declared = landing.format_of(name)
+    declared = inbox.format_of(name)
     with folder.open(name) as stream:
         if declared is None:
             raise Irregular(name)

@@ -72,7 +72,7 @@ def first_day(now: datetime) -> datetime:
 
 @dataclass
 class SetAside:
-    """How many files lie in the landing folder that could not be read; not at every poll, since a look lists it."""
+    """How many files lie in the inbox that could not be read; not at every poll, since a look lists it."""
 
     settings: Settings
     pipeline: str

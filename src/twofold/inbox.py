@@ -1,28 +1,37 @@
-"""The landing folder of a pipeline: which files lie there, in which version, and how to put one there whole.
+"""The inbox of a pipeline: which files lie there, in which version, and how to put one there whole.
 
     local store   a folder;            version = size, mtime and ctime;  put = hidden copy, fsync, rename
     S3 store      keys under a prefix; version = size and ETag;          put = one upload that completes or is aborted
 
 A file's name is its path below the folder. Names with a part that starts with `.` or `_` are hidden and never taken.
+Folders can be pickled, so that Spark's tasks open the files that the driver listed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
-from collections.abc import Callable, Iterable
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
 from twofold.errors import UsageError
+from twofold.places import TableInInbox, is_table_file
 from twofold.settings import Settings
 
 _KINDS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet"}
 ACCEPTED_NAMES = ".csv, .json, .jsonl, .ndjson (each also with .gz) and .parquet"
 _COPY_BYTES = 1 << 20
+_PART_STEM_BYTES = 200
+_PART = re.compile(r"\..+\.[0-9a-f]{8}\.part")
+"""Exactly what `LocalFolder.put` calls an unfinished copy: other tools have hidden files, too, and `.part` files."""
+_REFUSED = {"Cc": "a control character", "Zl": "a line break", "Zp": "a line break", "Cs": "bytes that are not UTF-8"}
 
 Progress = Callable[[int], None]
 """Called with the number of bytes just copied."""
@@ -67,14 +76,14 @@ class File:
 
 
 class Folder(Protocol):
-    """Where the files of one pipeline are landed."""
+    """Where the files for one pipeline are put."""
 
     @property
     def uri(self) -> str:
         """The folder as Spark addresses it; nothing in it is escaped."""
 
     def files(self) -> list[File]:
-        """All files that are not hidden, by name."""
+        """All files that users put there and that are not hidden, by name."""
 
     def version(self, name: str) -> str | None:
         """The file's version now; None where it is gone."""
@@ -87,13 +96,14 @@ class Folder(Protocol):
 
 
 def folder(settings: Settings, pipeline: str) -> Folder:
-    """The landing folder of a pipeline, in whichever store the settings name."""
+    """The inbox of a pipeline, in whichever store the settings name."""
+    table = TableInInbox(settings, pipeline)
     if settings.store == "local":
-        return LocalFolder(settings.home / "bucket" / "landing" / pipeline)
+        return LocalFolder(Path(settings.inbox(pipeline).removeprefix("file://")), table)
     # Imported here, as the S3 client takes most of a second that a local folder has no use for.
-    from twofold.landing_bucket import BucketFolder
+    from twofold.inbox_bucket import BucketFolder
 
-    return BucketFolder(settings, settings.landing(pipeline))
+    return BucketFolder(settings, settings.inbox(pipeline), table)
 
 
 def is_hidden(name: str) -> bool:
@@ -106,23 +116,21 @@ def is_hidden(name: str) -> bool:
 
 
 def name_fault(name: str) -> str:
-    """Why no file of this name can be taken, or nothing.
+    """Why no file of this name can be taken, or nothing: a name is any text in one line that stays in the folder.
 
-    >>> name_fault("2013/jan 1.csv"), name_fault("../jan.csv")
-    ('', 'it leaves the folder')
+    >>> name_fault("2013/jan 1.csv"), name_fault("C:\\\\мартъ ۱۴۰۴.csv"), name_fault("../jan.csv")
+    ('', '', 'it leaves the folder')
     """
     if any(part in ("", ".", "..") for part in name.split("/")):
         return "it leaves the folder"
-    # Hadoop's paths take a colon for the end of a scheme, and its local file system splits names there.
-    if not name.isprintable() or ":" in name or "\\" in name:
-        return "it has a colon, a backslash or an unprintable character"
-    return ""
+    refused = (_REFUSED[kind] for kind in map(unicodedata.category, name) if kind in _REFUSED)
+    return f"it has {fault}" if (fault := next(refused, "")) else ""
 
 
 def checked_name(name: str) -> str:
-    """A name to land a file under; UsageError says what is wrong with it."""
+    """A name to put a file under; UsageError says what is wrong with it."""
     if fault := name_fault(name):
-        raise UsageError(f"{name!r} is no name for a landed file: {fault}", "choose a name such as sub/jan.csv by --as")
+        raise UsageError(f"{name!r} is no name in the inbox: {fault}", "choose a name such as sub/jan.csv by --as")
     if is_hidden(name):
         raise UsageError(
             f"{name!r} would be hidden: names that start with . or _ are never taken",
@@ -135,9 +143,10 @@ def checked_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class LocalFolder:
-    """A landing folder on the local disk."""
+    """An inbox on the local disk."""
 
     path: Path
+    table: TableInInbox | None = None
 
     @property
     def uri(self) -> str:
@@ -146,10 +155,18 @@ class LocalFolder:
 
     def files(self) -> list[File]:
         """All regular files; links to files count, links to folders do not."""
-        found = (Path(parent, name) for parent, _, names in os.walk(self.path) for name in names)
-        named = ((path.relative_to(self.path).as_posix(), path) for path in found)
+        named = ((path.relative_to(self.path).as_posix(), path) for path in self._walk())
         listed = ((name, _stat(path)) for name, path in named if not is_hidden(name))
-        return sorted(File(name, _local_version(stat), stat.st_size) for name, stat in listed if stat is not None)
+        found = (File(name, _local_version(stat), stat.st_size) for name, stat in listed if stat is not None)
+        return put_by_users(found, self.table)
+
+    def leftovers(self, before: datetime) -> list[Path]:
+        """Copies that a `put` was killed in, and that nothing was added to since `before`."""
+        parts = ((path, _stat(path)) for path in self._walk() if _PART.fullmatch(path.name))
+        return sorted(path for path, stat in parts if stat is not None and stat.st_mtime < before.timestamp())
+
+    def _walk(self) -> Iterator[Path]:
+        return (Path(parent, name) for parent, _, names in os.walk(self.path) for name in names)
 
     def version(self, name: str) -> str | None:
         """The file's version now; None where it is gone."""
@@ -162,15 +179,31 @@ class LocalFolder:
 
     def put(self, source: Path, name: str, progress: Progress) -> None:
         """Copy beside the target under a hidden name, make it durable, then rename."""
+        if self.table:
+            self.table.refuse(name)
         target = self.path / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.part")
+        part = target.with_name(_part_name(target.name))
         try:
             _copy_durably(source, part, progress)
             part.replace(target)
             _sync(target.parent)
         finally:
             part.unlink(missing_ok=True)
+
+
+def put_by_users(files: Iterable[File], table: TableInInbox | None) -> list[File]:
+    """The files by name, without those of a table that an earlier release made in the same folder."""
+    listed = sorted(files)
+    shaped = any(is_table_file(file.name) for file in listed)
+    in_table = shaped and table is not None and table.is_there()
+    return [file for file in listed if not (in_table and is_table_file(file.name))]
+
+
+def _part_name(name: str) -> str:
+    """A hidden name for an unfinished copy: no longer in bytes than a file's name may be."""
+    stem = os.fsencode(name)[:_PART_STEM_BYTES].decode(errors="ignore")
+    return f".{stem}.{secrets.token_hex(4)}.part"
 
 
 def _stat(path: Path) -> os.stat_result | None:

@@ -1,4 +1,4 @@
-"""The landing folder of a pipeline in an S3 store; see `twofold.landing`."""
+"""The inbox of a pipeline in an S3 store; see `twofold.inbox`."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ import s3fs  # type: ignore[import-untyped]
 from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
 
 from twofold.errors import StoreAway, TwofoldError
-from twofold.landing import File, Progress, is_hidden
+from twofold.inbox import File, Progress, is_hidden, put_by_users
+from twofold.places import TableInInbox
 from twofold.settings import Settings
 
 _Answer = TypeVar("_Answer")
 
 
 class BucketFolder:
-    """A landing folder in an S3 bucket: the keys under one prefix."""
+    """An inbox in an S3 bucket: the keys under one prefix."""
 
-    def __init__(self, settings: Settings, uri: str) -> None:
+    def __init__(self, settings: Settings, uri: str, table: TableInInbox | None = None) -> None:
         self._uri = uri
+        self._table = table
         self._endpoint = settings.s3_endpoint
         self._root = uri.split("://", 1)[1]
         self._store = s3fs.S3FileSystem(
@@ -44,7 +46,7 @@ class BucketFolder:
         found: dict[str, dict[str, Any]] = self._reach(lambda: self._store.find(self._root, detail=True))
         named = ((key.removeprefix(f"{self._root}/"), info) for key, info in found.items())
         listed = ((name, info) for name, info in named if info["type"] == "file" and not is_hidden(name))
-        return sorted(File(name, _etag_version(info), info["size"]) for name, info in listed)
+        return put_by_users((File(name, _etag_version(info), info["size"]) for name, info in listed), self._table)
 
     def version(self, name: str) -> str | None:
         """The file's version now; None where it is gone."""
@@ -60,6 +62,8 @@ class BucketFolder:
 
     def put(self, source: Path, name: str, progress: Progress) -> None:
         """Upload at once, or in parts that are aborted together."""
+        if self._table:
+            self._table.refuse(name)
         watcher = _Watcher(progress)
         self._reach(lambda: self._store.put_file(str(source), f"{self._root}/{name}", callback=watcher))
 

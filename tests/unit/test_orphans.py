@@ -1,0 +1,113 @@
+"""What maintenance removes: old files of the kinds that writers of tables leave, in the table's own folders alone."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyiceberg.catalog import Catalog
+from pyiceberg.table import Table
+
+from spark_jobs import orphans
+from twofold.catalog import LakeCatalog
+from twofold.errors import TwofoldError
+from twofold.upkeep import upkeep
+
+ROWS = pa.table({"id": ["a", "b"]})
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Catalog:
+    """A catalog in memory over a folder, with the namespace `landing` of a release that made tables beside inboxes."""
+    catalog = LakeCatalog("c", uri="sqlite://", warehouse=f"file://{tmp_path}/tables")
+    catalog.create_namespace("landing")
+    return catalog
+
+
+@pytest.fixture
+def table(lake: Catalog, tmp_path: Path) -> Table:
+    """`landing.events` in the folder that is the inbox of a pipeline `events`, with two commits."""
+    table = lake.create_table(("landing", "events"), ROWS.schema, location=f"file://{tmp_path}/landing/events")
+    for _ in range(2):
+        table.append(ROWS)
+    return table
+
+
+def grown_old(folder: Path) -> set[Path]:
+    files = {path for path in folder.rglob("*") if path.is_file()}
+    for path in files:
+        os.utime(path, (time.time() - 4 * 86_400,) * 2)
+    return files
+
+
+def remove(lake: Catalog, dry_run: bool = False) -> int:
+    return orphans.of_table(lake, "landing", "events", upkeep(dry_run=dry_run), datetime.now(UTC))
+
+
+def placed(folder: Path, *names: str) -> set[Path]:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    return {folder / name for name in names}
+
+
+def test_files_of_users_in_a_tables_folder_stay(lake: Catalog, table: Table, tmp_path: Path) -> None:
+    """Incident: a pipeline called `landing`, whose table `events` lay over the inbox of a pipeline `events`."""
+    folder = tmp_path / "landing" / "events"
+    placed(
+        folder,
+        "old.jsonl", "data/march.parquet", "data/2026/x.csv", "metadata/notes.json", "metadata/export.avro",
+        f"00000-0-{uuid.uuid4()}.parquet", f"sub/data/00000-0-{uuid.uuid4()}.parquet", ".hidden",
+    )  # fmt: skip
+    before = grown_old(folder)
+    assert remove(lake) == 0
+    assert {path for path in before if not path.exists()} == set()
+    assert lake.load_table(table.name()).scan().count() == 4
+
+
+def test_a_tables_own_orphans_go_with_their_checksums(lake: Catalog, table: Table, tmp_path: Path) -> None:
+    folder = tmp_path / "landing" / "events"
+    one, two = f"00000-3-{uuid.uuid4()}-0-00001.parquet", f"{uuid.uuid4()}-m0.avro"
+    left = placed(folder, f"data/{one}", f"metadata/{two}", f"metadata/00009-{uuid.uuid4()}.metadata.json")
+    checksums = placed(folder, f"data/.{one}.crc", f"metadata/.{two}.crc")
+    before = grown_old(folder)
+    young = placed(folder, f"data/00000-4-{uuid.uuid4()}.parquet")
+    assert remove(lake, dry_run=True) == 3
+    assert all(path.exists() for path in left)
+    assert remove(lake) == 3
+    assert {path for path in before | young if not path.exists()} == left | checksums
+    assert remove(lake) == 0
+    assert lake.load_table(table.name()).scan().count() == 4
+
+
+def test_of_an_old_lake_in_the_folder_of_new_tables(lake: Catalog, tmp_path: Path) -> None:
+    """A pipeline called `tables`: below its old table `events` lie all new tables of a pipeline `events`."""
+    lake.create_namespace("events")
+    lake.create_namespace("tables")
+    old = lake.create_table(("tables", "events"), ROWS.schema, location=f"file://{tmp_path}/tables/events")
+    new = lake.create_table(("events", "events"), ROWS.schema)
+    assert new.location() == f"{old.location()}/events"
+    old.append(ROWS)
+    new.append(ROWS)
+    before = grown_old(tmp_path / "tables")
+    assert orphans.of_table(lake, "tables", "events", upkeep(), datetime.now(UTC)) == 0
+    assert all(path.exists() for path in before)
+
+
+def test_where_a_manifest_is_missing_nothing_is_removed(lake: Catalog, table: Table, tmp_path: Path) -> None:
+    """Its data files look like orphans, and are what a repair would need."""
+    folder = tmp_path / "landing" / "events"
+    snapshot = table.current_snapshot()
+    assert snapshot
+    gone = Path(snapshot.manifests(table.io)[0].manifest_path.removeprefix("file://"))
+    # Read before from a cache, if a manifest list has been read: a name that was never read is what a new process sees.
+    gone.unlink()
+    before = grown_old(folder)
+    with pytest.raises(TwofoldError, match=rf"landing\.events: .*{gone.name} is missing"):
+        remove(lake)
+    assert all(path.exists() for path in before)
