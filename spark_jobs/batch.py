@@ -219,7 +219,14 @@ class Batch:
             return True
         rows = tuple(
             file_row(
-                number, one.file.name, one.file.size_bytes, one.file.version, one.sha256, one.rows, one.reason, landed_at
+                number,
+                one.file.name,
+                one.file.size_bytes,
+                one.file.version,
+                one.sha256,
+                one.rows,
+                one.reason,
+                landed_at,
             )
             for one in new
         )
@@ -311,4 +318,3 @@ def _contended(pipeline: Pipeline) -> TwofoldError:
         f"{pipeline.name}.{tables.LANDED_FILES} was changed by others during each of {_ATTEMPTS} attempts",
         "see that only one batch run goes on at a time, then run it again",
     )
-

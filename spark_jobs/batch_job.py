@@ -16,7 +16,7 @@ import click
 from spark_jobs import batch, locks, outcome, session, tasks
 from spark_jobs.batch import Batch, Landing
 from twofold import catalog as catalogs
-from twofold import ensure, inbox, metrics, runs, tables
+from twofold import ensure, inbox, metrics, runs
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
 from twofold.meter import Meter

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import sys
 from collections.abc import Mapping
 
 from pyspark import SparkConf, SparkContext
@@ -31,6 +33,8 @@ def build(settings: Settings, app_name: str, short_lived: bool = False) -> Spark
     `short_lived` leaves out the second compiler, which takes a third of the CPU of a job of a few seconds.
     """
     launch = Launch.of(settings, short_lived)
+    # pyspark takes it from nowhere else; its own default is whatever is called python3.
+    os.environ["PYSPARK_PYTHON"] = settings.spark_python or sys.executable
     options = {**configuration(settings), **_statsd(settings, app_name)}
     return started(app_name, launch.master, launch.configuration(), options)
 

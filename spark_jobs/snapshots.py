@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pyspark.sql import SparkSession
 
@@ -17,6 +17,8 @@ from twofold.settings import CATALOG, Settings
 from twofold.upkeep import Upkeep
 
 _IDS_PER_CALL = 2000
+LOG_RETENTION = timedelta(hours=1)
+"""How long a reader of stream_log may take; its exactness needs no old snapshots."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,21 @@ def expire(
     depth = sum(1 for _ in history.ancestors())
     files = 0 if asked.dry_run else sum(_call(spark, pipeline, table, part) for part in _parts(ids))
     return Expired(len(ids), depth - len(ids), files, {name: min(depth, kept) for name, kept in guards.items()})
+
+
+def log_expirable(
+    spark: SparkSession, settings: Settings, pipeline: Pipeline, history: History, now: datetime
+) -> list[int]:
+    """What the landing query may expire of stream_log while it runs: all but an hour, and what anybody still needs."""
+    guards = guards_of(spark, settings, pipeline, tables.STREAM_LOG, history)
+    edge = boundary.boundary(catalogs.read_history(settings, pipeline.name, tables.EVENTS), pipeline.name)
+    behind = boundary.covered(history, edge)
+    young = {
+        "age": expiry.is_young(history, now, LOG_RETENTION, expiry.MOST_PER_BATCH),
+        # Readers look for what is past the boundary in the files that were added since.
+        "query": min(expiry.is_resumed_from(history, behind.id), expiry.MOST_PER_BATCH) if behind else 0,
+    }
+    return expiry.expirable(history, guards | young)
 
 
 def per_batch_tables(pipeline: Pipeline) -> list[str]:

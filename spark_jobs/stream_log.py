@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -24,7 +25,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from spark_jobs import checkpoints
+from spark_jobs import checkpoints, snapshots
 from spark_jobs.tasks import FromKafka, Kit, Written
 from twofold import boundary, commits, ensure, kafka_access, tables, topic
 from twofold import catalog as catalogs
@@ -37,6 +38,8 @@ from twofold.settings import Settings
 QUERY = "log"
 _EARLIEST = -2
 """Spark's number for the first offset that Kafka still has."""
+TIDY_EVERY = commits.MERGED_AT_ONCE
+"""Commits between two looks at what the table keeps of its history."""
 _OFFSETS_PER_TASK = 100_000
 """A task takes so many in about half a second; each task leaves a data file of its own."""
 _ATTEMPTS = 5
@@ -63,6 +66,7 @@ class LogWriter:
     error: TwofoldError | None = None
     """Why the last batch was refused: Spark wraps what a batch raises, so it is kept here."""
     _clock_told: bool = False
+    _commits: int = 0
 
     def __post_init__(self) -> None:
         self.refresh()
@@ -146,9 +150,7 @@ class LogWriter:
     def _rebuild_remedy(self) -> str:
         return f"delete the checkpoint {self.checkpoint}: the next start makes it anew from what stream_log holds"
 
-    def _land(
-        self, records: DataFrame, batch_id: int, starts: Mapping[int, int], ends: Mapping[int, int]
-    ) -> bool:
+    def _land(self, records: DataFrame, batch_id: int, starts: Mapping[int, int], ends: Mapping[int, int]) -> bool:
         """Write and commit one micro-batch; False where another commit was first, and all must be decided anew."""
         held = self.landed.offsets
         size = sum(end - max(starts.get(partition, 0), held.get(partition, 0)) for partition, end in ends.items())
@@ -172,7 +174,20 @@ class LogWriter:
                         self.table.io.delete(file.file_path)
                 return False
         self._count(batch_id, written)
+        self._tidy()
         return True
+
+    def _tidy(self) -> None:
+        """Once in a while, between two batches: few manifests, and no more snapshots than are needed."""
+        self._commits += 1
+        if self._commits % TIDY_EVERY:
+            return
+        history = catalogs.history(self.table)
+        expired = snapshots.log_expirable(self.spark, self.settings, self.pipeline, history, datetime.now(UTC))
+        try:
+            self.table = commits.tidy(self.table, expired)
+        except CommitFailedException:
+            self.refresh()
 
     def _commit(self, files: Sequence[Any], state: Landed) -> None:
         self._tell_of_the_clock()
@@ -221,5 +236,3 @@ class LogWriter:
                 err=True,
             )
         self._clock_told = bool(behind)
-
-

@@ -27,9 +27,7 @@ from pyspark.sql import SparkSession
 
 from spark_jobs import locks as jvm_locks
 from spark_jobs import streaming_job, union_job
-from spark_jobs.inspection import Inspector
-from spark_jobs.lander import Lander
-from spark_jobs.selection import Selection
+from spark_jobs.batch import Batch
 from tests import small_world
 from tests.small_world import Row
 from twofold import boundary, ensure, health, inbox, locks, tables, topic
@@ -81,9 +79,10 @@ class Work:
         (folder.path / name).write_bytes(b"".join(small_world.as_json(event) + b"\n" for event in events))
         catalog = catalogs.load(self.settings)
         ensure.ensure(catalog, self.pipeline)
-        selection = Selection(Inspector(folder, self.pipeline))
         with jvm_locks.hold(self.spark, self.settings, self.pipeline.name, "batch") as lock:
-            (landed,) = Lander(self.spark, catalog, self.pipeline, selection, lock.check).land_all()
+            batch = Batch(self.spark, self.settings, catalog, self.pipeline, lock.check)
+            batch.run()
+        (landed,) = batch.landings
         for number, event in enumerate(events, 1):
             outcome = tables.FILTERED if event["hidden"] else tables.ACCEPTED
             self.batch.append({**event, "outcome": outcome, "landing": landed.number, "file": name, "row": number})

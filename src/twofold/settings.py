@@ -171,6 +171,8 @@ class Settings(Environment):
     grafana_password: Secret = SecretStr("")
     monitoring: Path = Field(default_factory=lambda: _checkout("monitoring"))
 
+    spark_python: str = ""
+    """Python of the executors, which has Twofold installed; empty: the same path as the driver's."""
     spark_master: str = "local[2]"
     spark_driver_memory: str = "1g"
     spark_driver_host: str = "127.0.0.1"

@@ -19,12 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
-
-from spark_jobs import session, staging
 from spark_jobs.inspection import Inspector
 from spark_jobs.lander import Lander, Landing
-from spark_jobs.locks import hold
 from spark_jobs.selection import Selection
+
+from spark_jobs import session, staging
+from spark_jobs.locks import hold
 from tests import at_work, running
 from twofold import catalog as catalogs
 from twofold import ensure, inbox, tables

@@ -1,6 +1,6 @@
 """Judging in a process of its own: for records at which the process that judges them ends.
 
-    records ─► child: Judge ─► rows        the child was killed or crashed ─► each half apart ─► … ─► the one record
+records ─► child: Judge ─► rows        the child was killed or crashed ─► each half apart ─► … ─► the one record
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ checked here.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,6 +39,8 @@ _TYPES: dict[str, tuple[Any, Any]] = {
 }
 _AT_ONCE = 4096
 """Records decoded before they are made into arrays: more than a processor's cache holds take three times as long."""
+# The decoder counts levels with Python's own frames: those of whoever calls must not decide what is too deep.
+sys.setrecursionlimit(max(sys.getrecursionlimit(), 3 * MAX_DEPTH))
 _REFUSALS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 

@@ -25,7 +25,7 @@ from twofold.definition.patterns import whole_value
 
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 """Floor of the event time, unless its field declares a `min`: before it lie the zero dates of broken clocks."""
-MAX_DEPTH = 200
+MAX_DEPTH = 1000
 """Objects and arrays within each other; past it a record is no JSON for us, wherever it is decoded."""
 
 _BLANKS = b" \t\r\n"
@@ -153,7 +153,7 @@ def struct(fields: Mapping[str, Field], types: Mapping[str, tuple[Any, Any]]) ->
 def is_deep(value: bytes) -> bool:
     """Whether objects and arrays lie within each other more than MAX_DEPTH times.
 
-    >>> is_deep(b"[" * 200), is_deep(b"[" * 201), is_deep(b"[]" * 300), is_deep(b'"' + b"[" * 300 + b'"')
+    >>> is_deep(b"[" * 1000), is_deep(b"[" * 1001), is_deep(b"[]" * 1500), is_deep(b'"' + b"[" * 1500 + b'"')
     (False, True, False, False)
     """
     if value.count(b"[") + value.count(b"{") <= MAX_DEPTH:

@@ -1,0 +1,239 @@
+"""Commits by comparison on real Iceberg tables (a catalog in SQLite, files in a folder): what holds, what is refused."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.table import Table
+
+from tests.conftest import write_definition
+from twofold import boundary, catalog, commits, ensure, tables
+from twofold.boundary import Landed
+from twofold.commits import AssertProperty
+from twofold.data_files import Place, Writer
+from twofold.definition.model import Pipeline
+from twofold.places import is_table_file
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Iterator[SqlCatalog]:
+    """A catalog of its own."""
+    found = SqlCatalog("test", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}/tables")
+    yield found
+    found.engine.dispose()
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Pipeline:
+    return write_definition(tmp_path)
+
+
+@pytest.fixture
+def log(lake: SqlCatalog, pipeline: Pipeline) -> Table:
+    """An empty stream_log."""
+    return ensure.ensure(lake, pipeline)[tables.STREAM_LOG]
+
+
+def rows(*offsets: int, at: datetime = NOON) -> pa.RecordBatch:
+    """Records of partition 0 with these offsets."""
+    count = len(offsets)
+    return pa.RecordBatch.from_pydict({
+        "id": [f"id-{offset}" for offset in offsets],
+        "outcome": ["accepted"] * count,
+        "kafka_partition": pa.array([0] * count, pa.int32()),
+        "kafka_offset": pa.array(offsets, pa.int64()),
+        "kafka_timestamp": pa.array([at] * count, pa.timestamp("us", "UTC")),
+        "landing": pa.array([1] * count, pa.int64()),
+    })  # fmt: skip
+
+
+def land(table: Table, pipeline: Pipeline, first: int, count: int = 2) -> Table:
+    """Append some offsets, and say so in the same commit."""
+    writer = Writer(Place.of(table))
+    writer.write(rows(*range(first, first + count)))
+    state = Landed(pipeline.name, first // count + 1, offsets={0: first + count})
+    return commits.append(table, writer.close(), boundary.encode(state))
+
+
+def offsets(table: Table) -> list[int]:
+    return sorted(table.scan().to_arrow()["kafka_offset"].to_pylist())
+
+
+def paths(table: Table, suffix: str) -> set[Path]:
+    root = Path(table.location().removeprefix("file://"))
+    return {path for path in root.rglob(f"*{suffix}") if path.is_file()}
+
+
+def test_the_second_of_two_appends_on_one_snapshot_is_refused_and_leaves_nothing(
+    lake: SqlCatalog, log: Table, pipeline: Pipeline
+) -> None:
+    first = land(log, pipeline, 0)
+    other = lake.load_table(log.name())
+    land(first, pipeline, 2)
+    before = paths(log, ".avro") | paths(log, ".json")
+
+    with pytest.raises(CommitFailedException):
+        land(other, pipeline, 2)
+
+    found = lake.load_table(log.name())
+    assert offsets(found) == [0, 1, 2, 3]
+    assert paths(log, ".avro") | paths(log, ".json") == before
+    # Read again, it is decided again: what is held already is not landed.
+    assert boundary.landed(catalog.history(found), pipeline.name).offsets == {0: 4}
+
+
+def test_the_very_first_append_is_compared_too(lake: SqlCatalog, log: Table, pipeline: Pipeline) -> None:
+    land(log, pipeline, 0)
+    with pytest.raises(CommitFailedException):
+        land(log, pipeline, 0)
+    assert offsets(lake.load_table(log.name())) == [0, 1]
+
+
+def test_a_commit_under_another_definition_is_refused(lake: SqlCatalog, log: Table, pipeline: Pipeline) -> None:
+    unchanged = ensure.same_definition(log)
+    with log.transaction() as transaction:
+        transaction.set_properties(**{ensure.EVENT: "another"})
+    writer = Writer(Place.of(log))
+    writer.write(rows(0))
+    with pytest.raises(CommitFailedException):
+        commits.append(log, writer.close(), {}, [unchanged])
+    found = lake.load_table(log.name())
+    assert found.current_snapshot() is None
+    commits.append(found, (), {}, [AssertProperty(key=ensure.EVENT, value="another")])
+
+
+def test_rows_of_several_days_become_a_file_each(log: Table) -> None:
+    writer = Writer(Place.of(log))
+    writer.write(rows(0, 1, at=NOON))
+    writer.write(pa.Table.from_batches([rows(2, at=NOON), rows(3, at=NOON + timedelta(days=1))]).to_batches()[0])
+    writer.write(rows(4, at=NOON + timedelta(days=1)))
+    files = writer.close()
+    table = commits.append(log, files, {})
+    assert sorted(file.record_count for file in files) == [1, 3]
+    assert offsets(table) == [0, 1, 2, 4]
+    days = {str(file.partition[0]) for file in files}
+    assert days == {str((NOON.date() - date(1970, 1, 1)).days + more) for more in (0, 1)}
+    root = f"{table.location()}/"
+    assert all(is_table_file(file.file_path.removeprefix(root)) for file in files)
+
+
+def test_a_file_that_is_given_up_is_gone(log: Table) -> None:
+    writer = Writer(Place.of(log))
+    writer.write(rows(0))
+    assert paths(log, ".parquet")
+    writer.abort()
+    assert not paths(log, ".parquet") and writer.close() == []
+
+
+def test_manifests_stay_few_and_every_row_there(
+    lake: SqlCatalog, log: Table, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "MERGED_AT_ONCE", 3)
+    table = log
+    for number in range(20):
+        table = land(table, pipeline, 2 * number)
+        if number % 3 == 2:
+            table = commits.tidy(table)
+    found = lake.load_table(log.name())
+    snapshot = found.current_snapshot()
+    assert snapshot is not None and snapshot.summary is not None
+    assert len(snapshot.manifests(found.io)) <= 6
+    assert offsets(found) == list(range(40))
+    assert snapshot.summary["total-records"] == "40" and snapshot.summary["total-data-files"] == "20"
+    # A commit that moves no rows carries no state: what is in force is the nearest ancestor's.
+    assert boundary.landed(catalog.history(found), pipeline.name).offsets == {0: 40}
+    # Each file keeps the number of the commit that added it, by which readers find what is new.
+    entries = [entry for one in snapshot.manifests(found.io) for entry in one.fetch_manifest_entry(found.io)]
+    assert len({entry.sequence_number for entry in entries}) == 20
+
+
+def test_expired_snapshots_go_with_what_only_they_named(
+    lake: SqlCatalog, log: Table, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "MERGED_AT_ONCE", 4)
+    table = log
+    for number in range(4):
+        table = land(table, pipeline, 2 * number)
+    table = commits.tidy(table)
+    table = land(table, pipeline, 8)
+    ids = [snapshot.snapshot_id for snapshot in table.metadata.snapshots]
+    table = commits.tidy(table, ids[:-1])
+    found = lake.load_table(log.name())
+    assert [snapshot.snapshot_id for snapshot in found.metadata.snapshots] == ids[-1:]
+    assert offsets(found) == list(range(10))
+    snapshot = found.current_snapshot()
+    assert snapshot is not None
+    named = {snapshot.manifest_list, *(manifest.manifest_path for manifest in snapshot.manifests(found.io))}
+    assert {f"file://{path}" for path in paths(log, ".avro")} == named
+    # Nothing to do is no commit.
+    assert commits.tidy(found).metadata_location == found.metadata_location
+
+
+def test_the_list_of_snapshots_is_written_compressed(log: Table, pipeline: Pipeline) -> None:
+    table = log
+    for number in range(30):
+        table = land(table, pipeline, 2 * number)
+    newest = Path(table.metadata_location.removeprefix("file://"))
+    assert newest.name.endswith(".gz.metadata.json")
+    assert newest.stat().st_size < len(table.metadata.model_dump_json()) / 3
+
+
+@pytest.mark.parametrize(
+    ("behind", "told_ms"),
+    [
+        (timedelta(), 0),
+        (timedelta(seconds=59), 0),
+        (timedelta(hours=1), 3_600_000),
+    ],
+)
+def test_a_clock_set_back_is_told_and_stops_nothing(
+    log: Table, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, behind: timedelta, told_ms: int
+) -> None:
+    table = land(log, pipeline, 0)
+    now = table.metadata.last_updated_ms / 1000 - behind.total_seconds()
+    monkeypatch.setattr(commits.time, "time", lambda: now)
+    assert commits.clock_behind_ms(table.metadata) == told_ms
+    for number in range(1, 4):
+        table = land(table, pipeline, 2 * number)
+    times = [entry.timestamp_ms for entry in table.metadata.snapshot_log]
+    assert times == sorted(times) and times[-1] >= times[0]
+    assert offsets(table) == list(range(8))
+
+
+@pytest.fixture
+def old(lake: SqlCatalog, pipeline: Pipeline, log: Table) -> Callable[[], Table]:
+    """Make the log as an earlier release left it, and start a job on it."""
+
+    def start() -> Table:
+        with log.transaction() as transaction:
+            transaction.remove_properties(ensure.EVENT, *ensure.COMPRESSED)
+        with lake.load_table(log.name()).update_schema(allow_incompatible_changes=True) as update:
+            update.delete_column(tables.REASON_KIND)
+        return ensure.ensure(lake, pipeline)[tables.STREAM_LOG]
+
+    return start
+
+
+def test_a_log_of_an_earlier_release_is_brought_up_to_date(old: Callable[[], Table], pipeline: Pipeline) -> None:
+    table = old()
+    assert tables.REASON_KIND in table.schema().column_names
+    assert table.properties[ensure.EVENT] and ensure.COMPRESSED.items() <= table.properties.items()
+    assert offsets(land(table, pipeline, 0)) == [0, 1]
+
+
+def test_states_are_plain_json(log: Table, pipeline: Pipeline) -> None:
+    table = land(log, pipeline, 0)
+    snapshot = table.current_snapshot()
+    assert snapshot is not None and snapshot.summary is not None
+    assert json.loads(snapshot.summary[Landed.KEY] or "")["offsets"] == {"0": 2}
+    assert abs(snapshot.timestamp_ms - time.time() * 1000) < 60_000
