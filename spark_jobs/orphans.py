@@ -11,7 +11,7 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyspark.sql import SparkSession
 
 from twofold import catalog as catalogs
-from twofold import landing
+from twofold import landing, tables
 from twofold.landing import LocalFolder
 from twofold.settings import CATALOG, Settings
 from twofold.upkeep import Upkeep
@@ -23,7 +23,7 @@ def of_table(spark: SparkSession, settings: Settings, pipeline: str, table: str,
         return 0
     moment = (now - asked.orphan_age).strftime("%Y-%m-%d %H:%M:%S")
     found = spark.sql(
-        f"CALL {CATALOG}.system.remove_orphan_files(table => '{CATALOG}.{pipeline}.{table}', "
+        f"CALL {CATALOG}.system.remove_orphan_files(table => '{tables.qualified(pipeline, table)}', "
         f"older_than => TIMESTAMP '{moment}', dry_run => {str(asked.dry_run).lower()})"
     )
     return found.count()

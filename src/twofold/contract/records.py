@@ -1,7 +1,7 @@
 """What readers hand to the contract: some records, each with its number, in one of two forms.
 
-    Kafka values, JSON lines, elements of a JSON array ─► JsonRecords   (the bytes of one object each)
-    rows of CSV or Parquet ────────────────────────────► CellRecords   (a column of cells per declared field)
+Kafka values, JSON lines, elements of a JSON array ─► JsonRecords   (the bytes of one object each)
+rows of CSV or Parquet ────────────────────────────► CellRecords   (a column of cells per declared field)
 """
 
 from __future__ import annotations
