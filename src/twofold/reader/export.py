@@ -28,7 +28,7 @@ class Progress(Protocol):
 
 
 def day_column(pipeline: Pipeline) -> str:
-    """Name of the folders' column, the day of the event time in UTC: `<time>_day`, or `<time>_day_` beside that field."""
+    """Name of the folders' column, the day of the event time in UTC: `<time>_day`, or `<time>_day_` beside such."""
     name = f"{pipeline.event.time}_day"
     while name in pipeline.event.fields:
         name += "_"
