@@ -25,10 +25,10 @@ def fold(rows: DataFrame, pipeline: Pipeline, view: View) -> DataFrame:
     """Rows of `events` shape to one row per window and group: window_start, window_end, groups, measures."""
     window = F.window(pipeline.event.time, _interval(view.window), _interval(view.every))
     measures = [F.expr(measure.spark).alias(name) for name, measure in view.measures.items()]
-    folded = rows.groupBy(window.alias("window"), *view.by).agg(*measures)
+    folded = rows.groupBy(window.alias("_tw_window"), *view.by).agg(*measures)
     return folded.select(
-        F.col("window.start").alias("window_start"),
-        F.col("window.end").alias("window_end"),
+        F.col("_tw_window.start").alias("window_start"),
+        F.col("_tw_window.end").alias("window_end"),
         *view.by,
         *view.measures,
     )

@@ -25,13 +25,13 @@ def ids_beyond(spark: SparkSession, pipeline: Pipeline) -> Beyond:
     stream, batch = (tables.qualified(pipeline, name) for name in (tables.STREAM_LOG, tables.BATCH_LOG))
     key, time = f"`{pipeline.event.id}`", f"`{pipeline.event.time}`"
     far = spark.sql(
-        f"""SELECT CAST({key} AS STRING) AS id FROM (
+        f"""SELECT CAST({key} AS STRING) AS _tw_id FROM (
   {serving.stream_contenders(pipeline, stream, {})} UNION ALL {serving.batch_contenders(pipeline, batch, 0)})
 GROUP BY {key}
 HAVING unix_micros(max({time})) - unix_micros(min({time})) > {_microseconds(pipeline)}"""
     ).persist()
     try:
-        shown = [row["id"] for row in far.orderBy("id").limit(_SHOWN).collect()]
+        shown = [row["_tw_id"] for row in far.orderBy("_tw_id").limit(_SHOWN).collect()]
         return Beyond(far.count(), tuple(shown))
     finally:
         far.unpersist()

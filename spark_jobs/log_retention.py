@@ -52,10 +52,10 @@ def apply(
 
 def _stretches(spark: SparkSession, pipeline: Pipeline) -> list[Stretch]:
     found = spark.sql(
-        f"""SELECT CAST(kafka_timestamp AS DATE) AS day, kafka_partition, min(kafka_offset) AS first,
-  max(kafka_offset) AS last FROM {tables.qualified(pipeline, tables.STREAM_LOG)} GROUP BY 1, 2"""
+        f"""SELECT CAST(kafka_timestamp AS DATE) AS _tw_day, kafka_partition, min(kafka_offset) AS _tw_first,
+  max(kafka_offset) AS _tw_last FROM {tables.qualified(pipeline, tables.STREAM_LOG)} GROUP BY 1, 2"""
     ).collect()
-    return [Stretch(row["day"], row["kafka_partition"], row["first"], row["last"]) for row in found]
+    return [Stretch(row["_tw_day"], row["kafka_partition"], row["_tw_first"], row["_tw_last"]) for row in found]
 
 
 def _readers(spark: SparkSession, settings: Settings, pipeline: Pipeline) -> list[dict[int, int]]:

@@ -123,8 +123,8 @@ def read(spark: SparkSession, pipeline: Pipeline, table: str, snapshot: int | No
 
 def _attempt(spark: SparkSession, settings: Settings, pipeline: Pipeline, pinned: Pinned) -> Merged:
     # Not kept: counting it reads two columns, and the tail reads it once.
-    _view(contenders(spark, pipeline, pinned), "contenders")
-    tail = _view(spark.sql(serving.winners(pipeline, "contenders")).persist(), "tail")
+    _view(contenders(spark, pipeline, pinned), "_tw_contenders")
+    tail = _view(spark.sql(serving.winners(pipeline, "_tw_contenders")).persist(), "_tw_tail")
     try:
         counts = seen(spark, pipeline)
         days = _decide(spark, pipeline, pinned)
@@ -140,51 +140,53 @@ def _attempt(spark: SparkSession, settings: Settings, pipeline: Pipeline, pinned
 
 def contenders(spark: SparkSession, pipeline: Pipeline, pinned: Pinned) -> DataFrame:
     """Everything past the pinned boundary that takes part, with the columns of `events`."""
-    _view(read(spark, pipeline, tables.STREAM_LOG, pinned.stream[0]), "stream_pinned")
-    _view(read(spark, pipeline, tables.BATCH_LOG, pinned.batch[0]), "batch_pinned")
-    stream = serving.stream_contenders(pipeline, "stream_pinned", pinned.boundary.offsets)
-    batch = serving.batch_contenders(pipeline, "batch_pinned", pinned.boundary.landing)
+    _view(read(spark, pipeline, tables.STREAM_LOG, pinned.stream[0]), "_tw_stream_pinned")
+    _view(read(spark, pipeline, tables.BATCH_LOG, pinned.batch[0]), "_tw_batch_pinned")
+    stream = serving.stream_contenders(pipeline, "_tw_stream_pinned", pinned.boundary.offsets)
+    batch = serving.batch_contenders(pipeline, "_tw_batch_pinned", pinned.boundary.landing)
     return spark.sql(f"{stream}\nUNION ALL\n{batch}")
 
 
 def seen(spark: SparkSession, pipeline: Pipeline) -> dict[str, Any]:
     """Rows per layer, and the highest event time among the stream's."""
     row = spark.sql(
-        f"""SELECT count_if(layer = 'stream') AS stream, count_if(layer = 'batch') AS batch,
-  unix_micros(max(CASE WHEN layer = 'stream' THEN `{pipeline.event.time}` END)) AS latest FROM contenders"""
+        f"""SELECT count_if(layer = 'stream') AS _tw_stream, count_if(layer = 'batch') AS _tw_batch,
+  unix_micros(max(CASE WHEN layer = 'stream' THEN `{pipeline.event.time}` END)) AS latest FROM _tw_contenders"""
     ).collect()[0]
-    latest = row["latest"]
+    latest = row["_tw_latest"]
     return {
-        "stream": row["stream"],
-        "batch": row["batch"],
+        "stream": row["_tw_stream"],
+        "batch": row["_tw_batch"],
         "latest": None if latest is None else datetime.fromtimestamp(latest / 1_000_000, UTC),
     }
 
 
 def _decide(spark: SparkSession, pipeline: Pipeline, pinned: Pinned) -> tuple[date, ...]:
-    """Make the views `hits`, `decided` and `beaten`; returns the days that must be rewritten."""
+    """Make the views of hits, decided and beaten; returns the days that must be rewritten."""
     time = pipeline.event.time
-    near = serving.widened(_days(spark, f"SELECT `{time}` AS t FROM tail"), pipeline.event.id_horizon)
+    near = serving.widened(_days(spark, f"SELECT `{time}` AS _tw_at FROM _tw_tail"), pipeline.event.id_horizon)
     events = read(spark, pipeline, tables.EVENTS, pinned.events.head)
-    _view(events.where(serving.on_days(f"`{time}`", near)), "near")
-    _view(spark.sql(serving.hits(pipeline, "near", "tail")).localCheckpoint(), "hits")
-    _view(spark.sql(serving.decided(pipeline, "tail", "hits")).localCheckpoint(), "decided")
-    _view(spark.sql(f"SELECT * FROM {serving.beaten(pipeline, 'hits', 'decided')}"), "beaten")
-    _view(spark.sql(serving.winning_tail(pipeline, "tail", "decided")), "winning")
-    return tuple(sorted(_days(spark, f"SELECT `{time}` AS t FROM winning UNION ALL SELECT `{time}` AS t FROM beaten")))
+    _view(events.where(serving.on_days(f"`{time}`", near)), "_tw_near")
+    _view(spark.sql(serving.hits(pipeline, "_tw_near", "_tw_tail")).localCheckpoint(), "_tw_hits")
+    _view(spark.sql(serving.decided(pipeline, "_tw_tail", "_tw_hits")).localCheckpoint(), "_tw_decided")
+    _view(spark.sql(f"SELECT * FROM {serving.beaten(pipeline, '_tw_hits', '_tw_decided')}"), "_tw_beaten")
+    _view(spark.sql(serving.winning_tail(pipeline, "_tw_tail", "_tw_decided")), "_tw_winning")
+    times = (f"SELECT `{time}` AS _tw_at FROM {relation}" for relation in ("_tw_winning", "_tw_beaten"))
+    return tuple(sorted(_days(spark, " UNION ALL ".join(times))))
 
 
 def _days(spark: SparkSession, times: str) -> set[date]:
-    return {row["day"] for row in spark.sql(f"SELECT DISTINCT CAST(t AS DATE) AS day FROM ({times})").collect()}
+    found = spark.sql(f"SELECT DISTINCT CAST(_tw_at AS DATE) AS _tw_day FROM ({times})").collect()
+    return {row["_tw_day"] for row in found}
 
 
 def _rows(spark: SparkSession, pipeline: Pipeline, pinned: Pinned, days: tuple[date, ...]) -> DataFrame:
     """All rows of the days to rewrite: what stays, and what won."""
     events = read(spark, pipeline, tables.EVENTS, pinned.events.head)
-    _view(events.where(serving.on_days(f"`{pipeline.event.time}`", days)), "touched")
+    _view(events.where(serving.on_days(f"`{pipeline.event.time}`", days)), "_tw_touched")
     names = serving.columns(tables.events(pipeline).column_names)
-    stays = serving.unbeaten(pipeline, "touched", "decided")
-    return spark.sql(f"SELECT {names} FROM ({stays}) UNION ALL SELECT {names} FROM winning")
+    stays = serving.unbeaten(pipeline, "_tw_touched", "_tw_decided")
+    return spark.sql(f"SELECT {names} FROM ({stays}) UNION ALL SELECT {names} FROM _tw_winning")
 
 
 def _commit(rows: DataFrame, settings: Settings, pipeline: Pipeline, pinned: Pinned, after: Boundary) -> None:
@@ -205,10 +207,9 @@ def overwrite(
 
 def _count(spark: SparkSession, pipeline: Pipeline) -> tuple[int, int]:
     """Rows of the tail that won, and rows of `events` that they beat."""
-    row = spark.sql("SELECT (SELECT count(*) FROM winning) AS wins, (SELECT count(*) FROM beaten) AS beaten").collect()[
-        0
-    ]
-    return row["wins"], row["beaten"]
+    counts = "SELECT (SELECT count(*) FROM _tw_winning), (SELECT count(*) FROM _tw_beaten)"
+    wins, beaten = spark.sql(counts).collect()[0]
+    return wins, beaten
 
 
 def _view(frame: DataFrame, name: str) -> DataFrame:

@@ -20,7 +20,8 @@ from pyspark.sql import functions as F
 
 from spark_jobs.commits import tagged
 from twofold import catalog as catalogs
-from twofold.settings import CATALOG, Settings
+from twofold import tables
+from twofold.settings import Settings
 
 _TICKET = "wap.id"
 """In the summary of a staged snapshot: Iceberg's write-audit-publish, which `write.wap.enabled` allows."""
@@ -39,7 +40,7 @@ def overwrite(
     Raises CommitFailedException where the table is no longer at `head`; then nothing was changed.
     """
     ticket, spark = secrets.token_hex(8), rows.sparkSession
-    writer = tagged(rows.writeTo(".".join((CATALOG, *table))), state)
+    writer = tagged(rows.writeTo(tables.qualified(*table)), state)
     spark.conf.set("spark.wap.id", ticket)
     try:
         writer.append() if condition is None else writer.overwrite(F.expr(condition))

@@ -88,12 +88,12 @@ def rebuild_events(
     rows = merge.contenders(spark, pipeline, from_scratch).unionByName(
         _no_longer_logged(spark, pipeline, now, retained_from)
     )
-    rows.persist().createOrReplaceTempView("contenders")
+    rows.persist().createOrReplaceTempView("_tw_contenders")
     try:
         seen = merge.seen(spark, pipeline)
         latest = [moment for moment in (now.boundary.max_event_time, seen["latest"]) if moment is not None]
         after = replace(from_scratch.next, max_event_time=max(latest, default=None), rebuilt=True)
-        merge.overwrite(spark.sql(serving.winners(pipeline, "contenders")), settings, pipeline, now, after, "true")
+        merge.overwrite(spark.sql(serving.winners(pipeline, "_tw_contenders")), settings, pipeline, now, after, "true")
         return {"stream_rows": seen["stream"], "batch_rows": seen["batch"], "rows": _count(spark, pipeline)}
     finally:
         rows.unpersist()

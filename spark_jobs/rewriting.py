@@ -13,6 +13,7 @@ from pyspark.sql import Row, SparkSession
 from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
 from twofold import catalog as catalogs
+from twofold import tables
 from twofold.settings import CATALOG, Settings
 
 _CONFLICTS = ("ValidationException", "CommitFailedException", "Missing required files", "Cannot commit rewrite")
@@ -38,7 +39,10 @@ def data_files(
 
     `order` sorts the rows of the new files: "" by the table's own sort order, None not at all.
     """
-    arguments = [f"table => '{CATALOG}.{pipeline}.{table}'", f"options => map('min-input-files', '{min_input_files}')"]
+    arguments = [
+        f"table => '{tables.qualified(pipeline, table)}'",
+        f"options => map('min-input-files', '{min_input_files}')",
+    ]
     arguments += [] if order is None else ["strategy => 'sort'"]
     arguments += [f"sort_order => '{order}'"] if order else []
     arguments += [f"where => '{_quoted(where)}'"] if where else []
@@ -64,7 +68,7 @@ def clean_manifests(spark: SparkSession, settings: Settings, pipeline: str, tabl
         _rewrite_manifests(spark, pipeline, table)
     else:
         options = "options => map('rewrite-all', 'true')"
-        _call(spark, "rewrite_data_files", [f"table => '{CATALOG}.{pipeline}.{table}'", options])
+        _call(spark, "rewrite_data_files", [_table(pipeline, table), options])
 
 
 def _rewrite_manifests(spark: SparkSession, pipeline: str, table: str) -> int:
@@ -72,7 +76,7 @@ def _rewrite_manifests(spark: SparkSession, pipeline: str, table: str) -> int:
     commit of the stream lets go of those that a rewrite of data files has emptied.
     """
     again = Retrying(retry=retry_if_exception(_conflict), stop=stop_after_attempt(_ATTEMPTS), reraise=True)
-    row = again(_call, spark, "rewrite_manifests", [f"table => '{CATALOG}.{pipeline}.{table}'"])
+    row = again(_call, spark, "rewrite_manifests", [_table(pipeline, table)])
     return int(row["rewritten_manifests_count"])
 
 
@@ -89,6 +93,10 @@ def _manifest_count(settings: Settings, pipeline: str, table: str) -> int:
 
 def _call(spark: SparkSession, procedure: str, arguments: list[str]) -> Row:
     return spark.sql(f"CALL {CATALOG}.system.{procedure}({', '.join(arguments)})").collect()[0]
+
+
+def _table(pipeline: str, table: str) -> str:
+    return f"table => '{tables.qualified(pipeline, table)}'"
 
 
 def _quoted(text: str) -> str:

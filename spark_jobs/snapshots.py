@@ -104,7 +104,7 @@ def _recomputes(settings: Settings, pipeline: Pipeline, view: str, events: Histo
 def _call(spark: SparkSession, pipeline: Pipeline, table: str, ids: list[int]) -> int:
     # With ids alone, everything older than five days would go too.
     row = spark.sql(
-        f"CALL {CATALOG}.system.expire_snapshots(table => '{CATALOG}.{pipeline.name}.{table}', "
+        f"CALL {CATALOG}.system.expire_snapshots(table => '{tables.qualified(pipeline, table)}', "
         f"older_than => TIMESTAMP '1970-01-01 00:00:00', snapshot_ids => array({', '.join(map(str, ids))}))"
     ).collect()[0]
     return sum(row.asDict().values())

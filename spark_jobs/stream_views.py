@@ -86,7 +86,7 @@ class ViewWriter:
         """Upsert the windows that changed, by their keys: a replayed batch writes the same rows again."""
         updates.persist()
         try:
-            days = [row["day"] for row in updates.select(F.to_date("window_start").alias("day")).distinct().collect()]
+            days = [day for (day,) in updates.select(F.to_date("window_start")).distinct().collect()]
             end = checkpoints.offsets(self.spark, self.checkpoint, batch_id)
             state = boundary.encode(self._state(end))
             if stream_start.reads_everything(batch_id, end):
@@ -101,15 +101,15 @@ class ViewWriter:
 
     def _upsert(self, updates: DataFrame, days: list[date], state: Mapping[str, str]) -> None:
         session = updates.sparkSession
-        updates.createOrReplaceTempView("updates")
+        updates.createOrReplaceTempView("_tw_updates")
         for key, value in state.items():
             session.conf.set(f"spark.sql.iceberg.snapshot-property.{key}", value)
-        session.sql(self._merge(serving.on_days("t.window_start", days)))
+        session.sql(self._merge(serving.on_days("_tw_t.window_start", days)))
 
     def _state(self, end: Mapping[str, Any] | None) -> Folded:
         return Folded(end["snapshot_id"] if end else None, fingerprint.view(self.pipeline, self.view))
 
     def _merge(self, on_days: str) -> str:
-        same = " AND ".join(f"t.`{key}` <=> u.`{key}`" for key in tables.view_keys(self.view))
-        return f"""MERGE INTO {self.table} t USING updates u ON {same} AND {on_days}
+        same = " AND ".join(f"_tw_t.`{key}` <=> _tw_u.`{key}`" for key in tables.view_keys(self.view))
+        return f"""MERGE INTO {self.table} _tw_t USING _tw_updates _tw_u ON {same} AND {on_days}
 WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"""

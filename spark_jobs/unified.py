@@ -59,7 +59,7 @@ class SparkEngine:
 
     def keep(self, name: str, query: str) -> str:
         """A cached temporary view."""
-        view = f"_twofold_{self.pipeline.name}_{name}"
+        view = f"_tw_{self.pipeline.name}_{name}"
         self.spark.catalog.dropTempView(view)
         self.spark.sql(query).cache().createTempView(view)
         return view

@@ -50,6 +50,6 @@ def _closed(spark: SparkSession, pipeline: Pipeline, view: View) -> str:
     What it writes next ends past the watermark, which is at least the latest window's start less the lateness.
     """
     name = tables.qualified(pipeline, tables.stream_view_name(view))
-    latest = spark.sql(f"SELECT unix_micros(max(window_start)) AS latest FROM {name}").collect()[0]["latest"]
+    latest = spark.sql(f"SELECT unix_micros(max(window_start)) AS _tw_latest FROM {name}").collect()[0]["_tw_latest"]
     moment = datetime.fromtimestamp((latest or 0) / 1_000_000, UTC)
     return f"window_start < {serving.moment((moment - pipeline.lateness - view.window).date())}"

@@ -21,7 +21,7 @@ from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline, View
 from twofold.settings import Settings
 
-_LOG = "landed"
+_LOG = "_tw_landed"
 
 
 @dataclass(frozen=True)

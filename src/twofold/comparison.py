@@ -21,6 +21,7 @@ from twofold import boundary, metrics, results, runs, serving, tables
 from twofold.boundary import Boundary, History
 from twofold.definition.model import Limits, Pipeline, View
 from twofold.reader import Reader, layers
+from twofold.reader.rendering import quoted
 from twofold.settings import Settings
 from twofold.windows import window_days
 
@@ -157,18 +158,18 @@ def _view(reader: Reader, pipeline: Pipeline, view: View, touched: set[date] | N
     sealed = f"window_end <= TIMESTAMPTZ '{folded.sealed_through.isoformat()}'"
     on_days = "true" if days is None else serving.duckdb(serving.on_days("window_start", days))
     numeric = frozenset(column.name for column in pinned[batch].columns if isinstance(column.iceberg, _NUMBERS))
-    rows = layers.side_by_side(view, batch, stream, f"{sealed} AND {on_days}", numeric)
+    rows = layers.side_by_side(view, quoted(batch), quoted(stream), f"{sealed} AND {on_days}", numeric)
     return _summed(reader, pipeline, view, rows)
 
 
 def _summed(reader: Reader, pipeline: Pipeline, view: View, rows: str) -> ViewDifference:
     counts = reader.query(
-        f"""SELECT count(*), count(*) FILTER (difference > 0), count(*) FILTER (NOT in_stream),
-  count(*) FILTER (NOT in_batch), coalesce(avg(difference), 0) FROM ({rows})""",
+        f"""SELECT count(*), count(*) FILTER (_tw_difference > 0), count(*) FILTER (NOT _tw_in_stream),
+  count(*) FILTER (NOT _tw_in_batch), coalesce(avg(_tw_difference), 0) FROM ({rows})""",
         pipeline.name,
     ).fetchall()[0]
     worst = reader.query(
-        f"SELECT * FROM ({rows}) WHERE difference > 0 ORDER BY difference DESC, window_start LIMIT {_WORST}",
+        f"SELECT * FROM ({rows}) WHERE _tw_difference > 0 ORDER BY _tw_difference DESC, window_start LIMIT {_WORST}",
         pipeline.name,
     )
     described = tuple(_described(view, dict(zip(worst.columns, row, strict=True))) for row in worst.fetchall())
@@ -179,9 +180,9 @@ def _summed(reader: Reader, pipeline: Pipeline, view: View, rows: str) -> ViewDi
 def _described(view: View, row: dict[str, Any]) -> str:
     groups = "".join(f" {name}={row[name]}" for name in view.by)
     window = f"{view.name} [{row['window_start']:%Y-%m-%dT%H:%M}, {row['window_end']:%H:%M}){groups}"
-    if not row["in_stream"] or not row["in_batch"]:
-        return f"{window}: only in the {'batch' if row['in_batch'] else 'speed'} layer"
-    pairs = ((name, row[f"b_{name}"], row[f"s_{name}"]) for name in view.measures)
+    if not row["_tw_in_stream"] or not row["_tw_in_batch"]:
+        return f"{window}: only in the {'batch' if row['_tw_in_batch'] else 'speed'} layer"
+    pairs = ((name, row[f"_tw_b_{name}"], row[f"_tw_s_{name}"]) for name in view.measures)
     return f"{window}: " + ", ".join(f"{name} {b} batch, {s} speed" for name, b, s in pairs if b != s)
 
 

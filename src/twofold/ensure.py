@@ -51,6 +51,9 @@ _TYPES: dict[str, IcebergType] = {
     "BINARY": BinaryType(),
 }
 _FIRST_PARTITION_ID = 1000
+PARTITION = "_tw_day"
+"""Name of the days in a table's partitioning, which Iceberg keeps apart from its columns: no field may have it. Tables
+made before have `<column>_day`, and keep it."""
 
 PROPERTIES = {
     "format-version": "2",
@@ -114,8 +117,13 @@ def incompatibilities(pipeline: Pipeline, table: Table, existing: IcebergTable |
         if existing.properties.get(key, now) != now
     ]
     columns = {field.name: field.field_type for field in existing.schema().fields}
+    partitions = {partition.name for partition in existing.spec().fields}
     for field in pipeline.event.fields.values():
         if field.name not in columns:
+            if field.name in partitions:
+                faults.append(
+                    f"event.fields.{field.name}: the days of {table.name} are called so; give the field another name"
+                )
             if field.required:
                 faults.append(f"event.fields.{field.name}: a new field must be optional (records without it are there)")
         elif columns[field.name] != iceberg_type(field.type.spark):
@@ -150,7 +158,7 @@ def _made(catalog: Catalog, pipeline: Pipeline, table: Table, existing: IcebergT
 def _created(catalog: Catalog, pipeline: Pipeline, table: Table) -> IcebergTable:
     schema = Schema(*(NestedField(i, name, iceberg_type(kind)) for i, (name, kind) in enumerate(table.columns, 1)))
     day = schema.find_field(table.day_of)
-    spec = PartitionSpec(PartitionField(day.field_id, _FIRST_PARTITION_ID, DayTransform(), f"{table.day_of}_day"))
+    spec = PartitionSpec(PartitionField(day.field_id, _FIRST_PARTITION_ID, DayTransform(), PARTITION))
     order = SortOrder(
         *(SortField(source_id=schema.find_field(name).field_id, transform=IdentityTransform()) for name in table.sort)
     )

@@ -21,6 +21,7 @@ from twofold import accounts, inbox, tables
 from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError, UsageError
 from twofold.reader import Reader
+from twofold.reader.rendering import quoted
 from twofold.settings import Settings
 
 FOLDER = "replay"
@@ -135,10 +136,10 @@ def _absence(row: dict[str, Any], last: int, lying: dict[str, str], folder: inbo
 
 
 def _refuse_stale(settings: Settings, pipeline: Pipeline, first: int, end: int) -> None:
-    key = pipeline.event.id
+    key = quoted(pipeline.event.id)
     known = "outcome IN ('accepted', 'filtered')"
-    query = f"""SELECT count(DISTINCT "{key}") FROM {tables.BATCH_LOG} WHERE {known} AND landing > {end} AND "{key}" IN
-      (SELECT "{key}" FROM {tables.BATCH_LOG} WHERE {known} AND landing BETWEEN {first} AND {end})"""
+    query = f"""SELECT count(DISTINCT {key}) FROM {tables.BATCH_LOG} WHERE {known} AND landing > {end} AND {key} IN
+      (SELECT {key} FROM {tables.BATCH_LOG} WHERE {known} AND landing BETWEEN {first} AND {end})"""
     with Reader(settings, {pipeline.name: pipeline}) as reader:
         stale = int(reader.query(query, pipeline.name).fetchall()[0][0])
     if stale:

@@ -1,6 +1,7 @@
 """The SQL that folds two layers into one answer, written once.
 
-Texts are in Spark's dialect; `duckdb()` gives DuckDB's form of the same text.
+Texts are in Spark's dialect; `duckdb()` gives DuckDB's form of the same text. Declared names are quoted, and every name
+that is made up here begins with `_tw_`, as no declared name may: so a field called `place` or `t` is only a field.
 
     stream_log past the boundary ──┐
     batch_log past the boundary ───┴─► contenders ─► tail (one winner per id) ──┐
@@ -82,9 +83,9 @@ def winners(pipeline: Pipeline, contenders: str, names: Iterable[str] = ()) -> s
     """
     selected = columns(names or tables.events(pipeline).column_names)
     return f"""SELECT {selected} FROM (
-  SELECT *, row_number() OVER (PARTITION BY `{pipeline.event.id}` ORDER BY {", ".join(PRECEDENCE)}) AS place
-  FROM {contenders} AS contenders) AS ranked
-WHERE place = 1"""
+  SELECT *, row_number() OVER (PARTITION BY `{pipeline.event.id}` ORDER BY {", ".join(PRECEDENCE)}) AS _tw_place
+  FROM {contenders} AS _tw_contenders) AS _tw_ranked
+WHERE _tw_place = 1"""
 
 
 def tail(pipeline: Pipeline, stream: str, batch: str, offsets: Mapping[int, int], landing: int) -> str:
@@ -96,34 +97,34 @@ def tail(pipeline: Pipeline, stream: str, batch: str, offsets: Mapping[int, int]
 def hits(pipeline: Pipeline, events: str, tail: str) -> str:
     """Rows of `events` whose id is in `tail` too: id, event time, and what precedence looks at."""
     key = pipeline.event.id
-    names = columns([key, pipeline.event.time, *PROVENANCE], "e.")
-    return f"""SELECT {names} FROM {events} AS e
-WHERE EXISTS (SELECT 1 FROM {tail} AS t WHERE t.`{key}` = e.`{key}`)"""
+    names = columns([key, pipeline.event.time, *PROVENANCE], "_tw_e.")
+    return f"""SELECT {names} FROM {events} AS _tw_e
+WHERE EXISTS (SELECT 1 FROM {tail} AS _tw_t WHERE _tw_t.`{key}` = _tw_e.`{key}`)"""
 
 
 def decided(pipeline: Pipeline, tail: str, hits: str) -> str:
-    """For each id of `hits`, whether the row of `events` stays (`united`) or the one of `tail` beats it."""
+    """For each id of `hits`, whether the row of `events` stays (`_tw_united`) or the one of `tail` beats it."""
     key = pipeline.event.id
     names = columns([key, *PROVENANCE])
-    both = f"""(SELECT {names}, FALSE AS united FROM {tail} WHERE `{key}` IN (SELECT `{key}` FROM {hits})
-UNION ALL SELECT {names}, TRUE AS united FROM {hits})"""
-    return winners(pipeline, both, [key, "united"])
+    both = f"""(SELECT {names}, FALSE AS _tw_united FROM {tail} WHERE `{key}` IN (SELECT `{key}` FROM {hits})
+UNION ALL SELECT {names}, TRUE AS _tw_united FROM {hits})"""
+    return winners(pipeline, both, [key, "_tw_united"])
 
 
 def beaten(pipeline: Pipeline, hits: str, decided: str) -> str:
     """The rows of `hits` that the tail beats, in parentheses."""
     key = pipeline.event.id
-    return f"(SELECT * FROM {hits} WHERE `{key}` IN (SELECT `{key}` FROM {decided} WHERE NOT united))"
+    return f"(SELECT * FROM {hits} WHERE `{key}` IN (SELECT `{key}` FROM {decided} WHERE NOT _tw_united))"
 
 
 def winning_tail(pipeline: Pipeline, tail: str, decided: str) -> str:
     """The rows of `tail` that no row of `events` beats."""
-    return f"SELECT * FROM {tail} AS r WHERE {_not(pipeline, decided, 'united')}"
+    return f"SELECT * FROM {tail} AS _tw_r WHERE {_not(pipeline, decided, '_tw_united')}"
 
 
 def unbeaten(pipeline: Pipeline, events: str, decided: str) -> str:
     """The rows of `events` that no row of the tail beats."""
-    return f"SELECT * FROM {events} AS r WHERE {_not(pipeline, decided, 'NOT united')}"
+    return f"SELECT * FROM {events} AS _tw_r WHERE {_not(pipeline, decided, 'NOT _tw_united')}"
 
 
 def unified_events(
@@ -136,18 +137,17 @@ def unified_events(
     names = columns([*pipeline.columns, *PROVENANCE])
     parts = [f"SELECT {names} FROM {untouched} WHERE NOT withdrawn"]
     if touched and decided:
-        parts.append(
-            f"SELECT {names} FROM {touched} AS r WHERE NOT withdrawn AND {_not(pipeline, decided, 'NOT united')}"
-        )
+        stays = _not(pipeline, decided, "NOT _tw_united")
+        parts.append(f"SELECT {names} FROM {touched} AS _tw_r WHERE NOT withdrawn AND {stays}")
     if tail:
-        winning = f" AND {_not(pipeline, decided, 'united')}" if decided else ""
-        parts.append(f"SELECT {names} FROM {tail} AS r WHERE NOT withdrawn{winning}")
+        winning = f" AND {_not(pipeline, decided, '_tw_united')}" if decided else ""
+        parts.append(f"SELECT {names} FROM {tail} AS _tw_r WHERE NOT withdrawn{winning}")
     return "\nUNION ALL\n".join(parts)
 
 
 def _not(pipeline: Pipeline, decided: str, condition: str) -> str:
     key = pipeline.event.id
-    return f"NOT EXISTS (SELECT 1 FROM {decided} AS d WHERE d.`{key}` = r.`{key}` AND {condition})"
+    return f"NOT EXISTS (SELECT 1 FROM {decided} AS _tw_d WHERE _tw_d.`{key}` = _tw_r.`{key}` AND {condition})"
 
 
 def on_days(column: str, days: Iterable[date]) -> str:
@@ -205,11 +205,11 @@ def unified_view(view: View, measures: Iterable[str], batch: str, stream: str, s
     keys = tables.view_keys(view)
     names = columns([*keys, *measures])
     sealed = "FALSE" if sealed_through is None else f"window_end <= {moment(sealed_through)}"
-    same = " AND ".join(f"b.`{key}` IS NOT DISTINCT FROM s.`{key}`" for key in keys)
+    same = " AND ".join(f"_tw_b.`{key}` IS NOT DISTINCT FROM _tw_s.`{key}`" for key in keys)
     return f"""SELECT {names}, 'batch' AS layer, TRUE AS final FROM {batch} WHERE {sealed}
 UNION ALL
 SELECT {names}, 'stream' AS layer, FALSE AS final FROM {stream} WHERE NOT ({sealed})
 UNION ALL
-SELECT {columns([*keys, *measures], "b.")}, 'batch' AS layer, FALSE AS final FROM {batch} AS b
-WHERE NOT ({sealed.replace("window_end", "b.window_end")})
-  AND NOT EXISTS (SELECT 1 FROM {stream} AS s WHERE {same})"""
+SELECT {columns([*keys, *measures], "_tw_b.")}, 'batch' AS layer, FALSE AS final FROM {batch} AS _tw_b
+WHERE NOT ({sealed.replace("window_end", "_tw_b.window_end")})
+  AND NOT EXISTS (SELECT 1 FROM {stream} AS _tw_s WHERE {same})"""

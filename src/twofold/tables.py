@@ -113,6 +113,10 @@ def view_keys(view: View) -> tuple[str, ...]:
 
 
 def qualified(pipeline: Pipeline | str, table: str, catalog: str = "twofold") -> str:
-    """Name in Spark SQL: `catalog`.`namespace`.`table`."""
+    """Name in Spark SQL, quoted: a pipeline may be called `order`.
+
+    >>> qualified("order", "events")
+    '`twofold`.`order`.`events`'
+    """
     namespace = pipeline if isinstance(pipeline, str) else pipeline.name
-    return f"{catalog}.{namespace}.{table}"
+    return f"`{catalog}`.`{namespace}`.`{table}`"

@@ -62,4 +62,4 @@ def unified_events(engine: Engine, pipeline: Pipeline, boundary: Boundary) -> st
 def _days(engine: Engine, pipeline: Pipeline, relation: str) -> set[date]:
     # Python has no dates before year 1: they count as its first day.
     time = f"greatest(`{pipeline.event.time}`, {serving.moment(date.min)})"
-    return engine.days(f"SELECT DISTINCT CAST({time} AS DATE) AS day FROM {relation} AS r")
+    return engine.days(f"SELECT DISTINCT CAST({time} AS DATE) AS _tw_day FROM {relation} AS _tw_r")

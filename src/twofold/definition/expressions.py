@@ -33,7 +33,7 @@ def check_filter(text: str, columns: Columns) -> Checked:
     """Check a condition over one event."""
     tree, problems = parse(text)
     if tree is None:
-        return Checked(None, problems)
+        return Checked(None, _with_backticks(problems, text, columns))
     renderer = Renderer(columns)
     rendered = renderer.render_whole(tree)
     if not renderer.problems and rendered.kind.name not in ("boolean", "any"):
@@ -45,7 +45,7 @@ def check_measure(text: str, columns: Columns, by: tuple[str, ...]) -> Checked:
     """Check an aggregate over the events of one window and group."""
     tree, problems = parse(text)
     if tree is None:
-        return Checked(None, problems)
+        return Checked(None, _with_backticks(problems, text, columns))
     renderer = Renderer(columns, by)
     rendered = renderer.render_whole(tree)
     if not renderer.problems and not renderer.aggregates:
@@ -81,6 +81,21 @@ def parse(text: str) -> tuple[exp.Expr | None, list[Problem]]:
     if len(trees) != 1 or trees[0] is None:
         return None, [Problem(f"{len(trees)} expressions", expected)]
     return trees[0], []
+
+
+def _with_backticks(problems: list[Problem], text: str, columns: Columns) -> list[Problem]:
+    """Problems of a text that has fields called like words of SQL, with the remedy: they go in backticks."""
+    try:
+        tokens = sqlglot.tokenize(text, read="spark")
+    except SqlglotError:
+        return problems
+    plain = (TokenType.VAR, TokenType.IDENTIFIER, TokenType.STRING)
+    bare = (token.text.lower() for token in tokens if token.token_type not in plain)
+    fields = [f"`{word}`" for word in dict.fromkeys(bare) if word in (columns or {})]
+    if not fields:
+        return problems
+    hint = f"a field called like a word of SQL goes in backticks: {', '.join(fields)}"
+    return [problem._replace(hint=hint) for problem in problems]
 
 
 def _parse_problem(text: str, error: ParseError) -> Problem:

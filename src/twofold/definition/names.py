@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import re
 
+GENERATED = "_tw_"
+"""How every name begins that generated SQL makes up for itself: relations, aliases, helper columns. Pipelines and
+views cannot begin so (they begin with a letter), fields and measures must not."""
+
 WINDOW_COLUMNS = ("window_start", "window_end", "final", "layer")
 """Columns of a view's tables besides its groups and measures."""
 
@@ -20,14 +24,19 @@ RESERVED_COLUMNS = frozenset({
 ICEBERG_COLUMNS = frozenset({
     "_file", "_pos", "_deleted", "_spec_id", "_partition", "_row_id", "_last_updated_sequence_number",
     "_change_type", "_change_ordinal", "_commit_snapshot_id", "_corrupt_record",
+    "__row_id", "__row_operation", "__row_from_source", "__row_from_target",
 })  # fmt: skip
-"""Metadata columns of Iceberg and Spark: a field of the same name could not be read back."""
+"""Metadata columns of Iceberg and Spark, and columns of a running MERGE: a field of the same name could not be read
+back."""
+
+PARTITION_OF_WINDOWS = "window_start_day"
+"""What Spark calls the partition of a view's tables, and so no column of theirs may be called."""
 
 RESERVED_VIEWS = frozenset({"events", "log"})
 """A view of these names would take the table `unified_events`, `stream_log` or `batch_log`."""
 
 RESERVED_PIPELINES = frozenset({"main", "temp", "system", "information_schema", "pg_catalog", "default", "global_temp"})
-"""Schemas that DuckDB or Spark already has."""
+"""Schemas and catalogs that DuckDB or Spark already has. Words of SQL are no such thing: they are quoted."""
 
 _FIELD = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
@@ -42,8 +51,17 @@ def field_fault(name: str) -> str:
     """What is expected of a field or measure name that breaks the rules; empty if it keeps them."""
     if not _FIELD.fullmatch(name):
         return EXPECTED_FIELD
+    if name.startswith(GENERATED):
+        return f"a name that does not begin with `{GENERATED}`, as those do that Twofold's own SQL makes up"
     if name in RESERVED_COLUMNS or name in ICEBERG_COLUMNS:
         return "a name that Twofold's own columns do not use"
+    return ""
+
+
+def view_column_fault(name: str) -> str:
+    """What is expected of a group or measure whose name a view's tables cannot have; empty if they can."""
+    if name == PARTITION_OF_WINDOWS:
+        return f"a name other than `{PARTITION_OF_WINDOWS}`, which the days of a view's tables are called"
     return ""
 
 

@@ -59,6 +59,8 @@ def _groups(raw: RawView, columns: Columns, path: Path, report: Report) -> tuple
             report.add(here, shown(name), "the name of a declared field", near_miss(name, columns))
         elif name in by[:index]:
             report.add(here, f"{shown(name)} again", "each field once")
+        elif expected := names.view_column_fault(name):
+            report.add(here, shown(name), expected)
     return tuple(by)
 
 
@@ -78,7 +80,7 @@ def _measures(raw: RawView, columns: Columns, by: tuple[str, ...], path: Path, r
 
 
 def _check_measure_name(name: str, by: tuple[str, ...], path: Path, report: Report) -> None:
-    expected = names.field_fault(name)
+    expected = names.field_fault(name) or names.view_column_fault(name)
     if name in by:
         expected = "a name that no field in `by` has"
     if expected:

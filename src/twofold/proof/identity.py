@@ -39,13 +39,16 @@ def _spread(world: World, found: Findings) -> None:
     """Look-ups by id search only `id_horizon` around a row, so rows further apart would not find each other."""
     event, horizon = world.pipeline.event, world.pipeline.event.id_horizon
     key, time = sql.quoted(event.id), sql.quoted(event.time)
-    apart = f"""SELECT {key} AS id, epoch_us(max({time})) - epoch_us(min({time})) AS apart_us, min({time}) AS first,
-                  max({time}) AS last FROM ({sql.contenders(world.pipeline, "stream_log", "batch_log")}) AS rows_of_ids
-                GROUP BY {key} HAVING apart_us > {sql.microseconds(horizon)}"""
-    count = world.number(f"SELECT count(*) FROM ({apart}) AS far")
+    logged = sql.contenders(world.pipeline, "stream_log", "batch_log")
+    apart = f"""SELECT {key} AS _tw_id, epoch_us(max({time})) - epoch_us(min({time})) AS _tw_apart_us,
+                  min({time}) AS _tw_first, max({time}) AS _tw_last FROM ({logged}) AS _tw_rows
+                GROUP BY {key} HAVING _tw_apart_us > {sql.microseconds(horizon)}"""
+    count = world.number(f"SELECT count(*) FROM ({apart}) AS _tw_far")
     found.numbers["ids_beyond_horizon"] = count
     if count:
-        rows = world.rows(f"SELECT id, first, last FROM ({apart}) AS far ORDER BY id LIMIT {MOST_OFFENDERS}")
+        rows = world.rows(
+            f"SELECT _tw_id, _tw_first, _tw_last FROM ({apart}) AS _tw_far ORDER BY _tw_id LIMIT {MOST_OFFENDERS}"
+        )
         found.violated(
             f"{counted(count, 'id')} with rows further apart than id_horizon ({horizon}): "
             "their duplicates cannot be found; raise event.id_horizon and `twofold rebuild`, or mend the ids",

@@ -35,8 +35,8 @@ def _events(world: World, found: Findings) -> None:
     logged = sql.contenders(world.pipeline, "stream_log", "batch_log")
     kept = _still_logged(world)
     invented = f"""SELECT {columns} FROM {tables.EVENTS} WHERE {kept}
-                   EXCEPT SELECT {columns} FROM ({logged}) AS logged"""
-    count = world.number(f"SELECT count(*) FROM ({invented}) AS invented")
+                   EXCEPT SELECT {columns} FROM ({logged}) AS _tw_logged"""
+    count = world.number(f"SELECT count(*) FROM ({invented}) AS _tw_invented")
     rows = world.number(f"SELECT count(*) FROM {tables.EVENTS} WHERE {kept}")
     found.numbers |= {"events": rows, "events_not_in_logs": count}
     if count:
@@ -52,7 +52,7 @@ def _still_logged(world: World) -> str:
 
 def _first_invented(world: World, invented: str) -> list[str]:
     key, origin = sql.quoted(world.pipeline.event.id), sql.origin(world.pipeline.topic.name)
-    rows = world.rows(f"SELECT {key}, {origin} FROM ({invented}) AS invented ORDER BY ALL LIMIT {MOST_OFFENDERS}")
+    rows = world.rows(f"SELECT {key}, {origin} FROM ({invented}) AS _tw_invented ORDER BY ALL LIMIT {MOST_OFFENDERS}")
     return [f"events: id {key!r} from {where}" for key, where in rows]
 
 

@@ -33,6 +33,6 @@ def materialize(reader: Reader, world: World) -> None:
 
 def _copied(rows: duckdb.DuckDBPyRelation, connection: duckdb.DuckDBPyConnection) -> None:
     batches = rows.to_arrow_reader()
-    connection.register("unified_batches", batches)
-    connection.execute(f"CREATE TEMP TABLE {UNIFIED} AS SELECT * FROM unified_batches")
-    connection.unregister("unified_batches")
+    connection.register("_tw_batches", batches)
+    connection.execute(f"CREATE TEMP TABLE {UNIFIED} AS SELECT * FROM _tw_batches")
+    connection.unregister("_tw_batches")

@@ -53,9 +53,9 @@ def register(
     tasks = list(table.scan(snapshot_id=snapshot_id).plan_files())
     if any(task.delete_files for task in tasks):
         batches = table.scan(snapshot_id=snapshot_id).to_arrow_batch_reader()
-        connection.register(f"{name}_batches", batches)
-        connection.execute(f'CREATE TEMP TABLE "{name}" AS SELECT * FROM "{name}_batches"')
-        connection.unregister(f"{name}_batches")
+        connection.register(f"_tw_{name}_batches", batches)
+        connection.execute(f'CREATE TEMP TABLE "{name}" AS SELECT * FROM "_tw_{name}_batches"')
+        connection.unregister(f"_tw_{name}_batches")
     elif tasks:
         connection.register(name, dataset(table, tasks, schema))
     else:

@@ -1,5 +1,7 @@
 """The proof's own SQL: precedence by extremes of (landing, file, row) and (time, partition, offset), windows by sums.
 
+Declared names are quoted; those that are made up here begin with `_tw_`, as no declared name may.
+
 Written for DuckDB alone, apart from the SQL that it checks, so that one mistake cannot hide in both.
 """
 
@@ -13,8 +15,8 @@ from twofold.definition.model import Pipeline, View
 FROM_FILES = ("landing", "file", "row")
 FROM_KAFKA = ("kafka_timestamp", "kafka_partition", "kafka_offset")
 
-START = "_window_start_us"
-END = "_window_end_us"
+START = "_tw_window_start_us"
+END = "_tw_window_end_us"
 
 
 def quoted(name: str) -> str:
@@ -73,30 +75,32 @@ FROM {batch} WHERE outcome IN ('accepted', 'filtered')"""
 
 def best_of_batch(source: str, key: str) -> str:
     """id → the latest (landing, file, row) of it, among the batch rows that take part."""
-    return f"""SELECT {quoted(key)} AS id, max({struct(FROM_FILES)}) AS best
+    return f"""SELECT {quoted(key)} AS _tw_id, max({struct(FROM_FILES)}) AS _tw_best
 FROM {source} WHERE outcome <> 'rejected' GROUP BY ALL"""
 
 
 def best_of_stream(source: str, key: str) -> str:
     """id → the earliest (time, partition, offset) of it, among the accepted stream rows."""
-    return f"""SELECT {quoted(key)} AS id, min({struct(FROM_KAFKA)}) AS best
+    return f"""SELECT {quoted(key)} AS _tw_id, min({struct(FROM_KAFKA)}) AS _tw_best
 FROM {source} WHERE outcome = 'accepted' GROUP BY ALL"""
 
 
 def from_scratch(pipeline: Pipeline, stream: str, batch: str) -> str:
     """The unified events made anew from the whole logs: the latest batch row of an id, else its earliest stream row."""
-    key, events = quoted(pipeline.event.id), names(pipeline.columns, "log.")
+    key, events = quoted(pipeline.event.id), names(pipeline.columns, "_tw_log.")
     return f"""
-WITH latest AS ({best_of_batch(batch, pipeline.event.id)}),
-     earliest AS ({best_of_stream(stream, pipeline.event.id)})
-SELECT {events}, 'batch' AS layer, {names(FROM_FILES, "log.")}, NULL::TIMESTAMPTZ AS kafka_timestamp,
+WITH _tw_latest AS ({best_of_batch(batch, pipeline.event.id)}),
+     _tw_earliest AS ({best_of_stream(stream, pipeline.event.id)})
+SELECT {events}, 'batch' AS layer, {names(FROM_FILES, "_tw_log.")}, NULL::TIMESTAMPTZ AS kafka_timestamp,
   NULL::INTEGER AS kafka_partition, NULL::BIGINT AS kafka_offset
-FROM {batch} AS log JOIN latest ON log.{key} = latest.id AND {struct(FROM_FILES, "log.")} = latest.best
-WHERE log.outcome = 'accepted'
+FROM {batch} AS _tw_log
+  JOIN _tw_latest ON _tw_log.{key} = _tw_latest._tw_id AND {struct(FROM_FILES, "_tw_log.")} = _tw_latest._tw_best
+WHERE _tw_log.outcome = 'accepted'
 UNION ALL
-SELECT {events}, 'stream', NULL::BIGINT, NULL::VARCHAR, NULL::BIGINT, {names(FROM_KAFKA, "log.")}
-FROM {stream} AS log JOIN earliest ON log.{key} = earliest.id AND {struct(FROM_KAFKA, "log.")} = earliest.best
-WHERE NOT EXISTS (SELECT 1 FROM latest WHERE latest.id = log.{key})"""
+SELECT {events}, 'stream', NULL::BIGINT, NULL::VARCHAR, NULL::BIGINT, {names(FROM_KAFKA, "_tw_log.")}
+FROM {stream} AS _tw_log
+  JOIN _tw_earliest ON _tw_log.{key} = _tw_earliest._tw_id AND {struct(FROM_KAFKA, "_tw_log.")} = _tw_earliest._tw_best
+WHERE NOT EXISTS (SELECT 1 FROM _tw_latest WHERE _tw_latest._tw_id = _tw_log.{key})"""
 
 
 def origin(topic: str, prefix: str = "") -> str:
@@ -117,7 +121,7 @@ def in_windows(source: str, time: str, view: View) -> str:
     # The remainder follows the dividend's sign, so it is made positive for times before 1970.
     last = f"({at} - ((({at} % {every}) + {every}) % {every}))"
     return f"""SELECT *, {START} + {window} AS {END} FROM (
-  SELECT *, unnest(generate_series({last}, {at} - {window} + 1, -{every})) AS {START} FROM {source}) AS placed"""
+  SELECT *, unnest(generate_series({last}, {at} - {window} + 1, -{every})) AS {START} FROM {source}) AS _tw_placed"""
 
 
 def folded(source: str, time: str, view: View) -> str:
@@ -125,4 +129,4 @@ def folded(source: str, time: str, view: View) -> str:
     measures = ", ".join(f"{measure.duckdb} AS {quoted(name)}" for name, measure in view.measures.items())
     by = "".join(f", {quoted(column)}" for column in view.by)
     return f"""SELECT {START}, {END}{by}, {measures}
-FROM ({in_windows(source, time, view)}) AS rows_in_windows GROUP BY {START}, {END}{by}"""
+FROM ({in_windows(source, time, view)}) AS _tw_placed GROUP BY {START}, {END}{by}"""

@@ -12,17 +12,19 @@ def equals_from_scratch(world: World) -> Check:
     found = Findings("I6")
     columns = sql.names(sql.union_columns(world.pipeline))
     world.connection.execute(
-        f"CREATE TEMP TABLE scratch AS {sql.from_scratch(world.pipeline, 'stream_log', 'batch_log')}"
+        f"CREATE TEMP TABLE _tw_scratch AS {sql.from_scratch(world.pipeline, 'stream_log', 'batch_log')}"
     )
     unified = f"SELECT {columns} FROM {UNIFIED} WHERE {_kept(world)}"
-    scratch = f"SELECT {columns} FROM scratch WHERE {_kept(world)}"
+    scratch = f"SELECT {columns} FROM _tw_scratch WHERE {_kept(world)}"
     lost, invented = f"{scratch} EXCEPT {unified}", f"{unified} EXCEPT {scratch}"
-    counts = {name: world.number(f"SELECT count(*) FROM ({rows}) AS counted") for name, rows in _sides(lost, invented)}
+    counts = {
+        name: world.number(f"SELECT count(*) FROM ({rows}) AS _tw_counted") for name, rows in _sides(lost, invented)
+    }
     for name, rows in _sides(lost, invented):
         if counts[name]:
             found.violated(f"{counted(counts[name], 'row')} {name}", _named(world, name, rows))
     there = world.number(f"SELECT count(*) FROM {UNIFIED}")
-    made = world.number("SELECT count(*) FROM scratch")
+    made = world.number("SELECT count(*) FROM _tw_scratch")
     found.numbers |= {"unified_events": there, "from_scratch": made, "lost": counts[LOST], "invented": counts[INVENTED]}
     found.say(f"unified_events {counted(there, 'row')}, made from scratch {counted(made, 'row')}")
     return found.check()
@@ -47,5 +49,5 @@ def _kept(world: World) -> str:
 
 def _named(world: World, name: str, rows: str) -> list[str]:
     key, origin = sql.quoted(world.pipeline.event.id), sql.origin(world.pipeline.topic.name)
-    found = world.rows(f"SELECT {key}, {origin} FROM ({rows}) AS different ORDER BY ALL LIMIT {MOST_OFFENDERS}")
+    found = world.rows(f"SELECT {key}, {origin} FROM ({rows}) AS _tw_different ORDER BY ALL LIMIT {MOST_OFFENDERS}")
     return [f"id {key!r} from {where}: {name}" for key, where in found]

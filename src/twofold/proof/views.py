@@ -38,7 +38,7 @@ class Side:
     @property
     def source(self) -> str:
         """DuckDB's name of the log's rows as of the snapshot that the view has read."""
-        return f"source_of_{self.name}"
+        return f"_tw_source_of_{self.name}"
 
 
 def equal_recomputations(world: World) -> Check:
@@ -128,20 +128,21 @@ def _deleted_up_to_us(world: World, side: Side) -> int:
     gone = [p for p, low in world.retained_from.items() if low]
     if side.log == tables.EVENTS or not gone:
         return _LONG_AGO_US
-    oldest = f"""SELECT min(kafka_timestamp) AS oldest FROM {side.source}
+    oldest = f"""SELECT min(kafka_timestamp) AS _tw_oldest FROM {side.source}
                  WHERE kafka_partition IN ({", ".join(map(str, gone))})
                  GROUP BY kafka_partition HAVING min(kafka_offset) > 0"""
-    latest = world.row(f"SELECT epoch_us(max(oldest)) FROM ({oldest}) AS partitions")[0]
+    latest = world.row(f"SELECT epoch_us(max(_tw_oldest)) FROM ({oldest}) AS _tw_partitions")[0]
     return _LONG_AGO_US if latest is None else int(latest) + sql.microseconds(world.pipeline.event.max_future)
 
 
 def _first_of_each_id(world: World, source: str) -> str:
     """Accepted rows, the earliest of each id."""
     key = sql.quoted(world.pipeline.event.id)
-    return f"""SELECT log.* FROM {source} AS log
-JOIN ({sql.best_of_stream(source, world.pipeline.event.id)}) AS earliest
-  ON log.{key} = earliest.id AND {sql.struct(sql.FROM_KAFKA, "log.")} = earliest.best
-WHERE log.outcome = 'accepted'"""
+    return f"""SELECT _tw_log.* FROM {source} AS _tw_log
+JOIN ({sql.best_of_stream(source, world.pipeline.event.id)}) AS _tw_earliest
+  ON _tw_log.{key} = _tw_earliest._tw_id
+  AND {sql.struct(sql.FROM_KAFKA, "_tw_log.")} = _tw_earliest._tw_best
+WHERE _tw_log.outcome = 'accepted'"""
 
 
 def _exempt(world: World, side: Side) -> str:
@@ -153,20 +154,20 @@ def _exempt(world: World, side: Side) -> str:
     # The watermark that a record meets comes from micro-batches before its own, so from landings before its own:
     # but for a landing that the limit of a micro-batch may have split.
     doubtful = f"""(
-  WITH landings AS (
-         SELECT landing, count(*) AS size, max({time}) FILTER (outcome = 'accepted') AS latest
+  WITH _tw_landings AS (
+         SELECT landing, count(*) AS _tw_size, max({time}) FILTER (outcome = 'accepted') AS _tw_latest
          FROM {side.source} GROUP BY landing),
-       tops AS (
-         SELECT landing, CASE WHEN sum(size) OVER up_to > {tables.VIEW_ROWS_PER_BATCH} THEN max(latest) OVER up_to
-                              ELSE max(latest) OVER before END AS top
-         FROM landings WINDOW up_to AS (ORDER BY landing ROWS UNBOUNDED PRECEDING),
-           before AS (ORDER BY landing ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)),
-       repeated AS (SELECT {key} AS id FROM {accepted} GROUP BY {key} HAVING count(*) > 1),
-       disagreeing AS (SELECT {key} AS id FROM {accepted} WHERE {key} IN (SELECT id FROM repeated)
+       _tw_tops AS (
+         SELECT landing, CASE WHEN sum(_tw_size) OVER _tw_up_to > {tables.VIEW_ROWS_PER_BATCH}
+                         THEN max(_tw_latest) OVER _tw_up_to ELSE max(_tw_latest) OVER _tw_before END AS _tw_top
+         FROM _tw_landings WINDOW _tw_up_to AS (ORDER BY landing ROWS UNBOUNDED PRECEDING),
+           _tw_before AS (ORDER BY landing ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)),
+       _tw_repeated AS (SELECT {key} AS _tw_id FROM {accepted} GROUP BY {key} HAVING count(*) > 1),
+       _tw_disagreeing AS (SELECT {key} AS _tw_id FROM {accepted} WHERE {key} IN (SELECT _tw_id FROM _tw_repeated)
                        GROUP BY {key} HAVING count(DISTINCT {columns}) > 1)
-  SELECT log.* FROM {accepted} AS log JOIN tops USING (landing)
-  WHERE epoch_us(log.{time}) <= greatest(epoch_us(tops.top) - {lateness}, {_FIRST_WATERMARK_US})
-     OR log.{key} IN (SELECT id FROM disagreeing))"""
+  SELECT _tw_log.* FROM {accepted} AS _tw_log JOIN _tw_tops USING (landing)
+  WHERE epoch_us(_tw_log.{time}) <= greatest(epoch_us(_tw_tops._tw_top) - {lateness}, {_FIRST_WATERMARK_US})
+     OR _tw_log.{key} IN (SELECT _tw_id FROM _tw_disagreeing))"""
     by = "".join(f", {sql.quoted(column)}" for column in side.view.by)
     windows = sql.in_windows(doubtful, world.pipeline.event.time, side.view)
-    return f"SELECT DISTINCT {sql.START}, {sql.END}{by} FROM ({windows}) AS doubtful"
+    return f"SELECT DISTINCT {sql.START}, {sql.END}{by} FROM ({windows}) AS _tw_doubtful"

@@ -21,18 +21,26 @@ def connect(scratch: Path) -> duckdb.DuckDBPyConnection:
         "autoload_known_extensions": "false",
     })  # fmt: skip
     connection.execute("SET TimeZone = 'UTC'")
-    connection.execute(f"ATTACH ':memory:' AS {PLAN}")
     for database in (PLAN, DATA):
+        connection.execute(f"ATTACH ':memory:' AS {database}")
         connection.execute(f"CREATE SCHEMA {database}.{SCHEMA}")
+    connection.execute(f"USE {DATA}.main")
+    # The database that it began with: its name is as good as any for a pipeline.
+    connection.execute("DETACH memory")
     return connection
 
 
-def failure(error: duckdb.Error) -> QueryError:
+def keywords(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
+    """Words that DuckDB's parser does not take for a name everywhere, unless they are quoted."""
+    query = "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category <> 'unreserved'"
+    return frozenset(word for (word,) in connection.execute(query).fetchall())
+
+
+def failure(error: duckdb.Error, remedy: str = "") -> QueryError:
     """DuckDB's complaint, as it is: it shows the place in the SQL."""
     text = str(error).strip()
-    return QueryError(
-        f"the query fails: {text}", "`SHOW TABLES` lists the tables, `DESCRIBE <table>` a table's columns"
-    )
+    usual = "`SHOW TABLES` lists the tables, `DESCRIBE <table>` a table's columns"
+    return QueryError(f"the query fails: {text}", remedy or usual)
 
 
 @contextmanager

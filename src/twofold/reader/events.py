@@ -66,7 +66,7 @@ class DuckDBEngine:
 
     def keep(self, name: str, query: str) -> str:
         """A temporary table."""
-        relation = f"{self.pipeline.name}__{name}"
+        relation = f"_tw_{self.pipeline.name}__{name}"
         self.connection.execute(f"CREATE OR REPLACE TEMP TABLE {relation} AS {serving.duckdb(query)}")
         return f"temp.main.{relation}"
 

@@ -14,6 +14,7 @@ from duckdb import DuckDBPyRelation
 from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError
 from twofold.reader import engine, names
+from twofold.reader.rendering import quoted
 from twofold.reader.session import Reader
 
 _POLL_S = 0.2
@@ -27,18 +28,22 @@ class Progress(Protocol):
 
 
 def day_column(pipeline: Pipeline) -> str:
-    """Name of the folders' column: the day of the event time, UTC."""
-    return f"{pipeline.event.time}_day"
+    """Name of the folders' column, the day of the event time in UTC: `<time>_day`, or `<time>_day_` beside such."""
+    name = f"{pipeline.event.time}_day"
+    while name in pipeline.event.fields:
+        name += "_"
+    return name
 
 
 def export(reader: Reader, pipeline: Pipeline, folder: Path, *, single: bool, progress: Progress) -> int:
     """Write all unified events below `folder`, by day, or sorted as one file; returns the number of rows."""
-    time, key = f'"{pipeline.event.time}"', f'"{pipeline.event.id}"'
+    time, key = quoted(pipeline.event.time), quoted(pipeline.event.id)
     order = f" ORDER BY {time}, {key}" if single else ""
-    day = "" if single else f', CAST({time} AS DATE) AS "{day_column(pipeline)}"'
+    day = "" if single else f", CAST({time} AS DATE) AS {quoted(day_column(pipeline))}"
     rows = reader.query(f"SELECT *{day} FROM {names.UNIFIED_EVENTS}{order}", pipeline.name)
     with engine.errors():
-        counted = reader.connection.sql(f"SELECT count(*) FROM {pipeline.name}.{names.UNIFIED_EVENTS}").fetchall()
+        unified = names.qualified(pipeline, names.UNIFIED_EVENTS)
+        counted = reader.connection.sql(f"SELECT count(*) FROM {unified}").fetchall()
         count = int(counted[0][0])
         with ThreadPoolExecutor(1) as writer:
             # No event, no day, no folder: an empty file at least tells the columns.

@@ -16,24 +16,28 @@ NEARLY = 1e-9
 def side_by_side(view: View, batch: str, stream: str, condition: str, numeric: frozenset[str]) -> str:
     """One row per window and group that meets `condition` and lies where the stream has windows.
 
-    Columns: the keys, both sides of each measure (`b_<measure>`, `s_<measure>`), `in_batch`, `in_stream`, and
-    `difference`: the largest among the measures, each relative to the larger side; 1 where a side lacks the row.
+    Columns: the keys, both sides of each measure (`_tw_b_<measure>`, `_tw_s_<measure>`), `_tw_in_batch`,
+    `_tw_in_stream`, and `_tw_difference`: the largest among the measures, each relative to the larger side; 1 where a
+    side lacks the row.
     """
     keys = ("window_start", "window_end", *view.by)
-    on = " AND ".join(f"b.{quoted(key)} IS NOT DISTINCT FROM s.{quoted(key)}" for key in keys)
-    either = ", ".join(f"coalesce(b.{quoted(key)}, s.{quoted(key)}) AS {quoted(key)}" for key in keys)
+    on = " AND ".join(f"_tw_b.{quoted(key)} IS NOT DISTINCT FROM _tw_s.{quoted(key)}" for key in keys)
+    either = ", ".join(f"coalesce(_tw_b.{quoted(key)}, _tw_s.{quoted(key)}) AS {quoted(key)}" for key in keys)
     sides = "".join(
-        f", b.{quoted(m)} AS {quoted(f'b_{m}')}, s.{quoted(m)} AS {quoted(f's_{m}')}" for m in view.measures
+        f", _tw_b.{quoted(m)} AS {quoted(f'_tw_b_{m}')}, _tw_s.{quoted(m)} AS {quoted(f'_tw_s_{m}')}"
+        for m in view.measures
     )
     differences = ", ".join(_difference(m, m in numeric) for m in view.measures)
     reach = (
         f"window_start BETWEEN (SELECT min(window_start) FROM {stream}) AND (SELECT max(window_start) FROM {stream})"
     )
     chosen = f"WHERE ({condition}) AND {reach}"
-    return f"""SELECT {either}{sides}, b.there IS NOT NULL AS in_batch, s.there IS NOT NULL AS in_stream,
-  CASE WHEN b.there IS NULL OR s.there IS NULL THEN 1.0 ELSE greatest({differences}) END AS difference
-FROM (SELECT *, true AS there FROM {batch} {chosen}) AS b
-FULL JOIN (SELECT *, true AS there FROM {stream} {chosen}) AS s ON {on}"""
+    return f"""SELECT {either}{sides},
+  _tw_b._tw_there IS NOT NULL AS _tw_in_batch, _tw_s._tw_there IS NOT NULL AS _tw_in_stream,
+  CASE WHEN _tw_b._tw_there IS NULL OR _tw_s._tw_there IS NULL THEN 1.0
+       ELSE greatest({differences}) END AS _tw_difference
+FROM (SELECT *, true AS _tw_there FROM {batch} {chosen}) AS _tw_b
+FULL JOIN (SELECT *, true AS _tw_there FROM {stream} {chosen}) AS _tw_s ON {on}"""
 
 
 def came_late(pipeline_time: str, views: list[View], log: str, since: str, top_us: int | None, lateness_us: int) -> str:
@@ -41,19 +45,20 @@ def came_late(pipeline_time: str, views: list[View], log: str, since: str, top_u
 
     What a landing meets is the watermark of the landings before it; `top_us` is the highest event time before them all.
     """
-    time = f"epoch_us(log.{quoted(pipeline_time)})"
+    time = f"epoch_us(_tw_log.{quoted(pipeline_time)})"
     first_ends = [_first_end(time, view) for view in views]
-    closed = " OR ".join(f"{end} <= tops.top - {lateness_us}" for end in first_ends) or "false"
+    closed = " OR ".join(f"{end} <= _tw_tops._tw_top - {lateness_us}" for end in first_ends) or "false"
     before = "NULL" if top_us is None else str(top_us)
-    return f"""WITH tail AS (SELECT * FROM {log} WHERE outcome = 'accepted' AND ({since})),
-  landings AS (SELECT landing, max(epoch_us({quoted(pipeline_time)})) AS latest FROM tail GROUP BY landing),
-  tops AS (SELECT landing, greatest({before}, max(latest) OVER earlier) AS top FROM landings
-           WINDOW earlier AS (ORDER BY landing ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING))
-SELECT count(*) FROM tail AS log JOIN tops USING (landing) WHERE {closed}"""
+    return f"""WITH _tw_tail AS (SELECT * FROM {log} WHERE outcome = 'accepted' AND ({since})),
+  _tw_landings AS (SELECT landing, max(epoch_us({quoted(pipeline_time)})) AS _tw_latest
+    FROM _tw_tail GROUP BY landing),
+  _tw_tops AS (SELECT landing, greatest({before}, max(_tw_latest) OVER _tw_earlier) AS _tw_top FROM _tw_landings
+    WINDOW _tw_earlier AS (ORDER BY landing ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING))
+SELECT count(*) FROM _tw_tail AS _tw_log JOIN _tw_tops USING (landing) WHERE {closed}"""
 
 
 def _difference(measure: str, numeric: bool) -> str:
-    b, s = f"b.{quoted(measure)}", f"s.{quoted(measure)}"
+    b, s = f"_tw_b.{quoted(measure)}", f"_tw_s.{quoted(measure)}"
     same = f"{b} IS NOT DISTINCT FROM {s}"
     if not numeric:
         return f"CASE WHEN {same} THEN 0.0 ELSE 1.0 END"

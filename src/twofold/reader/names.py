@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import sqlglot
 from sqlglot.errors import TokenError
+from sqlglot.tokenizer_core import Token, TokenType
 
 from twofold import tables
 from twofold.definition.fault import near_miss
 from twofold.definition.model import Pipeline
 from twofold.errors import QueryError
+from twofold.reader.rendering import quoted
 
 UNIFIED_EVENTS = "unified_events"
 _UNIFIED = "unified_"
@@ -28,17 +30,52 @@ def offered(pipeline: Pipeline) -> tuple[str, ...]:
     return (UNIFIED_EVENTS, *map(unified_view_name, pipeline.views), *tables.names(pipeline))
 
 
+def qualified(pipeline: Pipeline, name: str) -> str:
+    """A plain name in SQL, with its pipeline; quoted, since a pipeline may be called `order`."""
+    return f"{quoted(pipeline.name)}.{quoted(name)}"
+
+
+def with_quotes(sql: str, pipelines: Mapping[str, Pipeline], keywords: Collection[str]) -> str:
+    """The SQL with quotes around pipelines that are called like keywords: `order.events` can mean nothing else."""
+    tokens = _tokens(sql)
+    bare = [
+        before
+        for before, dot, name in zip(tokens, tokens[1:], tokens[2:], strict=False)
+        if dot.token_type == TokenType.DOT and before.token_type != TokenType.IDENTIFIER
+        if (pipeline := before.text.lower()) in keywords and pipeline in pipelines
+        if name.text.lower() in offered(pipelines[pipeline])
+    ]
+    for token in reversed(bare):
+        sql = f"{sql[: token.start]}{quoted(token.text)}{sql[token.end + 1 :]}"
+    return sql
+
+
+def unquoted_hint(sql: str, pipelines: Iterable[Pipeline], keywords: Collection[str]) -> str:
+    """What to do where DuckDB cannot parse a text that has declared names which are keywords; empty if it has none."""
+    declared = {
+        name
+        for pipeline in pipelines
+        for name in (pipeline.name, *pipeline.columns, *(m for view in pipeline.views.values() for m in view.measures))
+    }
+    bare = (token.text.lower() for token in _tokens(sql) if token.token_type != TokenType.IDENTIFIER)
+    meant = [quoted(word) for word in dict.fromkeys(bare) if word in declared and word in keywords]
+    return f"as a name, a word of SQL goes in double quotes: {', '.join(meant)}" if meant else ""
+
+
+def _tokens(sql: str) -> list[Token]:
+    try:
+        return list(sqlglot.tokenize(sql, read="duckdb"))
+    except TokenError:  # DuckDB will say it better
+        return []
+
+
 def words(sql: str) -> list[str]:
     """Identifiers, keywords and dots of a SQL text, in order and in lower case; no literals, no comments.
 
     >>> words("SELECT 'a' FROM Flights.\\"events\\" -- x")
     ['select', 'from', 'flights', '.', 'events']
     """
-    try:
-        tokens = sqlglot.tokenize(sql, read="duckdb")
-    except TokenError:  # DuckDB will say it better
-        return []
-    return [token.text.lower() for token in tokens if token.text and "STRING" not in token.token_type.name]
+    return [token.text.lower() for token in _tokens(sql) if token.text and "STRING" not in token.token_type.name]
 
 
 def mentioned(sql: str, pipelines: Mapping[str, Pipeline], default: str | None) -> dict[str, set[str]]:

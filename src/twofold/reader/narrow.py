@@ -2,8 +2,8 @@
 
     plan of the query over empty stand-ins ─► the filters pushed into each scan ─► Iceberg expression per source
 
-A stand-in's columns are called s<number>__<column>: so a filter tells which source it is of. Only what is understood
-narrows; anything else leaves the source whole.
+A stand-in's columns are called _tw_s<number>__<column>: so a filter tells which source it is of. Only what is
+understood narrows; anything else leaves the source whole.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from twofold.reader.predicates import EVERYTHING, all_of, any_of, compared
 Bounds = dict[int, BooleanExpression]
 """What the query needs of each source, by its number."""
 
-_PREFIX = re.compile(r"\bs(\d+)__")
+_PREFIX = re.compile(r"\b_tw_s(\d+)__")
 _OPERATORS: dict[type[exp.Expr], str] = {exp.EQ: "=", exp.GT: ">", exp.GTE: ">=", exp.LT: "<", exp.LTE: "<="}
 
 
 def prefix(number: int) -> str:
     """What a stand-in puts before the names of its columns."""
-    return f"s{number}__"
+    return f"_tw_s{number}__"
 
 
 def may_help(sql: str) -> bool:
@@ -73,7 +73,7 @@ def _as_list(value: str | list[str] | None) -> list[str]:
 def needs(filters: Iterable[str]) -> BooleanExpression:
     """What all these filters of one scan leave.
 
-    >>> needs(["((s0__n >= 1) AND (s0__x = 'a'))"])
+    >>> needs(["((_tw_s0__n >= 1) AND (_tw_s0__x = 'a'))"])
     GreaterThanOrEqual(term=Reference(name='n'), literal=LongLiteral(1))
     """
     return all_of(_needs(tree) for text in filters if (tree := _parsed(text)) is not None)

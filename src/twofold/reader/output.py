@@ -61,7 +61,7 @@ def write_json(relation: DuckDBPyRelation, path: Path) -> None:
     packed = ", ".join(f"{rendering.quoted(name)} := {rendering.quoted(name)}" for name in safe.columns)
     with path.open("w") as file, engine.errors():
         before = "["
-        for row in _stream(safe.project(f"CAST(to_json(struct_pack({packed})) AS VARCHAR) AS line")):
+        for row in _stream(safe.project(f"CAST(to_json(struct_pack({packed})) AS VARCHAR) AS _tw_line")):
             file.write(f"{before}\n{row}")
             before = ","
         file.write("[]\n" if before == "[" else "\n]\n")

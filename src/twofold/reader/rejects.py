@@ -69,11 +69,11 @@ class Rejects:
         """Reasons by falling count, each with its latest records."""
         found: dict[tuple[str, str], list[Sample]] = {}
         shown = f"payload[1:{_SAMPLE_BYTES + 1}]"
-        moment = "replace(strftime(received_at, '%Y-%m-%dT%H:%M:%S.%f') || 'Z', '.000000Z', 'Z')"
-        latest = "row_number() OVER (PARTITION BY layer, kind ORDER BY received_at DESC, place) AS nth"
+        moment = "replace(strftime(_tw_received_at, '%Y-%m-%dT%H:%M:%S.%f') || 'Z', '.000000Z', 'Z')"
+        latest = "row_number() OVER (PARTITION BY layer, _tw_kind ORDER BY _tw_received_at DESC, _tw_place) AS _tw_nth"
         numbered = f"SELECT *, {latest} FROM ({self._rejected()})"
-        columns = f"layer, kind, place, {moment}, reason, {shown}"
-        query = f"SELECT {columns} FROM ({numbered}) WHERE nth <= {samples} ORDER BY nth"
+        columns = f"layer, _tw_kind, _tw_place, {moment}, reason, {shown}"
+        query = f"SELECT {columns} FROM ({numbered}) WHERE _tw_nth <= {samples} ORDER BY _tw_nth"
         for layer, kind, place, at, reason, payload in self._rows(query):
             found.setdefault((layer, kind), []).append(Sample(place, at, reason, _shortened(payload)))
         counts = self.counts().items()
@@ -81,7 +81,7 @@ class Rejects:
 
     def counts(self) -> dict[tuple[str, str], int]:
         """(layer, reason) → how many, by falling count."""
-        grouped = f"SELECT layer, kind, count(*) FROM ({self._rejected()}) GROUP BY ALL ORDER BY 3 DESC, 1, 2"
+        grouped = f"SELECT layer, _tw_kind, count(*) FROM ({self._rejected()}) GROUP BY ALL ORDER BY 3 DESC, 1, 2"
         return {(layer, kind): count for layer, kind, count in self._rows(grouped)}
 
     def set_aside(self) -> list[dict[str, Any]]:
@@ -112,20 +112,20 @@ class Rejects:
         return Written(**counted)
 
     def _payloads(self) -> Iterator[bytes | None]:
-        query = f"SELECT payload FROM ({self._rejected()}) ORDER BY layer DESC, received_at, a, b, c"
+        query = f"SELECT payload FROM ({self._rejected()}) ORDER BY layer DESC, _tw_received_at, _tw_a, _tw_b, _tw_c"
         with engine.errors():
             for batch in self.reader.query(query, self.pipeline.name).to_arrow_reader(_BATCH_ROWS):
                 yield from batch.column(0).to_pylist()
 
     def _rejected(self) -> str:
-        """Rows of both logs in one shape: layer, kind, reason, payload, received_at, place, and their order a, b, c."""
-        kind = "regexp_replace(reason, ': [^;]*', '', 'g') AS kind"
-        stream = f"""SELECT 'stream' AS layer, {kind}, reason, payload, kafka_timestamp AS received_at,
-            '{self.pipeline.topic.name}[' || kafka_partition || ']@' || kafka_offset AS place,
-            kafka_partition AS a, '' AS b, kafka_offset AS c
+        """Rows of both logs in one shape: layer, reason, payload, and what is made of the rest."""
+        kind = "regexp_replace(reason, ': [^;]*', '', 'g') AS _tw_kind"
+        stream = f"""SELECT 'stream' AS layer, {kind}, reason, payload, kafka_timestamp AS _tw_received_at,
+            '{self.pipeline.topic.name}[' || kafka_partition || ']@' || kafka_offset AS _tw_place,
+            kafka_partition AS _tw_a, '' AS _tw_b, kafka_offset AS _tw_c
             FROM {tables.STREAM_LOG} WHERE {self._of(tables.STREAM_LAYER, "kafka_timestamp")}"""
-        batch = f"""SELECT 'batch' AS layer, {kind}, reason, payload, landed_at AS received_at,
-            file || ':' || "row" AS place, landing AS a, file AS b, "row" AS c
+        batch = f"""SELECT 'batch' AS layer, {kind}, reason, payload, landed_at AS _tw_received_at,
+            file || ':' || "row" AS _tw_place, landing AS _tw_a, file AS _tw_b, "row" AS _tw_c
             FROM {tables.BATCH_LOG} WHERE {self._of(tables.BATCH_LAYER, "landed_at")}"""
         logs = {tables.STREAM_LAYER: stream, tables.BATCH_LAYER: batch}
         return " UNION ALL ".join(logs[layer] for layer in self.layers)

@@ -28,8 +28,8 @@ def rendered(relation: DuckDBPyRelation, *, finite: bool = False) -> DuckDBPyRel
     """The same rows and columns; moments and bytes as text, and with `finite` NaN and infinities as null."""
     columns = list(enumerate(zip(names(relation), relation.types, strict=True), 1))
     # By place first, since names may repeat; then by a name, as a place takes no field access.
-    placed = relation.project(", ".join(f"#{place} AS c{place}" for place, _ in columns))
-    texts = (f"{expression(f'c{place}', kind, finite=finite)} AS {quoted(name)}" for place, (name, kind) in columns)
+    placed = relation.project(", ".join(f"#{place} AS _tw_c{place}" for place, _ in columns))
+    texts = (f"{expression(f'_tw_c{place}', kind, finite=finite)} AS {quoted(name)}" for place, (name, kind) in columns)
     return placed.project(", ".join(texts))
 
 
@@ -57,8 +57,8 @@ def expression(value: str, kind: DuckDBPyType, *, finite: bool) -> str:
 
 
 def _list(value: str, kind: DuckDBPyType, *, finite: bool) -> str:
-    inner = expression("x", _fields(kind)["child"], finite=finite)
-    return value if inner == "x" else f"list_transform({value}, lambda x: {inner})"
+    inner = expression("_tw_x", _fields(kind)["child"], finite=finite)
+    return value if inner == "_tw_x" else f"list_transform({value}, lambda _tw_x: {inner})"
 
 
 def _struct(value: str, kind: DuckDBPyType, *, finite: bool) -> str:

@@ -25,6 +25,7 @@ from twofold.reader import engine, names, narrow, source, statements, views
 from twofold.reader.events import DuckDBEngine
 from twofold.reader.pinned import Pinned, pin
 from twofold.reader.predicates import EVERYTHING
+from twofold.reader.rendering import quoted
 from twofold.reader.source import Source
 from twofold.settings import Settings
 
@@ -39,6 +40,7 @@ class Reader:
         self.connection: DuckDBPyConnection = engine.connect(Path(self._scratch.name))
         self._pinned: dict[tuple[str, str], Pinned] = {}
         self._opened: set[tuple[str, str]] = set()
+        self._keywords = engine.keywords(self.connection)
         self._stand_ins = source.stand_ins(Path(self._scratch.name))
         self._sources: list[Source] = []
         self._shown: dict[int, tuple[DataFile, ...]] = {}
@@ -63,17 +65,23 @@ class Reader:
 
         Raises QueryError for what is wrong with the SQL, now or (DuckDB's own errors) when it is fetched.
         """
-        statement = statements.only_reading(self.connection, sql)
+        sql = names.with_quotes(sql, self.pipelines, self._keywords)
+        hint = names.unquoted_hint(sql, self.pipelines.values(), self._keywords)
+        statement = statements.only_reading(self.connection, sql, hint)
         body = self._names_as_sql(default) if statements.is_show_tables(statement.body) else statement.body
+        absent: QueryError | None = None
         for namespace, wanted in names.mentioned(body, self.pipelines, default).items():
-            self.open(self.pipelines[namespace], wanted)
+            try:
+                self.open(self.pipelines[namespace], wanted)
+            except QueryError as error:  # unless it is the name of a column
+                absent = absent or error
         schema = default if default in {namespace for namespace, _ in self._opened} else "main"
         self._narrow(body, schema)
         try:
             return self.connection.sql(statement.explain + body)
         except duckdb.Error as error:
             known = names.unknown_table(body, str(error), self.pipelines.values(), default)
-            raise (known or engine.failure(error)) from None
+            raise (absent or known or engine.failure(error)) from None
 
     def open(self, pipeline: Pipeline, wanted: Iterable[str]) -> None:
         """Make these plain names of a pipeline queryable, each as of now or of its first opening."""
@@ -87,13 +95,20 @@ class Reader:
                 f"and `twofold batch {pipeline.name}`",
             )
         self._pin_all(pipeline, fresh)
+        absent: QueryError | None = None
         for name in fresh:
-            query = self._view(pipeline, name)
+            try:
+                query = self._view(pipeline, name)
+            except QueryError as error:
+                absent = absent or error
+                continue
             for database in (source.PLAN, source.DATA):
                 self.connection.execute(f"USE {database}.main")
-                self.connection.execute(f"CREATE SCHEMA IF NOT EXISTS {pipeline.name}")
-                self.connection.execute(f"CREATE OR REPLACE VIEW {pipeline.name}.{name} AS {query}")
+                self.connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(pipeline.name)}")
+                self.connection.execute(f"CREATE OR REPLACE VIEW {names.qualified(pipeline, name)} AS {query}")
             self._opened.add((pipeline.name, name))
+        if absent:
+            raise absent
 
     def pinned(self, pipeline: Pipeline, table: str) -> Pinned:
         """One of a pipeline's tables, as of its first use in this session."""
@@ -152,9 +167,9 @@ class Reader:
         """Let every source read only the files that this query needs, whatever the query before it needed."""
         bounds: narrow.Bounds = {}
         if narrow.may_help(sql):
-            self.connection.execute(f"USE {source.PLAN}.{schema}")
+            self.connection.execute(f"USE {source.PLAN}.{quoted(schema)}")
             bounds = narrow.bounds(self.connection, sql)
-        self.connection.execute(f"USE {source.DATA}.{schema}")
+        self.connection.execute(f"USE {source.DATA}.{quoted(schema)}")
         for made in self._sources:
             self._show(made, made.pinned.narrowed(made.files, bounds.get(made.number, EVERYTHING)))
 
@@ -172,8 +187,8 @@ class Reader:
             for name in names.offered(pipeline)
         ]
         values = ", ".join(f"({i}, '{pipeline}', '{name}')" for i, (pipeline, name) in enumerate(rows))
-        listed = f"(VALUES {values or '(0, NULL, NULL)'}) AS t(place, pipeline, name)"
-        return f"SELECT pipeline, name FROM {listed} WHERE name IS NOT NULL ORDER BY place"
+        listed = f"(VALUES {values or '(0, NULL, NULL)'}) AS _tw_listed(_tw_place, pipeline, name)"
+        return f"SELECT pipeline, name FROM {listed} WHERE name IS NOT NULL ORDER BY _tw_place"
 
 
 def _declared(pipeline: Pipeline) -> dict[str, tables.Table]:

@@ -22,11 +22,11 @@ from twofold.reader import columns
 from twofold.reader.columns import Column
 from twofold.reader.pinned import Pinned
 
-SCHEMA = "_twofold"
+SCHEMA = "_tw_sources"
 """DuckDB schema of what users do not name: pipeline names start with a letter."""
-DATA = "memory"
-"""DuckDB's own name of the database that queries read."""
-PLAN = "_twofold_plan"
+DATA = "_tw_data"
+"""The database that queries read; a pipeline may be called `memory`, as DuckDB's first one is."""
+PLAN = "_tw_plan"
 """The database that has the same names, over stand-ins: what queries are planned in to see what they need."""
 
 
@@ -41,7 +41,7 @@ class Source:
     @property
     def relation(self) -> str:
         """Name of its view, in either database."""
-        return f"{SCHEMA}.s{self.number}"
+        return f"{SCHEMA}._tw_s{self.number}"
 
 
 def show(connection: DuckDBPyConnection, source: Source, files: Sequence[DataFile]) -> None:
@@ -114,6 +114,6 @@ def _remote(
         for (_, _, path), file in zip(places, files, strict=True)
     ]
     schema = schema_to_pyarrow(columns.iceberg_schema(source.pinned.columns), include_field_ids=False)
-    name = f"_twofold_remote_{source.number}"
+    name = f"_tw_remote_{source.number}"
     connection.register(name, ds.FileSystemDataset(fragments, schema, parquet, store))
     return f"SELECT * FROM {name}"

@@ -30,11 +30,11 @@ class Statement:
     body: str
 
 
-def only_reading(connection: DuckDBPyConnection, sql: str) -> Statement:
-    """Split a SQL text; QueryError where it is no single reading statement, or does not parse."""
+def only_reading(connection: DuckDBPyConnection, sql: str, hint: str = "") -> Statement:
+    """Split a SQL text; QueryError where it is no single reading statement, or (with `hint`) does not parse."""
     head = match[0] if (match := _EXPLAIN.match(sql)) else ""
     body = sql[len(head) :]
-    found = _parsed(connection, body)
+    found = _parsed(connection, body, hint)
     if len(found) != 1:
         raise QueryError(f"expected one SQL statement, found {len(found)}", "send them one by one")
     if found[0].type not in _READING:
@@ -52,11 +52,11 @@ def is_show_tables(sql: str) -> bool:
     return words(sql) in (["show", "tables"], ["show", "all", "tables"])
 
 
-def _parsed(connection: DuckDBPyConnection, sql: str) -> list[duckdb.Statement]:
+def _parsed(connection: DuckDBPyConnection, sql: str, hint: str) -> list[duckdb.Statement]:
     try:
         return list(connection.extract_statements(sql))
     except duckdb.Error as error:
-        raise engine.failure(error) from None
+        raise engine.failure(error, hint) from None
 
 
 def _tokens(sql: str) -> list[Token]:
