@@ -49,7 +49,8 @@ class Pinned:
         return Boundary(
             before.pipeline,
             stream.topic_id or before.topic_id,
-            {**before.offsets, **stream.offsets},
+            # A log that was put back to an earlier state must not take the boundary back with it.
+            {**before.offsets, **{p: max(end, before.offsets.get(p, 0)) for p, end in stream.offsets.items()}},
             max(before.landing, batch.landing),
             before.max_event_time,
         )

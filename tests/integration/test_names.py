@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 from spark_jobs import horizon, merge, rewriting, session, unified
 from tests import at_work, sql_words
 from tests.at_work import Work
-from twofold import comparison, landing, serving, tables
+from twofold import comparison, inbox, serving, tables
 from twofold.definition import names as rules
 from twofold.definition.load import load_file
 from twofold.definition.model import Pipeline
@@ -75,8 +75,8 @@ def send(work: Work, *records: dict[str, Any]) -> None:
 
 def put(work: Work, name: str, *records: dict[str, Any]) -> None:
     """A file to be landed."""
-    folder = landing.folder(work.settings, work.pipeline.name)
-    assert isinstance(folder, landing.LocalFolder)
+    folder = inbox.folder(work.settings, work.pipeline.name)
+    assert isinstance(folder, inbox.LocalFolder)
     folder.path.mkdir(parents=True, exist_ok=True)
     (folder.path / name).write_text("".join(json.dumps(one) + "\n" for one in records))
 

@@ -37,7 +37,7 @@ class Since(click.ParamType[datetime]):
 @click.argument("pipeline")
 @click.option("--layer", type=click.Choice(LAYERS), help="Only what this layer rejected.")
 @click.option("--since", type=Since(), help="Only what was received since, e.g. 2013-05-01T12:00 or '2 hours' (ago).")
-@click.option("--samples", type=click.IntRange(0, 1000), default=3, show_default=True, help="Records shown per reason.")
+@click.option("--samples", type=click.IntRange(0, 1000), default=3, show_default=True, help="Records shown per kind.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--to", "target", type=click.Path(path_type=Path), help="Write the bytes, a record a line.")
 @click.pass_obj
@@ -50,7 +50,7 @@ def rejects(
     as_json: bool,
     target: Path | None,
 ) -> None:
-    """Show rejected records by reason, and files that were set aside; or write the records' bytes to a file.
+    """Show rejected records by kind of reason, and files that were set aside; or write the records' bytes to a file.
 
     Each record is written byte by byte on a line of its own. One that holds a line break itself would fall apart
     there, so it becomes a file of its own in FILE.apart/.
@@ -77,7 +77,7 @@ def rejects(
 def _show(found: Rejects, samples: int) -> None:
     kinds = found.kinds(samples)
     for kind in kinds:
-        click.echo(f"{kind.count:>9,}  {kind.layer:<6}  {output.printable(kind.reason)}")
+        click.echo(f"{kind.count:>9,}  {kind.layer:<6}  {kind.kind}")
         _show_samples(kind)
     aside = found.set_aside()
     for file in aside:
@@ -89,8 +89,7 @@ def _show(found: Rejects, samples: int) -> None:
 def _show_samples(kind: Kind) -> None:
     for sample in kind.samples:
         payload = "(no value)" if sample.payload is None else output.printable(sample.payload)
-        whole = "" if sample.reason == kind.reason else f"  {output.printable(sample.reason)}"
-        click.echo(f"{'':19}{output.printable(sample.place)}{whole}  {payload}")
+        click.echo(f"{'':19}{output.printable(sample.place)}  {output.printable(sample.reason)}  {payload}")
 
 
 def _write(found: Rejects, target: Path) -> None:

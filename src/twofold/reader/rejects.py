@@ -18,6 +18,8 @@ from twofold.reader.session import Reader
 
 _SAMPLE_BYTES = 160
 _BATCH_ROWS = 500
+UNKNOWN = "unknown"
+"""Kind of what an earlier release rejected: it stored the sentence alone."""
 LAYERS = (tables.STREAM_LAYER, tables.BATCH_LAYER)
 
 
@@ -33,10 +35,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Kind:
-    """Rejected records of one layer whose reasons differ in the values only."""
+    """Rejected records of one layer, of one kind: a word of `twofold.contract.reasons`, or UNKNOWN."""
 
     layer: str
-    reason: str
+    kind: str
     count: int
     samples: tuple[Sample, ...]
 
@@ -66,7 +68,7 @@ class Rejects:
     """Layer → only records of later landings; a layer not named: all of them."""
 
     def kinds(self, samples: int) -> list[Kind]:
-        """Reasons by falling count, each with its latest records."""
+        """Kinds by falling count, each with its latest records."""
         found: dict[tuple[str, str], list[Sample]] = {}
         shown = f"payload[1:{_SAMPLE_BYTES + 1}]"
         moment = "replace(strftime(_tw_received_at, '%Y-%m-%dT%H:%M:%S.%f') || 'Z', '.000000Z', 'Z')"
@@ -80,7 +82,7 @@ class Rejects:
         return [Kind(layer, kind, count, tuple(found.get((layer, kind), ()))) for (layer, kind), count in counts]
 
     def counts(self) -> dict[tuple[str, str], int]:
-        """(layer, reason) → how many, by falling count."""
+        """(layer, kind) → how many, by falling count."""
         grouped = f"SELECT layer, _tw_kind, count(*) FROM ({self._rejected()}) GROUP BY ALL ORDER BY 3 DESC, 1, 2"
         return {(layer, kind): count for layer, kind, count in self._rows(grouped)}
 
@@ -119,7 +121,7 @@ class Rejects:
 
     def _rejected(self) -> str:
         """Rows of both logs in one shape: layer, reason, payload, and what is made of the rest."""
-        kind = "regexp_replace(reason, ': [^;]*', '', 'g') AS _tw_kind"
+        kind = f"coalesce({tables.REASON_KIND}, '{UNKNOWN}') AS _tw_kind"
         stream = f"""SELECT 'stream' AS layer, {kind}, reason, payload, kafka_timestamp AS _tw_received_at,
             '{self.pipeline.topic.name}[' || kafka_partition || ']@' || kafka_offset AS _tw_place,
             kafka_partition AS _tw_a, '' AS _tw_b, kafka_offset AS _tw_c
