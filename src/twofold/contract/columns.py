@@ -65,19 +65,39 @@ def typed(kind: FieldType, array: pa.Array) -> Typed:
 
 def _from_values(kind: FieldType, array: pa.Array, wanted: pa.DataType) -> Typed:
     """Of values that have a type of their own."""
-    is_whole = pa.types.is_integer(array.type)
+    is_whole, is_decimal = pa.types.is_integer(array.type), pa.types.is_decimal(array.type)
     if pa.types.is_floating(array.type) and kind.name == "double":
-        doubles = array.cast(wanted)
+        # Minus zero becomes zero.
+        doubles = pc.add(array.cast(wanted), 0.0)
         return Typed(doubles, pc.is_finite(doubles))
     if is_whole and kind.name in ("int", "long", "double", "string"):
         return _cast(array, wanted)
-    if pa.types.is_decimal(array.type) and kind.name == "decimal":
+    if pa.types.is_floating(array.type) and kind.name in ("int", "long"):
+        return _whole_doubles(kind, array.cast(pa.float64()), wanted)
+    if is_whole and kind.name == "decimal":
+        return _cast(array.cast(pa.decimal128(20, 0)), wanted)
+    if is_decimal and kind.name in ("int", "long", "decimal"):
         return _cast(array, wanted)
-    if pa.types.is_timestamp(array.type) and array.type.unit != "ns" and kind.name == "timestamp":
-        return _in_calendar(_cast(array.cast(pa.timestamp(array.type.unit, "UTC")), wanted))
+    if pa.types.is_timestamp(array.type) and kind.name == "timestamp":
+        return _moments(array.cast(pa.timestamp(array.type.unit, "UTC")), wanted)
     if pa.types.is_date32(array.type) and kind.name == "date":
         return _in_calendar(Typed(array))
     return _nothing(len(array), wanted, array)
+
+
+def _whole_doubles(kind: FieldType, doubles: pa.Array, wanted: pa.DataType) -> Typed:
+    """Whole numbers that came as doubles, as pandas writes those of a column that also has nulls."""
+    limit = float(1 << 31 if kind.name == "int" else values.EXACT_IN_A_DOUBLE)
+    inside = pc.and_(pc.greater(doubles, -limit), pc.less(doubles, limit))
+    right = pc.and_(inside, pc.equal(doubles, pc.floor(doubles)))
+    return Typed(pc.if_else(right, doubles, None).cast(wanted), right)
+
+
+def _moments(array: pa.Array, wanted: pa.DataType) -> Typed:
+    if array.type.unit != "ns":
+        return _in_calendar(_cast(array, wanted))
+    # What is finer is cut off, here towards 1970: before it that is the wrong way.
+    return Typed(array.cast(wanted, safe=False), pc.greater_equal(array, pa.scalar(0, array.type)))
 
 
 def _cast(array: pa.Array, wanted: pa.DataType) -> Typed:
@@ -111,7 +131,8 @@ def _whole_numbers(kind: FieldType, texts: pa.Array) -> Typed:
 
 
 def _doubles(kind: FieldType, texts: pa.Array) -> Typed:
-    return _where(texts, _DOUBLE, arrow_type(kind))
+    found = _where(texts, _DOUBLE, arrow_type(kind))
+    return found._replace(array=pc.add(found.array, 0.0))
 
 
 def _decimals(kind: FieldType, texts: pa.Array) -> Typed:

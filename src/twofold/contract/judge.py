@@ -26,7 +26,7 @@ from twofold.contract.decoder import Decoder
 from twofold.contract.reasons import Fault
 from twofold.contract.records import CellRecords, JsonRecords
 from twofold.contract.reference import Judgement, Reference
-from twofold.contract.values import cell_literal
+from twofold.contract.values import is_text
 from twofold.definition.model import Pipeline
 
 Records = JsonRecords | CellRecords
@@ -63,8 +63,10 @@ class Judge:
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not stop the other records
+            if not len(records):
+                raise
             if len(records) == 1:
-                return self.rejected(records, reasons.not_judged(error))
+                return self._not_judged(records, error)
         middle = len(records) // 2
         halves = [(0, middle), (middle, len(records) - middle)]
         return whole([self.judge(part(records, at, count), arrived.slice(at, count)) for at, count in halves])
@@ -104,7 +106,9 @@ class Judge:
         unclear = set(records.faults)
         columns = {}
         for name, array in records.columns.items():
-            if pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type):
+            if pa.types.is_dictionary(array.type):
+                array = array.dictionary_decode()
+            if is_text(array.type):
                 array, bad = _decoded(array)
                 unclear.update(bad)
             columns[name] = array
@@ -117,19 +121,7 @@ class Judge:
             return self._reference.json(records.values[index], arrived)
         if index in records.faults:
             return Judgement(None, records.faults[index])
-        fields = self.pipeline.event.fields
-        try:
-            literals = {
-                name: cell_literal(array[index], fields[name].type)
-                for name, array in records.columns.items()
-                if name in fields
-            }
-        except UnicodeDecodeError:
-            return Judgement(None, reasons.not_utf8())
-        size = sum(len(literal.text.encode()) for literal in literals.values() if literal)
-        if size > self.pipeline.event.max_bytes:
-            return Judgement(None, reasons.too_large(size, self.pipeline.event.max_bytes))
-        return self._reference.literals(literals, arrived)
+        return self._reference.cells({name: array[index] for name, array in records.columns.items()}, arrived)
 
     def _patched(
         self, columns: Mapping[str, pa.Array], judged: Mapping[int, Judgement]
@@ -166,6 +158,16 @@ class Judge:
             tables.PAYLOAD: pa.array(payloads, pa.binary()),
         }
         return Judged(pa.RecordBatch.from_pydict({**columns, **judged}))
+
+    def _not_judged(self, records: Records, error: Exception) -> Judged:
+        """The one record as it came, or without its bytes if it is they that cannot be had."""
+        fault = reasons.not_judged(error)
+        try:
+            return self.rejected(records, fault)
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001 - what failed before fails again: its reason is known
+            return self.rejected(JsonRecords([None], records.numbers), fault)
 
     def _outcomes(self, columns: Mapping[str, pa.Array], length: int) -> pa.Array:
         """`accepted` or `filtered` for each row."""
@@ -225,13 +227,17 @@ def part(records: Records, at: int, count: int) -> Records:
 
 
 def _decoded(array: pa.Array) -> tuple[pa.Array, list[int]]:
-    """Binary cells as text; those that are no UTF-8 are null there, and their indexes listed."""
+    """Texts and bytes as text; those that are no UTF-8 are null there, and their indexes listed.
+
+    Files say "text" of bytes that are none, and Arrow checks it only where bytes become text.
+    """
+    cells = array if pa.types.is_binary(array.type) else array.cast(pa.binary())
     try:
-        return array.cast(pa.string()), []
+        return cells.cast(pa.string()), []
     except pa.ArrowInvalid:
         texts: list[str | None] = []
         bad = []
-        for index, cell in enumerate(array.to_pylist()):
+        for index, cell in enumerate(cells.to_pylist()):
             try:
                 texts.append(None if cell is None else cell.decode())
             except UnicodeDecodeError:

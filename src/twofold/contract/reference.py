@@ -7,10 +7,12 @@ row of cells ─────────────► Literal per declared fie
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import msgspec
@@ -29,7 +31,10 @@ MAX_DEPTH = 1000
 """Objects and arrays within each other; past it a record is no JSON for us, wherever it is decoded."""
 
 _BLANKS = b" \t\r\n"
-_NESTING = re.compile(rb'"(?:[^"\\]|\\.)*+"|([\[{])|([\]}])', re.DOTALL)
+# A string that is never closed goes to the end: read from each of its quotes again, it would take quadratic time.
+_STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[{]}"))
 _NULL = msgspec.Raw(b"null")
 
 
@@ -86,6 +91,19 @@ class Reference:
         if is_deep(value):
             return reasons.not_json(f"nested more than {MAX_DEPTH} levels deep")
         return None
+
+    def cells(self, cells: Mapping[str, pa.Scalar], received_at: datetime) -> Judgement:
+        """One row of a file: its cells by column, of which undeclared ones are passed over."""
+        declared = {name: cell for name, cell in cells.items() if name in self._fields}
+        try:
+            literals = {name: values.cell_literal(cell, self._fields[name].type) for name, cell in declared.items()}
+        except UnicodeDecodeError:
+            return Judgement(None, reasons.not_utf8())
+        texts = (literals[name] for name, cell in declared.items() if values.has_any_length(cell.type))
+        size = sum(len(literal.text.encode()) for literal in texts if literal)
+        if size > self.pipeline.event.max_bytes:
+            return Judgement(None, reasons.too_large(size, self.pipeline.event.max_bytes))
+        return self.literals(literals, received_at)
 
     def literals(self, literals: Mapping[str, Literal | None], received_at: datetime) -> Judgement:
         """A record whose values were taken apart already; a field that is not there counts as null."""
@@ -158,12 +176,8 @@ def is_deep(value: bytes) -> bool:
     """
     if value.count(b"[") + value.count(b"{") <= MAX_DEPTH:
         return False
-    depth = 0
-    for match in _NESTING.finditer(value):
-        depth += bool(match[1]) - bool(match[2])
-        if depth > MAX_DEPTH:
-            return True
-    return False
+    steps = array("b", _STRINGS.sub(b"", value).translate(_STEPS, _NO_BRACKETS))
+    return max(accumulate(steps), default=0) > MAX_DEPTH
 
 
 def _why(error: Exception) -> str:

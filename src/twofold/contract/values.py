@@ -8,7 +8,6 @@ the length of the text, whatever it holds.
 
 from __future__ import annotations
 
-import base64
 import math
 import re
 from collections.abc import Callable
@@ -27,6 +26,8 @@ NUMBER = "number"
 BOOLEAN = "boolean"
 OTHER = "other"
 """An array or an object."""
+BEYOND = "beyond"
+"""What no calendar of ours has; its text only describes it, so it is a value of no type."""
 
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _MOMENT = re.compile(
@@ -35,7 +36,7 @@ _MOMENT = re.compile(
 )
 _DAY = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
 _BITS = {"int": 32, "long": 64}
-_EXACT_IN_A_DOUBLE = 2**53
+EXACT_IN_A_DOUBLE = 2**53
 """From here on a double stands for more than one whole number."""
 _EXACT = Context(prec=2 * MAX_DECIMAL_PRECISION, Emax=10**9, Emin=-(10**9))
 
@@ -57,6 +58,8 @@ def read(kind: FieldType, literal: Literal) -> Any:  # noqa: ANN401
 
 
 def _string(_kind: FieldType, literal: Literal) -> str:
+    if literal.form == BEYOND:
+        raise NotOfType
     return literal.text
 
 
@@ -70,7 +73,7 @@ def _whole(kind: FieldType, literal: Literal) -> int:
     whole = int(number)
     limit = 1 << _BITS[kind.name] - 1
     as_double = any(sign in literal.text for sign in ".eE")
-    if not -limit <= whole < limit or (as_double and abs(whole) >= _EXACT_IN_A_DOUBLE):
+    if not -limit <= whole < limit or (as_double and abs(whole) >= EXACT_IN_A_DOUBLE):
         raise NotOfType
     return whole
 
@@ -80,7 +83,8 @@ def _double(_kind: FieldType, literal: Literal) -> float:
     value = float(literal.text)
     if not math.isfinite(value):
         raise NotOfType
-    return value
+    # Minus zero is zero: engines differ in whether they group both as one.
+    return value + 0.0
 
 
 def _decimal(kind: FieldType, literal: Literal) -> Decimal:
@@ -88,10 +92,10 @@ def _decimal(kind: FieldType, literal: Literal) -> Decimal:
     number = _number(literal)
     if not number:
         return Decimal(0).scaleb(-kind.scale)
-    _, digits, exponent = number.as_tuple()
-    assert isinstance(exponent, int)
-    spare = len(digits) - len("".join(map(str, digits)).rstrip("0"))
-    if exponent + spare < -kind.scale or number.adjusted() >= kind.precision - kind.scale:
+    mantissa = re.split("[eE]", literal.text, maxsplit=1)[0]
+    digits = mantissa.lstrip("-").replace(".", "").strip("0")
+    highest = number.adjusted()
+    if highest - len(digits) + 1 < -kind.scale or highest >= kind.precision - kind.scale:
         raise NotOfType
     return number.quantize(Decimal(1).scaleb(-kind.scale), context=_EXACT)
 
@@ -170,6 +174,19 @@ def json_literal(token: bytes) -> Literal | None:
     return Literal(NUMBER, token.decode())
 
 
+def is_text(kind: pa.DataType) -> bool:
+    """Whether values of an Arrow type are texts, or the bytes of texts."""
+    names = ("string", "binary", "large_string", "large_binary", "string_view", "binary_view", "fixed_size_binary")
+    return any(getattr(pa.types, f"is_{name}")(kind) for name in names)
+
+
+def has_any_length(kind: pa.DataType) -> bool:
+    """Whether values of an Arrow type may be as long as they like: texts, and arrays and objects of values."""
+    if pa.types.is_dictionary(kind):
+        return has_any_length(kind.value_type)
+    return is_text(kind) or pa.types.is_nested(kind)
+
+
 def cell_literal(cell: pa.Scalar, declared: FieldType) -> Literal | None:
     """A cell of CSV (binary) or a value of Parquet (any type); None where it is null.
 
@@ -179,8 +196,13 @@ def cell_literal(cell: pa.Scalar, declared: FieldType) -> Literal | None:
         return None
     kind = cell.type
     if pa.types.is_timestamp(kind):
-        return Literal(TEXT, _moment_text(cell, declared))
-    value = cell.as_py()
+        return _moment_literal(cell, declared)
+    try:
+        value = cell.as_py()
+    except UnicodeDecodeError:
+        raise
+    except (OverflowError, ValueError):
+        return Literal(BEYOND, f"a value of the type {kind} that cannot be read")
     if isinstance(value, bytes):
         return Literal(TEXT, value.decode())
     if isinstance(value, bool):
@@ -189,22 +211,22 @@ def cell_literal(cell: pa.Scalar, declared: FieldType) -> Literal | None:
         return Literal(NUMBER, _decimal_text(value))
     if isinstance(value, int | float):
         return Literal(NUMBER, repr(value))
-    if isinstance(value, str | date):
-        return Literal(TEXT, str(value))
-    return Literal(OTHER if isinstance(value, dict | list) else TEXT, _nested_text(value))
+    if isinstance(value, dict | list):
+        return Literal(OTHER, _NESTED.encode(value).decode())
+    return Literal(TEXT, str(value))
 
 
-def _moment_text(cell: pa.Scalar, declared: FieldType) -> str:
+def _moment_literal(cell: pa.Scalar, declared: FieldType) -> Literal:
     """In UTC with microseconds, finer digits cut off; a midnight as a date, where a date is declared."""
     per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[cell.type.unit]
     microseconds = cell.value * 10**6 // per_second
     try:
         moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
     except OverflowError:
-        return f"{microseconds} microseconds since 1970"
+        return Literal(BEYOND, f"{microseconds} microseconds since 1970")
     if declared.name == "date" and moment.timetz() == datetime.min.replace(tzinfo=UTC).timetz():
-        return moment.date().isoformat()
-    return moment_text(moment)
+        return Literal(TEXT, moment.date().isoformat())
+    return Literal(TEXT, moment_text(moment))
 
 
 def moment_text(moment: datetime) -> str:
@@ -222,10 +244,5 @@ def _decimal_text(value: Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def _nested_text(value: object) -> str:
-    def plain(inner: object) -> object:
-        if isinstance(inner, bytes):
-            return base64.b64encode(inner).decode()
-        return str(inner)
-
-    return msgspec.json.encode(value, enc_hook=plain, decimal_format="number").decode()
+_NESTED = msgspec.json.Encoder(enc_hook=str, decimal_format="number")
+"""Bytes within other values as base64."""
