@@ -1,0 +1,292 @@
+"""CSV in columns: the places of all separators, row ends and quotes of a block at once, and cells cut by them.
+
+    block ─► places of , " CR LF ─► outside or inside quotes, by counting quotes ─► cells of all rows ─► columns
+                                     └► a quote where none may stand: this row and what follows in the block
+                                        row by row, by `csv_strict`
+
+A million rows take a second; each record counts exactly once, whatever it holds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from twofold.contract import reasons
+from twofold.contract.records import CellRecords
+from twofold.readers import MAX_RECORD_BYTES, RECORDS_A_PIECE, SetAside
+from twofold.readers.csv_strict import Header, Row, Unfinished, header_at, is_blank, row_at
+from twofold.readers.texts import Text, lines_in
+
+_Places = npt.NDArray[np.int64]
+_SEPARATOR, _ROW_END, _QUOTE = 1, 2, 3
+
+
+def read(
+    blocks: Iterator[bytes], fields: set[str], *, max_record_bytes: int = MAX_RECORD_BYTES
+) -> Iterator[CellRecords]:
+    """The rows after the header, numbered from 1; SetAside where the file as a whole is no CSV of these fields."""
+    reading = _Reading(Text(blocks, max_record_bytes))
+    header = reading.header(fields)
+    number = 1
+    for rows in reading.rows(header):
+        for first in range(0, len(rows), RECORDS_A_PIECE):
+            yield rows.records(first, min(first + RECORDS_A_PIECE, len(rows)), number + first)
+        number += len(rows)
+        reading.rows_before = number - 1
+
+
+class _Rows(NamedTuple):
+    """Rows of one buffer: where each lies in it, what is wrong with it, and the declared columns."""
+
+    data: bytes
+    header: Header
+    starts: _Places
+    ends: _Places
+    columns: dict[str, pa.Array]
+    faults: dict[int, str]
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def records(self, first: int, end: int, number: int) -> CellRecords:
+        def payload(index: int) -> bytes:
+            row = first + index
+            raw = self.data[self.starts[row] : self.ends[row]]
+            return raw if row in self.faults else _as_json(raw, self.header)
+
+        return CellRecords(
+            {name: column.slice(first, end - first) for name, column in self.columns.items()},
+            range(number, number + end - first),
+            payload,
+            {row - first: reasons.malformed(why) for row, why in self.faults.items() if first <= row < end},
+        )
+
+
+def _as_json(raw: bytes, header: Header) -> bytes:
+    """All cells by their names; the row as it is where a cell is no UTF-8, which JSON cannot hold."""
+    try:
+        cells = [None if cell is None else cell.decode() for cell in row_at(raw, 0, header.separator).cells]
+    except UnicodeDecodeError:
+        return raw
+    return json.dumps(dict(zip(header.names, cells, strict=True)), ensure_ascii=False).encode()
+
+
+class _Reading:
+    """The bytes read and not yet given away as rows, and how many rows and lines came before them."""
+
+    def __init__(self, text: Text) -> None:
+        self._text = text
+        self.rows_before = 0
+
+    def _checked_length(self, opened: int = -1) -> None:
+        if self._text.too_long():
+            limit = f"is longer than {self._text.max_record_bytes} bytes"
+            if opened >= 0:
+                limit += f"; {self._open(opened)}"
+            raise SetAside(f"row {self.rows_before + 1} {limit}: split it, or close its quotes")
+
+    def _open(self, opened: int) -> str:
+        line = self._text.lines_before + lines_in(self._text.data[:opened]) + 1
+        return f"the quoted cell that opens in line {line} is not closed"
+
+    def header(self, fields: set[str]) -> Header:
+        """Read past the header."""
+        while True:
+            self._text.more()
+            text, final = self._text.view(), self._text.final
+            start = len(text) - len(text.lstrip(b" \t\r\n"))
+            while start and text[start - 1 : start] in (b" ", b"\t"):
+                start -= 1  # what stands before the first name in its own line belongs to it
+            if start == len(text) or not text[start:].strip(b" \t"):
+                if self._text.final:
+                    raise SetAside("the file has no header: its first row must hold the names of the fields")
+                self._text.drop(start)
+                continue
+            try:
+                header = header_at(text, start, fields, final=final)
+            except Unfinished as unfinished:
+                if self._text.final:
+                    raise SetAside(f"the header has no end: {self._open(unfinished.opened)}") from None
+                self._checked_length(unfinished.opened)
+                continue
+            self._text.drop(header.after)
+            return header
+
+    def rows(self, header: Header) -> Iterator[_Rows]:
+        """All rows, some at a time; the caller keeps `rows_before`."""
+        while True:
+            data, final = self._text.view(), self._text.final
+            rows, after, faulty = _sound_rows(data, header, final)
+            if len(rows):
+                yield rows
+            self._text.drop(after)
+            if faulty or (final and len(data) > after):
+                yield from self._strict_rows(header)
+            if self._text.final and not self._text.data:
+                return
+            if not self._text.final:
+                self._checked_length(self._opened(header) if self._text.too_long() else -1)
+                self._text.more()
+
+    def _opened(self, header: Header) -> int:
+        try:
+            row_at(self._text.data, 0, header.separator, final=False)
+        except Unfinished as unfinished:
+            return unfinished.opened
+        return -1
+
+    def _strict_rows(self, header: Header) -> Iterator[_Rows]:
+        """Row by row to the end of the buffer, or to a row that is not whole yet."""
+        data, final = self._text.view(), self._text.final
+        found: list[Row] = []
+        position = 0
+        while position < len(data):
+            try:
+                row = row_at(data, position, header.separator, final=final)
+            except Unfinished as unfinished:
+                if final:
+                    self.rows_before += len(found)
+                    raise SetAside(
+                        f"row {self.rows_before + 1}: {self._open(unfinished.opened)}; close it, or double the quotes "
+                        "that belong to a value"
+                    ) from None
+                break
+            if len(row.cells) > 1 or row.fault or not is_blank(data[row.start : row.end], header.columns):
+                found.append(row)
+            position = row.after
+            if len(found) == RECORDS_A_PIECE:
+                yield _rows_of(data, header, found)
+                found = []
+        if found:
+            yield _rows_of(data, header, found)
+        self._text.drop(position)
+
+
+def _wrong_count(columns: int, found: int) -> str:
+    return f"wrong number of columns: the header has {columns}, the row {found}"
+
+
+def _rows_of(data: bytes, header: Header, rows: list[Row]) -> _Rows:
+    faults = {
+        index: row.fault or _wrong_count(header.columns, len(row.cells))
+        for index, row in enumerate(rows)
+        if row.fault or len(row.cells) != header.columns
+    }
+    columns = {
+        name: pa.array([None if index in faults else row.cells[place] for index, row in enumerate(rows)], pa.binary())
+        for name, place in header.declared.items()
+    }
+    starts, ends = (np.array([getattr(row, side) for row in rows], np.int64) for side in ("start", "end"))
+    return _Rows(data, header, starts, ends, columns, faults)
+
+
+def _sound_rows(data: bytes, header: Header, final: bool) -> tuple[_Rows, int, bool]:
+    """The rows before the first one with a quote where none may stand; where they end; whether there is such a one."""
+    marks = _marks(data, header.separator, final)
+    row_ends = np.flatnonzero(marks.is_row_end)
+    if not len(row_ends):
+        return _rows_of(data, header, []), 0, marks.faulty
+    cells = row_ends[-1] + 1
+    ends, ranks = marks.ends[:cells], marks.ranks[:cells]
+    after = min(int(ends[-1]) + 1, len(data))
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    first_cells = np.concatenate(([0], row_ends[:-1] + 1))
+    counts = row_ends - first_cells + 1
+    kept = ~_blank(data, starts[first_cells], ends[row_ends], counts, header.columns)
+    first_cells, counts = first_cells[kept], counts[kept]
+    wrong = counts != header.columns
+    all_cells = _cells(data, after, ends, ends - ranks, ends > starts, marks.dropped)
+    columns = {
+        name: all_cells.take(
+            pa.array(first_cells + place, mask=wrong) if wrong.any() else pa.array(first_cells + place)
+        )
+        for name, place in header.declared.items()
+    }
+    faults = {int(row): _wrong_count(header.columns, int(counts[row])) for row in np.flatnonzero(wrong)}
+    return _Rows(data, header, starts[first_cells], ends[row_ends[kept]], columns, faults), after, marks.faulty
+
+
+class _Marks(NamedTuple):
+    """The places where cells end, in order, as far as quotes are sound."""
+
+    ends: _Places
+    is_row_end: npt.NDArray[np.bool_]
+    ranks: _Places
+    """How many bytes before each end belong to no cell's value."""
+    dropped: _Places
+    """The places of all bytes that belong to no cell's value: separators, row ends, quotes."""
+    faulty: bool
+
+
+def _marks(data: bytes, separator: bytes, final: bool) -> _Marks:
+    kinds = np.frombuffer(data.translate(_table(separator)), np.uint8)
+    places = np.flatnonzero(kinds)
+    kind = kinds[places]
+    quotes = kind == _QUOTE
+    faulty = False
+    open_at_end = False
+    if quotes.any():
+        opened = np.cumsum(quotes, dtype=np.int32) & 1 == 1  # after each mark
+        before = np.concatenate(([_ROW_END], kinds[:-1]))[places]
+        follows = np.concatenate((kinds[1:], [_ROW_END]))[places]
+        # Outside, a quote opens a cell, or is the second of a doubled one; inside, it closes one, or is the first.
+        wrong = quotes & (np.where(opened, before, follows) == 0)
+        sound = len(places)
+        if wrong.any():
+            faulty = True
+            sound = int(wrong.argmax())
+        open_at_end = bool(opened[-1])
+        cell_ends = ~(quotes | opened)
+        drops = cell_ends | (quotes & ~(opened & (before == _QUOTE)))
+        places, kind, cell_ends, drops = places[:sound], kind[:sound], cell_ends[:sound], drops[:sound]
+        ranks = (np.cumsum(drops) - drops)[cell_ends]
+        dropped, ends, kind = places[drops], places[cell_ends], kind[cell_ends]
+    else:
+        dropped, ends, ranks = places, places, np.arange(len(places))
+    if (
+        final
+        and not faulty
+        and not open_at_end
+        and data
+        and (not len(ends) or ends[-1] != len(data) - 1 or kind[-1] != _ROW_END)
+    ):
+        ends, kind, ranks = np.append(ends, len(data)), np.append(kind, _ROW_END), np.append(ranks, len(dropped))
+    return _Marks(ends, kind == _ROW_END, ranks, dropped, faulty)
+
+
+def _table(separator: bytes) -> bytes:
+    table = bytearray(256)
+    table[separator[0]] = _SEPARATOR
+    table[10] = table[13] = _ROW_END
+    table[34] = _QUOTE
+    return bytes(table)
+
+
+def _blank(data: bytes, starts: _Places, ends: _Places, counts: _Places, columns: int) -> npt.NDArray[np.bool_]:
+    """Which lines are no records; that of LF after CR is one of them."""
+    blank: npt.NDArray[np.bool_] = starts == ends
+    if columns > 1:
+        for line in np.flatnonzero((counts == 1) & ~blank):
+            blank[line] = is_blank(data[starts[line] : ends[line]], columns)
+    return blank
+
+
+def _cells(
+    data: bytes, after: int, ends: _Places, value_ends: _Places, filled: npt.NDArray[np.bool_], dropped: _Places
+) -> pa.Array:
+    """All cells of all rows in one array: with what belongs to no value taken out, each begins where one ends."""
+    keeps = np.ones(after, np.bool_)
+    keeps[dropped[: np.searchsorted(dropped, after)]] = False
+    values = np.frombuffer(data, np.uint8, after)[keeps]
+    offsets = np.zeros(len(ends) + 1, np.int32)
+    offsets[1:] = value_ends
+    validity = np.packbits(filled, bitorder="little")
+    return pa.Array.from_buffers(
+        pa.binary(), len(ends), [pa.py_buffer(validity), pa.py_buffer(offsets), pa.py_buffer(values)]
+    )

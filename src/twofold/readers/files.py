@@ -1,0 +1,48 @@
+"""Read a file of the inbox: its name says what it is, and what cannot be read as that is set aside with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import IO
+
+from twofold.contract.records import CellRecords, JsonRecords
+from twofold.definition.model import Pipeline
+from twofold.landing import ACCEPTED_NAMES, Format, format_of
+from twofold.readers import BLOCK_BYTES, SetAside, csv_rows, json_texts, parquet_rows
+from twofold.readers.texts import Source, blocks
+
+__all__ = ["SetAside", "read"]
+
+
+def read(
+    stream: IO[bytes], name: str, pipeline: Pipeline, *, block_bytes: int = BLOCK_BYTES
+) -> Iterator[JsonRecords | CellRecords]:
+    """The records of one file, in pieces of bounded size, in the file's order.
+
+    Raises SetAside, also after some pieces, where the file cannot be read as what its name declares. What the stream
+    raises (the store is away, no more files can be opened) goes through as it is, and so does a lack of memory: these
+    pass, and are no fault of the file.
+    """
+    form = format_of(name)
+    if form is None:
+        raise SetAside(f"unknown ending: accepted are {ACCEPTED_NAMES}; name the file by what it is")
+    source = Source(stream)
+    try:
+        yield from _records(source, form, set(pipeline.event.fields), block_bytes)
+    except Exception as error:
+        if source.failure is not None:
+            raise source.failure from None
+        if isinstance(error, SetAside | MemoryError) or (isinstance(error, OSError) and error.errno is not None):
+            raise
+        # A fault of this code, which only this file brings out: it must not stop the others.
+        first = (str(error).strip().splitlines() or [""])[0][:300]
+        raise SetAside(
+            f"the file could not be read: {type(error).__name__}: {first}; report it with the file"
+        ) from error
+
+
+def _records(source: Source, form: Format, fields: set[str], block_bytes: int) -> Iterator[JsonRecords | CellRecords]:
+    if form.kind == "parquet":
+        return parquet_rows.read(source, fields)
+    text = blocks(source, form.kind, gzipped=form.gzipped, block_bytes=block_bytes)
+    return csv_rows.read(text, fields) if form.kind == "csv" else json_texts.read(text)

@@ -1,0 +1,150 @@
+"""Parquet: the declared columns in the types that the file has, some rows at a time.
+
+    footer ─► which columns, how many rows to read at once ─► batches ─► columns without dictionaries
+
+Columns that are not declared are not read, whatever they hold. Rows that went in are counted against the footer.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable, Iterator, Mapping
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from twofold.contract.records import CellRecords
+from twofold.readers import BLOCK_BYTES, PIECE_BYTES, RECORDS_A_PIECE, SetAside
+from twofold.readers.texts import Source
+
+_FEWEST_ROWS = 64
+"""However wide the columns are that are not read."""
+_JSON = msgspec.json.Encoder(decimal_format="number")
+
+
+def read(source: Source, fields: set[str]) -> Iterator[CellRecords]:
+    """All rows, numbered from 1; SetAside where they cannot all be read."""
+    try:
+        yield from _rows(source, fields)
+    except MemoryError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        # What the stream raised, or the system, is no fault of the file.
+        if source.failure is not None or getattr(error, "errno", None) is not None:
+            raise
+        raise SetAside(f"unreadable Parquet: {_first_line(error)}; write the file anew") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")
+
+
+def _rows(source: Source, fields: set[str]) -> Iterator[CellRecords]:
+    # Columns are read page by page: a row group may be as large as the file.
+    file = pq.ParquetFile(pa.PythonFile(source, "r"), pre_buffer=False, buffer_size=BLOCK_BYTES)
+    declared = _declared(file.schema_arrow.names, fields)
+    number = 1
+    for group in range(file.num_row_groups):
+        batch_rows = _rows_at_once(file.metadata.row_group(group))
+        for batch in file.iter_batches(batch_rows, row_groups=[group], columns=declared, use_threads=False):
+            yield _records(batch, declared, number)
+            number += batch.num_rows
+    if number - 1 != file.metadata.num_rows:
+        raise SetAside(
+            f"unreadable Parquet: the file says that it has {file.metadata.num_rows} rows, {number - 1} could be read; "
+            "write the file anew"
+        )
+
+
+def _declared(names: list[str], fields: set[str]) -> list[str]:
+    """The declared columns, in the file's order."""
+    declared = [name for name in names if name in fields]
+    if not declared:
+        shown = ", ".join(repr(name[:40]) for name in names[:5])
+        raise SetAside(f"the file has no declared column, it begins with {shown}; name its columns as the fields")
+    if twice := sorted({name for name in declared if declared.count(name) > 1}):
+        raise SetAside(f"the file has the column {', '.join(twice)} more than once; leave one of the name")
+    return declared
+
+
+def _rows_at_once(group: pq.RowGroupMetaData) -> int:
+    """So many rows of a group that they are about a piece, if all its columns were read.
+
+    The sizes of single columns would be more exact, yet asking pyarrow for them ends the whole process where the footer
+    is damaged in its statistics ("terminate called ... histogram size mismatch").
+    """
+    fit = PIECE_BYTES * group.num_rows // max(group.total_byte_size, 1)
+    return int(min(max(fit, _FEWEST_ROWS), RECORDS_A_PIECE))
+
+
+def _records(batch: pa.RecordBatch, declared: list[str], number: int) -> CellRecords:
+    columns = {name: plain(batch.column(batch.schema.get_field_index(name))) for name in declared}
+    return CellRecords(columns, range(number, number + batch.num_rows), _payload_of(columns))
+
+
+def plain(array: pa.Array) -> pa.Array:
+    """The same values without dictionaries and extension types."""
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    wanted = _plain_type(array.type)
+    if wanted == array.type:
+        return array
+    return plain(array.dictionary_decode()) if pa.types.is_dictionary(array.type) else array.cast(wanted)
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    if isinstance(kind, pa.BaseExtensionType):
+        return _plain_type(kind.storage_type)
+    if pa.types.is_dictionary(kind):
+        return _plain_type(kind.value_type)
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_plain_type(field.type)) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(_plain_type(kind.key_type), _plain_type(kind.item_type))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(_plain_type(kind.value_type)))
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_plain_type(kind.value_type)))
+    return kind
+
+
+def _payload_of(columns: Mapping[str, pa.Array]) -> Callable[[int], bytes]:
+    def payload(index: int) -> bytes:
+        return _JSON.encode({name: _json_value(column[index]) for name, column in columns.items()})
+
+    return payload
+
+
+def _json_value(cell: pa.Scalar) -> object:
+    """A cell as JSON has it: instants in ISO 8601, bytes as text or in base64, numbers with all their digits."""
+    kind = cell.type
+    if not cell.is_valid:
+        return None
+    if pa.types.is_timestamp(kind):
+        return f"{np.datetime64(cell.value, kind.unit)}Z"
+    if pa.types.is_struct(kind):
+        return {kind.field(place).name: _json_value(cell[place]) for place in range(kind.num_fields)}
+    if pa.types.is_map(kind):
+        return [[_json_value(entry["key"]), _json_value(entry["value"])] for entry in cell.values]
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return [_json_value(element) for element in cell.values]
+    if pa.types.is_date(kind):
+        return str(np.datetime64(cell.value, "D" if pa.types.is_date32(kind) else "ms"))
+    if pa.types.is_time(kind) or pa.types.is_duration(kind):
+        return str(cell.cast(pa.string()).as_py()) if pa.types.is_time(kind) else cell.value
+    value = cell.as_py()
+    if isinstance(value, bytes):
+        return _text_of(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no number for it
+    return value if isinstance(value, str | int | float) or pa.types.is_decimal(kind) else str(value)
+
+
+def _text_of(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return base64.b64encode(value).decode()

@@ -1,0 +1,196 @@
+"""The text of a file, as UTF-8 without a byte order mark, in blocks: unpacked, and decoded where it is UTF-16.
+
+    gzip ─► bytes ─► byte order mark, or the first four bytes ─► UTF-8 or UTF-16 ─► blocks of UTF-8
+
+Nothing here ends a file for a single character: what is no UTF-8, or half a surrogate pair, goes on as bytes that are
+no UTF-8, so that only its own record is refused.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from typing import IO
+
+from twofold.readers import BLOCK_BYTES, SetAside
+
+_UTF8_MARK = codecs.BOM_UTF8
+_HEAD_BYTES = 4
+REMEDY = "save it as UTF-8"
+
+
+class Source(io.RawIOBase):
+    """The stream of a file, which remembers its own failure.
+
+    A store that is away must not be taken for a broken file by whoever reads through a library, as libraries turn
+    what a stream raises into errors of their own.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        super().__init__()
+        self._stream = stream
+        self.failure: BaseException | None = None
+        self.is_empty = True
+        """Whether nothing has come of it."""
+
+    def readable(self) -> bool:
+        """It is for reading only."""
+        return True
+
+    def seekable(self) -> bool:
+        """Whether the stream behind it is."""
+        return self._stream.seekable()
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Up to `size` bytes, as the stream gives them."""
+        try:
+            found = self._stream.read(size)
+        except BaseException as failure:
+            self.failure = failure
+            raise
+        self.is_empty = self.is_empty and not found
+        return found
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Go to a place in the file."""
+        try:
+            return self._stream.seek(offset, whence)
+        except BaseException as failure:
+            self.failure = failure
+            raise
+
+    def tell(self) -> int:
+        """The place in the file."""
+        try:
+            return self._stream.tell()
+        except BaseException as failure:
+            self.failure = failure
+            raise
+
+
+def blocks(source: Source, kind: str, *, gzipped: bool = False, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
+    """The text in blocks of about `block_bytes`, none of them empty; SetAside where it is no text, or no gzip."""
+    found = _unpacked(source, block_bytes) if gzipped else _full_reads(source, block_bytes)
+    head = b""
+    for block in found:
+        head += block
+        if len(head) >= _HEAD_BYTES:
+            break
+    encoding, mark_bytes = encoding_of(head, kind)
+    text = _chained(head[mark_bytes:], found)
+    yield from text if encoding == "utf-8" else _decoded(text, encoding)
+
+
+def encoding_of(head: bytes, kind: str) -> tuple[str, int]:
+    """The encoding that the first bytes tell, and how many of them are a byte order mark.
+
+    Both formats begin with ASCII: a header or a brace. So two characters show UTF-16 that bears no mark.
+
+    >>> encoding_of(codecs.BOM_UTF16_LE + b"i\\0d\\0", "csv"), encoding_of(b"\\0i\\0d", "csv")
+    (('utf-16-le', 2), ('utf-16-be', 0))
+    """
+    if head.startswith(_UTF8_MARK):
+        return "utf-8", len(_UTF8_MARK)
+    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        raise SetAside(f"the file is UTF-32, which is not read: {REMEDY}")
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return ("utf-16-le" if head.startswith(codecs.BOM_UTF16_LE) else "utf-16-be"), 2
+    zeros = tuple(byte == 0 for byte in head[:_HEAD_BYTES])
+    first = head[:_HEAD_BYTES].strip(b"\0")[:1]
+    if kind == "json" and first not in (b"{", b"[", b" ", b"\t", b"\r", b"\n"):
+        return "utf-8", 0  # zeros in a first line that is junk are that line's own fault
+    if zeros in ((False, True, True, True), (True, True, True, False)):
+        raise SetAside(f"the file looks like UTF-32, which is not read: {REMEDY}")
+    if zeros == (False, True, False, True):
+        return "utf-16-le", 0
+    return ("utf-16-be" if zeros == (True, False, True, False) else "utf-8"), 0
+
+
+def _chained(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    if first:
+        yield first
+    yield from rest
+
+
+def _full_reads(source: Source, block_bytes: int) -> Iterator[bytes]:
+    while block := source.read(block_bytes):
+        yield block
+
+
+def _unpacked(source: Source, block_bytes: int) -> Iterator[bytes]:
+    """Members one after the other, zeros after them passed over, as `gzip` itself has it."""
+    try:
+        with gzip.GzipFile(fileobj=source, mode="rb") as unpacking:
+            while block := unpacking.read(block_bytes):
+                yield block
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        if source.failure is not None:
+            raise
+        raise SetAside(f"broken gzip: {error or 'it ends too early'}; pack it anew") from error
+    if source.is_empty:
+        raise SetAside("broken gzip: the file is empty; put it there whole")
+
+
+def _decoded(text: Iterator[bytes], encoding: str) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
+    for block in text:
+        if decoded := decoder.decode(block):
+            yield decoded.encode("utf-8", "surrogatepass")
+    try:
+        last = decoder.decode(b"", True)
+    except UnicodeDecodeError:
+        raise SetAside(f"broken UTF-16: the file ends within a character; put it there whole, or {REMEDY}") from None
+    if last:
+        yield last.encode("utf-8", "surrogatepass")
+
+
+def lines_in(data: bytes) -> int:
+    """How many lines end in these bytes, by LF, CRLF or CR.
+
+    >>> lines_in(b"a\\r\\nb\\rc\\nd")
+    3
+    """
+    return data.count(b"\n") + (data.count(b"\r") - data.count(b"\r\n") if b"\r" in data else 0)
+
+
+class Text:
+    """What was read of a text and not yet made into records."""
+
+    def __init__(self, blocks: Iterator[bytes], max_record_bytes: int) -> None:
+        self._blocks = blocks
+        self.max_record_bytes = max_record_bytes
+        self.data = b""
+        self.final = False
+        """Whether nothing follows `data`."""
+        self.lines_before = 0
+        """How many lines ended in what was dropped."""
+
+    def more(self) -> None:
+        """Read on, by as much again as there is: so a long record is not looked through once for each block."""
+        parts = [self.data]
+        size = len(self.data)
+        wanted = 2 * size + 1
+        while size < wanted:
+            block = next(self._blocks, b"")
+            if not block:
+                self.final = True
+                break
+            parts.append(block)
+            size += len(block)
+        self.data = b"".join(parts)
+
+    def view(self) -> bytes:
+        """The bytes to look at for lines: without a last CR whose LF may be still to come."""
+        return self.data if self.final else self.data.removesuffix(b"\r")
+
+    def drop(self, count: int) -> None:
+        """Forget the first bytes, as their records are made."""
+        self.lines_before += lines_in(self.data[:count])
+        self.data = self.data[count:]
+
+    def too_long(self) -> bool:
+        """Whether the record that begins here is above the limit, given that it does not end here."""
+        return len(self.data) > self.max_record_bytes
