@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from spark_jobs import folds
@@ -82,5 +82,5 @@ def _fold_of(rows: DataFrame, pipeline: Pipeline, view: View, days: Iterable[dat
     return folds.fold(needed_rows, pipeline, view).where(serving.on_days("window_start", wanted))
 
 
-def _days(fold: DataFrame) -> list[object]:
+def _days(fold: DataFrame) -> list[Row]:
     return fold.select(F.to_date("window_start")).distinct().collect()

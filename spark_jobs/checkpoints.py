@@ -13,6 +13,8 @@ from typing import Any
 from py4j.java_gateway import JavaObject
 from pyspark.sql import SparkSession
 
+from spark_jobs import session
+
 _PARTS = ("offsets", "commits", "sources", "state", "metadata")
 """All that Spark keeps in a checkpoint's folder."""
 _STATE_PARTITIONS = "spark.sql.streaming.internal.stateStore.partitions"
@@ -60,18 +62,18 @@ def begin_at(spark: SparkSession, checkpoint: str, offset: dict[str, Any]) -> No
     filesystem, location = _open(spark, folder)
     filesystem.mkdirs(location)
     manager = _checkpointing(spark).CheckpointFileManager.create(location, _hadoop(spark))
-    stream = manager.createAtomic(spark._jvm.org.apache.hadoop.fs.Path(location, name), True)
+    stream = manager.createAtomic(session.jvm(spark).org.apache.hadoop.fs.Path(location, name), True)
     stream.write(bytearray(json.dumps(offset, separators=(",", ":")).encode()))
     stream.close()
 
 
 def end_first_batch_at(spark: SparkSession, checkpoint: str, offset: dict[str, Any], now_ms: int) -> None:
     """Log the first batch, as Spark does before it runs one: a query that starts then runs exactly this batch."""
-    jvm, classes = spark._jvm, _checkpointing(spark)
+    jvm, classes = session.jvm(spark), _checkpointing(spark)
     # A query's own session says its number of state partitions under another name.
-    session = spark._jsparkSession.cloneSession()
-    session.conf().set(_STATE_PARTITIONS, session.conf().get("spark.sql.shuffle.partitions"))
-    metadata = classes.OffsetSeqMetadata.apply(0, now_ms, session.conf()).json()
+    own = spark._jsparkSession.cloneSession()
+    own.conf().set(_STATE_PARTITIONS, own.conf().get("spark.sql.shuffle.partitions"))
+    metadata = classes.OffsetSeqMetadata.apply(0, now_ms, own.conf()).json()
     end = jvm.org.apache.spark.sql.execution.streaming.runtime.SerializedOffset(
         json.dumps(offset, separators=(",", ":"))
     )
@@ -115,7 +117,7 @@ def _last_line(spark: SparkSession, path: str) -> dict[str, Any]:
     filesystem, location = _open(spark, path)
     stream = filesystem.open(location)
     try:
-        lines = spark._jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8").splitlines()
+        lines = session.jvm(spark).org.apache.commons.io.IOUtils.toString(stream, "UTF-8").splitlines()
     finally:
         stream.close()
     found: dict[str, Any] = json.loads(lines[-1])
@@ -135,7 +137,7 @@ def _exists(spark: SparkSession, path: str) -> bool:
 
 
 def _open(spark: SparkSession, path: str) -> tuple[Any, Any]:
-    location = spark._jvm.org.apache.hadoop.fs.Path(path)
+    location = session.jvm(spark).org.apache.hadoop.fs.Path(path)
     return location.getFileSystem(_hadoop(spark)), location
 
 
@@ -144,4 +146,4 @@ def _hadoop(spark: SparkSession) -> JavaObject:
 
 
 def _checkpointing(spark: SparkSession) -> Any:  # noqa: ANN401 - a package of the JVM
-    return spark._jvm.org.apache.spark.sql.execution.streaming.checkpointing
+    return session.jvm(spark).org.apache.spark.sql.execution.streaming.checkpointing

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
-from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
 from twofold.errors import TwofoldError, end

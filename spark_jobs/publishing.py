@@ -13,14 +13,12 @@ from collections.abc import Mapping
 
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
-from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
-from pyiceberg.table.update import AssertRefSnapshotId, SetSnapshotRefUpdate
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from spark_jobs.commits import tagged
 from twofold import catalog as catalogs
-from twofold import tables
+from twofold import commits, tables
 from twofold.settings import Settings
 
 _TICKET = "wap.id"
@@ -53,8 +51,5 @@ def _publish(table: Table, ticket: str, head: int) -> None:
     staged = next(one for one in table.metadata.snapshots if one.summary and one.summary.get(_TICKET) == ticket)
     if staged.parent_snapshot_id != head:
         raise CommitFailedException(f"{'.'.join(table.name())} is no longer at snapshot {head}")
-    table.catalog.commit_table(
-        table,
-        (AssertRefSnapshotId(ref=MAIN_BRANCH, snapshot_id=head),),
-        (SetSnapshotRefUpdate(ref_name=MAIN_BRANCH, type=SnapshotRefType.BRANCH, snapshot_id=staged.snapshot_id),),
-    )
+    held, moved = commits.move_head(table.metadata, head, staged.snapshot_id)
+    table.catalog.commit_table(table, held, (moved,))

@@ -6,6 +6,7 @@ import os
 import secrets
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
@@ -49,6 +50,12 @@ def started(app_name: str, master: str, jvm: Mapping[str, str], options: Mapping
     for key, value in {**jvm, **options}.items():
         builder = builder.config(key, value)
     return builder.getOrCreate()
+
+
+def jvm(spark: SparkSession) -> Any:  # noqa: ANN401 - whatever the JVM has
+    """The JVM's classes and objects."""
+    assert spark._jvm is not None
+    return spark._jvm
 
 
 def configuration(settings: Settings) -> dict[str, str]:

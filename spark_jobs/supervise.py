@@ -81,7 +81,8 @@ class Service:
             raise cause
         if any(sign in text for sign in _DATA_LOSS):
             raise data_loss(self.name, text)
-        batch = (self.query.lastProgress or {}).get("batchId", -1) if self.query else -1
+        progressed = self.query.lastProgress if self.query else None
+        batch = progressed["batchId"] if progressed else -1
         self.failures = self.failures + 1 if batch == self.batches_at_failure else 1
         self.batches_at_failure = batch
         away = any(sign in text for sign in _AWAY)

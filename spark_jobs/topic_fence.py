@@ -5,6 +5,7 @@ from __future__ import annotations
 from py4j.java_gateway import JavaObject
 from pyspark.sql import SparkSession
 
+from spark_jobs import session
 from spark_jobs.locks import Held
 from twofold import kafka_access
 from twofold.errors import BoundaryError
@@ -36,7 +37,7 @@ class TopicFence:
         return found
 
     def _current_id(self) -> str:
-        jvm = self._spark._jvm
+        jvm = session.jvm(self._spark)
         names = jvm.java.util.Collections.singletonList(self._topic)
         seconds = jvm.java.util.concurrent.TimeUnit.SECONDS
         described = self._admin.describeTopics(names).allTopicNames().get(_TIMEOUT_S, seconds)
@@ -48,7 +49,7 @@ class TopicFence:
 
 
 def _admin(spark: SparkSession, settings: Settings) -> JavaObject:
-    jvm = spark._jvm
+    jvm = session.jvm(spark)
     properties = jvm.java.util.Properties()
     for name, value in kafka_access.java(settings).items():
         properties.setProperty(name, value)

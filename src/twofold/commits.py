@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from typing import Literal
+from typing import Any, Literal, cast
 from uuid import uuid4
 
 from pydantic import Field
@@ -64,7 +64,7 @@ class AssertProperty(ValidatableTableRequirement):
     key: str
     value: str | None = None
 
-    def validate(self, base_metadata: TableMetadata | None) -> None:
+    def validate(self, base_metadata: TableMetadata | None) -> None:  # type: ignore[override]
         """Raise CommitFailedException where it has another."""
         found = base_metadata.properties.get(self.key) if base_metadata else None
         if found != self.value:
@@ -72,7 +72,10 @@ class AssertProperty(ValidatableTableRequirement):
 
 
 def append(
-    table: Table, files: Sequence[DataFile], state: Mapping[str, str], requirements: Sequence[TableRequirement] = ()
+    table: Table,
+    files: Sequence[DataFile],
+    state: Mapping[str, str],
+    requirements: Sequence[ValidatableTableRequirement] = (),
 ) -> Table:
     """Append data files, with `state` in the snapshot's summary, on top of the snapshot that `table` has.
 
@@ -99,7 +102,10 @@ def tidy(table: Table, expired: Collection[int] = ()) -> Table:
     after = draft.merged(before)
     if after == before and not expired:
         return table
-    removal: tuple[TableUpdate, ...] = (RemoveSnapshotsUpdate(snapshot_ids=list(expired)),) if expired else ()
+    # Of pyiceberg's models mypy knows the names in JSON only.
+    removal: tuple[TableUpdate, ...] = (
+        (RemoveSnapshotsUpdate(snapshot_ids=list(expired)),) if expired else ()  # type: ignore[call-arg]
+    )
     leftovers = _only_named_by(table, set(expired))
     committed = draft.commit(after, {}, {}, (), removal) if after != before else _remove(table, removal)
     # A kill in between leaves orphans, which maintenance removes.
@@ -114,6 +120,18 @@ def clock_behind_ms(metadata: TableMetadata, now_ms: int | None = None) -> int:
     now = int(time.time() * 1000) if now_ms is None else now_ms
     behind = metadata.last_updated_ms - now
     return behind if behind > CLOCK_TOLERANCE_MS else 0
+
+
+def move_head(
+    metadata: TableMetadata, before: int | None, after: int
+) -> tuple[tuple[TableRequirement, ...], TableUpdate]:
+    """What makes a snapshot the table's current one, if the one before it still is."""
+    held = (
+        AssertTableUUID(uuid=metadata.table_uuid),
+        AssertRefSnapshotId(ref=MAIN_BRANCH, snapshot_id=before),  # type: ignore[call-arg]
+    )
+    branch = SnapshotRefType.BRANCH
+    return held, SetSnapshotRefUpdate(ref_name=MAIN_BRANCH, type=branch, snapshot_id=after)  # type: ignore[call-arg]
 
 
 class _Draft:
@@ -163,22 +181,16 @@ class _Draft:
         manifests: Sequence[ManifestFile],
         totals: Mapping[str, int],
         state: Mapping[str, str],
-        requirements: Sequence[TableRequirement],
+        requirements: Sequence[ValidatableTableRequirement],
         updates: Sequence[TableUpdate] = (),
     ) -> Table:
         """Publish the snapshot, if the table is still at its parent."""
         snapshot = self._snapshot(manifests, totals, state)
-        branch = SetSnapshotRefUpdate(
-            ref_name=MAIN_BRANCH, type=SnapshotRefType.BRANCH, snapshot_id=snapshot.snapshot_id
-        )
         parent = self._parent.snapshot_id if self._parent else None
-        held = (
-            AssertTableUUID(uuid=self._metadata.table_uuid),
-            AssertRefSnapshotId(ref=MAIN_BRANCH, snapshot_id=parent),
-        )
+        held, moved = move_head(self._metadata, parent, snapshot.snapshot_id)
         try:
             return _committed(
-                self._table, (*held, *requirements), (AddSnapshotUpdate(snapshot=snapshot), branch, *updates)
+                self._table, (*held, *cast(Any, requirements)), (AddSnapshotUpdate(snapshot=snapshot), moved, *updates)
             )
         except CommitFailedException:
             # It is certain here, and only here, that nothing refers to them.
@@ -198,10 +210,10 @@ class _Draft:
             snapshot_id=self._id,
             parent_snapshot_id=self._parent.snapshot_id if self._parent else None,
             sequence_number=sequence,
-            avro_compression="gzip",
+            avro_compression="deflate",
         ) as writer:
             writer.add_manifests(list(manifests))
-        return Snapshot(
+        return Snapshot(  # type: ignore[call-arg]
             snapshot_id=self._id,
             parent_snapshot_id=self._parent.snapshot_id if self._parent else None,
             manifest_list=path,
@@ -230,7 +242,7 @@ class _Draft:
             schema=self._metadata.schema(),
             output_file=self._table.io.new_output(path),
             snapshot_id=self._id,
-            avro_compression="gzip",
+            avro_compression="deflate",
         ) as writer:
             for entry in entries:
                 writer.add_entry(entry)

@@ -50,7 +50,13 @@ class Place:
     @classmethod
     def of(cls, table: Table) -> Place:
         """Without the table's history, which tasks have no use for."""
-        slim = {"snapshots": [], "snapshot_log": [], "metadata_log": [], "refs": {}, "current_snapshot_id": None}
+        slim: dict[str, Any] = {
+            "snapshots": [],
+            "snapshot_log": [],
+            "metadata_log": [],
+            "refs": {},
+            "current_snapshot_id": None,
+        }
         return cls(table.metadata.model_copy(update=slim), dict(table.io.properties))
 
     @property

@@ -6,8 +6,9 @@ a changed type, id or event time, a field removed or newly required ─► Incom
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError
@@ -185,7 +186,7 @@ def _kept_properties(pipeline: Pipeline, table: Table) -> dict[str, str]:
     return {**COMPRESSED, EVENT: fingerprint.event(pipeline)}
 
 
-def _with_properties(catalog: Catalog, existing: IcebergTable, changed: Mapping[str, str]) -> IcebergTable:
+def _with_properties(catalog: Catalog, existing: IcebergTable, changed: dict[str, Any]) -> IcebergTable:
     try:
         with existing.transaction() as transaction:
             transaction.set_properties(**changed)

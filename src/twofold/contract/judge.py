@@ -62,7 +62,7 @@ class Judge:
             return self._judge(records, arrived)
         except MemoryError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must not stop the other records
+        except Exception as error:
             if not len(records):
                 raise
             if len(records) == 1:

@@ -7,7 +7,7 @@ from typing import IO
 
 from twofold.contract.records import CellRecords, JsonRecords
 from twofold.definition.model import Pipeline
-from twofold.landing import ACCEPTED_NAMES, Format, format_of
+from twofold.inbox import ACCEPTED_NAMES, Format, format_of
 from twofold.readers import BLOCK_BYTES, SetAside, csv_rows, json_texts, parquet_rows
 from twofold.readers.texts import Source, blocks
 
