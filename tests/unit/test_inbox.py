@@ -33,8 +33,8 @@ def silent(copied: int) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "a:b.json", "C:\\data\\jan.csv", "2013/jan 1.csv", "Καλημέρα.csv", "日本.jsonl", "می\u200cخواهم.csv", "\u202f\xa0.csv",
-        "👩\u200d🚀.parquet", "#1?x=%20&y.csv", "'\"`$(rm).json", "q\u0308.csv",
+        "a:b.json", "C:\\data\\jan.csv", "2013/jan 1.csv", "Καλημέρα.csv", "日本.jsonl", "می\u200cخواهم.csv",
+        "\u202f\xa0.csv", "👩\u200d🚀.parquet", "#1?x=%20&y.csv", "'\"`$(rm).json", "q\u0308.csv",
     ],
 )  # fmt: skip
 def test_a_name_in_any_script_goes_in_and_comes_out(folder: LocalFolder, tmp_path: Path, name: str) -> None:
@@ -53,8 +53,9 @@ def test_a_name_in_any_script_goes_in_and_comes_out(folder: LocalFolder, tmp_pat
     [
         ("a\nb.csv", "control"), ("a\x1b[2J.csv", "control"), ("a\x85.csv", "control"), ("a\0.csv", "control"),
         ("a\u2028b.csv", "line break"), ("a\udcff.csv", "not UTF-8"),
-        ("../a.csv", "leaves"), ("/a.csv", "leaves"), ("a//b.csv", "leaves"), ("a/./b.csv", "leaves"), ("a.csv/", "leaves"),
-        (".a.csv", "hidden"), ("x/_b/a.csv", "hidden"), ("a.txt", "ending"), ("a.parquet.gz", "ending"),
+        ("../a.csv", "leaves"), ("/a.csv", "leaves"), ("a//b.csv", "leaves"), ("a/./b.csv", "leaves"),
+        ("a.csv/", "leaves"), (".a.csv", "hidden"), ("x/_b/a.csv", "hidden"),
+        ("a.txt", "ending"), ("a.parquet.gz", "ending"),
     ],
 )  # fmt: skip
 def test_names_that_are_refused_say_why(name: str, said: str) -> None:
@@ -155,8 +156,9 @@ def test_files_of_tables_are_known_by_name(name: str) -> None:
     [
         "old.jsonl", "data/old.jsonl", "data/march.parquet", f"data/{NAMED}.parquet", f"data/00000-0-{NAMED}.csv",
         f"00000-0-{NAMED}.parquet", f"data/2026/00000-0-{NAMED}.parquet", f"x/data/00000-0-{NAMED}.parquet",
-        f"metadata/00000-0-{NAMED}.parquet", f"data/{NAMED}-m12.avro", "metadata/export.avro", "metadata/table.metadata.json",
-        f"metadata/x/{NAMED}-m12.avro", f"data/00000-0-{NAMED}.parquet\n", "data/offsets/0", "metadata/state/0/1/3.zip",
+        f"metadata/00000-0-{NAMED}.parquet", f"data/{NAMED}-m12.avro", "metadata/export.avro",
+        "metadata/table.metadata.json", f"metadata/x/{NAMED}-m12.avro",
+        f"data/00000-0-{NAMED}.parquet\n", "data/offsets/0", "metadata/state/0/1/3.zip",
         "metadata/metadata", f"data/00000-0-{NAMED.replace('4', 'X')}.parquet",
     ],
 )  # fmt: skip
