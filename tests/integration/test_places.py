@@ -21,7 +21,7 @@ from tests import conftest, running
 from tests.at_work import Work
 from tests.small_world import event
 from twofold import catalog as catalogs
-from twofold import ensure, inbox, tables
+from twofold import ensure, inbox, places, tables
 from twofold.catalog import LakeCatalog
 from twofold.definition.model import Pipeline
 from twofold.errors import UsageError
@@ -52,6 +52,12 @@ def removed(work: Work) -> int:
     catalog, name, now = catalogs.load(work.settings), work.pipeline.name, datetime.now(UTC)
     found = [orphans.of_table(catalog, name, table, upkeep(), now) for table in tables.names(work.pipeline)]
     return sum(found) + orphans.of_inbox(work.settings, name, upkeep(), now)
+
+
+def strangers(root: Path) -> list[Path]:
+    """Files of tables that maintenance would never know as such, whoever wrote them."""
+    files = (path for path in root.glob("*/*/**/*") if path.is_file() and path.suffix != ".crc")
+    return [path for path in files if not places.is_table_file("/".join(path.relative_to(root).parts[2:]))]
 
 
 def at_work(work: Work) -> Work:
@@ -146,6 +152,7 @@ def test_in_a_new_lake_they_are_names_like_any_other(tmp_path: Path) -> None:
             bucket = stack.home / "bucket"
             assert {path.name for path in bucket.iterdir()} == set(AS_FOLDERS)
             before = grown_old(bucket)
+            assert strangers(bucket / "tables") == []
             assert [removed(work) for work in works] == [0, 0, 0, 0]
             assert {path for path in before if not path.exists()} == set()
             assert [taken(work) for work in works] == [{"old.jsonl"}] * 4
