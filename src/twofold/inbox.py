@@ -78,10 +78,6 @@ class File:
 class Folder(Protocol):
     """Where the files for one pipeline are put."""
 
-    @property
-    def uri(self) -> str:
-        """The folder as Spark addresses it; nothing in it is escaped."""
-
     def files(self) -> list[File]:
         """All files that users put there and that are not hidden, by name."""
 
@@ -147,11 +143,6 @@ class LocalFolder:
 
     path: Path
     table: TableInInbox | None = None
-
-    @property
-    def uri(self) -> str:
-        """The folder as Spark addresses it; nothing in it is escaped."""
-        return f"file:{self.path}"
 
     def files(self) -> list[File]:
         """All regular files; links to files count, links to folders do not."""

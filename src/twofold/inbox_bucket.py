@@ -23,7 +23,6 @@ class BucketFolder:
     """An inbox in an S3 bucket: the keys under one prefix."""
 
     def __init__(self, settings: Settings, uri: str, table: TableInInbox | None = None) -> None:
-        self._uri = uri
         self._table = table
         self._endpoint = settings.s3_endpoint
         self._root = uri.split("://", 1)[1]
@@ -35,11 +34,6 @@ class BucketFolder:
             config_kwargs={"s3": {"addressing_style": "path"}},
             use_listings_cache=False,
         )
-
-    @property
-    def uri(self) -> str:
-        """The folder as Spark addresses it."""
-        return self._uri
 
     def files(self) -> list[File]:
         """All keys under the prefix; empty keys that stand for folders are passed over."""

@@ -105,7 +105,6 @@ def test_where_a_manifest_is_missing_nothing_is_removed(lake: Catalog, table: Ta
     snapshot = table.current_snapshot()
     assert snapshot
     gone = Path(snapshot.manifests(table.io)[0].manifest_path.removeprefix("file://"))
-    # Read before from a cache, if a manifest list has been read: a name that was never read is what a new process sees.
     gone.unlink()
     before = grown_old(folder)
     with pytest.raises(TwofoldError, match=rf"landing\.events: .*{gone.name} is missing"):
