@@ -44,8 +44,7 @@ def started(app_name: str, master: str, jvm: Mapping[str, str], options: Mapping
     """A session with these options; those of the JVM's start are put on its command line, where all can read them."""
     # The JVM, and the Python workers that it starts, are born into this environment.
     shell.clean()
-    if "spark.pyspark.python" in jvm:
-        os.environ["PYSPARK_PYTHON"] = jvm["spark.pyspark.python"]
+    os.environ["PYSPARK_PYTHON"] = jvm["spark.pyspark.python"]
     # Left to the builder, the JVM would be started with all options there, the passwords too.
     SparkContext._ensure_initialized(conf=SparkConf(loadDefaults=False).setAll(list(jvm.items())))
     builder = SparkSession.builder.appName(app_name)

@@ -40,17 +40,14 @@ class Launch:
     def configuration(self) -> dict[str, str]:
         """As Spark's own settings; those of a driver count only where they come before its start."""
         return {
-            **self._python(),
+            # By its path: what is called python3 on the PATH may be without our packages.
+            "spark.pyspark.python": sys.executable,
             "spark.driver.memory": self.driver_memory,
             "spark.driver.extraClassPath": self.class_path,
             "spark.executor.extraClassPath": self.class_path,
             "spark.driver.extraJavaOptions": self.java_options,
             "spark.executor.extraJavaOptions": _java_options(short_lived=False),
         }
-
-    def _python(self) -> dict[str, str]:
-        """A worker on this machine runs the Python that has our packages; one of a cluster that of its own PATH."""
-        return {"spark.pyspark.python": sys.executable} if self.master.startswith("local") else {}
 
 
 def jobs_folder() -> Path:

@@ -59,6 +59,8 @@ _DROPPED_PREFIXES = (
     "GF_",
     "BASH_FUNC_",
 )
+_OF_A_CLUSTER = ("HADOOP_CONF_DIR", "YARN_CONF_DIR", "SPARK_CONF_DIR")
+"""YARN and Kubernetes are described in files of their own; nobody else's are wanted."""
 _NOWHERE = os.devnull
 _SET = {
     # File names in any script of the world, for every JVM too; messages in the language that the code looks for.
@@ -110,7 +112,8 @@ def cleaned(environment: Mapping[str, str]) -> dict[str, str]:
     >>> sorted({"SPARK_HOME", "LANG", "HTTP_PROXY"} & found.keys())
     []
     """
-    kept = {name: value for name, value in environment.items() if not _is_dropped(name, value)}
+    cluster = _OF_A_CLUSTER if environment.get("TWOFOLD_SPARK_MASTER", "").startswith(("yarn", "k8s:")) else ()
+    kept = {name: value for name, value in environment.items() if name in cluster or not _is_dropped(name, value)}
     return {**kept, **_SET, **{name: _direct(environment) for name in _NO_PROXY}}
 
 

@@ -128,6 +128,16 @@ def test_what_was_cleaned_is_clean() -> None:
     assert shell.cleaned(once) == once
 
 
+@pytest.mark.parametrize(
+    ("master", "stays"), [("local[2]", False), ("spark://h:7077", False), ("yarn", True), ("k8s://https://h", True)]
+)
+def test_only_a_cluster_that_needs_one_has_a_configuration_folder(master: str, stays: bool) -> None:
+    found = shell.cleaned(
+        {"TWOFOLD_SPARK_MASTER": master, "HADOOP_CONF_DIR": "/etc/hadoop", "SPARK_CONF_DIR": "/etc/s"}
+    )
+    assert {"HADOOP_CONF_DIR", "SPARK_CONF_DIR"}.issubset(found) == stays
+
+
 def test_settings_and_the_way_to_the_jvm_of_spark_submit_stay() -> None:
     kept = {"TWOFOLD_HOME": "/x", "PATH": "/bin", "PYSPARK_GATEWAY_PORT": "1", "PYSPARK_GATEWAY_SECRET": "s"}
     assert kept.items() <= shell.cleaned(kept).items()
