@@ -89,7 +89,7 @@ def test_files_of_any_name_are_ingested_and_proved(hostile: Settings, tmp_path: 
     running.run(hostile, "produce", name, "--generate", "10")
     running.run(hostile, "stream", name, "--until-caught-up")
     running.run(hostile, "union", name)
-    sql = f"SELECT id, file, strftime(at, '%H:%M:%S') FROM {name}.batch_log ORDER BY at"
+    sql = f"SELECT id, file, strftime(\"at\", '%H:%M:%S') FROM {name}.batch_log ORDER BY row"
     told = running.run(hostile, "query", sql, "--format", "csv").stdout.splitlines()
     assert told[1:] == [f"ü1,{FILE},00:00:01", f"二,{FILE},00:00:02"]
     counted = running.run(hostile, "query", f"SELECT count(*) FROM {name}.unified_events", "--format", "csv").stdout

@@ -61,17 +61,23 @@ def home(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("case", HOSTILE)
+WAYS = {
+    "module": ["-m", "twofold"],
+    "cli": ["-m", "twofold.cli"],
+    "script": [str(Path(sys.executable).with_name("twofold"))],
+}
+"""How a command is started."""
+STRANGERS = "modules in the place of others"
+
+
 @pytest.mark.parametrize(
-    "program", [["-m", "twofold"], ["-m", "twofold.cli"], [str(Path(sys.executable).with_name("twofold"))]]
+    ("case", "way"), [*((case, "script") for case in HOSTILE), (STRANGERS, "module"), (STRANGERS, "cli")]
 )
-def test_a_command_says_the_same_in_any_shell(
-    tmp_path: Path, strangers: Path, home: Path, case: str, program: list[str]
-) -> None:
+def test_a_command_says_the_same_in_any_shell(tmp_path: Path, strangers: Path, home: Path, case: str, way: str) -> None:
     definition = tmp_path / NAME
     definition.write_bytes(FLIGHTS.read_bytes())
     given = {name: value.format(strangers=strangers, home=home) for name, value in HOSTILE[case].items()}
-    done = run([*program, "check", definition.name], given, cwd=tmp_path)
+    done = run([*WAYS[way], "check", definition.name], given, cwd=tmp_path)
     assert (done.returncode, done.stderr.decode(errors="replace")) == (0, "")
     assert os.fsencode(NAME) + b": ok (flights" in done.stdout
 
