@@ -26,6 +26,8 @@ class Launch:
     driver_memory: str
     class_path: str
     java_options: str
+    worker_python: str
+    """What runs Python tasks, by its path: what is called python3 on the PATH may be without our packages."""
 
     @classmethod
     def of(cls, settings: Settings, short_lived: bool) -> Launch:
@@ -35,13 +37,14 @@ class Launch:
         if not any(jars.glob("*.jar")):
             raise TwofoldError(f"no Spark connectors in {jars}", "run `make setup`, or set TWOFOLD_JARS")
         java_options = _java_options(short_lived) + _classes(class_archive(settings))
-        return cls(settings.spark_master, settings.spark_driver_memory, f"{jars}/*", java_options)
+        worker_python = settings.spark_python or sys.executable
+        return cls(settings.spark_master, settings.spark_driver_memory, f"{jars}/*", java_options, worker_python)
 
     def configuration(self) -> dict[str, str]:
         """As Spark's own settings; those of a driver count only where they come before its start."""
         return {
-            # By its path: what is called python3 on the PATH may be without our packages.
-            "spark.pyspark.python": sys.executable,
+            "spark.pyspark.python": self.worker_python,
+            "spark.pyspark.driver.python": sys.executable,
             "spark.driver.memory": self.driver_memory,
             "spark.driver.extraClassPath": self.class_path,
             "spark.executor.extraClassPath": self.class_path,
