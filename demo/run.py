@@ -11,6 +11,11 @@ time.
 
 from __future__ import annotations
 
+from twofold import shell
+
+if __name__ == "__main__":
+    shell.enter()
+
 import os
 import shutil
 import subprocess

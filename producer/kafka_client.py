@@ -5,11 +5,23 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from kafka.errors import BrokerResponseError, KafkaError, KafkaTimeoutError, RetriableError
+from kafka.errors import (
+    BrokerResponseError,
+    KafkaError,
+    KafkaProtocolError,
+    KafkaTimeoutError,
+    RetriableError,
+    UnknownBrokerIdError,
+    UnrecognizedBrokerVersion,
+    UnsupportedCodecError,
+)
 
 from twofold import kafka_access
 from twofold.errors import NotRunning, TwofoldError
 from twofold.settings import Settings
+
+_AWAY = (RetriableError, KafkaProtocolError, UnknownBrokerIdError, UnrecognizedBrokerVersion)
+"""What a client meets while no broker answers, or one that starts or ends."""
 
 
 def connection(settings: Settings, timeout_s: float) -> dict[str, Any]:
@@ -24,9 +36,16 @@ def connection(settings: Settings, timeout_s: float) -> dict[str, Any]:
 
 
 def explain(bootstrap: str, error: KafkaError) -> TwofoldError:
-    """The error to show: either no broker answers, or one answers that it will not."""
+    """The error to show: no broker answers, or one answers that it will not, or its records cannot be read here."""
     if isinstance(error, BrokerResponseError) and not isinstance(error, RetriableError):
         return TwofoldError(f"Kafka at {bootstrap} refuses: {error.message}: {error.description}")
+    if isinstance(error, UnsupportedCodecError):
+        return TwofoldError(
+            f"records of Kafka at {bootstrap} are compressed in a way that cannot be read here: {error}",
+            "run `make setup`, which installs every codec that Kafka has",
+        )
+    if not isinstance(error, _AWAY):
+        return TwofoldError(f"Kafka at {bootstrap} cannot be used: {error}")
     said = "no answer in time" if isinstance(error, KafkaTimeoutError) else str(error)
     return NotRunning(
         f"Kafka at {bootstrap} does not answer: {said}",

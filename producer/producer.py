@@ -8,6 +8,11 @@ By hand: `twofold produce flights --limit 1000`, which is `python -m producer.pr
 
 from __future__ import annotations
 
+from twofold import shell
+
+if __name__ == "__main__":
+    shell.enter()
+
 import math
 import signal
 import sys

@@ -22,7 +22,7 @@ from twofold.errors import NotRunning
 from twofold.meter import Meter
 from twofold.services.record import PRODUCER
 from twofold.settings import Settings
-from twofold.topic import TopicState
+from twofold.topic import TopicState, require_exact
 
 CONNECT_S = 3.0
 
@@ -36,6 +36,7 @@ def run(settings: Settings, pipeline: Pipeline, request: Request, stop: Event) -
     state = wait_for_topic(settings, pipeline, stop, console)
     if state is None:
         return 0
+    require_exact(pipeline.name, state)
     book = journal.start(path, pipeline.name, state, source, request.restart)
     _warn_of_drift(console, state)
     if finished(book, request):

@@ -1,16 +1,22 @@
 """Topic facts as JSON on stdout, for programs that hold no Kafka client; and the same as functions.
 
-    describe BOOTSTRAP TOPIC | ensure BOOTSTRAP < topic.json | records BOOTSTRAP TOPIC < offsets.json
+    describe BOOTSTRAP TOPIC | ensure | repair BOOTSTRAP < topic.json | records BOOTSTRAP TOPIC < offsets.json
 
 By hand: `python -m producer.topic describe 127.0.0.1:19092 flights`. Imports little: it is started often.
 """
 
 from __future__ import annotations
 
+from twofold import shell
+
+if __name__ == "__main__":
+    shell.enter()
+
 import argparse
 import base64
 import json
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -23,7 +29,9 @@ from producer import kafka_client
 from twofold.definition.model import Topic
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
-from twofold.topic import TIMEOUT_S, TopicState, configs, drift
+from twofold.topic import REQUIRED_SETTINGS, TIMEOUT_S, TopicState, configs, drift, inexact, not_there
+
+_POLL_S = 0.1
 
 
 def admin(settings: Settings, timeout_s: float = TIMEOUT_S) -> KafkaAdminClient:
@@ -61,10 +69,23 @@ def ensure(client: KafkaAdminClient, topic: Topic) -> TopicState:
         response = client.create_partitions({topic.name: topic.partitions}, raise_errors=False)
         _refused_if_failed(topic, response.to_dict())
     client.wait_for_topics([topic.name])
-    state = describe(client, topic.name)
-    if state is None:
-        raise TwofoldError(f"topic {topic.name} vanished while it was being made", "run the command again")
-    return TopicState(**{**vars(state), "drift": drift(topic, len(state.partitions), state.settings)})
+    return _compared(client, topic)
+
+
+def repair(client: KafkaAdminClient, topic: Topic, timeout_s: float = TIMEOUT_S) -> TopicState:
+    """Give a topic the settings that exactness needs, one by one: whatever else is set on it stays."""
+    if describe(client, topic.name) is None:
+        raise not_there(topic.name)
+    wanted = ConfigResource(ConfigResourceType.TOPIC, topic.name, configs=dict(REQUIRED_SETTINGS))
+    said = client.alter_configs([wanted], raise_on_unknown=False, incremental=True)["topic"][topic.name]
+    deadline = time.monotonic() + timeout_s
+    # A broker takes up what its controller was told a moment later.
+    while fault := inexact((state := _compared(client, topic)).drift):
+        if said != "OK" or time.monotonic() > deadline:
+            what = f"the broker does not take up the settings of topic {topic.name} (it says {said}): {fault}"
+            raise TwofoldError(what, "have them set by someone who may")
+        time.sleep(_POLL_S)
+    return state
 
 
 def records(
@@ -83,6 +104,14 @@ def records(
         return [(number, offset, record.value) for number, offset, record in found if record is not None]
     finally:
         consumer.close(autocommit=False)
+
+
+def _compared(client: KafkaAdminClient, topic: Topic) -> TopicState:
+    """The topic with what differs from its declaration."""
+    state = describe(client, topic.name)
+    if state is None:
+        raise TwofoldError(f"topic {topic.name} vanished while it was being made", "run the command again")
+    return TopicState(**{**vars(state), "drift": drift(topic, len(state.partitions), state.settings)})
 
 
 def _at(consumer: KafkaConsumer, partition: TopicPartition, offset: int, timeout_s: float) -> Any:  # noqa: ANN401
@@ -137,16 +166,19 @@ def _answer(settings: Settings, args: argparse.Namespace) -> Any:  # noqa: ANN40
         found = records(settings, args.topic, offsets, args.timeout)
         return [(n, o, None if value is None else base64.b64encode(value).decode()) for n, o, value in found]
     client = admin(settings, args.timeout)
-    state = ensure(client, Topic(**json.load(sys.stdin))) if args.verb == "ensure" else describe(client, args.topic)
-    return state and state.to_json()
+    if args.verb == "describe":
+        state = describe(client, args.topic)
+        return state and state.to_json()
+    declared = Topic(**json.load(sys.stdin))
+    return (ensure(client, declared) if args.verb == "ensure" else repair(client, declared, args.timeout)).to_json()
 
 
 def main() -> int:
     """Answer one question; an error of ours is JSON too, with exit code 1."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("verb", choices=["describe", "ensure", "records"])
+    parser.add_argument("verb", choices=["describe", "ensure", "repair", "records"])
     parser.add_argument("bootstrap", help="host:port[,host:port…]")
-    parser.add_argument("topic", nargs="?", help="name of the topic (not for ensure)")
+    parser.add_argument("topic", nargs="?", help="name of the topic (not for ensure and repair)")
     parser.add_argument("--timeout", type=float, default=TIMEOUT_S, help="seconds a broker may take to answer")
     args = parser.parse_args()
     kafka_client.quiet()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
+from twofold import shell
 from twofold.launch import Launch
 from twofold.settings import CATALOG, Settings
 
@@ -34,14 +34,16 @@ def build(settings: Settings, app_name: str, short_lived: bool = False) -> Spark
     `short_lived` leaves out the second compiler, which takes a third of the CPU of a job of a few seconds.
     """
     launch = Launch.of(settings, short_lived)
-    # pyspark takes it from nowhere else; its own default is whatever is called python3.
-    os.environ["PYSPARK_PYTHON"] = settings.spark_python or sys.executable
     options = {**configuration(settings), **_statsd(settings, app_name)}
     return started(app_name, launch.master, launch.configuration(), options)
 
 
 def started(app_name: str, master: str, jvm: Mapping[str, str], options: Mapping[str, str]) -> SparkSession:
     """A session with these options; those of the JVM's start are put on its command line, where all can read them."""
+    # The JVM, and the Python workers that it starts, are born into this environment.
+    shell.clean()
+    # pyspark takes it from nowhere else; its own default is whatever is called python3.
+    os.environ["PYSPARK_PYTHON"] = jvm["spark.pyspark.python"]
     # Left to the builder, the JVM would be started with all options there, the passwords too.
     SparkContext._ensure_initialized(conf=SparkConf(loadDefaults=False).setAll(list(jvm.items())))
     builder = SparkSession.builder.appName(app_name)

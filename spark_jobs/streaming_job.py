@@ -71,6 +71,7 @@ def run(settings: Settings, pipeline: Pipeline, until_caught_up: bool, health_po
 def check(settings: Settings, pipeline: Pipeline) -> str:
     """Make topic and tables, or refuse before anything is written; returns the topic's id."""
     state = topic.ensure(settings, pipeline)
+    topic.require_exact(pipeline.name, state)
     made = ensure.ensure(catalog.load(settings), pipeline)
     boundary.landed(catalog.history(made[tables.STREAM_LOG]), pipeline.name, state.topic_id)
     return state.topic_id

@@ -7,6 +7,11 @@ By hand: `python -m monitoring.boards.picture --prometheus http://127.0.0.1:1909
 
 from __future__ import annotations
 
+from twofold import shell
+
+if __name__ == "__main__":
+    shell.enter()
+
 import json
 import re
 import shutil

@@ -97,10 +97,10 @@ class TopicOperator(Linked):
         told = {name: f"{actual}, declared {declared}" for name, (declared, actual) in drift.items()}
         for name, text in told.items():
             self.log.warning("topic %s: %s is %s; it is left as it is", self.topic.name, name, text)
-        broken = [f"{name} is {text}" for name, text in told.items() if name in topics.REQUIRED_SETTINGS]
-        if broken:
-            what = f"topic {self.topic.name}: {'; '.join(broken)}: outcomes would depend on the sender's clock"
-            raise AirflowFailException(failed(what, "give the topic its declared settings", "topic-drift"))
+        if fault := topics.inexact(drift):
+            what = f"topic {self.topic.name} is there already, and cannot be counted exactly: {fault}"
+            remedy = f"`{topics.repair_command(self.pipeline)}` sets it"
+            raise AirflowFailException(failed(what, remedy, "topic-drift"))
         if not told:
             self.log.info("topic %s is as declared", self.topic.name)
         return told

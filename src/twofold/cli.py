@@ -7,6 +7,11 @@ By hand: `twofold --help`.
 
 from __future__ import annotations
 
+from twofold import shell
+
+if __name__ == "__main__":
+    shell.enter()
+
 import importlib
 import os
 import sys
@@ -27,6 +32,7 @@ COMMANDS = {
     "services": ("services:services", "Look at, start and stop producers and streaming jobs."),
     "produce": ("produce:produce", "Send a pipeline's events to Kafka."),
     "stream": ("jobs:stream", "Run the speed layer: Kafka to stream_log and the stream views."),
+    "topic": ("topic:topic", "Show a pipeline's Kafka topic, or give it the settings that exact counts need."),
     "land": ("land:land", "Put files into a pipeline's inbox, whole or not at all."),
     "batch": ("jobs:batch", "Take landed files into batch_log, each exactly once."),
     "union": ("jobs:union", "Merge both layers into events and recompute the touched windows."),
@@ -93,7 +99,7 @@ def cli(ctx: click.Context, pipelines: Path | None, home: Path | None) -> None:
 
 
 def main() -> None:
-    """Console entry: a user's mistake gives a sentence and a remedy, never a stack trace."""
+    """Run the command: a user's mistake gives a sentence and a remedy, never a stack trace."""
     try:
         # Outside standalone mode click returns the code of `Context.exit` instead of raising it.
         sys.exit(cli.main(standalone_mode=False))

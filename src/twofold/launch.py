@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from twofold import java
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
 
@@ -26,19 +26,25 @@ class Launch:
     driver_memory: str
     class_path: str
     java_options: str
+    worker_python: str
+    """What runs Python tasks, by its path: what is called python3 on the PATH may be without our packages."""
 
     @classmethod
     def of(cls, settings: Settings, short_lived: bool) -> Launch:
         """`short_lived` leaves out the second compiler, which takes a third of the CPU of a job of a few seconds."""
         jars = settings.jars / "spark"
+        java.find()
         if not any(jars.glob("*.jar")):
             raise TwofoldError(f"no Spark connectors in {jars}", "run `make setup`, or set TWOFOLD_JARS")
         java_options = _java_options(short_lived) + _classes(class_archive(settings))
-        return cls(settings.spark_master, settings.spark_driver_memory, f"{jars}/*", java_options)
+        worker_python = settings.spark_python or sys.executable
+        return cls(settings.spark_master, settings.spark_driver_memory, f"{jars}/*", java_options, worker_python)
 
     def configuration(self) -> dict[str, str]:
         """As Spark's own settings; those of a driver count only where they come before its start."""
         return {
+            "spark.pyspark.python": self.worker_python,
+            "spark.pyspark.driver.python": sys.executable,
             "spark.driver.memory": self.driver_memory,
             "spark.driver.extraClassPath": self.class_path,
             "spark.executor.extraClassPath": self.class_path,
@@ -59,7 +65,7 @@ def spark_home() -> Path:
 
 def class_archive(settings: Settings) -> Path:
     """Where `spark_jobs.class_archive` records the classes of this Java, this pyspark and these jars."""
-    installed = (Path(shutil.which("java") or "java").resolve(), _package("pyspark") / "jars", settings.jars)
+    installed = (java.find().resolve(), _package("pyspark") / "jars", settings.jars)
     fits = [f"{path} {path.stat().st_mtime_ns if path.exists() else 0}" for path in installed]
     # In the environment that it fits, and no other: it goes where that goes, and nothing is left behind in a cache.
     return Path(sys.prefix) / "share" / "twofold" / f"{hashlib.sha256(repr(fits).encode()).hexdigest()[:16]}.jsa"

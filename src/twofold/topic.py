@@ -1,6 +1,6 @@
 """Facts about a Kafka topic, asked of a child process: the core itself holds no Kafka client.
 
-    describe | ensure | records ──► `python -m producer.topic …` ──JSON──► TopicState, bytes
+    describe | ensure | repair | records ──► `python -m producer.topic …` ──JSON──► TopicState, bytes
 
 By hand: `python -m producer.topic describe 127.0.0.1:19092 flights`.
 """
@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from twofold import errors
+from twofold.errors import TwofoldError
 
 if TYPE_CHECKING:
     from twofold.definition.model import Pipeline, Topic
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 TIMEOUT_S = 10.0
 """How long a broker may take to answer before it counts as not running."""
 
-REQUIRED_SETTINGS = {"message.timestamp.type": "LogAppendTime"}
-"""Always set: outcomes are judged against the time of arrival, so that a replay judges alike."""
+REQUIRED_SETTINGS = {"message.timestamp.type": "LogAppendTime", "cleanup.policy": "delete"}
+"""Always so. Outcomes are judged by the time of arrival, so that a replay judges alike; and what Kafka compacts away
+before it was landed is lost without a trace."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,42 @@ def drift(topic: Topic, partitions: int, settings: Mapping[str, str | None]) -> 
     """What of an existing topic differs from its declaration: name → (declared, actual).
 
     >>> from twofold.definition.model import Topic
-    >>> drift(Topic("t", 2, settings={"retention.ms": "5"}), 3, {"retention.ms": "5"})
-    {'partitions': ('2', '3'), 'message.timestamp.type': ('LogAppendTime', 'None')}
+    >>> actual = {"retention.ms": "5", "cleanup.policy": "delete", "message.timestamp.type": "CreateTime"}
+    >>> drift(Topic("t", 2, settings={"retention.ms": "5"}), 3, actual)
+    {'partitions': ('2', '3'), 'message.timestamp.type': ('LogAppendTime', 'CreateTime')}
     """
     declared = {"partitions": str(topic.partitions), **configs(topic)}
     actual = {"partitions": str(partitions), **settings}
     return {name: (value, str(actual.get(name))) for name, value in declared.items() if str(actual.get(name)) != value}
+
+
+def inexact(drift: Mapping[str, tuple[str, str]]) -> str:
+    """What of a topic's drift exact counts cannot be had with, as a clause; empty where there is nothing of the kind.
+
+    >>> inexact({"partitions": ("2", "3"), "cleanup.policy": ("delete", "compact")})
+    'cleanup.policy is compact, not delete'
+    """
+    broken = {name: drift[name] for name in REQUIRED_SETTINGS if name in drift}
+    return " and ".join(f"{name} is {actual}, not {declared}" for name, (declared, actual) in broken.items())
+
+
+def repair_command(pipeline: str) -> str:
+    """What gives the topic of a pipeline the settings that exactness needs."""
+    return f"twofold topic {pipeline} --repair"
+
+
+def require_exact(pipeline: str, state: TopicState) -> None:
+    """TwofoldError, with the command that mends it, where `ensure` found a topic that cannot be counted exactly."""
+    if fault := inexact(state.drift):
+        raise TwofoldError(
+            f"topic {state.name} is there already, and cannot be counted exactly: {fault}",
+            f"`{repair_command(pipeline)}` sets it; records that are there already keep their time stamps",
+        )
+
+
+def not_there(topic: str) -> TwofoldError:
+    """What is said where there is no topic to look at."""
+    return TwofoldError(f"there is no topic {topic}", "the first job that needs it makes it, as declared")
 
 
 def describe(settings: Settings, topic: str, timeout_s: float = TIMEOUT_S) -> TopicState | None:
@@ -90,6 +122,11 @@ def describe(settings: Settings, topic: str, timeout_s: float = TIMEOUT_S) -> To
 def ensure(settings: Settings, pipeline: Pipeline, timeout_s: float = TIMEOUT_S) -> TopicState:
     """Make the pipeline's topic if there is none, raise its partitions if more are declared; report other drift."""
     return TopicState.from_json(_ask(settings, "ensure", [], asdict(pipeline.topic), timeout_s))
+
+
+def repair(settings: Settings, pipeline: Pipeline, timeout_s: float = TIMEOUT_S) -> TopicState:
+    """Give the pipeline's topic, which must be there, the settings that exactness needs; leave all others."""
+    return TopicState.from_json(_ask(settings, "repair", [], asdict(pipeline.topic), timeout_s))
 
 
 def records(
@@ -122,5 +159,5 @@ def _ask(settings: Settings, verb: str, args: Sequence[str], body: Mapping[str, 
     try:
         problem = json.loads(done.stdout)
     except json.JSONDecodeError:
-        raise errors.TwofoldError(f"{' '.join(command)} failed", done.stderr.strip()[-2000:]) from None
+        raise TwofoldError(f"{' '.join(command)} failed", done.stderr.strip()[-2000:]) from None
     raise getattr(errors, problem["error"])(problem["message"], problem["remedy"])

@@ -215,6 +215,20 @@ def test_two_files_with_one_name_or_one_topic_are_faults(tmp_path: Path) -> None
         load_pipeline(settings_for(tmp_path), "flights")
 
 
+def test_topics_that_kafka_takes_for_one_are_faults(tmp_path: Path) -> None:
+    for name, topic in (("first", "eu.flights"), ("second", "eu_flights"), ("third", "eu-flights")):
+        text = FLIGHTS.read_text().replace("name: flights\n", f"name: {name}\n", 1)
+        write(tmp_path, f"{name}.yaml", text.replace("{name: flights,", f"{{name: {topic},", 1))
+    said = r'second\.yaml:4: topic: found "eu_flights", which .*first\.yaml has as "eu\.flights": Kafka takes'
+    with pytest.raises(DefinitionError, match=f"1 fault:\n.*{said}"):
+        load_all(tmp_path)
+    assert "Kafka takes `.` and `_` in topics for one" in run(folder=tmp_path).stdout
+    with pytest.raises(DefinitionError, match=said):
+        load_pipeline(settings_for(tmp_path), "second")
+    assert load_pipeline(settings_for(tmp_path), "first").topic.name == "eu.flights"
+    assert load_pipeline(settings_for(tmp_path), "third").topic.name == "eu-flights"
+
+
 def run(*arguments: str, folder: Path = FLIGHTS.parent) -> Result:
     return CliRunner().invoke(check, list(arguments), obj=settings_for(folder), standalone_mode=False)
 

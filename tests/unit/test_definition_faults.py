@@ -71,6 +71,11 @@ MISTAKES = {
         "settings: {message.timestamp.type: CreateTime}",
         ['2 topic.settings.message.timestamp.type: "CreateTime", expected LogAppendTime'],
     ),
+    "compacted": (
+        "partitions: 2",
+        "settings: {cleanup.policy: compact}",
+        ['2 topic.settings.cleanup.policy: "compact", expected delete'],
+    ),
     "unknown id": ("id: order_id\n", "id: orderid\n", ['4 event.id: "orderid", … did you mean "order_id"?']),
     "id of wrong type": (
         "id: order_id",

@@ -25,6 +25,7 @@ from twofold.definition.raw import (
 from twofold.definition.render import Columns
 from twofold.definition.types import FieldType
 from twofold.definition.views import build_views
+from twofold.topic import REQUIRED_SETTINGS
 
 _CONFLICTS = (
     ("source", "generate"),
@@ -37,8 +38,6 @@ _CONFLICTS = (
 """Keys of `replay` of which one at most makes sense."""
 _ID_TYPES = ("string", "int", "long")
 _PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@yearly")
-_FIXED_SETTINGS = {"message.timestamp.type": "LogAppendTime", "cleanup.policy": "delete"}
-"""Topic settings that the exactness of the counts rests on."""
 
 
 def build_pipeline(raw: RawPipeline, source_file: str, report: Report) -> Pipeline | None:
@@ -92,7 +91,7 @@ def _topic(raw: RawTopic | None, report: Report) -> Topic | None:
     if expected := names.topic_fault(raw.name):
         report.add(("topic", "name"), shown(raw.name), expected)
     settings = raw.settings or {}
-    for setting, value in _FIXED_SETTINGS.items():
+    for setting, value in REQUIRED_SETTINGS.items():
         if settings.get(setting, value) != value:
             report.add(("topic", "settings", setting), shown(settings[setting]), f"{value}, which exact counts need")
     return Topic(raw.name, raw.partitions or 1, raw.replication or 1, settings)

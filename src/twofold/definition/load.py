@@ -49,14 +49,22 @@ def definition_files(folder: Path) -> list[Path]:
 
 
 def clashes(files: Sequence[tuple[Path, Pipeline]]) -> list[Fault]:
-    """Faults of files that are sound each by itself, but claim the same pipeline name or the same topic."""
+    """Faults of files that are sound each by itself, but claim the same pipeline name or the same topic.
+
+    Kafka names its metrics after topics, with `_` for each dot, so it refuses a topic beside another that differs in
+    nothing else.
+    """
     faults = []
-    seen: dict[tuple[str, str], Path] = {}
+    seen: dict[tuple[str, str], tuple[Path, str]] = {}
     for path, pipeline in files:
-        for key, value in (("name", pipeline.name), ("topic", pipeline.topic.name)):
-            first = seen.setdefault((key, value), path)
+        for key, value, taken_for in (
+            ("name", pipeline.name, pipeline.name),
+            ("topic", pipeline.topic.name, pipeline.topic.name.replace(".", "_")),
+        ):
+            first, other = seen.setdefault((key, taken_for), (path, value))
             if first is not path:
-                found = f'"{value}", which {shown_path(first)} has too'
+                has = "has too" if other == value else f'has as "{other}": Kafka takes `.` and `_` in topics for one'
+                found = f'"{value}", which {shown_path(first)} {has}'
                 faults.append(Fault(shown_path(path), _line_of(path, key), key, found, f"a {key} of its own"))
     return faults
 
@@ -91,7 +99,8 @@ def load_pipeline(settings: Settings, name: str) -> Pipeline:
     """
     checked = [(path, *check_file(path)) for path in definition_files(settings.pipelines)]
     sound = [(path, pipeline) for path, pipeline, _ in checked if pipeline is not None]
-    claims = [fault for fault in clashes(sound) if fault.found.startswith(f'"{name}"')]
+    own = {shown_path(path) for path, pipeline in sound if pipeline.name == name}
+    claims = [fault for fault in clashes(sound) if fault.file in own]
     if claims:
         raise definition_error(claims)
     for _, pipeline in sound:

@@ -28,9 +28,9 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
         "SPT_NOENV": "1",
         "AIRFLOW_HOME": str(settings.home / "airflow"),
         # Operators and triggers are imported by name, also by processes that load no plugins.
-        "PYTHONPATH": _path(settings.plugins, "PYTHONPATH"),
+        "PYTHONPATH": str(settings.plugins),
         # Where `spark-submit` of the same environment is.
-        "PATH": _path(Path(sys.executable).parent, "PATH"),
+        "PATH": _path(Path(sys.executable).parent),
     }
 
 
@@ -104,7 +104,7 @@ def _key(settings: Settings, purpose: str) -> bytes:
     return hmac.digest(settings.airflow_secret.get_secret_value().encode(), purpose.encode(), "sha256")
 
 
-def _path(first: Path, name: str) -> str:
-    """A search path with a folder put first, once."""
-    others = [part for part in os.environ.get(name, "").split(os.pathsep) if part and part != str(first)]
+def _path(first: Path) -> str:
+    """The search path of programs with a folder put first, once."""
+    others = [part for part in os.environ.get("PATH", "").split(os.pathsep) if part and part != str(first)]
     return os.pathsep.join([str(first), *others])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from functools import partial
 from pathlib import Path
 
+from twofold import java
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
 from twofold.stack import health, ports
@@ -119,12 +119,11 @@ def _config(settings: Settings, name: str) -> Path:
 
 
 def _require_installed(settings: Settings) -> None:
-    if shutil.which("java") is None:
-        raise TwofoldError("there is no `java` on the PATH", "install a JDK or JRE 17")
+    java.find()
     if not any((settings.jars / "kafka").glob("kafka_*.jar")):
         raise TwofoldError(f"Kafka's jars are not in {settings.jars}", "run `make setup`, or set TWOFOLD_JARS")
 
 
 def _java(settings: Settings, main: str, name: str, *options: str) -> tuple[str, ...]:
-    java, jars = shutil.which("java") or "java", settings.jars / "kafka"
-    return (java, *options, *JVM, "-cp", f"{jars}/*", main, str(_config(settings, name)))
+    jars = settings.jars / "kafka"
+    return (str(java.find()), *options, *JVM, "-cp", f"{jars}/*", main, str(_config(settings, name)))

@@ -5,8 +5,8 @@ The same interface is used wherever services run under it, on a laptop or in a c
 
 from __future__ import annotations
 
-import getpass
 import os
+import pwd
 import shlex
 import subprocess
 import sys
@@ -91,7 +91,7 @@ def render(settings: Settings, programs: Iterable[Program]) -> str:
     """Text of supervisord.conf. Only root may name a user, and must."""
     head = _HEAD.format(
         home=escape(str(settings.home)),
-        user=f"user={getpass.getuser()}\n" if os.geteuid() == 0 else "",
+        user=f"user={pwd.getpwuid(os.geteuid()).pw_name}\n" if os.geteuid() == 0 else "",
         host=settings.supervisor_host,
         port=settings.supervisor_port,
         name=settings.supervisor_user,

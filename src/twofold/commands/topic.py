@@ -1,0 +1,48 @@
+"""`twofold topic`: a pipeline's Kafka topic, as it is and as it is declared, and what mends it."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from twofold import topic as topics
+from twofold.definition.load import load_pipeline
+from twofold.settings import Settings
+from twofold.topic import TopicState
+
+
+@click.command()
+@click.argument("pipeline")
+@click.option("--repair", is_flag=True, help="Give it the settings that exact counts need; whatever else it has stays.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with every setting.")
+@click.pass_context
+def topic(context: click.Context, pipeline: str, repair: bool, as_json: bool) -> None:
+    """Show PIPELINE's Kafka topic: its id, its partitions' offsets, and what differs from the declaration.
+
+    Exit code 1 when it cannot be counted exactly. --repair makes Kafka stamp records with their arrival
+    (message.timestamp.type) and keep all of them until their time is up (cleanup.policy). Records that are there
+    already keep the time stamps that they have, and what was compacted away stays away.
+
+    \b
+    Examples:
+      twofold topic flights
+      twofold topic flights --repair
+    """
+    settings: Settings = context.obj
+    declared = load_pipeline(settings, pipeline)
+    found = topics.repair(settings, declared) if repair else topics.describe(settings, declared.topic.name)
+    if found is None:
+        raise topics.not_there(declared.topic.name)
+    differs = topics.drift(declared.topic, len(found.partitions), found.settings)
+    click.echo(json.dumps({**found.to_json(), "drift": differs}, indent=2) if as_json else _text(found, differs))
+    if fault := topics.inexact(differs):
+        click.echo(f"cannot be counted exactly: {fault}; `{topics.repair_command(pipeline)}` sets it", err=True)
+        context.exit(1)
+
+
+def _text(found: TopicState, differs: dict[str, tuple[str, str]]) -> str:
+    lines = [f"topic {found.name}, id {found.topic_id}"]
+    lines += [f"  partition {number}: offsets {begin} to {end}" for number, (begin, end) in found.partitions.items()]
+    lines += [f"  {name} is {actual}, declared {declared}" for name, (declared, actual) in differs.items()]
+    return "\n".join([*lines, *([] if differs else ["  as declared"])])
