@@ -152,7 +152,7 @@ def seen(spark: SparkSession, pipeline: Pipeline) -> dict[str, Any]:
     """Rows per layer, and the highest event time among the stream's."""
     row = spark.sql(
         f"""SELECT count_if(layer = 'stream') AS _tw_stream, count_if(layer = 'batch') AS _tw_batch,
-  unix_micros(max(CASE WHEN layer = 'stream' THEN `{pipeline.event.time}` END)) AS latest FROM _tw_contenders"""
+  unix_micros(max(CASE WHEN layer = 'stream' THEN `{pipeline.event.time}` END)) AS _tw_latest FROM _tw_contenders"""
     ).collect()[0]
     latest = row["_tw_latest"]
     return {
