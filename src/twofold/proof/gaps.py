@@ -172,8 +172,8 @@ def _gaps_sql(edges: Iterable[tuple[int, int, int]]) -> str:
     values = ", ".join(f"({partition}, {low}::BIGINT, {end}::BIGINT)" for partition, low, end in edges)
     return f"""
         WITH edges(part, low, ending) AS (VALUES {values}),
-        held AS (SELECT part, kafka_offset AS at FROM {tables.STREAM_LOG} JOIN edges ON part = kafka_partition
+        held AS (SELECT part, kafka_offset AS place FROM {tables.STREAM_LOG} JOIN edges ON part = kafka_partition
                  WHERE kafka_offset >= low),
         placed AS (FROM held UNION ALL SELECT part, low - 1 FROM edges UNION ALL SELECT part, ending FROM edges),
-        followed AS (SELECT part, at, lead(at) OVER (PARTITION BY part ORDER BY at) AS following FROM placed)
-        SELECT part, at + 1, following FROM followed WHERE following > at + 1 ORDER BY ALL"""
+        followed AS (SELECT part, place, lead(place) OVER (PARTITION BY part ORDER BY place) AS next_place FROM placed)
+        SELECT part, place + 1, next_place FROM followed WHERE next_place > place + 1 ORDER BY ALL"""
