@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from twofold import boundary, inbox, tables
@@ -163,8 +164,9 @@ def _numbers_of_records(world: World, folder: inbox.Folder, file: Taken) -> list
     try:
         today = recount.records(folder, file.file, world.pipeline.event.fields)
     except recount.Irregular:
-        if recount.records_before(folder, file.file) == file.rows:
-            return [file.rows]
+        with suppress(recount.Irregular):
+            if recount.records_before(folder, file.file) == file.rows:
+                return [file.rows]
         raise
     return [today] if today == file.rows else [today, recount.records_before(folder, file.file)]
 

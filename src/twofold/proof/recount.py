@@ -38,7 +38,7 @@ class Irregular(Exception):
 
 
 def records(folder: inbox.Folder, name: str, fields: Collection[str], block_bytes: int = BLOCK_BYTES) -> int:
-    """The number of records in a file, by the rules of `docs/landing.md`; `fields` are the declared ones."""
+    """The number of records in a file, by the rules of `docs/inbox.md`; `fields` are the declared ones."""
     with folder.open(name) as stream:
         if _kind(name) == "parquet":
             return _parquet_rows(stream)
