@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 from urllib.parse import urlparse
 
@@ -27,6 +28,7 @@ from twofold import catalog as catalogs
 from twofold.boundary import Folded, Landed
 from twofold.definition import fingerprint
 from twofold.definition.load import load_file
+from twofold.definition.model import Pipeline
 from twofold.proof.report import Check, Proof
 from twofold.proof.run import prove
 from twofold.settings import Settings
@@ -520,6 +522,29 @@ def test_gaps_that_kafka_has_deleted_are_missing_where_it_shows_no_transactions(
     world.table(tables.STREAM_LOG).delete(at(0, 3))
     delete_records_before(world, 10)
     assert check(proof_of(world), "I2").offenders == (f"{world.pipeline.name}[0]@3: missing",)
+
+
+def test_of_a_transactional_topic_the_job_lands_what_was_committed(
+    twofold: Callable[..., CompletedProcess[str]], stack: Settings, define: Callable[..., Pipeline]
+) -> None:
+    """Commit two, abort two, commit one: three records, and five offsets that hold none, the last marker among them."""
+    pipeline = define(topic={"partitions": 1}, views=None)
+    topic.ensure(stack, pipeline)
+    producer = KafkaProducer(bootstrap_servers=stack.kafka_bootstrap, transactional_id=pipeline.name)
+    producer.init_transactions()
+    commit, abort = producer.commit_transaction, producer.abort_transaction
+    for keys, end in (("ab", commit), ("xy", abort), ("c", commit)):
+        producer.begin_transaction()
+        for key in keys:
+            producer.send(pipeline.topic.name, small_world.as_json(small_world.event(key, 1)))
+        producer.flush()
+        end()
+    producer.close()
+    twofold("stream", pipeline.name, "--until-caught-up")
+    rows = twofold("query", f"SELECT id FROM {pipeline.name}.unified_events ORDER BY id", "--format", "csv").stdout
+    assert rows.split() == ["id", "a", "b", "c"]
+    found = prove(stack, pipeline, 0, lambda line: None)
+    assert (found.ok, vacant(found), check(found, "I2").numbers["behind"]) == (True, 5, 0), found
 
 
 def delete_records_before(world: SmallWorld, offset: int) -> None:

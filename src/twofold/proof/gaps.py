@@ -171,9 +171,12 @@ def _gaps_sql(edges: Iterable[tuple[int, int, int]]) -> str:
     """Partition, first offset and end of each gap; `edges` are partition, lowest offset and end."""
     values = ", ".join(f"({partition}, {low}::BIGINT, {end}::BIGINT)" for partition, low, end in edges)
     return f"""
-        WITH edges(part, low, ending) AS (VALUES {values}),
-        held AS (SELECT part, kafka_offset AS place FROM {tables.STREAM_LOG} JOIN edges ON part = kafka_partition
-                 WHERE kafka_offset >= low),
-        placed AS (FROM held UNION ALL SELECT part, low - 1 FROM edges UNION ALL SELECT part, ending FROM edges),
-        followed AS (SELECT part, place, lead(place) OVER (PARTITION BY part ORDER BY place) AS next_place FROM placed)
-        SELECT part, place + 1, next_place FROM followed WHERE next_place > place + 1 ORDER BY ALL"""
+        WITH edges(_tw_part, _tw_low, _tw_end) AS (VALUES {values}),
+        placed AS (
+          SELECT _tw_part, kafka_offset AS _tw_at FROM {tables.STREAM_LOG} JOIN edges ON _tw_part = kafka_partition
+            WHERE kafka_offset >= _tw_low
+          UNION ALL SELECT _tw_part, _tw_low - 1 FROM edges
+          UNION ALL SELECT _tw_part, _tw_end FROM edges),
+        followed AS (
+          SELECT *, lead(_tw_at) OVER (PARTITION BY _tw_part ORDER BY _tw_at) AS _tw_next FROM placed)
+        SELECT _tw_part, _tw_at + 1, _tw_next FROM followed WHERE _tw_next > _tw_at + 1 ORDER BY ALL"""
