@@ -1,6 +1,7 @@
 """Topic facts as JSON on stdout, for programs that hold no Kafka client; and the same as functions.
 
-    describe BOOTSTRAP TOPIC | ensure | repair BOOTSTRAP < topic.json | records BOOTSTRAP TOPIC < offsets.json
+    describe BOOTSTRAP TOPIC | ensure BOOTSTRAP < topic.json | repair BOOTSTRAP < topic.json
+    records BOOTSTRAP TOPIC < offsets.json | filled BOOTSTRAP TOPIC < ranges.json
 
 By hand: `python -m producer.topic describe 127.0.0.1:19092 flights`. Imports little: it is started often.
 """
@@ -21,11 +22,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, OffsetSpec
 from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 
-from producer import kafka_client
+from producer import committed, kafka_client
 from twofold.definition.model import Topic
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
@@ -52,11 +53,13 @@ def describe(client: KafkaAdminClient, name: str) -> TopicState | None:
     if found["error_code"]:
         raise for_code(found["error_code"])
     numbers = sorted(partition["partition_index"] for partition in found["partitions"])
+    offsets = _offsets(client, [TopicPartition(name, number) for number in numbers])
     return TopicState(
         name=name,
         topic_id=_as_kafka_prints(found["topic_id"]),
-        partitions=_offsets(client, [TopicPartition(name, number) for number in numbers]),
+        partitions={number: (begin, end) for number, (begin, _, end) in offsets.items()},
         settings=_settings(client, name),
+        stable_ends={number: stable for number, (_, stable, _) in offsets.items()},
     )
 
 
@@ -88,41 +91,12 @@ def repair(client: KafkaAdminClient, topic: Topic, timeout_s: float = TIMEOUT_S)
     return state
 
 
-def records(
-    settings: Settings, name: str, offsets: Mapping[int, Sequence[int]], timeout_s: float = TIMEOUT_S
-) -> list[tuple[int, int, bytes | None]]:
-    """Fetch single records as (partition, offset, value), one seek each; offsets that are gone are left out."""
-    consumer = KafkaConsumer(
-        **kafka_client.connection(settings, timeout_s), enable_auto_commit=False, auto_offset_reset="earliest"
-    )
-    try:
-        found = (
-            (number, offset, _at(consumer, TopicPartition(name, number), offset, timeout_s))
-            for number, wanted in offsets.items()
-            for offset in wanted
-        )
-        return [(number, offset, record.value) for number, offset, record in found if record is not None]
-    finally:
-        consumer.close(autocommit=False)
-
-
 def _compared(client: KafkaAdminClient, topic: Topic) -> TopicState:
     """The topic with what differs from its declaration."""
     state = describe(client, topic.name)
     if state is None:
         raise TwofoldError(f"topic {topic.name} vanished while it was being made", "run the command again")
     return TopicState(**{**vars(state), "drift": drift(topic, len(state.partitions), state.settings)})
-
-
-def _at(consumer: KafkaConsumer, partition: TopicPartition, offset: int, timeout_s: float) -> Any:  # noqa: ANN401
-    """The record at one offset, or None if it is not there."""
-    consumer.assign([partition])
-    begin, end = consumer.beginning_offsets([partition])[partition], consumer.end_offsets([partition])[partition]
-    if not begin <= offset < end:
-        return None
-    consumer.seek(partition, offset)
-    got = consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=1).get(partition, [])
-    return got[0] if got and got[0].offset == offset else None
 
 
 def _create(client: KafkaAdminClient, topic: Topic) -> None:
@@ -144,10 +118,13 @@ def _refused_if_failed(topic: Topic, response: Mapping[str, Any]) -> None:
         )
 
 
-def _offsets(client: KafkaAdminClient, partitions: Sequence[TopicPartition]) -> dict[int, tuple[int, int]]:
+def _offsets(client: KafkaAdminClient, partitions: Sequence[TopicPartition]) -> dict[int, tuple[int, int, int]]:
+    """Partition → first offset, last stable offset, end; asked in this order, so that they never contradict."""
+    newest = dict.fromkeys(partitions, OffsetSpec.LATEST)
     begin = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.EARLIEST))
-    end = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
-    return {partition.partition: (begin[partition].offset, end[partition].offset) for partition in partitions}
+    stable = client.list_partition_offsets(newest, "read_committed")
+    end = client.list_partition_offsets(newest)
+    return {found.partition: (begin[found].offset, stable[found].offset, end[found].offset) for found in partitions}
 
 
 def _settings(client: KafkaAdminClient, name: str) -> dict[str, str | None]:
@@ -163,8 +140,11 @@ def _as_kafka_prints(topic_id: str) -> str:
 def _answer(settings: Settings, args: argparse.Namespace) -> Any:  # noqa: ANN401
     if args.verb == "records":
         offsets = {int(number): wanted for number, wanted in json.load(sys.stdin).items()}
-        found = records(settings, args.topic, offsets, args.timeout)
+        found = committed.records(settings, args.topic, offsets, args.timeout)
         return [(n, o, None if value is None else base64.b64encode(value).decode()) for n, o, value in found]
+    if args.verb == "filled":
+        ranges = {int(number): [(low, high) for low, high in wanted] for number, wanted in json.load(sys.stdin).items()}
+        return committed.filled(settings, args.topic, ranges, args.timeout)
     client = admin(settings, args.timeout)
     if args.verb == "describe":
         state = describe(client, args.topic)
@@ -176,7 +156,7 @@ def _answer(settings: Settings, args: argparse.Namespace) -> Any:  # noqa: ANN40
 def main() -> int:
     """Answer one question; an error of ours is JSON too, with exit code 1."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("verb", choices=["describe", "ensure", "repair", "records"])
+    parser.add_argument("verb", choices=["describe", "ensure", "repair", "records", "filled"])
     parser.add_argument("bootstrap", help="host:port[,host:port…]")
     parser.add_argument("topic", nargs="?", help="name of the topic (not for ensure and repair)")
     parser.add_argument("--timeout", type=float, default=TIMEOUT_S, help="seconds a broker may take to answer")

@@ -247,3 +247,18 @@ def retained_from(properties: Mapping[str, str]) -> dict[int, int]:
     ({0: 12}, {})
     """
     return _int_keys(json.loads(properties.get(RETAINED_FROM, "{}")))
+
+
+RULES_SINCE = "twofold.rules-since"
+"""Property of `stream_log` and `landed_files`: the first landing by the contract's rules of today. Earlier ones counted
+a file's records, and wrote the numbers in a text, as Spark reads them."""
+
+
+def rules_since(properties: Mapping[str, str]) -> int | None:
+    """The first landing by the rules of today; None: none is known to be.
+
+    >>> rules_since({"twofold.rules-since": "3"}), rules_since({})
+    (3, None)
+    """
+    found = properties.get(RULES_SINCE)
+    return None if found is None else int(found)

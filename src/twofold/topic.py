@@ -1,6 +1,7 @@
 """Facts about a Kafka topic, asked of a child process: the core itself holds no Kafka client.
 
-    describe | ensure | repair | records ──► `python -m producer.topic …` ──JSON──► TopicState, bytes
+    describe | ensure | repair ──► `python -m producer.topic …` ──JSON──► TopicState
+    records | filled ────────────►                                      bytes, offsets
 
 By hand: `python -m producer.topic describe 127.0.0.1:19092 flights`.
 """
@@ -31,6 +32,22 @@ REQUIRED_SETTINGS = {"message.timestamp.type": "LogAppendTime", "cleanup.policy"
 before it was landed is lost without a trace."""
 
 
+Range = tuple[int, int]
+"""Offsets from the first up to, not including, the second."""
+
+
+@dataclass(frozen=True)
+class Filled:
+    """Which of the offsets of a partition that were asked for hold a committed record."""
+
+    begin: int
+    """Below it Kafka has deleted what it had."""
+    end: int
+    """The last stable offset: from it on nothing is committed yet."""
+    records: tuple[Range, ...]
+    """Within what was asked for, from `begin` to `end`, in order."""
+
+
 @dataclass(frozen=True)
 class TopicState:
     """A topic as the broker describes it."""
@@ -42,6 +59,8 @@ class TopicState:
     """Partition → (first offset still there, end offset)."""
     settings: dict[str, str | None]
     """Every effective setting."""
+    stable_ends: dict[int, int] = field(default_factory=dict)
+    """Partition → end of what a reader of committed records gets: lower than the end while a transaction is open."""
     drift: dict[str, tuple[str, str]] = field(default_factory=dict)
     """What differs from the declaration: name → (declared, actual). Only `ensure` fills it."""
 
@@ -62,6 +81,7 @@ class TopicState:
             topic_id=data["topic_id"],
             partitions={int(number): (begin, end) for number, (begin, end) in data["partitions"].items()},
             settings=dict(data["settings"]),
+            stable_ends={int(number): end for number, end in data["stable_ends"].items()},
             drift={name: (declared, actual) for name, (declared, actual) in data["drift"].items()},
         )
 
@@ -132,14 +152,26 @@ def repair(settings: Settings, pipeline: Pipeline, timeout_s: float = TIMEOUT_S)
 def records(
     settings: Settings, topic: str, offsets: Mapping[int, Sequence[int]], timeout_s: float = TIMEOUT_S
 ) -> dict[tuple[int, int], bytes | None]:
-    """Fetch single records by (partition, offset); meant for samples. Offsets that are gone are left out.
+    """Fetch single committed records by (partition, offset); meant for samples. A record with a null value gives None.
 
-    A record with a null value gives None.
+    Left out are offsets that are gone, or hold no committed record.
     """
     wanted = {str(partition): list(numbers) for partition, numbers in offsets.items()}
     found = _ask(settings, "records", [topic], wanted, timeout_s)
     return {
         (partition, offset): None if value is None else base64.b64decode(value) for partition, offset, value in found
+    }
+
+
+def filled(
+    settings: Settings, topic: str, ranges: Mapping[int, Sequence[Range]], timeout_s: float = TIMEOUT_S
+) -> dict[int, Filled]:
+    """Which offsets of the given ranges hold a committed record; the others are markers, or of aborted transactions."""
+    wanted = {str(partition): list(numbers) for partition, numbers in ranges.items()}
+    found = _ask(settings, "filled", [topic], wanted, timeout_s)
+    return {
+        int(partition): Filled(begin, end, tuple((low, high) for low, high in records))
+        for partition, (begin, end, records) in found.items()
     }
 
 

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 from urllib.parse import urlparse
 
 import pyarrow as pa
 import pytest
-from kafka import KafkaProducer
+from kafka import KafkaProducer, TopicPartition
+from kafka.admin import KafkaAdminClient
 from pyiceberg.expressions import BooleanExpression, EqualTo, LessThan
 
 from tests import conftest, running, small_world
 from tests.small_world import SmallWorld
-from twofold import boundary, journal, locks, tables
+from twofold import boundary, inbox, journal, locks, tables, topic
 from twofold import catalog as catalogs
 from twofold.boundary import Folded, Landed
 from twofold.definition import fingerprint
 from twofold.definition.load import load_file
+from twofold.definition.model import Pipeline
 from twofold.proof.report import Check, Proof
 from twofold.proof.run import prove
 from twofold.settings import Settings
 
 MEASURES = conftest.DEFINITION["views"]["by_kind"]["measures"]
+ACCEPTED = {"outcome": tables.ACCEPTED, "reason": None, "payload": None}
 SLIDING = {"window": "1 hour", "every": "15 minutes", "by": ["kind"], "measures": MEASURES}
 
 
@@ -139,7 +145,7 @@ def another_topic(world: SmallWorld) -> str:
 def marker_ahead_of_rows(world: SmallWorld) -> str:
     state = Landed(world.pipeline.name, 3, world.topic_id, {**world.ends(world.rows), 1: 25})
     world.append(tables.STREAM_LOG, [], state)
-    return f"{world.pipeline.name}[1]@20"
+    return f"{world.pipeline.name}[1]@20–24: missing"
 
 
 def event_twice(world: SmallWorld) -> str:
@@ -161,6 +167,12 @@ def wrong_id(world: SmallWorld) -> str:
     return "id 's-other', sent 's35'"
 
 
+def accepted_though_not_one_object(world: SmallWorld) -> str:
+    """As if it had held an event: @2 of partition 1 is `not JSON`."""
+    change(world, tables.STREAM_LOG, at(1, 2), lambda row: {**row, **small_world.event("s200", 1), **ACCEPTED})
+    return f"{world.pipeline.name}[1]@2: accepted, but it is not one JSON object"
+
+
 def past_kafkas_end(world: SmallWorld) -> str:
     rows = [{**world.rows[-1], "kafka_partition": 0, "kafka_offset": 21}]
     state = Landed(world.pipeline.name, 3, world.topic_id, {**world.ends(world.rows), 0: 22})
@@ -179,12 +191,17 @@ def file_not_whole(world: SmallWorld) -> str:
 
 
 def file_landed_twice(world: SmallWorld) -> str:
-    files = boundary.landed(catalogs.history(world.table(tables.BATCH_LOG)), world.pipeline.name).files
-    of_first = {**files[0], "landed_at": datetime.fromisoformat(files[0]["landed_at"])}
-    world.append(tables.LANDED_FILES, [of_first])
-    again = Landed(world.pipeline.name, 2, files=({**files[0], "landing": 2},))
+    first = write_down_the_last_landing(world)
+    again = Landed(world.pipeline.name, 2, files=({**first, "landing": 2},))
     world.append(tables.BATCH_LOG, [{**row, "landing": 2} for row in world.batch], again)
     return "may.jsonl: landings 1 and 2"
+
+
+def write_down_the_last_landing(world: SmallWorld) -> dict[str, Any]:
+    """What a run does first: `landed_files` gets the file that only the last commit of batch_log names."""
+    (file,) = boundary.landed(catalogs.history(world.table(tables.BATCH_LOG)), world.pipeline.name).files
+    world.append(tables.LANDED_FILES, [{**file, "landed_at": datetime.fromisoformat(file["landed_at"])}])
+    return file
 
 
 def batch_view_changed(world: SmallWorld) -> str:
@@ -223,6 +240,7 @@ BREAKAGES = [
     ("I3", event_twice),
     ("I4", wrong_payload),
     ("I4", wrong_id),
+    ("I4", accepted_though_not_one_object),
     ("I4", past_kafkas_end),
     ("I4", invented_event),
     ("I4", file_not_whole),
@@ -290,7 +308,7 @@ def test_retention_is_known_by_its_promise_and_rows_gone_without_one_are_missing
     log = world.table(tables.STREAM_LOG)
     log.delete(EqualTo("kafka_partition", 0) & LessThan("kafka_offset", 3))
     found = proof_of(world)
-    assert check(found, "I2").offenders == (f"{world.pipeline.name}[0]@0: missing",)
+    assert check(found, "I2").offenders == (f"{world.pipeline.name}[0]@0–2: missing",)
     assert violated(found) >= {"I4", "I6"}
     log.refresh().transaction().set_properties({boundary.RETAINED_FROM: '{"0": 3}'}).commit_transaction()
     try:
@@ -364,3 +382,235 @@ def catch_up_views(world: SmallWorld, rows: list[dict[str, Any]]) -> None:
         folded = small_world.fold(small_world.winners(rows, ()), view.window, view.every)
         state = Folded(small_world.snapshot_of(world, tables.STREAM_LOG), fingerprint.view(world.pipeline, view))
         world.table(name).overwrite(folded, snapshot_properties=boundary.encode(state))
+
+
+class Transactions:
+    """A transactional producer, and what a reader of committed records lands of it, in partition 0."""
+
+    def __init__(self, world: SmallWorld) -> None:
+        self.world, self.rows = world, list(world.rows)
+        self.landing = 2
+        self.producer = self.started()
+
+    def started(self) -> KafkaProducer:
+        producer = KafkaProducer(
+            bootstrap_servers=self.world.settings.kafka_bootstrap, transactional_id=f"{self.world.pipeline.name}-t"
+        )
+        producer.init_transactions()
+        return producer
+
+    def send(self, *keys: str) -> list[dict[str, Any]]:
+        """Within the transaction begun; the rows that it would have."""
+        self.landing += 1
+        events = [small_world.event(key, 251 + len(self.rows)) for key in keys]
+        futures = [
+            self.producer.send(self.world.pipeline.topic.name, small_world.as_json(row), partition=0) for row in events
+        ]
+        self.producer.flush()
+        return [
+            small_world.landed_row(row, tables.ACCEPTED, future.get(timeout=30), self.landing)
+            for row, future in zip(events, futures, strict=True)
+        ]
+
+    def commit(self, *keys: str) -> list[dict[str, Any]]:
+        self.producer.begin_transaction()
+        rows = self.send(*keys)
+        self.producer.commit_transaction()
+        self.rows += rows
+        return rows
+
+    def abort(self, *keys: str) -> list[dict[str, Any]]:
+        self.producer.begin_transaction()
+        rows = self.send(*keys)
+        self.producer.abort_transaction()
+        return rows
+
+    def land(self, rows: list[dict[str, Any]]) -> None:
+        """As the job does: committed rows, and the last stable offsets as the ends; then the views."""
+        state = topic.describe(self.world.settings, self.world.pipeline.topic.name)
+        assert state is not None
+        ends = Landed(self.world.pipeline.name, self.landing, self.world.topic_id, dict(state.stable_ends))
+        self.world.append(tables.STREAM_LOG, rows, ends)
+        catch_up_views(self.world, self.rows)
+
+
+@pytest.fixture
+def transactions(stack: Settings, pipelines_folder: Path) -> Iterator[Transactions]:
+    found = Transactions(new_world(stack, pipelines_folder))
+    yield found
+    found.producer.close()
+
+
+def vacant(proof: Proof) -> int:
+    number = check(proof, "I2").numbers["offsets_without_record"]
+    assert isinstance(number, int)
+    return number
+
+
+def test_offsets_of_markers_and_aborted_records_are_no_loss(transactions: Transactions) -> None:
+    """Partition 0 ends at 21: two committed (marker @23), two aborted (marker @26), one committed (marker @28)."""
+    first = transactions.commit("t1", "t2")
+    transactions.abort("aborted1", "aborted2")
+    last = transactions.commit("t3")
+    transactions.land([*first, *last])
+    found = proof_of(transactions.world)
+    assert (found.ok, found.behind, vacant(found)) == (True, False, 5), found
+    assert "5 offsets hold no record: transactions" in check(found, "I2").text
+    assert check(found, "I2").numbers["partitions"]["0"]["without_record"] == 5
+
+    transactions.abort("aborted3")
+    found = proof_of(transactions.world)
+    assert (found.ok, check(found, "I2").numbers["behind"]) == (True, 2), found
+    transactions.land([])
+    found = proof_of(transactions.world)
+    assert (found.ok, found.behind, vacant(found)) == (True, False, 7), found
+
+
+def test_a_lost_record_among_transactions_is_still_missing(transactions: Transactions) -> None:
+    """@22 is gone from the middle, @27 from the end, before the last marker."""
+    first = transactions.commit("t1", "t2")
+    transactions.abort("aborted1", "aborted2")
+    last = transactions.commit("t3")
+    transactions.land([*first, *last])
+    transactions.world.table(tables.STREAM_LOG).delete(at(0, 22))
+    name = transactions.world.pipeline.name
+    assert check(proof_of(transactions.world), "I2").offenders == (f"{name}[0]@22: missing",)
+    transactions.world.table(tables.STREAM_LOG).delete(at(0, 27))
+    found = check(proof_of(transactions.world), "I2")
+    assert found.offenders == (f"{name}[0]@22: missing", f"{name}[0]@27: missing")
+    assert found.numbers["offsets_without_record"] == 5
+
+
+def test_an_open_transaction_is_not_waited_for(transactions: Transactions) -> None:
+    """Records after it, though acknowledged, cannot land yet; when it is committed they are behind."""
+    transactions.producer.begin_transaction()
+    waiting = transactions.send("t1", "t2")
+    found = proof_of(transactions.world)
+    assert (found.ok, found.behind) == (True, False), found
+    assert "2 offsets of Kafka can land only when an open transaction has ended" in check(found, "I2").text
+    transactions.producer.commit_transaction()
+    transactions.rows += waiting
+    found = proof_of(transactions.world)
+    assert (found.ok, check(found, "I2").numbers["behind"]) == (True, 3), found
+    transactions.land(waiting)
+    found = proof_of(transactions.world)
+    assert (found.ok, found.behind, vacant(found)) == (True, False, 1), found
+
+
+def test_a_landed_record_of_an_aborted_transaction_was_never_sent(transactions: Transactions) -> None:
+    aborted = transactions.abort("aborted1")
+    transactions.rows += aborted
+    transactions.land(aborted)
+    found = check(proof_of(transactions.world), "I4")
+    assert found.offenders == (f"{transactions.world.pipeline.name}[0]@21: of an aborted transaction",)
+
+
+def test_gaps_that_kafka_has_deleted_are_said_where_it_still_shows_transactions(transactions: Transactions) -> None:
+    first = transactions.commit("t1")
+    second = transactions.commit("t2")
+    transactions.land([*first, *second])
+    delete_records_before(transactions.world, 23)
+    found = proof_of(transactions.world)
+    assert (found.ok, vacant(found), check(found, "I2").numbers["offsets_untold"]) == (True, 1, 1), found
+    assert "of 1 offset without a row nobody can tell any more" in check(found, "I2").text
+
+
+def test_gaps_that_kafka_has_deleted_are_missing_where_it_shows_no_transactions(
+    stack: Settings, pipelines_folder: Path
+) -> None:
+    world = new_world(stack, pipelines_folder)
+    world.table(tables.STREAM_LOG).delete(at(0, 3))
+    delete_records_before(world, 10)
+    assert check(proof_of(world), "I2").offenders == (f"{world.pipeline.name}[0]@3: missing",)
+
+
+def test_of_a_transactional_topic_the_job_lands_what_was_committed(
+    twofold: Callable[..., CompletedProcess[str]], stack: Settings, define: Callable[..., Pipeline]
+) -> None:
+    """Commit two, abort two, commit one: three records, and five offsets that hold none, the last marker among them."""
+    pipeline = define(topic={"partitions": 1}, views=None)
+    topic.ensure(stack, pipeline)
+    producer = KafkaProducer(bootstrap_servers=stack.kafka_bootstrap, transactional_id=pipeline.name)
+    producer.init_transactions()
+    commit, abort = producer.commit_transaction, producer.abort_transaction
+    for keys, end in (("ab", commit), ("xy", abort), ("c", commit)):
+        producer.begin_transaction()
+        for key in keys:
+            producer.send(pipeline.topic.name, small_world.as_json(small_world.event(key, 1)))
+        producer.flush()
+        end()
+    producer.close()
+    twofold("stream", pipeline.name, "--until-caught-up")
+    rows = twofold("query", f"SELECT id FROM {pipeline.name}.unified_events ORDER BY id", "--format", "csv").stdout
+    assert rows.split() == ["id", "a", "b", "c"]
+    found = prove(stack, pipeline, 0, lambda line: None)
+    assert (found.ok, vacant(found), check(found, "I2").numbers["behind"]) == (True, 5, 0), found
+
+
+def delete_records_before(world: SmallWorld, offset: int) -> None:
+    admin = KafkaAdminClient(bootstrap_servers=world.settings.kafka_bootstrap)
+    admin.delete_records({TopicPartition(world.pipeline.topic.name, 0): offset})
+    admin.close()
+
+
+def test_values_are_compared_as_they_were_sent_since_the_rules_of_today(
+    stack: Settings, pipelines_folder: Path
+) -> None:
+    """An id sent as the number 1.50 is the text 1.50; what earlier releases landed may have lost the nought."""
+    world = new_world(stack, pipelines_folder)
+    row = small_world.event("1.50", 250)
+    value = small_world.as_json(row).replace(b'"1.50"', b"1.50")
+    producer = KafkaProducer(bootstrap_servers=world.settings.kafka_bootstrap, acks="all")
+    sent = producer.send(world.pipeline.topic.name, value, partition=0).get(timeout=30)
+    producer.close()
+    landed = small_world.landed_row(row, tables.ACCEPTED, sent, 3)
+    ends = world.ends([*world.rows, landed])
+    world.append(tables.STREAM_LOG, [landed], Landed(world.pipeline.name, 3, world.topic_id, ends))
+    log = world.table(tables.STREAM_LOG)
+    log.transaction().set_properties({boundary.RULES_SINCE: "3"}).commit_transaction()
+    assert check(proof_of(world), "I4").ok
+
+    for field, wrong, offender in (("id", "1.5", "id '1.5', sent '1.50'"), ("value", 2, "value 2, sent '1'")):
+        change(world, tables.STREAM_LOG, at(0, 21), lambda row: {**row, field: wrong})  # noqa: B023
+        found = check(proof_of(world), "I4")
+        assert not found.ok
+        assert any(offender in named for named in found.offenders), found
+    log.refresh().transaction().set_properties({boundary.RULES_SINCE: "4"}).commit_transaction()
+    assert check(proof_of(world), "I4").ok
+
+
+def test_a_file_that_counts_otherwise_is_told_and_what_cannot_be_counted_is_named(
+    stack: Settings, pipelines_folder: Path
+) -> None:
+    """`mac.jsonl` has two records, and one line feed: one was landed. Landed by the rules of today, that is a loss."""
+    world = new_world(stack, pipelines_folder)
+    text = b"\r".join(map(small_world.as_json, small_world.LANDED[:2])) + b"\n"
+    land_file(world, 2, "mac.jsonl", text, 1)
+    land_file(world, 3, "open.csv", b'id,at,kind\nx,2024-05-01T00:00:00Z,"a\n', 1)
+    found = check(proof_of(world), "I4")
+    assert found.ok, found
+    assert found.numbers["files_counted_otherwise_before"] == 1
+    assert "under a new name: mac.jsonl (1, now 2)" in found.text
+    assert "1 file could not be recounted: open.csv (a quote is never closed)" in found.text
+
+    files = world.table(tables.LANDED_FILES)
+    files.transaction().set_properties({boundary.RULES_SINCE: "2"}).commit_transaction()
+    found = check(proof_of(world), "I4")
+    assert found.offenders == ("mac.jsonl: 1, it has 2",)
+    assert found.numbers["files_irregular"] == 1
+
+
+def land_file(world: SmallWorld, number: int, name: str, text: bytes, rows: int) -> None:
+    """As the batch job does, of a file with so many rows."""
+    write_down_the_last_landing(world)
+    folder = inbox.folder(world.settings, world.pipeline.name)
+    with tempfile.NamedTemporaryFile() as source:
+        source.write(text)
+        source.flush()
+        folder.put(Path(source.name), name, lambda copied: None)
+    version, at = folder.version(name), datetime.now(UTC)
+    digest = hashlib.sha256(text).hexdigest()
+    file = {"landing": number, "file": name, "size_bytes": len(text), "version": version, "sha256": digest}
+    place = {"landing": number, "file": name, "outcome": tables.REJECTED, "landed_at": at}
+    state = Landed(world.pipeline.name, number, files=({**file, "rows": rows, "landed_at": at.isoformat()},))
+    world.append(tables.BATCH_LOG, [{**place, "row": row} for row in range(1, rows + 1)], state)

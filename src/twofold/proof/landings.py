@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO, cast
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from twofold import boundary, inbox, tables
+from twofold.proof import recount
 from twofold.proof.report import MOST_OFFENDERS, Findings, counted
 from twofold.proof.world import World
-
-Bytes = IO[bytes] | gzip.GzipFile
 
 
 @dataclass(frozen=True)
@@ -41,10 +33,6 @@ class Taken:
         return f"{self.file} (landing {self.landing})"
 
 
-class Irregular(Exception):
-    """A file whose records different readers count differently."""
-
-
 def compare(world: World, found: Findings) -> None:
     """Landed files against batch_log, and against the files that still lie there unchanged."""
     _register_landed(world)
@@ -58,6 +46,7 @@ def compare(world: World, found: Findings) -> None:
     rows = sum(file.rows for file in taken)
     found.numbers |= {"files": len(taken), "file_rows": rows, "batch_log": _logged(world)}
     found.say(f"{counted(len(taken), 'landed file')}, {counted(rows, 'row')} = {_logged(world):,} in batch_log")
+    _set_aside(world, found)
     _recount(world, taken, found)
 
 
@@ -119,26 +108,67 @@ def _twice(world: World, found: Findings) -> None:
         found.violated("files were landed twice", named)
 
 
+def _set_aside(world: World, found: Findings) -> None:
+    """Files of which nothing landed: their newest version was set aside."""
+    rows = world.rows(
+        """SELECT file, reason FROM landed QUALIFY row_number() OVER (PARTITION BY file ORDER BY landing DESC) = 1
+           ORDER BY file"""
+    )
+    aside = [f"{file} ({reason})" for file, reason in rows if reason is not None]
+    found.numbers["files_set_aside"] = len(aside)
+    _say(found, aside, "set aside")
+
+
 def _recount(world: World, taken: list[Taken], found: Findings) -> None:
-    """Count the records of files that still lie there as they were landed, without Spark."""
+    """Count the records of files that still lie there as they were landed, without Spark or the product's readers."""
     folder = inbox.folder(world.settings, world.pipeline.name)
     newest = {file.file: file for file in taken}
     present = {file.name: file for file in folder.files()}
-    counts = dict.fromkeys(("recounted", "changed_or_gone", "irregular"), 0)
-    for name, file in newest.items():
-        if name not in present or not _unchanged(folder, file, present[name]):
-            counts["changed_or_gone"] += 1
-            continue
+    there = [file for name, file in newest.items() if name in present and _unchanged(folder, file, present[name])]
+    counted_anew, irregular, otherwise = 0, [], []
+    for file in there:
         try:
-            number = records(folder, name)
-        except Irregular:
-            counts["irregular"] += 1
+            numbers = _numbers_of_records(world, folder, file)
+        except recount.Irregular as error:
+            irregular.append(f"{file.file} ({error})")
             continue
-        counts["recounted"] += 1
-        if number != file.rows:
-            found.violated("a landed file has another number of records", [f"{file}: {file.rows:,}, it has {number:,}"])
-    found.numbers |= {f"files_{name}": number for name, number in counts.items()}
-    found.say(f"{counted(counts['recounted'], 'file')} recounted")
+        counted_anew += 1
+        if file.rows not in numbers:
+            named = [f"{file.file}: {file.rows:,}, it has {numbers[0]:,}"]
+            found.violated("a landed file has another number of records", named)
+        elif file.rows != numbers[0]:
+            otherwise.append(f"{file.file} ({file.rows:,}, now {numbers[0]:,})")
+    found.numbers |= {
+        "files_recounted": counted_anew,
+        "files_changed_or_gone": len(newest) - len(there),
+        "files_irregular": len(irregular),
+        "files_counted_otherwise_before": len(otherwise),
+    }
+    found.say(f"{counted(counted_anew, 'file')} recounted")
+    _say(found, irregular, "could not be recounted")
+    _say(found, otherwise, "of an earlier release would have another number of records today: land it under a new name")
+
+
+def _say(found: Findings, files: list[str], what: str) -> None:
+    if files:
+        more = ", …" if len(files) > MOST_OFFENDERS else ""
+        found.say(f"{counted(len(files), 'file')} {what}: {', '.join(files[:MOST_OFFENDERS])}{more}")
+
+
+def _numbers_of_records(world: World, folder: inbox.Folder, file: Taken) -> list[int]:
+    """The number by today's rules, and by the earlier ones where the file may have been landed by those."""
+    table = world.pins[tables.LANDED_FILES].table
+    since = boundary.rules_since(table.properties if table else {})
+    if since is not None and file.landing >= since:
+        return [recount.records(folder, file.file, world.pipeline.event.fields)]
+    try:
+        today = recount.records(folder, file.file, world.pipeline.event.fields)
+    except recount.Irregular:
+        with suppress(recount.Irregular):
+            if recount.records_before(folder, file.file) == file.rows:
+                return [file.rows]
+        raise
+    return [today] if today == file.rows else [today, recount.records_before(folder, file.file)]
 
 
 def _unchanged(folder: inbox.Folder, file: Taken, present: inbox.File) -> bool:
@@ -146,49 +176,3 @@ def _unchanged(folder: inbox.Folder, file: Taken, present: inbox.File) -> bool:
         return True
     with folder.open(file.file) as stream:
         return inbox.sha256(stream) == file.sha256
-
-
-def records(folder: inbox.Folder, name: str) -> int:
-    """The number of records in a file; Irregular where that depends on who reads it."""
-    declared = inbox.format_of(name)
-    with folder.open(name) as stream:
-        if declared is None:
-            raise Irregular(name)
-        if declared.kind == "parquet":
-            with pq.ParquetFile(pa.PythonFile(stream, mode="r")) as parquet:
-                return int(parquet.metadata.num_rows)
-        count = json_lines if declared.kind == "json" else csv_rows
-        if not declared.gzipped:
-            return count(stream)
-        with gzip.GzipFile(fileobj=stream) as plain:
-            return count(plain)
-
-
-def json_lines(stream: Bytes) -> int:
-    r"""Lines that are not blank.
-
-    >>> json_lines(io.BytesIO(b'{"a": 1}\r\n\r\n  \n{"a": 2}'))
-    2
-    """
-    return sum(1 for line in stream if line.strip(b" \t\r\n"))
-
-
-def csv_rows(stream: Bytes) -> int:
-    r"""Records below the header; a quoted cell may hold line ends.
-
-    >>> csv_rows(io.BytesIO(b'a,b\r\n1,"x\r\ny"\r\n\r\n2,z'))
-    2
-    """
-    try:
-        return max(0, sum(1 for row in csv.reader(_unended(stream), strict=True) if row) - 1)
-    except csv.Error as error:
-        raise Irregular(str(error)) from None
-
-
-def _unended(stream: Bytes) -> Iterator[str]:
-    """Lines without their end; a carriage return elsewhere ends a line for some readers and not for others."""
-    for line in io.TextIOWrapper(cast(IO[bytes], stream), encoding="latin-1", newline="\n"):
-        text = line.removesuffix("\n").removesuffix("\r")
-        if "\r" in text:
-            raise Irregular("a carriage return within a line")
-        yield text

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from twofold import boundary, tables
+from twofold.proof import gaps
 from twofold.proof.report import MOST_OFFENDERS, Check, Findings, counted
 from twofold.proof.world import World
+from twofold.topic import Range
 
 
 @dataclass(frozen=True)
@@ -18,11 +20,6 @@ class Span:
     first: int
     last: int
     distinct: int
-
-    @property
-    def whole(self) -> bool:
-        """Whether every offset from first to last is there once."""
-        return self.records == self.distinct == self.last - self.first + 1
 
 
 def spans(world: World) -> dict[int, Span]:
@@ -35,18 +32,19 @@ def spans(world: World) -> dict[int, Span]:
 
 
 def each_once(world: World) -> Check:
-    """I2: per partition the offsets are exactly [first, end), each once, and the commit's own marker says the same."""
+    """I2: every offset of [first, landed end) that holds a record is there once; the landed end is the commit's own."""
     found, held = Findings("I2"), spans(world)
     marker = boundary.landed(world.pins[tables.STREAM_LOG].history, world.pipeline.name)
     _compare_topic(world, marker.topic_id, found)
-    _compare_spans(world, held, found)
-    _compare_marker(world, held, marker.offsets, found)
+    _compare_gaps(world, found)
+    _compare_rows(world, held, marker.offsets, found)
     behind = world.before.offsets_behind(marker.offsets) if found.holds else 0
     if behind:
-        found.behind(f"{counted(behind, 'record')} of Kafka not landed yet")
+        found.behind(f"{counted(behind, 'offset')} of Kafka not landed yet")
     found.numbers |= _numbers(world, held, marker.offsets, behind)
     records = sum(span.records for span in held.values())
     found.say(f"{counted(records, 'record')} in {counted(len(held), 'partition')}: {_ranges(held)}")
+    _say_vacant(world, found)
     return found.check()
 
 
@@ -65,10 +63,11 @@ def acknowledged(world: World) -> Check:
         found.violated("acknowledged records are said to be landed, but are missing", _named(topic, lost))
     if waiting := {p: o for p, o in absent.items() if p not in lost}:
         found.behind(f"acknowledged but not landed yet: {', '.join(_named(topic, waiting))}")
-    for partition, span in held.items():
-        missing = [] if span.whole else _missing(world, partition, sent.acknowledged.get(partition, 0))
+    for partition, ranges in world.gaps.missing.items():
+        below = min(sent.acknowledged.get(partition, -1), _end(held, partition) - 1)
+        missing = [(low, high) for low, high in ranges if low <= below]
         if missing:
-            found.violated("acknowledged records are missing", missing)
+            found.violated("acknowledged records are missing", _missing(topic, partition, missing))
     found.numbers |= {
         "acknowledged": sent.acknowledged_records,
         "highest": {str(p): o for p, o in sorted(sent.acknowledged.items())},
@@ -101,50 +100,50 @@ def _compare_topic(world: World, landed_topic: str | None, found: Findings) -> N
         )
 
 
-def _compare_spans(world: World, held: Mapping[int, Span], found: Findings) -> None:
+def _compare_gaps(world: World, found: Findings) -> None:
+    """Offsets that hold a record which stream_log does not have."""
+    topic = world.pipeline.topic.name
+    for partition, ranges in world.gaps.missing.items():
+        found.violated(
+            f"{counted(gaps.size(ranges), 'offset')} missing in partition {partition}",
+            _missing(topic, partition, ranges),
+        )
+    if waiting := gaps.total(world.gaps.open):
+        found.behind(f"{counted(waiting, 'offset')} of a transaction that is still open, which no row is of")
+
+
+def _compare_rows(world: World, held: Mapping[int, Span], marker: Mapping[int, int], found: Findings) -> None:
+    """Offsets that are there more than once, or that no commit speaks of."""
     topic = world.pipeline.topic.name
     for partition, span in held.items():
-        low = lowest(world, partition)
-        if span.first > low:
-            found.violated(
-                f"partition {partition} starts at {span.first:,} instead of {low:,}",
-                [f"{topic}[{partition}]@{low}: missing"],
-            )
-        if span.distinct < span.last - span.first + 1:
-            gap = span.last - span.first + 1 - span.distinct
-            found.violated(f"{counted(gap, 'offset')} missing in partition {partition}", _missing(world, partition))
         if span.records > span.distinct:
             more = span.records - span.distinct
             found.violated(f"{counted(more, 'record')} too many in partition {partition}", _doubled(world, partition))
-
-
-def _compare_marker(world: World, held: Mapping[int, Span], marker: Mapping[int, int], found: Findings) -> None:
-    topic = world.pipeline.topic.name
-    for partition in sorted({*held, *marker}):
-        said, end = marker.get(partition, 0), _end(held, partition)
-        # A partition whose records Kafka had all dropped before the job began holds none.
-        if said != end and not (partition not in held and said <= lowest(world, partition)):
+        if (said := marker.get(partition, 0)) <= span.last:
             found.violated(
-                f"the last commit says that partition {partition} ends at {said:,}, its rows end at {end:,}",
-                [f"{topic}[{partition}]@{min(said, end)}"],
+                f"the last commit says that partition {partition} ends at {said:,}, its rows end at {span.last + 1:,}",
+                [f"{topic}[{partition}]@{said}"],
             )
 
 
-def lowest(world: World, partition: int) -> int:
-    """The offset that a partition's rows must at least start at: what Kafka still has must be there."""
-    return max(world.before.begins.get(partition, 0), world.retained_from.get(partition, 0))
+def _say_vacant(world: World, found: Findings) -> None:
+    """Offsets without a row that nothing is missing at, as far as Kafka can tell."""
+    vacant, untold = gaps.total(world.gaps.vacant), gaps.total(world.gaps.untold)
+    found.numbers |= {"offsets_without_record": vacant, "offsets_untold": untold}
+    if vacant:
+        holds = "holds" if vacant == 1 else "hold"
+        found.say(f"{counted(vacant, 'offset')} {holds} no record: transactions")
+    if untold:
+        found.say(f"of {counted(untold, 'offset')} without a row nobody can tell any more, as Kafka has deleted them")
+    if waiting := world.before.offsets_open:
+        found.say(f"{counted(waiting, 'offset')} of Kafka can land only when an open transaction has ended")
 
 
-def _missing(world: World, partition: int, up_to: int | None = None) -> list[str]:
-    topic = world.pipeline.topic.name
-    before = "" if up_to is None else f"AND kafka_offset < {up_to}"
-    gaps = world.rows(
-        f"""SELECT kafka_offset + 1, next - 1 FROM (
-              SELECT kafka_offset, lead(kafka_offset) OVER (ORDER BY kafka_offset) AS next
-              FROM (SELECT DISTINCT kafka_offset FROM {tables.STREAM_LOG} WHERE kafka_partition = {partition}))
-            WHERE next > kafka_offset + 1 {before} ORDER BY 1 LIMIT {MOST_OFFENDERS}"""
-    )
-    return [f"{topic}[{partition}]@{low}{'' if low == high else f'–{high}'}: missing" for low, high in gaps]
+def _missing(topic: str, partition: int, ranges: Sequence[Range]) -> list[str]:
+    return [
+        f"{topic}[{partition}]@{low}{'' if high == low + 1 else f'–{high - 1}'}: missing"
+        for low, high in ranges[:MOST_OFFENDERS]
+    ]
 
 
 def _doubled(world: World, partition: int) -> list[str]:
@@ -175,8 +174,10 @@ def _numbers(world: World, held: Mapping[int, Span], marker: Mapping[int, int], 
             "first": held[p].first if p in held else None,
             "end": _end(held, p),
             "landed": marker.get(p, 0),
+            "without_record": gaps.size(world.gaps.vacant.get(p, ())),
             "kafka_begin": world.before.begins.get(p),
             "kafka_end": world.before.ends.get(p),
+            "kafka_stable_end": world.before.stable_ends.get(p),
         }
         for p in sorted({*held, *marker, *world.before.ends})
     }

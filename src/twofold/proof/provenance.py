@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from twofold import boundary, tables, topic
-from twofold.proof import landings, sql
+from twofold.proof import gaps, landings, sent_json, sql
 from twofold.proof.report import MOST_OFFENDERS, Check, Findings, counted
 from twofold.proof.world import World
 
 SAMPLE = 500
 """So many rejected records at most are compared byte for byte with Kafka's."""
 IDS = 50
-"""So many accepted records at most are compared by their id."""
+"""So many accepted records at most are read anew, and compared value by value."""
+_COMPARABLE = ("string", "int", "long", "decimal", "double", "boolean")
+"""Types whose values JSON and the column hold alike; instants and dates have many spellings."""
 _SAMPLE_BYTES = 64 << 20
 _KAFKA_TIMEOUT_S = 60.0
 
@@ -56,15 +58,9 @@ def _first_invented(world: World, invented: str) -> list[str]:
     return [f"events: id {key!r} from {where}" for key, where in rows]
 
 
-def _is_of_this_topic(world: World) -> bool:
-    """Whether stream_log and Kafka speak of one topic; where they do not, I2 says so."""
-    marker = boundary.landed(world.pins[tables.STREAM_LOG].history, world.pipeline.name)
-    return world.before.topic_id is not None and marker.topic_id in (None, world.before.topic_id)
-
-
 def _beyond_kafka(world: World, found: Findings) -> None:
     """Rows at offsets that Kafka has not given out; asked anew where more landed than there was at first."""
-    if not _is_of_this_topic(world):
+    if not gaps.is_of_this_topic(world):
         return
     ends = world.before.ends
     count = _count_beyond(world, ends)
@@ -90,7 +86,7 @@ def _beyond(ends: Mapping[int, int]) -> str:
 
 
 def _bytes(world: World, found: Findings) -> None:
-    if not _is_of_this_topic(world):
+    if not gaps.is_of_this_topic(world):
         return
     rejected, accepted = _rejected_sample(world), _accepted_sample(world)
     wanted: dict[int, list[int]] = {}
@@ -98,7 +94,8 @@ def _bytes(world: World, found: Findings) -> None:
         wanted.setdefault(partition, []).append(offset)
     sent = topic.records(world.settings, world.pipeline.topic.name, wanted, _KAFKA_TIMEOUT_S) if wanted else {}
     _compare_payloads(world, rejected, sent, found)
-    _compare_ids(world, accepted, sent, found)
+    _compare_values(world, accepted, sent, found)
+    _uncommitted(world, {*rejected, *accepted} - set(sent), found)
 
 
 def _rejected_sample(world: World) -> dict[tuple[int, int], str | None]:
@@ -146,34 +143,85 @@ def _sha256(value: bytes | None) -> str | None:
     return None if value is None else hashlib.sha256(value).hexdigest()
 
 
-def _accepted_sample(world: World) -> dict[tuple[int, int], Any]:
-    """(partition, offset) → id, for some accepted records."""
+@dataclass(frozen=True)
+class Accepted:
+    """What the log keeps of one accepted record."""
+
+    exact: bool
+    """Landed since a `string` field takes the exact text that was sent; before, a number's was Spark's own."""
+    values: Mapping[str, Any]
+
+
+def _accepted_sample(world: World) -> dict[tuple[int, int], Accepted]:
+    """(partition, offset) → the fields whose values JSON can be compared with, of some accepted records."""
+    table = world.pins[tables.STREAM_LOG].table
+    since = boundary.rules_since(table.properties if table else {})
+    fields = [name for name, field in world.pipeline.event.fields.items() if field.type.name in _COMPARABLE]
     rows = world.rows(
-        f"""SELECT kafka_partition, kafka_offset, {sql.quoted(world.pipeline.event.id)} FROM {tables.STREAM_LOG}
+        f"""SELECT {sql.names(("kafka_partition", "kafka_offset", "landing", *fields))} FROM {tables.STREAM_LOG}
             WHERE outcome = 'accepted' ORDER BY hash(kafka_partition, kafka_offset) LIMIT {IDS}"""
     )
-    return {(partition, offset): key for partition, offset, key in rows}
+    return {
+        (partition, offset): Accepted(since is not None and landing >= since, dict(zip(fields, values, strict=True)))
+        for partition, offset, landing, *values in rows
+    }
 
 
-def _compare_ids(
-    world: World, kept: Mapping[tuple[int, int], Any], sent: Mapping[tuple[int, int], bytes | None], found: Findings
+def _compare_values(
+    world: World,
+    kept: Mapping[tuple[int, int], Accepted],
+    sent: Mapping[tuple[int, int], bytes | None],
+    found: Findings,
 ) -> None:
-    ids = {place: _id_sent(sent[place], world.pipeline.event.id) for place in kept if place in sent}
+    """Accepted records, read anew by Python's own parser: exactly one object, whose values are those in the log."""
+    name, compared, ids, unreadable, others = world.pipeline.topic.name, 0, 0, [], []
+    for (partition, offset), row in sorted(kept.items()):
+        if (partition, offset) not in sent:
+            continue
+        where = f"{name}[{partition}]@{offset}"
+        try:
+            record = sent_json.members(sent[partition, offset] or b"")
+        except RecursionError:
+            continue  # nested deeper than Python's parser goes
+        except ValueError as error:
+            unreadable.append(f"{where}: accepted, but it is not one JSON object: {error}")
+            continue
+        comparable = _comparable(world, row, record)
+        compared += 1
+        ids += world.pipeline.event.id in comparable
+        others += [
+            f"{where}: {field} {row.values[field]!r}, sent {record[field].plain if field in record else None!r}"
+            for field, kind in comparable.items()
+            if field not in record or not sent_json.alike(row.values[field], record[field], kind)
+        ]
+    found.numbers |= {"ids_compared": ids, "values_compared_records": compared, "values_wrong": len(others)}
+    found.numbers["accepted_not_json"] = len(unreadable)
+    if unreadable:
+        found.violated(f"{counted(len(unreadable), 'accepted record')} not one JSON object", unreadable)
+    if others:
+        found.violated(f"{counted(len(others), 'value')} other than what was sent", others[:MOST_OFFENDERS])
+    found.say(f"{counted(compared, 'accepted record')} equal what was sent")
+
+
+def _comparable(world: World, row: Accepted, record: Mapping[str, sent_json.Member]) -> dict[str, str]:
+    """Field → type, where the log has a value: a null may be from before the field was declared."""
+    kinds = {name: world.pipeline.event.fields[name].type.name for name, kept in row.values.items() if kept is not None}
+    if row.exact:
+        return kinds
+    key = world.pipeline.event.id
     # Only ids that JSON and the column hold in the same type: a text, or a whole number.
-    alike = {place: key for place, key in ids.items() if type(key) is type(kept[place])}
-    wrong = [place for place, key in alike.items() if key != kept[place]]
-    found.numbers |= {"ids_compared": len(alike), "ids_wrong": len(wrong)}
-    if wrong:
-        name = world.pipeline.topic.name
+    if key not in kinds or key not in record or (kinds[key] == "string") != (record[key].string is not None):
+        return {}
+    return {key: kinds[key]}
+
+
+def _uncommitted(world: World, absent: set[tuple[int, int]], found: Findings) -> None:
+    """Sampled rows at offsets that Kafka still reaches, but gives no reader of committed records anything at."""
+    begins, ends = world.after.begins, world.before.stable_ends
+    aborted = sorted((p, o) for p, o in absent if begins.get(p, 0) <= o < ends.get(p, 0))
+    found.numbers["uncommitted"] = len(aborted)
+    if aborted:
         found.violated(
-            f"{counted(len(wrong), 'record')} with another id than was sent",
-            [f"{name}[{p}]@{o}: id {kept[p, o]!r}, sent {alike[p, o]!r}" for p, o in sorted(wrong)[:MOST_OFFENDERS]],
+            f"{counted(len(aborted), 'record')} that no producer committed",
+            [f"{world.pipeline.topic.name}[{p}]@{o}: of an aborted transaction" for p, o in aborted[:MOST_OFFENDERS]],
         )
-
-
-def _id_sent(value: bytes | None, key: str) -> Any:  # noqa: ANN401
-    try:
-        record = json.loads(value or b"")
-    except (ValueError, RecursionError):
-        return None
-    return record.get(key) if isinstance(record, dict) else None

@@ -20,7 +20,9 @@ class Sent:
     begins: Mapping[int, int] = field(default_factory=dict)
     """Partition → first offset that Kafka still has."""
     ends: Mapping[int, int] = field(default_factory=dict)
-    """Partition → end offset, exclusive."""
+    """Partition → end offset, exclusive: what was given out."""
+    stable_ends: Mapping[int, int] = field(default_factory=dict)
+    """Partition → last stable offset: up to it every transaction has ended, and all that was committed must land."""
     acknowledged: Mapping[int, int] = field(default_factory=dict)
     """Partition → highest offset acknowledged to any producer of this topic id."""
     acknowledged_records: int = 0
@@ -28,8 +30,13 @@ class Sent:
     """Journals that speak of another topic id."""
 
     def offsets_behind(self, landed: Mapping[int, int]) -> int:
-        """How many of Kafka's records are not landed yet."""
-        return sum(max(0, end - max(landed.get(p, 0), self.begins.get(p, 0))) for p, end in self.ends.items())
+        """How many of Kafka's offsets that can be landed are not landed yet."""
+        return sum(max(0, end - max(landed.get(p, 0), self.begins.get(p, 0))) for p, end in self.stable_ends.items())
+
+    @property
+    def offsets_open(self) -> int:
+        """How many offsets wait for the end of a transaction."""
+        return sum(max(0, end - self.stable_ends.get(p, end)) for p, end in self.ends.items())
 
 
 def read(settings: Settings, pipeline: Pipeline) -> Sent:
@@ -44,6 +51,7 @@ def read(settings: Settings, pipeline: Pipeline) -> Sent:
         state.topic_id,
         begins={partition: begin for partition, (begin, _) in state.partitions.items()},
         ends=state.ends,
+        stable_ends=state.stable_ends,
         acknowledged=_highest(ours),
         acknowledged_records=sum(part.acked for entry in ours for part in entry.partitions.values()),
         foreign_journals=len(entries) - len(ours),

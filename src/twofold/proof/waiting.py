@@ -1,4 +1,4 @@
-"""On a live stream: wait until the job has passed the ends that Kafka had when the proof began."""
+"""On a live stream: wait until the job has passed the stable ends that Kafka had when the proof began."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ Say = Callable[[str], None]
 
 
 def wait(settings: Settings, catalog: Catalog, pipeline: Pipeline, sent: Sent, longest_s: float, say: Say) -> None:
-    """Return once log and views have passed `sent.ends`, the job has ended, or `longest_s` went by without progress."""
+    """Return once log and views have passed the stable ends, the job has ended, or `longest_s` went by in vain."""
     deadline, best = time.monotonic() + longest_s, None
     while (left := remaining(catalog, pipeline, sent)) and locks.is_held(settings, pipeline.name, "stream"):
         if best is None or left < best:
             deadline, best = time.monotonic() + longest_s, left
-            say(f"waiting for the streaming job: {counted(left, 'record')} to go")
+            say(f"waiting for the streaming job: {counted(left, 'offset')} to go")
         if time.monotonic() >= deadline:
             return
         time.sleep(POLL_S)
 
 
 def remaining(catalog: Catalog, pipeline: Pipeline, sent: Sent) -> int:
-    """Records up to `sent.ends` that the log, and then that each view has yet to read."""
+    """Offsets up to `sent.stable_ends` that the log, and then that each view has yet to read."""
     log = catalogs.history(catalogs.find(catalog, pipeline.name, tables.STREAM_LOG))
     state = boundary.landed(log, pipeline.name)
     if sent.topic_id is None or state.topic_id not in (None, sent.topic_id):

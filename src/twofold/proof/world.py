@@ -21,7 +21,8 @@ from twofold import catalog as catalogs
 from twofold import tables
 from twofold.boundary import History
 from twofold.definition.model import Pipeline
-from twofold.proof import sent, sources
+from twofold.proof import gaps, sent, sources
+from twofold.proof.gaps import Gaps
 from twofold.proof.sent import Sent
 from twofold.settings import Settings
 from twofold.tables import Table
@@ -63,6 +64,11 @@ class World:
     def after(self) -> Sent:
         """Kafka after the tables were pinned: nothing past its ends can have landed."""
         return sent.read(self.settings, self.pipeline)
+
+    @cached_property
+    def gaps(self) -> Gaps:
+        """Offsets that stream_log does not have, and what Kafka says of them."""
+        return gaps.find(self)
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """All rows of a query whose result is small."""

@@ -1,0 +1,129 @@
+"""Records of landed files, counted apart from the product's readers: the same number however the text is cut."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import random
+from pathlib import Path
+
+import pytest
+
+from twofold.inbox import LocalFolder
+from twofold.proof import recount
+from twofold.proof.recount import Irregular
+
+FIELDS = {"id", "at", "a"}
+AT = "2024-01-01T00:00:00Z"
+
+CSV = [
+    ("LF", f"id,at,a\nx,{AT},1\ny,{AT},2\n", 2),
+    ("CRLF, without a last row end", f"id,at,a\r\nx,{AT},1\r\ny,{AT},2", 2),
+    ("CR, with a line feed in quotes", f'id,at,a\rx,{AT},"line 1\nline 2"\ry,{AT},z\r', 2),
+    ("all row ends mixed", f"id,at,a\rx,{AT},1\ny,{AT},2\r\nz,{AT},3\n\r", 3),
+    ("blank lines are no rows", f"\n \nid,at,a\n\n\nx,{AT},1\n \t\n\r\n", 1),
+    ("cells of nothing are a row", "id,at,a\n,,\n", 1),
+    ("in one column, blanks are a row", "id\n \n\nx\n", 2),
+    ("doubled quotes", f'id,at,a\nx,{AT},"say ""a\nb"""\ny,{AT},""\n', 2),
+    ("a header over two lines", f'id,at,"a","two\nlines"\nx,{AT},1,2\n', 1),
+    ("semicolons", f"id;at;a\nx;{AT};1,5\n", 1),
+    ("tabs", f"id\tat\ta\nx\t{AT}\t1\n", 1),
+    ("a quote within quotes is of its row alone", f'id,at,a\nx,{AT},"5" pipe"\ny,{AT},next\nz,{AT},last\n', 3),
+    ("a quote closed rows later ends its row, too", f'id,at,a\nx,"5 inch\ny,{AT},"6"\n', 2),
+    ("a quote within a cell", f'id,at,a\nx,{AT},5" pipe\ny,{AT},next\n', 2),
+    ("rows too long and too short", f"id,at,a\nx,{AT}\ny,{AT},1,2\n", 2),
+    ("a header alone", "id,at,a\n", 0),
+]
+JSON = [
+    ("LF", '{"id": 1}\n{"id": 2}\n', 2),
+    ("CRLF", '{"id": 1}\r\n\r\n{"id": 2}', 2),
+    ("CR", '{"id": 1}\r{"id": 2}\r', 2),
+    ("two objects on a line are one record", '{"id": 1}{"id": 2}\n{"id": 3}', 2),
+    ("only blanks and tabs are blank", '{"id": 1}\n\u2028\n \t\n\x0b\n', 3),
+    ("an array on a line", '[{"id": 1},{"id": "],["},{"id": "\\"]"}]', 3),
+    ("an array, pretty", '\n [\n  {\n    "id": [1, [2]]\n  },\n  "x",\n  7\n]\n', 3),
+    ("a broken element that ends", '[{"id": 1},\n{"id": oops},\n{"id": 3}]', 3),
+    ("an empty array", "[ ]\n", 0),
+    ("nothing", " \n\t\r\n", 0),
+]
+TEXTS = [("x.csv", CSV), ("x.json", JSON)]
+UNCOUNTABLE = [
+    ("x.csv", f'id,at,a\nx,{AT},"never\ny,{AT},1\n', "a quote is never closed"),
+    ("x.csv", "key,value\n1,2\n", "no declared column"),
+    ("x.json", '[{"id": 1} {"id": 2}]', "no comma after element 1 of the array"),
+    ("x.json", '[7 {"id": 2}]', "no comma after element 1 of the array"),
+    ("x.json", '[{"id": 1},]', "element 2 of the array is missing"),
+    ("x.json", '[{"id": 1}', "the array never ends"),
+    ("x.json", '[{"id": "1}]', "a string never ends"),
+    ("x.json", '[{"id": 1]}', "element 1 of the array has brackets that do not match"),
+    ("x.json", '[{"id": 1}]\n[2]', "something follows the array"),
+    ("x.json", "[" * 200_000, "element 1 of the array is too deep"),
+]
+
+
+def counted(folder: Path, name: str, content: bytes, block_bytes: int = recount.BLOCK_BYTES) -> int:
+    (folder / name).write_bytes(content)
+    return recount.records(LocalFolder(folder), name, FIELDS, block_bytes)
+
+
+@pytest.mark.parametrize("block_bytes", [1, 2, 7, recount.BLOCK_BYTES])
+@pytest.mark.parametrize(
+    ("name", "text", "number"),
+    [pytest.param(name, text, number, id=f"{name}: {what}") for name, cases in TEXTS for what, text, number in cases],
+)
+def test_records_are_counted_by_the_documented_rules_in_every_encoding(
+    tmp_path: Path, name: str, text: str, number: int, block_bytes: int
+) -> None:
+    found = {
+        encoding: counted(tmp_path, name, text.encode(encoding), block_bytes)
+        for encoding in ("utf-8", "utf-8-sig", "utf-16")
+    }
+    found["without a mark"] = counted(tmp_path, name, text.encode("utf-16-le"), block_bytes)
+    members = gzip.compress(text[:5].encode()) + gzip.compress(text[5:].encode()) + bytes(512)
+    found["gzip"] = counted(tmp_path, f"{name}.gz", members, block_bytes)
+    assert found == dict.fromkeys(found, number)
+
+
+@pytest.mark.parametrize(("name", "text", "why"), UNCOUNTABLE, ids=[case[2] for case in UNCOUNTABLE])
+def test_what_cannot_be_counted_says_why(tmp_path: Path, name: str, text: str, why: str) -> None:
+    for block_bytes in (3, recount.BLOCK_BYTES):
+        with pytest.raises(Irregular, match=why):
+            counted(tmp_path, name, text.encode(), block_bytes)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("x.csv", "id,at\n".encode("utf-32"), "UTF-32"),
+        ("x.csv.gz", gzip.compress(b"id,at\n" * 1000)[:-9], "broken gzip"),
+        ("x.csv.gz", gzip.compress(b"id,at\n") + b"junk", "broken gzip"),
+        ("x.parquet", b"PAR1 and no more", "Parquet"),
+        ("x.txt", b"id\n", "unknown ending"),
+    ],
+)
+def test_bytes_that_cannot_be_read_say_why(tmp_path: Path, name: str, content: bytes, why: str) -> None:
+    with pytest.raises(Irregular, match=why):
+        counted(tmp_path, name, content)
+
+
+def test_tables_written_by_python_are_counted_whatever_their_cells(tmp_path: Path) -> None:
+    rng = random.Random(20240101)
+    for _ in range(200):
+        rows = [
+            ["".join(rng.choices('ab ,;\t"\r\n', k=rng.randrange(6))) for _ in range(3)]
+            for _ in range(rng.randrange(9))
+        ]
+        separator, row_end = rng.choice(",;\t"), rng.choice(["\n", "\r", "\r\n"])
+        text = io.StringIO()
+        writer = csv.writer(text, delimiter=separator, lineterminator=row_end, quoting=csv.QUOTE_ALL)
+        writer.writerows([["id", "at", "a"], *rows])
+        found = counted(tmp_path, "x.csv", text.getvalue().encode(), rng.randrange(1, 40))
+        assert found == len(rows), text.getvalue()
+
+
+def test_a_cell_that_goes_on_for_too_long_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recount, "LONGEST_CELL", 1000)
+    assert counted(tmp_path, "x.csv", b'id,at\nx,"' + b"y" * 900 + b'"\nz,1\n', 100) == 2
+    with pytest.raises(Irregular, match="too long"):
+        counted(tmp_path, "x.csv", b'id,at\nx,"' + b"y" * 5000 + b'"\nz,1\n', 100)
