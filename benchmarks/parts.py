@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks import dags, flink, latency, live, queries
+from benchmarks import commits, dags, flink, latency, live, queries
 from benchmarks.bench import (
+    COMMITS,
     FLINK_HEAP,
     FLINK_LANDING,
     FLINK_ROCKSDB,
@@ -27,6 +28,8 @@ HIGHEST_LIVE_RATE = 20_000
 TASK_CEILING_S = 1.5
 LANDING_CPU_S, TRICKLE_CORES, FILES_A_DAY, METADATA_GB = 9, 0.10, 17_280, 2
 """What a stream may cost that only lands: per million events, at a trickle, and a day at a trigger of 5 s."""
+AGED_CEILING = 1.3
+"""What a table may get slower in a day."""
 TWOFOLD, FLINK = "twofold", "PyFlink"
 
 
@@ -178,10 +181,29 @@ def _bounds(found: live.Live, events: int) -> list[Row]:
     return rows
 
 
+def commits_of(bench: Bench) -> list[Row]:
+    """A day of small commits to one table."""
+    found = commits.measure(bench.settings, COMMITS, min(commits.A_DAY, bench.events // 50))
+    compared = "the last thousand over the first; medians"
+    rows = [Row("commits", f"{found.commits:,} commits", found.wall_s, note=f"housekeeping {found.tidied} times")]
+    for what, first, last in (
+        ("a commit", found.first_commit_s, found.last_commit_s),
+        ("opening for a query", found.first_open_s, found.last_open_s),
+    ):
+        times = f"{last * 1000:.1f} ms over {first * 1000:.1f} ms: {compared}"
+        rows.append(Row("commits", what, last, ratio=last / first, bound=f"<= {AGED_CEILING}", note=times))
+    size = found.metadata_a_day / 1e9
+    rows.append(
+        Row("commits", "GB of metadata a day", ratio=size, bound=f"< {METADATA_GB}", note="as written, one table")
+    )
+    return rows
+
+
 PARTS = {
     "producer": producer,
     "drain": drain,
     "live": live_of,
+    "commits": commits_of,
     "union": union,
     "query": query,
     "latency": latency_of,
