@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
+from kafka.errors import CoordinatorNotAvailableError
 
 from benchmarks.failures import Differs, until
 from benchmarks.flink_setup import Flink
@@ -105,8 +106,8 @@ class PyFlink:
             "folder": str(self.folder),
             "source": "distinct_events" if self.distinct else "events",
         }
-        statements = _statements(_SQL.read_text(), named)
-        inserts = [statement for statement in statements if statement.startswith("INSERT")]
+        asked = statements(named)
+        inserts = [statement for statement in asked if statement.startswith("INSERT")]
         configuration = {
             **_CONFIGURATION,
             "parallelism.default": cores,
@@ -117,7 +118,7 @@ class PyFlink:
         }
         return {
             "configuration": configuration,
-            "tables": [statement for statement in statements if statement not in inserts],
+            "tables": [statement for statement in asked if statement not in inserts],
             "inserts": inserts if self.view else inserts[:1],
         }
 
@@ -126,6 +127,8 @@ class PyFlink:
         client = topic.admin(self.settings)
         try:
             found = client.list_group_offsets(self.name)[self.name]
+        except CoordinatorNotAvailableError:  # the broker only now makes the topic in which groups are
+            return False
         finally:
             client.close()
         held = {one.partition: at.offset for one, at in found.items()}
@@ -164,7 +167,7 @@ def _started(process: Serving, place: Path) -> bool:
     return place.exists()
 
 
-def _statements(text: str, named: Mapping[str, str]) -> list[str]:
-    """Those of the file, filled in, without the comments."""
-    lines = "\n".join(line for line in text.splitlines() if not line.startswith("--"))
-    return [statement.strip().format(**named) for statement in lines.split(";\n") if statement.strip()]
+def statements(named: Mapping[str, str]) -> list[str]:
+    """Those of flink.sql, filled in, without the comments."""
+    lines = "\n".join(line for line in _SQL.read_text().splitlines() if not line.startswith("--"))
+    return [statement.strip().format(**named) for statement in (lines + "\n").split(";\n") if statement.strip()]

@@ -24,9 +24,9 @@ from twofold.setup.errors import SetupError
 from twofold.setup.process import run
 
 REQUIREMENT = "apache-flink==2.2.1"
-_SETS = ("job", "lib")
+SETS = ("job", "lib")
 _HADOOP = "hadoop-client-*.jar"
-_LIST = Path(__file__).with_name("flink_jars.toml")
+LIST = Path(__file__).with_name("flink_jars.toml")
 _REMEDY = "check the network and run `make bench PARTS=live` again; nothing half-made is kept"
 
 
@@ -47,7 +47,7 @@ def ensure_flink() -> Flink:
 
 
 def _ensured() -> Flink:
-    cache, listed = cache_folder(), jars.parse_list(_LIST.read_text(), _SETS)
+    cache, listed = cache_folder(), jars.parse_list(LIST.read_text(), SETS)
     with locked(cache, "jars"):
         found = jars.have(listed, cache)
     hadoop = _hadoop_jars()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from benchmarks import commits, dags, flink, latency, live, queries
@@ -118,10 +119,10 @@ def overhead(bench: Bench) -> list[Row]:
     return rows
 
 
-def live_of(bench: Bench) -> list[Row]:
+def live_of(bench: Bench) -> Iterator[Row]:
     """A stream that runs, landing alone and with one view, beside PyFlink; each as a part of its own would be."""
     landing, view = "landing alone", "with the view"
-    ways = {
+    ways: dict[tuple[str, str], Callable[[str], tuple[live.Live, str]]] = {
         (landing, TWOFOLD): lambda who: bench.lived(LIVE_LANDING, who),
         (view, TWOFOLD): lambda who: bench.lived(LIVE_VIEW, who),
         (landing, FLINK): lambda who: bench.lived_by_flink(FLINK_LANDING, who, view=False),
@@ -131,18 +132,16 @@ def live_of(bench: Bench) -> list[Row]:
             FLINK_ROCKSDB, who, distinct=True, state=flink.ROCKSDB
         ),
     }
-    rows: list[Row] = []
     found: dict[tuple[str, str], live.Live] = {}
     for (what, who), way in ways.items():
         found[what, who], told = way(f"{who}, {what}")
-        rows += _live_rows(f"{who}, {what}", found[what, who], told, bench.events)
+        yield from _live_rows(f"{who}, {what}", found[what, who], told, bench.events)
         if what == landing and who == TWOFOLD:
-            rows += _bounds(found[what, who], bench.events)
+            yield from _bounds(found[what, who], bench.events)
     for (what, who), rival in found.items():
         if who != TWOFOLD:
             ours = found[what, TWOFOLD]
-            rows.append(Row("live", f"twofold, {what}, to {who}", ratio=ours.cpu_s / rival.cpu_s, note="CPU-seconds"))
-    return rows
+            yield Row("live", f"twofold, {what}, to {who}", ratio=ours.cpu_s / rival.cpu_s, note="CPU-seconds")
 
 
 def _live_rows(name: str, found: live.Live, told: str, events: int) -> list[Row]:
@@ -199,7 +198,7 @@ def commits_of(bench: Bench) -> list[Row]:
     return rows
 
 
-PARTS = {
+PARTS: dict[str, Callable[[Bench], Iterable[Row]]] = {
     "producer": producer,
     "drain": drain,
     "live": live_of,
