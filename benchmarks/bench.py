@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from benchmarks import data, drain
+from benchmarks import data, drain, flink, live
+from benchmarks.flink_setup import Flink, ensure_flink
 from benchmarks.marks import STEADY, Mark, Stage, stages
 from benchmarks.measure import Usage, measured
 from twofold import topic
@@ -17,6 +19,10 @@ from twofold.definition.load import load_pipeline
 from twofold.settings import Settings
 
 MAIN, WORKERS, JAVA, LIVE = "bench", "bench_workers", "bench_java", "bench_live"
+LIVE_LANDING, LIVE_VIEW = "bench_live_landing", "bench_live_view"
+FLINK_LANDING, FLINK_VIEW, FLINK_HEAP, FLINK_ROCKSDB = "flink_landing", "flink_view", "flink_heap", "flink_rocksdb"
+COMMITS = "bench_commits"
+"""Pipelines, and topics of the same name."""
 _TEMPLATE = Path(__file__).parent / "pipelines" / "bench.yaml"
 _PAYLOADS = 10_000
 _JAVA_SAYS = re.compile(r"records sent, ([\d.]+) records/sec")
@@ -34,9 +40,11 @@ class Drained:
 def define(folder: Path, events: int) -> None:
     """Write one definition for each topic of the run; a topic is drained in at least five batches."""
     stream = f"stream: {{max_offsets_per_trigger: {min(200_000, max(1, events // 5))}}}\n"
-    for name in (MAIN, WORKERS, JAVA, LIVE):
+    with_view = (MAIN, WORKERS, JAVA, LIVE, LIVE_VIEW, FLINK_VIEW, FLINK_HEAP, FLINK_ROCKSDB)
+    for name in (*with_view, LIVE_LANDING, FLINK_LANDING, COMMITS):
         text = _TEMPLATE.read_text().replace("name: bench", f"name: {name}")
-        (folder / f"{name}.yaml").write_text(text + (stream if name == MAIN else ""))
+        declared = text if name in with_view else text.partition("views:")[0]
+        (folder / f"{name}.yaml").write_text(declared + (stream if name == MAIN else ""))
 
 
 class Bench:
@@ -84,6 +92,30 @@ class Bench:
         how = ["--payload-file", str(payloads), "--producer-props", servers, *_JAVA_SETTINGS]
         usage = measured([*main, *what, *how])
         return usage, float(_JAVA_SAYS.findall(usage.output)[-1])
+
+    @cached_property
+    def phases(self) -> live.Phases:
+        """The records of a live run."""
+        return live.prepare(self._folder, self.events)
+
+    def lived(self, name: str, title: str) -> tuple[live.Live, str]:
+        """Twofold's stream of a live run."""
+        return live.measure(self.settings, live.Twofold(self.settings, name, title), self.phases)
+
+    def lived_by_flink(
+        self, name: str, title: str, *, view: bool = True, distinct: bool = False, state: str = flink.HEAP
+    ) -> tuple[live.Live, str]:
+        """PyFlink's."""
+        folder = self._folder / name
+        way = flink.PyFlink(self.settings, self._flink, folder, name, title, view, distinct, state)
+        try:
+            return live.measure(self.settings, way, self.phases)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @cached_property
+    def _flink(self) -> Flink:
+        return ensure_flink()
 
     @cached_property
     def drained(self) -> Drained:

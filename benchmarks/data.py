@@ -6,6 +6,8 @@ One in a hundred repeats the record 50 before it, one in ten is up to an hour ou
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 
 import duckdb
@@ -50,3 +52,11 @@ def head(source: Path, target: Path, lines: int) -> None:
     """The first lines of a file, as another file."""
     with source.open("rb") as records, target.open("wb") as first:
         first.writelines(line for line, _ in zip(records, range(lines), strict=False))
+
+
+def split(source: Path, counts: Mapping[Path, int]) -> None:
+    """The lines of a file, so many to each of others, in order."""
+    with source.open("rb") as records:
+        for target, count in counts.items():
+            with target.open("wb") as part:
+                part.writelines(islice(records, count))

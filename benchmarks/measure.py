@@ -1,6 +1,7 @@
-"""Run one command and count what its whole process tree used.
+"""Run one command and count what its whole process tree used, in the end or while it runs.
 
     measured(command) ─► python -m benchmarks.measure REPORT command… ─► wall and CPU-seconds
+    serving(command)  ─► the same, and CPU-seconds so far whenever asked; ended by SIGTERM
 
 The process in between adopts what the command leaves behind (a Spark driver does not wait for its JVM), waits for it
 too, and so counts it. Linux only.
@@ -17,13 +18,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from benchmarks.failures import CommandFailed
 
 _PR_SET_CHILD_SUBREAPER = 36
+_STOPPING_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -39,20 +44,76 @@ def measured(command: Sequence[str], environment: Mapping[str, str] | None = Non
     """Run to the end; raises CommandFailed with the command's own words if it fails."""
     with tempfile.TemporaryDirectory() as folder:
         report, said = Path(folder) / "report.json", Path(folder) / "output"
-        launcher = [sys.executable, "-m", "benchmarks.measure", str(report), *command]
-        with said.open("wb") as output:
-            child = subprocess.Popen(
-                launcher,
-                env={**os.environ, **(environment or {})},
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-            code = _wait(child)
+        code = _wait(_launched(command, environment, report, said))
         text = said.read_text(errors="replace")
         if code:
             raise CommandFailed(f"{' '.join(command)} exits {code}:\n{text[-4000:]}")
         return Usage(**json.loads(report.read_text()), output=text)
+
+
+class Serving:
+    """A command that runs until it is stopped."""
+
+    def __init__(self, launcher: subprocess.Popen[bytes], command: Sequence[str], said: Path) -> None:
+        self._launcher, self._command, self._said = launcher, command, said
+
+    def cpu_s(self) -> float:
+        """What the whole tree has used so far; CommandFailed where it has ended.
+
+        A process counts its own time and that of the children it has waited for, and the launcher waits for orphans:
+        so nothing is lost when a process ends, and nothing is counted twice.
+        """
+        self.check()
+        root, used = psutil.Process(self._launcher.pid), 0.0
+        for process in (root, *root.children(recursive=True)):
+            # One that ends meanwhile is in its parent's count the next time.
+            with suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                used += times.user + times.system + times.children_user + times.children_system
+        return used
+
+    def check(self) -> None:
+        """CommandFailed, with the command's own words, where it has ended."""
+        if self._launcher.poll() is not None:
+            text = self._said.read_text(errors="replace")
+            raise CommandFailed(f"{' '.join(self._command)} ended by itself:\n{text[-4000:]}")
+
+    def stop(self) -> None:
+        """SIGTERM to the command, and wait for it and for what it started; all of it is killed after a minute."""
+        for child in psutil.Process(self._launcher.pid).children():
+            with suppress(psutil.NoSuchProcess):
+                child.send_signal(signal.SIGTERM)
+        try:
+            self._launcher.wait(_STOPPING_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._launcher.pid, signal.SIGKILL)
+            self._launcher.wait()
+
+
+@contextmanager
+def serving(command: Sequence[str], said: Path, environment: Mapping[str, str] | None = None) -> Iterator[Serving]:
+    """Run a command for as long as the block runs; its output goes to `said`."""
+    with tempfile.TemporaryDirectory() as folder:
+        launcher = _launched(command, environment, Path(folder) / "report.json", said)
+        running = Serving(launcher, command, said)
+        try:
+            yield running
+        finally:
+            if launcher.poll() is None:
+                running.stop()
+
+
+def _launched(
+    command: Sequence[str], environment: Mapping[str, str] | None, report: Path, said: Path
+) -> subprocess.Popen[bytes]:
+    with said.open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.measure", str(report), *command],
+            env={**os.environ, **(environment or {})},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 def _wait(child: subprocess.Popen[bytes]) -> int:

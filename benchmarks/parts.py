@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from benchmarks import dags, latency, queries
-from benchmarks.bench import LIVE, MAIN, Bench, Drained
+from benchmarks import commits, dags, flink, latency, live, queries
+from benchmarks.bench import (
+    COMMITS,
+    FLINK_HEAP,
+    FLINK_LANDING,
+    FLINK_ROCKSDB,
+    FLINK_VIEW,
+    LIVE,
+    LIVE_LANDING,
+    LIVE_VIEW,
+    MAIN,
+    Bench,
+    Drained,
+)
 from benchmarks.marks import STEADY
 from benchmarks.measure import Usage
 
@@ -14,6 +27,11 @@ DRAIN_FLOOR = 1.5
 QUERY_CEILING = 4.0
 HIGHEST_LIVE_RATE = 20_000
 TASK_CEILING_S = 1.5
+LANDING_CPU_S, TRICKLE_CORES, FILES_A_DAY, METADATA_GB = 9, 0.10, 17_280, 2
+"""What a stream may cost that only lands: per million events, at a trickle, and a day at a trigger of 5 s."""
+AGED_CEILING = 1.3
+"""What a table may get slower in a day."""
+TWOFOLD, FLINK = "twofold", "PyFlink"
 
 
 @dataclass(frozen=True)
@@ -65,7 +83,7 @@ def drain(bench: Bench) -> list[Row]:
     return rows
 
 
-def live(bench: Bench) -> list[Row]:
+def latency_of(bench: Bench) -> list[Row]:
     """From Kafka to visible, at half of what the warm stream takes."""
     rate = max(1, round(min(bench.steady_per_s / 2, HIGHEST_LIVE_RATE)))
     found = latency.measure(bench.settings, LIVE, rate)
@@ -101,7 +119,96 @@ def overhead(bench: Bench) -> list[Row]:
     return rows
 
 
-PARTS = {"producer": producer, "drain": drain, "union": union, "query": query, "latency": live, "dags": overhead}
+def live_of(bench: Bench) -> Iterator[Row]:
+    """A stream that runs, landing alone and with one view, beside PyFlink; each as a part of its own would be."""
+    landing, view = "landing alone", "with the view"
+    ways: dict[tuple[str, str], Callable[[str], tuple[live.Live, str]]] = {
+        (landing, TWOFOLD): lambda who: bench.lived(LIVE_LANDING, who),
+        (view, TWOFOLD): lambda who: bench.lived(LIVE_VIEW, who),
+        (landing, FLINK): lambda who: bench.lived_by_flink(FLINK_LANDING, who, view=False),
+        (view, FLINK): lambda who: bench.lived_by_flink(FLINK_VIEW, who),
+        (view, f"{FLINK}, distinct"): lambda who: bench.lived_by_flink(FLINK_HEAP, who, distinct=True),
+        (view, f"{FLINK}, distinct, RocksDB"): lambda who: bench.lived_by_flink(
+            FLINK_ROCKSDB, who, distinct=True, state=flink.ROCKSDB
+        ),
+    }
+    found: dict[tuple[str, str], live.Live] = {}
+    for (what, who), way in ways.items():
+        found[what, who], told = way(f"{who}, {what}")
+        yield from _live_rows(f"{who}, {what}", found[what, who], told, bench.events)
+        if what == landing and who == TWOFOLD:
+            yield from _bounds(found[what, who], bench.events)
+    for (what, who), rival in found.items():
+        if who != TWOFOLD:
+            ours = found[what, TWOFOLD]
+            yield Row("live", f"twofold, {what}, to {who}", ratio=ours.cpu_s / rival.cpu_s, note="CPU-seconds")
+
+
+def _live_rows(name: str, found: live.Live, told: str, events: int) -> list[Row]:
+    usage = Usage(found.wall_s, found.cpu_s, "")
+    per_million = f"{found.cpu_s / events * 1e6:.1f} CPU-s per million; {told}"
+    rows = [Row(**{**vars(_row("live", name, usage, events)), "note": per_million})]
+    if found.quiet:
+        cores = found.quiet.cores
+        rows.append(
+            Row(
+                "live",
+                f"{name}, {live.TRICKLE_PER_S} events/s",
+                cpu_s=cores * found.quiet.seconds,
+                wall_s=found.quiet.seconds,
+                ratio=cores,
+                note="cores used",
+            )
+        )
+    return rows
+
+
+def _bounds(found: live.Live, events: int) -> list[Row]:
+    """What landing alone has to keep."""
+    rows = [
+        Row("live", "landing alone, CPU-s per million", ratio=found.cpu_s / events * 1e6, bound=f"<= {LANDING_CPU_S}")
+    ]
+    if quiet := found.quiet:
+        files, size = quiet.a_day(quiet.data_files), quiet.a_day(quiet.metadata_bytes) / 1e9
+        a_commit = f"{quiet.data_files / max(1, quiet.commits):.2f} a commit, {quiet.commits} commits"
+        size_note = "extrapolated: see `commits` for how it grows"
+        rows += [
+            Row("live", "landing alone, cores at a trickle", ratio=quiet.cores, bound=f"<= {TRICKLE_CORES}"),
+            Row("live", "data files a day", ratio=files, bound=f"<= {FILES_A_DAY}", note=a_commit),
+            Row("live", "GB of metadata a day", ratio=size, bound=f"< {METADATA_GB}", note=size_note),
+        ]
+    return rows
+
+
+def commits_of(bench: Bench) -> list[Row]:
+    """A day of small commits to one table."""
+    found = commits.measure(bench.settings, COMMITS, min(commits.A_DAY, bench.events // 50))
+    compared = "the last thousand over the first"
+    rows = [Row("commits", f"{found.commits:,} commits", found.wall_s)]
+    for what, first, last in (
+        ("a commit", found.first_commit_s, found.last_commit_s),
+        ("a commit and its share of tidying", found.first_with_tidying_s, found.last_with_tidying_s),
+        ("opening for a query", found.first_open_s, found.last_open_s),
+    ):
+        times = f"{last * 1000:.1f} ms over {first * 1000:.1f} ms: {compared}"
+        rows.append(Row("commits", what, last, ratio=last / first, bound=f"<= {AGED_CEILING}", note=times))
+    size = found.metadata_a_day / 1e9
+    rows.append(
+        Row("commits", "GB of metadata a day", ratio=size, bound=f"< {METADATA_GB}", note="as written, one table")
+    )
+    return rows
+
+
+PARTS: dict[str, Callable[[Bench], Iterable[Row]]] = {
+    "producer": producer,
+    "drain": drain,
+    "live": live_of,
+    "commits": commits_of,
+    "union": union,
+    "query": query,
+    "latency": latency_of,
+    "dags": overhead,
+}
 
 
 def _row(part: str, what: str, usage: Usage, events: float) -> Row:

@@ -62,7 +62,9 @@ def _measure(names: list[str], events: int) -> tuple[list[Row], list[str]]:
             for name in names:
                 began = time.monotonic()
                 try:
-                    rows += PARTS[name](bench)
+                    # One by one: what was measured before a part fails is kept.
+                    for row in PARTS[name](bench):
+                        rows.append(row)
                     click.echo(f"{name}: done in {time.monotonic() - began:.0f} s", err=True)
                 except BenchFailure as error:
                     failed.append(name)

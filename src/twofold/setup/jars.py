@@ -15,7 +15,7 @@ import hashlib
 import importlib.util
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -48,16 +48,16 @@ class Jar:
         return f"{self.set}/{self.name}-{self.revision}.jar"
 
 
-def parse_list(text: str) -> tuple[Jar, ...]:
-    """Read jars.toml; raises SetupError naming every fault at once."""
+def parse_list(text: str, names: Sequence[str] = SETS) -> tuple[Jar, ...]:
+    """Read a list of jars with exactly these sets; raises SetupError naming every fault at once."""
     try:
         sets = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SetupError(f"the list of jars is not TOML: {error}") from error
-    faults = list(_faults(sets))
+    faults = list(_faults(sets, names))
     if faults:
         raise SetupError("the list of jars has faults:\n" + "\n".join(f"  {fault}" for fault in faults))
-    return tuple(_jar(name, coordinate, sha256) for name in SETS for coordinate, sha256 in sets[name].items())
+    return tuple(_jar(name, coordinate, sha256) for name in names for coordinate, sha256 in sets[name].items())
 
 
 def _jar(set_name: str, coordinate: str, sha256: str) -> Jar:
@@ -65,9 +65,9 @@ def _jar(set_name: str, coordinate: str, sha256: str) -> Jar:
     return Jar(set_name, organisation, name, revision, sha256)
 
 
-def _faults(sets: dict[str, dict[str, str]]) -> Iterable[str]:
-    if set(sets) != set(SETS):
-        yield f"sets are {sorted(sets)}, expected {sorted(SETS)}"
+def _faults(sets: dict[str, dict[str, str]], names: Sequence[str]) -> Iterable[str]:
+    if set(sets) != set(names):
+        yield f"sets are {sorted(sets)}, expected {sorted(names)}"
     for name, jars in sets.items():
         for coordinate, sha256 in jars.items():
             if not _COORDINATE.fullmatch(coordinate):
@@ -99,12 +99,12 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def ivy_module(jars: Iterable[Jar]) -> str:
+def ivy_module(jars: Collection[Jar]) -> str:
     """The list as an Ivy module: one configuration per set, nothing transitive."""
     module = ElementTree.Element("ivy-module", version="2.0")
     ElementTree.SubElement(module, "info", organisation="twofold", module="jars")
     configurations = ElementTree.SubElement(module, "configurations")
-    for name in SETS:
+    for name in dict.fromkeys(jar.set for jar in jars):
         ElementTree.SubElement(configurations, "conf", name=name)
     dependencies = ElementTree.SubElement(module, "dependencies")
     for jar in jars:
@@ -128,11 +128,17 @@ def ensure_jars() -> Path:
     """Have all jars in the cache, whole; returns the folder that holds `spark/` and `kafka/`."""
     jars = parse_list(resources.files("twofold.setup").joinpath("jars.toml").read_text())
     cache = cache_folder()
-    target = cache / "jar-sets" / key(jars)
     with locked(cache, "jars"):
-        if damage(target, jars):
-            _fetch(jars, cache, target)
+        target = have(jars, cache)
         point(cache / "jars", target)
+    return target
+
+
+def have(jars: tuple[Jar, ...], cache: Path) -> Path:
+    """Have these jars in the cache, whole; call it with the cache's lock `jars` held."""
+    target = cache / "jar-sets" / key(jars)
+    if damage(target, jars):
+        _fetch(jars, cache, target)
     return target
 
 
@@ -150,7 +156,7 @@ def _fetch(jars: tuple[Jar, ...], cache: Path, target: Path) -> None:
 _NETWORK = "check the network and run `make setup` again; nothing half-fetched is kept"
 
 
-def _ivy_command(jars: Iterable[Jar], stage: Path, made: Path) -> list[str | Path]:
+def _ivy_command(jars: Collection[Jar], stage: Path, made: Path) -> list[str | Path]:
     """Ivy's own cache lies in the stage too: a cache shared with Maven or another Ivy spoils both."""
     module, settings = stage / "ivy.xml", stage / "ivysettings.xml"
     module.write_text(ivy_module(jars))

@@ -1,0 +1,77 @@
+"""How the live benchmark counts: whole process trees while they run, files that soon go, and a rival's statements."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import data, flink, flink_setup
+from benchmarks.failures import CommandFailed, until
+from benchmarks.measure import serving
+from benchmarks.written import Written
+from twofold.setup import jars
+
+BURN_S = 0.5
+GIVE_UP_S = 60.0
+BURN = f"import sys, time\nwhile time.process_time() < {BURN_S}: pass\n"
+ONE_ENDS_ONE_STAYS = f"""
+import subprocess, sys, threading
+burn = {BURN!r}
+subprocess.run([sys.executable, "-c", burn], check=True)
+subprocess.Popen([sys.executable, "-c", burn + "open(sys.argv[1], 'w').close(); sys.stdin.read()", sys.argv[1]],
+                 stdin=subprocess.PIPE)
+threading.Event().wait()
+"""
+
+
+def test_a_running_tree_is_counted_with_what_has_ended_and_what_goes_on(tmp_path: Path) -> None:
+    burnt = tmp_path / "burnt"
+    with serving([sys.executable, "-c", ONE_ENDS_ONE_STAYS, str(burnt)], tmp_path / "said") as job:
+        until(burnt.exists, "the second child's work", GIVE_UP_S)
+        assert job.cpu_s() >= 2 * BURN_S
+        before = job.cpu_s()
+        assert job.cpu_s() - before < BURN_S
+
+
+def test_a_job_that_ends_by_itself_is_told_with_its_own_words(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "print('no such broker')"]
+    with serving(command, tmp_path / "said") as job, pytest.raises(CommandFailed, match="no such broker"):
+        until(lambda: job.cpu_s() < 0, "nothing: it ends", GIVE_UP_S)
+
+
+def test_files_count_once_though_they_grow_and_go(tmp_path: Path) -> None:
+    (tmp_path / "there before").write_bytes(b"1234")
+    written = Written(tmp_path)
+    growing = tmp_path / "growing"
+    growing.write_bytes(b"12")
+    written.look()
+    growing.write_bytes(b"12345")
+    written.look()
+    growing.unlink()
+    (tmp_path / "second").write_bytes(b"1")
+    written.look()
+    assert (written.files, written.bytes) == (2, 6)
+
+
+def test_records_are_split_in_order_and_whole(tmp_path: Path) -> None:
+    whole, first, second = (tmp_path / name for name in ("whole", "first", "second"))
+    data.write(whole, 30)
+    data.split(whole, {first: 10, second: 20})
+    assert first.read_bytes() + second.read_bytes() == whole.read_bytes()
+    assert first.read_bytes().count(b"\n") == 10
+
+
+def test_the_rivals_statements_are_whole_and_filled_in() -> None:
+    named = {"servers": "s", "topic": "t", "group": "g", "folder": "/f", "source": "distinct_events"}
+    statements = flink.statements(named)
+    assert [one.split()[0] for one in statements] == ["CREATE"] * 5 + ["INSERT"] * 2
+    assert not any(mark in one for one in statements for mark in ("{", "}", "--"))
+    assert "TABLE distinct_events" in statements[-1]
+
+
+def test_the_rivals_jars_are_a_list_with_checksums() -> None:
+    listed = jars.parse_list(flink_setup.LIST.read_text(), flink_setup.SETS)
+    assert [jar.set for jar in listed] == ["job", "lib"]
+    assert 'conf="job-&gt;default"' in jars.ivy_module(listed)
