@@ -352,6 +352,16 @@ def test_parquet_cells_as_json(value: pa.Array, expected: bytes) -> None:
     assert payloads(_parquet(pa.table({"a": value})), "x.parquet") == [b'{"a":' + expected + b"}"]
 
 
+def test_parquet_texts_that_are_no_utf8_are_given_as_bytes() -> None:
+    kinds = {"id": pa.string(), "a": pa.struct([("t", pa.string())])}
+    broken = pa.array([b"ok", b"\xff"]).view(pa.string())
+    table = pa.table({"id": broken, "a": pa.StructArray.from_arrays([broken], ["t"])}, schema=pa.schema(kinds))
+    (piece,) = read(io.BytesIO(_parquet(table)), "x.parquet", PIPELINE)
+    assert isinstance(piece, CellRecords)
+    assert piece.columns["id"].to_pylist() == [b"ok", b"\xff"]
+    assert [piece.payload(row) for row in (0, 1)] == [b'{"id":"ok","a":{"t":"ok"}}', b'{"id":"/w==","a":{"t":"/w=="}}']
+
+
 def test_parquet_with_none_or_two_of_a_declared_column() -> None:
     assert "no declared column, it begins with 'x'" in reason(_parquet(pa.table({"x": [1]})), "x.parquet")
     twice = pa.table([pa.array([1]), pa.array([2])], names=["id", "id"])

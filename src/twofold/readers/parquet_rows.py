@@ -31,7 +31,7 @@ def read(source: Source, fields: set[str]) -> Iterator[CellRecords]:
         yield from _rows(source, fields)
     except MemoryError:
         raise
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         # What the stream raised, or the system, is no fault of the file.
         if source.failure is not None or getattr(error, "errno", None) is not None:
             raise
@@ -86,28 +86,40 @@ def _records(batch: pa.RecordBatch, declared: list[str], number: int) -> CellRec
 
 
 def plain(array: pa.Array) -> pa.Array:
-    """The same values without dictionaries and extension types."""
+    """The same values without dictionaries and extension types; texts as bytes where not all of them are UTF-8."""
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
-    wanted = _plain_type(array.type)
-    if wanted == array.type:
-        return array
-    return plain(array.dictionary_decode()) if pa.types.is_dictionary(array.type) else array.cast(wanted)
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    array = _cast(array, _plain_type(array.type))
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid:
+        # Parquet does not hold its writers to UTF-8. As bytes, each cell can be judged for itself.
+        array = _cast(array, _plain_type(array.type, texts=False))
+        array.validate(full=True)
+    return array
 
 
-def _plain_type(kind: pa.DataType) -> pa.DataType:
+def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    return array if array.type == kind else array.cast(kind)
+
+
+def _plain_type(kind: pa.DataType, *, texts: bool = True) -> pa.DataType:
     if isinstance(kind, pa.BaseExtensionType):
-        return _plain_type(kind.storage_type)
+        return _plain_type(kind.storage_type, texts=texts)
     if pa.types.is_dictionary(kind):
-        return _plain_type(kind.value_type)
+        return _plain_type(kind.value_type, texts=texts)
     if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(_plain_type(field.type)) for field in kind])
+        return pa.struct([field.with_type(_plain_type(field.type, texts=texts)) for field in kind])
     if pa.types.is_map(kind):
-        return pa.map_(_plain_type(kind.key_type), _plain_type(kind.item_type))
+        return pa.map_(_plain_type(kind.key_type, texts=texts), _plain_type(kind.item_type, texts=texts))
     if pa.types.is_large_list(kind):
-        return pa.large_list(kind.value_field.with_type(_plain_type(kind.value_type)))
+        return pa.large_list(kind.value_field.with_type(_plain_type(kind.value_type, texts=texts)))
     if pa.types.is_list(kind):
-        return pa.list_(kind.value_field.with_type(_plain_type(kind.value_type)))
+        return pa.list_(kind.value_field.with_type(_plain_type(kind.value_type, texts=texts)))
+    if not texts and (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        return pa.large_binary() if pa.types.is_large_string(kind) else pa.binary()
     return kind
 
 
