@@ -29,6 +29,7 @@ CSV = [
     ("a header over two lines", f'id,at,"a","two\nlines"\nx,{AT},1,2\n', 1),
     ("semicolons", f"id;at;a\nx;{AT};1,5\n", 1),
     ("tabs", f"id\tat\ta\nx\t{AT}\t1\n", 1),
+    ("tabs between cells of nothing are a row, blanks are none", "id\tat\ta\n\t\t\n \n", 1),
     ("a quote within quotes is of its row alone", f'id,at,a\nx,{AT},"5" pipe"\ny,{AT},next\nz,{AT},last\n', 3),
     ("a quote closed rows later ends its row, too", f'id,at,a\nx,"5 inch\ny,{AT},"6"\n', 2),
     ("a quote within a cell", f'id,at,a\nx,{AT},5" pipe\ny,{AT},next\n', 2),
@@ -85,6 +86,11 @@ def test_records_are_counted_by_the_documented_rules_in_every_encoding(
     assert found == dict.fromkeys(found, number)
 
 
+def test_zeros_before_what_no_json_file_begins_with_are_a_lines_own_fault(tmp_path: Path) -> None:
+    assert counted(tmp_path, "x.json", "x\ny".encode("utf-16-le")) == 2
+    assert counted(tmp_path, "y.json", "x\r\ny".encode("utf-16-le")) == 3
+
+
 @pytest.mark.parametrize(("name", "text", "why"), UNCOUNTABLE, ids=[case[2] for case in UNCOUNTABLE])
 def test_what_cannot_be_counted_says_why(tmp_path: Path, name: str, text: str, why: str) -> None:
     for block_bytes in (3, recount.BLOCK_BYTES):
@@ -96,6 +102,7 @@ def test_what_cannot_be_counted_says_why(tmp_path: Path, name: str, text: str, w
     ("name", "content", "why"),
     [
         ("x.csv", "id,at\n".encode("utf-32"), "UTF-32"),
+        ("x.csv", "id,at\n".encode("utf-32-be"), "UTF-32"),
         ("x.csv.gz", gzip.compress(b"id,at\n" * 1000)[:-9], "broken gzip"),
         ("x.csv.gz", gzip.compress(b"id,at\n") + b"junk", "broken gzip"),
         ("x.parquet", b"PAR1 and no more", "Parquet"),

@@ -43,7 +43,7 @@ def records(folder: inbox.Folder, name: str, fields: Collection[str], block_byte
         if _kind(name) == "parquet":
             return _parquet_rows(stream)
         try:
-            blocks = texts(_plain(stream, name), block_bytes)
+            blocks = texts(_plain(stream, name), _kind(name), block_bytes)
             return json_records(blocks) if _kind(name) == "json" else csv_records(blocks, fields)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise Irregular(f"broken gzip: {error}") from None
@@ -80,18 +80,18 @@ def _parquet_rows(stream: IO[bytes]) -> int:
         raise Irregular(str(error).partition("\n")[0]) from None
 
 
-def texts(stream: Bytes, block_bytes: int = BLOCK_BYTES) -> Iterator[str]:
+def texts(stream: Bytes, kind: str, block_bytes: int = BLOCK_BYTES) -> Iterator[str]:
     r"""A file's text in blocks that are not empty, without a byte order mark.
 
     UTF-8 is read as Latin-1: all that structures a file is ASCII, whose bytes stand for nothing else in UTF-8.
 
-    >>> ["".join(texts(io.BytesIO(bytes), 3)) for bytes in (b"\xef\xbb\xbfid", "\ufeffid,a".encode("utf-16-be"))]
+    >>> ["".join(texts(io.BytesIO(bytes), "csv")) for bytes in (b"\xef\xbb\xbfid", "\ufeffid,a".encode("utf-16-be"))]
     ['id', 'id,a']
     """
     head = b""
     while len(head) < 4 and (more := stream.read(4 - len(head))):
         head += more
-    encoding, mark = _encoding(head)
+    encoding, mark = _encoding(head, kind)
     decoder = codecs.getincrementaldecoder(encoding)("replace")
     for block in chain([head[len(mark) :]], iter(lambda: stream.read(block_bytes), b"")):
         if text := decoder.decode(block):
@@ -100,7 +100,7 @@ def texts(stream: Bytes, block_bytes: int = BLOCK_BYTES) -> Iterator[str]:
         yield text
 
 
-def _encoding(head: bytes) -> tuple[str, bytes]:
+def _encoding(head: bytes, kind: str) -> tuple[str, bytes]:
     """Encoding by the first four bytes, and the byte order mark among them."""
     if head in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE):
         raise Irregular("UTF-32")
@@ -111,10 +111,14 @@ def _encoding(head: bytes) -> tuple[str, bytes]:
     ):
         if head.startswith(mark):
             return encoding, mark
-    zeros = [byte == 0 for byte in head]
-    if zeros == [False, True, False, True]:
-        return "utf-16-le", b""
-    return "utf-16-be" if zeros == [True, False, True, False] else "latin-1", b""
+    # Without a mark, zeros tell; in JSON only before what a JSON file begins with, else they are a line's own fault.
+    begins = head.strip(b"\0")[:1]
+    zeros = "".join("0" if byte == 0 else "x" for byte in head)
+    if kind == "json" and (not begins or begins not in b"{[" + _BLANKS.encode()):
+        return "latin-1", b""
+    if zeros in ("x000", "000x"):
+        raise Irregular("UTF-32")
+    return {"x0x0": "utf-16-le", "0x0x": "utf-16-be"}.get(zeros, "latin-1"), b""
 
 
 def json_records(blocks: Iterator[str]) -> int:
@@ -241,12 +245,14 @@ def csv_records(blocks: Iterator[str], fields: Collection[str]) -> int:
     while (end := text.find(_LINE_END, 0, 0)) < len(text.held) and not _is_filled(text.held[:end]):
         text.drop(end + 1)
     separator, columns, end = _header(text, fields)
+    blanks = " \t".replace(separator, "")
     count = 0
     while text.character(end):
         # One of CR and LF ends the row; the second of a CRLF is then an empty line, which is none.
         start = text.drop_to(end + 1)
         end = _row(text, start, separator)[-1] - 1
-        count += end > start if columns == 1 else _is_filled(text.held[start:end])
+        # Blanks alone are a cell where there is one column; tabs that separate cells are no blanks.
+        count += end > start if columns == 1 else bool(text.held[start:end].strip(blanks))
     return count
 
 
