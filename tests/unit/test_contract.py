@@ -283,9 +283,10 @@ def test_strict_json_wherever_it_stands(key: str) -> None:
         lambda token, key: record(b"[%s]" % (token if isinstance(token, bytes) else token.encode()), key),
     ):
         tokens = [token for token in BROKEN if token or way is record]
+        rows = judged(pipeline(), *(way(token, key) for token in tokens))
         found = {
             token: row["reason_kind"]
-            for token, row in zip(tokens, judged(pipeline(), *(way(token, key) for token in tokens)))
+            for token, row in zip(tokens, rows, strict=True)
         }
         assert {token: kind for token, kind in found.items() if kind != "not_json"} == {}
         assert {row["reason_kind"] for row in judged(pipeline(), *(way(token, key) for token in BAD_BYTES))} == {

@@ -187,7 +187,8 @@ def _why(error: Exception) -> str:
     >>> _why(msgspec.DecodeError("JSON is malformed: trailing characters (byte 11)"))
     'trailing characters (byte 11)'
     """
-    return str(error).removeprefix("JSON is malformed: ")
+    said = str(error).removeprefix("JSON is malformed: ")
+    return said[:1].lower() + said[1:]
 
 
 def _bound(value: object) -> object:
