@@ -25,6 +25,7 @@ from twofold.settings import Settings
 
 COMMANDS = {
     "check": ("check:check", "Check pipeline definitions and list all their faults."),
+    "try": ("try_:try_", "Judge a file's records by a definition; nothing is started."),
     "up": ("stack:up", "Start the embedded stack and wait until it is healthy."),
     "down": ("stack:down", "Stop the embedded stack, losing nothing."),
     "status": ("stack:status", "Show what of the embedded stack runs."),
@@ -88,6 +89,7 @@ def cli(ctx: click.Context, pipelines: Path | None, home: Path | None) -> None:
     \b
     Examples:
       twofold check pipelines/flights.yaml
+      twofold try flights events.jsonl
       twofold up && twofold produce flights --limit 1000
       twofold query "SELECT count(*) FROM flights.unified_events"
     """

@@ -217,7 +217,10 @@ def kept_rules(pipeline: Pipeline, field: Field, array: pa.Array) -> list[pa.Arr
         # is_in gives false for null.
         kept.append(pc.or_(pc.is_in(array, pa.array(field.one_of, kind)), pc.is_null(array)))
     if field.max_length is not None:
-        kept.append(pc.less_equal(pc.utf8_length(array), field.max_length))
+        short = pc.less_equal(pc.utf8_length(array), field.max_length)
+        kept.append(short)
+        # Only texts of allowed length are held against the pattern: Arrow searches even what lies behind a null.
+        array = array if _all(short) else pc.if_else(short, array, "")
     if field.pattern is not None:
         kept.append(matches(array, field.pattern))
     return kept

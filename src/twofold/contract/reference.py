@@ -135,7 +135,8 @@ class Reference:
             yield reasons.not_allowed(field.name, text, field.one_of)
         if field.max_length is not None and len(value) > field.max_length:
             yield reasons.too_long(field.name, len(value), field.max_length)
-        if field.pattern is not None and not matches(pa.array([value]), field.pattern)[0].as_py():
+        # Only a text of allowed length is held against the pattern: that bounds what the pattern may cost.
+        elif field.pattern is not None and not matches(pa.array([value]), field.pattern)[0].as_py():
             yield reasons.no_match(field.name, text, field.pattern)
 
     def _from_the_future(self, time: datetime | None, received_at: datetime) -> Iterator[Fault]:
@@ -186,7 +187,8 @@ def _why(error: Exception) -> str:
     >>> _why(msgspec.DecodeError("JSON is malformed: trailing characters (byte 11)"))
     'trailing characters (byte 11)'
     """
-    return str(error).removeprefix("JSON is malformed: ")
+    said = str(error).removeprefix("JSON is malformed: ")
+    return said[:1].lower() + said[1:]
 
 
 def _bound(value: object) -> object:

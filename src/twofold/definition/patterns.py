@@ -1,12 +1,18 @@
-"""Regular expressions of field rules: the part that Java (Spark), RE2 (DuckDB) and Python read alike.
+"""Regular expressions of rules and filters: the part that Java (Spark), RE2 (Arrow, DuckDB) and Python read alike.
 
-A pattern must match the whole value. `whole_value(pattern)` is its form for engines that search.
+A pattern must match the whole value. `whole_value(pattern)` is its form for engines that search. The pattern of a field
+is judged by RE2 alone, in time that grows with the value's length only; so RE2 itself is asked whether it takes it.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
+from functools import cache
+
+import duckdb
+
+from twofold.definition.fault import shortened
 
 EXPECTED_PATTERN = "a regular expression that Java and Python read alike"
 _GROUPS = re.compile(r"\?(:|[ism]+\)|[ism]+:)")
@@ -31,7 +37,25 @@ def pattern_fault(pattern: str) -> str:
             re.compile(pattern)
     except (re.error, FutureWarning, DeprecationWarning, OverflowError, RecursionError) as error:
         return str(error)
-    return _unlike(pattern)
+    return _unlike(pattern) or _refused_by_re2(pattern)
+
+
+def _refused_by_re2(pattern: str) -> str:
+    """What RE2 says against it: repetitions above 1000, programs above its memory.
+
+    >>> _refused_by_re2("a{1000}"), _refused_by_re2("a{1001}")
+    ('', 'RE2 refuses it: invalid repetition size: {1001}')
+    """
+    try:
+        _duckdb().cursor().execute("SELECT regexp_matches('', ?)", [whole_value(pattern)]).fetchall()
+    except duckdb.Error as error:
+        return f"RE2 refuses it: {shortened(str(error).split(': ', 1)[-1], 120)}"
+    return ""
+
+
+@cache
+def _duckdb() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect()
 
 
 def _unlike(pattern: str) -> str:

@@ -1,0 +1,159 @@
+"""`twofold try`: what would become of a file's records, without Kafka, JVM or stack.
+
+    file, stdin ─► readers ─► contract ─► counts, reasons with samples │ an object a record
+
+The readers and the contract are those of the jobs, so the judgement is too, except that everything arrives now.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import click
+
+from twofold import tables
+from twofold.contract.judge import Judge
+from twofold.contract.values import moment_text
+from twofold.definition.fault import shortened
+from twofold.definition.load import SUFFIXES, load_file, load_pipeline
+from twofold.definition.model import Pipeline
+from twofold.errors import TwofoldError
+from twofold.readers import files
+from twofold.settings import Settings
+
+_OUTCOMES = (tables.ACCEPTED, tables.FILTERED, tables.REJECTED)
+_STANDARD_INPUT = "-"
+_PAYLOAD_SHOWN = 160
+_IN_MEMORY_BYTES = 16 << 20
+
+
+class Sample(NamedTuple):
+    """A rejected record, by its number in the file."""
+
+    row: int
+    reason: str
+    payload: bytes | None
+
+
+@dataclass
+class Summary:
+    """Records by outcome, rejected ones by kind of reason, and the first of each kind."""
+
+    samples_wanted: int
+    outcomes: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+    samples: dict[str, list[Sample]] = field(default_factory=dict)
+
+    def add(self, row: int, judged: dict[str, Any]) -> None:
+        """Count one record."""
+        self.outcomes[judged[tables.OUTCOME]] += 1
+        kind = judged[tables.REASON_KIND]
+        if kind is None:
+            return
+        self.kinds[kind] += 1
+        shown = self.samples.setdefault(kind, [])
+        if len(shown) < self.samples_wanted:
+            shown.append(Sample(row, judged[tables.REASON], judged[tables.PAYLOAD]))
+
+    def lines(self, name: str) -> Iterator[str]:
+        """For a person to read."""
+        counts = ", ".join(f"{self.outcomes[outcome]:,} {outcome}" for outcome in _OUTCOMES)
+        total = self.outcomes.total()
+        yield f"{name}: {total:,} record{'' if total == 1 else 's'}: {counts}"
+        for kind, count in self.kinds.most_common():
+            yield f"{count:>9,}  {kind}"
+            for row, reason, payload in self.samples.get(kind, ()):
+                value = "(no value)" if payload is None else payload.decode(errors="replace")
+                yield f"{'':11}row {row}: {shortened(reason, 400)}  {shortened(value, _PAYLOAD_SHOWN)}"
+
+
+@click.command(name="try")
+@click.argument("pipeline")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
+@click.option("--as", "name", metavar="NAME", help="Read FILE as if it had this name, whose ending tells the format.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--samples", type=click.IntRange(0, 1000), default=3, show_default=True, help="Records shown per reason.")
+@click.pass_context
+def try_(context: click.Context, pipeline: str, file: Path, name: str | None, form: str, samples: int) -> None:
+    """Judge the records of FILE by PIPELINE's definition; nothing is sent, landed or started.
+
+    PIPELINE is a name, or a definition's own file (*.yaml). FILE `-` is the standard input: JSON lines, unless --as
+    says otherwise. Times ahead of the clock are judged as if everything arrived now.
+
+    With --format json an object a record is printed, in order: `row` (from 1), `outcome`, `kind`, `reason`, and the
+    event's columns: moments in ISO 8601, decimals as text with all their digits, null where rejected. A field that is
+    called `kind` itself is `event.kind` there.
+
+    Exit code 1 where a record is rejected, or the whole file would be set aside.
+
+    \b
+    Examples:
+      twofold try flights january.csv.gz
+      twofold try pipelines/flights.yaml events.jsonl --samples 10
+      head -n 100 events.jsonl | twofold try flights -
+      twofold try flights - --as rows.csv --format json < rows.csv
+    """
+    settings: Settings = context.obj
+    declared = load_file(Path(pipeline)) if pipeline.endswith(SUFFIXES) else load_pipeline(settings, pipeline)
+    from_input = str(file) == _STANDARD_INPUT
+    read_as = name or ("stdin.jsonl" if from_input else file.name)
+    shown = "standard input" if from_input else str(file)
+    summary = Summary(samples)
+    # A file that is set aside in its middle has no rows: they are printed when all of it was read.
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, "w+", encoding="utf-8") as rows:
+        try:
+            with nullcontext(sys.stdin.buffer) if from_input else file.open("rb") as stream:
+                _judge(declared, stream, read_as, summary, rows if form == "json" else None)
+        except files.SetAside as error:
+            click.echo(f"{shown}: the whole file would be set aside: {error}", err=form == "json")
+            context.exit(1)
+        except OSError as error:
+            raise TwofoldError(
+                f"{shown} cannot be read: {error.strerror or error}", "see to it, and try again"
+            ) from error
+        rows.seek(0)
+        for line in summary.lines(shown) if form == "text" else rows:
+            click.echo(line.rstrip("\n"))
+    context.exit(1 if summary.outcomes[tables.REJECTED] else 0)
+
+
+def _judge(declared: Pipeline, stream: IO[bytes], name: str, summary: Summary, to: IO[str] | None) -> None:
+    judge, now = Judge(declared), datetime.now(UTC)
+    for records in files.read(stream, name, declared):
+        judged = judge.judge(records, now).rows
+        for row, found in zip(records.numbers, judged.to_pylist(), strict=True):
+            summary.add(row, found)
+            if to is not None:
+                to.write(f"{json.dumps(_plain(row, found, declared), ensure_ascii=False)}\n")
+
+
+def _plain(row: int, found: dict[str, Any], declared: Pipeline) -> dict[str, Any]:
+    judged = {
+        "row": row,
+        "outcome": found[tables.OUTCOME],
+        "kind": found[tables.REASON_KIND],
+        "reason": found[tables.REASON],
+    }
+    event = {f"event.{name}" if name in judged else name: _value(found[name]) for name in declared.columns}
+    return {**judged, **event}
+
+
+def _value(value: object) -> object:
+    match value:
+        case datetime():
+            return moment_text(value)
+        case date():
+            return value.isoformat()
+        case Decimal():
+            return f"{value:f}"
+    return value
