@@ -187,6 +187,14 @@ class Job:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.ends()
 
+    def pause(self) -> None:
+        """Stop driver and JVM where they are, as a machine does that hangs."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused job go on."""
+        os.killpg(self.process.pid, signal.SIGCONT)
+
     def exit_code(self) -> int | None:
         """None while it runs. Nothing is reaped: until `running` ends, no other process can get this number."""
         found = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)

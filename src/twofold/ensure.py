@@ -32,8 +32,8 @@ from pyiceberg.types import (
 )
 from sqlalchemy.exc import IntegrityError
 
+from twofold import boundary, tables
 from twofold import catalog as catalogs
-from twofold import tables
 from twofold.commits import AssertProperty, CompressedMetadata
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline
@@ -83,6 +83,8 @@ BY_DAY = {
 }
 """For `events` and the views, whose days are replaced whole."""
 LOGS = (tables.STREAM_LOG, tables.BATCH_LOG)
+RULED = (tables.STREAM_LOG, tables.LANDED_FILES)
+"""Tables that say since which landing the present rules hold: what landed before was read otherwise."""
 STAGED = {"write.wap.enabled": "true"}
 """For `events`: a union stages its commit, and publishes it if nothing else was committed meanwhile."""
 
@@ -152,6 +154,8 @@ def _made(catalog: Catalog, pipeline: Pipeline, table: Table, existing: IcebergT
     missing = [(name, kind) for name, kind in table.columns if name not in existing.schema().column_names]
     found = _extended(catalog, pipeline, existing, missing) if missing else existing
     wanted = _kept_properties(pipeline, table)
+    if table.name in RULED and boundary.RULES_SINCE not in found.properties:
+        wanted[boundary.RULES_SINCE] = str(_last_landing(catalog, pipeline, table) + 1)
     changed = {key: value for key, value in wanted.items() if found.properties.get(key) != value}
     return _with_properties(catalog, found, changed) if changed else found
 
@@ -166,6 +170,7 @@ def _created(catalog: Catalog, pipeline: Pipeline, table: Table) -> IcebergTable
     layout = AS_THEY_COME if table.name in LOGS else BY_DAY
     layout = {**layout, **STAGED} if table.name == tables.EVENTS else layout
     layout = {**layout, **_kept_properties(pipeline, table)}
+    layout = {**layout, boundary.RULES_SINCE: "1"} if table.name in RULED else layout
     identity = {"twofold.id": pipeline.event.id, "twofold.time": pipeline.event.time}
     try:
         return catalog.create_table(
@@ -184,6 +189,11 @@ def _kept_properties(pipeline: Pipeline, table: Table) -> dict[str, str]:
     if table.name not in LOGS:
         return {}
     return {**COMPRESSED, EVENT: fingerprint.event(pipeline)}
+
+
+def _last_landing(catalog: Catalog, pipeline: Pipeline, table: Table) -> int:
+    log = tables.STREAM_LOG if table.name == tables.STREAM_LOG else tables.BATCH_LOG
+    return boundary.landed(catalogs.history(catalogs.find(catalog, pipeline.name, log)), pipeline.name).landing
 
 
 def _with_properties(catalog: Catalog, existing: IcebergTable, changed: dict[str, Any]) -> IcebergTable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from collections import Counter
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -197,6 +199,28 @@ def test_a_stream_that_is_behind_tells_the_age_of_the_newest_landed_from_its_fir
         assert len(batches) == 3
         assert told[:2] == [min(batches[0].values()), batches[1][0]]
         assert told[1] < max(batches[2].values()) <= began <= max(told[2:])
+
+
+def test_a_checkpoint_older_than_its_table_lands_nothing_twice(
+    stack: Settings, spark: SparkSession, define: Define, tmp_path: Path
+) -> None:
+    """A restored copy, or a file system rolled back: where one partition goes on, another must not go back."""
+    work = Work(spark, stack, define(stream={"max_offsets_per_trigger": 100}, views=None))
+    checkpoint = Path(stack.checkpoint(work.pipeline.name, stream_log.QUERY).removeprefix("file://"))
+    work.send(*(small_world.event(f"a{i}", i) for i in range(50)), partition=0)
+    work.send(*(small_world.event(f"b{i}", i) for i in range(5)), partition=1)
+    work.drain()
+    shutil.copytree(checkpoint, tmp_path / "old")
+    work.send(*(small_world.event(f"c{i}", i) for i in range(300)), partition=0)
+    work.drain()
+    shutil.rmtree(checkpoint)
+    shutil.copytree(tmp_path / "old", checkpoint)
+    work.send(*(small_world.event(f"d{i}", i) for i in range(300)), partition=1)
+    work.drain()
+    counted = "SELECT kafka_partition, count(*), count(DISTINCT kafka_offset) FROM stream_log GROUP BY 1 ORDER BY 1"
+    assert work.query(counted) == [(0, 350, 350), (1, 305, 305)]
+    work.union()
+    work.holds()
 
 
 def newest_by_batch(work: Work, start: str) -> list[dict[int, float]]:
