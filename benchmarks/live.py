@@ -131,6 +131,7 @@ def measure(settings: Settings, way: Way, phases: Phases, *, quiet: bool = True)
 
 
 def _quiet(settings: Settings, way: Way, job: Serving, records: Path) -> Quiet:
+    already = _sent(settings, way)
     producer = subprocess.Popen(
         _produce(way, records, TRICKLE_PER_S),
         env={**os.environ, **settings.environment()},
@@ -138,13 +139,14 @@ def _quiet(settings: Settings, way: Way, job: Serving, records: Path) -> Quiet:
         stderr=subprocess.DEVNULL,
     )
     try:
+        until(lambda: _sent(settings, way) > already, f"{way.title}: the trickle", _GIVE_UP_S)
         began = time.monotonic()
         _pass(began + IDLE_SKIPPED_S, None, job)
         since, before, log = time.monotonic(), job.cpu_s(), way.written()
         _pass(began + IDLE_S, log, job)
         seconds, cores = time.monotonic() - since, (job.cpu_s() - before) / (time.monotonic() - since)
         counts = log.counts() if log else (0, 0, 0)
-        # It began a little after the clock did.
+        # Its clock is not quite ours.
         until(lambda: producer.poll() is not None, f"{way.title}: the end of the trickle", _GIVE_UP_S)
     finally:
         producer.kill()
@@ -171,6 +173,11 @@ def _caught_up(settings: Settings, way: Way, job: Serving) -> None:
         return way.caught_up(sent.ends)
 
     until(there, f"{way.title}: the end of its topic", _GIVE_UP_S)
+
+
+def _sent(settings: Settings, way: Way) -> int:
+    state = topic.describe(settings, way.name)
+    return sum(state.ends.values()) if state else 0
 
 
 def _send(settings: Settings, way: Way, records: Path, rate: int) -> None:
