@@ -284,10 +284,7 @@ def test_strict_json_wherever_it_stands(key: str) -> None:
     ):
         tokens = [token for token in BROKEN if token or way is record]
         rows = judged(pipeline(), *(way(token, key) for token in tokens))
-        found = {
-            token: row["reason_kind"]
-            for token, row in zip(tokens, rows, strict=True)
-        }
+        found = {token: row["reason_kind"] for token, row in zip(tokens, rows, strict=True)}
         assert {token: kind for token, kind in found.items() if kind != "not_json"} == {}
         assert {row["reason_kind"] for row in judged(pipeline(), *(way(token, key) for token in BAD_BYTES))} == {
             "encoding"
