@@ -270,7 +270,7 @@ class _Away(Exception):
     """What a store's client raises."""
 
 
-def _parquet(table: pa.Table, **options: Any) -> bytes:
+def _parquet(table: pa.Table, **options: str | int | bool) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(table, buffer, **options)
     return buffer.getvalue()

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from twofold.contract import reasons
 from twofold.contract.records import CellRecords
-from twofold.readers import MAX_RECORD_BYTES, RECORDS_A_PIECE, SetAside
+from twofold.readers import BLOCK_BYTES, MAX_RECORD_BYTES, RECORDS_A_PIECE, SetAside
 from twofold.readers.csv_strict import Header, Row, Unfinished, header_at, is_blank, row_at
 from twofold.readers.texts import Text, lines_in
 
@@ -28,10 +28,18 @@ _SEPARATOR, _ROW_END, _QUOTE = 1, 2, 3
 
 
 def read(
-    blocks: Iterator[bytes], fields: set[str], *, max_record_bytes: int = MAX_RECORD_BYTES
+    blocks: Iterator[bytes],
+    fields: set[str],
+    *,
+    max_record_bytes: int = MAX_RECORD_BYTES,
+    window_bytes: int = 2 * BLOCK_BYTES,
 ) -> Iterator[CellRecords]:
-    """The rows after the header, numbered from 1; SetAside where the file as a whole is no CSV of these fields."""
-    reading = _Reading(Text(blocks, max_record_bytes))
+    """The rows after the header, numbered from 1; SetAside where the file as a whole is no CSV of these fields.
+
+    So many bytes as the window has are worked on at once, which takes some forty times their memory at worst; a longer
+    row is read by itself.
+    """
+    reading = _Reading(Text(blocks, max_record_bytes), window_bytes)
     header = reading.header(fields)
     number = 1
     for rows in reading.rows(header):
@@ -80,8 +88,9 @@ def _as_json(raw: bytes, header: Header) -> bytes:
 class _Reading:
     """The bytes read and not yet given away as rows, and how many rows and lines came before them."""
 
-    def __init__(self, text: Text) -> None:
+    def __init__(self, text: Text, window_bytes: int) -> None:
         self._text = text
+        self._window_bytes = window_bytes
         self.rows_before = 0
 
     def _checked_length(self, opened: int = -1) -> None:
@@ -120,19 +129,26 @@ class _Reading:
 
     def rows(self, header: Header) -> Iterator[_Rows]:
         """All rows, some at a time; the caller keeps `rows_before`."""
-        while True:
-            data, final = self._text.view(), self._text.final
-            rows, after, faulty = _sound_rows(data, header, final)
+        text = self._text
+        while not (text.final and not text.data):
+            data = text.view()
+            window = data[: self._window_bytes]
+            is_cut = len(window) < len(data)
+            if is_cut:
+                window = window.removesuffix(b"\r")
+            final = text.final and not is_cut
+            rows, after, faulty = _sound_rows(window, header, final)
             if len(rows):
                 yield rows
-            self._text.drop(after)
-            if faulty or (final and len(data) > after):
-                yield from self._strict_rows(header)
-            if self._text.final and not self._text.data:
-                return
-            if not self._text.final:
-                self._checked_length(self._opened(header) if self._text.too_long() else -1)
-                self._text.more()
+            text.drop(after)
+            held = len(text.data)
+            if faulty or (final and len(window) > after) or (is_cut and not after):
+                yield from self._strict_rows(header, max(len(window) - after, 1))
+            stuck = not after and held == len(text.data)
+            if not text.final and (stuck or len(text.data) < self._window_bytes):
+                if stuck:
+                    self._checked_length(self._opened(header) if text.too_long() else -1)
+                text.more()
 
     def _opened(self, header: Header) -> int:
         try:
@@ -141,12 +157,12 @@ class _Reading:
             return unfinished.opened
         return -1
 
-    def _strict_rows(self, header: Header) -> Iterator[_Rows]:
-        """Row by row to the end of the buffer, or to a row that is not whole yet."""
+    def _strict_rows(self, header: Header, until: int) -> Iterator[_Rows]:
+        """Row by row, those that begin before `until`, or to a row that is not whole yet."""
         data, final = self._text.view(), self._text.final
         found: list[Row] = []
         position = 0
-        while position < len(data):
+        while position < min(until, len(data)):
             try:
                 row = row_at(data, position, header.separator, final=final)
             except Unfinished as unfinished:

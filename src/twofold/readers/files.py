@@ -45,4 +45,6 @@ def _records(source: Source, form: Format, fields: set[str], block_bytes: int) -
     if form.kind == "parquet":
         return parquet_rows.read(source, fields)
     text = blocks(source, form.kind, gzipped=form.gzipped, block_bytes=block_bytes)
-    return csv_rows.read(text, fields) if form.kind == "csv" else json_texts.read(text)
+    if form.kind == "csv":
+        return csv_rows.read(text, fields, window_bytes=2 * block_bytes)
+    return json_texts.read(text)

@@ -156,7 +156,7 @@ def _element_at(data: bytes, position: int, number: int, final: bool) -> _Elemen
 
 def _container(data: bytes, opening: re.Match[bytes], number: int, final: bool) -> _Element | None:
     """An object or array, to the bracket that closes it and the comma or bracket after it."""
-    awaited = [_CLOSES[opening[1]]]
+    awaited = bytearray(_CLOSES[opening[1]])  # a byte a level, as there may be millions
     end = opening.end()
     while awaited:
         bracket = _TO_BRACKET.match(data, end)
@@ -164,8 +164,8 @@ def _container(data: bytes, opening: re.Match[bytes], number: int, final: bool) 
             return _not_yet(number, final)
         end = bracket.end()
         if bracket[1] in _CLOSES:
-            awaited.append(_CLOSES[bracket[1]])
-        elif awaited.pop() != bracket[1]:
+            awaited += _CLOSES[bracket[1]]
+        elif awaited.pop() != bracket[1][0]:
             raise _broken(number, "its brackets do not match")
     follows = _FOLLOWS.match(data, end)
     if follows is None or not follows[1]:
