@@ -279,9 +279,12 @@ class Hold:
         return self.connection.info.backend_pid
 
     def commits(self) -> list[int]:
-        """The backends whose commits wait."""
-        query = "SELECT pid FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))"
-        return [row[0] for row in _look(self.settings, query, self.backend)]
+        """The backends whose commits wait, each for this one or for one that waits already."""
+        query = """WITH RECURSIVE waiting(pid) AS (
+            SELECT %s::int UNION
+            SELECT a.pid FROM pg_stat_activity AS a JOIN waiting AS w ON w.pid = ANY(pg_blocking_pids(a.pid)))
+            SELECT pid FROM waiting"""
+        return [row[0] for row in _look(self.settings, query, self.backend) if row[0] != self.backend]
 
     def wait_for_commit(self, job: Job) -> None:
         """Wait until a commit waits."""
