@@ -1,4 +1,4 @@
-"""Commits by comparison on real Iceberg tables (a catalog in SQLite, files in a folder): what holds, what is refused."""
+"""Commits by comparison on real Iceberg tables (catalog in SQLite, files in a folder): what holds, what is refused."""
 
 from __future__ import annotations
 

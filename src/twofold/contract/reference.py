@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import cached_property
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -120,24 +121,24 @@ class Reference:
                 except NotOfType:
                     faults.append(reasons.wrong_type(field.name, str(field.type), literal.text))
                 else:
-                    faults += self._broken_rules(field, value, literal.text)
+                    faults += self._broken_rules(field, value)
             found[field.name] = value
         faults += self._from_the_future(found[self.pipeline.event.time], received_at)
         return Judgement(None, reasons.joined(faults)) if faults else Judgement(found)
 
-    def _broken_rules(self, field: Field, value: Any, text: str) -> Iterator[Fault]:  # noqa: ANN401
+    def _broken_rules(self, field: Field, value: Any) -> Iterator[Fault]:  # noqa: ANN401
         low = lowest(self.pipeline, field)
         if low is not None and value < low:
-            yield reasons.too_small(field.name, text, _bound(low))
+            yield reasons.too_small(field.name, _shown(value), _shown(low))
         if field.max is not None and value > field.max:
-            yield reasons.too_great(field.name, text, _bound(field.max))
+            yield reasons.too_great(field.name, _shown(value), _shown(field.max))
         if field.one_of and value not in field.one_of:
-            yield reasons.not_allowed(field.name, text, field.one_of)
+            yield reasons.not_allowed(field.name, _shown(value), field.one_of)
         if field.max_length is not None and len(value) > field.max_length:
             yield reasons.too_long(field.name, len(value), field.max_length)
         # Only a text of allowed length is held against the pattern: that bounds what the pattern may cost.
         elif field.pattern is not None and not matches(pa.array([value]), field.pattern)[0].as_py():
-            yield reasons.no_match(field.name, text, field.pattern)
+            yield reasons.no_match(field.name, _shown(value), field.pattern)
 
     def _from_the_future(self, time: datetime | None, received_at: datetime) -> Iterator[Fault]:
         if time is not None and time - received_at > self.max_future:
@@ -191,5 +192,8 @@ def _why(error: Exception) -> str:
     return said[:1].lower() + said[1:]
 
 
-def _bound(value: object) -> object:
-    return values.moment_text(value) if isinstance(value, datetime) else value
+def _shown(value: object) -> object:
+    """A value as sentences have it: the same whatever it was written as."""
+    if isinstance(value, datetime):
+        return values.moment_text(value)
+    return f"{value:f}" if isinstance(value, Decimal) else value
