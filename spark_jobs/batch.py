@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import click
 import pyarrow as pa
 from py4j.protocol import Py4JJavaError
 from pyiceberg.catalog import Catalog
@@ -230,6 +231,8 @@ class Batch:
             )
             for one in new
         )
+        if told := commits.clock_warning(book.log):
+            click.echo(f"warning: {told}", err=True)
         self.still_locked()
         state = boundary.encode(Landed(self.pipeline.name, number, files=rows))
         commits.append(book.log, files, state, [ensure.same_definition(book.log)])

@@ -15,8 +15,8 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from spark_jobs import folds
-from spark_jobs.commits import tagged
 from spark_jobs.merge import read
+from spark_jobs.publishing import tagged
 from twofold import boundary, serving, tables
 from twofold import catalog as catalogs
 from twofold.boundary import Boundary, Folded, History

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from spark_jobs.commits import tagged
+from spark_jobs.publishing import tagged
 from twofold import tables
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline, View

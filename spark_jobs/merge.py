@@ -21,7 +21,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spark_jobs import publishing
-from spark_jobs.commits import tagged
+from spark_jobs.publishing import tagged
 from twofold import boundary, serving, tables
 from twofold import catalog as catalogs
 from twofold.boundary import Boundary, History, Landed

@@ -18,12 +18,13 @@ import click
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
-from twofold.errors import TwofoldError, end
+from twofold.errors import ClockBehind, TwofoldError, end
 
 REPEAT = "what it had committed stays, nothing is half-written: mend the cause and run it again"
 WARNINGS = "warnings"
 """Key of a report under which it tells what did not go well."""
 
+_DATED_BACK = ("Expected sorted snapshot log entries", "Invalid update timestamp", "Invalid snapshot timestamp")
 _THROWN = re.compile(r"(Caused by)?: ")
 """Before what the JVM threw: py4j puts it on the line after its own words, each cause after the trace of its effect."""
 
@@ -42,13 +43,19 @@ def run(
     except TwofoldError as error:
         _fail(error, outcome)
     except (Py4JJavaError, PySparkException) as error:
-        _fail(TwofoldError(f"Spark failed: {root_cause(error)}", REPEAT), outcome)
+        failed = TwofoldError(f"Spark failed: {root_cause(error)}", REPEAT)
+        _fail(ClockBehind("a table") if is_clock_behind(str(error)) else failed, outcome)
     _write(outcome, {"report": report})
     click.echo(_dumps(report) if as_json else as_text(report))
     warnings = report.get(WARNINGS, [])
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     sys.exit(1 if warnings else 0)
+
+
+def is_clock_behind(text: str) -> bool:
+    """Whether Iceberg in the JVM refused a commit for its date."""
+    return any(sign in text for sign in _DATED_BACK)
 
 
 def root_cause(error: Exception) -> str:

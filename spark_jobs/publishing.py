@@ -1,4 +1,4 @@
-"""Commits that hold only on top of the snapshot that was read.
+"""Commits by Spark: with state in their summary, and for `events` only on top of the snapshot that was read.
 
     rows ─► staged: a snapshot of the table, but not its current one ─► published, if nothing was committed since
 
@@ -15,8 +15,8 @@ from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.readwriter import DataFrameWriterV2
 
-from spark_jobs.commits import tagged
 from twofold import catalog as catalogs
 from twofold import commits, tables
 from twofold.settings import Settings
@@ -53,3 +53,10 @@ def _publish(table: Table, ticket: str, head: int) -> None:
         raise CommitFailedException(f"{'.'.join(table.name())} is no longer at snapshot {head}")
     held, moved = commits.move_head(table.metadata, head, staged.snapshot_id)
     table.catalog.commit_table(table, held, (moved,))
+
+
+def tagged(writer: DataFrameWriterV2, state: Mapping[str, str]) -> DataFrameWriterV2:
+    """Put `state` (see `twofold.boundary.encode`) into the summary of the snapshot that `writer` commits."""
+    for key, value in state.items():
+        writer = writer.option(f"snapshot-property.{key}", value)
+    return writer

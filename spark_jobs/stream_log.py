@@ -182,6 +182,8 @@ class LogWriter:
         self._commits += 1
         if self._commits % TIDY_EVERY:
             return
+        if commits.clock_behind_ms(self.table.metadata):
+            return
         history = catalogs.history(self.table)
         expired = snapshots.log_expirable(self.spark, self.settings, self.pipeline, history, datetime.now(UTC))
         try:
@@ -228,11 +230,7 @@ class LogWriter:
         self.counted(batch_id, counts, newest)
 
     def _tell_of_the_clock(self) -> None:
-        behind = commits.clock_behind_ms(self.table.metadata)
-        if behind and not self._clock_told:
-            click.echo(
-                f"{self.pipeline.name}: this machine's clock is {behind / 1000:.0f} s behind the last commit of "
-                f"{tables.STREAM_LOG}; landing goes on, its snapshots keep the later time until the clock is past it",
-                err=True,
-            )
-        self._clock_told = bool(behind)
+        told = commits.clock_warning(self.table)
+        if told and not self._clock_told:
+            click.echo(f"warning: {told}", err=True)
+        self._clock_told = bool(told)

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
 from spark_jobs import checkpoints, folds, stream_start, view_fill
-from spark_jobs.commits import tagged
+from spark_jobs.publishing import tagged
 from spark_jobs.stream_log import Trigger
 from twofold import boundary, serving, tables
 from twofold.boundary import Folded

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pyspark.errors import PySparkException
 from pyspark.sql.streaming.query import StreamingQuery
 
+from spark_jobs.outcome import is_clock_behind
 from spark_jobs.progress import Progress
 from spark_jobs.stream_log import Trigger
-from twofold.errors import NotRunning, TwofoldError
+from twofold.errors import ClockBehind, NotRunning, TwofoldError
 
 _POLL_S = 0.25
 _LONGEST_PAUSE_S = 15.0
@@ -85,7 +86,12 @@ class Service:
         batch = progressed["batchId"] if progressed else -1
         self.failures = self.failures + 1 if batch == self.batches_at_failure else 1
         self.batches_at_failure = batch
-        away = any(sign in text for sign in _AWAY)
+        if is_clock_behind(text):
+            # Waited for, as what is away: the clock gets there by itself.
+            text = ClockBehind(f"a table that query {self.name} writes").message
+            away = True
+        else:
+            away = any(sign in text for sign in _AWAY)
         if self.failures > (FAILURES_IN_A_ROW if away else UNKNOWN_FAILURES_IN_A_ROW):
             error = NotRunning if away else TwofoldError
             raise error(f"query {self.name} failed {self.failures} times in a row: {_shortened(text)}")

@@ -10,14 +10,17 @@ from functools import cache
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.table import CommitTableResponse
 from pyiceberg.table import Table as IcebergTable
+from pyiceberg.table.update import AddSnapshotUpdate, TableRequirement, TableUpdate
 from pyiceberg.typedef import Identifier
 from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
 
 from twofold import locks
 from twofold.boundary import History, Snapshot
-from twofold.errors import StoreAway
+from twofold.commits import clock_behind_ms
+from twofold.errors import ClockBehind, StoreAway
 from twofold.settings import CATALOG, Settings
 
 _UNREACHABLE = "AWS Error NETWORK_CONNECTION"
@@ -25,7 +28,20 @@ _UNREACHABLE = "AWS Error NETWORK_CONNECTION"
 
 
 class LakeCatalog(SqlCatalog):
-    """Raises StoreAway where a table is there and the store that holds its metadata does not answer."""
+    """Raises StoreAway where a table is there and the store that holds its metadata does not answer.
+
+    A commit that would be dated before the last one raises ClockBehind: pyiceberg would write it, and Java would then
+    read the table no more.
+    """
+
+    def commit_table(
+        self, table: IcebergTable, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]
+    ) -> CommitTableResponse:
+        """Commit, unless this machine's clock was set back; `twofold.commits` dates its snapshots by itself."""
+        dated = any(isinstance(update, AddSnapshotUpdate) for update in updates)
+        if clock_behind_ms(table.metadata) and not dated:
+            raise ClockBehind(".".join(table.name()))
+        return super().commit_table(table, requirements, updates)
 
     def load_table(self, identifier: str | Identifier) -> IcebergTable:
         """One table, with its metadata of now."""

@@ -134,6 +134,17 @@ def move_head(
     return held, SetSnapshotRefUpdate(ref_name=MAIN_BRANCH, type=branch, snapshot_id=after)  # type: ignore[call-arg]
 
 
+def clock_warning(table: Table) -> str:
+    """What to say before a commit of rows where this machine's clock was set back; empty: it was not."""
+    behind = clock_behind_ms(table.metadata)
+    if not behind:
+        return ""
+    return (
+        f"this machine's clock is {behind / 1000:.0f} s behind the last commit of {'.'.join(table.name())}: "
+        "rows are committed all the same, dated as that one, until the clock is past it"
+    )
+
+
 class _Draft:
     """A snapshot that is not committed yet, and the files written for it."""
 

@@ -55,6 +55,16 @@ class DefinitionChanged(TwofoldError):
         )
 
 
+class ClockBehind(TwofoldError):
+    """This machine's clock is before a table's last commit, and Iceberg's tables know no way back in time."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"this machine's clock was set back: it is behind the last commit of {what}",
+            "set the clock right, or wait until it is past that commit, and run it again; nothing was changed",
+        )
+
+
 class NotRunning(TwofoldError):
     """A service that the command needs does not answer."""
 

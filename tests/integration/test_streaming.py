@@ -19,16 +19,17 @@ from kafka.admin import KafkaAdminClient
 from pyspark.sql import DataFrame, SparkSession
 
 from spark_jobs import checkpoints, session, stream_log
-from tests import at_work, conftest, overhear, small_world
+from tests import at_work, conftest, overhear, running, small_world
 from tests.at_work import Work
 from twofold import catalog as catalogs
-from twofold import locks, tables, topic
+from twofold import commits, locks, tables, topic
 from twofold.contract import reasons
 from twofold.definition.model import Pipeline
 from twofold.errors import BoundaryError, Busy, IncompatibleDefinition
 from twofold.settings import Settings
 
 Define = Callable[..., Pipeline]
+Capture = pytest.CaptureFixture[str]
 
 EVERY_TYPE: dict[str, Any] = {
     "id": {"max_length": 20},
@@ -221,6 +222,37 @@ def test_a_checkpoint_older_than_its_table_lands_nothing_twice(
     assert work.query(counted) == [(0, 350, 350), (1, 305, 305)]
     work.union()
     work.holds()
+
+
+def test_a_clock_set_back_stops_no_landing_and_is_told(
+    stack: Settings, spark: SparkSession, define: Define, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    work = Work(spark, stack, define(views=None))
+    work.send(small_world.event("a", 1))
+    work.drain()
+    work.union()
+    ahead(work, tables.STREAM_LOG, monkeypatch)
+    work.send(small_world.event("b", 2))
+    work.drain()
+    assert "clock is 3" in capsys.readouterr().err
+    assert work.query("SELECT count(*) FROM unified_events") == [(2,)]
+
+    ahead(work, tables.EVENTS, monkeypatch)
+    refused = running.run(stack, "union", work.pipeline.name, check=False)
+    assert (refused.returncode, "clock was set back" in refused.stderr, "Traceback" in refused.stderr) == (
+        1,
+        True,
+        False,
+    )
+    assert work.query("SELECT count(*) FROM unified_events") == [(2,)]
+
+
+def ahead(work: Work, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commit nothing to a table, an hour from now: as before the clock was set back."""
+    now = time.time()
+    with monkeypatch.context() as later:
+        later.setattr(commits.time, "time", lambda: now + 3600)
+        commits.append(catalogs.load(work.settings).load_table((work.pipeline.name, table)), (), {})
 
 
 def newest_by_batch(work: Work, start: str) -> list[dict[int, float]]:

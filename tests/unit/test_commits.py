@@ -20,6 +20,7 @@ from twofold.boundary import Landed
 from twofold.commits import AssertProperty
 from twofold.data_files import Place, Writer
 from twofold.definition.model import Pipeline
+from twofold.errors import ClockBehind
 from twofold.places import is_table_file
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -208,6 +209,20 @@ def test_a_clock_set_back_is_told_and_stops_nothing(
     times = [entry.timestamp_ms for entry in table.metadata.snapshot_log]
     assert times == sorted(times) and times[-1] >= times[0]
     assert offsets(table) == list(range(8))
+
+
+def test_nothing_but_rows_is_committed_behind_the_last_commit(
+    tmp_path: Path, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = catalog.LakeCatalog("test", uri=f"sqlite:///{tmp_path}/own.db", warehouse=f"file://{tmp_path}/own")
+    table = land(ensure.ensure(lake, pipeline)[tables.STREAM_LOG], pipeline, 0)
+    now = time.time() - 3600
+    monkeypatch.setattr(commits.time, "time", lambda: now)
+    with pytest.raises(ClockBehind, match="stream_log"), table.transaction() as transaction:
+        transaction.set_properties(x="y")
+    assert offsets(land(table, pipeline, 2)) == [0, 1, 2, 3]
+    assert "3600 s behind" in commits.clock_warning(table)
+    lake.engine.dispose()
 
 
 @pytest.fixture
