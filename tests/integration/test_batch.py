@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
@@ -18,14 +20,19 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyspark import cloudpickle
 from pyspark.sql import SparkSession
 
+from spark_jobs import batch as batches
 from spark_jobs import session
 from spark_jobs.batch import Batch, Landing
 from spark_jobs.locks import hold
+from spark_jobs.tasks import Chosen, FromInbox, Ingested
 from tests import at_work, running
 from twofold import catalog as catalogs
-from twofold import ensure, tables
+from twofold import ensure, inbox, tables
+from twofold.contract.judge import Judge
+from twofold.data_files import Place, Writer
 from twofold.definition.model import Pipeline
 from twofold.settings import Settings
 
@@ -217,6 +224,40 @@ def test_row_numbers_run_through_all_pieces_of_a_file(stack: Settings, define: D
     found = {row["id"]: (row["file"], row["row"]) for row in rows_of(stack, pipeline)}
     expected = {f"e{n}": ("pieces.json", n) for n in range(1, many + 1) if n % 7}
     assert found == expected | {"x1": ("other.json", 1), "x2": ("other.json", 2)}
+
+
+class Crashing(FromInbox):
+    """Tasks whose process ends, as by a fault in a library, at files named so; apart, only at those named `reader`."""
+
+    def _take(
+        self, judge: Judge, place: Place, folder: inbox.Folder, chosen: Chosen, shared: Writer, done: Ingested
+    ) -> None:
+        if chosen.file.name.startswith("reader") or (chosen.file.name.startswith("record") and not self.apart):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        super()._take(judge, place, folder, chosen, shared, done)
+
+
+def test_a_file_that_ends_the_process_which_reads_it_is_out_alone(
+    stack: Settings, define: Define, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = define()
+    catalog, folder = catalogs.load(stack), folder_of(stack, pipeline)
+    ensure.ensure(catalog, pipeline)
+    for name in ("a.json", "reader.json", "record.json", "z.json"):
+        (folder / name).write_bytes(lines(name))
+    # The workers do not have this module: what it defines is sent to them.
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    monkeypatch.setattr(batches, "FromInbox", Crashing)
+    run = Batch(spark, stack, catalog, pipeline, lambda: None)
+    run.run()
+    (landed,) = run.landings
+    assert {file.file.name: file.reason for file in landed.files if file.reason} == {
+        "reader.json": "the process that read it crashed, twice"
+    }
+    assert [key for _, _, key in ids(stack, pipeline)] == ["a.json", "record.json", "z.json"]
+    run = Batch(spark, stack, catalog, pipeline, lambda: None)
+    run.run()
+    assert run.landings == []
 
 
 # ---- each file exactly once ----

@@ -1,0 +1,64 @@
+"""Records at which the process that judges them ends: found by halving, each half in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from tests.conftest import write_definition
+from twofold.contract import reasons
+from twofold.contract.apart import judge_apart
+from twofold.contract.judge import Judge
+from twofold.contract.records import CellRecords, JsonRecords
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+class Bomb(bytes):
+    """Bytes that end the process to which they are sent."""
+
+    def __reduce__(self) -> tuple[Callable[[int, int], None], tuple[int, int]]:
+        return _end, (os.getpid(), 0)
+
+
+def _end(sender: int, _zero: int) -> bytes:
+    if os.getpid() != sender:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return b""
+
+
+def good(key: str) -> bytes:
+    return b'{"id": "%s", "at": "2026-02-01T00:00:00Z", "kind": "a"}' % key.encode()
+
+
+@pytest.fixture
+def judge(tmp_path: Path) -> Judge:
+    return Judge(write_definition(tmp_path))
+
+
+def test_only_the_record_that_ends_the_process_is_out(judge: Judge) -> None:
+    bomb = Bomb(b"{}")
+    values = [good("a"), good("b"), bomb, good("d"), b"no JSON"]
+    rows = judge_apart(judge, JsonRecords(values, range(1, 6)), NOW).rows.to_pylist()
+    assert [row["id"] for row in rows] == ["a", "b", None, "d", None]
+    assert [row["reason_kind"] for row in rows] == [None, None, reasons.NOT_JUDGED, None, reasons.NOT_JSON]
+    assert (rows[2]["payload"], rows[4]["payload"]) == (bomb, b"no JSON")
+    assert "-9" in rows[2]["reason"]
+
+
+def test_rows_of_cells_keep_what_they_came_with(judge: Judge) -> None:
+    columns = {
+        "id": pa.array([b"a", b"b"]),
+        "at": pa.array([b"2026-02-01T00:00:00Z", b"never"]),
+        "kind": pa.array([b"a", b"a"]),
+    }
+    records = CellRecords(columns, range(1, 3), lambda index: b"row %d" % index)
+    rows = judge_apart(judge, records, pa.array([NOW, NOW], pa.timestamp("us", "UTC"))).rows
+    assert rows.to_pylist() == judge.judge(records, NOW).rows.to_pylist()
+    assert rows["payload"].to_pylist() == [None, b"row 1"]
