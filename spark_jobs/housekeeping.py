@@ -1,4 +1,4 @@
-"""What a streaming job does for its own tables while it runs: it expires the snapshots that its batches leave.
+"""What a streaming job does for its views' tables while it runs: it expires the snapshots that its batches leave.
 
 With a snapshot a batch, a day until the next maintenance is too long: each commit writes the list of all of them.
 """
@@ -17,6 +17,7 @@ from pyspark.sql import SparkSession
 from sqlalchemy.exc import SQLAlchemyError
 
 from spark_jobs import snapshots
+from twofold import tables
 from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
@@ -45,9 +46,9 @@ def beside(spark: SparkSession, settings: Settings, pipeline: Pipeline) -> Itera
 
 
 def tidy(spark: SparkSession, settings: Settings, pipeline: Pipeline, asked: Upkeep) -> None:
-    """Expire as maintenance does, in the tables that this job commits to."""
-    for table in snapshots.per_batch_tables(pipeline):
-        snapshots.expire(spark, settings, pipeline, table, asked, datetime.now(UTC))
+    """Expire the views' snapshots as maintenance does; the landing query sees to those of stream_log by itself."""
+    for view in pipeline.views:
+        snapshots.expire(spark, settings, pipeline, tables.stream_view_name(view), asked, datetime.now(UTC))
 
 
 def _try(spark: SparkSession, settings: Settings, pipeline: Pipeline) -> None:
