@@ -29,8 +29,8 @@ from spark_jobs.maintenance_job import Maintenance
 from tests import at_work
 from tests.at_work import Work
 from tests.small_world import event
-from twofold import catalog as catalogs
 from twofold import boundary, commits, expiry, tables
+from twofold import catalog as catalogs
 from twofold.boundary import History
 from twofold.definition.model import Pipeline
 from twofold.settings import Settings
