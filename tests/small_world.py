@@ -113,7 +113,7 @@ def _send(world: SmallWorld) -> None:
     for number, value in enumerate(values):
         sent = producer.send(world.pipeline.topic.name, value, partition=number % 2).get(timeout=30)
         row, outcome = outcomes.get(value, ({}, tables.REJECTED if value in REJECTED else tables.FILTERED))
-        kept = {"reason": "not JSON", "payload": value} if outcome == tables.REJECTED else {}
+        kept = {"reason_kind": "not_json", "reason": "not JSON", "payload": value} if outcome == tables.REJECTED else {}
         world.rows.append(landed_row({**row, **kept}, outcome, sent, 1 if number < _FIRST_LANDING else 2))
     producer.close()
     _write_journal(world)

@@ -587,6 +587,8 @@ def test_a_file_that_counts_otherwise_is_told_and_what_cannot_be_counted_is_name
     text = b"\r".join(map(small_world.as_json, small_world.LANDED[:2])) + b"\n"
     land_file(world, 2, "mac.jsonl", text, 1)
     land_file(world, 3, "open.csv", b'id,at,kind\nx,2024-05-01T00:00:00Z,"a\n', 1)
+    files = world.table(tables.LANDED_FILES)
+    files.transaction().set_properties({boundary.RULES_SINCE: "4"}).commit_transaction()
     found = check(proof_of(world), "I4")
     assert found.ok, found
     assert found.numbers["files_counted_otherwise_before"] == 1

@@ -25,6 +25,7 @@ from pyiceberg.types import DoubleType, IcebergType, LongType, NestedField, Stri
 from tests import lake
 from twofold import catalog, locks, tables
 from twofold.boundary import Boundary, Folded, Landed
+from twofold.contract import reasons
 from twofold.definition.model import Pipeline
 from twofold.errors import BoundaryError, NotRunning, QueryError
 from twofold.reader import Reader, session
@@ -254,20 +255,28 @@ def test_rejects(stack: Settings, define: Define, twofold: Run, tmp_path: Path) 
     pipeline = define()
     made = fill(stack, pipeline)
     payloads = [b'{"id": 1, \xff}', b'{"value": "x"}', b"{\n}", None]
-    reasons = ["not JSON: expected one object", "missing id; value is not an int: x", "missing id", "empty: no value"]
+    faults = [
+        reasons.not_json(), reasons.joined([reasons.missing("id"), reasons.wrong_type("value", "int", "x")]),
+        reasons.missing("id"), reasons.empty(),
+    ]  # fmt: skip
     rejected = [
-        {**sent(30 + i, 300), "outcome": "rejected", "reason": reason, "payload": payload, "id": None, "at": None}
-        for i, (reason, payload) in enumerate(zip(reasons, payloads, strict=True))
-    ]
+        {
+            **sent(30 + i, 300), "outcome": "rejected", "reason_kind": fault.kind, "reason": fault.text,
+            "payload": payload, "id": None, "at": None,
+        }
+        for i, (fault, payload) in enumerate(zip(faults, payloads, strict=True))
+    ]  # fmt: skip
     lake.append(made[tables.STREAM_LOG], rejected, Landed(pipeline.name, topic_id="t", offsets={0: 34}))
     row = {"landing": 1, "file": "a.csv", "row": 7, "landed_at": START, "outcome": "rejected"}
     lake.append(made[tables.BATCH_LOG], [{**row, "reason": "missing id; value is not an int: y", "payload": b"{}"}])
     aside = {"landing": 1, "file": "b.parquet", "reason": "not a Parquet file", "landed_at": START, "size_bytes": 3}
     lake.append(made[tables.LANDED_FILES], [aside])
     found = json.loads(twofold("rejects", pipeline.name, "--json").stdout)
-    counts = {(kind["layer"], kind["reason"]): kind["count"] for kind in found["rejected"]}
-    assert counts["batch", "missing id; value is not an int"] == counts["stream", "not JSON"] == 1
-    (sample,) = next(kind["samples"] for kind in found["rejected"] if kind["reason"] == "not JSON")
+    counts = {(kind["layer"], kind["kind"]): kind["count"] for kind in found["rejected"]}
+    # An earlier release stored the sentence alone.
+    assert (counts["batch", "unknown"], counts["stream", "not_json"], counts["stream", "missing"]) == (1, 1, 2)
+    (sample,) = next(kind["samples"] for kind in found["rejected"] if kind["kind"] == "not_json")
+    assert sample["reason"] == "not JSON: expected one object"
     assert (sample["place"], sample["payload"]) == (f"{pipeline.topic.name}[0]@30", '{"id": 1, \\xff}')
     assert [file["file"] for file in found["set_aside"]] == ["b.parquet"]
     assert "b.parquet set aside: not a Parquet file" in twofold("rejects", pipeline.name).stdout

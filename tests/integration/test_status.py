@@ -13,6 +13,7 @@ from tests import small_world
 from tests.small_world import SmallWorld
 from twofold import health, results, tables
 from twofold.boundary import Landed
+from twofold.contract import reasons
 from twofold.definition.model import Pipeline
 from twofold.proof.run import prove
 from twofold.settings import Settings
@@ -56,16 +57,22 @@ def test_rejected_records_are_added_up_as_they_land(world: SmallWorld, status: C
     def rejected() -> list[Rejected]:
         outcomes = status().outcomes
         assert outcomes is not None
-        return [kind for kind in outcomes.rejected if kind.reason == "not JSON"]
+        return [kind for kind in outcomes.rejected if kind.reason == reasons.NOT_JSON]
 
-    assert rejected() == rejected() == [Rejected("stream", "not JSON", 2)]
+    assert rejected() == rejected() == [Rejected("stream", reasons.NOT_JSON, 2)]
     at = datetime.now(UTC)
-    row = {"outcome": tables.REJECTED, "reason": "not JSON", "payload": b"<script>", "landing": 3}
+    row = {
+        "outcome": tables.REJECTED,
+        "reason_kind": reasons.NOT_JSON,
+        "reason": "not JSON",
+        "payload": b"<script>",
+        "landing": 3,
+    }
     place = {"kafka_partition": 0, "kafka_offset": 10**6, "kafka_timestamp": at}
     long_ago = {**place, "kafka_offset": 10**6 + 1, "kafka_timestamp": at - timedelta(days=30)}
     state = Landed(world.pipeline.name, 3, world.topic_id, world.ends(world.rows))
     world.append(tables.STREAM_LOG, [{**row, **place}, {**row, **long_ago}], state)
-    assert rejected() == [Rejected("stream", "not JSON", 3)]
+    assert rejected() == [Rejected("stream", reasons.NOT_JSON, 3)]
 
 
 def test_what_waits_in_kafka_is_told_while_the_job_is_down(world: SmallWorld, status: Callable[[], Status]) -> None:
