@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from kafka.admin import KafkaAdminClient
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from spark_jobs import checkpoints, session, stream_log
 from tests import at_work, conftest, overhear, running, small_world
@@ -263,11 +263,6 @@ def newest_by_batch(work: Work, start: str) -> list[dict[int, float]]:
         if row["id"].startswith(start):
             found.setdefault(row["landing"], {})[row["kafka_partition"]] = row["kafka_timestamp"].timestamp()
     return [found[landing] for landing in sorted(found)]
-
-
-def parses(rows: DataFrame) -> int:
-    """How often a record's JSON is read."""
-    return str(rows._jdf.queryExecution().optimizedPlan().toString()).count("from_json(")
 
 
 # ---- a job that runs ----
