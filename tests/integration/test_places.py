@@ -19,24 +19,18 @@ from spark_jobs import checkpoints, orphans, session
 from spark_jobs.maintenance_job import Maintenance
 from tests import conftest, running
 from tests.at_work import Work
+from tests.old_lake import as_before
 from tests.small_world import event
 from twofold import catalog as catalogs
 from twofold import ensure, inbox, places, tables
-from twofold.catalog import LakeCatalog
 from twofold.definition.model import Pipeline
 from twofold.errors import UsageError
-from twofold.settings import CATALOG, Settings
+from twofold.settings import Settings
 from twofold.upkeep import upkeep
 
 Define = Callable[..., Pipeline]
 DAY_S = 86_400
 AS_FOLDERS = ("landing", "checkpoints", "tables")
-
-
-def as_before(settings: Settings) -> LakeCatalog:
-    """The catalog as earlier releases opened it: tables are made in the bucket's own folder."""
-    properties = {"uri": settings.postgres_url("postgresql+psycopg"), "warehouse": settings.warehouse}
-    return LakeCatalog(CATALOG, **properties, **catalogs.file_io(settings))
 
 
 def grown_old(bucket: Path) -> set[Path]:
