@@ -104,11 +104,12 @@ def _as_text(report: Mapping[str, Any]) -> str:
 
 def _landing_lines(landing: int, files: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     taken = [file for file in files if file["landing"] == landing]
-    width = max(len(file["file"]) for file in taken)
+    names = [inbox.shown(file["file"]) for file in taken]
+    width = max(map(len, names))
     yield f"landing {landing}: {len(taken)} file{'s' if len(taken) != 1 else ''}"
-    for file in taken:
+    for name, file in zip(names, taken, strict=True):
         said = f"set aside: {file['reason']}" if file["reason"] else _said([file])
-        yield f"  {file['file']:<{width}}  {said}"
+        yield f"  {name:<{width}}  {said}"
     if len(taken) > 1:
         yield f"  {'total':<{width}}  {_said(taken)}"
 
@@ -122,11 +123,11 @@ def _warnings(settings: Settings, pipeline: Pipeline, done: Batch | None) -> Ite
     for one in done.landings if done else ():
         for file in one.files:
             if file.reason:
-                yield f"{file.file.name} was set aside: {file.reason}; mend it and put it there again"
+                yield f"{inbox.shown(file.file.name)} was set aside: {file.reason}; mend it and put it there again"
     for name, why in sorted(done.later.items()) if done else ():
-        yield f"{name} could not be read now: {why}; the next run tries again"
+        yield f"{inbox.shown(name)} could not be read now: {why}; the next run tries again"
     for name in done.left_for_later() if done else ():
-        yield f"{name} changed each time it was read; the next run takes it, once it keeps still"
+        yield f"{inbox.shown(name)} changed each time it was read; the next run takes it, once it keeps still"
     for name in batch.unnameable(inbox.folder(settings, pipeline.name)):
         yield f"{name} was passed over: its name is not UTF-8; rename it"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
-from py4j.protocol import Py4JJavaError
+from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.errors import PySparkException
 
 from twofold.errors import ClockBehind, TwofoldError, end
@@ -45,6 +45,11 @@ def run(
     except (Py4JJavaError, PySparkException) as error:
         failed = TwofoldError(f"Spark failed: {root_cause(error)}", REPEAT)
         _fail(ClockBehind("a table") if is_clock_behind(str(error)) else failed, outcome)
+    except (Py4JError, ConnectionError):
+        _fail(TwofoldError("the JVM of this job is gone, killed perhaps for want of memory", REPEAT), outcome)
+    except OSError as error:
+        # No space, too many open files, a folder that may not be written: the machine's affair, or the user's.
+        _fail(TwofoldError(f"a file could not be read or written: {error}", REPEAT), outcome)
     _write(outcome, {"report": report})
     click.echo(_dumps(report) if as_json else as_text(report))
     warnings = report.get(WARNINGS, [])

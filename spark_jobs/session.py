@@ -54,6 +54,19 @@ def started(app_name: str, master: str, jvm: Mapping[str, str], options: Mapping
     return builder.getOrCreate()
 
 
+def close(spark: SparkSession) -> None:
+    """Stop the session and whatever of its gateway still runs in this process, as a program does at its very end.
+
+    Threads that wait for calls from the JVM keep what they refer to past the end of Python, and libraries tell of that,
+    at length.
+    """
+    spark.stop()
+    gateway = SparkContext._gateway
+    if gateway is not None:
+        gateway.shutdown()
+        SparkContext._gateway = SparkContext._jvm = None
+
+
 def jvm(spark: SparkSession) -> Any:  # noqa: ANN401 - whatever the JVM has
     """The JVM's classes and objects."""
     assert spark._jvm is not None

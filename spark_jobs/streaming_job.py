@@ -65,7 +65,7 @@ def run(settings: Settings, pipeline: Pipeline, until_caught_up: bool, health_po
     try:
         stream(spark, settings, pipeline, topic_id, stop, until_caught_up, health_port)
     finally:
-        spark.stop()
+        session.close(spark)
 
 
 def check(settings: Settings, pipeline: Pipeline) -> str:

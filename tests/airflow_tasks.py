@@ -30,7 +30,7 @@ class Tested:
 def tasks_test(settings: Settings, *tasks: tuple[str, ...]) -> dict[str, Tested]:
     """Test tasks one after the other: each is (DAG, task, further arguments…); the result is by DAG.task."""
     outcome = subprocess.run(
-        [sys.executable, "-m", "tests.airflow_tasks", json.dumps(tasks)],
+        [sys.executable, __file__, json.dumps(tasks)],
         env={**os.environ, **settings.environment(), **airflow_environment(settings)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

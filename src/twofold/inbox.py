@@ -123,6 +123,15 @@ def name_fault(name: str) -> str:
     return f"it has {fault}" if (fault := next(refused, "")) else ""
 
 
+def shown(name: str) -> str:
+    r"""A name as it can be printed: whatever others put there moves no cursor, and breaks no line.
+
+    >>> print(shown("new\nline, \x1b[2J, März 中文.csv"))
+    new\nline, \x1b[2J, März 中文.csv
+    """
+    return "".join(ascii(letter)[1:-1] if unicodedata.category(letter) in _REFUSED else letter for letter in name)
+
+
 def checked_name(name: str) -> str:
     """A name to put a file under; UsageError says what is wrong with it."""
     if fault := name_fault(name):

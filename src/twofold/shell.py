@@ -62,10 +62,14 @@ _DROPPED_PREFIXES = (
 _OF_A_CLUSTER = ("HADOOP_CONF_DIR", "YARN_CONF_DIR", "SPARK_CONF_DIR")
 """YARN and Kubernetes are described in files of their own; nobody else's are wanted."""
 _NOWHERE = os.devnull
+_SAFE_PATH = "PYTHONSAFEPATH"
 _SET = {
     # File names in any script of the world, for every JVM too; messages in the language that the code looks for.
     "LC_ALL": "C.UTF-8",
     "TZ": "UTC",
+    # Modules come from where they are installed, never from the folder that the user happens to be in: `python -m`,
+    # and so each of Spark's Python workers, would look there first.
+    _SAFE_PATH: "1",
     # Files in the user's home folder that would have the last word.
     "AWS_CONFIG_FILE": _NOWHERE,
     "AWS_SHARED_CREDENTIALS_FILE": _NOWHERE,
@@ -86,7 +90,9 @@ def enter() -> None:
     """
     again = _steers_python(os.environ) or not _is_utf8(sys.getfilesystemencoding())
     if clean() and again:
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ)
+        # Whoever started it so may have meant a module of this folder.
+        own = {name: value for name, value in os.environ.items() if sys.flags.safe_path or name != _SAFE_PATH}
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], own)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # A file name may hold any bytes; it is printed as those.

@@ -67,7 +67,7 @@ def alerting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alerting]:
     listen = [f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address="]
     with ExitStack() as running, printed.open("w") as lines:
         for command, out in (
-            ([sys.executable, "-m", "monitoring.receiver", "--port", str(receiver)], lines),
+            ([sys.executable, str(ROOT / "monitoring" / "receiver.py"), "--port", str(receiver)], lines),
             ([*manager, *listen], subprocess.DEVNULL),
         ):
             process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.DEVNULL)

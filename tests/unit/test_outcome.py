@@ -1,9 +1,16 @@
-"""What a job says of a failure inside the JVM: the innermost cause, on one line."""
+"""What a job says of a failure inside the JVM, or of the machine: the innermost cause, on one line."""
 
 from __future__ import annotations
 
-import pytest
+import errno
+import json
+from pathlib import Path
+from typing import Any
 
+import pytest
+from py4j.protocol import Py4JError, Py4JNetworkError
+
+from spark_jobs import outcome
 from spark_jobs.outcome import root_cause
 
 HEAD = "An error occurred while calling o97.sql."
@@ -22,3 +29,27 @@ CAUSE = "Caused by: java.io.IOException: No space left: /data"
 )
 def test_the_innermost_cause_is_told_and_never_py4js_own_words(said: list[str], told: str | None) -> None:
     assert root_cause(ValueError("\n".join(said))) == (told or said[0])
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (Py4JNetworkError("Answer from Java side is empty"), "the JVM of this job is gone"),
+        (Py4JError("An error occurred while trying to connect to the Java server"), "the JVM of this job is gone"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "the JVM of this job is gone"),
+        (OSError(errno.ENOSPC, "No space left on device", "/data/m0.avro"), "No space left on device: '/data/m0.avro'"),
+    ],
+)
+def test_a_jvm_that_was_killed_and_a_full_disk_are_told_in_a_sentence(
+    failure: Exception, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> dict[str, Any]:
+        raise failure
+
+    with pytest.raises(SystemExit) as ended:
+        outcome.run(work, str, as_json=False, outcome=tmp_path / "outcome.json")
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert told in said
+    assert outcome.REPEAT in said
+    assert told in json.loads((tmp_path / "outcome.json").read_text())["error"]

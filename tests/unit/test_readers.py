@@ -368,6 +368,13 @@ def test_parquet_with_none_or_two_of_a_declared_column() -> None:
     assert "has the column id more than once" in reason(_parquet(twice), "x.parquet")
 
 
+def test_parquet_pages_that_have_a_checksum_keep_it() -> None:
+    table = pa.table({"id": [f"{number:05}" for number in range(1000)]})
+    data = _parquet(table, compression="none", use_dictionary=False, write_page_checksum=True)
+    assert "CRC checksum verification failed" in reason(data.replace(b"00500", b"00501"), "x.parquet")
+    assert len(cells(data, "x.parquet")) == 1000
+
+
 def test_parquet_rows_are_counted() -> None:
     data = _parquet(pa.table({"id": ["1", "2"], "a": ["x", "y"]}), row_group_size=1)
     broken = data[: len(data) // 2] + data[len(data) // 2 + 9 :]

@@ -82,6 +82,24 @@ def test_a_command_says_the_same_in_any_shell(tmp_path: Path, strangers: Path, h
     assert os.fsencode(NAME) + b": ok (flights" in done.stdout
 
 
+def test_what_a_command_starts_takes_no_module_from_the_users_folder(strangers: Path) -> None:
+    script = (
+        "from twofold import shell; shell.enter()\n"
+        "import subprocess, sys\n"
+        "sys.exit(subprocess.run([sys.executable, '-m', 'producer.topic', '--help']).returncode)\n"
+    )
+    # The first program must itself get past the strangers: only what it starts is looked at.
+    done = run(["-P", "-c", script], {}, cwd=strangers)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"describe" in done.stdout
+
+
+def test_a_module_of_the_users_folder_is_found_also_by_a_program_run_anew(tmp_path: Path) -> None:
+    tmp_path.joinpath("mine.py").write_text("from twofold import shell; shell.enter(); print('found')")
+    done = run(["-m", "mine"], {"LC_ALL": "C", "PYTHONUTF8": "0"}, cwd=tmp_path)
+    assert (done.returncode, done.stderr, done.stdout) == (0, b"", b"found\n")
+
+
 def test_the_jvm_of_a_job_takes_names_of_any_script_and_no_options() -> None:
     script = "from twofold import shell; shell.clean(); import os; os.execvp('java', ['java', *os.sys.argv[1:]])"
     hostile = {"LC_ALL": "C", "JAVA_TOOL_OPTIONS": "-Dx.y=1", "JDK_JAVA_OPTIONS": "-Dx.z=1", "_JAVA_OPTIONS": "-Dx.u=1"}

@@ -114,7 +114,7 @@ def _set_aside(world: World, found: Findings) -> None:
         """SELECT file, reason FROM landed QUALIFY row_number() OVER (PARTITION BY file ORDER BY landing DESC) = 1
            ORDER BY file"""
     )
-    aside = [f"{file} ({reason})" for file, reason in rows if reason is not None]
+    aside = [f"{inbox.shown(file)} ({reason})" for file, reason in rows if reason is not None]
     found.numbers["files_set_aside"] = len(aside)
     _say(found, aside, "set aside")
 

@@ -43,8 +43,10 @@ def _first_line(error: BaseException) -> str:
 
 
 def _rows(source: Source, fields: set[str]) -> Iterator[CellRecords]:
-    # Columns are read page by page: a row group may be as large as the file.
-    file = pq.ParquetFile(pa.PythonFile(source, "r"), pre_buffer=False, buffer_size=BLOCK_BYTES)
+    # Columns are read page by page: a row group may be as large as the file. Where pages have a checksum, it counts.
+    file = pq.ParquetFile(
+        pa.PythonFile(source, "r"), pre_buffer=False, buffer_size=BLOCK_BYTES, page_checksum_verification=True
+    )
     declared = _declared(file.schema_arrow.names, fields)
     number = 1
     for group in range(file.num_row_groups):

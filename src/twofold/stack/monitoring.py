@@ -155,9 +155,9 @@ def _alertmanager(settings: Settings) -> Program:
 
 def _alert_log(settings: Settings) -> Program:
     """The example receiver: a line for each alert in the program's log."""
-    # A module of the checkout, beside the rules and boards; it is found from there.
-    command = (sys.executable, "-m", "monitoring.receiver", f"--port={settings.alert_log_port}")
-    return _program(settings, "alert-log", command, ALERT_LOG, directory=settings.monitoring.parent)
+    # A program of the checkout, beside the rules and boards; it is not installed.
+    command = (sys.executable, str(settings.monitoring / "receiver.py"), f"--port={settings.alert_log_port}")
+    return _program(settings, "alert-log", command, ALERT_LOG)
 
 
 def _grafana(settings: Settings) -> Program:
@@ -207,7 +207,6 @@ def _program(
     ready: str = "",
     environment: Mapping[str, str] | None = None,
     others: tuple[Port, ...] = (),
-    directory: Path | None = None,
 ) -> Program:
     """`ready` is the page that answers once it is; empty: there is none to ask for."""
     number = port.number(settings)
@@ -218,7 +217,7 @@ def _program(
         start_order=_START_ORDER,
         ports=(port, *others),
         environment=environment or {},
-        directory=directory or settings.home,
+        directory=settings.home,
         stop_wait_seconds=15,
     )
 
