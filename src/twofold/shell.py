@@ -52,6 +52,7 @@ _DROPPED_PREFIXES = (
     "AWS_",
     "FSSPEC_",
     "PYICEBERG_",
+    "ARROW_",
     # The embedded servers'.
     "KAFKA_",
     "ZOO",

@@ -114,7 +114,7 @@ def test_the_jvm_of_a_job_takes_names_of_any_script_and_no_options() -> None:
 def test_libraries_find_no_configuration_of_the_users(home: Path) -> None:
     script = (
         "from twofold import shell; shell.enter()\n"
-        "import json, time, botocore.session, fsspec.config, pyiceberg.utils.config as iceberg\n"
+        "import json, time, botocore.session, fsspec.config, pyarrow, pyiceberg.utils.config as iceberg\n"
         "session = botocore.session.Session()\n"
         "print(json.dumps([session.full_config['profiles'], fsspec.config.conf.get('s3'), time.tzname[0],\n"
         "    iceberg.Config().config.get('max-workers')]))\n"
@@ -124,10 +124,13 @@ def test_libraries_find_no_configuration_of_the_users(home: Path) -> None:
         "AWS_PROFILE": "none",
         "FSSPEC_S3_ANON": "true",
         "PYICEBERG_MAX_WORKERS": "no number",
+        "ARROW_DEFAULT_MEMORY_POOL": "no pool",
+        "ARROW_USER_SIMD_LEVEL": "no level",
         "TZ": "Asia/Kathmandu",
     }
     done = run(["-c", script], hostile)
     assert json.loads(done.stdout or b"null") == [{}, None, "UTC", None], done.stderr
+    assert done.stderr == b""
 
 
 def test_no_proxy_stands_before_this_machine() -> None:
