@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from py4j.java_gateway import GatewayParameters, JavaGateway
 from py4j.protocol import Py4JError, Py4JNetworkError
 
 from spark_jobs import outcome
 from spark_jobs.outcome import root_cause
+from twofold import java, launch
 
 HEAD = "An error occurred while calling o97.sql."
 THROWN = ": org.apache.iceberg.exceptions.ValidationException: Deleted manifest m0.avro could not be found: in 7"
@@ -53,3 +56,24 @@ def test_a_jvm_that_was_killed_and_a_full_disk_are_told_in_a_sentence(
     assert told in said
     assert outcome.REPEAT in said
     assert told in json.loads((tmp_path / "outcome.json").read_text())["error"]
+
+
+def test_the_jvm_logs_what_an_exception_says_without_its_stack() -> None:
+    log4j = launch.jobs_folder() / "log4j2.properties"
+    jars = f"{launch.spark_home()}/jars/*"
+    command = [java.find(), "-cp", jars, f"-Dlog4j2.configurationFile={log4j.as_uri()}", "py4j.GatewayServer"]
+    server = subprocess.Popen(
+        [*command, "--die-on-broken-pipe", "0"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with server:
+        assert server.stdout
+        gateway = JavaGateway(gateway_parameters=GatewayParameters(port=int(server.stdout.readline())))
+        logger = gateway.jvm.org.apache.logging.log4j.LogManager.getLogger("a.b.Job")
+        logger.error("it failed", gateway.jvm.java.lang.RuntimeException("no space"))
+        gateway.shutdown()
+        _, said = server.communicate(timeout=60)
+    assert said.endswith(" ERROR Job: it failed: no space\n")
