@@ -24,7 +24,7 @@ def test_flights_land_in_the_store_as_parquet(stack: Stack) -> None:
     )
 
     def landed() -> bool:
-        found = store.list_objects(bucket_name="twofold", prefix="flights/stream_log/data/", recursive=True)
+        found = store.list_objects(bucket_name="twofold", prefix="tables/flights/stream_log/data/", recursive=True)
         return any(str(each.object_name).endswith(".parquet") for each in found)
 
     eventually(landed, **PATIENT)
