@@ -30,7 +30,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from spark_jobs.outcome import root_cause
-from spark_jobs.tasks import Chosen, FromInbox, Ingested, Kit, StoreFailed, Taken
+from spark_jobs.tasks import Chosen, FromInbox, Ingested, Kit, StoreFailed, Taken, crashed
 from twofold import boundary, commits, ensure, inbox, tables
 from twofold import catalog as catalogs
 from twofold.boundary import History, Landed
@@ -47,7 +47,6 @@ _GROUP_BYTES = 64 << 20
 """Small files that one task reads, one after the other, into one data file."""
 _TRIES = 3
 _ATTEMPTS = 5
-_CRASHED = ("Python worker exited unexpectedly", "Python worker failed to connect back")
 _COLUMNS = tables.landed_files().column_names
 
 
@@ -251,7 +250,7 @@ def run_tasks(spark: SparkSession, task: FromInbox) -> list[Ingested]:
     except (PySparkException, Py4JJavaError) as error:
         if StoreFailed.__name__ in str(error):
             raise TwofoldError(root_cause(error), "see to the store, then run the same command again") from None
-        if not any(sign in str(error) for sign in _CRASHED):
+        if not crashed(error):
             raise
     done = []
     for chosen in (one for group in task.groups for one in group):
@@ -264,7 +263,7 @@ def _alone(spark: SparkSession, task: FromInbox, chosen: Chosen) -> list[Ingeste
         try:
             return replace(task, apart=apart).run(spark)
         except (PySparkException, Py4JJavaError) as error:
-            if not any(sign in str(error) for sign in _CRASHED):
+            if not crashed(error):
                 raise
     with inbox.folder(task.settings, task.pipeline).open(chosen.file.name) as stream:
         digest = inbox.sha256(stream)

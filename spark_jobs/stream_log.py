@@ -26,7 +26,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from spark_jobs import checkpoints, snapshots
-from spark_jobs.tasks import FromKafka, Kit, Written
+from spark_jobs.tasks import FromKafka, Kit, Written, crashed
 from twofold import boundary, commits, ensure, kafka_access, tables, topic
 from twofold import catalog as catalogs
 from twofold.boundary import Landed
@@ -43,7 +43,6 @@ TIDY_EVERY = commits.MERGED_AT_ONCE
 _OFFSETS_PER_TASK = 100_000
 """A task takes so many in about half a second; each task leaves a data file of its own."""
 _ATTEMPTS = 5
-_CRASHED = ("Python worker exited unexpectedly", "Python worker failed to connect back")
 
 Trigger = Mapping[str, Any]
 """Keyword arguments of `DataStreamWriter.trigger`."""
@@ -163,16 +162,11 @@ class LogWriter:
             offsets={**held, **{p: max(end, held.get(p, 0)) for p, end in ends.items()}},
             topic_id=self.fence(),
         )
-        try:
-            self._commit(files, state)
-        except CommitFailedException:
-            before = self.landed
-            self.refresh()
-            if self.landed != before or not self._again(files, state):
-                for file in files:
-                    with suppress(OSError):
-                        self.table.io.delete(file.file_path)
-                return False
+        if not self._commit(files, state):
+            for file in files:
+                with suppress(OSError):
+                    self.table.io.delete(file.file_path)
+            return False
         self._count(batch_id, written)
         self._tidy()
         return True
@@ -191,22 +185,19 @@ class LogWriter:
         except CommitFailedException:
             self.refresh()
 
-    def _commit(self, files: Sequence[Any], state: Landed) -> None:
-        self._tell_of_the_clock()
-        unchanged = ensure.same_definition(self.table)
-        self.table = commits.append(self.table, files, boundary.encode(state), [unchanged])
-        self.landed = state
-
-    def _again(self, files: Sequence[Any], state: Landed) -> bool:
-        """Commit the same files on top of what maintenance committed meanwhile, which landed nothing."""
+    def _commit(self, files: Sequence[Any], state: Landed) -> bool:
+        """Commit, also on top of what maintenance committed meanwhile; False where anything was landed meanwhile."""
         for _ in range(_ATTEMPTS):
+            self._tell_of_the_clock()
+            unchanged = ensure.same_definition(self.table)
             try:
-                self._commit(files, state)
+                self.table = commits.append(self.table, files, boundary.encode(state), [unchanged])
             except CommitFailedException:
                 before = self.landed
                 if self.refresh() != before:
                     return False
             else:
+                self.landed = state
                 return True
         return False
 
@@ -216,7 +207,7 @@ class LogWriter:
         try:
             return task.run(records, min(count, parallel))
         except (PySparkException, Py4JJavaError) as error:
-            if not any(sign in str(error) for sign in _CRASHED):
+            if not crashed(error):
                 raise
             click.echo(f"{self.pipeline.name}: a record ends the process that judges it; judging apart", err=True)
             return FromKafka(task.kit, task.landing, task.held, apart=True).run(records, 1)

@@ -36,6 +36,7 @@ sys.path[:] = [entry for entry in sys.path if not entry.endswith(".zip")]
 
 OUTCOMES = (tables.ACCEPTED, tables.FILTERED, tables.REJECTED)
 _RESULT = "result binary"
+_CRASHED = ("Python worker exited unexpectedly", "Python worker failed to connect back")
 _KEPT_BYTES = 32 << 20
 """Rows of a file up to this much wait in memory for its end, so that small files share a data file."""
 _ROWS_PER_FILE = 4_000_000
@@ -276,6 +277,11 @@ class _Waiting:
             self._own.abort()
         for file in self._files:
             self._place.io.delete(file.file_path)
+
+
+def crashed(error: Exception) -> bool:
+    """Whether a job failed as the process of one of its tasks ended, and not by an error that the task told."""
+    return any(sign in str(error) for sign in _CRASHED)
 
 
 class StoreFailed(Exception):

@@ -24,40 +24,42 @@ from pyiceberg.partitioning import PartitionFieldValue, PartitionKey
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.locations import load_location_provider
-from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.metadata import TableMetadata, TableMetadataUtil
 from pyiceberg.types import DecimalType, IcebergType
 
+from twofold.contract.columns import ARROW
+
 _FIELD_ID = b"PARQUET:field_id"
-_ARROW = {
-    "string": pa.string(),
-    "int": pa.int32(),
-    "long": pa.int64(),
-    "double": pa.float64(),
-    "boolean": pa.bool_(),
-    "timestamptz": pa.timestamp("us", "UTC"),
-    "date": pa.date32(),
-    "binary": pa.binary(),
-}
+# The types of event columns have the same names here, but for moments; payloads are bytes.
+_ARROW = {**ARROW, "timestamptz": ARROW["timestamp"], "binary": pa.binary()}
 
 
 @dataclass(frozen=True)
 class Place:
     """Where a table's data files go, and what they look like; small enough to be sent to every task."""
 
-    metadata: TableMetadata
+    described: str
+    """The table's metadata as JSON: equal tables give equal bytes, by which a worker knows what it has made already."""
     io_properties: Mapping[str, str]
 
     @classmethod
     def of(cls, table: Table) -> Place:
-        """Without the table's history, which tasks have no use for."""
+        """Without what each commit changes, which tasks have no use for."""
         slim: dict[str, Any] = {
             "snapshots": [],
             "snapshot_log": [],
             "metadata_log": [],
             "refs": {},
             "current_snapshot_id": None,
+            "last_updated_ms": 0,
+            "last_sequence_number": 0,
         }
-        return cls(table.metadata.model_copy(update=slim), dict(table.io.properties))
+        return cls(table.metadata.model_copy(update=slim).model_dump_json(), dict(table.io.properties))
+
+    @cached_property
+    def metadata(self) -> TableMetadata:
+        """Columns, partitioning, location and properties."""
+        return TableMetadataUtil.parse_raw(self.described)
 
     @property
     def schema(self) -> Schema:

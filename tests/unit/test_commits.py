@@ -14,6 +14,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 
+from spark_jobs.tasks import Kit
 from tests.conftest import write_definition
 from twofold import boundary, catalog, commits, ensure, tables
 from twofold.boundary import Landed
@@ -126,6 +127,15 @@ def test_rows_of_several_days_become_a_file_each(log: Table) -> None:
     assert days == {str((NOON.date() - date(1970, 1, 1)).days + more) for more in (0, 1)}
     root = f"{table.location()}/"
     assert all(is_table_file(file.file_path.removeprefix(root)) for file in files)
+
+
+def test_what_tasks_are_sent_stays_the_same_from_commit_to_commit(log: Table, pipeline: Pipeline) -> None:
+    """Its bytes are the key under which a worker keeps decoder, filter and store between its tasks."""
+    sent, table = set(), log
+    for number in range(4):
+        sent.add(Kit(pipeline, Place.of(table)).packed())
+        table = land(table, pipeline, 2 * number)
+    assert len(sent) == 1
 
 
 def test_a_file_that_is_given_up_is_gone(log: Table) -> None:

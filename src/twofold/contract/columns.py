@@ -20,7 +20,7 @@ from twofold.contract.values import Literal, NotOfType
 from twofold.definition.model import Field, Pipeline
 from twofold.definition.types import FieldType
 
-_ARROW = {
+ARROW = {
     "string": pa.string(),
     "int": pa.int32(),
     "long": pa.int64(),
@@ -46,7 +46,7 @@ class Typed(NamedTuple):
 
 def arrow_type(kind: FieldType) -> pa.DataType:
     """The type of a field's column."""
-    return pa.decimal128(kind.precision, kind.scale) if kind.name == "decimal" else _ARROW[kind.name]
+    return pa.decimal128(kind.precision, kind.scale) if kind.name == "decimal" else ARROW[kind.name]
 
 
 def typed(kind: FieldType, array: pa.Array) -> Typed:
