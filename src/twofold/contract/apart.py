@@ -13,7 +13,7 @@ from datetime import datetime
 import pyarrow as pa
 
 from twofold.contract import reasons
-from twofold.contract.judge import Judge, Judged, Records, part, whole
+from twofold.contract.judge import Judge, Judged, Records, halves, moments, whole
 from twofold.contract.records import CellRecords
 
 
@@ -28,12 +28,7 @@ def judge_apart(judge: Judge, records: Records, received_at: datetime | pa.Array
     except Crashed as error:
         if len(records) == 1:
             return judge.rejected(records, reasons.not_judged(error))
-    middle = len(records) // 2
-    parts = []
-    for at, count in ((0, middle), (middle, len(records) - middle)):
-        arrived = received_at.slice(at, count) if isinstance(received_at, pa.Array) else received_at
-        parts.append(judge_apart(judge, part(records, at, count), arrived))
-    return whole(parts)
+    return whole([judge_apart(judge, *half) for half in halves(records, moments(received_at, len(records)))])
 
 
 def _in_child(judge: Judge, records: Records, received_at: datetime | pa.Array) -> pa.RecordBatch:

@@ -9,7 +9,7 @@ Whatever a record does to this code, only that record is out: a batch that fails
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property, reduce
@@ -57,7 +57,7 @@ class Judge:
 
     def judge(self, records: Records, received_at: datetime | pa.Array) -> Judged:
         """Judge all; `received_at` is one moment, or one per record (timestamps in UTC)."""
-        arrived = received_at if isinstance(received_at, pa.Array) else _repeat(received_at, len(records))
+        arrived = moments(received_at, len(records))
         try:
             return self._judge(records, arrived)
         except MemoryError:
@@ -67,9 +67,7 @@ class Judge:
                 raise
             if len(records) == 1:
                 return self._not_judged(records, error)
-        middle = len(records) // 2
-        halves = [(0, middle), (middle, len(records) - middle)]
-        return whole([self.judge(part(records, at, count), arrived.slice(at, count)) for at, count in halves])
+        return whole([self.judge(*half) for half in halves(records, arrived)])
 
     def rejected(self, records: Records, fault: Fault) -> Judged:
         """All records rejected for one reason, unjudged."""
@@ -203,13 +201,21 @@ class Judge:
         return {field.name: pa.nulls(length, arrow_type(field.type)) for field in fields}
 
 
-def _repeat(moment: datetime, times: int) -> pa.Array:
-    return pa.repeat(pa.scalar(moment, _MOMENT), times)
+def moments(received_at: datetime | pa.Array, count: int) -> pa.Array:
+    """A moment of arrival per record."""
+    return received_at if isinstance(received_at, pa.Array) else pa.repeat(pa.scalar(received_at, _MOMENT), count)
 
 
 def whole(parts: Sequence[Judged]) -> Judged:
     """The rows of consecutive parts as one."""
     return Judged(pa.Table.from_batches([one.rows for one in parts]).combine_chunks().to_batches()[0])
+
+
+def halves(records: Records, arrived: pa.Array) -> Iterator[tuple[Records, pa.Array]]:
+    """The first and the second half of some records, with their moments of arrival."""
+    middle = len(records) // 2
+    for at, count in ((0, middle), (middle, len(records) - middle)):
+        yield part(records, at, count), arrived.slice(at, count)
 
 
 def part(records: Records, at: int, count: int) -> Records:
