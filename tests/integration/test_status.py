@@ -57,7 +57,7 @@ def test_rejected_records_are_added_up_as_they_land(world: SmallWorld, status: C
     def rejected() -> list[Rejected]:
         outcomes = status().outcomes
         assert outcomes is not None
-        return [kind for kind in outcomes.rejected if kind.reason == reasons.NOT_JSON]
+        return [kind for kind in outcomes.rejected if kind.kind == reasons.NOT_JSON]
 
     assert rejected() == rejected() == [Rejected("stream", reasons.NOT_JSON, 2)]
     at = datetime.now(UTC)

@@ -45,11 +45,11 @@ WITHIN_S = 120
 
 @pytest.fixture(scope="module")
 def world(airflow: Settings, airflow_define: Callable[..., Pipeline]) -> SmallWorld:
-    """A pipeline with data in both layers, a proof, and a rejected record whose reason is an attack."""
+    """A pipeline with data in both layers, a proof, and a rejected record whose kind is an attack."""
     made = small_world.build(airflow, airflow_define())
     prove(airflow, made.pipeline, 0, lambda line: None)
     place = {"kafka_partition": 0, "kafka_offset": 10**6, "kafka_timestamp": datetime.now(UTC), "landing": 3}
-    row = {"outcome": tables.REJECTED, "reason": HOSTILE, "payload": b"x", **place}
+    row = {"outcome": tables.REJECTED, "reason_kind": HOSTILE, "reason": HOSTILE, "payload": b"x", **place}
     made.append(tables.STREAM_LOG, [row], Landed(made.pipeline.name, 3, made.topic_id, made.ends(made.rows)))
     return made
 
@@ -221,7 +221,7 @@ def test_it_renders_what_is_there(page: Page, world: SmallWorld) -> None:
     assert (behind, past, late, rejected) == ("0", f"{len(world.rows) - unioned} records", "–", "3")
     assert rate.endswith("/s")
     assert text.count("✓") == 7
-    assert "not JSON" in text
+    assert "not_json" in text
     assert f"twofold rejects {world.pipeline.name}" in text
     assert all(drawn(canvas) for canvas in section.find_elements(By.TAG_NAME, "canvas"))
 

@@ -65,10 +65,10 @@ class Speed:
 
 @dataclass(frozen=True)
 class Rejected:
-    """Records of one layer rejected for one reason."""
+    """Records of one layer rejected for faults of one kind: a word of `twofold.contract.reasons`."""
 
     layer: str
-    reason: str
+    kind: str
     count: int
 
 

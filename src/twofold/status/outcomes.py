@@ -1,7 +1,7 @@
 """What was rejected and why, counted as it lands: a poll reads the rows of new landings only.
 
 first count, and the first of each day: everything of the last DAYS ─┐
-later: what landed since ────────────────────────────────────────────┴─► (layer, reason) → count
+later: what landed since ────────────────────────────────────────────┴─► (layer, kind) → count
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class RejectedSoFar:
 
     def counts(self) -> tuple[Rejected, ...]:
         """By falling count."""
-        return tuple(Rejected(layer, reason, count) for (layer, reason), count in self._counts.most_common())
+        return tuple(Rejected(layer, kind, count) for (layer, kind), count in self._counts.most_common())
 
     def _read(self, since: datetime) -> None:
         with Reader(self.settings, {self.pipeline.name: self.pipeline}) as reader:

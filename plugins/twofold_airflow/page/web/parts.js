@@ -153,16 +153,16 @@ const MOST = 8;
 
 function rejected({ rejected: kinds, since }) {
   const most = Math.max(...kinds.map((kind) => kind.count), 1);
-  const rows = kinds.slice(0, MOST).map((kind) =>
+  const rows = kinds.slice(0, MOST).map((found) =>
     el("tr", {},
-      el("td", { class: "reason" }, kind.reason, el("meter", { class: kind.layer, min: 0, max: most, value: kind.count, "aria-hidden": "true" })),
-      el("td", { class: "quiet" }, kind.layer),
-      el("td", { class: "number" }, count(kind.count)),
+      el("td", { class: "reason" }, found.kind, el("meter", { class: found.layer, min: 0, max: most, value: found.count, "aria-hidden": "true" })),
+      el("td", { class: "quiet" }, found.layer),
+      el("td", { class: "number" }, count(found.count)),
     ));
   return [
-    el("h3", {}, "Rejected by reason"),
-    rows.length ? table(["reason", "layer", "records"], rows) : el("p", { class: "quiet" }, `Nothing was rejected since ${since.slice(0, 10)}.`),
-    kinds.length > MOST ? el("p", { class: "quiet" }, `and ${many(kinds.length - MOST, "reason")} more`) : null,
+    el("h3", {}, "Rejected by kind"),
+    rows.length ? table(["kind", "layer", "records"], rows) : el("p", { class: "quiet" }, `Nothing was rejected since ${since.slice(0, 10)}.`),
+    kinds.length > MOST ? el("p", { class: "quiet" }, `and ${many(kinds.length - MOST, "kind")} more`) : null,
   ];
 }
 
