@@ -31,7 +31,7 @@ def rendered(text: str, by: tuple[str, ...] | None) -> Expression:
     renderer = Renderer(TYPES, by)
     part = renderer.render_whole(tree)
     assert not renderer.problems, (text, renderer.problems)
-    return Expression(part.spark, part.duckdb, text)
+    return Expression(part.spark, part.duckdb, text, part.kind)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from sqlglot.tokenizer_core import TokenType
 from twofold.definition import aggregates, functions  # noqa: F401  (they register what may be rendered)
 from twofold.definition.fault import shortened, shown
 from twofold.definition.model import Expression
-from twofold.definition.render import Columns, Problem, Renderer, article
+from twofold.definition.render import Columns, Problem, Rendered, Renderer, article
 
 _LONGEST = 4000
 _OUTPUT_KINDS = ("int", "long", "double", "decimal", "string", "boolean", "timestamp", "date", "any")
@@ -38,7 +38,7 @@ def check_filter(text: str, columns: Columns) -> Checked:
     rendered = renderer.render_whole(tree)
     if not renderer.problems and rendered.kind.name not in ("boolean", "any"):
         renderer.problems.append(Problem(article(rendered.kind), "a condition, which is true or false"))
-    return _checked(text, rendered.spark, rendered.duckdb, renderer.problems)
+    return _checked(text, rendered, renderer.problems)
 
 
 def check_measure(text: str, columns: Columns, by: tuple[str, ...]) -> Checked:
@@ -53,13 +53,13 @@ def check_measure(text: str, columns: Columns, by: tuple[str, ...]) -> Checked:
         renderer.problems.append(Problem(found, "an aggregate: count, sum, min, max, avg, or an expression over them"))
     if not renderer.problems and rendered.kind.name not in _OUTPUT_KINDS:
         renderer.problems.append(Problem(article(rendered.kind), "a value that a column can hold"))
-    return _checked(text, rendered.spark, rendered.duckdb, renderer.problems)
+    return _checked(text, rendered, renderer.problems)
 
 
-def _checked(declared: str, spark: str, duckdb: str, problems: list[Problem]) -> Checked:
+def _checked(declared: str, rendered: Rendered, problems: list[Problem]) -> Checked:
     if problems:
         return Checked(None, list(dict.fromkeys(problems)))
-    return Checked(Expression(spark, duckdb, declared), [])
+    return Checked(Expression(rendered.spark, rendered.duckdb, declared, rendered.kind), [])
 
 
 def parse(text: str) -> tuple[exp.Expr | None, list[Problem]]:

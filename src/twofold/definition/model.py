@@ -14,12 +14,13 @@ class Expression:
     """One SQL expression for each engine, both giving the same value for the same events (sessions in UTC).
 
     `spark` and `duckdb` are total: overflow and division by zero give NULL whatever the session's ANSI mode.
-    `declared` is the user's own text: compare and show this one.
+    `declared` is the user's own text: compare and show this one. `type` is the value's.
     """
 
     spark: str
     duckdb: str
-    declared: str = ""
+    declared: str
+    type: FieldType
 
 
 @dataclass(frozen=True)
