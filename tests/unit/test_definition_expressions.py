@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import date
-from decimal import Decimal
+from datetime import UTC, date, datetime
+from decimal import Context, Decimal
+from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tests.expression_cases import MEASURES, SCALARS, TYPES, in_duckdb, listed
+from tests.expression_cases import MEASURES, SCALARS, TYPES, in_duckdb, listed, same
 from twofold.definition.expressions import Checked, check_filter, check_measure
+from twofold.definition.fault import Report
+from twofold.definition.model import Expression, Measure, View
+from twofold.definition.raw import RawView
+from twofold.definition.types import FieldType
+from twofold.definition.views import build_views
 
 REFUSED_FILTERS = {
     "": "an empty text",
@@ -97,7 +103,7 @@ REFUSED_MEASURES = {
 }
 
 
-def told(checked: Checked) -> str:
+def told(checked: Checked[Expression] | Checked[Measure]) -> str:
     """The problems as the fault would say them."""
     return "; ".join(f"found {p.found}, expected {p.expected} ({p.hint})" for p in checked.problems)
 
@@ -125,6 +131,7 @@ def test_field_of_unknown_type_fits_everywhere() -> None:
     columns = {**TYPES, "i": None}
     assert not check_filter("i = 'x' or i > 3 or i", columns).problems
     assert not check_measure("sum(i) + max(length(i))", columns, ()).problems
+    assert not check_measure("max(i)", columns, ()).problems
 
 
 def test_expression_keeps_the_declared_text_and_quotes_fields() -> None:
@@ -161,6 +168,12 @@ def duck() -> duckdb.DuckDBPyConnection:
     return in_duckdb()
 
 
+@pytest.fixture(scope="module")
+def hostile(duck: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """A table `u` like `t`, which each test fills for itself."""
+    return duck.execute("CREATE TABLE u AS FROM t LIMIT 0")
+
+
 @pytest.mark.parametrize("text", DUCKDB_VALUES)
 def test_duckdb_gives_what_the_expression_means_in_spark(text: str, duck: duckdb.DuckDBPyConnection) -> None:
     expression = check_measure(text, TYPES, ()).expression
@@ -189,3 +202,135 @@ def test_no_text_gives_a_stack_trace(parts: list[str], glue: str) -> None:
     text = glue.join(parts)
     for checked in (check_filter(text, TYPES), check_measure(text, TYPES, ("i",))):
         assert (checked.expression is None) == bool(checked.problems)
+
+
+def view_of(*texts: str, by: tuple[str, ...] = ()) -> View | None:
+    """A view with these measures; None if one of them is refused."""
+    raw = RawView(window="1 hour", by=list(by), measures={f"m{n}": text for n, text in enumerate(texts)})
+    report = Report("a.yaml")
+    return build_views({"v": raw}, TYPES, report).get("v")
+
+
+def whole_and_by_parts(
+    duck: duckdb.DuckDBPyConnection, view: View, table: str
+) -> tuple[duckdb.DuckDBPyRelation, duckdb.DuckDBPyRelation]:
+    """The view's measures over the rows of a table, and the same from the parts alone, by group."""
+    groups = "".join(f'"{name}", ' for name in view.by)
+    end = f"GROUP BY {groups}TRUE"
+    whole = ", ".join(measure.duckdb for measure in view.measures.values())
+    arguments = ", ".join(f"{part.argument} AS {part.name}" for part in view.parts)
+    parts = ", ".join(f"{part.function}({part.name}) AS {part.name}" for part in view.parts)
+    after = ", ".join(measure.after for measure in view.measures.values())
+    kept = f"SELECT {groups}{parts} FROM (SELECT {groups}{arguments} FROM {table}) {end}"
+    one = duck.sql(f"SELECT {groups}{whole} FROM {table} {end}")
+    return one, duck.sql(f"SELECT {groups}{after} FROM ({kept})")
+
+
+def full_name(duck: duckdb.DuckDBPyConnection, kind: FieldType) -> str:
+    """The type's name as DuckDB tells it."""
+    return str(duck.sql(f"SELECT NULL::{kind.duckdb}").types[0])
+
+
+def assert_alike(duck: duckdb.DuckDBPyConnection, view: View, table: str = "t") -> None:
+    """Values of the whole and of the parts are the same, and have the type that the measure says."""
+    one, other = whole_and_by_parts(duck, view, table)
+    told = [full_name(duck, measure.type) for measure in view.measures.values()]
+    assert [str(kind) for kind in one.types[len(view.by) :]] == told
+    assert [str(kind) for kind in other.types[len(view.by) :]] == told
+    arguments = duck.sql(f"SELECT {', '.join(part.argument for part in view.parts)} FROM {table}")
+    assert [str(kind) for kind in arguments.types] == [full_name(duck, part.type) for part in view.parts]
+    declared = [*view.by, *(measure.declared for measure in view.measures.values())]
+    left, right = (sorted(rows.fetchall(), key=lambda row: repr(row[: len(view.by)])) for rows in (one, other))
+    assert len(left) == len(right)
+    for ours, theirs in zip(left, right, strict=True):
+        pairs = zip(declared, ours, theirs, strict=True)
+        assert [pair for pair in pairs if not same(pair[1], pair[2])] == []
+
+
+@pytest.mark.parametrize("by", [(), ("b",), ("i", "s")])
+def test_parts_give_what_the_whole_aggregate_gives(by: tuple[str, ...], duck: duckdb.DuckDBPyConnection) -> None:
+    view = view_of(*listed(MEASURES), by=by)
+    assert view is not None
+    assert_alike(duck, view)
+
+
+def test_equal_parts_of_a_view_are_one_whatever_the_order_of_its_measures() -> None:
+    texts = ["avg(j)", "sum(d) / count(*)", "count(j)", "max(j)", "count_if(b)"]
+    one, other = view_of(*texts), view_of(*reversed(texts))
+    assert one is not None
+    assert other is not None
+    assert one.parts == other.parts
+    assert [part.name for part in one.parts] == ["_tw_p0", "_tw_p1", "_tw_p2", "_tw_p3", "_tw_p4", "_tw_p5"]
+    assert [part.function for part in one.parts] == ["count", "count", "count", "max", "sum", "sum"]
+    assert [measure.after for measure in one.measures.values()] == [
+        measure.after for measure in reversed(other.measures.values())
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "total"),
+    [
+        (["9" * 34 + ".9999"] * 2, None),
+        (["9" * 34 + ".9999", "-" + "9" * 34 + ".9998"] * 2, Decimal("0.0002")),
+        (["-" + "9" * 34 + ".9999", "9" * 34 + ".9999"] * 3 + ["-0.0001"], Decimal("-0.0001")),
+        (["9" * 34 + ".9998", "0.0001"], Decimal("9" * 34 + ".9999")),
+        (["9" * 34 + ".9999", "0.0001"], None),
+        (["9" * 34 + ".9999", "0.0001", "-0.0002"], Decimal("9" * 34 + ".9998")),
+        (["-" + "9" * 34 + ".9999", "-0.0001"], None),
+    ],
+)
+def test_sum_of_the_widest_decimals_is_exact_or_null(
+    values: list[str], total: Decimal | None, hostile: duckdb.DuckDBPyConnection
+) -> None:
+    hostile.execute("DELETE FROM u")
+    hostile.executemany("INSERT INTO u (w) VALUES (CAST(? AS DECIMAL(38,4)))", [(value,) for value in values])
+    view = view_of("sum(w)")
+    assert view is not None
+    assert [rows.fetchall() for rows in whole_and_by_parts(hostile, view, "u")] == [[(total,)], [(total,)]]
+
+
+VALUES = st.tuples(
+    st.integers(-(1 << 31), (1 << 31) - 1),
+    st.integers(-3, 3),
+    st.integers(-(1 << 63), (1 << 63) - 1),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.decimals("-99999999.99", "99999999.99", places=2),
+    st.integers(-(10**38) + 1, 10**38 - 1).map(lambda unscaled: Decimal(unscaled).scaleb(-4, Context(prec=38))),
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=5),
+    st.booleans(),
+    st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC)),
+    st.dates(date(1, 1, 1), date(9999, 1, 1)),
+)
+ROW = VALUES.flatmap(lambda row: st.tuples(*(st.sampled_from([value, value, value, None]) for value in row)))
+
+
+@st.composite
+def measures(draw: st.DrawFn) -> str:
+    """A measure of the manual's grammar, sound or not."""
+    aggregate = draw(st.sampled_from(["count", "count_if", "sum", "min", "max", "avg"]))
+    text = f"{aggregate}({draw(st.sampled_from(listed(SCALARS)))})"
+    if draw(st.booleans()):
+        text += f" filter (where {draw(st.sampled_from(['b', 'i > 0', 's is null', 'j in (1, 2)', 'x < d']))})"
+    if draw(st.integers(0, 3)) == 0:
+        form = draw(
+            st.sampled_from(["{} + {}", "{} / {}", "greatest({}, {})", "coalesce({}, {})", "{} = {}", "{} - {}"])
+        )
+        return form.format(text, draw(measures()))
+    return text
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    texts=st.lists(measures(), min_size=1, max_size=4),
+    rows=st.lists(ROW, min_size=1, max_size=8),
+    by=st.sampled_from([(), ("j",)]),
+)
+def test_parts_of_any_measures_give_what_they_give_over_any_rows(
+    hostile: duckdb.DuckDBPyConnection, texts: list[str], rows: list[tuple[Any, ...]], by: tuple[str, ...]
+) -> None:
+    view = view_of(*(text for text in texts if view_of(text, by=by)), by=by)
+    assume(view)
+    assert view is not None
+    hostile.execute("DELETE FROM u")
+    hostile.executemany(f"INSERT INTO u VALUES ({', '.join('?' * len(TYPES))})", rows)
+    assert_alike(hostile, view, "u")

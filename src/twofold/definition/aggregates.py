@@ -1,26 +1,40 @@
-"""The aggregates of measures: those that a stream can keep up to date, and that both engines compute alike."""
+"""The aggregates of measures: those that a stream can keep up to date, and that both engines compute alike.
+
+Each rests on plain counts, sums, least and greatest values of an argument (`Renderer.part`); an aggregate over the rows
+and an expression over such parts are the same text but for what stands in their places.
+"""
 
 from __future__ import annotations
 
 from sqlglot import exp
 
 from twofold.definition.number_types import NUMBERS, total_type
-from twofold.definition.render import DOUBLE, LONG, Rendered, Renderer, both, renders
+from twofold.definition.render import DOUBLE, INT, LONG, NULL, Function, Rendered, Renderer, renders, typed
+from twofold.definition.types import MAX_DECIMAL_PRECISION, FieldType
 
 _ORDERED = ("int", "long", "double", "decimal", "string", "boolean", "timestamp", "date")
+_ROOM = 10
+"""Digits that sums have beyond their values': ten thousand million values fit."""
+_HALF = 10**19
+"""A decimal of 38 digits is so many times its upper half, plus its lower half, of 19 digits each."""
 
 
 @renders(exp.Count, args="this big_int", aggregate=True, name="count")
 def _count(renderer: Renderer, node: exp.Expr) -> Rendered:
-    if isinstance(node.this, exp.Star):
-        return Rendered(LONG, "count(*)", "count(*)")
-    return both(LONG, "count({0})", renderer.render(node.this))
+    if isinstance(node.this, exp.Star | exp.Literal):
+        return Rendered(LONG, "count(*)", renderer.part("count", "1", INT, "count(*)"))
+    value = renderer.render(node.this)
+    return Rendered(LONG, f"count({value.spark})", _count_where(renderer, f"({value.duckdb} IS NOT NULL)"))
+
+
+def _count_where(renderer: Renderer, condition: str) -> str:
+    return renderer.part("count", f"CASE WHEN {condition} THEN 1 END", INT)
 
 
 @renders(exp.CountIf, aggregate=True, name="count_if")
 def _count_if(renderer: Renderer, node: exp.Expr) -> Rendered:
     condition = renderer.need(renderer.render(node.this), ("boolean",), "in count_if()")
-    return both(LONG, "count_if({0})", condition, duckdb="count(*) FILTER (WHERE {0})")
+    return Rendered(LONG, f"count_if({condition.spark})", _count_where(renderer, condition.duckdb))
 
 
 @renders(exp.Sum, aggregate=True, name="sum")
@@ -28,21 +42,46 @@ def _sum(renderer: Renderer, node: exp.Expr) -> Rendered:
     value = renderer.need(renderer.render(node.this), NUMBERS, "in sum()")
     kind = total_type(value.kind)
     if kind == DOUBLE:
-        return both(DOUBLE, "sum({0})", value)
-    return both(kind, "try_sum({0})", value, duckdb=f"TRY_CAST(sum({{0}}) AS {kind.duckdb})")
+        return Rendered(kind, f"sum({value.spark})", renderer.part("sum", typed(value.duckdb, DOUBLE), kind))
+    if value.kind.precision > MAX_DECIMAL_PRECISION - _ROOM:
+        total = _sum_of_halves(renderer, value.duckdb, value.kind)
+    else:
+        wide = FieldType("decimal", MAX_DECIMAL_PRECISION, value.kind.scale)
+        total = renderer.part("sum", typed(value.duckdb, wide), wide, f"sum({value.duckdb})")
+    return Rendered(kind, f"try_sum({value.spark})", f"TRY_CAST({total} AS {kind.duckdb})")
+
+
+def _sum_of_halves(renderer: Renderer, value: str, kind: FieldType) -> str:
+    """The sum of decimals so wide that the sum itself could overflow, which stops DuckDB; NULL where it does."""
+    whole = FieldType("decimal", MAX_DECIMAL_PRECISION, 0)
+    digits = f"CAST(replace(CAST({value} AS VARCHAR), '.', '') AS HUGEINT)"
+    upper, lower = (
+        f"CAST({renderer.part('sum', f'CAST({digits} {sign} {_HALF} AS {whole})', whole)} AS HUGEINT)"
+        for sign in ("//", "%")
+    )
+    carried = f"({upper} + {lower} // {_HALF})"
+    total = f"TRY_CAST(CASE WHEN abs({carried}) <= {_HALF} THEN {carried} * {_HALF} + {lower} % {_HALF} END AS {whole})"
+    if kind.scale == 0:
+        return total
+    return f"({total} * CAST(1e-{kind.scale} AS decimal({kind.scale},{kind.scale})))"
 
 
 @renders(exp.Avg, aggregate=True, name="avg")
 def _avg(renderer: Renderer, node: exp.Expr) -> Rendered:
     value = renderer.need(renderer.render(node.this), NUMBERS, "in avg()")
-    return both(DOUBLE, "avg(CAST({0} AS DOUBLE))", value)
+    total = renderer.part("sum", typed(value.duckdb, DOUBLE), DOUBLE)
+    count = _count_where(renderer, f"({value.duckdb} IS NOT NULL)")
+    return Rendered(DOUBLE, f"avg(CAST({value.spark} AS DOUBLE))", f"({total} / {count})")
 
 
 @renders(exp.Min, exp.Max, aggregate=True, name="min max")
 def _extreme(renderer: Renderer, node: exp.Expr) -> Rendered:
-    function = type(node).__name__.lower()
+    function: Function = "min" if isinstance(node, exp.Min) else "max"
     value = renderer.need(renderer.render(node.this), _ORDERED, f"in {function}()")
-    return both(value.kind, f"{function}({{0}})", value)
+    if value.kind == NULL:
+        return value
+    argument = typed(value.duckdb, value.kind)
+    return Rendered(value.kind, f"{function}({value.spark})", renderer.part(function, argument, value.kind))
 
 
 @renders(exp.Filter, args="this expression")
@@ -52,7 +91,9 @@ def _filtered(renderer: Renderer, node: exp.Expr) -> Rendered:
         return renderer.refuse("FILTER after something else", "FILTER after count, sum, min, max or avg")
     condition = node.expression.this
     inner = node.this.copy()
-    value = exp.Literal.number(1) if isinstance(inner.this, exp.Star) else inner.this
+    if isinstance(inner.this, exp.Star):
+        return renderer.render(exp.CountIf(this=condition.copy()))
+    value = inner.this
     inner.set("this", exp.Case(ifs=[exp.If(this=condition.copy(), true=value.copy())]))
     if isinstance(inner, exp.CountIf):
         inner.set("this", exp.and_(condition.copy(), value.copy()))

@@ -7,10 +7,10 @@ from datetime import timedelta
 from croniter import croniter
 
 from twofold.definition import names
-from twofold.definition.expressions import Checked, check_filter
+from twofold.definition.expressions import Checked, E, check_filter
 from twofold.definition.fault import Path, Report, near_miss, one_of, shown
 from twofold.definition.fields import build_field
-from twofold.definition.model import Event, Expression, Field, Limits, Pipeline, Replay, Schedule, Stream, Topic
+from twofold.definition.model import Event, Field, Limits, Pipeline, Replay, Schedule, Stream, Topic
 from twofold.definition.queries import query_fault
 from twofold.definition.raw import (
     RawEvent,
@@ -73,7 +73,7 @@ def _type_of(raw: RawField | None) -> FieldType | None:
         return None
 
 
-def note(checked: Checked, path: Path, report: Report) -> Expression | None:
+def note(checked: Checked[E], path: Path, report: Report) -> E | None:
     """Hand an expression's problems to the report."""
     for problem in checked.problems:
         report.add(path, *problem)

@@ -5,8 +5,9 @@ text ─► sqlglot (Spark's grammar, no JVM) ─► render: names, types, what 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import sqlglot
 from sqlglot import exp
@@ -15,21 +16,24 @@ from sqlglot.tokenizer_core import TokenType
 
 from twofold.definition import aggregates, functions  # noqa: F401  (they register what may be rendered)
 from twofold.definition.fault import shortened, shown
-from twofold.definition.model import Expression
-from twofold.definition.render import Columns, Problem, Rendered, Renderer, article
+from twofold.definition.model import PART, Expression, Measure, Part
+from twofold.definition.render import Columns, Problem, Renderer, article, typed
 
 _LONGEST = 4000
 _OUTPUT_KINDS = ("int", "long", "double", "decimal", "string", "boolean", "timestamp", "date", "any")
 
 
-class Checked(NamedTuple):
+E = TypeVar("E", bound=Expression)
+
+
+class Checked(NamedTuple, Generic[E]):
     """An expression without problems, or its problems."""
 
-    expression: Expression | None
+    expression: E | None
     problems: list[Problem]
 
 
-def check_filter(text: str, columns: Columns) -> Checked:
+def check_filter(text: str, columns: Columns) -> Checked[Expression]:
     """Check a condition over one event."""
     tree, problems = parse(text)
     if tree is None:
@@ -38,28 +42,31 @@ def check_filter(text: str, columns: Columns) -> Checked:
     rendered = renderer.render_whole(tree)
     if not renderer.problems and rendered.kind.name not in ("boolean", "any"):
         renderer.problems.append(Problem(article(rendered.kind), "a condition, which is true or false"))
-    return _checked(text, rendered, renderer.problems)
+    if renderer.problems:
+        return Checked(None, list(dict.fromkeys(renderer.problems)))
+    return Checked(Expression(rendered.spark, rendered.duckdb, text, rendered.kind), [])
 
 
-def check_measure(text: str, columns: Columns, by: tuple[str, ...]) -> Checked:
-    """Check an aggregate over the events of one window and group."""
+def check_measure(text: str, columns: Columns, by: tuple[str, ...], beside: Iterable[Measure] = ()) -> Checked[Measure]:
+    """Check an aggregate over the events of one window and group; its parts are numbered with those `beside` it."""
     tree, problems = parse(text)
     if tree is None:
         return Checked(None, _with_backticks(problems, text, columns))
     renderer = Renderer(columns, by)
     rendered = renderer.render_whole(tree)
-    if not renderer.problems and not renderer.aggregates:
+    if not renderer.problems and not renderer.parts:
         found = f"no aggregate in {shown(text)}"
         renderer.problems.append(Problem(found, "an aggregate: count, sum, min, max, avg, or an expression over them"))
     if not renderer.problems and rendered.kind.name not in _OUTPUT_KINDS:
         renderer.problems.append(Problem(article(rendered.kind), "a value that a column can hold"))
-    return _checked(text, rendered, renderer.problems)
-
-
-def _checked(declared: str, rendered: Rendered, problems: list[Problem]) -> Checked:
-    if problems:
-        return Checked(None, list(dict.fromkeys(problems)))
-    return Checked(Expression(rendered.spark, rendered.duckdb, declared, rendered.kind), [])
+    if renderer.problems:
+        return Checked(None, list(dict.fromkeys(renderer.problems)))
+    keys = {*renderer.parts, *((part.function, part.argument) for measure in beside for part in measure.parts)}
+    names = {key: f"{PART}{number}" for number, key in enumerate(sorted(keys))}
+    parts = tuple(Part(names[key], *key, kind) for key, kind in renderer.parts.items())
+    kind, after = rendered.kind, Renderer(columns, by, names).render_whole(tree)
+    whole, after_parts = (typed(one.duckdb, kind) for one in (rendered, after))
+    return Checked(Measure(rendered.spark, whole, text, kind, parts, after_parts), [])
 
 
 def parse(text: str) -> tuple[exp.Expr | None, list[Problem]]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
+from twofold.definition.names import GENERATED
 from twofold.definition.types import FieldType
+
+PART = f"{GENERATED}p"
+"""How the names of parts begin; their number follows."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,32 @@ class Expression:
     duckdb: str
     declared: str
     type: FieldType
+
+
+@dataclass(frozen=True)
+class Part:
+    """A plain aggregate that a measure rests on: one that a stream keeps up to date.
+
+    `argument` is a DuckDB expression over the columns of one event, with values of `type`; null where the event does
+    not count. Equal parts of a view's measures are one, with one name.
+    """
+
+    name: str
+    function: Literal["count", "sum", "min", "max"]
+    argument: str
+    type: FieldType
+
+
+@dataclass(frozen=True)
+class Measure(Expression):
+    """An aggregate over the events of a window and group: whole, and as `after` over the values of its `parts`.
+
+    `after` is a DuckDB expression over the names of the parts and of the groups. It gives what `duckdb` gives over the
+    same events, up to the order in which doubles are added. No sum of a part overflows.
+    """
+
+    parts: tuple[Part, ...]
+    after: str
 
 
 @dataclass(frozen=True)
@@ -71,7 +101,13 @@ class View:
     window: timedelta
     every: timedelta
     by: tuple[str, ...]
-    measures: dict[str, Expression]
+    measures: dict[str, Measure]
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What a stream keeps for each window and group, each part once, in the order of their numbers."""
+        parts = {part for measure in self.measures.values() for part in measure.parts}
+        return tuple(sorted(parts, key=lambda part: int(part.name.removeprefix(PART))))
 
 
 @dataclass(frozen=True)

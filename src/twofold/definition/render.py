@@ -9,7 +9,7 @@ for that: engines differ in rounding, casts, week days and overflow. Both sessio
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from sqlglot import exp
 
@@ -34,6 +34,11 @@ class Problem(NamedTuple):
     hint: str = ""
 
 
+Function = Literal["count", "sum", "min", "max"]
+PartKey = tuple[Function, str]
+"""An aggregate function and its argument in DuckDB's SQL."""
+
+
 class Rendered(NamedTuple):
     """A part of an expression: the type of its value and its text for each engine."""
 
@@ -43,6 +48,11 @@ class Rendered(NamedTuple):
 
 
 UNKNOWN = Rendered(ANY, "NULL", "NULL")
+
+
+def typed(text: str, kind: FieldType) -> str:
+    """DuckDB's text, its value of exactly this type: DuckDB's own are wider here and there, as that of length() is."""
+    return text if kind in (ANY, NULL) else f"CAST({text} AS {kind.duckdb})"
 
 
 class Handler(NamedTuple):
@@ -81,13 +91,20 @@ def both(kind: FieldType, template: str, *parts: Rendered, duckdb: str = "") -> 
 
 
 class Renderer:
-    """Renders one expression; without `by` it is a filter, with it a measure."""
+    """Renders one expression; without `by` it is a filter, with it a measure.
 
-    def __init__(self, columns: Columns, by: tuple[str, ...] | None = None) -> None:
+    With `names`, DuckDB's text has the names of parts in place of aggregates.
+    """
+
+    def __init__(
+        self, columns: Columns, by: tuple[str, ...] | None = None, names: Mapping[PartKey, str] | None = None
+    ) -> None:
         self.columns = columns
         self.by = by
+        self.names = names
         self.problems: list[Problem] = []
-        self.aggregates = 0
+        self.parts: dict[PartKey, FieldType] = {}
+        """Plain aggregates met, with the type of their arguments."""
         self._within_aggregate = False
 
     def render_whole(self, node: exp.Expr) -> Rendered:
@@ -112,11 +129,15 @@ class Renderer:
             return self.refuse(f"the aggregate {name_of(node)} in a filter", "a condition over one event")
         if self._within_aggregate:
             return self.refuse(f"the aggregate {name_of(node)} within an aggregate", "an expression over one event")
-        self.aggregates += 1
         self._within_aggregate = True
         rendered = handler.render(self, node)
         self._within_aggregate = False
         return rendered
+
+    def part(self, function: Function, argument: str, kind: FieldType, whole: str = "") -> str:
+        """DuckDB's text for a plain aggregate over rows (`whole`, if that is not the function of the argument)."""
+        self.parts[function, argument] = kind
+        return self.names[function, argument] if self.names else whole or f"{function}({argument})"
 
     def refuse(self, found: str, expected: str, hint: str = "") -> Rendered:
         """Note a problem; what is at fault fits everywhere, so that one fault is told once."""

@@ -9,7 +9,7 @@ from twofold.definition import names
 from twofold.definition.durations import format_duration
 from twofold.definition.expressions import check_measure
 from twofold.definition.fault import Path, Report, near_miss, shown
-from twofold.definition.model import Expression, View
+from twofold.definition.model import Measure, View
 from twofold.definition.raw import RawView
 from twofold.definition.render import Columns
 
@@ -64,8 +64,8 @@ def _groups(raw: RawView, columns: Columns, path: Path, report: Report) -> tuple
     return tuple(by)
 
 
-def _measures(raw: RawView, columns: Columns, by: tuple[str, ...], path: Path, report: Report) -> dict[str, Expression]:
-    measures: dict[str, Expression] = {}
+def _measures(raw: RawView, columns: Columns, by: tuple[str, ...], path: Path, report: Report) -> dict[str, Measure]:
+    alone: dict[str, Measure] = {}
     if raw.measures is not None and not raw.measures:
         report.add((*path, "measures"), "no measure", "at least one, such as `total: count(*)`")
     for name, text in (raw.measures or {}).items():
@@ -75,8 +75,9 @@ def _measures(raw: RawView, columns: Columns, by: tuple[str, ...], path: Path, r
         for problem in checked.problems:
             report.add(here, *problem)
         if checked.expression is not None:
-            measures[name] = checked.expression
-    return measures
+            alone[name] = checked.expression
+    together = {name: check_measure(one.declared, columns, by, alone.values()) for name, one in alone.items()}
+    return {name: checked.expression for name, checked in together.items() if checked.expression is not None}
 
 
 def _check_measure_name(name: str, by: tuple[str, ...], path: Path, report: Report) -> None:
