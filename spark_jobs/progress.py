@@ -18,7 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+from py4j.java_gateway import JavaObject
+from pyspark import SparkContext
 from pyspark.sql.streaming.listener import (
+    JStreamingQueryListener,
     QueryIdleEvent,
     QueryProgressEvent,
     QueryStartedEvent,
@@ -40,6 +43,13 @@ _SAY_EVERY_S = 10.0
 _BEAT_EVERY_S = 1.0
 
 
+class _Events(JStreamingQueryListener):
+    """Takes a batch's progress as JSON: as it is, pyspark asks the JVM for each of some fifty members by name."""
+
+    def onQueryProgress(self, jevent: JavaObject) -> None:
+        self.pylistener.onQueryProgress(QueryProgressEvent.fromJson({"progress": json.loads(jevent.progress().json())}))
+
+
 class Progress(StreamingQueryListener):
     """State of the job, written by Spark's listener thread, read by the health server's."""
 
@@ -54,6 +64,13 @@ class Progress(StreamingQueryListener):
         self._late: Counter[str] = Counter()
         self._newest: dict[int, Mapping[int, float]] = {}
         self._asked_at = inf
+
+    @property
+    def _jlistener(self) -> JavaObject:
+        if not hasattr(self, "_jlistenerobj"):
+            assert SparkContext._jvm is not None
+            self._jlistenerobj = SparkContext._jvm.PythonStreamingQueryListenerWrapper(_Events(self))
+        return self._jlistenerobj
 
     def say(self, state: str, problem: str | None = None) -> None:
         """Change the state: starting, running, retrying, draining, stopping."""

@@ -95,6 +95,8 @@ class LogWriter:
             .option("maxOffsetsPerTrigger", self.pipeline.stream.max_offsets_per_trigger)
             # What a transaction wrote counts once it is committed; what it aborted never does.
             .option("kafka.isolation.level", "read_committed")
+            # A poll gives no more, and has a cost of its own: by itself it gives 500.
+            .option("kafka.max.poll.records", 10_000)
             # Loss must stop the job, never pass in silence.
             .option("failOnDataLoss", "true")
             .load()

@@ -9,7 +9,6 @@ Decoder, filter and access to the store are made once a worker and kept between 
 from __future__ import annotations
 
 import pickle
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,9 +29,6 @@ from twofold.data_files import Place, Writer
 from twofold.definition.model import Pipeline
 from twofold.readers.files import SetAside, read
 from twofold.settings import Settings
-
-# Spark looks into each zip file on the path anew before every task, 0.1 CPU-seconds each; both are installed packages.
-sys.path[:] = [entry for entry in sys.path if not entry.endswith(".zip")]
 
 OUTCOMES = (tables.ACCEPTED, tables.FILTERED, tables.REJECTED)
 _RESULT = "result binary"

@@ -17,6 +17,23 @@ from twofold import java
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
 
+WORKERS = "spark_jobs.python_workers"
+"""The module that Spark starts for its Python workers."""
+_COMPILED_LATE = " ".join(
+    f"-XX:Tier4{name}={times}"
+    for name, times in {
+        "InvocationThreshold": 50_000,
+        "MinInvocationThreshold": 20_000,
+        "CompileThreshold": 200_000,
+        "BackEdgeThreshold": 1_000_000,
+    }.items()
+)
+"""The second compiler only for what runs ten times as often as it asks for by itself.
+
+Most of what a batch of the stream runs is planning, so often never worth it: in its first minutes under load a job
+spent more CPU on compiling (5.6 s per million events) than on anything else, and so 1.9 s.
+"""
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -45,6 +62,7 @@ class Launch:
         return {
             "spark.pyspark.python": self.worker_python,
             "spark.pyspark.driver.python": sys.executable,
+            "spark.python.daemon.module": WORKERS,
             "spark.driver.memory": self.driver_memory,
             "spark.driver.extraClassPath": self.class_path,
             "spark.executor.extraClassPath": self.class_path,
@@ -85,8 +103,8 @@ def _classes(archive: Path) -> str:
 
 def _java_options(short_lived: bool) -> str:
     log4j = jobs_folder() / "log4j2.properties"
-    compiler = " -XX:TieredStopAtLevel=1" if short_lived else ""
+    compiler = "-XX:TieredStopAtLevel=1" if short_lived else _COMPILED_LATE
     # A number formatted in another language breaks StatsD lines and logs.
     zone = "-Duser.language=en -Duser.timezone=UTC"
     # Deep plans of a definition with many fields, in frames that are not compiled yet, outgrow the default of 1 MiB.
-    return f"{zone} -Xss4m -Dlog4j2.configurationFile={log4j.as_uri()} -XX:+UseParallelGC{compiler}"
+    return f"{zone} -Xss4m -Dlog4j2.configurationFile={log4j.as_uri()} -XX:+UseParallelGC {compiler}"
