@@ -15,9 +15,12 @@ from pyspark.sql import functions as F
 from spark_jobs import session
 from tests.expression_cases import MEASURES, ROWS, SCALARS, SPARK_SCHEMA, TYPES, in_duckdb, listed, same
 from twofold.definition.expressions import parse
+from twofold.definition.fault import Report
 from twofold.definition.model import Expression
 from twofold.definition.patterns import whole_value
+from twofold.definition.raw import RawView
 from twofold.definition.render import Renderer
+from twofold.definition.views import build_views
 from twofold.settings import Settings
 
 _AT_ONCE = 40
@@ -83,6 +86,30 @@ def test_engines_agree_on_every_scalar(frame: DataFrame, duck: duckdb.DuckDBPyCo
 def test_engines_agree_on_every_measure(frame: DataFrame, duck: duckdb.DuckDBPyConnection) -> None:
     expressions = [rendered(text, ()) for text in listed(MEASURES)]
     assert differences(expressions, lambda *columns: frame.agg(*columns).collect(), duck) == []
+
+
+@pytest.mark.parametrize("by", [(), ("b",), ("j",)])
+def test_parts_in_spark_give_what_duckdb_gives(
+    by: tuple[str, ...], spark: SparkSession, duck: duckdb.DuckDBPyConnection
+) -> None:
+    """As a stream does: arguments in columns, plain aggregates in Spark, the expressions over them in columns again."""
+    raw = RawView(window="1 hour", by=list(by), measures={f"m{n}": text for n, text in enumerate(listed(MEASURES))})
+    view = build_views({"v": raw}, TYPES, Report("engines.yaml"))["v"]
+    arguments = ", ".join([*by, *(f"{part.argument} AS {part.name}" for part in view.parts)])
+    frame = spark.createDataFrame(duck.sql(f"SELECT {arguments} FROM t").to_arrow_table())
+    assert [frame.schema[part.name].dataType.simpleString() for part in view.parts] == [
+        part.type.spark.lower() for part in view.parts
+    ]
+    parts = [F.expr(f"{part.function}({part.name})").alias(part.name) for part in view.parts]
+    duck.register("parts", frame.groupBy(*by).agg(*parts).toArrow())
+    after = ", ".join([*by, *(f"{measure.after} AS {name}" for name, measure in view.measures.items())])
+    whole = ", ".join([*by, *(f"{measure.duckdb} AS {name}" for name, measure in view.measures.items())])
+    ours = duck.sql(f"SELECT {after} FROM parts ORDER BY ALL").fetchall()
+    theirs = duck.sql(f"SELECT {whole} FROM t {'GROUP BY ' if by else ''}{', '.join(by)} ORDER BY ALL").fetchall()
+    assert len(ours) == len(theirs)
+    declared = [*by, *(measure.declared for measure in view.measures.values())]
+    for left, right in zip(ours, theirs, strict=True):
+        assert [pair for pair in zip(declared, left, right, strict=True) if not same(pair[1], pair[2])] == []
 
 
 def test_measures_run_in_a_stream(spark: SparkSession, tmp_path: Path) -> None:

@@ -46,7 +46,8 @@ def _sum(renderer: Renderer, node: exp.Expr) -> Rendered:
     if value.kind.precision > MAX_DECIMAL_PRECISION - _ROOM:
         total = _sum_of_halves(renderer, value.duckdb, value.kind)
     else:
-        wide = FieldType("decimal", MAX_DECIMAL_PRECISION, value.kind.scale)
+        # Spark adds longs in a third of the time of decimals: enough for four thousand million of the largest ints.
+        wide = LONG if value.kind == INT else FieldType("decimal", MAX_DECIMAL_PRECISION, value.kind.scale)
         total = renderer.part("sum", typed(value.duckdb, wide), wide, f"sum({value.duckdb})")
     return Rendered(kind, f"try_sum({value.spark})", f"TRY_CAST({total} AS {kind.duckdb})")
 
