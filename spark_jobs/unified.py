@@ -57,6 +57,10 @@ class SparkEngine:
         these = serving.on_days(f"`{self.pipeline.event.time}`", days)
         return f"(SELECT * FROM {self.pinned_events.relation} WHERE {these if on else f'NOT {these}'})"
 
+    def near(self, days: Collection[date], tail: str) -> str:
+        """All of these days."""
+        return self.events(days, on=True)
+
     def keep(self, name: str, query: str) -> str:
         """A cached temporary view."""
         view = f"_tw_{self.pipeline.name}_{name}"

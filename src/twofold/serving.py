@@ -122,9 +122,11 @@ def winning_tail(pipeline: Pipeline, tail: str, decided: str) -> str:
     return f"SELECT * FROM {tail} AS _tw_r WHERE {_not(pipeline, decided, '_tw_united')}"
 
 
-def unbeaten(pipeline: Pipeline, events: str, decided: str) -> str:
-    """The rows of `events` that no row of the tail beats."""
-    return f"SELECT * FROM {events} AS _tw_r WHERE {_not(pipeline, decided, 'NOT _tw_united')}"
+def rewritten(pipeline: Pipeline, touched: str, won: str, beaten: str | None) -> str:
+    """All rows of some days of `events`: of those `touched`, what no row of the tail beats; and what `won`."""
+    key, names = pipeline.event.id, columns(tables.events(pipeline).column_names)
+    stays = f"WHERE NOT EXISTS (SELECT 1 FROM {beaten} AS _tw_b WHERE _tw_b.`{key}` = _tw_r.`{key}`)" if beaten else ""
+    return f"SELECT {names} FROM {touched} AS _tw_r {stays} UNION ALL SELECT {names} FROM {won} AS _tw_w"
 
 
 def unified_events(
@@ -161,23 +163,24 @@ def on_days(column: str, days: Iterable[date]) -> str:
 
 
 def _between(column: str, low: date, high: date) -> str:
-    # Days before year 1 (no Python date) count as its first.
-    above = "" if low == date.min else f"{column} >= {moment(low)} AND "
-    return f"{above}{column} < {moment(high)}"
+    # What Python has no date for counts as its first day, or its last.
+    above = "" if low == date.min else f"{column} >= {moment(low)}"
+    below = "" if high == date.max else f"{column} < {moment(high + timedelta(days=1))}"
+    return " AND ".join(filter(None, (above, below))) or "TRUE"
 
 
 def day_ranges(days: Iterable[date]) -> list[tuple[date, date]]:
-    """Consecutive days joined into [first, last + 1) ranges.
+    """Consecutive days joined into ranges from the first to the last.
 
     >>> day_ranges([date(2013, 1, 3), date(2013, 1, 1), date(2013, 1, 2), date(2013, 1, 9)])
-    [(datetime.date(2013, 1, 1), datetime.date(2013, 1, 4)), (datetime.date(2013, 1, 9), datetime.date(2013, 1, 10))]
+    [(datetime.date(2013, 1, 1), datetime.date(2013, 1, 3)), (datetime.date(2013, 1, 9), datetime.date(2013, 1, 9))]
     """
     ranges: list[tuple[date, date]] = []
     for day in sorted(set(days)):
-        if ranges and ranges[-1][1] == day:
-            ranges[-1] = (ranges[-1][0], day + timedelta(days=1))
+        if ranges and (day - ranges[-1][1]).days == 1:
+            ranges[-1] = (ranges[-1][0], day)
         else:
-            ranges.append((day, day + timedelta(days=1)))
+            ranges.append((day, day))
     return ranges
 
 
@@ -213,3 +216,23 @@ UNION ALL
 SELECT {columns([*keys, *measures], "_tw_b.")}, 'batch' AS layer, FALSE AS final FROM {batch} AS _tw_b
 WHERE NOT ({sealed.replace("window_end", "_tw_b.window_end")})
   AND NOT EXISTS (SELECT 1 FROM {stream} AS _tw_s WHERE {same})"""
+
+
+def folded(pipeline: Pipeline, view: View, rows: str, starts: Iterable[date] | None = None) -> str:
+    """Rows of `events` shape to one row per window and group, in DuckDB's dialect: keys, measures.
+
+    Only windows that start on the days `starts`; None: all. Moments are whole microseconds, so they are exact at any
+    time; a remainder has the sign of its dividend, so it is made positive for times before 1970.
+    """
+    length, step = (span // timedelta(microseconds=1) for span in (view.window, view.every))
+    at = f'epoch_us("{pipeline.event.time}")'
+    latest = f"{at} - ({at} % {step} + {step}) % {step}"
+    start = latest if length == step else f"unnest(range({latest}, {latest} - {length}, -{step}))"
+    named = "".join(f', "{name}"' for name in view.by)
+    measures = "".join(f', {measure.duckdb} AS "{name}"' for name, measure in view.measures.items())
+    chosen = "" if starts is None else f"WHERE {duckdb(on_days('window_start', starts))}"
+    return f"""SELECT * FROM (
+  SELECT make_timestamptz(_tw_start) AS window_start, make_timestamptz(_tw_start + {length}) AS window_end
+    {named}{measures}
+  FROM (SELECT *, {start} AS _tw_start FROM {rows} AS _tw_r) AS _tw_placed
+  GROUP BY _tw_start{named}) AS _tw_folded {chosen}"""

@@ -14,7 +14,7 @@ from urllib.parse import urlparse
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_jobs import merge, session
+from spark_jobs import session, union
 from tests import at_work
 from tests.at_work import Work
 from tests.small_world import Row, event
@@ -177,21 +177,21 @@ def test_a_union_that_read_before_another_committed_goes_again(
     for seen in (event("new", 20), event("hidden", 0, hidden=True)):
         work.send(seen)
         work.drain()
-        stale = merge.pin(spark, stack, work.pipeline)
+        stale = union.read(stack, work.pipeline)
         # The other union sees more: a batch row that moves the event to another day.
         work.land("moved.json", {**seen, "at": seen["at"] + timedelta(days=2), "hidden": None})
-        merge.merge(spark, stack, work.pipeline)
-        covered = merge.pin(spark, stack, work.pipeline).boundary
+        union.unite(spark, stack, work.pipeline)
+        covered = union.read(stack, work.pipeline).boundary
 
         pins = [stale]
-        pin = merge.pin
+        pin = union.read
         monkeypatch.setattr(
-            merge, "pin", lambda *arguments, pins=pins, pin=pin: pins.pop() if pins else pin(*arguments)
+            union, "read", lambda *arguments, pins=pins, pin=pin: pins.pop() if pins else pin(*arguments)
         )
         work.union()
         monkeypatch.undo()
         assert not pins
-        assert merge.pin(spark, stack, work.pipeline).boundary == covered
+        assert union.read(stack, work.pipeline).boundary == covered
         exact(work)
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from kafka import KafkaConsumer, TopicPartition
 from pyspark.sql import SparkSession
 
-from spark_jobs import batch_views, merge, session
+from spark_jobs import batch_views, session, union
 from tests import at_work, conftest, lake, small_world
 from tests.at_work import Work
 from tests.small_world import Row, event
@@ -239,7 +239,7 @@ def test_any_history_is_united_exactly(
         append_stream(work, made[tables.STREAM_LOG], number, streamed)
         append_batch(work, made[tables.BATCH_LOG], number, landed)
         assert work.unified() == work.expected()
-        merge.merge(spark, stack, work.pipeline)
+        union.unite(spark, stack, work.pipeline)
         for view in work.pipeline.views.values():
             batch_views.recompute(spark, stack, work.pipeline, view)
             assert batch_view(work, view.name) == folded(work, view.name)

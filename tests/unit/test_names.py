@@ -136,6 +136,10 @@ class Lake:
         these = serving.on_days(f"`{self.pipeline.event.time}`", days)
         return f"(SELECT * FROM {tables.EVENTS} WHERE {these if on else f'NOT {these}'})"
 
+    def near(self, days: Collection[date], tail: str) -> str:
+        """All of these days."""
+        return self.events(days, on=True)
+
     def keep(self, name: str, query: str) -> str:
         """A temporary table."""
         self.connection.execute(f"CREATE OR REPLACE TEMP TABLE _tw_{name} AS {serving.duckdb(query)}")
