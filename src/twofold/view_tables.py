@@ -76,10 +76,11 @@ def redeclared(table: Table, pipeline: Pipeline, view: View, name: str) -> tuple
             fresh += 1
             known = NestedField(fresh, column, kind)
         fields.append(known)
+    number = max(schema.schema_id for schema in table.metadata.schemas) + 1
     # Of pyiceberg's models mypy knows the names in JSON only.
     updates: tuple[TableUpdate, ...] = (
-        AddSchemaUpdate(schema=Schema(*fields)),
-        SetCurrentSchemaUpdate(schema_id=-1),  # type: ignore[call-arg]
+        AddSchemaUpdate(schema=Schema(*fields, schema_id=number)),
+        SetCurrentSchemaUpdate(schema_id=number),  # type: ignore[call-arg]
         SetPropertiesUpdate(updates={DEFINITION: fingerprint.view(pipeline, view)}),
     )
     metadata = update_table_metadata(table.metadata, updates)
