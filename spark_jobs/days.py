@@ -6,6 +6,7 @@ parts (a query, the files it reads) ─► few rows: one after the other, in thi
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 import tempfile
@@ -33,18 +34,21 @@ PART_ROWS = 2_000_000
 """Days of fewer rows are read together."""
 SPREAD_ROWS = 8_000_000
 """Up to so many rows no task of Spark is started: its workers' start alone takes as long as a million of them."""
-_MEMORY = "1GiB"
+_MEMORY = "512MiB"
 _FETCHED = 16_384
 _LEFT_S = 86_400.0
 """What a killed job spilled is removed after so long."""
 
 
 class Scratch:
-    """A DuckDB connection that spills beside the stack's home, not into memory that /tmp may be."""
+    """A DuckDB connection that spills beside the stack's home, not into memory that /tmp may be.
+
+    A cluster's worker has no such home, but a folder for each executor, in which it runs.
+    """
 
     def __init__(self, settings: Settings, threads: int | None = None) -> None:
-        root = settings.home / "scratch"
-        root.mkdir(parents=True, exist_ok=True)
+        root = (settings.home if os.access(settings.home, os.W_OK) else Path.cwd()) / "scratch"
+        root.mkdir(exist_ok=True)
         for left in root.iterdir():
             if time.time() - left.stat().st_mtime > _LEFT_S:
                 shutil.rmtree(left, ignore_errors=True)

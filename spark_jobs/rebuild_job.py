@@ -24,8 +24,9 @@ from spark_jobs import batch_views, checkpoints, locks, outcome, session, stream
 from spark_jobs.days import Scratch
 from spark_jobs.union import Logs
 from twofold import boundary, catalog, commits, ensure, serving, tables, view_tables
-from twofold.boundary import Boundary
+from twofold.boundary import Boundary, Folded
 from twofold.data_files import Place
+from twofold.definition import fingerprint
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline, View
 from twofold.reader.events import DuckDBEngine
@@ -133,7 +134,8 @@ def restart_stream_view(spark: SparkSession, settings: Settings, pipeline: Pipel
     found = pin(catalog.load(settings), pipeline.name, name)
     if found.table is not None and view_tables.is_outdated(found.table, pipeline, view):
         table, updates = view_tables.redeclared(found.table, pipeline, view, name)
-        commits.replace(table, found.all_files, [], {}, updates)
+        nothing_read = Folded(None, fingerprint.view(pipeline, view))
+        commits.replace(table, found.all_files, [], boundary.encode(nothing_read), updates)
 
 
 def _undeclared(settings: Settings, pipeline: Pipeline) -> list[str]:
