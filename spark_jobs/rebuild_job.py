@@ -119,7 +119,8 @@ def _events(duck: Scratch, pipeline: Pipeline, now: Logs, retained_from: dict[in
 def _no_longer_logged(pipeline: Pipeline, events: str, retained_from: dict[int, int]) -> str:
     """Rows of `events` whose record retention took from stream_log: there is nothing else to make them from."""
     named = f"NOT {serving.past_offsets(retained_from)}" if retained_from else "FALSE"
-    names = serving.columns(tables.events(pipeline).column_names)
+    # In the order of the contenders, which they are united with.
+    names = serving.columns([*pipeline.columns, "layer", "withdrawn", *serving.PROVENANCE[1:]])
     return f"SELECT {names} FROM {events} WHERE layer = '{tables.STREAM_LAYER}' AND {named}"
 
 

@@ -17,12 +17,18 @@ from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from pyiceberg.io import FileIO, load_file_io
-from pyiceberg.io.fileformat import FileFormatFactory, FileFormatWriter
+from pyiceberg.io.fileformat import DataFileStatistics, FileFormatFactory, FileFormatWriter
+from pyiceberg.io.pyarrow import (
+    compute_statistics_plan,
+    data_file_statistics_from_parquet_metadata,
+    parquet_path_to_id_mapping,
+)
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.partitioning import PartitionFieldValue, PartitionKey
 from pyiceberg.schema import Schema
-from pyiceberg.table import Table
+from pyiceberg.table import Table, TableProperties
 from pyiceberg.table.locations import load_location_provider
 from pyiceberg.table.metadata import TableMetadata, TableMetadataUtil
 from pyiceberg.types import DecimalType, IcebergType
@@ -192,9 +198,7 @@ class _OneFile:
         self._writer.write(rows)
 
     def close(self) -> DataFile:
-        with self._writer:
-            pass
-        facts: dict[str, Any] = self._writer.result().to_serialized_dict()
+        facts: dict[str, Any] = self._closed().to_serialized_dict()
         return DataFile.from_args(
             content=DataFileContent.DATA,
             file_path=self.path,
@@ -207,6 +211,19 @@ class _OneFile:
             key_metadata=None,
             **facts,
         )
+
+    def _closed(self) -> DataFileStatistics:
+        try:
+            with self._writer:
+                pass
+            return self._writer.result()
+        except OverflowError:
+            # Python has no date for a bound, as of a window that ends in the year 10000: the file goes without bounds.
+            with self._place.io.new_input(self.path).open() as stream:
+                written = pq.read_metadata(stream)
+            schema = self._place.schema
+            plan = compute_statistics_plan(schema, {TableProperties.DEFAULT_WRITE_METRICS_MODE: "counts"})
+            return data_file_statistics_from_parquet_metadata(written, plan, parquet_path_to_id_mapping(schema))
 
     def abort(self) -> None:
         # What cannot be removed now is removed by maintenance.

@@ -170,10 +170,10 @@ def test_a_union_that_lost_the_race_leaves_nothing(work: Work, monkeypatch: pyte
             replace(other, [], [], {})
         return replace(table, *arguments)
 
-    monkeypatch.setattr(commits, "replace", second)
-    united = union.unite(work.spark, work.settings, work.pipeline)
+    with monkeypatch.context() as patch:
+        patch.setattr(commits, "replace", second)
+        united = union.unite(work.spark, work.settings, work.pipeline)
     assert refused and united.inserted == 3
-    monkeypatch.undo()
     root = Path(refused[0].location().removeprefix("file://"))
     assert {f"file://{path}" for path in (root / "data").rglob("*.parquet")} == files(work)
     assert not list((work.settings.home / "scratch").iterdir())
