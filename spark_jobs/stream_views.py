@@ -103,7 +103,7 @@ class ViewWriter:
 
     def _upsert(self, updates: DataFrame, days: list[date], state: Mapping[str, str]) -> None:
         session = updates.sparkSession
-        updates.createOrReplaceTempView("_tw_updates")
+        updates.withColumn(tables.VERSION, F.lit(None).cast("bigint")).createOrReplaceTempView("_tw_updates")
         for key, value in state.items():
             session.conf.set(f"spark.sql.iceberg.snapshot-property.{key}", value)
         session.sql(self._merge(serving.on_days("_tw_t.window_start", days)))
