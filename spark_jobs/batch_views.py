@@ -22,7 +22,7 @@ from pyspark.sql import SparkSession
 from spark_jobs import days
 from spark_jobs.days import From, Part, Scratch
 from spark_jobs.union import ATTEMPTS, contended
-from twofold import boundary, commits, serving, tables, view_tables
+from twofold import boundary, commits, serving, tables, view_tables, windows
 from twofold import catalog as catalogs
 from twofold.boundary import Folded
 from twofold.data_files import Place
@@ -134,7 +134,9 @@ class _Folding:
 
     def _part(self, starts: Collection[date]) -> Part:
         accepted = "(SELECT * FROM _tw_events WHERE NOT withdrawn)"
-        query = serving.folded(self.pipeline, self.view, accepted, starts)
+        fold = windows.fold(self.view, self.pipeline.event.time, accepted)
+        chosen = serving.duckdb(serving.on_days("window_start", starts))
+        query = f"SELECT * FROM ({fold}) AS _tw_folded WHERE {chosen}"
         files = self.events.on_days(event_days(starts, self.view.window))
         return Part(query, {"_tw_events": From(self.events.columns, files)})
 

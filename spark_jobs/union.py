@@ -127,17 +127,17 @@ class _Union:
             self.logs.batch,
             self.duck.read,
         )
-        found = unify.steps(engine, self.pipeline, self.logs.boundary)
+        found = unify.past(engine, self.pipeline, self.logs.boundary)
         stream, batch, after = seen(self.duck, engine, self.pipeline, self.logs, self.logs.next)
         if found.tail is None:
             return self._commit(United(stream, batch, boundary=after), (), [])
         won, beaten = found.tail, None
-        if found.hits and found.decided:
+        if found.beaten and found.decided:
             won = engine.keep("won", serving.winning_tail(self.pipeline, found.tail, found.decided))
-            beaten = engine.keep("beaten", f"SELECT * FROM {serving.beaten(self.pipeline, found.hits, found.decided)}")
+            beaten = engine.keep("beaten", f"SELECT * FROM {found.beaten} AS _tw_r")
         rows = Counter(self._rows_by_day(won))
         replaced = self.duck.number(f"SELECT count(*) FROM {beaten}") if beaten else 0
-        touched = {*rows, *found.beaten}
+        touched = {*rows, *found.beaten_days}
         old = self.logs.events.on_days(touched)
         rows.update(dict.fromkeys(touched, 0))
         for file in old:

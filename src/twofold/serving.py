@@ -216,23 +216,3 @@ UNION ALL
 SELECT {columns([*keys, *measures], "_tw_b.")}, 'batch' AS layer, FALSE AS final FROM {batch} AS _tw_b
 WHERE NOT ({sealed.replace("window_end", "_tw_b.window_end")})
   AND NOT EXISTS (SELECT 1 FROM {stream} AS _tw_s WHERE {same})"""
-
-
-def folded(pipeline: Pipeline, view: View, rows: str, starts: Iterable[date] | None = None) -> str:
-    """Rows of `events` shape to one row per window and group, in DuckDB's dialect: keys, measures.
-
-    Only windows that start on the days `starts`; None: all. Moments are whole microseconds, so they are exact at any
-    time; a remainder has the sign of its dividend, so it is made positive for times before 1970.
-    """
-    length, step = (span // timedelta(microseconds=1) for span in (view.window, view.every))
-    at = f'epoch_us("{pipeline.event.time}")'
-    latest = f"{at} - ({at} % {step} + {step}) % {step}"
-    start = latest if length == step else f"unnest(range({latest}, {latest} - {length}, -{step}))"
-    named = "".join(f', "{name}"' for name in view.by)
-    measures = "".join(f', {measure.duckdb} AS "{name}"' for name, measure in view.measures.items())
-    chosen = "" if starts is None else f"WHERE {duckdb(on_days('window_start', starts))}"
-    return f"""SELECT * FROM (
-  SELECT make_timestamptz(_tw_start) AS window_start, make_timestamptz(_tw_start + {length}) AS window_end
-    {named}{measures}
-  FROM (SELECT *, {start} AS _tw_start FROM {rows} AS _tw_r) AS _tw_placed
-  GROUP BY _tw_start{named}) AS _tw_folded {chosen}"""

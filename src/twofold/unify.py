@@ -43,43 +43,46 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True)
-class Steps:
-    """The small steps, as relations that an engine keeps; None where there is nothing in them."""
+class Past:
+    """What the small steps found past the boundary. Relations go after FROM."""
 
     tail: str | None = None
-    hits: str | None = None
+    """One winner per id; None: nothing is past the boundary."""
     decided: str | None = None
-    beaten: frozenset[date] = frozenset()
-    """Days of the rows of `events` that the tail beats."""
+    """Who wins, per id of the tail that `events` has too; None: it has none of them."""
+    beaten: str | None = None
+    """The rows of `events` that the tail beats."""
+    beaten_days: frozenset[date] = frozenset()
 
 
-def steps(engine: Engine, pipeline: Pipeline, boundary: Boundary) -> Steps:
+def past(engine: Engine, pipeline: Pipeline, boundary: Boundary) -> Past:
     """Run the small steps."""
     stream, batch = engine.stream_log(boundary), engine.batch_log(boundary)
     tail = engine.keep("tail", serving.tail(pipeline, stream, batch, boundary.offsets, boundary.landing))
-    near = serving.widened(days(engine, pipeline, tail), pipeline.event.id_horizon)
+    near = serving.widened(_days(engine, pipeline, tail), pipeline.event.id_horizon)
     if not near:
-        return Steps()
+        return Past()
     hits = engine.keep("hits", serving.hits(pipeline, engine.near(near, tail), tail))
-    if not days(engine, pipeline, hits):
-        return Steps(tail)
+    if not _days(engine, pipeline, hits):
+        return Past(tail)
     decided = engine.keep("decided", serving.decided(pipeline, tail, hits))
-    return Steps(tail, hits, decided, frozenset(days(engine, pipeline, serving.beaten(pipeline, hits, decided))))
+    beaten = serving.beaten(pipeline, hits, decided)
+    return Past(tail, decided, beaten, frozenset(_days(engine, pipeline, beaten)))
 
 
-def unified_events(engine: Engine, pipeline: Pipeline, boundary: Boundary) -> str:
-    """Run the small steps; returns the query of `unified_events` over what they keep."""
-    found = steps(engine, pipeline, boundary)
+def unified_events(engine: Engine, pipeline: Pipeline, found: Past) -> str:
+    """The query of `unified_events` over what the small steps kept."""
+    beaten = found.beaten_days
     return serving.unified_events(
         pipeline,
-        engine.events(found.beaten, on=False),
-        touched=engine.events(found.beaten, on=True) if found.beaten else None,
+        engine.events(beaten, on=False),
+        touched=engine.events(beaten, on=True) if beaten else None,
         tail=found.tail,
         decided=found.decided,
     )
 
 
-def days(engine: Engine, pipeline: Pipeline, relation: str) -> set[date]:
+def _days(engine: Engine, pipeline: Pipeline, relation: str) -> set[date]:
     """The days of event time in a relation; what Python has no date for counts as its first day, or its last."""
     time = f"least(greatest(`{pipeline.event.time}`, {serving.moment(date.min)}), {serving.moment(date.max)})"
     return engine.days(f"SELECT DISTINCT CAST({time} AS DATE) AS _tw_day FROM {relation} AS _tw_r")

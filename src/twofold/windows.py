@@ -1,12 +1,19 @@
-"""Windows and days on the time line, to its ends.
+"""Windows on the time line: which days and which starts, and the fold of events into windows.
 
-Python knows the years 1 to 9999, tables know more: days before and after count as the first and the last of them.
+Windows start at multiples of `every` since the epoch; an event is in those that start in (its time - window, its time].
+Texts are DuckDB's. They count in microseconds since the epoch, so no calendar ends anywhere. Python knows the years 1
+to 9999 only: days before and after count as the first and the last of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
+
+from twofold.definition.model import View
+
+START = "_tw_start"
+"""Name of a window's start in microseconds."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = EPOCH.date().toordinal()
@@ -66,3 +73,38 @@ def event_days(starts: Iterable[date], window: timedelta) -> set[date]:
     """Days of the events that windows can hold which start on these days."""
     reach = -(-window // timedelta(days=1))
     return {day(one.toordinal() - _EPOCH_DAY + shift) for one in starts for shift in range(reach + 1)}
+
+
+def fold(view: View, time: str, source: str, touched: str | None = None) -> str:
+    """Events of `source` to one row per window and group: window_start, window_end, groups, measures.
+
+    With `touched`, a relation with a column START, only windows that start there.
+    """
+    by = "".join(f', "{name}"' for name in view.by)
+    measures = "".join(
+        f', TRY_CAST({measure.duckdb} AS {measure.type.duckdb}) AS "{name}"' for name, measure in view.measures.items()
+    )
+    chosen = f" WHERE {START} IN (SELECT {START} FROM {touched})" if touched else ""
+    end = f"{START} + {_us(view.window)}"
+    return f"""SELECT make_timestamptz({START}) AS window_start, make_timestamptz({end}) AS window_end{by}{measures}
+FROM (SELECT *, {_starts(f'epoch_us("{time}")', view)} AS {START} FROM {source} AS _tw_r) AS _tw_placed{chosen}
+GROUP BY {START}{by}"""
+
+
+def _starts(at: str, view: View) -> str:
+    """Starts of the windows that hold a moment."""
+    return _floor(at, view.every) if view.every == view.window else f"unnest({_range(at, at, view)})"
+
+
+def _range(first: str, last: str, view: View) -> str:
+    """Starts of the windows that hold a moment from `first` to `last`."""
+    return f"generate_series({_floor(last, view.every)}, {first} - {_us(view.window) - 1}, {-_us(view.every)})"
+
+
+def _floor(value: str, step: timedelta) -> str:
+    # A remainder has the dividend's sign: it is made positive for what is before 1970.
+    return f"({value} - ((({value}) % {_us(step)} + {_us(step)}) % {_us(step)}))"
+
+
+def _us(length: timedelta) -> int:
+    return length // timedelta(microseconds=1)

@@ -158,7 +158,7 @@ class Lake:
 
     def unite(self) -> None:
         """Make `unified_events`, and see that it is right in every column."""
-        query = serving.duckdb(unify.unified_events(self, self.pipeline, BOUNDARY))
+        query = serving.duckdb(unify.unified_events(self, self.pipeline, unify.past(self, self.pipeline, BOUNDARY)))
         self.connection.execute(f"CREATE TABLE unified_events AS {query}")
         found = {row[self.pipeline.event.id]: row for row in self.rows("SELECT * FROM unified_events")}
         assert {key: row["layer"] for key, row in found.items()} == ANSWER

@@ -34,7 +34,9 @@ class DuckDBEngine:
 
     def unified(self) -> str:
         """The query of `unified_events`, in DuckDB's dialect."""
-        return serving.duckdb(unify.unified_events(self, self.pipeline, self.boundary()))
+        return serving.duckdb(
+            unify.unified_events(self, self.pipeline, unify.past(self, self.pipeline, self.boundary()))
+        )
 
     def boundary(self) -> Boundary:
         """What the pinned `events` covers; refused where the log is of another topic."""
