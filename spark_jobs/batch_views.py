@@ -115,7 +115,7 @@ class _Folding:
         old = before.all_files if touched is None else before.on_days(wanted)
         files = self._fold(Place.of(table), wanted)
         try:
-            commits.replace(table, old, files, boundary.encode(state), updates)
+            commits.replace(table, before.history.head, old, files, boundary.encode(state), updates)
         except CommitFailedException:
             commits.discard(table, files)
             raise

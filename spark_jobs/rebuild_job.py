@@ -112,7 +112,7 @@ def _events(duck: Scratch, pipeline: Pipeline, now: Logs, retained_from: dict[in
     table = now.events.table
     assert table is not None  # `ensure` made it before
     new = duck.write(Place.of(table), rows, union.sort_order(pipeline))
-    union.replace_files(table, now.events.all_files, new, replace(after, rebuilt=True))
+    union.replace_files(now.events, now.events.all_files, new, replace(after, rebuilt=True))
     return {"stream_rows": stream, "batch_rows": batch, "rows": sum(file.record_count for file in new)}
 
 
@@ -136,7 +136,7 @@ def restart_stream_view(spark: SparkSession, settings: Settings, pipeline: Pipel
     if found.table is not None and view_tables.is_outdated(found.table, pipeline, view):
         table, updates = view_tables.redeclared(found.table, pipeline, view, name)
         nothing_read = Folded(None, fingerprint.view(pipeline, view))
-        commits.replace(table, found.all_files, [], boundary.encode(nothing_read), updates)
+        commits.replace(table, found.history.head, found.all_files, [], boundary.encode(nothing_read), updates)
 
 
 def _undeclared(settings: Settings, pipeline: Pipeline) -> list[str]:

@@ -210,7 +210,7 @@ class _Union:
 
     def _commit(self, united: United, old: tuple[DataFile, ...], files: list[DataFile]) -> United:
         assert united.boundary is not None
-        replace_files(_table(self.logs.events), old, files, united.boundary)
+        replace_files(self.logs.events, old, files, united.boundary)
         return united
 
 
@@ -219,10 +219,11 @@ def sort_order(pipeline: Pipeline) -> str:
     return ", ".join(map(quoted, tables.events(pipeline).sort))
 
 
-def replace_files(table: Table, old: tuple[DataFile, ...], files: list[DataFile], after: Boundary) -> None:
+def replace_files(events: Pinned, old: tuple[DataFile, ...], files: list[DataFile], after: Boundary) -> None:
     """Commit, or leave none of the new files."""
+    table = _table(events)
     try:
-        commits.replace(table, old, files, boundary.encode(after))
+        commits.replace(table, events.history.head, old, files, boundary.encode(after))
     except CommitFailedException:
         commits.discard(table, files)
         raise

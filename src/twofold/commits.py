@@ -94,16 +94,19 @@ def append(
 
 def replace(
     table: Table,
+    head: int | None,
     deleted: Collection[DataFile],
     added: Sequence[DataFile],
     state: Mapping[str, str],
     updates: Sequence[TableUpdate] = (),
 ) -> Table:
-    """Put files in place of others, on top of the snapshot that `table` has: as `append` holds or is refused.
+    """Put `added` files in place of `deleted` ones, if the table is still at `head`; else as `append` is refused.
 
     Only manifests that name one of the `deleted` files are rewritten. `updates` are of the same commit; `table` is then
     the one that they lead to.
     """
+    if table.metadata.current_snapshot_id != head:
+        raise CommitFailedException(f"{'.'.join(table.name())} is no longer at snapshot {head}")
     draft = _Draft(table, Operation.OVERWRITE)
     kept = draft.merged(draft.without(_manifests(table), deleted))
     totals = {

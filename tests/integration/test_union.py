@@ -167,7 +167,7 @@ def test_a_union_that_lost_the_race_leaves_nothing(work: Work, monkeypatch: pyte
         if not refused:
             refused.append(table)
             other = catalogs.load(work.settings).load_table(table.name())
-            replace(other, [], [], {})
+            replace(other, other.metadata.current_snapshot_id, [], [], {})
         return replace(table, *arguments)
 
     with monkeypatch.context() as patch:

@@ -243,12 +243,16 @@ def files_of(table: Table) -> tuple[DataFile, ...]:
     return Pinned("", (), table).all_files
 
 
+def head(table: Table) -> int | None:
+    return table.metadata.current_snapshot_id
+
+
 def replaced(table: Table, day: int, *offsets: int) -> Table:
     """Put other rows in place of those of one day after NOON's."""
     old = [file for file in files_of(table) if file.partition[0] == NOON_DAY + day]
     writer = Writer(Place.of(table))
     writer.write(rows(*offsets, at=NOON + timedelta(days=day)))
-    return commits.replace(table, old, writer.close(), {"told": str(day)})
+    return commits.replace(table, head(table), old, writer.close(), {"told": str(day)})
 
 
 def test_files_are_replaced_by_comparison(lake: SqlCatalog, log: Table) -> None:
@@ -296,7 +300,7 @@ def test_a_file_that_is_not_there_is_not_replaced(log: Table) -> None:
     (old,) = files_of(table)
     table = replaced(table, 0, 1)
     with pytest.raises(CommitFailedException, match="has no file"):
-        commits.replace(table, [old], [], {})
+        commits.replace(table, head(table), [old], [], {})
     assert offsets(table) == [1]
 
 
@@ -327,7 +331,7 @@ def test_a_view_declared_anew_gets_its_columns_and_rows_in_one_commit(lake: SqlC
         "total": [2],
     }
     writer.write(pa.RecordBatch.from_pydict({**row, "mean": [2.0]}))
-    table = commits.replace(table, [], writer.close(), {})
+    table = commits.replace(table, None, [], writer.close(), {})
 
     measures = {"total": "avg(value)", "mean": None}
     after = write_definition(tmp_path, name=before.name, views={"by_kind": {"by": [], "measures": measures}})
@@ -338,7 +342,7 @@ def test_a_view_declared_anew_gets_its_columns_and_rows_in_one_commit(lake: SqlC
     writer = Writer(Place.of(anew))
     keys = {key: row[key] for key in ("window_start", "window_end", "events")}
     writer.write(pa.RecordBatch.from_pydict({**keys, "total": [2.5]}))
-    commits.replace(anew, files_of(table), writer.close(), {}, updates)
+    commits.replace(anew, head(table), files_of(table), writer.close(), {}, updates)
 
     found = view_tables.ensured(lake, after, changed, "batch_by_kind")
     assert found.scan().to_arrow().to_pylist() == [
