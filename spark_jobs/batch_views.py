@@ -1,86 +1,146 @@
-"""batch_<view> from `events`: exactly the days of windows that hold a touched event, replaced whole.
+"""batch_<view> from `events`: exactly the days of windows that hold a touched event, their files replaced.
 
     events commits since the view's own ─► days touched ─► days of windows ─► fold ─► replaced, with sealed_through
 
 Replaced, not upserted, so that a group that vanished goes. A crash before this commit heals with the next run: the
-view's own commit says which `events` it was computed from.
+view's own commit says which `events` it is folded from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import date, datetime, timedelta
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import date
 
-from pyspark.sql import DataFrame, Row, SparkSession
-from pyspark.sql import functions as F
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table
+from pyiceberg.table.update import TableUpdate
+from pyspark.sql import SparkSession
 
-from spark_jobs import folds
-from spark_jobs.merge import read
-from spark_jobs.publishing import tagged
-from twofold import boundary, serving, tables
+from spark_jobs import days
+from spark_jobs.days import From, Part, Scratch
+from spark_jobs.union import ATTEMPTS, contended
+from twofold import boundary, commits, serving, tables, view_tables, windows
 from twofold import catalog as catalogs
-from twofold.boundary import Boundary, Folded, History
+from twofold.boundary import Folded
+from twofold.data_files import Place
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline, View
+from twofold.reader.pinned import Pinned, day_of, pin
+from twofold.reader.rendering import quoted
 from twofold.settings import Settings
-from twofold.windows import window_days
-
-_DAY = timedelta(days=1)
+from twofold.windows import event_days, window_days
 
 
 def recompute(spark: SparkSession, settings: Settings, pipeline: Pipeline, view: View) -> int:
-    """Bring one view up to `events`; returns the days of windows that were recomputed."""
-    table = folds.ensure_table(spark, pipeline, view, tables.batch_view_name(view), tables.EVENTS)
+    """Bring one view up to `events`; returns the days of windows that were folded."""
+    name = tables.batch_view_name(view)
+    for _ in range(ATTEMPTS):
+        view_tables.ensured(catalogs.load(settings), pipeline, view, name)
+        before, folding = _pinned(spark, settings, pipeline, view)
+        known = boundary.folded(before.history)
+        state = folding.state(known)
+        if known == state:
+            return 0
+        touched = boundary.touched_since(folding.events.history, known.snapshot if known else None)
+        try:
+            return folding.commit(_table(before), before, touched, state)
+        except CommitFailedException:
+            continue
+    raise contended(pipeline, name)
+
+
+def rebuild(spark: SparkSession, settings: Settings, pipeline: Pipeline, view: View) -> int:
+    """Fold the view from all of `events`, in one commit, with its columns where it was declared anew; its rows."""
+    name = tables.batch_view_name(view)
     catalog = catalogs.load(settings)
-    events = catalogs.history(catalogs.find(catalog, pipeline.name, tables.EVENTS))
-    known = boundary.folded(catalogs.history(catalogs.find(catalog, pipeline.name, tables.batch_view_name(view))))
-    state = _next_state(pipeline, view, events, known)
-    touched = boundary.touched_since(events, None if known is None else known.snapshot)
-    if known is not None and known == state:
-        return 0
-    accepted = read(spark, pipeline, tables.EVENTS, events.head).where("NOT withdrawn")
-    writer_state = boundary.encode(state)
-    if touched is None:
-        fold = folds.fold(accepted, pipeline, view)
-        tagged(fold.writeTo(table), writer_state).overwrite(F.lit(True))
-        return len(_days(fold))
-    days = window_days(touched, view.window, view.every)
-    fold = _fold_of(accepted, pipeline, view, days)
-    writer = tagged(fold.writeTo(table), writer_state)
-    if days:
-        writer.overwrite(F.expr(serving.on_days("window_start", days)))
+    for _ in range(ATTEMPTS):
+        found = catalogs.find(catalog, pipeline.name, name)
+        if found is None or not view_tables.is_outdated(found, pipeline, view):
+            recompute(spark, settings, pipeline, view)
+            break
+        before, folding = _pinned(spark, settings, pipeline, view)
+        table, updates = view_tables.redeclared(_table(before), pipeline, view, name)
+        try:
+            folding.commit(table, before, None, folding.state(None), updates)
+        except CommitFailedException:
+            continue
+        break
     else:
-        writer.append()
-    return len(days)
+        raise contended(pipeline, name)
+    return sum(file.record_count for file in pin(catalog, pipeline.name, name).all_files)
 
 
-def replace_whole(spark: SparkSession, settings: Settings, pipeline: Pipeline, view: View) -> None:
-    """Put the view over all of `events` in place of a table that another declaration filled."""
-    events = catalogs.read_history(settings, pipeline.name, tables.EVENTS)
-    accepted = read(spark, pipeline, tables.EVENTS, events.head).where("NOT withdrawn")
-    state = boundary.encode(_next_state(pipeline, view, events, None))
-    folds.replace_table(folds.fold(accepted, pipeline, view), pipeline, view, tables.batch_view_name(view), state)
+def _pinned(spark: SparkSession, settings: Settings, pipeline: Pipeline, view: View) -> tuple[Pinned, _Folding]:
+    """The view's table first: then `events` is never behind what it says of itself."""
+    catalog = catalogs.load(settings)
+    before = pin(catalog, pipeline.name, tables.batch_view_name(view))
+    events = pin(catalog, pipeline.name, tables.EVENTS, tables.events(pipeline))
+    return before, _Folding(spark, settings, pipeline, view, events)
 
 
-def _next_state(pipeline: Pipeline, view: View, events: History, known: Folded | None) -> Folded:
-    covered = boundary.boundary(events, pipeline.name)
-    sealed = [t for t in (known and known.sealed_through, _sealed(pipeline, covered)) if t]
-    return Folded(events.head, fingerprint.view(pipeline, view), max(sealed, default=None))
+@dataclass(frozen=True)
+class _Folding:
+    """The fold of one view from `events` as they are pinned."""
+
+    spark: SparkSession
+    settings: Settings
+    pipeline: Pipeline
+    view: View
+    events: Pinned
+
+    def state(self, known: Folded | None) -> Folded:
+        """What the view says of itself when it is folded from these events; what is sealed stays sealed."""
+        edge = boundary.boundary(self.events.history, self.pipeline.name)
+        sealed = [
+            moment
+            for moment in (known and known.sealed_through, boundary.sealed_through(edge, self.pipeline.lateness))
+            if moment
+        ]
+        return Folded(self.events.history.head, fingerprint.view(self.pipeline, self.view), max(sealed, default=None))
+
+    def commit(
+        self,
+        table: Table,
+        before: Pinned,
+        touched: Collection[date] | None,
+        state: Folded,
+        updates: Sequence[TableUpdate] = (),
+    ) -> int:
+        """Replace the windows that events of the `touched` days can be in (None: all); their days."""
+        all_days = {day_of(file) for file in self.events.all_files} if touched is None else touched
+        wanted = window_days(all_days, self.view.window, self.view.every)
+        old = before.all_files if touched is None else before.on_days(wanted)
+        files = self._fold(Place.of(table), wanted)
+        try:
+            commits.replace(table, before.history.head, old, files, boundary.encode(state), updates)
+        except CommitFailedException:
+            commits.discard(table, files)
+            raise
+        return len({day_of(file) for file in files}) if touched is None else len(wanted)
+
+    def _fold(self, place: Place, wanted: Collection[date]) -> list[DataFile]:
+        reach = self.view.window
+        held = Counter[date]()
+        for file in self.events.on_days(event_days(wanted, reach)):
+            held[day_of(file)] += file.record_count
+        rows = {day: sum(held[near] for near in event_days([day], reach)) for day in wanted}
+        parts = [self._part(group) for group in days.grouped({day: count for day, count in rows.items() if count})]
+        keys = ", ".join(map(quoted, tables.view_keys(self.view)))
+        with Scratch(self.settings) as duck:
+            return days.write(self.spark, self.settings, duck, place, keys, parts)
+
+    def _part(self, starts: Collection[date]) -> Part:
+        accepted = "(SELECT * FROM _tw_events WHERE NOT withdrawn)"
+        fold = windows.fold(self.view, self.pipeline.event.time, accepted)
+        chosen = serving.duckdb(serving.on_days("window_start", starts))
+        query = f"SELECT * FROM ({fold}) AS _tw_folded WHERE {chosen}"
+        files = self.events.on_days(event_days(starts, self.view.window))
+        return Part(query, {"_tw_events": From(self.events.columns, files)})
 
 
-def _sealed(pipeline: Pipeline, covered: Boundary) -> datetime | None:
-    """Windows ending up to here are complete but for late events, which the next union heals."""
-    return None if covered.max_event_time is None else covered.max_event_time - pipeline.lateness
-
-
-def _fold_of(rows: DataFrame, pipeline: Pipeline, view: View, days: Iterable[date]) -> DataFrame:
-    """All windows that start on `days`, from the events that they can hold."""
-    wanted = sorted(days)
-    reach = -(-view.window // _DAY)
-    needed = {day + shift * _DAY for day in wanted for shift in range(reach + 1)}
-    needed_rows = rows.where(serving.on_days(f"`{pipeline.event.time}`", needed))
-    return folds.fold(needed_rows, pipeline, view).where(serving.on_days("window_start", wanted))
-
-
-def _days(fold: DataFrame) -> list[Row]:
-    return fold.select(F.to_date("window_start")).distinct().collect()
+def _table(pinned: Pinned) -> Table:
+    assert pinned.table is not None
+    return pinned.table

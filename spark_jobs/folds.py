@@ -1,6 +1,6 @@
-"""Every aggregate ("fold") of a view, once: the streaming job and the union job both call `fold`.
+"""A view's aggregate ("fold") in Spark, for the streaming job, and how it reads and writes.
 
-accepted rows ─► fold: window × group × measures ─► stream_<view> (upserted) or batch_<view> (recomputed)
+accepted rows ─► fold: window × group × measures ─► stream_<view>
 """
 
 from __future__ import annotations
@@ -9,16 +9,10 @@ from collections.abc import Mapping
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.readwriter import DataFrameWriterV2
 
-from spark_jobs.publishing import tagged
 from twofold import tables
-from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline, View
-from twofold.ensure import BY_DAY, PROPERTIES
-from twofold.errors import IncompatibleDefinition
-
-_DEFINITION = "twofold.definition"
-"""Property of a view's table: the fingerprint of the declaration that fills it."""
 
 
 def fold(rows: DataFrame, pipeline: Pipeline, view: View) -> DataFrame:
@@ -38,40 +32,19 @@ def _interval(length: object) -> str:
     return f"{int(length.total_seconds() * 1_000_000)} microseconds"  # type: ignore[attr-defined]
 
 
-def ensure_table(spark: SparkSession, pipeline: Pipeline, view: View, table: str, log: str) -> str:
-    """Make a view's table if there is none; refuse one that another declaration filled. Returns its qualified name."""
-    name = tables.qualified(pipeline, table)
-    if not spark.catalog.tableExists(name):
-        _create(spark, pipeline, view, name, fingerprint.view(pipeline, view), log)
-    if is_outdated(spark, pipeline, view, table):
-        raise IncompatibleDefinition(
-            f"{pipeline.source_file or pipeline.name}: views.{view.name} is not what {pipeline.name}.{table} was "
-            "computed by (its window, groups, measures, or the pipeline's lateness changed)",
-            f"`twofold rebuild {pipeline.name}` computes all views anew; or declare the change as a new view",
-        )
-    return name
+def tagged(writer: DataFrameWriterV2, state: Mapping[str, str]) -> DataFrameWriterV2:
+    """Put `state` (see `twofold.boundary.encode`) into the summary of the snapshot that `writer` commits."""
+    for key, value in state.items():
+        writer = writer.option(f"snapshot-property.{key}", value)
+    return writer
 
 
-def is_outdated(spark: SparkSession, pipeline: Pipeline, view: View, table: str) -> bool:
-    """Whether another declaration filled this table."""
-    name = tables.qualified(pipeline, table)
-    found = spark.sql(f"SHOW TBLPROPERTIES {name} ('{_DEFINITION}')").first()
-    return found is not None and found["value"] != fingerprint.view(pipeline, view)
-
-
-def replace_table(rows: DataFrame, pipeline: Pipeline, view: View, table: str, state: Mapping[str, str]) -> None:
-    """Put `rows` in place of a table that another declaration filled, with their own columns: in one commit."""
-    writer = rows.writeTo(tables.qualified(pipeline, table)).using("iceberg").partitionedBy(F.days("window_start"))
-    for key, value in {**PROPERTIES, **BY_DAY, _DEFINITION: fingerprint.view(pipeline, view)}.items():
-        writer = writer.tableProperty(key, value)
-    tagged(writer, state).createOrReplace()
-
-
-def _create(spark: SparkSession, pipeline: Pipeline, view: View, name: str, declared: str, log: str) -> None:
-    shape = fold(spark.table(tables.qualified(pipeline, log)).limit(0), pipeline, view).schema
-    columns = ", ".join(f"`{field.name}` {field.dataType.simpleString()}" for field in shape)
-    properties = ", ".join(f"'{k}' = '{v}'" for k, v in {**PROPERTIES, **BY_DAY, _DEFINITION: declared}.items())
-    spark.sql(
-        f"CREATE TABLE IF NOT EXISTS {name} ({columns}) USING iceberg "
-        f"PARTITIONED BY (days(window_start)) TBLPROPERTIES ({properties})"
-    )
+def read(spark: SparkSession, pipeline: Pipeline, table: str, snapshot: int | None) -> DataFrame:
+    """A table as of a snapshot, with today's columns; empty where it had none yet."""
+    today = spark.table(tables.qualified(pipeline, table))
+    if snapshot is None:
+        return today.limit(0)
+    rows = spark.read.option("versionAsOf", snapshot).table(tables.qualified(pipeline, table))
+    # A snapshot has the columns of its own day: a field declared since is null in it.
+    later = (field for field in today.schema if field.name not in rows.columns)
+    return rows.select("*", *(F.lit(None).cast(field.dataType).alias(field.name) for field in later))

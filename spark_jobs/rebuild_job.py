@@ -17,14 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pyspark.sql import DataFrame, SparkSession
+from pyiceberg.exceptions import CommitFailedException
+from pyspark.sql import SparkSession
 
-from spark_jobs import batch_views, checkpoints, folds, locks, merge, outcome, session, stream_log
-from spark_jobs.merge import Pinned, read
-from twofold import boundary, catalog, ensure, serving, tables
-from twofold.boundary import Boundary
+from spark_jobs import batch_views, checkpoints, locks, outcome, session, stream_log, union
+from spark_jobs.days import Scratch
+from spark_jobs.union import Logs
+from twofold import boundary, catalog, commits, ensure, serving, tables, view_tables
+from twofold.boundary import Boundary, Folded
+from twofold.data_files import Place
+from twofold.definition import fingerprint
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline, View
+from twofold.reader.events import DuckDBEngine
+from twofold.reader.pinned import pin
 from twofold.settings import Settings
 
 _WAIT_S = 600.0
@@ -64,8 +70,8 @@ def rebuild(
 ) -> dict[str, Any]:
     """All steps; returns the counts."""
     started = time.monotonic()
-    events = rebuild_events(spark, settings, pipeline, retained_from)
-    batch = {view.name: rebuild_batch_view(spark, settings, pipeline, view) for view in pipeline.views.values()}
+    events = rebuild_events(settings, pipeline, retained_from)
+    batch = {view.name: batch_views.rebuild(spark, settings, pipeline, view) for view in pipeline.views.values()}
     for view in pipeline.views.values():
         restart_stream_view(spark, settings, pipeline, view)
     checkpoints.discard(spark, settings.checkpoint(pipeline.name, stream_log.QUERY))
@@ -79,46 +85,43 @@ def rebuild(
     }
 
 
-def rebuild_events(
-    spark: SparkSession, settings: Settings, pipeline: Pipeline, retained_from: dict[int, int]
-) -> dict[str, int]:
+def rebuild_events(settings: Settings, pipeline: Pipeline, retained_from: dict[int, int]) -> dict[str, int]:
     """The winners among all that ever took part, in one commit, with the boundary that covers them."""
-    now = merge.pin(spark, settings, pipeline)
+    for _ in range(union.ATTEMPTS):
+        now = union.read(settings, pipeline)
+        try:
+            with Scratch(settings) as duck:
+                return _events(duck, pipeline, now, retained_from)
+        except CommitFailedException:
+            continue
+    raise union.contended(pipeline, tables.EVENTS)
+
+
+def _events(duck: Scratch, pipeline: Pipeline, now: Logs, retained_from: dict[int, int]) -> dict[str, int]:
     from_scratch = replace(now, boundary=Boundary(pipeline.name))
-    rows = merge.contenders(spark, pipeline, from_scratch).unionByName(
-        _no_longer_logged(spark, pipeline, now, retained_from)
+    engine = DuckDBEngine(duck.connection, pipeline, now.events, now.stream, now.batch, duck.read)
+    known = replace(
+        from_scratch.next, max_event_time=now.boundary.max_event_time, newest_kafka=now.boundary.newest_kafka
     )
-    rows.persist().createOrReplaceTempView("_tw_contenders")
-    try:
-        seen = merge.seen(spark, pipeline)
-        latest = [moment for moment in (now.boundary.max_event_time, seen["latest"]) if moment is not None]
-        after = replace(from_scratch.next, max_event_time=max(latest, default=None), rebuilt=True)
-        merge.overwrite(spark.sql(serving.winners(pipeline, "_tw_contenders")), settings, pipeline, now, after, "true")
-        return {"stream_rows": seen["stream"], "batch_rows": seen["batch"], "rows": _count(spark, pipeline)}
-    finally:
-        rows.unpersist()
+    stream, batch, after = union.seen(duck, engine, pipeline, from_scratch, known)
+    log = serving.stream_contenders(pipeline, engine.stream_log(from_scratch.boundary), {})
+    files = serving.batch_contenders(pipeline, engine.batch_log(from_scratch.boundary), 0)
+    kept = _no_longer_logged(pipeline, engine.events((), on=False), retained_from)
+    stream += duck.number(f"SELECT count(*) FROM ({serving.duckdb(kept)})")
+    rows = serving.duckdb(serving.winners(pipeline, f"({log} UNION ALL {files} UNION ALL {kept})"))
+    table = now.events.table
+    assert table is not None  # `ensure` made it before
+    new = duck.write(Place.of(table), rows, union.sort_order(pipeline))
+    union.replace_files(now.events, now.events.all_files, new, replace(after, rebuilt=True))
+    return {"stream_rows": stream, "batch_rows": batch, "rows": sum(file.record_count for file in new)}
 
 
-def _no_longer_logged(
-    spark: SparkSession, pipeline: Pipeline, pinned: Pinned, retained_from: dict[int, int]
-) -> DataFrame:
+def _no_longer_logged(pipeline: Pipeline, events: str, retained_from: dict[int, int]) -> str:
     """Rows of `events` whose record retention took from stream_log: there is nothing else to make them from."""
-    events = read(spark, pipeline, tables.EVENTS, pinned.events.head)
-    if not retained_from:
-        return events.limit(0)
-    named = serving.past_offsets(retained_from)
-    return events.where(f"layer = '{tables.STREAM_LAYER}' AND NOT {named}")
-
-
-def rebuild_batch_view(spark: SparkSession, settings: Settings, pipeline: Pipeline, view: View) -> int:
-    """The view over all of `events`, in one commit; a table of another declaration is replaced, columns and all."""
-    table = tables.batch_view_name(view)
-    name = tables.qualified(pipeline, table)
-    if spark.catalog.tableExists(name) and folds.is_outdated(spark, pipeline, view, table):
-        batch_views.replace_whole(spark, settings, pipeline, view)
-    else:
-        batch_views.recompute(spark, settings, pipeline, view)
-    return spark.table(name).count()
+    named = f"NOT {serving.past_offsets(retained_from)}" if retained_from else "FALSE"
+    # In the order of the contenders, which they are united with.
+    names = serving.columns([*pipeline.columns, "layer", "withdrawn", *serving.PROVENANCE[1:]])
+    return f"SELECT {names} FROM {events} WHERE layer = '{tables.STREAM_LAYER}' AND {named}"
 
 
 def restart_stream_view(spark: SparkSession, settings: Settings, pipeline: Pipeline, view: View) -> None:
@@ -128,14 +131,12 @@ def restart_stream_view(spark: SparkSession, settings: Settings, pipeline: Pipel
     in the middle, and the view would lack its history for good.
     """
     checkpoints.discard(spark, settings.checkpoint(pipeline.name, view.name))
-    table = tables.stream_view_name(view)
-    if spark.catalog.tableExists(tables.qualified(pipeline, table)) and folds.is_outdated(spark, pipeline, view, table):
-        nothing = folds.fold(spark.table(tables.qualified(pipeline, tables.STREAM_LOG)).limit(0), pipeline, view)
-        folds.replace_table(nothing, pipeline, view, table, {})
-
-
-def _count(spark: SparkSession, pipeline: Pipeline) -> int:
-    return spark.table(tables.qualified(pipeline, tables.EVENTS)).count()
+    name = tables.stream_view_name(view)
+    found = pin(catalog.load(settings), pipeline.name, name)
+    if found.table is not None and view_tables.is_outdated(found.table, pipeline, view):
+        table, updates = view_tables.redeclared(found.table, pipeline, view, name)
+        nothing_read = Folded(None, fingerprint.view(pipeline, view))
+        commits.replace(table, found.history.head, found.all_files, [], boundary.encode(nothing_read), updates)
 
 
 def _undeclared(settings: Settings, pipeline: Pipeline) -> list[str]:

@@ -15,9 +15,10 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
 from spark_jobs import checkpoints, folds, stream_start, view_fill
-from spark_jobs.publishing import tagged
+from spark_jobs.folds import tagged
 from spark_jobs.stream_log import Trigger
-from twofold import boundary, serving, tables
+from twofold import boundary, serving, tables, view_tables
+from twofold import catalog as catalogs
 from twofold.boundary import Folded
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline, View
@@ -47,7 +48,8 @@ class ViewWriter:
 
     def ensure(self) -> None:
         """Make the table, or refuse a changed declaration, before anything is written."""
-        folds.ensure_table(self.spark, self.pipeline, self.view, tables.stream_view_name(self.view), tables.STREAM_LOG)
+        name = tables.stream_view_name(self.view)
+        view_tables.ensured(catalogs.load(self.settings), self.pipeline, self.view, name)
 
     def start(self, trigger: Trigger) -> StreamingQuery:
         """Start where the checkpoint is; without one, fill the view with what is landed, and go on from there."""
@@ -101,7 +103,7 @@ class ViewWriter:
 
     def _upsert(self, updates: DataFrame, days: list[date], state: Mapping[str, str]) -> None:
         session = updates.sparkSession
-        updates.createOrReplaceTempView("_tw_updates")
+        updates.withColumn(tables.VERSION, F.lit(None).cast("bigint")).createOrReplaceTempView("_tw_updates")
         for key, value in state.items():
             session.conf.set(f"spark.sql.iceberg.snapshot-property.{key}", value)
         session.sql(self._merge(serving.on_days("_tw_t.window_start", days)))

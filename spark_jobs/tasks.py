@@ -80,7 +80,7 @@ class FromKafka:
 
     def run(self, records: DataFrame, tasks: int) -> list[Written]:
         """Run the tasks; `records` has Kafka's value, partition, offset and timestamp."""
-        return _results(records.coalesce(tasks).mapInArrow(self, _RESULT))
+        return results(records.coalesce(tasks).mapInArrow(self, _RESULT))
 
     def __call__(self, batches: Batches) -> Iterator[pa.RecordBatch]:
         """One task."""
@@ -94,7 +94,7 @@ class FromKafka:
         except BaseException:
             writer.abort()
             raise
-        yield _result(done)
+        yield result(done)
 
     def _new(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         for partition, offset in self.held.items():
@@ -170,7 +170,7 @@ class FromInbox:
     def run(self, spark: SparkSession) -> list[Ingested]:
         """Run a task per group."""
         count = len(self.groups)
-        return _results(spark.range(0, count, 1, count).mapInArrow(self, _RESULT)) if count else []
+        return results(spark.range(0, count, 1, count).mapInArrow(self, _RESULT)) if count else []
 
     def __call__(self, batches: Batches) -> Iterator[pa.RecordBatch]:
         """One task: the numbers of its groups come in."""
@@ -186,7 +186,7 @@ class FromInbox:
         except BaseException:
             shared.abort()
             raise
-        yield _result(done)
+        yield result(done)
 
     def _take(
         self, judge: Judge, place: Place, folder: inbox.Folder, chosen: Chosen, shared: Writer, done: Ingested
@@ -296,9 +296,11 @@ def _with(rows: pa.RecordBatch, more: Mapping[str, pa.Array]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([*rows.columns, *more.values()], names)
 
 
-def _result(done: Written | Ingested) -> pa.RecordBatch:
+def result(done: object) -> pa.RecordBatch:
+    """What a task gives back, as its one row."""
     return pa.RecordBatch.from_pydict({"result": pa.array([pickle.dumps(done)], pa.binary())})
 
 
-def _results(frame: DataFrame) -> list[Any]:
+def results(frame: DataFrame) -> list[Any]:
+    """What the tasks of a frame give back."""
     return [pickle.loads(row[0]) for row in frame.collect()]

@@ -57,6 +57,10 @@ class SparkEngine:
         these = serving.on_days(f"`{self.pipeline.event.time}`", days)
         return f"(SELECT * FROM {self.pinned_events.relation} WHERE {these if on else f'NOT {these}'})"
 
+    def near(self, days: Collection[date], tail: str) -> str:
+        """All of these days."""
+        return self.events(days, on=True)
+
     def keep(self, name: str, query: str) -> str:
         """A cached temporary view."""
         view = f"_tw_{self.pipeline.name}_{name}"
@@ -77,7 +81,9 @@ def create_views(spark: SparkSession, settings: Settings, pipeline: Pipeline) ->
     engine = SparkEngine(spark, pipeline, *(_declared(found, pipeline, table) for table in declared))
     log = boundary.landed(engine.pinned_stream_log.history, pipeline.name)
     edge = boundary.boundary(engine.pinned_events.history, pipeline.name, log.topic_id)
-    spark.sql(unify.unified_events(engine, pipeline, edge)).createOrReplaceTempView("unified_events")
+    spark.sql(unify.unified_events(engine, pipeline, unify.past(engine, pipeline, edge))).createOrReplaceTempView(
+        "unified_events"
+    )
     made = [view.name for view in pipeline.views.values() if _view(spark, found, pipeline, view)]
     return ["unified_events", *(f"unified_{name}" for name in made)]
 

@@ -12,7 +12,8 @@ from typing import Any
 import click
 from pyspark.sql import SparkSession
 
-from spark_jobs import batch_views, locks, merge, outcome, session
+from spark_jobs import batch_views, locks, outcome, session
+from spark_jobs.union import unite
 from twofold import boundary, catalog, ensure, metrics, runs, table_metrics, tables
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
@@ -56,20 +57,20 @@ def _run(settings: Settings, pipeline: Pipeline) -> dict[str, Any]:
 
 
 def union(spark: SparkSession, settings: Settings, pipeline: Pipeline) -> dict[str, Any]:
-    """Merge what is past the boundary, then recompute the windows touched."""
+    """Take in what is past the boundary, then fold the windows touched."""
     started, started_at = time.monotonic(), time.time()
-    merged = merge.merge(spark, settings, pipeline)
+    united = unite(spark, settings, pipeline)
     views = {view.name: batch_views.recompute(spark, settings, pipeline, view) for view in pipeline.views.values()}
     return {
         "pipeline": pipeline.name,
-        "stream_rows": merged.stream_rows,
-        "batch_rows": merged.batch_rows,
-        "inserted": merged.inserted,
-        "replaced": merged.replaced,
-        "days": len(merged.days),
+        "stream_rows": united.stream_rows,
+        "batch_rows": united.batch_rows,
+        "inserted": united.inserted,
+        "replaced": united.replaced,
+        "days": len(united.days),
         "view_days": views,
-        "landing": merged.boundary.landing if merged.boundary else 0,
-        "offsets": merged.boundary.offsets if merged.boundary else {},
+        "landing": united.boundary.landing if united.boundary else 0,
+        "offsets": united.boundary.offsets if united.boundary else {},
         "unioned_at": started_at,
         "seconds": round(time.monotonic() - started, 1),
     }

@@ -12,8 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spark_jobs import folds
-from spark_jobs.merge import read
-from spark_jobs.publishing import tagged
+from spark_jobs.folds import read, tagged
 from twofold import boundary, serving, tables
 from twofold import catalog as catalogs
 from twofold.boundary import Folded, History

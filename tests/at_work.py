@@ -14,7 +14,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -289,18 +288,6 @@ class Hold:
     def wait_for_commit(self, job: Job) -> None:
         """Wait until a commit waits."""
         eventually(self.commits, job)
-
-    def let_through(self, job: Job) -> None:
-        """Let the next commit arrive, and hold the one after it: who asks for the row second gets it second."""
-        self.wait_for_commit(job)
-        successor = locks.connect(self.settings)
-        with ThreadPoolExecutor() as pool:
-            second = pool.submit(_lock_row, successor, self.pipeline, self.table)
-            query = "SELECT 1 WHERE cardinality(pg_blocking_pids(%s)) > 0"
-            eventually(lambda: _look(self.settings, query, successor.info.backend_pid), job)
-            self.connection.close()
-            second.result(timeout=60)
-        self.connection = successor
 
     def lose_commits(self) -> None:
         """What waits never arrives, as when the machine went down with its job."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 
-from twofold import catalog, ensure
+from tests import small_world
+from tests.at_work import Work
+from twofold import catalog, ensure, tables
 from twofold.boundary import Boundary, Folded, Landed, encode
 from twofold.definition.model import Pipeline
 from twofold.settings import Settings
@@ -27,3 +30,25 @@ def append(table: Table, rows: Iterable[Row], state: Boundary | Landed | Folded 
     schema = schema_to_pyarrow(table.schema(), include_field_ids=False)
     filled = [{name: row.get(name) for name in schema.names} for row in rows]
     table.append(pa.Table.from_pylist(filled, schema=schema), snapshot_properties=encode(state) if state else {})
+
+
+def land_records(work: Work, table: Table, number: int, events: list[small_world.Row]) -> None:
+    """Land a step's records, all in one partition, a millisecond apart."""
+    base = len(work.rows)
+    for offset, row in enumerate(events, base):
+        outcome = tables.FILTERED if row["hidden"] else tables.ACCEPTED
+        moment = small_world.START + timedelta(milliseconds=offset)
+        place = {"kafka_partition": 0, "kafka_offset": offset, "kafka_timestamp": moment, "landing": number}
+        work.rows.append({**row, "outcome": outcome, **place})
+    state = Landed(work.pipeline.name, number, "t", {0: len(work.rows)})
+    append(table, work.rows[base:], state)
+
+
+def land_file(work: Work, table: Table, number: int, events: list[small_world.Row]) -> None:
+    """Land a step's rows as one file."""
+    base = len(work.batch)
+    for row_number, row in enumerate(events, 1):
+        outcome = tables.FILTERED if row["hidden"] else tables.ACCEPTED
+        place = {"landing": number, "file": "f.json", "row": row_number, "landed_at": small_world.START}
+        work.batch.append({**row, "outcome": outcome, **place})
+    append(table, work.batch[base:], Landed(work.pipeline.name, number))

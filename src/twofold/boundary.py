@@ -2,7 +2,7 @@
 
     stream_log, batch_log   twofold.landed    what the log holds: Kafka offsets, or the last landing
     events                  twofold.boundary  what `events` covers of both logs, and the days its commit touched
-    batch_<view>            twofold.folded    which `events` snapshot it was computed from, and sealed_through
+    batch_<view>            twofold.folded    which `events` snapshot it is folded from, and sealed_through
     stream_<view>           twofold.folded    which `stream_log` snapshot it has read up to
 
 Compaction's commits carry none of these: the state in force is the nearest ancestor's that does.
@@ -14,10 +14,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeVar
 
 from twofold.errors import BoundaryError
+from twofold.windows import earlier
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,8 @@ class Boundary:
     """Days of event time that this commit changed."""
     rebuilt: bool = False
     """This commit made everything anew: all days count as changed."""
+    newest_kafka: datetime | None = None
+    """Newest Kafka time stamp among the unioned stream rows; it never moves back."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,7 @@ def boundary(history: History, pipeline: str, topic_id: str | None = None) -> Bo
         found,
         offsets=_int_keys(found.offsets),
         max_event_time=_moment(found.max_event_time),
+        newest_kafka=_moment(found.newest_kafka),
         touched_days=tuple(_day(day) for day in found.touched_days),
     )
     _same_topic(state.topic_id, topic_id, f"{pipeline}.events")
@@ -164,6 +168,16 @@ def folded(history: History) -> Folded | None:
         return None
     state = Folded(**json.loads(snapshot.summary[Folded.KEY]))
     return replace(state, sealed_through=_moment(state.sealed_through))
+
+
+def sealed_through(edge: Boundary, lateness: timedelta) -> datetime | None:
+    """Windows that end up to here get no row on time any more; None where that is not known.
+
+    A record that is ahead seals nothing: what has not arrived yet is not late.
+    """
+    if edge.max_event_time is None or edge.newest_kafka is None:
+        return None
+    return earlier(min(edge.max_event_time, edge.newest_kafka), lateness)
 
 
 def covered(log: History, edge: Boundary) -> Snapshot | None:

@@ -11,7 +11,7 @@ A commit of rows never waits for housekeeping: `tidy` merges manifests and expir
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, cast
 from uuid import uuid4
@@ -90,6 +90,41 @@ def append(
         "added-files-size": sum(file.file_size_in_bytes for file in files),
     }
     return draft.commit(manifests, totals, state, requirements)
+
+
+def replace(
+    table: Table,
+    head: int | None,
+    deleted: Collection[DataFile],
+    added: Sequence[DataFile],
+    state: Mapping[str, str],
+    updates: Sequence[TableUpdate] = (),
+) -> Table:
+    """Put `added` files in place of `deleted` ones, if the table is still at `head`; else as `append` is refused.
+
+    Only manifests that name one of the `deleted` files are rewritten. `updates` are of the same commit; `table` is then
+    the one that they lead to.
+    """
+    if table.metadata.current_snapshot_id != head:
+        raise CommitFailedException(f"{'.'.join(table.name())} is no longer at snapshot {head}")
+    draft = _Draft(table, Operation.OVERWRITE)
+    kept = draft.merged(draft.without(_manifests(table), deleted))
+    totals = {
+        "added-data-files": len(added),
+        "added-records": sum(file.record_count for file in added),
+        "added-files-size": sum(file.file_size_in_bytes for file in added),
+        "deleted-data-files": len(deleted),
+        "deleted-records": sum(file.record_count for file in deleted),
+        "removed-files-size": sum(file.file_size_in_bytes for file in deleted),
+    }
+    return draft.commit([*draft.added(added), *kept], totals, state, (), before=updates)
+
+
+def discard(table: Table, files: Iterable[DataFile]) -> None:
+    """Remove data files that no commit names, after it was refused; what stays, maintenance removes."""
+    for file in files:
+        with suppress(OSError):
+            table.io.delete(file.file_path)
 
 
 def tidy(table: Table, expired: Collection[int] = ()) -> Table:
@@ -171,6 +206,35 @@ class _Draft:
         ]
         return [self._manifest(entries, self._metadata.default_spec_id)] if entries else []
 
+    def without(self, manifests: Sequence[ManifestFile], deleted: Collection[DataFile]) -> list[ManifestFile]:
+        """The manifests, those that name `deleted` files written anew; CommitFailedException where one is not named."""
+        missing = {file.file_path for file in deleted}
+        days = [int(file.partition[0]) for file in deleted]
+        kept = []
+        for manifest in manifests:
+            if not manifest.has_added_files() and not manifest.has_existing_files():
+                continue  # it only tells what an earlier commit took away
+            entries = _may_name(manifest, days) and manifest.fetch_manifest_entry(self._table.io, discard_deleted=True)
+            found = {entry.data_file.file_path for entry in entries or ()} & missing
+            if not entries or not found:
+                kept.append(manifest)
+                continue
+            missing -= found
+            told = [self._deleted(e) if e.data_file.file_path in found else _existing(e) for e in entries]
+            kept.append(self._manifest(told, manifest.partition_spec_id))
+        if missing:
+            raise CommitFailedException(f"{'.'.join(self._table.name())} has no file {min(missing)} any more")
+        return kept
+
+    def _deleted(self, entry: ManifestEntry) -> ManifestEntry:
+        return ManifestEntry.from_args(
+            status=ManifestEntryStatus.DELETED,
+            snapshot_id=self._id,
+            sequence_number=entry.sequence_number,
+            file_sequence_number=entry.file_sequence_number,
+            data_file=entry.data_file,
+        )
+
     def merged(self, manifests: Sequence[ManifestFile]) -> list[ManifestFile]:
         """Manifests of one size made into one, where there are many of them."""
         sizes: dict[tuple[int, int], list[ManifestFile]] = {}
@@ -181,7 +245,11 @@ class _Draft:
         for (spec_id, _), alike in sizes.items():
             if len(alike) < MERGED_AT_ONCE:
                 continue
-            entries = [entry for one in alike for entry in one.fetch_manifest_entry(self._table.io)]
+            # What this very commit takes away stays told.
+            alike = [one for one in alike if one.added_snapshot_id != self._id]
+            entries = [
+                entry for one in alike for entry in one.fetch_manifest_entry(self._table.io, discard_deleted=True)
+            ]
             kept = [manifest for manifest in kept if manifest not in alike]
             if entries:
                 kept.append(self._manifest([_existing(entry) for entry in entries], spec_id))
@@ -194,6 +262,7 @@ class _Draft:
         state: Mapping[str, str],
         requirements: Sequence[ValidatableTableRequirement],
         updates: Sequence[TableUpdate] = (),
+        before: Sequence[TableUpdate] = (),
     ) -> Table:
         """Publish the snapshot, if the table is still at its parent."""
         snapshot = self._snapshot(manifests, totals, state)
@@ -201,7 +270,9 @@ class _Draft:
         held, moved = move_head(self._metadata, parent, snapshot.snapshot_id)
         try:
             return _committed(
-                self._table, (*held, *cast(Any, requirements)), (AddSnapshotUpdate(snapshot=snapshot), moved, *updates)
+                self._table,
+                (*held, *cast(Any, requirements)),
+                (*before, AddSnapshotUpdate(snapshot=snapshot), moved, *updates),
             )
         except CommitFailedException:
             # It is certain here, and only here, that nothing refers to them.
@@ -235,15 +306,20 @@ class _Draft:
             schema_id=self._metadata.current_schema_id,
         )
 
-    def _totals(self, added: Mapping[str, int]) -> dict[str, str]:
-        """What the snapshot adds, and the table's totals with it."""
+    def _totals(self, changed: Mapping[str, int]) -> dict[str, str]:
+        """What the snapshot adds and takes away, and the table's totals with it."""
         before = self._parent.summary if self._parent and self._parent.summary else {}
-        names = {"added-data-files": "data-files", "added-records": "records", "added-files-size": "files-size"}
+        names = {
+            "data-files": ("added-data-files", "deleted-data-files"),
+            "records": ("added-records", "deleted-records"),
+            "files-size": ("added-files-size", "removed-files-size"),
+        }
         totals = {
-            f"total-{name}": int(before.get(f"total-{name}") or 0) + added.get(key, 0) for key, name in names.items()
+            f"total-{name}": int(before.get(f"total-{name}") or 0) + changed.get(more, 0) - changed.get(less, 0)
+            for name, (more, less) in names.items()
         }
         deletes = {f"total-{name}": int(before.get(f"total-{name}") or 0) for name in ("delete-files",)}
-        return {name: str(value) for name, value in {**added, **totals, **deletes}.items()}
+        return {name: str(value) for name, value in {**changed, **totals, **deletes}.items()}
 
     def _manifest(self, entries: Sequence[ManifestEntry], spec_id: int) -> ManifestFile:
         path = self._place(f"{uuid4()}-m0.avro")
@@ -293,6 +369,15 @@ def _only_named_by(table: Table, expired: set[int]) -> list[str]:
 def _manifests(table: Table) -> list[ManifestFile]:
     snapshot = table.metadata.current_snapshot()
     return snapshot.manifests(table.io) if snapshot else []
+
+
+def _may_name(manifest: ManifestFile, days: Iterable[int]) -> bool:
+    """Whether a manifest's days, the first of what partitions the table, take in one of these."""
+    summary = manifest.partitions[0] if manifest.partitions else None
+    if summary is None or summary.lower_bound is None or summary.upper_bound is None:
+        return True
+    low, high = (int.from_bytes(bound, "little", signed=True) for bound in (summary.lower_bound, summary.upper_bound))
+    return any(low <= day <= high for day in days)
 
 
 def _magnitude(manifest: ManifestFile) -> int:

@@ -1,4 +1,4 @@
-"""Rows of a log into Parquet files of its Iceberg table, before anything refers to them.
+"""Rows into Parquet files of their Iceberg table, before anything refers to them.
 
     table ─► Place (pickled, sent to a task) ─► Writer ─► one file per day of the partition column ─► DataFile each
 
@@ -7,7 +7,7 @@ A file counts only once a commit names it (`twofold.commits`); one that no commi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
@@ -17,18 +17,31 @@ from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from pyiceberg.io import FileIO, load_file_io
-from pyiceberg.io.fileformat import FileFormatFactory, FileFormatWriter
+from pyiceberg.io.fileformat import DataFileStatistics, FileFormatFactory, FileFormatWriter
+from pyiceberg.io.pyarrow import (
+    compute_statistics_plan,
+    data_file_statistics_from_parquet_metadata,
+    parquet_path_to_id_mapping,
+)
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.partitioning import PartitionFieldValue, PartitionKey
 from pyiceberg.schema import Schema
-from pyiceberg.table import Table
+from pyiceberg.table import Table, TableProperties
 from pyiceberg.table.locations import load_location_provider
 from pyiceberg.table.metadata import TableMetadata, TableMetadataUtil
 from pyiceberg.types import DecimalType, IcebergType
 
+from twofold import windows
 from twofold.contract.columns import ARROW
 
+_EPOCH = date(1970, 1, 1)
+_GROUP_ROWS = 262_144
+_GROUP_BYTES = 64 << 20
+"""A row group of sorted rows has so many rows or bytes in memory."""
+_FILE_ROWS = 8_000_000
+"""A day of more rows gets more than one file."""
 _FIELD_ID = b"PARQUET:field_id"
 # The types of event columns have the same names here, but for moments; payloads are bytes.
 _ARROW = {**ARROW, "timestamptz": ARROW["timestamp"], "binary": pa.binary()}
@@ -79,11 +92,16 @@ class Place:
         """Access to the store."""
         return load_file_io(dict(self.io_properties), self.metadata.location)
 
-    def partition(self, day: date) -> PartitionKey:
-        """The partition of a day."""
+    def partition(self, day: int) -> PartitionKey:
+        """The partition of a day, by its number since the epoch."""
         spec = self.metadata.spec()
-        days = (day - date(1970, 1, 1)).days
-        return PartitionKey([PartitionFieldValue(spec.fields[0], days)], spec, self.schema)
+        return PartitionKey([PartitionFieldValue(spec.fields[0], day)], spec, self.schema)
+
+    def new_file(self, key: PartitionKey) -> str:
+        """Where a new data file goes: into its day's folder, if the day has a name, as Python knows no year 0."""
+        provider = load_location_provider(self.metadata.location, self.metadata.properties)
+        name, day = f"00000-0-{uuid4()}.parquet", key.partition[0]
+        return provider.new_data_location(name, key if day == (windows.day(day) - _EPOCH).days else None)
 
     @property
     def day_of(self) -> str:
@@ -107,32 +125,55 @@ class Writer:
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        self._open: dict[date, _OneFile] = {}
+        self._open: dict[int, _OneFile] = {}
+        self._whole: list[DataFile] = []
 
-    def write(self, rows: pa.RecordBatch) -> None:
+    def write(self, rows: pa.RecordBatch | pa.Table) -> None:
         """Add rows; a column of the table that they lack is null."""
         table = self._in_order(rows)
-        days = table[self._place.day_of].cast(pa.date32(), safe=False)
+        # As numbers: Python has no date for some of a table's days.
+        days = table[self._place.day_of].cast(pa.date32(), safe=False).cast(pa.int32())
         distinct = pc.unique(days).to_pylist()
         for day in distinct:
-            part = table if len(distinct) == 1 else table.filter(pc.equal(days, pa.scalar(day, pa.date32())))
+            part = table if len(distinct) == 1 else table.filter(pc.equal(days, pa.scalar(day, pa.int32())))
             if day not in self._open:
                 self._open[day] = _OneFile(self._place, day)
             self._open[day].write(part)
 
+    def write_sorted(self, batches: Iterable[pa.RecordBatch]) -> None:
+        """Add rows that come day by day, in row groups of a good size; a day's file is closed where the next begins."""
+        held: list[pa.RecordBatch] = []
+        for batch in batches:
+            held.append(batch)
+            if sum(one.num_rows for one in held) >= _GROUP_ROWS or sum(one.nbytes for one in held) >= _GROUP_BYTES:
+                self._write_through(held)
+                held = []
+        self._write_through(held)
+
+    def _write_through(self, held: Sequence[pa.RecordBatch]) -> None:
+        if held:
+            self.write(pa.Table.from_batches(held))
+            *done, last = self._open
+            self._whole += [self._open.pop(day).close() for day in done]
+            if self._open[last].rows >= _FILE_ROWS:
+                self._whole.append(self._open.pop(last).close())
+
     def close(self) -> list[DataFile]:
         """The files, whole; none where nothing was written."""
-        files = [one.close() for one in self._open.values()]
-        self._open = {}
+        files = [*self._whole, *(one.close() for one in self._open.values())]
+        self._open, self._whole = {}, []
         return files
 
     def abort(self) -> None:
         """Remove what was written."""
         for one in self._open.values():
             one.abort()
-        self._open = {}
+        for file in self._whole:
+            with suppress(OSError):
+                self._place.io.delete(file.file_path)
+        self._open, self._whole = {}, []
 
-    def _in_order(self, rows: pa.RecordBatch) -> pa.Table:
+    def _in_order(self, rows: pa.RecordBatch | pa.Table) -> pa.Table:
         columns = [
             rows.column(field.name) if field.name in rows.schema.names else pa.nulls(rows.num_rows, field.type)
             for field in self._place.arrow
@@ -143,23 +184,21 @@ class Writer:
 class _OneFile:
     """One data file while it is written."""
 
-    def __init__(self, place: Place, day: date) -> None:
+    def __init__(self, place: Place, day: int) -> None:
         self._place = place
         self._key = place.partition(day)
-        metadata = place.metadata
-        provider = load_location_provider(metadata.location, metadata.properties)
-        self.path = provider.new_data_location(f"00000-0-{uuid4()}.parquet", self._key)
+        self.rows = 0
+        self.path = place.new_file(self._key)
         self._output = place.io.new_output(self.path)
         model = FileFormatFactory.get(FileFormat.PARQUET)
-        self._writer: FileFormatWriter = model.create_writer(self._output, place.schema, metadata.properties)
+        self._writer: FileFormatWriter = model.create_writer(self._output, place.schema, place.metadata.properties)
 
     def write(self, rows: pa.Table) -> None:
+        self.rows += rows.num_rows
         self._writer.write(rows)
 
     def close(self) -> DataFile:
-        with self._writer:
-            pass
-        facts: dict[str, Any] = self._writer.result().to_serialized_dict()
+        facts: dict[str, Any] = self._closed().to_serialized_dict()
         return DataFile.from_args(
             content=DataFileContent.DATA,
             file_path=self.path,
@@ -172,6 +211,19 @@ class _OneFile:
             key_metadata=None,
             **facts,
         )
+
+    def _closed(self) -> DataFileStatistics:
+        try:
+            with self._writer:
+                pass
+            return self._writer.result()
+        except OverflowError:
+            # Python has no date for a bound, as of a window that ends in the year 10000: the file goes without bounds.
+            with self._place.io.new_input(self.path).open() as stream:
+                written = pq.read_metadata(stream)
+            schema = self._place.schema
+            plan = compute_statistics_plan(schema, {TableProperties.DEFAULT_WRITE_METRICS_MODE: "counts"})
+            return data_file_statistics_from_parquet_metadata(written, plan, parquet_path_to_id_mapping(schema))
 
     def abort(self) -> None:
         # What cannot be removed now is removed by maintenance.

@@ -51,7 +51,7 @@ _TYPES: dict[str, IcebergType] = {
     "DATE": DateType(),
     "BINARY": BinaryType(),
 }
-_FIRST_PARTITION_ID = 1000
+FIRST_PARTITION_ID = 1000
 PARTITION = "_tw_day"
 """Name of the days in a table's partitioning, which Iceberg keeps apart from its columns: no field may have it. Tables
 made before have `<column>_day`, and keep it."""
@@ -85,8 +85,6 @@ BY_DAY = {
 LOGS = (tables.STREAM_LOG, tables.BATCH_LOG)
 RULED = (tables.STREAM_LOG, tables.LANDED_FILES)
 """Tables that say since which landing the present rules hold: what landed before was read otherwise."""
-STAGED = {"write.wap.enabled": "true"}
-"""For `events`: a union stages its commit, and publishes it if nothing else was committed meanwhile."""
 
 
 def ensure(catalog: Catalog, pipeline: Pipeline) -> dict[str, IcebergTable]:
@@ -151,8 +149,7 @@ def iceberg_type(spark: str) -> IcebergType:
 def _made(catalog: Catalog, pipeline: Pipeline, table: Table, existing: IcebergTable | None) -> IcebergTable:
     if existing is None:
         return _created(catalog, pipeline, table)
-    missing = [(name, kind) for name, kind in table.columns if name not in existing.schema().column_names]
-    found = _extended(catalog, pipeline, existing, missing) if missing else existing
+    found = extended(catalog, existing, [(name, iceberg_type(kind)) for name, kind in table.columns])
     wanted = _kept_properties(pipeline, table)
     if table.name in RULED and boundary.RULES_SINCE not in found.properties:
         wanted[boundary.RULES_SINCE] = str(_last_landing(catalog, pipeline, table) + 1)
@@ -163,12 +160,11 @@ def _made(catalog: Catalog, pipeline: Pipeline, table: Table, existing: IcebergT
 def _created(catalog: Catalog, pipeline: Pipeline, table: Table) -> IcebergTable:
     schema = Schema(*(NestedField(i, name, iceberg_type(kind)) for i, (name, kind) in enumerate(table.columns, 1)))
     day = schema.find_field(table.day_of)
-    spec = PartitionSpec(PartitionField(day.field_id, _FIRST_PARTITION_ID, DayTransform(), PARTITION))
+    spec = PartitionSpec(PartitionField(day.field_id, FIRST_PARTITION_ID, DayTransform(), PARTITION))
     order = SortOrder(
         *(SortField(source_id=schema.find_field(name).field_id, transform=IdentityTransform()) for name in table.sort)
     )
     layout = AS_THEY_COME if table.name in LOGS else BY_DAY
-    layout = {**layout, **STAGED} if table.name == tables.EVENTS else layout
     layout = {**layout, **_kept_properties(pipeline, table)}
     layout = {**layout, boundary.RULES_SINCE: "1"} if table.name in RULED else layout
     identity = {"twofold.id": pipeline.event.id, "twofold.time": pipeline.event.time}
@@ -216,15 +212,15 @@ def refuse_other_definition(table: IcebergTable, pipeline: Pipeline) -> None:
         raise DefinitionChanged(pipeline.name, ["another job already works under a newer one"])
 
 
-def _extended(
-    catalog: Catalog, pipeline: Pipeline, existing: IcebergTable, missing: Iterable[tuple[str, str]]
-) -> IcebergTable:
+def extended(catalog: Catalog, existing: IcebergTable, columns: Iterable[tuple[str, IcebergType]]) -> IcebergTable:
+    """The table with those of the columns that it lacks."""
+    missing = [(name, kind) for name, kind in columns if name not in existing.schema().column_names]
+    if not missing:
+        return existing
     try:
         with existing.update_schema() as update:
             for name, kind in missing:
-                update.add_column(name, iceberg_type(kind))
+                update.add_column(name, kind)
     except (CommitFailedException, ValueError):  # another job of this pipeline added them at the same moment
-        fresh = catalog.load_table(existing.name())
-        still = [(name, kind) for name, kind in missing if name not in fresh.schema().column_names]
-        return _extended(catalog, pipeline, fresh, still) if still else fresh
+        return extended(catalog, catalog.load_table(existing.name()), missing)
     return catalog.load_table(existing.name())

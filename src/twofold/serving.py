@@ -122,9 +122,11 @@ def winning_tail(pipeline: Pipeline, tail: str, decided: str) -> str:
     return f"SELECT * FROM {tail} AS _tw_r WHERE {_not(pipeline, decided, '_tw_united')}"
 
 
-def unbeaten(pipeline: Pipeline, events: str, decided: str) -> str:
-    """The rows of `events` that no row of the tail beats."""
-    return f"SELECT * FROM {events} AS _tw_r WHERE {_not(pipeline, decided, 'NOT _tw_united')}"
+def rewritten(pipeline: Pipeline, touched: str, won: str, beaten: str | None) -> str:
+    """All rows of some days of `events`: of those `touched`, what no row of the tail beats; and what `won`."""
+    key, names = pipeline.event.id, columns(tables.events(pipeline).column_names)
+    stays = f"WHERE NOT EXISTS (SELECT 1 FROM {beaten} AS _tw_b WHERE _tw_b.`{key}` = _tw_r.`{key}`)" if beaten else ""
+    return f"SELECT {names} FROM {touched} AS _tw_r {stays} UNION ALL SELECT {names} FROM {won} AS _tw_w"
 
 
 def unified_events(
@@ -161,23 +163,24 @@ def on_days(column: str, days: Iterable[date]) -> str:
 
 
 def _between(column: str, low: date, high: date) -> str:
-    # Days before year 1 (no Python date) count as its first.
-    above = "" if low == date.min else f"{column} >= {moment(low)} AND "
-    return f"{above}{column} < {moment(high)}"
+    # What Python has no date for counts as its first day, or its last.
+    above = "" if low == date.min else f"{column} >= {moment(low)}"
+    below = "" if high == date.max else f"{column} < {moment(high + timedelta(days=1))}"
+    return " AND ".join(filter(None, (above, below))) or "TRUE"
 
 
 def day_ranges(days: Iterable[date]) -> list[tuple[date, date]]:
-    """Consecutive days joined into [first, last + 1) ranges.
+    """Consecutive days joined into ranges from the first to the last.
 
     >>> day_ranges([date(2013, 1, 3), date(2013, 1, 1), date(2013, 1, 2), date(2013, 1, 9)])
-    [(datetime.date(2013, 1, 1), datetime.date(2013, 1, 4)), (datetime.date(2013, 1, 9), datetime.date(2013, 1, 10))]
+    [(datetime.date(2013, 1, 1), datetime.date(2013, 1, 3)), (datetime.date(2013, 1, 9), datetime.date(2013, 1, 9))]
     """
     ranges: list[tuple[date, date]] = []
     for day in sorted(set(days)):
-        if ranges and ranges[-1][1] == day:
-            ranges[-1] = (ranges[-1][0], day + timedelta(days=1))
+        if ranges and (day - ranges[-1][1]).days == 1:
+            ranges[-1] = (ranges[-1][0], day)
         else:
-            ranges.append((day, day + timedelta(days=1)))
+            ranges.append((day, day))
     return ranges
 
 

@@ -29,6 +29,9 @@ PAYLOAD = "payload"
 STREAM_LAYER = "stream"
 BATCH_LAYER = "batch"
 
+VERSION = "_tw_version"
+"""Column of stream_<view>: of the rows of one key the one with the highest is in force; null is the oldest."""
+
 VIEW_ROWS_PER_BATCH = 2_000_000
 """Rows of `stream_log` that a view's micro-batch takes at most, by whole files: only past it can a landing be split."""
 

@@ -1,4 +1,4 @@
-"""How the tail past the boundary is folded into `events`: the steps, written once for Spark and for DuckDB.
+"""How the tail past the boundary is folded into `events`: the steps, once for readers and for the union itself.
 
     logs ─► tail (one winner per id) ─► days within the id horizon ─► hits: rows of `events` with the tail's ids
                                                                      │
@@ -11,6 +11,7 @@ An engine keeps the small steps (tail, hits, decided); `events` itself is only e
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
 
@@ -31,6 +32,9 @@ class Engine(Protocol):
     def events(self, days: Collection[date], *, on: bool) -> str:
         """Relation with exactly the rows of `events` on (or not on) these days of event time."""
 
+    def near(self, days: Collection[date], tail: str) -> str:
+        """Relation with at least the rows of `events` on these days that have an id of the tail."""
+
     def keep(self, name: str, query: str) -> str:
         """Run a query once and keep its rows; returns the relation."""
 
@@ -38,28 +42,47 @@ class Engine(Protocol):
         """The one date column of a query's rows."""
 
 
-def unified_events(engine: Engine, pipeline: Pipeline, boundary: Boundary) -> str:
-    """Run the small steps; returns the query of `unified_events` over what they keep."""
+@dataclass(frozen=True)
+class Past:
+    """What the small steps found past the boundary. Relations go after FROM."""
+
+    tail: str | None = None
+    """One winner per id; None: nothing is past the boundary."""
+    decided: str | None = None
+    """Who wins, per id of the tail that `events` has too; None: it has none of them."""
+    beaten: str | None = None
+    """The rows of `events` that the tail beats."""
+    beaten_days: frozenset[date] = frozenset()
+
+
+def past(engine: Engine, pipeline: Pipeline, boundary: Boundary) -> Past:
+    """Run the small steps."""
     stream, batch = engine.stream_log(boundary), engine.batch_log(boundary)
     tail = engine.keep("tail", serving.tail(pipeline, stream, batch, boundary.offsets, boundary.landing))
     near = serving.widened(_days(engine, pipeline, tail), pipeline.event.id_horizon)
     if not near:
-        return serving.unified_events(pipeline, engine.events((), on=False))
-    hits = engine.keep("hits", serving.hits(pipeline, engine.events(near, on=True), tail))
+        return Past()
+    hits = engine.keep("hits", serving.hits(pipeline, engine.near(near, tail), tail))
     if not _days(engine, pipeline, hits):
-        return serving.unified_events(pipeline, engine.events((), on=False), tail=tail)
+        return Past(tail)
     decided = engine.keep("decided", serving.decided(pipeline, tail, hits))
-    beaten = _days(engine, pipeline, serving.beaten(pipeline, hits, decided))
+    beaten = serving.beaten(pipeline, hits, decided)
+    return Past(tail, decided, beaten, frozenset(_days(engine, pipeline, beaten)))
+
+
+def unified_events(engine: Engine, pipeline: Pipeline, found: Past) -> str:
+    """The query of `unified_events` over what the small steps kept."""
+    beaten = found.beaten_days
     return serving.unified_events(
         pipeline,
         engine.events(beaten, on=False),
         touched=engine.events(beaten, on=True) if beaten else None,
-        tail=tail,
-        decided=decided,
+        tail=found.tail,
+        decided=found.decided,
     )
 
 
 def _days(engine: Engine, pipeline: Pipeline, relation: str) -> set[date]:
-    # Python has no dates before year 1: they count as its first day.
-    time = f"greatest(`{pipeline.event.time}`, {serving.moment(date.min)})"
+    """The days of event time in a relation; what Python has no date for counts as its first day, or its last."""
+    time = f"least(greatest(`{pipeline.event.time}`, {serving.moment(date.min)}), {serving.moment(date.max)})"
     return engine.days(f"SELECT DISTINCT CAST({time} AS DATE) AS _tw_day FROM {relation} AS _tw_r")

@@ -1,12 +1,53 @@
-"""Windows on the time line: which days hold the starts of the windows that an event can be in."""
+"""Windows on the time line: which days and which starts, and the fold of events into windows.
+
+Windows start at multiples of `every` since the epoch; an event is in those that start in (its time - window, its time].
+Texts are DuckDB's. They count in microseconds since the epoch, so no calendar ends anywhere. Python knows the years 1
+to 9999 only: days before and after count as the first and the last of them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_DAY = timedelta(days=1)
+from twofold.definition.model import View
+
+START = "_tw_start"
+"""Name of a window's start in microseconds."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_DAY = EPOCH.date().toordinal()
+_MICROSECOND = timedelta(microseconds=1)
+_DAY_US = timedelta(days=1) // _MICROSECOND
+_FIRST, _LAST = (moment.replace(tzinfo=UTC) for moment in (datetime.min, datetime.max))
+
+
+def day(number: int) -> date:
+    """The day with this number since the epoch.
+
+    >>> day(1), day(-10**7), day(10**7)
+    (datetime.date(1970, 1, 2), datetime.date(1, 1, 1), datetime.date(9999, 12, 31))
+    """
+    return date.fromordinal(min(max(number + _EPOCH_DAY, 1), date.max.toordinal()))
+
+
+def moment(microseconds: int) -> datetime:
+    """The moment so many microseconds after the epoch.
+
+    >>> moment(-10**18) == datetime.min.replace(tzinfo=UTC), moment(10**18) == datetime.max.replace(tzinfo=UTC)
+    (True, True)
+    """
+    low, high = ((end - EPOCH) // _MICROSECOND for end in (_FIRST, _LAST))
+    return EPOCH + timedelta(microseconds=min(max(microseconds, low), high))
+
+
+def earlier(than: datetime, by: timedelta) -> datetime:
+    """A moment before another, not before the first.
+
+    >>> earlier(datetime(1, 1, 1, tzinfo=UTC), timedelta(hours=1)).year
+    1
+    """
+    return than - by if than - _FIRST >= by else _FIRST
 
 
 def window_days(touched: Iterable[date], window: timedelta, every: timedelta) -> set[date]:
@@ -17,11 +58,53 @@ def window_days(touched: Iterable[date], window: timedelta, every: timedelta) ->
     [datetime.date(2013, 1, 2)]
     >>> sorted(window_days([date(2013, 1, 2)], hour, hour / 4))
     [datetime.date(2013, 1, 1), datetime.date(2013, 1, 2)]
+    >>> window_days([date.min, date.max], hour, hour / 4) >= {date.min, date.max}
+    True
     """
+    length, step = window // _MICROSECOND, every // _MICROSECOND
     days: set[date] = set()
-    for day in touched:
-        start = datetime(day.year, day.month, day.day, tzinfo=UTC)
-        before = (start - window - _EPOCH) // every * every + _EPOCH
-        first = (before + every).date()
-        days.update(first + shift * _DAY for shift in range((day - first).days + 1))
+    for last in (one.toordinal() - _EPOCH_DAY for one in touched):
+        first = ((last * _DAY_US - length) // step + 1) * step // _DAY_US
+        days.update(day(number) for number in range(first, last + 1))
     return days
+
+
+def event_days(starts: Iterable[date], window: timedelta) -> set[date]:
+    """Days of the events that windows can hold which start on these days."""
+    reach = -(-window // timedelta(days=1))
+    return {day(one.toordinal() - _EPOCH_DAY + shift) for one in starts for shift in range(reach + 1)}
+
+
+def fold(view: View, time: str, source: str, touched: str | None = None) -> str:
+    """Events of `source` to one row per window and group: window_start, window_end, groups, measures.
+
+    With `touched`, a relation with a column START, only windows that start there.
+    """
+    by = "".join(f', "{name}"' for name in view.by)
+    measures = "".join(
+        f', TRY_CAST({measure.duckdb} AS {measure.type.duckdb}) AS "{name}"' for name, measure in view.measures.items()
+    )
+    chosen = f" WHERE {START} IN (SELECT {START} FROM {touched})" if touched else ""
+    end = f"{START} + {_us(view.window)}"
+    return f"""SELECT make_timestamptz({START}) AS window_start, make_timestamptz({end}) AS window_end{by}{measures}
+FROM (SELECT *, {_starts(f'epoch_us("{time}")', view)} AS {START} FROM {source} AS _tw_r) AS _tw_placed{chosen}
+GROUP BY {START}{by}"""
+
+
+def _starts(at: str, view: View) -> str:
+    """Starts of the windows that hold a moment."""
+    return _floor(at, view.every) if view.every == view.window else f"unnest({_range(at, at, view)})"
+
+
+def _range(first: str, last: str, view: View) -> str:
+    """Starts of the windows that hold a moment from `first` to `last`."""
+    return f"generate_series({_floor(last, view.every)}, {first} - {_us(view.window) - 1}, {-_us(view.every)})"
+
+
+def _floor(value: str, step: timedelta) -> str:
+    # A remainder has the dividend's sign: it is made positive for what is before 1970.
+    return f"({value} - ((({value}) % {_us(step)} + {_us(step)}) % {_us(step)}))"
+
+
+def _us(length: timedelta) -> int:
+    return length // timedelta(microseconds=1)

@@ -14,7 +14,7 @@ from urllib.parse import urlparse
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_jobs import merge, session
+from spark_jobs import session, union
 from tests import at_work
 from tests.at_work import Work
 from tests.small_world import Row, event
@@ -139,9 +139,6 @@ def test_the_union_is_killed_in_the_commit_of_events_and_before_that_of_a_view(
             at_work.running(stack, "union", work.pipeline.name) as job,
             at_work.hold(stack, work.pipeline, killed_in) as held,
         ):
-            if killed_in == tables.EVENTS:
-                # What is staged arrives; what makes it the table's does not.
-                held.let_through(job)
             held.wait_for_commit(job)
             assert work.unified() == work.expected()
             job.kill()
@@ -177,21 +174,21 @@ def test_a_union_that_read_before_another_committed_goes_again(
     for seen in (event("new", 20), event("hidden", 0, hidden=True)):
         work.send(seen)
         work.drain()
-        stale = merge.pin(spark, stack, work.pipeline)
+        stale = union.read(stack, work.pipeline)
         # The other union sees more: a batch row that moves the event to another day.
         work.land("moved.json", {**seen, "at": seen["at"] + timedelta(days=2), "hidden": None})
-        merge.merge(spark, stack, work.pipeline)
-        covered = merge.pin(spark, stack, work.pipeline).boundary
+        union.unite(spark, stack, work.pipeline)
+        covered = union.read(stack, work.pipeline).boundary
 
         pins = [stale]
-        pin = merge.pin
+        pin = union.read
         monkeypatch.setattr(
-            merge, "pin", lambda *arguments, pins=pins, pin=pin: pins.pop() if pins else pin(*arguments)
+            union, "read", lambda *arguments, pins=pins, pin=pin: pins.pop() if pins else pin(*arguments)
         )
         work.union()
         monkeypatch.undo()
         assert not pins
-        assert merge.pin(spark, stack, work.pipeline).boundary == covered
+        assert union.read(stack, work.pipeline).boundary == covered
         exact(work)
 
 

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,12 @@ from hypothesis import strategies as st
 from kafka import KafkaConsumer, TopicPartition
 from pyspark.sql import SparkSession
 
-from spark_jobs import batch_views, merge, session
+from spark_jobs import batch_views, session, union
 from tests import at_work, conftest, lake, small_world
 from tests.at_work import Work
 from tests.small_world import Row, event
 from twofold import catalog as catalogs
 from twofold import tables
-from twofold.boundary import Landed
 from twofold.definition.load import load_file
 from twofold.definition.model import Pipeline
 from twofold.settings import Settings
@@ -236,10 +234,10 @@ def test_any_history_is_united_exactly(
     work = Work(spark, stack, dataclasses.replace(declared, name=conftest.random_name()))
     made = lake.make(stack, work.pipeline)
     for number, (streamed, landed) in enumerate(steps, 1):
-        append_stream(work, made[tables.STREAM_LOG], number, streamed)
-        append_batch(work, made[tables.BATCH_LOG], number, landed)
+        lake.land_records(work, made[tables.STREAM_LOG], number, streamed)
+        lake.land_file(work, made[tables.BATCH_LOG], number, landed)
         assert work.unified() == work.expected()
-        merge.merge(spark, stack, work.pipeline)
+        union.unite(spark, stack, work.pipeline)
         for view in work.pipeline.views.values():
             batch_views.recompute(spark, stack, work.pipeline, view)
             assert batch_view(work, view.name) == folded(work, view.name)
@@ -252,25 +250,3 @@ def test_any_history_is_united_exactly(
 def declared(define: Define) -> Pipeline:
     """One definition for all examples."""
     return define(views={"sliding": SLIDING}, event={"id_horizon": "4 days"})
-
-
-def append_stream(work: Work, table: Any, number: int, events: list[Row]) -> None:  # noqa: ANN401
-    """Land a step's records, all in one partition, a millisecond apart."""
-    base = len(work.rows)
-    for offset, row in enumerate(events, base):
-        outcome = tables.FILTERED if row["hidden"] else tables.ACCEPTED
-        moment = small_world.START + timedelta(milliseconds=offset)
-        place = {"kafka_partition": 0, "kafka_offset": offset, "kafka_timestamp": moment, "landing": number}
-        work.rows.append({**row, "outcome": outcome, **place})
-    state = Landed(work.pipeline.name, number, "t", {0: len(work.rows)})
-    lake.append(table, work.rows[base:], state)
-
-
-def append_batch(work: Work, table: Any, number: int, events: list[Row]) -> None:  # noqa: ANN401
-    """Land a step's rows as one file."""
-    base = len(work.batch)
-    for row_number, row in enumerate(events, 1):
-        outcome = tables.FILTERED if row["hidden"] else tables.ACCEPTED
-        place = {"landing": number, "file": "f.json", "row": row_number, "landed_at": small_world.START}
-        work.batch.append({**row, "outcome": outcome, **place})
-    lake.append(table, work.batch[base:], Landed(work.pipeline.name, number))

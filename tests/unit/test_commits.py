@@ -12,19 +12,23 @@ import pyarrow as pa
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.manifest import DataFile, ManifestEntryStatus
 from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Operation
 
 from spark_jobs.tasks import Kit
 from tests.conftest import write_definition
-from twofold import boundary, catalog, commits, ensure, tables
+from twofold import boundary, catalog, commits, ensure, tables, view_tables
 from twofold.boundary import Landed
 from twofold.commits import AssertProperty
 from twofold.data_files import Place, Writer
 from twofold.definition.model import Pipeline
-from twofold.errors import ClockBehind
+from twofold.errors import ClockBehind, IncompatibleDefinition
 from twofold.places import is_table_file
+from twofold.reader.pinned import Pinned
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+NOON_DAY = (NOON.date() - date(1970, 1, 1)).days
 
 
 @pytest.fixture
@@ -233,6 +237,131 @@ def test_nothing_but_rows_is_committed_behind_the_last_commit(
     assert offsets(land(table, pipeline, 2)) == [0, 1, 2, 3]
     assert "3600 s behind" in commits.clock_warning(table)
     lake.engine.dispose()
+
+
+def files_of(table: Table) -> tuple[DataFile, ...]:
+    return Pinned("", (), table).all_files
+
+
+def head(table: Table) -> int | None:
+    return table.metadata.current_snapshot_id
+
+
+def replaced(table: Table, day: int, *offsets: int) -> Table:
+    """Put other rows in place of those of one day after NOON's."""
+    old = [file for file in files_of(table) if file.partition[0] == NOON_DAY + day]
+    writer = Writer(Place.of(table))
+    writer.write(rows(*offsets, at=NOON + timedelta(days=day)))
+    return commits.replace(table, head(table), old, writer.close(), {"told": str(day)})
+
+
+def test_files_are_replaced_by_comparison(lake: SqlCatalog, log: Table) -> None:
+    table = log
+    for day in range(3):
+        table = replaced(table, day, 2 * day, 2 * day + 1)
+    snapshot = table.current_snapshot()
+    assert snapshot is not None
+    untouched = {manifest.manifest_path for manifest in snapshot.manifests(table.io)}
+    table = replaced(table, 1, 100)
+    found = lake.load_table(log.name())
+    assert offsets(found) == [0, 1, 4, 5, 100]
+    snapshot = found.current_snapshot()
+    assert snapshot is not None and snapshot.summary is not None
+    assert snapshot.summary.operation == Operation.OVERWRITE
+    told = {key: snapshot.summary[key] for key in ("total-records", "total-data-files", "deleted-records", "told")}
+    assert told == {"total-records": "5", "total-data-files": "3", "deleted-records": "2", "told": "1"}
+    sizes = sum(file.file_size_in_bytes for file in files_of(found))
+    assert snapshot.summary["total-files-size"] == str(sizes)
+    # Only what named the day's file was written anew, and tells what went.
+    manifests = {manifest.manifest_path: manifest for manifest in snapshot.manifests(found.io)}
+    assert len(untouched & manifests.keys()) == 2
+    entries = [entry for one in manifests.values() for entry in one.fetch_manifest_entry(found.io, False)]
+    gone = [entry for entry in entries if entry.status == ManifestEntryStatus.DELETED]
+    assert [entry.snapshot_id for entry in gone] == [snapshot.snapshot_id]
+    # The next commit does not carry on what only tells of the past.
+    after = replaced(found, 5, 7).current_snapshot()
+    assert after is not None
+    assert all(one.has_added_files() or one.has_existing_files() for one in after.manifests(found.io))
+
+
+def test_a_replacement_on_an_older_head_is_refused_and_leaves_nothing(lake: SqlCatalog, log: Table) -> None:
+    table = replaced(replaced(log, 0, 0), 1, 1)
+    other = lake.load_table(log.name())
+    replaced(table, 0, 10)
+    before = paths(log, ".avro") | paths(log, ".json")
+    with pytest.raises(CommitFailedException):
+        replaced(other, 1, 20)
+    assert paths(log, ".avro") | paths(log, ".json") == before
+    assert offsets(lake.load_table(log.name())) == [1, 10]
+
+
+def test_a_file_that_is_not_there_is_not_replaced(log: Table) -> None:
+    table = replaced(log, 0, 0)
+    (old,) = files_of(table)
+    table = replaced(table, 0, 1)
+    with pytest.raises(CommitFailedException, match="has no file"):
+        commits.replace(table, head(table), [old], [], {})
+    assert offsets(table) == [1]
+
+
+def test_many_replacements_leave_few_manifests(lake: SqlCatalog, log: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commits, "MERGED_AT_ONCE", 3)
+    table = log
+    for number in range(12):
+        table = replaced(table, number % 4, number)
+        table = replaced(table, 4 + number, 100 + number)
+    found = lake.load_table(log.name())
+    snapshot = found.current_snapshot()
+    assert snapshot is not None
+    assert offsets(found) == [*range(8, 12), *range(100, 112)]
+    assert len(snapshot.manifests(found.io)) <= 8
+
+
+def test_a_view_declared_anew_gets_its_columns_and_rows_in_one_commit(lake: SqlCatalog, tmp_path: Path) -> None:
+    before = write_definition(tmp_path)
+    ensure.ensure(lake, before)
+    view = before.views["by_kind"]
+    table = view_tables.ensured(lake, before, view, "batch_by_kind")
+    writer = Writer(Place.of(table))
+    row = {
+        "window_start": [NOON],
+        "window_end": [NOON + timedelta(hours=1)],
+        "kind": ["a"],
+        "events": [1],
+        "total": [2],
+    }
+    writer.write(pa.RecordBatch.from_pydict({**row, "mean": [2.0]}))
+    table = commits.replace(table, None, [], writer.close(), {})
+
+    measures = {"total": "avg(value)", "mean": None}
+    after = write_definition(tmp_path, name=before.name, views={"by_kind": {"by": [], "measures": measures}})
+    changed = after.views["by_kind"]
+    with pytest.raises(IncompatibleDefinition, match=r"views\.by_kind"):
+        view_tables.ensured(lake, after, changed, "batch_by_kind")
+    anew, updates = view_tables.redeclared(table, after, changed, "batch_by_kind")
+    writer = Writer(Place.of(anew))
+    keys = {key: row[key] for key in ("window_start", "window_end", "events")}
+    writer.write(pa.RecordBatch.from_pydict({**keys, "total": [2.5]}))
+    commits.replace(anew, head(table), files_of(table), writer.close(), {}, updates)
+
+    found = view_tables.ensured(lake, after, changed, "batch_by_kind")
+    assert found.scan().to_arrow().to_pylist() == [
+        {"window_start": NOON, "window_end": NOON + timedelta(hours=1), "events": 1, "total": 2.5}
+    ]
+
+
+def test_the_tables_of_a_view_have_the_types_of_its_measures(lake: SqlCatalog, tmp_path: Path) -> None:
+    pipeline = write_definition(tmp_path)
+    ensure.ensure(lake, pipeline)
+    for view in pipeline.views.values():
+        kinds = {"kind": "string", "events": "long", "total": "long", "mean": "double"}
+        versions: dict[str, dict[str, str]] = {"batch_by_kind": {}, "stream_by_kind": {tables.VERSION: "long"}}
+        for name, more in versions.items():
+            made = view_tables.ensured(lake, pipeline, view, name)
+            found = {field.name: str(field.field_type) for field in made.schema().fields}
+            wanted = {"window_start": "timestamptz", "window_end": "timestamptz", **kinds, **more}
+            assert found == wanted
+            assert [*found][:3] == ["window_start", "window_end", "kind"] and [*found][6:] == [*more]
 
 
 @pytest.fixture

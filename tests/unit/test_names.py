@@ -136,6 +136,10 @@ class Lake:
         these = serving.on_days(f"`{self.pipeline.event.time}`", days)
         return f"(SELECT * FROM {tables.EVENTS} WHERE {these if on else f'NOT {these}'})"
 
+    def near(self, days: Collection[date], tail: str) -> str:
+        """All of these days."""
+        return self.events(days, on=True)
+
     def keep(self, name: str, query: str) -> str:
         """A temporary table."""
         self.connection.execute(f"CREATE OR REPLACE TEMP TABLE _tw_{name} AS {serving.duckdb(query)}")
@@ -154,7 +158,7 @@ class Lake:
 
     def unite(self) -> None:
         """Make `unified_events`, and see that it is right in every column."""
-        query = serving.duckdb(unify.unified_events(self, self.pipeline, BOUNDARY))
+        query = serving.duckdb(unify.unified_events(self, self.pipeline, unify.past(self, self.pipeline, BOUNDARY)))
         self.connection.execute(f"CREATE TABLE unified_events AS {query}")
         found = {row[self.pipeline.event.id]: row for row in self.rows("SELECT * FROM unified_events")}
         assert {key: row["layer"] for key, row in found.items()} == ANSWER

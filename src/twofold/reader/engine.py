@@ -12,8 +12,8 @@ from twofold.errors import QueryError
 from twofold.reader.source import DATA, PLAN, SCHEMA
 
 
-def connect(scratch: Path) -> duckdb.DuckDBPyConnection:
-    """An empty database that spills into the folder `scratch`."""
+def plain(scratch: Path, memory: str = "") -> duckdb.DuckDBPyConnection:
+    """An empty database that spills into the folder `scratch` past so much `memory`, or most of the machine's."""
     connection = duckdb.connect(config={
         "temp_directory": str(scratch),
         "python_enable_replacements": "false",
@@ -21,6 +21,14 @@ def connect(scratch: Path) -> duckdb.DuckDBPyConnection:
         "autoload_known_extensions": "false",
     })  # fmt: skip
     connection.execute("SET TimeZone = 'UTC'")
+    if memory:
+        connection.execute(f"SET memory_limit = '{memory}'")
+    return connection
+
+
+def connect(scratch: Path) -> duckdb.DuckDBPyConnection:
+    """The same, with what a reading session keeps its relations in."""
+    connection = plain(scratch)
     for database in (PLAN, DATA):
         connection.execute(f"ATTACH ':memory:' AS {database}")
         connection.execute(f"CREATE SCHEMA {database}.{SCHEMA}")

@@ -14,7 +14,8 @@ from twofold import boundary, serving, unify
 from twofold.boundary import Boundary
 from twofold.definition.model import Pipeline
 from twofold.reader import predicates
-from twofold.reader.pinned import Pinned
+from twofold.reader.pinned import Pinned, day_of
+from twofold.reader.rendering import quoted
 
 Read = Callable[[Pinned, tuple[DataFile, ...]], str]
 """Makes a relation of some data files of a pinned table."""
@@ -33,7 +34,9 @@ class DuckDBEngine:
 
     def unified(self) -> str:
         """The query of `unified_events`, in DuckDB's dialect."""
-        return serving.duckdb(unify.unified_events(self, self.pipeline, self.boundary()))
+        return serving.duckdb(
+            unify.unified_events(self, self.pipeline, unify.past(self, self.pipeline, self.boundary()))
+        )
 
     def boundary(self) -> Boundary:
         """What the pinned `events` covers; refused where the log is of another topic."""
@@ -55,14 +58,20 @@ class DuckDBEngine:
 
     def events(self, days: Collection[date], *, on: bool) -> str:
         """Files are pure in their day, so days are told apart by file, at no cost per row."""
-        everything = self.pinned_events.all_files
-        near = (
-            self.pinned_events.narrowed(everything, predicates.on_days(self.pipeline.event.time, days)) if days else ()
-        )
         if on:
-            return self.read(self.pinned_events, near)
-        paths = {file.file_path for file in near}
-        return self.read(self.pinned_events, tuple(file for file in everything if file.file_path not in paths))
+            return self.read(self.pinned_events, self.pinned_events.on_days(days))
+        others = (file for file in self.pinned_events.all_files if day_of(file) not in days)
+        return self.read(self.pinned_events, tuple(others))
+
+    def near(self, days: Collection[date], tail: str) -> str:
+        """Where ids grow with time, few files of these days reach into those of the tail."""
+        key = self.pipeline.event.id
+        low, high = self.connection.execute(f"SELECT min({quoted(key)}), max({quoted(key)}) FROM {tail}").fetchall()[0]
+        where = predicates.EVERYTHING
+        if isinstance(low, str | int):
+            where = predicates.all_of([predicates.compared(key, ">=", low), predicates.compared(key, "<=", high)])
+        found = self.pinned_events
+        return self.read(found, found.narrowed(found.on_days(days), where))
 
     def keep(self, name: str, query: str) -> str:
         """A temporary table."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
 
 from pyiceberg.catalog import Catalog
@@ -13,6 +14,7 @@ from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestFi
 from pyiceberg.table import Table as IcebergTable
 
 from twofold import catalog as catalogs
+from twofold import windows
 from twofold.boundary import History
 from twofold.errors import TwofoldError
 from twofold.reader import columns
@@ -41,6 +43,10 @@ class Pinned:
         # With the columns that are declared only: a query may ask for them too.
         test = _InclusiveMetricsEvaluator(columns.iceberg_schema(self.columns), where)
         return tuple(file for file in files if test.eval(file))
+
+    def on_days(self, days: Collection[date]) -> tuple[DataFile, ...]:
+        """Every file of these days, by which the table is partitioned: each file is of one day."""
+        return tuple(file for file in self.all_files if day_of(file) in days) if days else ()
 
     @cached_property
     def all_files(self) -> tuple[DataFile, ...]:
@@ -71,6 +77,11 @@ def pin(catalog: Catalog, namespace: str, name: str, declared: Table | None = No
     """Load one table as it is now; where it was never made, an empty one with the declared columns."""
     table = catalogs.find(catalog, namespace, name)
     return Pinned(f"{namespace}.{name}", columns.of(table.schema() if table else None, declared), table)
+
+
+def day_of(file: DataFile) -> date:
+    """The day of all rows of a file."""
+    return windows.day(int(file.partition[0]))
 
 
 def _readable(name: str, file: DataFile) -> None:

@@ -6,8 +6,7 @@ the one place that works around it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from datetime import UTC, date, datetime, time
+from collections.abc import Iterable
 from functools import reduce
 from itertools import pairwise
 from typing import Any
@@ -15,12 +14,9 @@ from typing import Any
 from pyiceberg import expressions
 from pyiceberg.expressions import AlwaysFalse, AlwaysTrue, BooleanExpression
 
-from twofold import serving
-
 EVERYTHING: BooleanExpression = AlwaysTrue()
 NOTHING: BooleanExpression = AlwaysFalse()
 
-_MAX_RANGES = 50
 _COMPARISONS: dict[str, Any] = {
     "=": expressions.EqualTo,
     ">": expressions.GreaterThan,
@@ -71,20 +67,3 @@ def past_offsets(offsets: dict[int, int]) -> BooleanExpression:
         if high - low > 1
     ]
     return any_of([*past, *gaps, compared("kafka_partition", ">", edges[-1])])
-
-
-def on_days(column: str, days: Collection[date]) -> BooleanExpression:
-    """Rows of these days (UTC), or, where they are scattered, at least those. Year 1 begins with all that is before."""
-    ranges = serving.day_ranges(days)
-    if len(ranges) > _MAX_RANGES:
-        ranges = [(ranges[0][0], ranges[-1][1])]
-    return any_of(_between(column, low, high) for low, high in ranges)
-
-
-def _between(column: str, low: date, high: date) -> BooleanExpression:
-    before = compared(column, "<", _midnight(high))
-    return before if low == date.min else all_of([compared(column, ">=", _midnight(low)), before])
-
-
-def _midnight(day: date) -> str:
-    return datetime.combine(day, time.min, UTC).isoformat()

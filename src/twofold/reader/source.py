@@ -7,7 +7,7 @@ through fsspec share one position between DuckDB's threads, which garbles what t
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,15 +46,26 @@ class Source:
 
 def show(connection: DuckDBPyConnection, source: Source, files: Sequence[DataFile]) -> None:
     """Let the source's view read these files."""
-    query = _empty(source.pinned.columns)
-    if files:
-        io = PyArrowFileIO(source.pinned.table.io.properties if source.pinned.table else {})
-        places = [io.parse_location(file.file_path, io.properties) for file in files]
-        if all(scheme == "file" for scheme, _, _ in places):
-            query = native(source.pinned.columns, [path for _, _, path in places], sum(f.record_count for f in files))
-        else:
-            query = _remote(connection, source, io, places, files)
+    io = source.pinned.table.io.properties if source.pinned.table else {}
+    query = query_of(connection, f"_tw_remote_{source.number}", source.pinned.columns, io, files)
     connection.execute(f"CREATE OR REPLACE VIEW {DATA}.{source.relation} AS {query}")
+
+
+def query_of(
+    connection: DuckDBPyConnection,
+    name: str,
+    fields: Sequence[Column],
+    io_properties: Mapping[str, str],
+    files: Sequence[DataFile],
+) -> str:
+    """A query of the rows of some data files; remote ones are registered as `name`."""
+    if not files:
+        return _empty(fields)
+    io = PyArrowFileIO(dict(io_properties))
+    places = [io.parse_location(file.file_path, io.properties) for file in files]
+    if all(scheme == "file" for scheme, _, _ in places):
+        return native(fields, [path for _, _, path in places], sum(file.record_count for file in files))
+    return _remote(connection, name, fields, io, places, files)
 
 
 def stand_ins(folder: Path) -> list[str]:
@@ -101,7 +112,8 @@ def _empty(fields: Sequence[Column]) -> str:
 
 def _remote(
     connection: DuckDBPyConnection,
-    source: Source,
+    name: str,
+    fields: Sequence[Column],
     io: PyArrowFileIO,
     places: Sequence[tuple[str, str, str]],
     files: Sequence[DataFile],
@@ -113,7 +125,6 @@ def _remote(
         parquet.make_fragment(path, store, file_size=file.file_size_in_bytes)
         for (_, _, path), file in zip(places, files, strict=True)
     ]
-    schema = schema_to_pyarrow(columns.iceberg_schema(source.pinned.columns), include_field_ids=False)
-    name = f"_tw_remote_{source.number}"
+    schema = schema_to_pyarrow(columns.iceberg_schema(fields), include_field_ids=False)
     connection.register(name, ds.FileSystemDataset(fragments, schema, parquet, store))
     return f"SELECT * FROM {name}"
