@@ -90,10 +90,9 @@ def test_what_an_earlier_release_left_goes_on_and_proves(
     assert [found["orphans"] for found in done["tables"].values()] == [0] * len(old_lake.COLUMNS)
     assert work.unified() == work.expected()
     work.holds()
+    new = {"stream_log": ["reason_kind"], "batch_log": ["reason_kind"], "stream_by_kind": ["_tw_version"]}
     for name, columns in old_lake.COLUMNS.items():
         now = table(work, name)
         assert now.location() == f"{stack.warehouse}/{work.pipeline.name}/{name}"
-        assert [column for column in now.schema().column_names if column not in columns] == (
-            ["reason_kind"] if name in ("stream_log", "batch_log") else []
-        )
+        assert [column for column in now.schema().column_names if column not in columns] == new.get(name, [])
         assert [field.name.endswith("_day") for field in now.spec().fields] == [True]
