@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import date
 from typing import Any, Literal, cast
 from uuid import uuid4
 
@@ -42,6 +43,8 @@ from pyiceberg.table.update import (
     TableUpdate,
     ValidatableTableRequirement,
 )
+
+from twofold import windows
 
 MERGED_AT_ONCE = 40
 """So many manifests of one size become one: each file is written into few manifests, and few are there to be read."""
@@ -150,6 +153,16 @@ def tidy(table: Table, expired: Collection[int] = ()) -> Table:
     return committed
 
 
+def may_hold(manifest: ManifestFile, days: Iterable[date]) -> bool:
+    """Whether a manifest can name files of one of these days, by which its table is partitioned."""
+    summary = manifest.partitions[0] if manifest.partitions else None
+    if summary is None or summary.lower_bound is None or summary.upper_bound is None:
+        return True
+    bounds = (int.from_bytes(bound, "little", signed=True) for bound in (summary.lower_bound, summary.upper_bound))
+    low, high = map(windows.day, bounds)
+    return any(low <= day <= high for day in days)
+
+
 def clock_behind_ms(metadata: TableMetadata, now_ms: int | None = None) -> int:
     """How far this machine's clock is behind the table's last commit, beyond what Iceberg tolerates; 0: it is not."""
     now = int(time.time() * 1000) if now_ms is None else now_ms
@@ -209,12 +222,12 @@ class _Draft:
     def without(self, manifests: Sequence[ManifestFile], deleted: Collection[DataFile]) -> list[ManifestFile]:
         """The manifests, those that name `deleted` files written anew; CommitFailedException where one is not named."""
         missing = {file.file_path for file in deleted}
-        days = [int(file.partition[0]) for file in deleted]
+        days = {windows.day(int(file.partition[0])) for file in deleted}
         kept = []
         for manifest in manifests:
             if not manifest.has_added_files() and not manifest.has_existing_files():
                 continue  # it only tells what an earlier commit took away
-            entries = _may_name(manifest, days) and manifest.fetch_manifest_entry(self._table.io, discard_deleted=True)
+            entries = may_hold(manifest, days) and manifest.fetch_manifest_entry(self._table.io, discard_deleted=True)
             found = {entry.data_file.file_path for entry in entries or ()} & missing
             if not entries or not found:
                 kept.append(manifest)
@@ -369,15 +382,6 @@ def _only_named_by(table: Table, expired: set[int]) -> list[str]:
 def _manifests(table: Table) -> list[ManifestFile]:
     snapshot = table.metadata.current_snapshot()
     return snapshot.manifests(table.io) if snapshot else []
-
-
-def _may_name(manifest: ManifestFile, days: Iterable[int]) -> bool:
-    """Whether a manifest's days, the first of what partitions the table, take in one of these."""
-    summary = manifest.partitions[0] if manifest.partitions else None
-    if summary is None or summary.lower_bound is None or summary.upper_bound is None:
-        return True
-    low, high = (int.from_bytes(bound, "little", signed=True) for bound in (summary.lower_bound, summary.upper_bound))
-    return any(low <= day <= high for day in days)
 
 
 def _magnitude(manifest: ManifestFile) -> int:

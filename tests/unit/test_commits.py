@@ -25,7 +25,7 @@ from twofold.data_files import Place, Writer
 from twofold.definition.model import Pipeline
 from twofold.errors import ClockBehind, IncompatibleDefinition
 from twofold.places import is_table_file
-from twofold.reader.pinned import Pinned
+from twofold.reader.pinned import Pinned, day_of
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOON_DAY = (NOON.date() - date(1970, 1, 1)).days
@@ -282,6 +282,22 @@ def test_files_are_replaced_by_comparison(lake: SqlCatalog, log: Table) -> None:
     after = replaced(found, 5, 7).current_snapshot()
     assert after is not None
     assert all(one.has_added_files() or one.has_existing_files() for one in after.manifests(found.io))
+
+
+def test_the_files_of_a_day_are_found_without_the_manifests_of_others(log: Table) -> None:
+    table = log
+    for day in range(3):
+        table = replaced(table, day, day)
+    snapshot = table.current_snapshot()
+    assert snapshot is not None
+    wanted = NOON.date() + timedelta(days=1)
+    for manifest in snapshot.manifests(table.io):
+        if not commits.may_hold(manifest, [wanted]):
+            table.io.delete(manifest.manifest_path)
+    assert [day_of(file) for file in Pinned("", (), table).on_days({wanted})] == [wanted]
+    assert Pinned("", (), table).on_days(set()) == ()
+    with pytest.raises(FileNotFoundError):
+        files_of(table)
 
 
 def test_a_replacement_on_an_older_head_is_refused_and_leaves_nothing(lake: SqlCatalog, log: Table) -> None:

@@ -14,7 +14,7 @@ from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestFi
 from pyiceberg.table import Table as IcebergTable
 
 from twofold import catalog as catalogs
-from twofold import windows
+from twofold import commits, windows
 from twofold.boundary import History
 from twofold.errors import TwofoldError
 from twofold.reader import columns
@@ -46,7 +46,9 @@ class Pinned:
 
     def on_days(self, days: Collection[date]) -> tuple[DataFile, ...]:
         """Every file of these days, by which the table is partitioned: each file is of one day."""
-        return tuple(file for file in self.all_files if day_of(file) in days) if days else ()
+        manifests = (manifest for manifest in self._manifests() if commits.may_hold(manifest, days))
+        files = (file for manifest in manifests for file in self._files_of(manifest) if day_of(file) in days)
+        return tuple(sorted(files, key=lambda file: file.file_path))
 
     @cached_property
     def all_files(self) -> tuple[DataFile, ...]:
@@ -55,16 +57,17 @@ class Pinned:
 
     def files_since(self, covered: int | None) -> tuple[DataFile, ...]:
         """Every data file but (most of) those that a snapshot, `covered`, already had; None: every one."""
-        snapshot = self.table.current_snapshot() if self.table else None
-        if self.table is None or snapshot is None:
-            return ()
-        before = self.table.snapshot_by_id(covered) if covered is not None else None
-        manifests = snapshot.manifests(self.table.io)
+        before = self.table.snapshot_by_id(covered) if self.table and covered is not None else None
+        manifests = self._manifests()
         if before and before.sequence_number:
             # What a manifest holds was in the table when the manifest was written.
             manifests = [manifest for manifest in manifests if manifest.sequence_number > before.sequence_number]
         files = [file for manifest in manifests for file in self._files_of(manifest)]
         return tuple(sorted(files, key=lambda file: file.file_path))
+
+    def _manifests(self) -> list[ManifestFile]:
+        snapshot = self.table.current_snapshot() if self.table else None
+        return snapshot.manifests(self.table.io) if self.table and snapshot else []
 
     def _files_of(self, manifest: ManifestFile) -> Iterator[DataFile]:
         if self.table is not None:
