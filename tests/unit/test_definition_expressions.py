@@ -319,7 +319,7 @@ def measures(draw: st.DrawFn) -> str:
     return text
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     texts=st.lists(measures(), min_size=1, max_size=4),
     rows=st.lists(ROW, min_size=1, max_size=8),
