@@ -212,8 +212,8 @@ class Lake:
         compared = layers.side_by_side(view, quoted(batch), quoted(stream), "true", frozenset(view.measures))
         unequal = self.rows(f"SELECT count(*) FILTER (_tw_difference > 0) AS _tw_n FROM ({compared})")
         assert unequal == [{"_tw_n": 2 if view.by else 1}]  # as groups, 3 and 6 are in one layer each
-        late = layers.came_late(self.pipeline.event.time, [view], tables.STREAM_LOG, "true", None, 0)
-        assert self.connection.execute(late).fetchall() == [(0,)]
+        late = layers.came_late(self.pipeline, view, tables.STREAM_LOG, "true", None, layers.Read((1,)))
+        assert self.connection.execute(late).fetchall() == []
         self._one_answer(view, batch, stream, groups=len(ANSWER) if view.by else 1)
 
     def _one_answer(self, view: View, batch: str, stream: str, groups: int) -> None:

@@ -152,6 +152,8 @@ class Reader:
             batch = tables.batch_view_name(view)
             if name == names.unified_view_name(view.name):
                 return views.unified(view, self.pinned(pipeline, batch), self.windows(pipeline, view), self.read)
+            if name == tables.stream_view_name(view):
+                return views.streamed(pipeline, view, self.pinned(pipeline, name), self.read)
             if name == names.live_view_name(view.name):
                 stream = self.pinned(pipeline, tables.stream_view_name(view))
                 return views.live(pipeline, view, self.pinned(pipeline, batch), stream, self.read)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from twofold import boundary, serving, unify, windows
+from twofold import boundary, serving, tables, unify, windows
 from twofold.boundary import Folded
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline, View
@@ -78,6 +78,14 @@ def live(pipeline: Pipeline, view: View, batch: Pinned, stream: Pinned, read: Re
         view, relations.get(batch.name), relations.get(stream.name), state.sealed_through if state else None
     )
     return serving.duckdb(text)
+
+
+def streamed(pipeline: Pipeline, view: View, stream: Pinned, read: Read) -> str:
+    """The rows of `stream_<view>` that are in force, in DuckDB's dialect."""
+    if stream.table is None:
+        raise never_made(pipeline, tables.stream_view_name(view))
+    _has_measures(pipeline, view, stream)
+    return serving.duckdb(serving.newest(view, view.measures, read(stream, stream.all_files)))
 
 
 def never_made(pipeline: Pipeline, name: str) -> QueryError:
