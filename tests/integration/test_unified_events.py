@@ -343,16 +343,14 @@ def test_a_broken_rule_of_views_is_caught(
 ) -> None:
     """The comparison above sees which windows are folded, and from which days."""
     pipeline = fresh(declared)
-    # f shares a window with the corrected a, and nothing new is said of it.
-    united = {**stream_row(0, "f", 5), "kafka_partition": 1}
-    history = dataclasses.replace(EVERY_RULE, stream=[*EVERY_RULE.stream, united], offsets={0: 3, 1: 1})
+    # Nothing new is said of f, which shares a window with the corrected a, and of g, which does not.
+    united = [{**row, "kafka_partition": 1} for row in (stream_row(0, "f", 5), stream_row(1, "g", 130))]
+    history = dataclasses.replace(EVERY_RULE, stream=[*EVERY_RULE.stream, *united], offsets={0: 3, 1: 2})
     land(stack, pipeline, history)
-    fill_views(stack, pipeline, history)
+    before = dataclasses.replace(pipeline.views["sliding"], every=24 * HOUR if name == "_same" else 12 * HOUR)
+    fill_views(stack, dataclasses.replace(pipeline, views={**pipeline.views, "sliding": before}), history)
     if name == "touched_since":
         unite(stack, pipeline, history, further(history))
-    if name == "_same":
-        sliding = dataclasses.replace(pipeline.views["sliding"], every=HOUR)
-        pipeline = dataclasses.replace(pipeline, views={**pipeline.views, "sliding": sliding})
 
     def right() -> bool:
         return all(unified_view(stack, pipeline, view) == fold(history, view) for view in pipeline.views.values())
