@@ -1,4 +1,4 @@
-"""The exact union of both layers as temporary views in a Spark session, from the same SQL that `twofold query` runs.
+"""The exact union of both layers, and the views, as temporary views in a Spark session: the SQL of `twofold query`.
 
     create_views(spark, settings, pipeline)
     spark.sql("SELECT origin, count(*) FROM unified_events GROUP BY origin")
@@ -9,27 +9,19 @@ other. Here each table is read at one snapshot; call again to see what came sinc
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import date
 
-from pyiceberg.catalog import Catalog
 from pyspark.sql import SparkSession
 
-from twofold import boundary, catalog, serving, tables, unify
-from twofold.boundary import Boundary, History
+from twofold import boundary, serving, tables, unify
+from twofold.boundary import Boundary
 from twofold.definition.model import Pipeline, View
 from twofold.errors import QueryError
+from twofold.reader import Reader, names
+from twofold.reader.pinned import Pinned
 from twofold.settings import Settings
-from twofold.tables import Table
-
-
-@dataclass(frozen=True)
-class Pinned:
-    """One table at one snapshot."""
-
-    relation: str
-    history: History
 
 
 @dataclass(frozen=True)
@@ -38,24 +30,24 @@ class SparkEngine:
 
     spark: SparkSession
     pipeline: Pipeline
-    pinned_events: Pinned
-    pinned_stream_log: Pinned
-    pinned_batch_log: Pinned
+    pinned_events: str
+    pinned_stream_log: str
+    pinned_batch_log: str
 
     def stream_log(self, boundary: Boundary) -> str:
         """The whole log: Iceberg prunes by the condition in the query."""
-        return self.pinned_stream_log.relation
+        return self.pinned_stream_log
 
     def batch_log(self, boundary: Boundary) -> str:
         """The whole log: Iceberg prunes by the condition in the query."""
-        return self.pinned_batch_log.relation
+        return self.pinned_batch_log
 
     def events(self, days: Collection[date], *, on: bool) -> str:
         """By a condition that Iceberg prunes partitions with."""
         if not days and not on:
-            return self.pinned_events.relation
+            return self.pinned_events
         these = serving.on_days(f"`{self.pipeline.event.time}`", days)
-        return f"(SELECT * FROM {self.pinned_events.relation} WHERE {these if on else f'NOT {these}'})"
+        return f"(SELECT * FROM {self.pinned_events} WHERE {these if on else f'NOT {these}'})"
 
     def near(self, days: Collection[date], tail: str) -> str:
         """All of these days."""
@@ -74,60 +66,63 @@ class SparkEngine:
 
 
 def create_views(spark: SparkSession, settings: Settings, pipeline: Pipeline) -> list[str]:
-    """Make (or renew) `unified_events` and every `unified_<view>` that has a table; returns their names."""
-    found = catalog.load(settings)
-    # Backwards along the data's way: what moves from a log into `events` meanwhile is then seen in the log.
-    declared = (tables.events(pipeline), tables.stream_log(pipeline), tables.batch_log(pipeline))
-    engine = SparkEngine(spark, pipeline, *(_declared(found, pipeline, table) for table in declared))
-    log = boundary.landed(engine.pinned_stream_log.history, pipeline.name)
-    edge = boundary.boundary(engine.pinned_events.history, pipeline.name, log.topic_id)
-    spark.sql(unify.unified_events(engine, pipeline, unify.past(engine, pipeline, edge))).createOrReplaceTempView(
-        "unified_events"
-    )
-    made = [view.name for view in pipeline.views.values() if _view(spark, found, pipeline, view)]
-    return ["unified_events", *(f"unified_{name}" for name in made)]
+    """Make (or renew) `unified_events`, and `unified_<view>` and `live_<view>` of every view; returns their names.
+
+    What batch_<view> does not say is folded by DuckDB, as `twofold query` does it, and handed over as rows. A view that
+    no job has computed yet has no `live_<view>`.
+    """
+    with Reader(settings, {pipeline.name: pipeline}) as reader:
+        reader.pin_in_order(pipeline, names.offered(pipeline))
+        pins = [reader.pinned(pipeline, name) for name in (tables.EVENTS, tables.STREAM_LOG, tables.BATCH_LOG)]
+        for pinned in pins:
+            if pinned.table is None:
+                raise QueryError(
+                    f"pipeline {pipeline.name} has no table {pinned.name} yet: none of its jobs ever ran",
+                    f"run `twofold stream {pipeline.name}` or `twofold batch {pipeline.name}`",
+                )
+        engine = SparkEngine(spark, pipeline, *map(_relation, pins))
+        log = boundary.landed(pins[1].history, pipeline.name)
+        found = unify.past(engine, pipeline, boundary.boundary(pins[0].history, pipeline.name, log.topic_id))
+        spark.sql(unify.unified_events(engine, pipeline, found)).createOrReplaceTempView(names.UNIFIED_EVENTS)
+        made = [name for view in pipeline.views.values() for name in _views(spark, reader, pipeline, view)]
+    return [names.UNIFIED_EVENTS, *made]
 
 
-def _declared(found: Catalog, pipeline: Pipeline, declared: Table) -> Pinned:
-    pinned = _pin(found, pipeline, declared.name, declared.columns)
-    if pinned is None:
-        raise QueryError(
-            f"pipeline {pipeline.name} has no table {declared.name} yet: none of its jobs ever ran",
-            f"run `twofold stream {pipeline.name}` or `twofold batch {pipeline.name}`",
+def _views(spark: SparkSession, reader: Reader, pipeline: Pipeline, view: View) -> Iterator[str]:
+    tabled = [reader.pinned(pipeline, name(view)) for name in (tables.batch_view_name, tables.stream_view_name)]
+    batch, stream = (None if pinned.table is None else _relation(pinned) for pinned in tabled)
+    found = reader.windows(pipeline, view)
+    parts = ((part, getattr(found, part)) for part in ("touched", "folded"))
+    touched, folded = (rows and _handed_over(spark, reader, f"_tw_{view.name}_{part}", rows) for part, rows in parts)
+    exact = serving.unified_view(view, None if found.whole else batch, touched, folded, found.sealed_through)
+    spark.sql(exact).createOrReplaceTempView(names.unified_view_name(view.name))
+    yield names.unified_view_name(view.name)
+    if batch or stream:
+        spark.sql(serving.live_view(view, batch, stream, found.sealed_through)).createOrReplaceTempView(
+            names.live_view_name(view.name)
         )
-    return pinned
+        yield names.live_view_name(view.name)
 
 
-def _view(spark: SparkSession, found: Catalog, pipeline: Pipeline, view: View) -> bool:
-    batch = _pin(found, pipeline, tables.batch_view_name(view))
-    stream = _pin(found, pipeline, tables.stream_view_name(view))
-    made = [pinned for pinned in (batch, stream) if pinned is not None]
-    if not made:
-        return False
-    empty = f"(SELECT * FROM {made[0].relation} WHERE FALSE)"
-    folded = boundary.folded(batch.history) if batch else None
-    text = serving.unified_view(
-        view,
-        view.measures,
-        batch.relation if batch else empty,
-        stream.relation if stream else empty,
-        folded.sealed_through if folded else None,
-    )
-    spark.sql(text).createOrReplaceTempView(f"unified_{view.name}")
-    return True
+def _handed_over(spark: SparkSession, reader: Reader, name: str, relation: str) -> str:
+    """Rows of the reader's DuckDB as a temporary view of Spark."""
+    rows = reader.connection.sql(f"SELECT * FROM {relation}").to_arrow_table()
+    spark.createDataFrame(rows).createOrReplaceTempView(name)
+    return name
 
 
-def _pin(found: Catalog, pipeline: Pipeline, name: str, wanted: Iterable[tuple[str, str]] = ()) -> Pinned | None:
-    """The table as it is now. A snapshot is read with the columns of its own day: later ones are null in it."""
-    table = catalog.find(found, pipeline.name, name)
-    if table is None:
-        return None
-    qualified, snapshot = tables.qualified(pipeline, name), table.current_snapshot()
+def _relation(pinned: Pinned) -> str:
+    """The table at the pinned snapshot, which is read with the columns of its own day: later ones are null in it."""
+    assert pinned.table is not None
+    namespace, name = pinned.table.name()
+    qualified, snapshot = tables.qualified(namespace, name), pinned.table.current_snapshot()
     if snapshot is None:
-        return Pinned(f"(SELECT * FROM {qualified} WHERE FALSE)", catalog.history(table))
-    schema = table.schema() if snapshot.schema_id is None else table.schemas()[snapshot.schema_id]
-    later = [f"CAST(NULL AS {kind}) AS `{column}`" for column, kind in wanted if column not in schema.column_names]
+        return f"(SELECT * FROM {qualified} WHERE FALSE)"
+    schema = pinned.table.schema() if snapshot.schema_id is None else pinned.table.schemas()[snapshot.schema_id]
+    later = [
+        f"CAST(NULL AS {str(column.iceberg).replace('timestamptz', 'timestamp')}) AS `{column.name}`"
+        for column in pinned.columns
+        if column.name not in schema.column_names
+    ]
     relation = f"{qualified} VERSION AS OF {snapshot.snapshot_id}"
-    if later:
-        relation = f"(SELECT *, {', '.join(later)} FROM {relation})"
-    return Pinned(relation, catalog.history(table))
+    return f"(SELECT *, {', '.join(later)} FROM {relation})" if later else relation

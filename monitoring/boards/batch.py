@@ -75,7 +75,7 @@ MOVED = Row(
         ),
         Panel(
             "Sealed through",
-            "Event time up to which a view is answered by the batch layer. In a replay it is as old as the events.",
+            "Event time up to which windows of a view are final. In a replay it is as old as the events.",
             "dateTimeAsIso",
             (
                 Query(
@@ -98,7 +98,7 @@ AGREEMENT = Row(
     (
         Panel(
             "Difference",
-            "Mean difference of batch and speed layer over the sealed windows compared last, by view.",
+            "Mean difference of `batch_<view>` and `stream_<view>` over the sealed windows compared last, by view.",
             "percentunit",
             (Query(of("pipeline_view:compare_difference:ratio"), "{{pipeline}} {{view}}"),),
             steps=upto(0.1, 0.25),

@@ -101,7 +101,7 @@ LAYERS = Row(
         ),
         Panel(
             "Layers apart",
-            "Mean difference of batch and speed layer over the sealed windows compared last; the worst view.",
+            "Mean difference of `batch_<view>` and `stream_<view>` over the sealed windows compared last.",
             "percentunit",
             (Query(of("pipeline_view:compare_difference:ratio"), "{{pipeline}}"),),
             "stat",

@@ -4,7 +4,8 @@
     batch_<view> ─┬─► difference per window and group ─► Comparison ─► metrics, kept for the check and the status page
     stream_<view> ┘
 
-The layers differ where events came late to the stream, and where files corrected it; the batch layer is right.
+The layers differ where events came late to the stream, and where files corrected it; the batch layer is right. So this
+is how far `live_<view>` was off; `unified_<view>` was exact all along.
 By hand: `twofold compare flights`.
 """
 
@@ -12,13 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 from pyiceberg.types import DecimalType, DoubleType, FloatType, IntegerType, LongType
 
 from twofold import boundary, metrics, results, runs, serving, tables
-from twofold.boundary import Boundary, History
+from twofold.boundary import Boundary, Folded, History
 from twofold.definition.model import Limits, Pipeline, View
 from twofold.reader import Reader, layers
 from twofold.reader.rendering import quoted
@@ -187,20 +188,29 @@ def _described(view: View, row: dict[str, Any]) -> str:
 
 
 def _healed(reader: Reader, pipeline: Pipeline, before: Boundary, after: Boundary) -> int:
-    """Stream rows unioned since `before` that came after one of their windows had closed to the stream."""
-    if reader.pinned(pipeline, tables.STREAM_LOG).table is None or not pipeline.views or not after.offsets:
+    """Stream rows unioned since `before` that came too late for the stream, in one of its views at least."""
+    log = reader.pinned(pipeline, tables.STREAM_LOG)
+    if log.table is None or not pipeline.views or not after.offsets:
         return 0
     tail = f"{serving.past_offsets(before.offsets)} AND NOT {serving.past_offsets(after.offsets)}"
-    top = before.max_event_time
-    late = layers.came_late(
-        pipeline.event.time,
-        list(pipeline.views.values()),
-        tables.STREAM_LOG,
-        tail,
-        None if top is None else round(top.timestamp() * 1_000_000),
-        pipeline.lateness // timedelta(microseconds=1),
+    top = min((moment for moment in (before.max_event_time, before.newest_kafka) if moment), default=None)
+    late = " UNION ".join(
+        f"({layers.came_late(pipeline, view, tables.STREAM_LOG, tail, top, _read(reader, pipeline, view))})"
+        for view in pipeline.views.values()
     )
-    return int(reader.query(late, pipeline.name).fetchall()[0][0])
+    return int(reader.query(f"SELECT count(*) FROM ({late})", pipeline.name).fetchall()[0][0])
+
+
+def _read(reader: Reader, pipeline: Pipeline, view: View) -> layers.Read:
+    """The micro-batches of a view's query, as far back as the commits of its table are kept."""
+    log = reader.pinned(pipeline, tables.STREAM_LOG).history
+    commits = list(reader.pinned(pipeline, tables.stream_view_name(view)).history.ancestors())
+    ends = []
+    for commit in commits:
+        if Folded.KEY in commit.summary and (state := boundary.folded(History({commit.id: commit}, commit.id))):
+            ends.append(boundary.landed(History(log.snapshots, state.snapshot), pipeline.name).landing)
+    whole = bool(commits) and commits[-1].parent is None
+    return layers.Read(tuple(sorted({*ends} - {0})), 0 if whole else min(ends, default=0))
 
 
 def _rows(history: History) -> int:

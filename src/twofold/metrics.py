@@ -32,7 +32,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "fate": ("taken", "set_aside"),
     "kind": ("services", "batch", "union", "compare", "maintenance", "replay", "prove"),
     "service": SERVICES,
-    "invariant": ("I1", "I2", "I3", "I4", "I5", "I6", "I7"),
+    "invariant": ("I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8"),
 }
 """The only values of these labels; anything else is sent as `other`."""
 FREE = {
@@ -146,7 +146,7 @@ UNION_SEALED = _of(
     "union job",
     "sealed_through_timestamp_seconds",
     _TIME,
-    "Event time up to which a view is served from the batch layer.",
+    "Event time up to which windows of a view are final.",
     "view",
 )
 

@@ -6,7 +6,9 @@ that is made up here begins with `_tw_`, as no declared name may: so a field cal
     stream_log past the boundary ──┐
     batch_log past the boundary ───┴─► contenders ─► tail (one winner per id) ──┐
     events ─────────────────────────────────────────────────────────────────────┴─► unified_events
-    batch_<view> up to sealed_through, stream_<view> past it ─► unified_<view>
+    batch_<view> ─► windows that nothing new touches ─┬─► unified_<view>
+    unified_events ─► the others, folded ─────────────┘
+    batch_<view>, and newest of stream_<view> in windows that it does not have ─► live_<view>
 """
 
 from __future__ import annotations
@@ -203,16 +205,53 @@ def moment(value: date | datetime) -> str:
     return f"TIMESTAMP '{value.astimezone(UTC).isoformat(sep=' ')}'"
 
 
-def unified_view(view: View, measures: Iterable[str], batch: str, stream: str, sealed_through: datetime | None) -> str:
-    """Batch rows of sealed windows; past them the stream row, or where there is none the batch row."""
+def unified_view(
+    view: View, batch: str | None, touched: str | None, folded: str | None, sealed_through: datetime | None
+) -> str:
+    """Rows of `batch`, but for windows that start as a row of `touched` says; and the rows of `folded`.
+
+    At least one of `batch` and `folded` is a relation.
+    """
+    names = columns([*tables.view_keys(view), *view.measures])
+    final = f"{_sealed(sealed_through)} AS final"
+    parts = []
+    if batch:
+        parts.append(f"SELECT {names}, 'batch' AS layer, {final} FROM {batch} AS _tw_b{_without(touched)}")
+    if folded:
+        parts.append(f"SELECT {names}, 'both' AS layer, {final} FROM {folded} AS _tw_f")
+    return "\nUNION ALL\n".join(parts)
+
+
+def _without(touched: str | None) -> str:
+    if touched is None:
+        return ""
+    return f"\nWHERE NOT EXISTS (SELECT 1 FROM {touched} AS _tw_t WHERE _tw_t.window_start = _tw_b.window_start)"
+
+
+def live_view(view: View, batch: str | None, stream: str | None, sealed_through: datetime | None) -> str:
+    """Rows of `batch`, and the newest of `stream` in windows that are not sealed and that `batch` does not have."""
+    names, sealed = columns([*tables.view_keys(view), *view.measures]), _sealed(sealed_through)
+    parts = []
+    if batch:
+        parts.append(f"SELECT {names}, 'batch' AS layer, {sealed} AS final FROM {batch} AS _tw_b")
+    if stream:
+        had = f"(SELECT 1 FROM {batch} AS _tw_b WHERE _tw_b.window_start = _tw_s.window_start)"
+        absent = f" AND NOT EXISTS {had}" if batch else ""
+        rows = f"({newest(view, view.measures, stream)})"
+        parts.append(
+            f"SELECT {names}, 'stream' AS layer, FALSE AS final FROM {rows} AS _tw_s\nWHERE NOT {sealed}{absent}"
+        )
+    return "\nUNION ALL\n".join(parts)
+
+
+def newest(view: View, measures: Iterable[str], source: str) -> str:
+    """Keys and measures of `stream_<view>`, one row per key: of the versions of a window, the last."""
     keys = tables.view_keys(view)
-    names = columns([*keys, *measures])
-    sealed = "FALSE" if sealed_through is None else f"window_end <= {moment(sealed_through)}"
-    same = " AND ".join(f"_tw_b.`{key}` IS NOT DISTINCT FROM _tw_s.`{key}`" for key in keys)
-    return f"""SELECT {names}, 'batch' AS layer, TRUE AS final FROM {batch} WHERE {sealed}
-UNION ALL
-SELECT {names}, 'stream' AS layer, FALSE AS final FROM {stream} WHERE NOT ({sealed})
-UNION ALL
-SELECT {columns([*keys, *measures], "_tw_b.")}, 'batch' AS layer, FALSE AS final FROM {batch} AS _tw_b
-WHERE NOT ({sealed.replace("window_end", "_tw_b.window_end")})
-  AND NOT EXISTS (SELECT 1 FROM {stream} AS _tw_s WHERE {same})"""
+    return f"""SELECT {columns([*keys, *measures])} FROM (
+  SELECT *, row_number() OVER (PARTITION BY {columns(keys)} ORDER BY `{tables.VERSION}` DESC NULLS LAST) AS _tw_place
+  FROM {source} AS _tw_versions) AS _tw_ranked
+WHERE _tw_place = 1"""
+
+
+def _sealed(sealed_through: datetime | None) -> str:
+    return "FALSE" if sealed_through is None else f"(window_end <= {moment(sealed_through)})"

@@ -30,7 +30,8 @@ STREAM_LAYER = "stream"
 BATCH_LAYER = "batch"
 
 VERSION = "_tw_version"
-"""Column of stream_<view>: of the rows of one key the one with the highest is in force; null is the oldest."""
+"""Last column of `stream_<view>`: of the rows of one window and group, the one with the highest is in force. Null, as
+in rows of earlier releases, is the oldest."""
 
 VIEW_ROWS_PER_BATCH = 2_000_000
 """Rows of `stream_log` that a view's micro-batch takes at most, by whole files: only past it can a landing be split."""
@@ -106,8 +107,12 @@ def batch_view_name(view: View | str) -> str:
 
 def names(pipeline: Pipeline) -> tuple[str, ...]:
     """Every table of a pipeline, by its name in the pipeline's namespace."""
-    stream_views, batch_views = map(stream_view_name, pipeline.views), map(batch_view_name, pipeline.views)
-    return (EVENTS, STREAM_LOG, BATCH_LOG, LANDED_FILES, *stream_views, *batch_views)
+    return (EVENTS, STREAM_LOG, BATCH_LOG, LANDED_FILES, *view_names(pipeline))
+
+
+def view_names(pipeline: Pipeline) -> tuple[str, ...]:
+    """The view tables of both layers."""
+    return (*map(stream_view_name, pipeline.views), *map(batch_view_name, pipeline.views))
 
 
 def view_keys(view: View) -> tuple[str, ...]:

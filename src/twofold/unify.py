@@ -82,6 +82,12 @@ def unified_events(engine: Engine, pipeline: Pipeline, found: Past) -> str:
     )
 
 
+def touched_times(pipeline: Pipeline, found: Past) -> list[str]:
+    """Queries of event times, as `_tw_at` in microseconds: of what the tail puts in, and of what it takes out."""
+    time = f"unix_micros(`{pipeline.event.time}`) AS _tw_at"
+    return [f"SELECT DISTINCT {time} FROM {relation} AS _tw_r" for relation in (found.tail, found.beaten) if relation]
+
+
 def _days(engine: Engine, pipeline: Pipeline, relation: str) -> set[date]:
     """The days of event time in a relation; what Python has no date for counts as its first day, or its last."""
     time = f"least(greatest(`{pipeline.event.time}`, {serving.moment(date.min)}), {serving.moment(date.max)})"

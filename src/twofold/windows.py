@@ -91,6 +91,26 @@ FROM (SELECT *, {_starts(f'epoch_us("{time}")', view)} AS {START} FROM {source} 
 GROUP BY {START}{by}"""
 
 
+def starts(view: View, moments: Iterable[str], days: Iterable[date]) -> str:
+    """START of each window that holds one of the moments, or a moment of one of the days (UTC), each once.
+
+    `moments` are queries of one column `_tw_at`, in microseconds.
+    """
+    parts = [f"SELECT {_starts('_tw_at', view)} AS {START} FROM ({query}) AS _tw_m" for query in moments]
+    for day in sorted(days):
+        first = (day.toordinal() - _EPOCH_DAY) * _DAY_US
+        parts.append(f"SELECT unnest({_range(str(first), str(first + _DAY_US - 1), view)}) AS {START}")
+    return f"SELECT DISTINCT {START} FROM ({' UNION ALL '.join(parts)}) AS _tw_s"
+
+
+def days_of(view: View, starts: str) -> str:
+    """Days since the epoch, as numbers, on which the windows of the relation `starts` can have events."""
+    first, last = (_floor(at, timedelta(days=1)) for at in (START, f"{START} + {_us(view.window) - 1}"))
+    return (
+        f"SELECT DISTINCT unnest(generate_series({first} // {_DAY_US}, {last} // {_DAY_US})) AS _tw_day FROM {starts}"
+    )
+
+
 def _starts(at: str, view: View) -> str:
     """Starts of the windows that hold a moment."""
     return _floor(at, view.every) if view.every == view.window else f"unnest({_range(at, at, view)})"

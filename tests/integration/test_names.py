@@ -130,7 +130,8 @@ def test_names_that_are_words_of_sql(
     work.drain()
     work.holds()
 
-    assert unified.create_views(spark, stack, work.pipeline) == ["unified_events", "unified_group", "unified_updates"]
+    views = [f"{kind}_{view}" for view in ("group", "updates") for kind in ("unified", "live")]
+    assert unified.create_views(spark, stack, work.pipeline) == ["unified_events", *views]
     rows = spark.sql("SELECT id, place FROM unified_events WHERE id LIKE 's2%' ORDER BY id").collect()
     assert [tuple(row) for row in rows] == [("s2", 7), ("s200", 2000), ("s201", 2010)]
 

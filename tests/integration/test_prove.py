@@ -23,7 +23,7 @@ from pyiceberg.expressions import BooleanExpression, EqualTo, LessThan
 
 from tests import conftest, running, small_world
 from tests.small_world import SmallWorld
-from twofold import boundary, inbox, journal, locks, tables, topic
+from twofold import boundary, inbox, journal, locks, serving, tables, topic, unify, windows
 from twofold import catalog as catalogs
 from twofold.boundary import Folded, Landed
 from twofold.definition import fingerprint
@@ -99,7 +99,7 @@ def test_a_consistent_pipeline_holds_and_says_what_was_compared(world: SmallWorl
     proof = json.loads(outcome.stdout)
     assert (proof["pipeline"], proof["ok"], proof["behind"]) == (world.pipeline.name, True, False)
     numbers = {one["id"]: one["numbers"] for one in proof["invariants"]}
-    assert list(numbers) == ["I1", "I2", "I3", "I4", "I5", "I6", "I7"]
+    assert list(numbers) == ["I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8"]
     assert numbers["I1"]["acknowledged"] == numbers["I2"]["records"] == 41
     assert numbers["I1"]["journals_of_other_topics"] == 1
     assert numbers["I3"]["unified_events"] == {"rows": 43, "ids": 43}
@@ -107,6 +107,8 @@ def test_a_consistent_pipeline_holds_and_says_what_was_compared(world: SmallWorl
     assert (numbers["I4"]["files_recounted"], numbers["I4"]["file_rows"]) == (1, 10)
     assert numbers["I6"] == {"unified_events": 43, "from_scratch": 43, "lost": 0, "invented": 0}
     assert numbers["I7"]["files"] > 20
+    for name in ("unified_by_kind", "unified_sliding"):
+        assert numbers["I8"][name]["compared"] > 0 == numbers["I8"][name]["different"]
     for name, compared in numbers["I5"].items():
         assert compared["compared"] > 0, name
         # Two late duplicates, one of which disagrees with its first.
@@ -121,7 +123,7 @@ def test_it_holds_on_an_s3_store_too_and_a_lost_object_is_named(minio_stack: Set
     (task, *_) = world.table(tables.EVENTS).scan().plan_files()
     world.table(tables.EVENTS).io.delete(task.file.file_path)
     found = proof_of(world)
-    assert violated(found) >= {"I3", "I4", "I6", "I7"}
+    assert violated(found) >= {"I3", "I4", "I6", "I7", "I8"}
     assert check(found, "I7").offenders == (f"{world.pipeline.name}.events: {task.file.file_path} is missing",)
 
 
@@ -231,6 +233,25 @@ def withdrawn_event_back(world: SmallWorld) -> str:
     return "id 's2' from may.jsonl:3 (landing 1): of unified_events not in the logs"
 
 
+def batch_view_changed_where_nothing_is_new(world: SmallWorld) -> str:
+    """The second hour holds nothing of the tail, so `unified_by_kind` has these rows as they are."""
+    start = small_world.START + timedelta(hours=1)
+    where = EqualTo("kind", "b") & EqualTo("window_start", start.isoformat())
+    change(world, "batch_by_kind", where, lambda row: {**row, "total": row["total"] + 1})
+    return "unified_by_kind [2024-05-01T01:00:00Z, 2024-05-01T02:00:00Z) kind='b': total is "
+
+
+def batch_view_row_gone(world: SmallWorld) -> str:
+    world.table("batch_by_kind").delete(EqualTo("window_start", (small_world.START + timedelta(hours=1)).isoformat()))
+    return "unified_by_kind [2024-05-01T01:00:00Z, 2024-05-01T02:00:00Z) kind='a': missing"
+
+
+def event_lost_from_its_window(world: SmallWorld) -> str:
+    """s18 is in the third hour, which the tail touches: it is folded from what `events` has."""
+    world.table(tables.EVENTS).delete(EqualTo("id", "s18"))
+    return "unified_by_kind [2024-05-01T02:00:00Z, 2024-05-01T03:00:00Z) kind='a': events is "
+
+
 BREAKAGES = [
     ("I1", missing_offset),
     ("I2", missing_offset),
@@ -250,6 +271,9 @@ BREAKAGES = [
     ("I5", view_row_of_nothing),
     ("I6", event_lost),
     ("I6", withdrawn_event_back),
+    ("I8", batch_view_changed_where_nothing_is_new),
+    ("I8", batch_view_row_gone),
+    ("I8", event_lost_from_its_window),
 ]
 
 
@@ -261,6 +285,26 @@ def test_a_breakage_is_told_by_its_invariant_with_the_place(
     found = check(proof_of(world), invariant)
     assert not found.ok
     assert any(offender in named for named in found.offenders), found
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "broken"),
+    [
+        (unify, "touched_times", lambda pipeline, found: []),
+        (windows, "days_of", lambda view, starts: "SELECT 0"),
+        (serving, "_without", lambda touched: ""),
+        (serving, "past_offsets", lambda offsets: "kafka_offset > 15"),
+    ],
+    ids=["the tail is not looked at", "days are not read", "rows of both", "half of the tail"],
+)
+def test_a_wrong_serving_text_is_told_by_i8(
+    world: SmallWorld, monkeypatch: pytest.MonkeyPatch, module: object, name: str, broken: object
+) -> None:
+    """The proof has none of the product's texts: what is wrong in these shows."""
+    assert check(proof_of(world), "I8").ok
+    monkeypatch.setattr(module, name, broken)
+    found = check(proof_of(world), "I8")
+    assert not found.ok and any("unified_by_kind [" in one for one in found.offenders), found
 
 
 def test_a_violation_is_exit_code_1(world: SmallWorld) -> None:
@@ -293,7 +337,7 @@ def test_a_missing_data_file_is_named_and_what_needs_it_is_not_taken_for_sound(w
         found = proof_of(world)
     finally:
         aside.rename(file)
-    assert violated(found) >= {"I4", "I6", "I7"}
+    assert violated(found) >= {"I4", "I6", "I7", "I8"}
     assert check(found, "I7").offenders == (f"{world.pipeline.name}.batch_log: {task.file.file_path} is missing",)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 from sqlglot import exp
 
 from tests import sql_words
-from twofold import ensure, serving, tables, unify
+from twofold import ensure, serving, tables, unify, windows
 from twofold.boundary import Boundary
 from twofold.definition import names as rules
 from twofold.definition.expressions import check_filter
@@ -43,6 +43,7 @@ Row = dict[str, Any]
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 VIEW = {"window": "1 day", "measures": {"n": "count(*)"}}
 BOUNDARY = Boundary("p", "t", {0: 3})
+NOON_DAY = (NOON - datetime(1970, 1, 1, tzinfo=UTC)).days
 LONG_AGO_US = -(1 << 62)
 ANSWER = {1: "stream", 2: "batch", 4: "stream", 5: "stream", 6: "batch"}
 """The layer of each id in the unified events of `Lake`."""
@@ -94,6 +95,7 @@ class Lake:
 
     connection: duckdb.DuckDBPyConnection
     pipeline: Pipeline
+    past: unify.Past = field(default_factory=unify.Past)
 
     def fill(self) -> None:
         """Make events and both logs."""
@@ -158,7 +160,8 @@ class Lake:
 
     def unite(self) -> None:
         """Make `unified_events`, and see that it is right in every column."""
-        query = serving.duckdb(unify.unified_events(self, self.pipeline, unify.past(self, self.pipeline, BOUNDARY)))
+        self.past = unify.past(self, self.pipeline, BOUNDARY)
+        query = serving.duckdb(unify.unified_events(self, self.pipeline, self.past))
         self.connection.execute(f"CREATE TABLE unified_events AS {query}")
         found = {row[self.pipeline.event.id]: row for row in self.rows("SELECT * FROM unified_events")}
         assert {key: row["layer"] for key, row in found.items()} == ANSWER
@@ -192,7 +195,7 @@ class Lake:
         views._compare(world, side, found)
         assert found.check().ok, found.check()
         if not view.by:
-            (row,) = self.rows(f"SELECT * EXCLUDE (window_start, window_end) FROM {quoted(batch)}")
+            (row,) = self.rows(f"SELECT * EXCLUDE (window_start, window_end, {tables.VERSION}) FROM {quoted(batch)}")
             latest = self.row(6, 0)
             assert row == {name: latest[measure.duckdb.split('"')[1]] for name, measure in view.measures.items()}
         self._both_layers(view, batch, stream)
@@ -201,7 +204,7 @@ class Lake:
         kept, folded = sql.names([*view.by, *view.measures]), sql.folded(source, self.pipeline.event.time, view)
         self.connection.execute(
             f"""CREATE TABLE {quoted(name)} AS SELECT make_timestamptz({sql.START}) AS window_start,
-            make_timestamptz({sql.END}) AS window_end, {kept} FROM ({folded})"""
+            make_timestamptz({sql.END}) AS window_end, {kept}, NULL::BIGINT AS {tables.VERSION} FROM ({folded})"""
         )
 
     def _both_layers(self, view: View, batch: str, stream: str) -> None:
@@ -209,15 +212,35 @@ class Lake:
         compared = layers.side_by_side(view, quoted(batch), quoted(stream), "true", frozenset(view.measures))
         unequal = self.rows(f"SELECT count(*) FILTER (_tw_difference > 0) AS _tw_n FROM ({compared})")
         assert unequal == [{"_tw_n": 2 if view.by else 1}]  # as groups, 3 and 6 are in one layer each
-        late = layers.came_late(self.pipeline.event.time, [view], tables.STREAM_LOG, "true", None, 0)
-        assert self.connection.execute(late).fetchall() == [(0,)]
-        texts = [
-            serving.duckdb(serving.unified_view(view, view.measures, f"`{batch}`", f"`{stream}`", sealed))
-            for sealed in (None, NOON + timedelta(days=2))
-        ]
-        finals = [self.rows(f"SELECT count(*) AS _tw_n, count_if(final) AS _tw_f FROM ({text})") for text in texts]
-        groups = len(ANSWER) if view.by else 1
-        assert finals == [[{"_tw_n": groups + 1 if view.by else 1, "_tw_f": 0}], [{"_tw_n": groups, "_tw_f": groups}]]
+        late = layers.came_late(self.pipeline, view, tables.STREAM_LOG, "true", None, layers.Read((1,)))
+        assert self.connection.execute(late).fetchall() == []
+        self._one_answer(view, batch, stream, groups=len(ANSWER) if view.by else 1)
+
+    def _one_answer(self, view: View, batch: str, stream: str, groups: int) -> None:
+        """The exact view, its one window folded anew, is batch_<view>; the live one has what the batch layer has."""
+        moments = [serving.duckdb(query) for query in unify.touched_times(self.pipeline, self.past)]
+        self.connection.execute(
+            f"""CREATE OR REPLACE TEMP TABLE _tw_touched AS
+            SELECT {windows.START}, make_timestamptz({windows.START}) AS window_start
+            FROM ({windows.starts(view, moments, [])}) AS _tw_f"""
+        )
+        assert self.connection.execute(windows.days_of(view, "_tw_touched")).fetchall() == [(NOON_DAY,)]
+        fold = windows.fold(view, self.pipeline.event.time, "unified_events", "_tw_touched")
+        self.connection.execute(f"CREATE OR REPLACE TEMP TABLE _tw_folded AS {fold}")
+        for sealed, final in ((None, 0), (NOON + timedelta(days=2), groups)):
+            text = serving.unified_view(view, f"`{batch}`", "_tw_touched", "_tw_folded", sealed)
+            found = self.rows(f"SELECT count(*) AS _tw_n, count_if(final) AS _tw_f FROM ({serving.duckdb(text)})")
+            assert found == [{"_tw_n": groups, "_tw_f": final}]
+            for had in (f"`{batch}`", None):
+                text = serving.duckdb(serving.live_view(view, had, f"`{stream}`", sealed))
+                (row,) = self.rows(
+                    f"SELECT count(*) AS _tw_n, count(*) FILTER (layer = 'stream') AS _tw_s FROM ({text})"
+                )
+                streamed = 0 if had or sealed else groups
+                assert row == {"_tw_n": groups if had else streamed, "_tw_s": streamed}
+        kept = sql.names([*view.by, *view.measures])
+        wrong = f"SELECT {kept} FROM {quoted(batch)} EXCEPT SELECT {kept} FROM _tw_folded"
+        assert self.rows(wrong) == []
 
 
 def lake(folder: Path, document: Row) -> Lake:

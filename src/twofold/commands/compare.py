@@ -19,11 +19,12 @@ from twofold.settings import Settings
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def compare(context: click.Context, pipeline: str, as_json: bool) -> None:
-    """Compare batch and speed views of PIPELINE in the windows that unions changed since the last comparison.
+    """Compare batch_<view> and stream_<view> of PIPELINE in the windows that unions changed since the last comparison.
 
-    The batch layer is right; the speed layer lacks what came late, and what files corrected. Also counts the late
-    events that the unions healed, sends all numbers as metrics, and keeps them for the status page. Exit code 1 where
-    they are beyond the definition's `limits`.
+    The batch layer is right; the speed layer lacks what came late, and what files corrected: so far were live_<view>
+    and dashboards off, while unified_<view> was exact all along. Also counts the late events that the unions healed,
+    sends all numbers as metrics, and keeps them for the status page. Exit code 1 where they are beyond the definition's
+    `limits`.
 
     \b
     Examples:
@@ -45,7 +46,7 @@ def _lines(found: Comparison) -> Iterator[str]:
     yield f"{found.pipeline}: {new:,} new events, {found.healed_late:,} late ones healed"
     for name, view in found.views.items():
         yield (
-            f"  {name}: {view.compared:,} windows compared, {view.different:,} differ "
+            f"  batch_{name} and stream_{name}: {view.compared:,} windows compared, {view.different:,} differ "
             f"({view.only_batch:,} only in batch, {view.only_stream:,} only in speed), by {view.mean:.2%} on average"
         )
         yield from (f"    {line}" for line in view.worst)

@@ -32,7 +32,8 @@ from twofold.settings import Settings
 def query(settings: Settings, sql: str, pipeline: str | None, form: str | None, target: Path | None) -> None:
     """Run one reading SQL statement (DuckDB's dialect; times are UTC). `-` reads it from the standard input.
 
-    PIPELINE.unified_events and PIPELINE.unified_VIEW are the exact answers over both layers; SHOW TABLES lists all.
+    PIPELINE.unified_events and PIPELINE.unified_VIEW are the exact answers over both layers; PIPELINE.live_VIEW is what
+    the layers have computed so far, for dashboards. SHOW TABLES lists all.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`unified_events` as every reader gets it: by `twofold.reader`, which pins `events` first, then the logs.
+"""`unified_events` and every `unified_<view>` as `twofold query` gives them: by `twofold.reader`, of the same pins.
 
 The one place of the proof that runs the SQL under test; what it is compared with is written apart from it.
 """
@@ -11,28 +11,37 @@ from twofold import tables
 from twofold.definition.model import Pipeline
 from twofold.proof import sql
 from twofold.proof.world import UNIFIED, Pinned, World, of
-from twofold.reader import Reader
+from twofold.reader import Reader, names
 
 ORDER = (tables.EVENTS, tables.STREAM_LOG, tables.BATCH_LOG)
-"""As the reader pins them: what a union moves meanwhile from a log into `events` is then seen in the log."""
 
 
 def pins(reader: Reader, pipeline: Pipeline) -> dict[str, Pinned]:
     """The three tables that `unified_events` is made of."""
+    reader.pin_in_order(pipeline, [names.UNIFIED_EVENTS, *map(names.unified_view_name, pipeline.views)])
     return {name: of(name, reader.pinned(pipeline, name).table) for name in ORDER}
 
 
 def materialize(reader: Reader, world: World) -> None:
-    """Make the table `unified_events` in the proof's DuckDB, with the columns that are compared."""
+    """Make tables of what a reader sees in the proof's DuckDB, with the columns that are compared."""
     pipeline, columns = world.pipeline, sql.names(sql.union_columns(world.pipeline))
-    if not reader.catalog.namespace_exists(pipeline.name):
+    there = reader.catalog.namespace_exists(pipeline.name)
+    if there:
+        _copy(reader.query(f"SELECT {columns} FROM {UNIFIED}", pipeline.name), world.connection, UNIFIED)
+    else:
         world.connection.execute(f"CREATE TEMP TABLE {UNIFIED} AS SELECT {columns} FROM {tables.EVENTS}")
-        return
-    _copied(reader.query(f"SELECT {columns} FROM {UNIFIED}", pipeline.name), world.connection)
+    for view in pipeline.views.values():
+        name, kept = names.unified_view_name(view.name), sql.names([*tables.view_keys(view), *view.measures])
+        if there:
+            _copy(reader.query(f"SELECT {kept} FROM {sql.quoted(name)}", pipeline.name), world.connection, name)
+        else:
+            nothing = sql.folded(UNIFIED, pipeline.event.time, view)
+            moments = f"make_timestamptz({sql.START}) AS window_start, make_timestamptz({sql.END}) AS window_end"
+            world.connection.execute(f"CREATE TEMP TABLE {sql.quoted(name)} AS SELECT *, {moments} FROM ({nothing})")
 
 
-def _copied(rows: duckdb.DuckDBPyRelation, connection: duckdb.DuckDBPyConnection) -> None:
+def _copy(rows: duckdb.DuckDBPyRelation, connection: duckdb.DuckDBPyConnection, name: str) -> None:
     batches = rows.to_arrow_reader()
     connection.register("_tw_batches", batches)
-    connection.execute(f"CREATE TEMP TABLE {UNIFIED} AS SELECT * FROM _tw_batches")
+    connection.execute(f"CREATE TEMP TABLE {sql.quoted(name)} AS SELECT * FROM _tw_batches")
     connection.unregister("_tw_batches")

@@ -17,6 +17,7 @@ MEANINGS = {
     "I5": "the views equal a recomputation",
     "I6": "the unified events equal a union from scratch",
     "I7": "every file that a table refers to exists",
+    "I8": "the unified views equal a fold of a union from scratch",
 }
 """What each invariant says, in a clause."""
 

@@ -1,6 +1,7 @@
 """The proof from start to end.
 
-    what was sent ─► wait for the job ─► pin ─► offsets (I1, I2), ids (I3), origins (I4), views (I5), union (I6)
+    what was sent ─► wait for the job ─► pin ─► offsets (I1, I2), ids (I3), origins (I4), views (I5),
+                                             │    union (I6), unified views (I8)
                                              └─► files (I7)
 
 By hand: `twofold prove flights`.
@@ -33,12 +34,13 @@ CHECKS: dict[str, Callable[[World], Check]] = {
     "I4": provenance.nothing_invented,
     "I5": views.equal_recomputations,
     "I6": unified.equals_from_scratch,
+    "I8": unified.views_equal_folds,
 }
 """Invariant → its check on the pinned tables; I7 looks at the catalog instead."""
 
 
 def prove(settings: Settings, pipeline: Pipeline, longest_wait_s: float, say: Say) -> Proof:
-    """Check I1 to I7 on the live tables; waits for a running streaming job to pass what Kafka holds now.
+    """Check I1 to I8 on the live tables; waits for a running streaming job to pass what Kafka holds now.
 
     The outcome is kept in `twofold.results`, and sent as metrics, too.
     """
@@ -59,7 +61,8 @@ def _prove(settings: Settings, pipeline: Pipeline, longest_wait_s: float, say: S
     with sources.spill_folder() as folder, Reader(settings, {pipeline.name: pipeline}) as reader:
         world = _pinned(settings, reader, before, views, Path(folder))
         checks = [_run(name, world) for name in CHECKS]
-    return Proof(pipeline.name, (*checks, files.all_there(catalog, pipeline.name, datetime.now(UTC))))
+    checks.append(files.all_there(catalog, pipeline.name, datetime.now(UTC)))
+    return Proof(pipeline.name, tuple(sorted(checks, key=lambda check: check.id)))
 
 
 def _pinned(settings: Settings, reader: Reader, before: Sent, views: Mapping[str, Pinned], spill_to: Path) -> World:

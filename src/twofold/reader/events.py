@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import cached_property
+from itertools import count
 
 from duckdb import DuckDBPyConnection
 from pyiceberg.expressions import BooleanExpression
@@ -16,6 +18,7 @@ from twofold.definition.model import Pipeline
 from twofold.reader import predicates
 from twofold.reader.pinned import Pinned, day_of
 from twofold.reader.rendering import quoted
+from twofold.unify import Past
 
 Read = Callable[[Pinned, tuple[DataFile, ...]], str]
 """Makes a relation of some data files of a pinned table."""
@@ -31,12 +34,19 @@ class DuckDBEngine:
     pinned_stream_log: Pinned
     pinned_batch_log: Pinned
     read: Read
+    within: frozenset[date] | None = None
+    """Of `events`, only the files of these days; None: all."""
+    _numbers: count[int] = field(default_factory=count)
 
-    def unified(self) -> str:
-        """The query of `unified_events`, in DuckDB's dialect."""
-        return serving.duckdb(
-            unify.unified_events(self, self.pipeline, unify.past(self, self.pipeline, self.boundary()))
-        )
+    @cached_property
+    def past(self) -> Past:
+        """What lies past the boundary, looked at once."""
+        return unify.past(self, self.pipeline, self.boundary())
+
+    def unified(self, days: Collection[date] | None = None) -> str:
+        """The query of `unified_events`, in DuckDB's dialect; with `days`, of events of these days at least."""
+        engine = self if days is None else replace(self, within=frozenset(days))
+        return serving.duckdb(unify.unified_events(engine, self.pipeline, self.past))
 
     def boundary(self) -> Boundary:
         """What the pinned `events` covers; refused where the log is of another topic."""
@@ -58,10 +68,8 @@ class DuckDBEngine:
 
     def events(self, days: Collection[date], *, on: bool) -> str:
         """Files are pure in their day, so days are told apart by file, at no cost per row."""
-        if on:
-            return self.read(self.pinned_events, self.pinned_events.on_days(days))
-        others = (file for file in self.pinned_events.all_files if day_of(file) not in days)
-        return self.read(self.pinned_events, tuple(others))
+        everything = self.pinned_events.all_files if self.within is None else self.pinned_events.on_days(self.within)
+        return self.read(self.pinned_events, tuple(file for file in everything if (day_of(file) in days) == on))
 
     def near(self, days: Collection[date], tail: str) -> str:
         """Where ids grow with time, few files of these days reach into those of the tail."""
@@ -75,8 +83,12 @@ class DuckDBEngine:
 
     def keep(self, name: str, query: str) -> str:
         """A temporary table."""
-        relation = f"_tw_{self.pipeline.name}__{name}"
-        self.connection.execute(f"CREATE OR REPLACE TEMP TABLE {relation} AS {serving.duckdb(query)}")
+        return self.table(name, serving.duckdb(query))
+
+    def table(self, name: str, query: str) -> str:
+        """A temporary table, of a query in DuckDB's dialect."""
+        relation = f"_tw_{self.pipeline.name}__{next(self._numbers)}_{name}"
+        self.connection.execute(f"CREATE TEMP TABLE {relation} AS {query}")
         return f"temp.main.{relation}"
 
     def days(self, query: str) -> set[date]:

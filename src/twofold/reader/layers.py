@@ -6,9 +6,13 @@ stream_<view> ┘
 
 from __future__ import annotations
 
-from twofold.definition.model import View
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from twofold.definition.model import Pipeline, View
 from twofold.reader.rendering import quoted
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NEARLY = 1e-9
 """Doubles may differ by this much of their size: engines add in different orders."""
 
@@ -40,21 +44,37 @@ FROM (SELECT *, true AS _tw_there FROM {batch} {chosen}) AS _tw_b
 FULL JOIN (SELECT *, true AS _tw_there FROM {stream} {chosen}) AS _tw_s ON {on}"""
 
 
-def came_late(pipeline_time: str, views: list[View], log: str, since: str, top_us: int | None, lateness_us: int) -> str:
-    """Count the accepted rows of `log` past `since` that came after one of their windows had closed to the stream.
+@dataclass(frozen=True)
+class Read:
+    """In which micro-batches a view's query read the log: by the number of the last landing in each."""
 
-    What a landing meets is the watermark of the landings before it; `top_us` is the highest event time before them all.
+    ends: tuple[int, ...] = ()
+    known_after: int = 0
+    """Of landings up to this one nothing is known: each counts as a micro-batch, which can only find more rows late."""
+
+
+def came_late(pipeline: Pipeline, view: View, log: str, since: str, top: datetime | None, read: Read) -> str:
+    """Query of the places (partition, offset) of the accepted rows of `log` past `since` that came too late for a view.
+
+    As Spark counts, in milliseconds: a row is dropped at the watermark that the micro-batches before its own have left,
+    which is behind by the lateness and a window, so that no row is late that has an open window. `top` is how far
+    time had come before them all: no record says more of it than its own arrival does.
     """
-    time = f"epoch_us(_tw_log.{quoted(pipeline_time)})"
-    first_ends = [_first_end(time, view) for view in views]
-    closed = " OR ".join(f"{end} <= _tw_tops._tw_top - {lateness_us}" for end in first_ends) or "false"
-    before = "NULL" if top_us is None else str(top_us)
-    return f"""WITH _tw_tail AS (SELECT * FROM {log} WHERE outcome = 'accepted' AND ({since})),
-  _tw_landings AS (SELECT landing, max(epoch_us({quoted(pipeline_time)})) AS _tw_latest
-    FROM _tw_tail GROUP BY landing),
-  _tw_tops AS (SELECT landing, greatest({before}, max(_tw_latest) OVER _tw_earlier) AS _tw_top FROM _tw_landings
-    WINDOW _tw_earlier AS (ORDER BY landing ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING))
-SELECT count(*) FROM _tw_tail AS _tw_log JOIN _tw_tops USING (landing) WHERE {closed}"""
+    seen = f"least(epoch_us({quoted(pipeline.event.time)}), epoch_us(kafka_timestamp))"
+    behind_ms = (pipeline.lateness + view.window) // timedelta(milliseconds=1)
+    before = "NULL" if top is None else str((top - _EPOCH) // timedelta(microseconds=1))
+    ends = ", ".join(f"({end})" for end in read.ends) or "(NULL::BIGINT)"
+    return f"""WITH _tw_tail AS (SELECT *, {seen} AS _tw_seen FROM {log} WHERE outcome = 'accepted' AND ({since})),
+  _tw_batches AS (SELECT landing, coalesce(min(_tw_end), landing) AS _tw_batch
+    FROM (SELECT DISTINCT landing FROM _tw_tail) AS _tw_landings
+    LEFT JOIN (VALUES {ends}) AS _tw_read(_tw_end) ON _tw_end >= landing AND landing > {read.known_after}
+    GROUP BY landing),
+  _tw_rows AS (SELECT * FROM _tw_tail JOIN _tw_batches USING (landing)),
+  _tw_latest AS (SELECT _tw_batch, max(_tw_seen) AS _tw_last FROM _tw_rows GROUP BY _tw_batch),
+  _tw_tops AS (SELECT _tw_batch, greatest({before}, max(_tw_last) OVER _tw_earlier) AS _tw_top FROM _tw_latest
+    WINDOW _tw_earlier AS (ORDER BY _tw_batch ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING))
+SELECT kafka_partition, kafka_offset FROM _tw_rows JOIN _tw_tops USING (_tw_batch)
+WHERE _tw_seen <= greatest(_tw_top // 1000 - {behind_ms}, 0) * 1000"""
 
 
 def _difference(measure: str, numeric: bool) -> str:
@@ -68,9 +88,3 @@ def _difference(measure: str, numeric: bool) -> str:
         f"CASE WHEN {same} THEN 0.0 WHEN {b} IS NULL OR {s} IS NULL THEN 1.0 "
         f"WHEN abs({x} - {y}) <= {NEARLY} * {size} THEN 0.0 ELSE least(1.0, abs({x} - {y}) / {size}) END"
     )
-
-
-def _first_end(time_us: str, view: View) -> str:
-    """End of the earliest window that holds the moment, in microseconds since the epoch."""
-    window, every = (round(length.total_seconds() * 1_000_000) for length in (view.window, view.every))
-    return f"((floor(({time_us} - {window}) / {every}) + 1) * {every} + {window})::BIGINT"

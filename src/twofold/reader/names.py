@@ -16,18 +16,23 @@ from twofold.errors import QueryError
 from twofold.reader.rendering import quoted
 
 UNIFIED_EVENTS = "unified_events"
-_UNIFIED = "unified_"
 _MISSING = re.compile(r'Table with name "?([\w.]+)"? does not exist')
 
 
 def unified_view_name(view: str) -> str:
-    """Plain name of a view over both layers."""
-    return f"{_UNIFIED}{view}"
+    """Plain name of a view that is exact at every instant."""
+    return f"unified_{view}"
+
+
+def live_view_name(view: str) -> str:
+    """Plain name of a view as the layers have it computed."""
+    return f"live_{view}"
 
 
 def offered(pipeline: Pipeline) -> tuple[str, ...]:
     """Every plain name of a pipeline, the exact answers first."""
-    return (UNIFIED_EVENTS, *map(unified_view_name, pipeline.views), *tables.names(pipeline))
+    views = (*map(unified_view_name, pipeline.views), *map(live_view_name, pipeline.views))
+    return (UNIFIED_EVENTS, *views, *tables.names(pipeline))
 
 
 def qualified(pipeline: Pipeline, name: str) -> str:

@@ -19,7 +19,7 @@ from pyiceberg.manifest import DataFile
 
 from twofold import catalog as catalogs
 from twofold import tables
-from twofold.definition.model import Pipeline
+from twofold.definition.model import Pipeline, View
 from twofold.errors import QueryError
 from twofold.reader import engine, names, narrow, source, statements, views
 from twofold.reader.events import DuckDBEngine
@@ -27,6 +27,7 @@ from twofold.reader.pinned import Pinned, pin
 from twofold.reader.predicates import EVERYTHING
 from twofold.reader.rendering import quoted
 from twofold.reader.source import Source
+from twofold.reader.views import Windows
 from twofold.settings import Settings
 
 
@@ -44,6 +45,7 @@ class Reader:
         self._stand_ins = source.stand_ins(Path(self._scratch.name))
         self._sources: list[Source] = []
         self._shown: dict[int, tuple[DataFile, ...]] = {}
+        self._engines: dict[str, DuckDBEngine] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -94,7 +96,7 @@ class Reader:
                 f"run `twofold stream {pipeline.name}`, or `twofold land {pipeline.name} FILE` "
                 f"and `twofold batch {pipeline.name}`",
             )
-        self._pin_all(pipeline, fresh)
+        self.pin_in_order(pipeline, fresh)
         absent: QueryError | None = None
         for name in fresh:
             try:
@@ -125,17 +127,20 @@ class Reader:
         self._show(made, files)
         return made.relation
 
-    def _pin_all(self, pipeline: Pipeline, wanted: Iterable[str]) -> None:
+    def pin_in_order(self, pipeline: Pipeline, wanted: Iterable[str]) -> None:
         """Pin in the data's way backwards: what moves from a log into `events` meanwhile is then seen in the log."""
         needed = set(wanted)
+        union = {tables.EVENTS, tables.STREAM_LOG, tables.BATCH_LOG}
         if names.UNIFIED_EVENTS in needed:
-            needed |= {tables.EVENTS, tables.STREAM_LOG, tables.BATCH_LOG}
+            needed |= union
         for view in pipeline.views:
             if names.unified_view_name(view) in needed:
+                needed |= {tables.batch_view_name(view), *union}
+            if names.live_view_name(view) in needed:
                 needed |= {tables.batch_view_name(view), tables.stream_view_name(view)}
         batch_views = [tables.batch_view_name(view) for view in pipeline.views]
         stream_views = [tables.stream_view_name(view) for view in pipeline.views]
-        order = (tables.EVENTS, tables.STREAM_LOG, tables.BATCH_LOG, tables.LANDED_FILES, *batch_views, *stream_views)
+        order = (*batch_views, tables.EVENTS, tables.STREAM_LOG, tables.BATCH_LOG, tables.LANDED_FILES, *stream_views)
         for table in order:
             if table in needed:
                 self.pinned(pipeline, table)
@@ -144,24 +149,31 @@ class Reader:
         if name == names.UNIFIED_EVENTS:
             return self._engine(pipeline).unified()
         for view in pipeline.views.values():
+            batch = tables.batch_view_name(view)
             if name == names.unified_view_name(view.name):
-                batch = self.pinned(pipeline, tables.batch_view_name(view))
+                return views.unified(view, self.pinned(pipeline, batch), self.windows(pipeline, view), self.read)
+            if name == tables.stream_view_name(view):
+                return views.streamed(pipeline, view, self.pinned(pipeline, name), self.read)
+            if name == names.live_view_name(view.name):
                 stream = self.pinned(pipeline, tables.stream_view_name(view))
-                return views.unified(pipeline, view, batch, stream, self.read)
+                return views.live(pipeline, view, self.pinned(pipeline, batch), stream, self.read)
         pinned = self.pinned(pipeline, name)
-        if not pinned.columns:
+        if pinned.table is None and name in tables.view_names(pipeline):
             raise views.never_made(pipeline, name)
         return f"SELECT * FROM {self.read(pinned, pinned.all_files)}"
 
+    def windows(self, pipeline: Pipeline, view: View) -> Windows:
+        """What of `unified_<view>` is not in batch_<view> as it is pinned: folded, as of the pinned tables."""
+        self.pin_in_order(pipeline, [names.unified_view_name(view.name)])
+        return views.windows_of(self._engine(pipeline), view, self.pinned(pipeline, tables.batch_view_name(view)))
+
     def _engine(self, pipeline: Pipeline) -> DuckDBEngine:
-        return DuckDBEngine(
-            self.connection,
-            pipeline,
-            self.pinned(pipeline, tables.EVENTS),
-            self.pinned(pipeline, tables.STREAM_LOG),
-            self.pinned(pipeline, tables.BATCH_LOG),
-            self.read,
-        )
+        if pipeline.name not in self._engines:
+            events, stream, batch = (
+                self.pinned(pipeline, table) for table in (tables.EVENTS, tables.STREAM_LOG, tables.BATCH_LOG)
+            )
+            self._engines[pipeline.name] = DuckDBEngine(self.connection, pipeline, events, stream, batch, self.read)
+        return self._engines[pipeline.name]
 
     def _narrow(self, sql: str, schema: str) -> None:
         """Let every source read only the files that this query needs, whatever the query before it needed."""
@@ -192,5 +204,8 @@ class Reader:
 
 
 def _declared(pipeline: Pipeline) -> dict[str, tables.Table]:
-    declared = (tables.events(pipeline), tables.stream_log(pipeline), tables.batch_log(pipeline), tables.landed_files())
-    return {table.name: table for table in declared}
+    logs = (tables.events(pipeline), tables.stream_log(pipeline), tables.batch_log(pipeline), tables.landed_files())
+    # An earlier release's table has no versions.
+    column = ((tables.VERSION, "BIGINT"),)
+    versions = (tables.Table(tables.stream_view_name(view), column, "window_start") for view in pipeline.views)
+    return {table.name: table for table in (*logs, *versions)}

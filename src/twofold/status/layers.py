@@ -1,8 +1,10 @@
 """Both layers on one time line of event time, and what the union has yet to take. Pure: tables come in as data.
 
-batch layer   |#########################|              windows up to `sealed_through`
-speed layer             |---------------|#########|    past it; the rows up to `boundary` are in `events` as well
+batch layer   |#########################|              what `live_<view>` shows up to `sealed_through`,
+speed layer             |---------------|#########|    and past it; the rows up to `boundary` are in `events` as well
                                   sealed ↑    ↑ boundary
+
+`unified_<view>` is exact over all of it.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ def layers(
 
 
 def sealed_through(views: Iterable[History]) -> datetime | None:
-    """Up to here every view is served from the batch layer; None where some view is not at all."""
+    """Up to here the windows of every view are final; None where some view has none."""
     folded = [boundary.folded(history) for history in views]
     sealed = [state.sealed_through for state in folded if state and state.sealed_through]
     return min(sealed) if folded and len(sealed) == len(folded) else None

@@ -41,7 +41,7 @@ class Layers:
     boundary: datetime | None
     """Highest event time among the unioned stream rows."""
     sealed_through: datetime | None
-    """Windows up to here are served from the batch layer, in every view."""
+    """Windows up to here are final, in every view."""
     stream_past_boundary: int
     """Kafka records landed and not yet unioned."""
     landings_past_boundary: int

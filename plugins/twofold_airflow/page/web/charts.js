@@ -76,7 +76,7 @@ export function reach(layers, now) {
   return { first: first - span * 0.01, last: (off ? last : Math.max(last, now)) + span * 0.03, off, late: now - last };
 }
 
-/** The bars of one lane: what it holds (pale), and what of it answers queries (solid). */
+/** The bars of one lane: what it holds (pale), and what of it the live views show (solid). */
 function bars(layers) {
   const of = (extent) => (extent ? [Date.parse(extent.first), Date.parse(extent.last)] : null);
   const sealed = layers.sealed_through && Date.parse(layers.sealed_through);
@@ -188,7 +188,7 @@ export function timeline(canvas) {
       const data = {
         labels: LANES,
         datasets: [
-          { label: "answers queries", data: answers, backgroundColor: paint(true), barThickness: 12, grouped: false, borderSkipped: false, borderRadius: 3 },
+          { label: "in live views", data: answers, backgroundColor: paint(true), barThickness: 12, grouped: false, borderSkipped: false, borderRadius: 3 },
           { label: "holds", data: holds, backgroundColor: paint(false), barThickness: 30, grouped: false, borderSkipped: false, borderRadius: 4 },
         ],
       };

@@ -127,7 +127,7 @@ function numbers({ layers, speed, outcomes }, now) {
 }
 
 function lateText({ healed, difference, compared_at: at }, now) {
-  if (healed === null) return "rows that a streamed window lacks until the next union";
+  if (healed === null) return "rows that stream_<view> lacks; unified_<view> has them";
   const apart = difference ? `; the layers were ${(difference * 100).toFixed(difference < 0.001 ? 3 : 1)} % apart` : "";
   return `rows too late for a streamed window; the last union healed ${count(healed)}${apart}, ${ago(at, now)}`;
 }
@@ -139,9 +139,9 @@ function explained({ layers, speed }, now, reached) {
   const span = (log) => (log.extent ? `${moment(log.extent.first)} to ${moment(log.extent.last)}` : "nothing yet");
   const item = (mark, name, ...rest) => el("li", {}, el("i", { class: mark }), el("span", {}, el("b", {}, name), " ", ...rest));
   return [
-    item("bar batch", "Batch layer", layers.sealed_through ? `answers up to ${moment(layers.sealed_through)} (sealed through)` : "answers no window yet: no union has sealed one"),
+    item("bar batch", "Batch layer", layers.sealed_through ? `in live_<view> up to ${moment(layers.sealed_through)} (sealed through: final)` : "no window is final yet: no union has sealed one"),
     item("bar batch-pale", "Landed files", `${span(layers.batch_log)}, ${many(layers.batch_log.rows, "row")}`),
-    item("bar stream", "Speed layer", layers.stream_log.extent ? `answers past that, up to ${moment(layers.stream_log.extent.last)}` : "has landed nothing yet"),
+    item("bar stream", "Speed layer", layers.stream_log.extent ? `in live_<view> past that, up to ${moment(layers.stream_log.extent.last)}; unified_<view> is exact all along` : "has landed nothing yet"),
     item("bar stream-pale", "Streamed", `${span(layers.stream_log)}, ${many(layers.stream_log.rows, "record")}`),
     item("mark ink", "Boundary", layers.boundary ? `${moment(layers.boundary)}: the latest event that the union has taken from the stream` : "none: no union has taken from the stream"),
     speed.watermark ? item("mark stream", "Watermark", `${moment(speed.watermark)}: what comes in older is late`) : null,
