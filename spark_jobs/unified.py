@@ -100,17 +100,18 @@ def _declared(found: Catalog, pipeline: Pipeline, declared: Table) -> Pinned:
 
 def _view(spark: SparkSession, found: Catalog, pipeline: Pipeline, view: View) -> bool:
     batch = _pin(found, pipeline, tables.batch_view_name(view))
-    stream = _pin(found, pipeline, tables.stream_view_name(view))
+    stream = _pin(found, pipeline, tables.stream_view_name(view), [(tables.VERSION, "BIGINT")])
     made = [pinned for pinned in (batch, stream) if pinned is not None]
     if not made:
         return False
     empty = f"(SELECT * FROM {made[0].relation} WHERE FALSE)"
+    newest = stream and f"({serving.newest(view, view.measures, stream.relation)})"
     folded = boundary.folded(batch.history) if batch else None
     text = serving.unified_view(
         view,
         view.measures,
         batch.relation if batch else empty,
-        stream.relation if stream else empty,
+        newest or empty,
         folded.sealed_through if folded else None,
     )
     spark.sql(text).createOrReplaceTempView(f"unified_{view.name}")

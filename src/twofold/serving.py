@@ -203,6 +203,15 @@ def moment(value: date | datetime) -> str:
     return f"TIMESTAMP '{value.astimezone(UTC).isoformat(sep=' ')}'"
 
 
+def newest(view: View, measures: Iterable[str], source: str) -> str:
+    """The rows of `stream_<view>` that are in force: of each window and group the newest version."""
+    keys = tables.view_keys(view)
+    return f"""SELECT {columns([*keys, *measures])} FROM (
+  SELECT *, row_number() OVER (PARTITION BY {columns(keys)} ORDER BY `{tables.VERSION}` DESC NULLS LAST) AS _tw_place
+  FROM {source} AS _tw_versions) AS _tw_ranked
+WHERE _tw_place = 1"""
+
+
 def unified_view(view: View, measures: Iterable[str], batch: str, stream: str, sealed_through: datetime | None) -> str:
     """Batch rows of sealed windows; past them the stream row, or where there is none the batch row."""
     keys = tables.view_keys(view)

@@ -151,7 +151,11 @@ class Reader:
         pinned = self.pinned(pipeline, name)
         if not pinned.columns:
             raise views.never_made(pipeline, name)
-        return f"SELECT * FROM {self.read(pinned, pinned.all_files)}"
+        relation = self.read(pinned, pinned.all_files)
+        for view in pipeline.views.values():
+            if name == tables.stream_view_name(view):
+                return views.in_force(view, pinned, relation)
+        return f"SELECT * FROM {relation}"
 
     def _engine(self, pipeline: Pipeline) -> DuckDBEngine:
         return DuckDBEngine(

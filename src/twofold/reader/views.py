@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twofold import boundary, serving
+from twofold import boundary, serving, tables
 from twofold.definition.model import Pipeline, View
 from twofold.errors import QueryError
 from twofold.reader.events import Read
@@ -17,6 +17,8 @@ def unified(pipeline: Pipeline, view: View, batch: Pinned, stream: Pinned, read:
     for pinned in made:
         _has_measures(pipeline, view, pinned)
     relations = {pinned.name: read(pinned, pinned.all_files) for pinned in made}
+    if (name := stream.name) in relations and _is_versioned(view, stream):
+        relations[name] = f"({serving.newest(view, view.measures, relations[name])})"
     empty = f"(SELECT * FROM {relations[made[0].name]} WHERE FALSE)"
     folded = boundary.folded(batch.history)
     text = serving.unified_view(
@@ -27,6 +29,17 @@ def unified(pipeline: Pipeline, view: View, batch: Pinned, stream: Pinned, read:
         folded.sealed_through if folded else None,
     )
     return serving.duckdb(text)
+
+
+def in_force(view: View, stream: Pinned, relation: str) -> str:
+    """The newest row of each window and group; an earlier release kept only one."""
+    if not _is_versioned(view, stream):
+        return f"SELECT * FROM {relation}"
+    return serving.duckdb(serving.newest(view, view.measures, relation))
+
+
+def _is_versioned(view: View, stream: Pinned) -> bool:
+    return {column.name for column in stream.columns} >= {*view.by, *view.measures, tables.VERSION}
 
 
 def never_made(pipeline: Pipeline, name: str) -> QueryError:
