@@ -42,7 +42,7 @@ class Filled:
 def fill(spark: SparkSession, pipeline: Pipeline, view: View, table: StreamView, whole: Whole, state: Folded) -> Filled:
     """Replace the view by its fold over a snapshot of stream_log."""
     name = tables.qualified(pipeline, tables.STREAM_LOG)
-    log = spark.read.option("snapshot-id", whole.snapshot).table(name)
+    log = spark.sql(f"SELECT * FROM {name} VERSION AS OF {whole.snapshot}")
     kit = Kit(view, Place.of(table.table)).packed()
     task = Measures(kit, version(whole.sequence_number, whole.files))
     table.fill(task.run(view_fold.fold(_first_of_each_id(log, pipeline, view), pipeline, view)), state)
