@@ -61,17 +61,18 @@ class Whole:
 
 
 def prepare(
-    spark: SparkSession, settings: Settings, pipeline: Pipeline, view: View, folded: Folded | None
+    spark: SparkSession, settings: Settings, pipeline: Pipeline, view: View, folded: Folded | None, room: int
 ) -> Whole | None:
     """Make the view's checkpoint one that a query can start from, and that leaves out no row.
 
-    Returns what the view is to be filled with, where it begins anew; `folded` is what its table says.
+    Returns what the view is to be filled with, where it begins anew; `folded` is what its table says, and `room` the
+    bytes of memory that its state may take.
     """
     checkpoint = settings.checkpoint(pipeline.name, view.name)
     checkpoints.settle(spark, checkpoint)
     log = catalogs.load(settings).load_table((pipeline.name, tables.STREAM_LOG))
     before = checkpoints.state_provider(spark, checkpoint)
-    provider = _provider(log, pipeline, view, before)
+    provider = _provider(log, pipeline, view, before, room)
     spark.conf.set(checkpoints.PROVIDER, provider)
     resumed = checkpoints.resumed_from(spark, checkpoint)
     if (
@@ -94,9 +95,8 @@ def layout(view: View) -> str:
     return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
 
-def _provider(log: Table, pipeline: Pipeline, view: View, before: str | None) -> str:
+def _provider(log: Table, pipeline: Pipeline, view: View, before: str | None, room: int) -> str:
     """Memory, where the ids that the query remembers fit; what is in one place stays there as long as it can."""
-    room = pipeline.stream.state_memory << 20
     needed = _ids(log, pipeline, view) * BYTES_PER_ID
     fits = needed <= room if before == MEMORY else needed * _SLACK <= room
     return MEMORY if room and fits else ROCKSDB

@@ -30,6 +30,10 @@ TIDY_EVERY = 20
 """Commits between two looks at what the table keeps of its versions and its history."""
 
 
+class StateOutgrown(Exception):
+    """A view's state no longer fits into memory."""
+
+
 @dataclass
 class ViewWriter:
     """One view's query."""
@@ -39,7 +43,9 @@ class ViewWriter:
     pipeline: Pipeline
     view: View
     table: StreamView = field(init=False)
+    _query: StreamingQuery | None = None
     _commits: int = 0
+    _outgrown: bool = False
 
     @property
     def checkpoint(self) -> str:
@@ -55,7 +61,8 @@ class ViewWriter:
     def start(self, trigger: Trigger) -> StreamingQuery:
         """Start where the checkpoint is; without one, fill the view with what is landed, and go on from there."""
         self.table.refresh()
-        whole = stream_start.prepare(self.spark, self.settings, self.pipeline, self.view, self.table.folded)
+        room = 0 if self._outgrown else self.pipeline.stream.state_memory << 20
+        whole = stream_start.prepare(self.spark, self.settings, self.pipeline, self.view, self.table.folded, room)
         log = (
             self.spark.readStream.format("iceberg")
             .option("streaming-max-rows-per-micro-batch", tables.VIEW_ROWS_PER_BATCH)
@@ -66,7 +73,8 @@ class ViewWriter:
         updates = self._updates(self._filled(whole, log) if whole else log)
         writer = updates.writeStream.queryName(f"{self.pipeline.name}_{self.view.name}").outputMode("update")
         query = writer.foreachBatch(self._make_state_first if whole else self.write)
-        return query.option("checkpointLocation", self.checkpoint).trigger(**trigger).start()
+        self._query = query.option("checkpointLocation", self.checkpoint).trigger(**trigger).start()
+        return self._query
 
     def _filled(self, whole: Whole, log: DataFrame) -> DataFrame:
         """Fill the view; what the query has yet to read of the log."""
@@ -110,6 +118,17 @@ class ViewWriter:
         if self._commits % TIDY_EVERY == 0:
             self.table.fold()
             self.table.tidy(datetime.now(UTC))
+        self._refuse_outgrown()
+
+    def _refuse_outgrown(self) -> None:
+        """End the query whose state has come to need twice the memory that it may: the next start goes to RocksDB."""
+        progress = self._query.lastProgress if self._query else None
+        if progress is None or self.spark.conf.get(checkpoints.PROVIDER) != stream_start.MEMORY:
+            return
+        used = sum(operator["memoryUsedBytes"] for operator in progress["stateOperators"])
+        if used > 2 * (self.pipeline.stream.state_memory << 20):
+            self._outgrown = True
+            raise StateOutgrown(f"its state takes {used >> 20} MiB of memory; it is filled anew, with state in RocksDB")
 
     def _state(self, snapshot: int, version: int) -> Folded:
         definition = fingerprint.view(self.pipeline, self.view)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -244,6 +247,25 @@ def test_state_moves_between_memory_and_disk_only_by_a_fill(
     assert after(1, state_memory=100) == stream_start.MEMORY
     assert after(1, state_memory=0) == stream_start.ROCKSDB
     work.holds(behind=True)
+
+
+def test_state_that_grows_past_the_memory_moves_to_disk_while_the_job_runs(
+    stack: Settings, spark: SparkSession, define: Define
+) -> None:
+    work = Work(spark, stack, define(stream={"trigger": "500 milliseconds", "state_memory": 1}))
+    checkpoint = stack.checkpoint(work.pipeline.name, "by_kind")
+    work.send(small_world.event("first", 0, "a", 1))
+    stop = threading.Event()
+    with ThreadPoolExecutor() as pool, ExitStack() as at_end:
+        at_end.callback(stop.set)
+        job = pool.submit(work.stream, stop, until_caught_up=False)
+        at_work.eventually(lambda: checkpoints.state_provider(spark, checkpoint) == stream_start.MEMORY)
+        work.send(*(small_world.event(f"e{i}", i / 1000, "a", 1) for i in range(20_000)))
+        at_work.eventually(lambda: work.landed() == 20_001)
+        work.send(small_world.event("last", 21, "a", 1))
+        at_work.eventually(lambda: checkpoints.state_provider(spark, checkpoint) == stream_start.ROCKSDB)
+        at_work.eventually(lambda: work.query(COUNTED) == [(20_002, 20_002)])
+    job.result()
 
 
 def test_a_view_has_a_trigger_of_its_own(stack: Settings, spark: SparkSession, define: Define) -> None:
