@@ -43,7 +43,7 @@ def _computed(query: str, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     connection = _database()
     connection.register(_ROWS, pa.Table.from_batches([batch]))
     try:
-        reader: pa.RecordBatchReader = connection.execute(query).to_arrow_reader()
+        reader: pa.RecordBatchReader = connection.sql(query).to_arrow_reader()
         yield from reader
     finally:
         connection.unregister(_ROWS)

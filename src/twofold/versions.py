@@ -148,7 +148,7 @@ class StreamView:
             with tempfile.TemporaryDirectory(dir=self.settings.home) as scratch, _database(scratch) as connection:
                 rows = (in_schema(place.arrow, batch) for batch in scan.to_record_batches(tasks))
                 connection.register("_tw_rows", pa.RecordBatchReader.from_batches(place.arrow, rows))
-                found: pa.RecordBatchReader = connection.execute(query).to_arrow_reader()
+                found: pa.RecordBatchReader = connection.sql(query).to_arrow_reader()
                 for batch in found:
                     writer.write(in_schema(place.arrow, batch))
             return writer.close()
