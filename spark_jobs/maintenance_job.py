@@ -143,9 +143,7 @@ class Maintenance:
         least = self.asked.min_input_files
         if layout.versions_of is None:
             return rewriting.data_files(self.spark, self.pipeline.name, layout.table, least, layout.order)
-        table = StreamView(self.settings, self.pipeline, layout.versions_of)
-        table.with_versions()
-        folded = table.fold(least)
+        folded = StreamView(self.settings, self.pipeline, layout.versions_of).fold(least)
         return Rewritten(conflict=True) if folded is None else Rewritten(*folded)
 
     def _expire(self, layout: Layout) -> None:

@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from spark_jobs import checkpoints, folds, stream_start, view_fill, view_fold
+from spark_jobs import checkpoints, stream_start, view_fill, view_fold
 from spark_jobs.stream_log import Trigger
 from spark_jobs.stream_start import Whole
 from spark_jobs.view_tasks import Kit, Measures
 from twofold import catalog as catalogs
-from twofold import tables, versions
+from twofold import tables, versions, view_tables
 from twofold.boundary import Folded
 from twofold.data_files import Place
 from twofold.definition import fingerprint
@@ -54,9 +54,9 @@ class ViewWriter:
 
     def ensure(self) -> None:
         """Make the table, or refuse a changed declaration, before anything is written."""
-        folds.ensure_table(self.spark, self.pipeline, self.view, tables.stream_view_name(self.view), tables.STREAM_LOG)
+        name = tables.stream_view_name(self.view)
+        view_tables.ensured(catalogs.load(self.settings), self.pipeline, self.view, name)
         self.table = StreamView(self.settings, self.pipeline, self.view)
-        self.table.with_versions()
 
     def start(self, trigger: Trigger) -> StreamingQuery:
         """Start where the checkpoint is; without one, fill the view with what is landed, and go on from there."""

@@ -41,8 +41,7 @@ class Filled:
 
 def fill(spark: SparkSession, pipeline: Pipeline, view: View, table: StreamView, whole: Whole, state: Folded) -> Filled:
     """Replace the view by its fold over a snapshot of stream_log."""
-    name = tables.qualified(pipeline, tables.STREAM_LOG)
-    log = spark.sql(f"SELECT * FROM {name} VERSION AS OF {whole.snapshot}")
+    log = _log(spark, pipeline, whole.snapshot)
     kit = Kit(view, Place.of(table.table)).packed()
     task = Measures(kit, version(whole.sequence_number, whole.files))
     table.fill(task.run(view_fold.fold(_first_of_each_id(log, pipeline, view), pipeline, view)), state)
@@ -53,6 +52,14 @@ def fill(spark: SparkSession, pipeline: Pipeline, view: View, table: StreamView,
     # To Spark, the watermark begins at the epoch.
     watermark = max(0, (latest or 0) - delay)
     return Filled(pipeline, whole.landing, watermark, watermark - delay)
+
+
+def _log(spark: SparkSession, pipeline: Pipeline, snapshot: int) -> DataFrame:
+    """stream_log as of a snapshot, which has the columns of its own day: a field declared since is null in it."""
+    name = tables.qualified(pipeline, tables.STREAM_LOG)
+    rows = spark.read.option("versionAsOf", snapshot).table(name)
+    later = (field for field in spark.table(name).schema if field.name not in rows.columns)
+    return rows.select("*", *(F.lit(None).cast(field.dataType).alias(field.name) for field in later))
 
 
 def _first_of_each_id(log: DataFrame, pipeline: Pipeline, view: View) -> DataFrame:

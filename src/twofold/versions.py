@@ -14,15 +14,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import FileScanTask, Table
-from pyiceberg.types import LongType
 
 from twofold import boundary, commits, expiry, serving, tables
 from twofold import catalog as catalogs
@@ -30,12 +29,14 @@ from twofold.boundary import Folded
 from twofold.data_files import Place, Writer
 from twofold.definition.model import Pipeline, View
 from twofold.errors import TwofoldError
+from twofold.reader import engine
 from twofold.settings import Settings
 
 RETENTION = timedelta(hours=1)
 """How long a reader of the table may take."""
 FILES_OF_A_DAY = 20
 """So many files of a day are folded into one."""
+_MEMORY = "512MB"
 _POSITIONS = 1 << 20
 """More than a snapshot adds files."""
 _ATTEMPTS = 5
@@ -69,13 +70,6 @@ class StreamView:
         name = (self.pipeline.name, tables.stream_view_name(self.view))
         self.table = catalogs.load(self.settings).load_table(name)
 
-    def with_versions(self) -> None:
-        """Give a table of an earlier release the column that its rows do not have yet."""
-        if tables.VERSION not in self.table.schema().column_names:
-            with self.table.update_schema() as update:
-                update.add_column(tables.VERSION, LongType())
-            self.refresh()
-
     @property
     def folded(self) -> Folded | None:
         """What the table says of itself."""
@@ -85,7 +79,7 @@ class StreamView:
         """Commit a micro-batch's windows; a batch that the table holds already leaves nothing."""
         for _ in range(_ATTEMPTS):
             if self.holds(state):
-                self._remove(files)
+                commits.discard(self.table, files)
                 return
             try:
                 self.table = commits.append(self.table, files, boundary.encode(state))
@@ -119,6 +113,9 @@ class StreamView:
         Returns how many files were read and written, and the bytes read; None where another commit was first: then
         nothing was changed.
         """
+        if not {*self.view.by, *self.view.measures, tables.VERSION} <= set(self.table.schema().column_names):
+            # Of an earlier release, or of another declaration: the streaming job or a rebuild sees to it.
+            return 0, 0, 0
         days: dict[object, list[FileScanTask]] = {}
         for task in self.table.scan().plan_files():
             days.setdefault(task.file.partition[0], []).append(task)
@@ -131,7 +128,7 @@ class StreamView:
         try:
             self.table = commits.replace(self.table, head, deleted, added, {})
         except CommitFailedException:
-            self._remove(added)
+            commits.discard(self.table, added)
             self.refresh()
             return None
         current = self.table.current_snapshot()
@@ -145,7 +142,10 @@ class StreamView:
         query = serving.duckdb(serving.newest(self.view, names, "_tw_rows"))
         writer = Writer(place := Place.of(self.table))
         try:
-            with tempfile.TemporaryDirectory(dir=self.settings.home) as scratch, _database(scratch) as connection:
+            with (
+                tempfile.TemporaryDirectory(dir=self.settings.home) as scratch,
+                engine.plain(Path(scratch), _MEMORY) as connection,
+            ):
                 rows = (in_schema(place.arrow, batch) for batch in scan.to_record_batches(tasks))
                 connection.register("_tw_rows", pa.RecordBatchReader.from_batches(place.arrow, rows))
                 found: pa.RecordBatchReader = connection.sql(query).to_arrow_reader()
@@ -178,11 +178,6 @@ class StreamView:
                 with suppress(OSError):
                     self.table.io.delete(path)
 
-    def _remove(self, files: Sequence[DataFile]) -> None:
-        for file in files:
-            with suppress(OSError):
-                self.table.io.delete(file.file_path)
-
     def _contended(self) -> TwofoldError:
         return TwofoldError(
             f"{'.'.join(self.table.name())} was changed by others during each of {_ATTEMPTS} attempts",
@@ -194,11 +189,3 @@ def in_schema(schema: pa.Schema, rows: pa.RecordBatch) -> pa.RecordBatch:
     """The columns of a table by their names, each in its type."""
     columns = [rows.column(column.name).cast(column.type) for column in schema]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
-
-
-def _database(scratch: str) -> duckdb.DuckDBPyConnection:
-    """One that leaves the machine to the queries beside it, and spills what does not fit."""
-    settings = {"threads": "1", "memory_limit": "512MB", "temp_directory": scratch}
-    connection = duckdb.connect(config={**settings, "python_enable_replacements": "false"})
-    connection.execute("SET TimeZone = 'UTC'")
-    return connection
