@@ -17,6 +17,7 @@ from spark_jobs import session
 
 _PARTS = ("offsets", "commits", "sources", "state", "metadata")
 """All that Spark keeps in a checkpoint's folder."""
+PROVIDER = "spark.sql.streaming.stateStore.providerClass"
 _STATE_PARTITIONS = "spark.sql.streaming.internal.stateStore.partitions"
 
 
@@ -49,6 +50,23 @@ def resumed_from(spark: SparkSession, checkpoint: str) -> dict[str, Any] | None:
     return before or beginning(spark, checkpoint)
 
 
+def committed(spark: SparkSession, checkpoint: str) -> bool:
+    """Whether a batch was ever done: before that there is no state to go on from."""
+    return not _exists(spark, _marker(checkpoint)) and any(
+        name.isdigit() for name in _names(spark, f"{checkpoint}/commits")
+    )
+
+
+def state_provider(spark: SparkSession, checkpoint: str) -> str | None:
+    """Where the query keeps its state, by the newest batch; Spark keeps to it whatever the session says."""
+    batches = sorted(int(name) for name in _names(spark, f"{checkpoint}/offsets") if name.isdigit())
+    if not batches:
+        return None
+    metadata = json.loads(_lines(spark, f"{checkpoint}/offsets/{batches[-1]}")[1])
+    found = metadata["conf"].get(PROVIDER)
+    return None if found is None else str(found)
+
+
 def beginning(spark: SparkSession, checkpoint: str) -> dict[str, Any] | None:
     """Where the first batch begins, in a checkpoint of an Iceberg source."""
     path = f"{checkpoint}/sources/0/offsets/0"
@@ -67,13 +85,15 @@ def begin_at(spark: SparkSession, checkpoint: str, offset: dict[str, Any]) -> No
     stream.close()
 
 
-def end_first_batch_at(spark: SparkSession, checkpoint: str, offset: dict[str, Any], now_ms: int) -> None:
+def end_first_batch_at(
+    spark: SparkSession, checkpoint: str, offset: dict[str, Any], now_ms: int, watermark_ms: int = 0
+) -> None:
     """Log the first batch, as Spark does before it runs one: a query that starts then runs exactly this batch."""
     jvm, classes = session.jvm(spark), _checkpointing(spark)
     # A query's own session says its number of state partitions under another name.
     own = spark._jsparkSession.cloneSession()
     own.conf().set(_STATE_PARTITIONS, own.conf().get("spark.sql.shuffle.partitions"))
-    metadata = classes.OffsetSeqMetadata.apply(0, now_ms, own.conf()).json()
+    metadata = classes.OffsetSeqMetadata.apply(watermark_ms, now_ms, own.conf()).json()
     end = jvm.org.apache.spark.sql.execution.streaming.runtime.SerializedOffset(
         json.dumps(offset, separators=(",", ":"))
     )
@@ -114,14 +134,18 @@ def _marker(checkpoint: str) -> str:
 
 
 def _last_line(spark: SparkSession, path: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(_lines(spark, path)[-1])
+    return found
+
+
+def _lines(spark: SparkSession, path: str) -> list[str]:
     filesystem, location = _open(spark, path)
     stream = filesystem.open(location)
     try:
-        lines = session.jvm(spark).org.apache.commons.io.IOUtils.toString(stream, "UTF-8").splitlines()
+        text: str = session.jvm(spark).org.apache.commons.io.IOUtils.toString(stream, "UTF-8")
     finally:
         stream.close()
-    found: dict[str, Any] = json.loads(lines[-1])
-    return found
+    return text.splitlines()
 
 
 def _names(spark: SparkSession, folder: str) -> list[str]:

@@ -30,6 +30,7 @@ from twofold.definition.model import Pipeline
 from twofold.settings import Settings
 from twofold.table_metrics import DataFiles
 from twofold.upkeep import Upkeep
+from twofold.versions import StreamView
 
 _WAIT_S = 600.0
 """How long a union may take before maintenance gives up on what the union writes."""
@@ -101,7 +102,7 @@ class Maintenance:
     def run(self) -> dict[str, Any]:
         """All steps in order."""
         started = time.monotonic()
-        layouts = upkeep_plan.layouts(self.spark, self.settings, self.pipeline)
+        layouts = upkeep_plan.layouts(self.settings, self.pipeline)
         self.tables = {layout.table: TableReport(self._files(layout)) for layout in layouts}
         retained = self._retain()
         for layout in (one for one in layouts if one.append_only):
@@ -134,16 +135,16 @@ class Maintenance:
         if self.asked.dry_run:
             return
         if report.before.count >= self.asked.min_input_files:
-            report.rewritten = rewriting.data_files(
-                self.spark,
-                self.pipeline.name,
-                layout.table,
-                self.asked.min_input_files,
-                layout.order,
-                layout.where,
-            )
+            report.rewritten = self._rewritten(layout)
         report.manifests = rewriting.manifests(self.spark, self.settings, self.pipeline.name, layout.table)
         report.after = self._files(layout)
+
+    def _rewritten(self, layout: Layout) -> Rewritten:
+        least = self.asked.min_input_files
+        if layout.versions_of is None:
+            return rewriting.data_files(self.spark, self.pipeline.name, layout.table, least, layout.order)
+        folded = StreamView(self.settings, self.pipeline, layout.versions_of).fold(least)
+        return Rewritten(conflict=True) if folded is None else Rewritten(*folded)
 
     def _expire(self, layout: Layout) -> None:
         self.tables[layout.table].expired = snapshots.expire(

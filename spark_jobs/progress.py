@@ -41,6 +41,7 @@ STALLED_AFTER_S = 60.0
 """Neither a batch nor word that there is nothing to read, for this long past the trigger: not healthy."""
 _SAY_EVERY_S = 10.0
 _BEAT_EVERY_S = 1.0
+_TOLD_WITHIN_S = 30.0
 
 
 class _Events(JStreamingQueryListener):
@@ -64,6 +65,8 @@ class Progress(StreamingQueryListener):
         self._late: Counter[str] = Counter()
         self._newest: dict[int, Mapping[int, float]] = {}
         self._asked_at = inf
+        self._ended: set[str] = set()
+        self._ends = threading.Condition()
 
     @property
     def _jlistener(self) -> JavaObject:
@@ -184,7 +187,15 @@ class Progress(StreamingQueryListener):
             self._meter.gauge(metrics.STREAM_FRESH, min(now, self._asked_at))
 
     def onQueryTerminated(self, event: QueryTerminatedEvent) -> None:
-        """The supervisor sees to it."""
+        """The last that is told of a run. The supervisor sees to the rest."""
+        with self._ends:
+            self._ended.add(str(event.runId))
+            self._ends.notify_all()
+
+    def wait_for_end(self, run: str) -> None:
+        """Until all that was told of an ended run is counted; Spark tells it later, in a thread of its own."""
+        with self._ends:
+            self._ends.wait_for(lambda: run in self._ended, timeout=_TOLD_WITHIN_S)
 
     def onQueryProgress(self, event: QueryProgressEvent) -> None:
         """One batch of one query is done."""

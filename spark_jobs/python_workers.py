@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyspark.worker  # noqa: F401
 from pyspark.daemon import manager
 
-import spark_jobs.tasks  # noqa: F401
+import spark_jobs.view_tasks  # noqa: F401  (and all other tasks)
 
 if __name__ == "__main__":
     # At its first conversion of Python objects pyarrow imports pandas, where there is one.

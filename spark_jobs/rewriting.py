@@ -33,7 +33,7 @@ class Rewritten:
 
 
 def data_files(
-    spark: SparkSession, pipeline: str, table: str, min_input_files: int, order: str | None = None, where: str = ""
+    spark: SparkSession, pipeline: str, table: str, min_input_files: int, order: str | None = None
 ) -> Rewritten:
     """Rewrite a day's data files where at least `min_input_files` of them are too small (or one is too large).
 
@@ -45,7 +45,6 @@ def data_files(
     ]
     arguments += [] if order is None else ["strategy => 'sort'"]
     arguments += [f"sort_order => '{order}'"] if order else []
-    arguments += [f"where => '{_quoted(where)}'"] if where else []
     try:
         row = _call(spark, "rewrite_data_files", arguments)
     except (PySparkException, Py4JJavaError) as error:
@@ -97,7 +96,3 @@ def _call(spark: SparkSession, procedure: str, arguments: list[str]) -> Row:
 
 def _table(pipeline: str, table: str) -> str:
     return f"table => '{tables.qualified(pipeline, table)}'"
-
-
-def _quoted(text: str) -> str:
-    return text.replace("'", "''")

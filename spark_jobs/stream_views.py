@@ -1,33 +1,40 @@
-"""The view queries: stream_log ─► watermark ─► dedup ─► windows ─► stream_<view>, upserted while a window is open.
+"""The view queries: stream_log ─► watermark ─► one per id ─► windows ─► stream_<view>, appended while a window is open.
 
 They read the landed table, not Kafka: a record is parsed once, and a view added later finds all of history there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import date
-from typing import Any
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
-from spark_jobs import checkpoints, folds, stream_start, view_fill
-from spark_jobs.folds import tagged
+from spark_jobs import checkpoints, stream_start, view_fill, view_fold
 from spark_jobs.stream_log import Trigger
-from twofold import boundary, serving, tables, view_tables
+from spark_jobs.stream_start import Whole
+from spark_jobs.view_tasks import Kit, Measures
 from twofold import catalog as catalogs
+from twofold import tables, versions, view_tables
 from twofold.boundary import Folded
+from twofold.data_files import Place
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline, View
+from twofold.errors import BoundaryError
 from twofold.settings import Settings
+from twofold.versions import StreamView
 
-_POLL_MS = 500
+TIDY_EVERY = 20
+"""Commits between two looks at what the table keeps of its versions and its history."""
 
 
-@dataclass(frozen=True)
+class StateOutgrown(Exception):
+    """A view's state no longer fits into memory."""
+
+
+@dataclass
 class ViewWriter:
     """One view's query."""
 
@@ -35,49 +42,59 @@ class ViewWriter:
     settings: Settings
     pipeline: Pipeline
     view: View
+    table: StreamView = field(init=False)
+    _query: StreamingQuery | None = None
+    _commits: int = 0
+    _outgrown: bool = False
 
     @property
     def checkpoint(self) -> str:
         """Where the view's query keeps its state and how far it has read stream_log."""
         return self.settings.checkpoint(self.pipeline.name, self.view.name)
 
-    @property
-    def table(self) -> str:
-        """Qualified name of stream_<view>."""
-        return tables.qualified(self.pipeline, tables.stream_view_name(self.view))
-
     def ensure(self) -> None:
         """Make the table, or refuse a changed declaration, before anything is written."""
         name = tables.stream_view_name(self.view)
         view_tables.ensured(catalogs.load(self.settings), self.pipeline, self.view, name)
+        self.table = StreamView(self.settings, self.pipeline, self.view)
 
     def start(self, trigger: Trigger) -> StreamingQuery:
         """Start where the checkpoint is; without one, fill the view with what is landed, and go on from there."""
-        whole = stream_start.prepare(self.spark, self.settings, self.pipeline.name, self.view.name)
-        filled = whole and view_fill.fill(self.spark, self.settings, self.pipeline, self.view, whole)
+        self.table.refresh()
+        room = 0 if self._outgrown else self.pipeline.stream.state_memory << 20
+        whole = stream_start.prepare(self.spark, self.settings, self.pipeline, self.view, self.table.folded, room)
         log = (
             self.spark.readStream.format("iceberg")
             .option("streaming-max-rows-per-micro-batch", tables.VIEW_ROWS_PER_BATCH)
-            .option("streaming-snapshot-polling-interval-ms", _POLL_MS)
             # Retention deletes old rows of the log; what it took was folded before.
             .option("streaming-skip-delete-snapshots", "true")
             .load(tables.qualified(self.pipeline, tables.STREAM_LOG))
         )
-        rows = filled.rest(log) if filled else log
-        updates = folds.fold(self._distinct(rows), self.pipeline, self.view)
+        updates = self._updates(self._filled(whole, log) if whole else log)
         writer = updates.writeStream.queryName(f"{self.pipeline.name}_{self.view.name}").outputMode("update")
-        write = self.write_after_fill if filled else self.write
-        query = writer.foreachBatch(write).option("checkpointLocation", self.checkpoint)
-        return query.trigger(**trigger).start()
+        query = writer.foreachBatch(self._make_state_first if whole else self.write)
+        self._query = query.option("checkpointLocation", self.checkpoint).trigger(**trigger).start()
+        return self._query
 
-    def _distinct(self, log: DataFrame) -> DataFrame:
-        """Accepted rows, the first of each id within the lateness, with only the columns that the view needs."""
-        event = self.pipeline.event
-        accepted = log.where(F.col("outcome") == tables.ACCEPTED)
-        lateness = f"{int(self.pipeline.lateness.total_seconds() * 1000)} milliseconds"
-        return accepted.withWatermark(event.time, lateness).dropDuplicatesWithinWatermark([event.id])
+    def _filled(self, whole: Whole, log: DataFrame) -> DataFrame:
+        """Fill the view; what the query has yet to read of the log."""
+        version = versions.version(whole.sequence_number, whole.files)
+        state = self._state(whole.snapshot, version)
+        filled = view_fill.fill(self.spark, self.pipeline, self.view, self.table, whole, state)
+        checkpoints.begin_at(self.spark, self.checkpoint, whole.offset(0))
+        now_ms, watermark_ms = int(time.time() * 1000), filled.watermark_us // 1000
+        end = whole.offset(whole.files)
+        checkpoints.end_first_batch_at(self.spark, self.checkpoint, end, now_ms, watermark_ms)
+        return filled.rest(log)
 
-    def write_after_fill(self, updates: DataFrame, batch_id: int) -> None:
+    def _updates(self, log: DataFrame) -> DataFrame:
+        """The windows that changed; of each id only the first row counts that comes within the delay."""
+        delay = f"{view_fold.delay(self.pipeline, self.view).total_seconds() * 1000:.0f} milliseconds"
+        rows = view_fold.rows(log, self.pipeline, self.view).withWatermark(view_fold.SEEN, delay)
+        distinct = rows.dropDuplicatesWithinWatermark([self.pipeline.event.id])
+        return view_fold.fold(view_fold.on_time(distinct, self.pipeline, self.view), self.pipeline, self.view)
+
+    def _make_state_first(self, updates: DataFrame, batch_id: int) -> None:
         """The first batch of a filled view only makes the state: its windows are there, and some only begin in it."""
         if batch_id == 0:
             updates.write.format("noop").mode("overwrite").save()
@@ -85,33 +102,37 @@ class ViewWriter:
             self.write(updates, batch_id)
 
     def write(self, updates: DataFrame, batch_id: int) -> None:
-        """Upsert the windows that changed, by their keys: a replayed batch writes the same rows again."""
-        updates.persist()
-        try:
-            days = [day for (day,) in updates.select(F.to_date("window_start")).distinct().collect()]
-            end = checkpoints.offsets(self.spark, self.checkpoint, batch_id)
-            state = boundary.encode(self._state(end))
-            if stream_start.reads_everything(batch_id, end):
-                tagged(updates.writeTo(self.table), state).overwrite(F.lit(True))
-            elif days:
-                self._upsert(updates, days, state)
-            else:
-                # Nothing changed, and still the table says how far the log was read.
-                tagged(updates.writeTo(self.table), state).append()
-        finally:
-            updates.unpersist()
+        """Append the windows that changed. A batch without any commits too: what it read counts as read."""
+        end = checkpoints.offsets(self.spark, self.checkpoint, batch_id)
+        if end is None:
+            raise BoundaryError(f"batch {batch_id} has no offsets in {self.checkpoint}", self._remedy())
+        log = catalogs.load(self.settings).load_table((self.pipeline.name, tables.STREAM_LOG))
+        read = log.snapshot_by_id(end["snapshot_id"])
+        if read is None:
+            raise BoundaryError(f"batch {batch_id} ends at a snapshot that has expired", self._remedy())
+        state = self._state(read.snapshot_id, versions.version(read.sequence_number or 0, end["position"]))
+        assert state.version is not None
+        task = Measures(Kit(self.view, Place.of(self.table.table)).packed(), state.version)
+        self.table.append(task.run(updates), state)
+        self._commits += 1
+        if self._commits % TIDY_EVERY == 0:
+            self.table.fold()
+            self.table.tidy(datetime.now(UTC))
+        self._refuse_outgrown()
 
-    def _upsert(self, updates: DataFrame, days: list[date], state: Mapping[str, str]) -> None:
-        session = updates.sparkSession
-        updates.withColumn(tables.VERSION, F.lit(None).cast("bigint")).createOrReplaceTempView("_tw_updates")
-        for key, value in state.items():
-            session.conf.set(f"spark.sql.iceberg.snapshot-property.{key}", value)
-        session.sql(self._merge(serving.on_days("_tw_t.window_start", days)))
+    def _refuse_outgrown(self) -> None:
+        """End the query whose state has come to need twice the memory that it may: the next start goes to RocksDB."""
+        progress = self._query.lastProgress if self._query else None
+        if progress is None or self.spark.conf.get(checkpoints.PROVIDER) != stream_start.MEMORY:
+            return
+        used = sum(operator["memoryUsedBytes"] for operator in progress["stateOperators"])
+        if used > 2 * (self.pipeline.stream.state_memory << 20):
+            self._outgrown = True
+            raise StateOutgrown(f"its state takes {used >> 20} MiB of memory; it is filled anew, with state in RocksDB")
 
-    def _state(self, end: Mapping[str, Any] | None) -> Folded:
-        return Folded(end["snapshot_id"] if end else None, fingerprint.view(self.pipeline, self.view))
+    def _state(self, snapshot: int, version: int) -> Folded:
+        definition = fingerprint.view(self.pipeline, self.view)
+        return Folded(snapshot, definition, version=version, state=stream_start.layout(self.view))
 
-    def _merge(self, on_days: str) -> str:
-        same = " AND ".join(f"_tw_t.`{key}` <=> _tw_u.`{key}`" for key in tables.view_keys(self.view))
-        return f"""MERGE INTO {self.table} _tw_t USING _tw_updates _tw_u ON {same} AND {on_days}
-WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"""
+    def _remedy(self) -> str:
+        return f"delete the checkpoint {self.checkpoint}: the next start fills the view anew from stream_log"

@@ -16,7 +16,7 @@ import click
 from py4j.protocol import Py4JNetworkError
 from pyspark.sql import SparkSession
 
-from spark_jobs import housekeeping, locks, session, supervise
+from spark_jobs import locks, session, supervise
 from spark_jobs.progress import Progress
 from spark_jobs.stream_log import LogWriter
 from spark_jobs.stream_views import ViewWriter
@@ -111,8 +111,9 @@ def _stream(
     views = [ViewWriter(spark, settings, pipeline, view) for view in pipeline.views.values()]
     for view in views:
         view.ensure()
-    services = [Service("log", log.start, lambda: log.error)]
-    services += [Service(view.view.name, view.start, lambda: None) for view in views]
+    paces = pipeline.stream
+    services = [Service("log", log.start, lambda: log.error, paces.trigger)]
+    services += [Service(view.view.name, view.start, lambda: None, paces.views_trigger) for view in views]
     spark.streams.addListener(progress)
     with health.serve(progress.snapshot, health_port, settings.health_host) as server, progress.beating():
         server.announce(health.place_of(settings.home, pipeline.name, STREAM))
@@ -121,9 +122,7 @@ def _stream(
             if stop.is_set():
                 raise TwofoldError("stopped before it had caught up", "run the same command again: it goes on")
         else:
-            trigger = {"processingTime": f"{int(pipeline.stream.trigger.total_seconds() * 1000)} milliseconds"}
-            with housekeeping.beside(spark, settings, pipeline):
-                supervise.run(services, trigger, progress, stop)
+            supervise.run(services, progress, stop)
     click.echo(progress.summary(), err=True)
 
 

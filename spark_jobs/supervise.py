@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 
 from pyspark.errors import PySparkException
 from pyspark.sql.streaming.query import StreamingQuery
@@ -52,6 +53,8 @@ class Service:
     begin: Callable[[Trigger], StreamingQuery]
     cause: Callable[[], TwofoldError | None]
     """The error of ours that made the last batch fail, if it was one."""
+    pause: timedelta
+    """Between the starts of two batches, but for a drain."""
     query: StreamingQuery | None = None
     failures: int = 0
     batches_at_failure: int = -1
@@ -65,6 +68,7 @@ class Service:
             return False
         if self.query.isActive:
             return False
+        progress.wait_for_end(str(self.query.runId))
         failure = self.query.exception()
         if failure is None:
             return True
@@ -99,10 +103,11 @@ class Service:
         self.query, self.retry_at = None, time.monotonic() + pause_s
         progress.retrying(self.name, f"query {self.name} failed, next try in {pause_s:.0f} s: {_shortened(text)}")
 
-    def stop(self) -> None:
+    def stop(self, progress: Progress) -> None:
         """End the query; a batch cut short is done again by the next start."""
         if self.query is not None and self.query.isActive:
             self.query.stop()
+            progress.wait_for_end(str(self.query.runId))
 
 
 def data_loss(name: str, text: str) -> TwofoldError:
@@ -115,16 +120,16 @@ def data_loss(name: str, text: str) -> TwofoldError:
     )
 
 
-def run(services: Iterable[Service], trigger: Trigger, progress: Progress, stop: threading.Event) -> None:
+def run(services: Iterable[Service], progress: Progress, stop: threading.Event) -> None:
     """All services at once, until `stop`."""
     watched = list(services)
     while not stop.wait(_POLL_S):
         for service in watched:
-            service.step(trigger, progress)
+            service.step({"processingTime": f"{service.pause // timedelta(milliseconds=1)} milliseconds"}, progress)
         if all(service.query is not None for service in watched):
             progress.say("running")
     for service in watched:
-        service.stop()
+        service.stop(progress)
 
 
 def drain(services: Iterable[Service], progress: Progress, stop: threading.Event) -> None:
@@ -133,7 +138,7 @@ def drain(services: Iterable[Service], progress: Progress, stop: threading.Event
     for service in services:
         while not stop.is_set() and not service.step({"availableNow": True}, progress):
             stop.wait(_POLL_S)
-        service.stop()
+        service.stop(progress)
 
 
 def _shortened(text: str) -> str:

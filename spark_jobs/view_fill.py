@@ -7,20 +7,19 @@ stream_log as of a snapshot ─┬─► one row per id ─► fold ─► strea
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from spark_jobs import folds
-from spark_jobs.folds import read, tagged
-from twofold import boundary, serving, tables
-from twofold import catalog as catalogs
-from twofold.boundary import Folded, History
-from twofold.definition import fingerprint
+from spark_jobs import view_fold
+from spark_jobs.stream_start import Whole
+from spark_jobs.view_tasks import Kit, Measures
+from twofold import tables
+from twofold.boundary import Folded
+from twofold.data_files import Place
 from twofold.definition.model import Pipeline, View
-from twofold.settings import Settings
-
-_LOG = "_tw_landed"
+from twofold.versions import StreamView, version
 
 
 @dataclass(frozen=True)
@@ -29,34 +28,44 @@ class Filled:
 
     pipeline: Pipeline
     landing: int
-    open_from: int
-    """Event time in microseconds: rows before it meet no row that is still on time."""
+    watermark_us: int
+    """Where Spark's watermark would be, had it read all of it: only what is behind it has no window open."""
+    open_from_us: int
+    """Event time: rows before it meet no row that is still on time."""
 
     def rest(self, log: DataFrame) -> DataFrame:
         """The rows that the query needs: those that are open, and all that was landed since."""
-        is_open = F.col(self.pipeline.event.time) >= F.timestamp_micros(F.lit(self.open_from))
+        is_open = F.col(f"`{self.pipeline.event.time}`") >= F.timestamp_micros(F.lit(self.open_from_us))
         return log.where(is_open | (F.col("landing") > self.landing))
 
 
-def fill(spark: SparkSession, settings: Settings, pipeline: Pipeline, view: View, snapshot: int) -> Filled | None:
-    """Replace the view by its fold over `snapshot` of stream_log; None where that has no window."""
-    read(spark, pipeline, tables.STREAM_LOG, snapshot).createOrReplaceTempView(_LOG)
-    contenders = serving.stream_contenders(pipeline, _LOG, {})
-    distinct = spark.sql(serving.winners(pipeline, f"({contenders})", pipeline.columns))
-    state = boundary.encode(Folded(snapshot, fingerprint.view(pipeline, view)))
-    table = tables.qualified(pipeline, tables.stream_view_name(view))
-    tagged(folds.fold(distinct, pipeline, view).writeTo(table), state).overwrite(F.lit(True))
-    latest = spark.table(table).select(F.unix_micros(F.max("window_start"))).collect()[0][0]
-    if latest is None:
-        return None
-    log = catalogs.read_history(settings, pipeline.name, tables.STREAM_LOG)
-    landing = boundary.landed(History(log.snapshots, snapshot), pipeline.name).landing
-    return Filled(pipeline, landing, latest - _reach(pipeline, view))
+def fill(spark: SparkSession, pipeline: Pipeline, view: View, table: StreamView, whole: Whole, state: Folded) -> Filled:
+    """Replace the view by its fold over a snapshot of stream_log."""
+    log = _log(spark, pipeline, whole.snapshot)
+    kit = Kit(view, Place.of(table.table)).packed()
+    task = Measures(kit, version(whole.sequence_number, whole.files))
+    table.fill(task.run(view_fold.fold(_first_of_each_id(log, pipeline, view), pipeline, view)), state)
+    seen = F.least(F.col(f"`{pipeline.event.time}`"), F.col("kafka_timestamp"))
+    accepted = log.where(F.col(tables.OUTCOME) == tables.ACCEPTED)
+    latest = accepted.agg(F.unix_micros(F.max(seen)).alias("_tw_latest")).collect()[0]["_tw_latest"]
+    delay = view_fold.delay(pipeline, view) // timedelta(microseconds=1)
+    # To Spark, the watermark begins at the epoch.
+    watermark = max(0, (latest or 0) - delay)
+    return Filled(pipeline, whole.landing, watermark, watermark - delay)
 
 
-def _reach(pipeline: Pipeline, view: View) -> int:
-    """How far behind the latest window's start, in microseconds, there is something that the query has to know of.
+def _log(spark: SparkSession, pipeline: Pipeline, snapshot: int) -> DataFrame:
+    """stream_log as of a snapshot, which has the columns of its own day: a field declared since is null in it."""
+    name = tables.qualified(pipeline, tables.STREAM_LOG)
+    rows = spark.read.option("versionAsOf", snapshot).table(name)
+    later = (field for field in spark.table(name).schema if field.name not in rows.columns)
+    return rows.select("*", *(F.lit(None).cast(field.dataType).alias(field.name) for field in later))
 
-    Windows are open up to the lateness behind the latest event; an id is remembered for the lateness again.
-    """
-    return int((2 * pipeline.lateness + view.window).total_seconds() * 1_000_000)
+
+def _first_of_each_id(log: DataFrame, pipeline: Pipeline, view: View) -> DataFrame:
+    """The rows of the view, the earliest of each id, as Kafka took them in."""
+    place = ("kafka_timestamp", "kafka_partition", "kafka_offset")
+    accepted = log.where(F.col(tables.OUTCOME) == tables.ACCEPTED)
+    first = Window.partitionBy(f"`{pipeline.event.id}`").orderBy(*place)
+    ranked = accepted.withColumn("_tw_place", F.row_number().over(first)).where("_tw_place = 1")
+    return view_fold.rows(ranked, pipeline, view)

@@ -37,6 +37,8 @@ DEFINITION: dict[str, Any] = {
     },
     "filter": "hidden is null or not hidden",
     "lateness": "10 minutes",
+    # Views are waited for.
+    "stream": {"views_trigger": "1 second"},
     "views": {
         "by_kind": {
             "window": "1 hour",

@@ -113,6 +113,10 @@ class Folded:
     definition: str
     """Fingerprint of the view's declaration."""
     sealed_through: datetime | None = None
+    version: int | None = None
+    """Speed layer only: the highest version of its rows, which says how far it has read to the file."""
+    state: str | None = None
+    """Speed layer only: what its query keeps, and how; one that keeps something else begins anew."""
 
 
 _State = TypeVar("_State", Landed, Boundary)
@@ -122,7 +126,7 @@ def encode(state: Landed | Boundary | Folded) -> dict[str, str]:
     """As snapshot properties.
 
     >>> encode(Folded(7, "ab"))
-    {'twofold.folded': '{"snapshot": 7, "definition": "ab", "sealed_through": null}'}
+    {'twofold.folded': '{"snapshot": 7, "definition": "ab", "sealed_through": null, "version": null, "state": null}'}
     """
     return {state.KEY: json.dumps(asdict(state), default=_plain)}
 

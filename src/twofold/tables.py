@@ -30,8 +30,8 @@ STREAM_LAYER = "stream"
 BATCH_LAYER = "batch"
 
 VERSION = "_tw_version"
-"""Last column of `stream_<view>`: of the rows of one window and group, the one with the highest is in force. Null, as
-in rows of earlier releases, is the oldest."""
+"""Last column of `stream_<view>`: how far the log had been read when the row was written. The newest row of a window
+and group is in force; null is older than any number."""
 
 VIEW_ROWS_PER_BATCH = 2_000_000
 """Rows of `stream_log` that a view's micro-batch takes at most, by whole files: only past it can a landing be split."""

@@ -15,13 +15,13 @@ import pytest
 from pyspark.sql import Row, SparkSession
 
 from spark_jobs import (
-    housekeeping,
     log_retention,
     rebuild_job,
     rewriting,
     session,
     snapshots,
     stream_log,
+    stream_views,
     streaming_job,
 )
 from spark_jobs.log_retention import Retained
@@ -29,7 +29,7 @@ from spark_jobs.maintenance_job import Maintenance
 from tests import at_work
 from tests.at_work import Work
 from tests.small_world import event
-from twofold import boundary, commits, expiry, tables
+from twofold import boundary, commits, expiry, tables, versions
 from twofold import catalog as catalogs
 from twofold.boundary import History
 from twofold.definition.model import Pipeline
@@ -182,9 +182,10 @@ def test_beside_a_running_stream(
     monkeypatch.setattr(stream_log, "TIDY_EVERY", 3)
     monkeypatch.setattr(commits, "MERGED_AT_ONCE", 3)
     monkeypatch.setattr(expiry, "MOST_PER_BATCH", 2)
-    monkeypatch.setattr(housekeeping, "EVERY_S", 3.0)
-    monkeypatch.setattr(housekeeping, "upkeep", lambda: upkeep(snapshot_retention="0", keep_snapshots=2))
-    work = Work(spark, stack, define(stream={"trigger": "200 milliseconds", "max_offsets_per_trigger": 4}))
+    monkeypatch.setattr(stream_views, "TIDY_EVERY", 3)
+    monkeypatch.setattr(versions, "RETENTION", timedelta(0))
+    quick = {"trigger": "200 milliseconds", "views_trigger": "200 milliseconds", "max_offsets_per_trigger": 4}
+    work = Work(spark, stack, define(stream=quick))
     topic_id, stop = streaming_job.check(stack, work.pipeline), threading.Event()
     job = threading.Thread(
         target=streaming_job.stream, args=(spark, stack, work.pipeline, topic_id, stop, False), name="stream"

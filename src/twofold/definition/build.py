@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from croniter import croniter
 
 from twofold.definition import names
@@ -139,8 +137,12 @@ def _stream(raw: RawStream | None) -> Stream:
     default = Stream()
     if raw is None:
         return default
-    trigger: timedelta = raw.trigger or default.trigger
-    return Stream(trigger, raw.max_offsets_per_trigger or default.max_offsets_per_trigger)
+    return Stream(
+        raw.trigger or default.trigger,
+        raw.max_offsets_per_trigger or default.max_offsets_per_trigger,
+        raw.views_trigger or default.views_trigger,
+        default.state_memory if raw.state_memory is None else raw.state_memory,
+    )
 
 
 def _replay(raw: RawReplay | None, report: Report) -> Replay | None:

@@ -118,6 +118,10 @@ class Stream:
     """Every batch is a snapshot, and every commit writes the list of all snapshots kept: a short trigger wants a short
     snapshot retention."""
     max_offsets_per_trigger: int = 200_000
+    views_trigger: timedelta = timedelta(seconds=30)
+    """The views have a trigger of their own: what they cost is by the batch, and the exact views do not wait for it."""
+    state_memory: int = 256
+    """MiB of the ids that a view remembers, up to which its state is in the JVM's memory; past it, it is in RocksDB."""
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,8 @@ class RawStream(Raw):
 
     trigger: Duration | None = _key(EXPECTED_DURATION)
     max_offsets_per_trigger: int | None = _key("a whole number from 1 to 1000000000", ge=1, le=1_000_000_000)
+    views_trigger: Duration | None = _key(EXPECTED_DURATION)
+    state_memory: int | None = _key("a whole number of MiB from 0 to 1000000", ge=0, le=1_000_000)
 
 
 class RawReplay(Raw):
@@ -170,7 +172,9 @@ class RawPipeline(Raw):
     filter: str | None = _key("a Spark SQL condition as text")
     lateness: Duration | None = _key(EXPECTED_DURATION, required=True)
     views: dict[str, RawView] | None = _key("a mapping of view names to windowed aggregations")
-    stream: RawStream | None = _key("a mapping with `trigger` and `max_offsets_per_trigger`")
+    stream: RawStream | None = _key(
+        "a mapping with `trigger`, `views_trigger`, `state_memory` and `max_offsets_per_trigger`"
+    )
     replay: RawReplay | None = _key("a mapping with `source` and `query`, or with `generate`")
     schedule: RawSchedule | None = _key("a mapping with `batch`, `union` and `maintenance`")
     limits: RawLimits | None = _key("a mapping with `difference`, `min_new_events` and `max_new_events`")

@@ -1,0 +1,191 @@
+"""`stream_<view>`: every micro-batch appends the windows that changed, and now and then the versions are folded.
+
+    micro-batch ─► windows that changed ─► append(version, how far the log was read) ─┐
+    a day with many files ─► the newest row of each window and group ─► replace ──────┴─► stream_<view>
+
+A version is a place in stream_log: the sequence number of the last snapshot read and how many of its files. So it grows
+whatever becomes of checkpoints, and a batch that is done again gives the version that it gave before.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.expressions import AlwaysTrue
+from pyiceberg.io.pyarrow import ArrowScan
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import FileScanTask, Table
+
+from twofold import boundary, commits, expiry, serving, tables
+from twofold import catalog as catalogs
+from twofold.boundary import Folded
+from twofold.data_files import Place, Writer
+from twofold.definition.model import Pipeline, View
+from twofold.errors import TwofoldError
+from twofold.reader import engine
+from twofold.settings import Settings
+
+RETENTION = timedelta(hours=1)
+"""How long a reader of the table may take."""
+FILES_OF_A_DAY = 20
+"""So many files of a day are folded into one."""
+_MEMORY = "512MB"
+_POSITIONS = 1 << 20
+"""More than a snapshot adds files."""
+_ATTEMPTS = 5
+
+
+def version(sequence_number: int, position: int) -> int:
+    """The version of what is known once so many files of a snapshot of stream_log were read.
+
+    >>> version(7, 2) < version(7, 3) < version(8, 0)
+    True
+    """
+    return sequence_number * _POSITIONS + min(position, _POSITIONS - 1)
+
+
+@dataclass
+class StreamView:
+    """One view's table in the speed layer, as it was last read or committed."""
+
+    settings: Settings
+    pipeline: Pipeline
+    view: View
+    table: Table = field(init=False)
+    _let_go: list[tuple[int, list[str]]] = field(default_factory=list, init=False)
+    """Sequence number of a fold, and the files that it took out of the table."""
+
+    def __post_init__(self) -> None:
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the table as it is now."""
+        name = (self.pipeline.name, tables.stream_view_name(self.view))
+        self.table = catalogs.load(self.settings).load_table(name)
+
+    @property
+    def folded(self) -> Folded | None:
+        """What the table says of itself."""
+        return boundary.folded(catalogs.history(self.table))
+
+    def append(self, files: Sequence[DataFile], state: Folded) -> None:
+        """Commit a micro-batch's windows; a batch that the table holds already leaves nothing."""
+        for _ in range(_ATTEMPTS):
+            if self.holds(state):
+                commits.discard(self.table, files)
+                return
+            try:
+                self.table = commits.append(self.table, files, boundary.encode(state))
+            except CommitFailedException:
+                self.refresh()
+            else:
+                return
+        raise self._contended()
+
+    def holds(self, state: Folded) -> bool:
+        """Whether the table has read the log that far."""
+        known = self.folded
+        return known is not None and known.version is not None and known.version >= (state.version or 0)
+
+    def fill(self, files: Sequence[DataFile], state: Folded) -> None:
+        """Put these rows in place of all others."""
+        for _ in range(_ATTEMPTS):
+            there = [task.file for task in self.table.scan().plan_files()]
+            head = self.table.metadata.current_snapshot_id
+            try:
+                self.table = commits.replace(self.table, head, there, files, boundary.encode(state))
+            except CommitFailedException:
+                self.refresh()
+            else:
+                return
+        raise self._contended()
+
+    def fold(self, at_least: int = FILES_OF_A_DAY) -> tuple[int, int, int] | None:
+        """Leave only the newest row of each window and group on days with so many files.
+
+        Returns how many files were read and written, and the bytes read; None where another commit was first: then
+        nothing was changed.
+        """
+        if not {*self.view.by, *self.view.measures, tables.VERSION} <= set(self.table.schema().column_names):
+            # Of an earlier release, or of another declaration: the streaming job or a rebuild sees to it.
+            return 0, 0, 0
+        days: dict[object, list[FileScanTask]] = {}
+        for task in self.table.scan().plan_files():
+            days.setdefault(task.file.partition[0], []).append(task)
+        many = [tasks for tasks in days.values() if len(tasks) >= max(2, at_least)]
+        if not many:
+            return 0, 0, 0
+        head = self.table.metadata.current_snapshot_id
+        added = [file for tasks in many for file in self._newest(tasks)]
+        deleted = [task.file for tasks in many for task in tasks]
+        try:
+            self.table = commits.replace(self.table, head, deleted, added, {})
+        except CommitFailedException:
+            commits.discard(self.table, added)
+            self.refresh()
+            return None
+        current = self.table.current_snapshot()
+        self._let_go.append(((current and current.sequence_number) or 0, [file.file_path for file in deleted]))
+        return len(deleted), len(added), sum(file.file_size_in_bytes for file in deleted)
+
+    def _newest(self, tasks: list[FileScanTask]) -> list[DataFile]:
+        """The rows of these files that are in force, written."""
+        scan = ArrowScan(self.table.metadata, self.table.io, self.table.schema(), AlwaysTrue())
+        names = [*self.view.measures, tables.VERSION]
+        query = serving.duckdb(serving.newest(self.view, names, "_tw_rows"))
+        writer = Writer(place := Place.of(self.table))
+        try:
+            with (
+                tempfile.TemporaryDirectory(dir=self.settings.home) as scratch,
+                engine.plain(Path(scratch), _MEMORY) as connection,
+            ):
+                rows = (in_schema(place.arrow, batch) for batch in scan.to_record_batches(tasks))
+                connection.register("_tw_rows", pa.RecordBatchReader.from_batches(place.arrow, rows))
+                found: pa.RecordBatchReader = connection.sql(query).to_arrow_reader()
+                for batch in found:
+                    writer.write(in_schema(place.arrow, batch))
+            return writer.close()
+        except BaseException:
+            writer.abort()
+            raise
+
+    def tidy(self, now: datetime) -> None:
+        """Few manifests, and no more snapshots than are needed; then the files that only those named."""
+        if commits.clock_behind_ms(self.table.metadata):
+            return
+        history = catalogs.history(self.table)
+        guards = {
+            "state": expiry.carries_state(history, Folded.KEY),
+            "age": expiry.is_young(history, now, RETENTION, expiry.MOST_PER_BATCH),
+        }
+        try:
+            self.table = commits.tidy(self.table, expiry.expirable(history, guards))
+        except CommitFailedException:
+            self.refresh()
+            return
+        oldest = min((one.sequence_number or 0 for one in self.table.metadata.snapshots), default=0)
+        # A kill in between leaves orphans, which maintenance removes.
+        for sequence, paths in [gone for gone in self._let_go if gone[0] <= oldest]:
+            self._let_go.remove((sequence, paths))
+            for path in paths:
+                with suppress(OSError):
+                    self.table.io.delete(path)
+
+    def _contended(self) -> TwofoldError:
+        return TwofoldError(
+            f"{'.'.join(self.table.name())} was changed by others during each of {_ATTEMPTS} attempts",
+            "see that only one streaming job and one maintenance run; the job goes on by itself",
+        )
+
+
+def in_schema(schema: pa.Schema, rows: pa.RecordBatch) -> pa.RecordBatch:
+    """The columns of a table by their names, each in its type."""
+    columns = [rows.column(column.name).cast(column.type) for column in schema]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)

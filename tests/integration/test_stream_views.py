@@ -1,0 +1,281 @@
+"""The views of the speed layer: what counts, what is late; a batch done twice, or a lost state, changes no answer."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from spark_jobs import checkpoints, session, stream_start, stream_views
+from spark_jobs.maintenance_job import Maintenance
+from tests import at_work, small_world
+from tests.at_work import Work
+from twofold import boundary, tables
+from twofold import catalog as catalogs
+from twofold.boundary import Folded
+from twofold.definition.model import Pipeline
+from twofold.settings import Settings
+from twofold.upkeep import upkeep
+
+Define = Callable[..., Pipeline]
+Capture = pytest.CaptureFixture[str]
+
+COUNTED = "SELECT sum(events), sum(total) FROM stream_by_kind"
+
+
+@pytest.fixture(scope="module")
+def spark(stack: Settings) -> Iterator[SparkSession]:
+    """One session for all."""
+    spark = session.build(stack, "test-stream-views")
+    yield spark
+    spark.stop()
+
+
+def state_of(work: Work, view: str = "by_kind") -> Folded:
+    history = catalogs.read_history(work.settings, work.pipeline.name, tables.stream_view_name(view))
+    found = boundary.folded(history)
+    assert found is not None
+    return found
+
+
+def versions(work: Work, view: str = "by_kind") -> list[int]:
+    """Of all rows that lie in the view's files, in force or not."""
+    table = catalogs.load(work.settings).load_table((work.pipeline.name, tables.stream_view_name(view)))
+    return sorted(table.scan().to_arrow()[tables.VERSION].to_pylist())
+
+
+def said(capsys: Capture) -> str:
+    """The last line of the drain."""
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_what_comes_late_into_an_open_window_counts_and_what_is_dropped_is_told(
+    stack: Settings, spark: SparkSession, define: Define, capsys: Capture
+) -> None:
+    """A window is open until its end and the lateness are past, whatever the age of a record in it."""
+    work = Work(spark, stack, define())
+    for minute in (50, 55, 20):
+        work.send(small_world.event(f"m{minute}", minute, "a", 1))
+        work.drain()
+        assert "; 0 rows late" in said(capsys)
+    assert work.query(COUNTED) == [(3, 3)]
+    # The next two windows pass; the first one is closed, and one more for it is late, to the row.
+    for minute in (150, 151):
+        work.send(small_world.event(f"m{minute}", minute, "a", 1))
+        work.drain()
+        assert "; 0 rows late" in said(capsys)
+    work.send(small_world.event("late", 30, "a", 1), small_world.event("m152", 152, "a", 1))
+    work.drain()
+    assert "; 1 rows late" in said(capsys)
+    assert work.query(COUNTED) == [(6, 6)]
+    work.holds(behind=True)
+    work.union()
+    work.holds()
+    assert work.query("SELECT sum(events) FROM batch_by_kind") == [(7,)]
+
+
+def test_a_record_ahead_of_its_arrival_does_not_close_the_windows_in_progress(
+    stack: Settings, spark: SparkSession, define: Define, capsys: Capture
+) -> None:
+    work = Work(spark, stack, define())
+    now = datetime.now(UTC).replace(microsecond=0)
+    work.send({**small_world.event("ahead", 0, "a", 1), "at": now + timedelta(hours=23)})
+    work.drain()
+    for name in ("now1", "now2", "now3"):
+        work.send({**small_world.event(name, 0, "a", 1), "at": now - timedelta(minutes=1)})
+        work.drain()
+        assert "; 0 rows late" in said(capsys)
+    assert work.query(COUNTED) == [(4, 4)]
+    work.holds(behind=True)
+
+
+def test_a_late_record_right_after_a_fill_replaces_no_closed_window(
+    stack: Settings, spark: SparkSession, define: Define, capsys: Capture
+) -> None:
+    work = Work(spark, stack, define())
+    work.send(*(small_world.event(f"old{i}", i, "a", 1) for i in range(5)), small_world.event("new", 600, "a", 1))
+    work.drain()
+    work.send(small_world.event("newer", 601, "a", 1))
+    checkpoints.discard(spark, stack.checkpoint(work.pipeline.name, "by_kind"))
+    work.drain()
+    capsys.readouterr()
+    work.send(small_world.event("late", 10, "a", 1))
+    work.drain()
+    assert "; 1 rows late" in said(capsys)
+    assert work.query(COUNTED) == [(7, 7)]
+    work.holds(behind=True)
+
+
+def test_versions_grow_and_a_batch_done_twice_appends_nothing(
+    stack: Settings, spark: SparkSession, define: Define
+) -> None:
+    work = Work(spark, stack, define())
+    name = work.pipeline.name
+    seen: list[int] = []
+    for number in range(3):
+        work.send(small_world.event(f"e{number}", number, "a", 1))
+        work.drain()
+        seen.append(state_of(work).version or 0)
+    assert seen == sorted(set(seen))
+    assert versions(work) == seen
+
+    # The commit of the last batch in the checkpoint is lost: Spark does the batch again.
+    folder = Path(stack.checkpoint(name, "by_kind").removeprefix("file://"))
+    newest = max(int(path.name) for path in (folder / "commits").iterdir() if path.name.isdigit())
+    for path in (folder / "commits" / str(newest), folder / "commits" / f".{newest}.crc"):
+        path.unlink()
+    work.drain()
+    assert versions(work) == seen
+    assert work.query(COUNTED) == [(3, 3)]
+
+    # A checkpoint older than its table appends nothing before it is where the table is.
+    kept = folder.with_name("kept")
+    shutil.copytree(folder, kept)
+    for number in (3, 4):
+        work.send(small_world.event(f"e{number}", number, "a", 1))
+        work.drain()
+        seen.append(state_of(work).version or 0)
+    shutil.rmtree(folder)
+    kept.rename(folder)
+    work.send(small_world.event("e5", 5, "a", 1))
+    work.drain()
+    assert work.query(COUNTED) == [(6, 6)]
+    assert max(versions(work)) > max(seen)
+
+    # The checkpoint lost, and filled anew: the versions go on.
+    before = state_of(work).version or 0
+    checkpoints.discard(spark, stack.checkpoint(name, "by_kind"))
+    work.send(small_world.event("e6", 6, "a", 1))
+    work.drain()
+    assert (state_of(work).version or 0) > before
+    assert len(set(versions(work))) == 1
+    work.send(small_world.event("e7", 7, "a", 1))
+    work.drain()
+    assert work.query(COUNTED) == [(8, 8)]
+    # Only duplicates: no window changes, and still the view has read them.
+    work.send(small_world.event("e7", 7, "a", 1))
+    work.drain()
+    assert "has not read" not in str(work.holds(behind=True))
+
+
+def test_versions_are_folded_by_the_job_and_by_maintenance(
+    stack: Settings, spark: SparkSession, define: Define, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_views, "TIDY_EVERY", 4)
+    monkeypatch.setattr("twofold.versions.StreamView.fold.__defaults__", (3,))
+    work = Work(spark, stack, define())
+    for number in range(7):
+        work.send(small_world.event(f"e{number}", number, "abc"[number % 3], number))
+        work.drain()
+    before = work.query("FROM stream_by_kind ORDER BY ALL")
+    asked = upkeep(snapshot_retention="0", keep_snapshots=1, min_input_files=2)
+    told = Maintenance(spark, stack, work.pipeline, asked, datetime.now(UTC)).run()["tables"]["stream_by_kind"]
+    assert told["after"]["count"] == 1
+    assert told["rewritten"]["into"] == 1
+    assert work.query("FROM stream_by_kind ORDER BY ALL") == before
+    assert len(versions(work)) == len(before) == 3
+    work.send(small_world.event("e3", 3, "a", 3), small_world.event("e9", 9, "a", 9))
+    work.drain()
+    work.holds(behind=True)
+
+
+def test_expressions_are_computed_before_and_after_the_sums(
+    stack: Settings, spark: SparkSession, define: Define
+) -> None:
+    measures = {
+        "events": "count(*)",
+        "valued": "count(value)",
+        "large": "count_if(value > 3 and kind <> 'b')",
+        "ratio": "sum(value * 2) / count(*)",
+        "mean": "avg(value + 1)",
+        "span": "max(value) - min(value)",
+        "texts": "concat(max(upper(kind)), '!')",
+        "first": "min(at)",
+        "some": "sum(value) FILTER (WHERE kind = 'a')",
+    }
+    views = {
+        "by_kind": None,
+        "computed": {"window": "1 hour", "every": "30 minutes", "by": ["kind"], "measures": measures},
+        "plain": {"window": "1 day", "measures": {"events": "count(*)", "total": "sum(value)", "mean": "avg(value)"}},
+    }
+    work = Work(spark, stack, define(views=views))
+    events = [small_world.event(f"e{i}", 7 * i, "abc"[i % 3], i) for i in range(40)]
+    events[4]["value"] = None
+    work.send(*events[:20])
+    work.drain()
+    work.send(*events[20:], events[3])
+    work.drain()
+    work.union()
+    work.holds()
+    for view in ("computed", "plain"):
+        stream, batch = (work.query(f"FROM {layer}_{view} ORDER BY ALL") for layer in ("stream", "batch"))
+        assert stream == batch
+
+
+def test_state_moves_between_memory_and_disk_only_by_a_fill(
+    stack: Settings, spark: SparkSession, define: Define, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = Work(spark, stack, define())
+    name = work.pipeline.name
+    checkpoint = stack.checkpoint(name, "by_kind")
+
+    def after(ids: int, **stream: Any) -> str | None:  # noqa: ANN401
+        work.pipeline = define(name=name, topic={"name": name}, stream=stream)
+        start = len(work.rows)
+        work.send(*(small_world.event(f"e{start + i}", start + i, "a", 1) for i in range(ids)))
+        work.drain()
+        assert work.query(COUNTED) == [(len(work.rows), len(work.rows))]
+        return checkpoints.state_provider(spark, checkpoint)
+
+    monkeypatch.setattr(stream_start, "BYTES_PER_ID", 1 << 18)
+    assert after(1, state_memory=2) == stream_start.MEMORY
+    # 5 ids of a quarter of a MiB fit, if not twice: what is there stays there, on either side.
+    assert after(4, state_memory=2) == stream_start.MEMORY
+    assert after(4, state_memory=2) == stream_start.ROCKSDB
+    assert after(1, state_memory=4) == stream_start.ROCKSDB
+    assert after(1, state_memory=100) == stream_start.MEMORY
+    assert after(1, state_memory=0) == stream_start.ROCKSDB
+    work.holds(behind=True)
+
+
+def test_state_that_grows_past_the_memory_moves_to_disk_while_the_job_runs(
+    stack: Settings, spark: SparkSession, define: Define
+) -> None:
+    work = Work(spark, stack, define(stream={"trigger": "500 milliseconds", "state_memory": 1}))
+    checkpoint = stack.checkpoint(work.pipeline.name, "by_kind")
+    work.send(small_world.event("first", 0, "a", 1))
+    stop = threading.Event()
+    with ThreadPoolExecutor() as pool, ExitStack() as at_end:
+        at_end.callback(stop.set)
+        job = pool.submit(work.stream, stop, until_caught_up=False)
+        at_work.eventually(lambda: checkpoints.state_provider(spark, checkpoint) == stream_start.MEMORY)
+        work.send(*(small_world.event(f"e{i}", i / 1000, "a", 1) for i in range(20_000)))
+        at_work.eventually(lambda: work.landed() == 20_001)
+        work.send(small_world.event("last", 21, "a", 1))
+        at_work.eventually(lambda: checkpoints.state_provider(spark, checkpoint) == stream_start.ROCKSDB)
+        at_work.eventually(lambda: work.query(COUNTED) == [(20_002, 20_002)])
+    job.result()
+
+
+def test_a_view_has_a_trigger_of_its_own(stack: Settings, spark: SparkSession, define: Define) -> None:
+    """Beside a landing every 200 ms, a view's batches are as far apart as is declared."""
+    pipeline = define(stream={"trigger": "200 milliseconds", "views_trigger": "4 seconds"})
+    work = Work(None, stack, pipeline)
+    with at_work.running(stack, "stream", pipeline.name) as job:
+        at_work.health_port(stack, pipeline, job)
+        for number in range(4):
+            work.send(small_world.event(f"e{number}", number))
+            at_work.eventually(lambda landed=number + 1: work.landed() == landed, job)
+        at_work.eventually(lambda: work.query("SELECT sum(events) FROM stream_by_kind") == [(4,)], job)
+    history = catalogs.read_history(stack, pipeline.name, tables.stream_view_name("by_kind"))
+    times = [snapshot.timestamp_ms for snapshot in history.ancestors() if Folded.KEY in snapshot.summary]
+    assert all(later - earlier > 3000 for later, earlier in pairwise(times))
