@@ -360,7 +360,7 @@ def test_the_event_time_has_a_floor_and_a_ceiling() -> None:
 
 
 def test_a_filter_that_gives_null_is_filtered() -> None:
-    declared = replace(pipeline("int"), filter=Expression("v > 0", "v > 0", "v > 0", FieldType("boolean")))
+    declared = replace(pipeline("int"), filter=Expression("v > 0", "v > 0", FieldType("boolean")))
     rows = judged(declared, record("1"), record("0"), record("null"), record("x"), record('"1"'))
     assert [row["outcome"] for row in rows] == ["accepted", "filtered", "filtered", "rejected", "accepted"]
 

@@ -1,4 +1,4 @@
-"""The aggregates of measures: those that a stream can keep up to date, and that both engines compute alike.
+"""The aggregates of measures: those that a stream can keep up to date.
 
 Each rests on plain counts, sums, least and greatest values of an argument (`Renderer.part`); an aggregate over the rows
 and an expression over such parts are the same text but for what stands in their places.
@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from twofold.definition.number_types import NUMBERS, total_type
 from twofold.definition.render import DOUBLE, INT, LONG, NULL, Function, Rendered, Renderer, renders, typed
-from twofold.definition.types import MAX_DECIMAL_PRECISION, FieldType
+from twofold.definition.types import MAX_DECIMAL_PRECISION, NUMBERS, FieldType, total_type
 
 _ORDERED = ("int", "long", "double", "decimal", "string", "boolean", "timestamp", "date")
 _ROOM = 10
@@ -22,9 +21,9 @@ _HALF = 10**19
 @renders(exp.Count, args="this big_int", aggregate=True, name="count")
 def _count(renderer: Renderer, node: exp.Expr) -> Rendered:
     if isinstance(node.this, exp.Star | exp.Literal):
-        return Rendered(LONG, "count(*)", renderer.part("count", "1", INT, "count(*)"))
+        return Rendered(LONG, renderer.part("count", "1", INT, "count(*)"))
     value = renderer.render(node.this)
-    return Rendered(LONG, f"count({value.spark})", _count_where(renderer, f"({value.duckdb} IS NOT NULL)"))
+    return Rendered(LONG, _count_where(renderer, f"({value.sql} IS NOT NULL)"))
 
 
 def _count_where(renderer: Renderer, condition: str) -> str:
@@ -34,7 +33,7 @@ def _count_where(renderer: Renderer, condition: str) -> str:
 @renders(exp.CountIf, aggregate=True, name="count_if")
 def _count_if(renderer: Renderer, node: exp.Expr) -> Rendered:
     condition = renderer.need(renderer.render(node.this), ("boolean",), "in count_if()")
-    return Rendered(LONG, f"count_if({condition.spark})", _count_where(renderer, condition.duckdb))
+    return Rendered(LONG, _count_where(renderer, condition.sql))
 
 
 @renders(exp.Sum, aggregate=True, name="sum")
@@ -42,14 +41,14 @@ def _sum(renderer: Renderer, node: exp.Expr) -> Rendered:
     value = renderer.need(renderer.render(node.this), NUMBERS, "in sum()")
     kind = total_type(value.kind)
     if kind == DOUBLE:
-        return Rendered(kind, f"sum({value.spark})", renderer.part("sum", typed(value.duckdb, DOUBLE), kind))
+        return Rendered(kind, renderer.part("sum", typed(value.sql, DOUBLE), kind))
     if value.kind.precision > MAX_DECIMAL_PRECISION - _ROOM:
-        total = _sum_of_halves(renderer, value.duckdb, value.kind)
+        total = _sum_of_halves(renderer, value.sql, value.kind)
     else:
         # Spark adds longs in a third of the time of decimals: enough for four thousand million of the largest ints.
         wide = LONG if value.kind == INT else FieldType("decimal", MAX_DECIMAL_PRECISION, value.kind.scale)
-        total = renderer.part("sum", typed(value.duckdb, wide), wide, f"sum({value.duckdb})")
-    return Rendered(kind, f"try_sum({value.spark})", f"TRY_CAST({total} AS {kind.duckdb})")
+        total = renderer.part("sum", typed(value.sql, wide), wide, f"sum({value.sql})")
+    return Rendered(kind, f"TRY_CAST({total} AS {kind.duckdb})")
 
 
 def _sum_of_halves(renderer: Renderer, value: str, kind: FieldType) -> str:
@@ -70,9 +69,9 @@ def _sum_of_halves(renderer: Renderer, value: str, kind: FieldType) -> str:
 @renders(exp.Avg, aggregate=True, name="avg")
 def _avg(renderer: Renderer, node: exp.Expr) -> Rendered:
     value = renderer.need(renderer.render(node.this), NUMBERS, "in avg()")
-    total = renderer.part("sum", typed(value.duckdb, DOUBLE), DOUBLE)
-    count = _count_where(renderer, f"({value.duckdb} IS NOT NULL)")
-    return Rendered(DOUBLE, f"avg(CAST({value.spark} AS DOUBLE))", f"({total} / {count})")
+    total = renderer.part("sum", typed(value.sql, DOUBLE), DOUBLE)
+    count = _count_where(renderer, f"({value.sql} IS NOT NULL)")
+    return Rendered(DOUBLE, f"({total} / {count})")
 
 
 @renders(exp.Min, exp.Max, aggregate=True, name="min max")
@@ -81,8 +80,8 @@ def _extreme(renderer: Renderer, node: exp.Expr) -> Rendered:
     value = renderer.need(renderer.render(node.this), _ORDERED, f"in {function}()")
     if value.kind == NULL:
         return value
-    argument = typed(value.duckdb, value.kind)
-    return Rendered(value.kind, f"{function}({value.spark})", renderer.part(function, argument, value.kind))
+    argument = typed(value.sql, value.kind)
+    return Rendered(value.kind, renderer.part(function, argument, value.kind))
 
 
 @renders(exp.Filter, args="this expression")

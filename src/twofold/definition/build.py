@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import duckdb
 from croniter import croniter
 
 from twofold.definition import names
 from twofold.definition.expressions import Checked, E, check_filter
-from twofold.definition.fault import Path, Report, near_miss, one_of, shown
+from twofold.definition.fault import Path, Report, near_miss, one_of, shortened, shown
 from twofold.definition.fields import build_field
 from twofold.definition.model import Event, Field, Limits, Pipeline, Replay, Schedule, Stream, Topic
-from twofold.definition.queries import query_fault
 from twofold.definition.raw import (
     RawEvent,
     RawField,
@@ -162,6 +162,21 @@ def _replay(raw: RawReplay | None, report: Report) -> Replay | None:
     if raw.query is not None and (why := query_fault(raw.query)):
         report.add(("replay", "query"), shown(raw.query), "one SELECT in DuckDB's SQL", why)
     return Replay(raw.source or "", raw.query or "", raw.generate, raw.since, raw.until, raw.rate, raw.speed_up)
+
+
+def query_fault(query: str) -> str:
+    """Why DuckDB's parser does not see one SELECT in a text; empty if it does. Its columns show when it runs.
+
+    >>> query_fault("SELECT 1"), query_fault("DROP TABLE source")
+    ('', 'a statement of another kind')
+    """
+    try:
+        statements = duckdb.extract_statements(query)
+    except duckdb.Error as error:
+        return shortened(str(error), 120)
+    if len(statements) != 1:
+        return f"{len(statements)} statements"
+    return "" if statements[0].type == duckdb.StatementType.SELECT else "a statement of another kind"
 
 
 def _schedule(raw: RawSchedule | None, report: Report) -> Schedule:

@@ -1,6 +1,6 @@
-"""Filters and measures: Spark SQL as declared ─► checked ─► the text for each engine.
+"""Filters and measures: Spark SQL as declared ─► checked ─► DuckDB's SQL.
 
-text ─► sqlglot (Spark's grammar, no JVM) ─► render: names, types, what is allowed ─► Spark's text, DuckDB's text
+text ─► sqlglot (Spark's grammar, no JVM) ─► render: names, types, what is allowed ─► DuckDB's text, whole and in parts
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def check_filter(text: str, columns: Columns) -> Checked[Expression]:
         renderer.problems.append(Problem(article(rendered.kind), "a condition, which is true or false"))
     if renderer.problems:
         return Checked(None, list(dict.fromkeys(renderer.problems)))
-    return Checked(Expression(rendered.spark, rendered.duckdb, text, rendered.kind), [])
+    return Checked(Expression(rendered.sql, text, rendered.kind), [])
 
 
 def check_measure(text: str, columns: Columns, by: tuple[str, ...], beside: Iterable[Measure] = ()) -> Checked[Measure]:
@@ -65,8 +65,8 @@ def check_measure(text: str, columns: Columns, by: tuple[str, ...], beside: Iter
     names = {key: f"{PART}{number}" for number, key in enumerate(sorted(keys))}
     parts = tuple(Part(names[key], *key, kind) for key, kind in renderer.parts.items())
     kind, after = rendered.kind, Renderer(columns, by, names).render_whole(tree)
-    whole, after_parts = (typed(one.duckdb, kind) for one in (rendered, after))
-    return Checked(Measure(rendered.spark, whole, text, kind, parts, after_parts), [])
+    whole, after_parts = (typed(one.sql, kind) for one in (rendered, after))
+    return Checked(Measure(whole, text, kind, parts, after_parts), [])
 
 
 def parse(text: str) -> tuple[exp.Expr | None, list[Problem]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from twofold.definition.number_types import NUMBERS, rounded_type
 from twofold.definition.operators import arithmetic, comparable, moment_literal, unified
 from twofold.definition.render import (
     ANY,
@@ -17,11 +16,11 @@ from twofold.definition.render import (
     TIMESTAMP,
     Rendered,
     Renderer,
-    both,
+    filled,
     name_of,
     renders,
 )
-from twofold.definition.types import FieldType
+from twofold.definition.types import NUMBERS, FieldType, rounded_type
 
 _LONGEST = (1 << 63) - 1
 _MOMENTS = ("timestamp", "date")
@@ -39,7 +38,7 @@ _CASTS = {
     "date": _MOMENTS,
     "timestamp": _MOMENTS,
 }
-"""Casts that both engines do alike. Text is not read as a number: declare the field with the type it has."""
+"""Casts of one plain meaning. Text is not read as a number: declare the field with the type it has."""
 
 
 @renders(exp.Case, args="this ifs default", name="case")
@@ -65,7 +64,7 @@ def _case_text(kind: FieldType, subject: list[Rendered], tests: list[Rendered], 
     if len(results) > len(tests):
         template += f" ELSE {{{len(parts)}}}"
         parts.append(results[-1])
-    return both(kind, f"{template} END", *parts)
+    return filled(kind, f"{template} END", *parts)
 
 
 @renders(exp.If, args="this true false", name="if")
@@ -85,23 +84,23 @@ def _choose(renderer: Renderer, node: exp.Expr) -> Rendered:
     if len(parts) < 2:
         return renderer.refuse(f"{name_of(node)} of one value", "at least two values")
     places = ", ".join(f"{{{index}}}" for index in range(len(parts)))
-    return both(kind, f"{type(node).__name__.lower()}({places})", *parts)
+    return filled(kind, f"{type(node).__name__.lower()}({places})", *parts)
 
 
 @renders(exp.Nullif, args="this expression", name="nullif")
 def _nullif(renderer: Renderer, node: exp.Expr) -> Rendered:
     parts = comparable(renderer, [node.this, node.expression])
-    return both(parts[0].kind, "nullif({0}, {1})", *parts)
+    return filled(parts[0].kind, "nullif({0}, {1})", *parts)
 
 
 @renders(exp.Abs, name="abs")
 def _abs(renderer: Renderer, node: exp.Expr) -> Rendered:
     value = renderer.need(renderer.render(node.this), NUMBERS, "in abs()")
     if value.kind.name not in ("int", "long"):
-        return both(value.kind, "abs({0})", value)
-    # The lowest whole number has no positive counterpart: both engines would stop at it.
-    negated = arithmetic(renderer, exp.Sub, Rendered(INT, "0", "0"), value)
-    return both(value.kind, "greatest({0}, {1})", value, negated)
+        return filled(value.kind, "abs({0})", value)
+    # The lowest whole number has no positive counterpart: DuckDB would stop at it.
+    negated = arithmetic(renderer, exp.Sub, Rendered(INT, "0"), value)
+    return filled(value.kind, "greatest({0}, {1})", value, negated)
 
 
 @renders(exp.Round, args="this decimals", name="round")
@@ -116,15 +115,13 @@ def _round(renderer: Renderer, node: exp.Expr) -> Rendered:
         return value
     kind = rounded_type(value.kind, digits)
     wide = FieldType("decimal", min(38, value.kind.precision + 1), value.kind.scale)
-    duckdb = f"CAST(round(CAST({{0}} AS {wide}), {digits}) AS {kind})"
-    return both(kind, f"round({{0}}, {digits})", value, duckdb=duckdb)
+    return filled(kind, f"CAST(round(CAST({{0}} AS {wide}), {digits}) AS {kind})", value)
 
 
 def _round_double(value: Rendered, digits: int) -> Rendered:
-    """Spark rounds the shortest decimal form half up (2.675 to 2.68), DuckDB the binary value: make it do as Spark."""
+    """The shortest decimal form is rounded half up (2.675 to 2.68), where DuckDB rounds the binary value."""
     exact = f"TRY_CAST(CAST({{0}} AS VARCHAR) AS DECIMAL(38,{digits + 9}))"
-    duckdb = f"coalesce(CAST(round({exact}, {digits}) AS DOUBLE), round({{0}}, {digits}))"
-    return both(DOUBLE, f"round({{0}}, {digits})", value, duckdb=duckdb)
+    return filled(DOUBLE, f"coalesce(CAST(round({exact}, {digits}) AS DOUBLE), round({{0}}, {digits}))", value)
 
 
 @renders(exp.Ceil, exp.Floor, name="ceil ceiling floor")
@@ -132,16 +129,14 @@ def _ceil(renderer: Renderer, node: exp.Expr) -> Rendered:
     value = renderer.need(renderer.render(node.this), NUMBERS, f"in {name_of(node)}")
     function = type(node).__name__.lower()
     if value.kind.name == "double":
-        # Spark stops at the ends of the range.
+        # What is past the ends of the range is at them.
         ends = f"CASE WHEN {{0}} > 0 THEN {_LONGEST} WHEN {{0}} < 0 THEN -{_LONGEST} - 1 END"
-        return both(
-            LONG, f"{function}({{0}})", value, duckdb=f"coalesce(TRY_CAST({function}({{0}}) AS BIGINT), {ends})"
-        )
+        return filled(LONG, f"coalesce(TRY_CAST({function}({{0}}) AS BIGINT), {ends})", value)
     if value.kind.name != "decimal":
         return value
     kind = rounded_type(value.kind, 0)
     wide = FieldType("decimal", min(38, value.kind.precision + 1), value.kind.scale)
-    return both(kind, f"{function}({{0}})", value, duckdb=f"CAST({function}(CAST({{0}} AS {wide})) AS {kind})")
+    return filled(kind, f"CAST({function}(CAST({{0}} AS {wide})) AS {kind})", value)
 
 
 @renders(exp.Cast, exp.TryCast, args="this to safe _type", name="cast try_cast")
@@ -153,11 +148,10 @@ def _cast(renderer: Renderer, node: exp.Expr) -> Rendered:
     if target.name in _MOMENTS:
         value = moment_literal(renderer, node.this, value, target)
     elif target.name == "decimal" and isinstance(node.this, exp.Literal) and node.this.is_string:
-        value = Rendered(target, value.spark, value.duckdb)
+        value = Rendered(target, value.sql)
     value = renderer.need(value, _CASTS[target.name], f"in a cast to {target}")
     whole = target.name in ("int", "long") and value.kind.name in ("double", "decimal")
-    duckdb = f"TRY_CAST({'trunc({0})' if whole else '{0}'} AS {target.duckdb})"
-    return both(target, f"try_cast({{0}} AS {target.spark})", value, duckdb=duckdb)
+    return filled(target, f"TRY_CAST({'trunc({0})' if whole else '{0}'} AS {target.duckdb})", value)
 
 
 def _cast_type(to: exp.DataType) -> FieldType | None:
@@ -172,19 +166,19 @@ def _cast_type(to: exp.DataType) -> FieldType | None:
 
 @renders(exp.Upper, exp.Lower, name="upper lower")
 def _change_case(renderer: Renderer, node: exp.Expr) -> Rendered:
-    return both(STRING, f"{type(node).__name__.lower()}({{0}})", text(renderer, node.this, name_of(node)))
+    return filled(STRING, f"{type(node).__name__.lower()}({{0}})", text(renderer, node.this, name_of(node)))
 
 
 @renders(exp.Length, args="this", name="length char_length")
 def _length(renderer: Renderer, node: exp.Expr) -> Rendered:
-    return both(INT, "length({0})", text(renderer, node.this, "length()"))
+    return filled(INT, "length({0})", text(renderer, node.this, "length()"))
 
 
 @renders(exp.Trim, args="this position", name="trim ltrim rtrim")
 def _trim(renderer: Renderer, node: exp.Expr) -> Rendered:
     function = {"LEADING": "ltrim", "TRAILING": "rtrim"}.get(str(node.args.get("position")), "trim")
     # DuckDB's default takes other white space away too.
-    return both(STRING, f"{function}({{0}})", text(renderer, node.this, "trim()"), duckdb=f"{function}({{0}}, ' ')")
+    return filled(STRING, f"{function}({{0}}, ' ')", text(renderer, node.this, "trim()"))
 
 
 @renders(exp.Substring, args="this start length", name="substring substr")
@@ -192,7 +186,7 @@ def _substring(renderer: Renderer, node: exp.Expr) -> Rendered:
     start, length = whole_literal(node.args.get("start"), 0), whole_literal(node.args.get("length"), 1 << 30)
     if not start or length is None:
         return renderer.refuse("these positions of substring()", "whole numbers, the first from 1")
-    return both(STRING, f"substring({{0}}, {start}, {length})", text(renderer, node.this, "substring()"))
+    return filled(STRING, f"substring({{0}}, {start}, {length})", text(renderer, node.this, "substring()"))
 
 
 @renders(exp.Left, exp.Right, args="this expression", name="left right")
@@ -200,7 +194,7 @@ def _end(renderer: Renderer, node: exp.Expr) -> Rendered:
     length = whole_literal(node.expression, 0)
     if length is None:
         return renderer.refuse(f"this length of {name_of(node)}", "a whole number")
-    return both(STRING, f"{type(node).__name__.lower()}({{0}}, {length})", text(renderer, node.this, name_of(node)))
+    return filled(STRING, f"{type(node).__name__.lower()}({{0}}, {length})", text(renderer, node.this, name_of(node)))
 
 
 @renders(exp.DPipe, exp.Concat, args="this expression expressions safe coalesce", name="concat")
@@ -208,21 +202,21 @@ def _concat(renderer: Renderer, node: exp.Expr) -> Rendered:
     nodes = node.expressions or [node.this, node.expression]
     parts = [text(renderer, part, "in a concatenation") for part in nodes]
     places = " || ".join(f"{{{index}}}" for index in range(len(parts)))
-    return both(STRING, f"({places})", *parts)
+    return filled(STRING, f"({places})", *parts)
 
 
 @renders(exp.StartsWith, exp.EndsWith, exp.Contains, args="this expression", name="startswith endswith contains")
 def _part_of(renderer: Renderer, node: exp.Expr) -> Rendered:
     function = type(node).__name__.lower()
-    duckdb = {"startswith": "starts_with", "endswith": "ends_with"}.get(function, function)
+    in_duckdb = {"startswith": "starts_with", "endswith": "ends_with"}.get(function, function)
     parts = [text(renderer, side, f"{function}()") for side in (node.this, node.expression)]
-    return both(BOOLEAN, f"{function}({{0}}, {{1}})", *parts, duckdb=f"{duckdb}({{0}}, {{1}})")
+    return filled(BOOLEAN, f"{in_duckdb}({{0}}, {{1}})", *parts)
 
 
 @renders(exp.TsOrDsToDate, args="this safe", name="to_date date")
 def _to_date(renderer: Renderer, node: exp.Expr) -> Rendered:
     value = moment_literal(renderer, node.this, renderer.render(node.this), DATE)
-    return both(DATE, "CAST({0} AS DATE)", renderer.need(value, _MOMENTS, "as a date"))
+    return filled(DATE, "CAST({0} AS DATE)", renderer.need(value, _MOMENTS, "as a date"))
 
 
 @renders(
@@ -232,13 +226,13 @@ def _to_date(renderer: Renderer, node: exp.Expr) -> Rendered:
 def _calendar(renderer: Renderer, node: exp.Expr) -> Rendered:
     function = type(node).__name__.lower()
     allowed = ("timestamp",) if function in ("hour", "minute", "second") else _MOMENTS
-    return both(INT, f"{function}({{0}})", renderer.need(renderer.render(node.this), allowed, f"in {function}()"))
+    return filled(INT, f"{function}({{0}})", renderer.need(renderer.render(node.this), allowed, f"in {function}()"))
 
 
 @renders(exp.DayOfWeek, name="dayofweek")
 def _day_of_week(renderer: Renderer, node: exp.Expr) -> Rendered:
     value = renderer.need(renderer.render(node.this), _MOMENTS, "in dayofweek()")
-    return both(INT, "dayofweek({0})", value, duckdb="(dayofweek({0}) + 1)")
+    return filled(INT, "(dayofweek({0}) + 1)", value)
 
 
 @renders(exp.TimestampTrunc, args="this unit", name="date_trunc")
@@ -247,7 +241,7 @@ def _truncate(renderer: Renderer, node: exp.Expr) -> Rendered:
     if unit not in _TRUNCATIONS:
         return renderer.refuse(f"the unit {unit.lower()} of date_trunc()", "minute, hour, day, week, month or year")
     value = renderer.need(renderer.render(node.this), ("timestamp",), "in date_trunc()")
-    return both(TIMESTAMP, f"date_trunc('{unit}', {{0}})", value)
+    return filled(TIMESTAMP, f"date_trunc('{unit}', {{0}})", value)
 
 
 @renders(exp.StrToUnix, args="this format", name="unix_timestamp")
@@ -255,7 +249,7 @@ def _unix_timestamp(renderer: Renderer, node: exp.Expr) -> Rendered:
     value = renderer.render(node.this)
     if value.kind not in (TIMESTAMP, ANY):
         return renderer.refuse("unix_timestamp() of something else", "unix_timestamp of a timestamp field")
-    return both(LONG, "unix_timestamp({0})", value, duckdb="CAST(floor(epoch({0})) AS BIGINT)")
+    return filled(LONG, "CAST(floor(epoch({0})) AS BIGINT)", value)
 
 
 def text(renderer: Renderer, node: exp.Expr, where: str) -> Rendered:

@@ -15,13 +15,11 @@ PART = f"{GENERATED}p"
 
 @dataclass(frozen=True)
 class Expression:
-    """One SQL expression for each engine, both giving the same value for the same events (sessions in UTC).
+    """An expression in DuckDB's SQL, for sessions in UTC. It is total: overflow and division by zero give NULL.
 
-    `spark` and `duckdb` are total: overflow and division by zero give NULL whatever the session's ANSI mode.
-    `declared` is the user's own text: compare and show this one. `type` is the value's.
+    `declared` is the user's own text, in Spark SQL: compare and show this one. `type` is the value's.
     """
 
-    spark: str
     duckdb: str
     declared: str
     type: FieldType

@@ -8,7 +8,6 @@ from datetime import timedelta
 from sqlglot import exp
 
 from twofold.definition.fields import typed_value
-from twofold.definition.number_types import NUMBERS, as_decimal, common_number, product_type, sum_type
 from twofold.definition.patterns import pattern_fault
 from twofold.definition.render import (
     ANY,
@@ -21,13 +20,22 @@ from twofold.definition.render import (
     NULL,
     STRING,
     TIMESTAMP,
+    UNKNOWN,
     Rendered,
     Renderer,
     article,
-    both,
+    filled,
     renders,
 )
-from twofold.definition.types import MAX_DECIMAL_PRECISION, FieldType
+from twofold.definition.types import (
+    MAX_DECIMAL_PRECISION,
+    NUMBERS,
+    FieldType,
+    as_decimal,
+    common_number,
+    product_type,
+    sum_type,
+)
 
 _COMPARISONS: dict[type[exp.Expr], str] = {
     exp.EQ: "=",
@@ -37,21 +45,15 @@ _COMPARISONS: dict[type[exp.Expr], str] = {
     exp.LT: "<",
     exp.LTE: "<=",
 }
-_SPARK_ESCAPES = str.maketrans({"\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\0"})
 _EXPECTED_INTERVAL = "a whole number of seconds, minutes, hours, days or weeks"
-_SIGNS: dict[type[exp.Expr], tuple[str, str]] = {
-    exp.Add: ("+", "try_add({0}, {1})"),
-    exp.Sub: ("-", "try_subtract({0}, {1})"),
-    exp.Mul: ("*", "try_multiply({0}, {1})"),
-    exp.Mod: ("%", "({0} % nullif({1}, 0))"),
-}
+_SIGNS: dict[type[exp.Expr], str] = {exp.Add: "+", exp.Sub: "-", exp.Mul: "*", exp.Mod: "%"}
 _UNITS = {"SECOND": 1, "MINUTE": 60, "HOUR": 3600, "DAY": 86_400, "WEEK": 604_800}
 
 
 @renders(exp.Paren)
 def _paren(renderer: Renderer, node: exp.Expr) -> Rendered:
     inner = renderer.render(node.this)
-    return both(inner.kind, "({0})", inner)
+    return filled(inner.kind, "({0})", inner)
 
 
 @renders(exp.Column)
@@ -63,13 +65,12 @@ def _column(renderer: Renderer, node: exp.Expr) -> Rendered:
 
 @renders(exp.Boolean)
 def _boolean(renderer: Renderer, node: exp.Expr) -> Rendered:
-    text = "TRUE" if node.this else "FALSE"
-    return Rendered(BOOLEAN, text, text)
+    return Rendered(BOOLEAN, "TRUE" if node.this else "FALSE")
 
 
 @renders(exp.Null, args="")
 def _null(renderer: Renderer, node: exp.Expr) -> Rendered:
-    return Rendered(NULL, "NULL", "NULL")
+    return Rendered(NULL, "NULL")
 
 
 @renders(exp.Literal, exp.RawString, args="this is_string")
@@ -79,20 +80,20 @@ def _literal(renderer: Renderer, node: exp.Expr) -> Rendered:
         return text_literal(text)
     digits = re.fullmatch(r"(\d*)(?:\.(\d*))?", text)
     if digits is None:
-        return Rendered(DOUBLE, text, text)
+        return Rendered(DOUBLE, text)
     scale = len(digits[2] or "")
     precision = max(len(digits[1].lstrip("0")) + scale, scale, 1)
     if precision > MAX_DECIMAL_PRECISION:
         return renderer.refuse(f"a number of {precision} digits", f"at most {MAX_DECIMAL_PRECISION} digits")
     if scale == 0 and int(digits[1] or 0) < 1 << 63:
-        return Rendered(INT if int(digits[1]) < 1 << 31 else LONG, digits[1], digits[1])
-    return Rendered(FieldType("decimal", precision, scale), text, text)
+        return Rendered(INT if int(digits[1]) < 1 << 31 else LONG, digits[1])
+    return Rendered(FieldType("decimal", precision, scale), text)
 
 
 def text_literal(text: str) -> Rendered:
-    """A text, quoted for each engine."""
+    """A quoted text."""
     doubled = text.replace("'", "''")
-    return Rendered(STRING, f"'{text.translate(_SPARK_ESCAPES)}'", f"'{doubled}'")
+    return Rendered(STRING, f"'{doubled}'")
 
 
 @renders(exp.And, exp.Or, args="this expression")
@@ -101,17 +102,17 @@ def _connect(renderer: Renderer, node: exp.Expr) -> Rendered:
     parts = [
         renderer.need(renderer.render(side), ("boolean",), f"beside {word}") for side in (node.this, node.expression)
     ]
-    return both(BOOLEAN, f"({{0}} {word} {{1}})", *parts)
+    return filled(BOOLEAN, f"({{0}} {word} {{1}})", *parts)
 
 
 @renders(exp.Not)
 def _not(renderer: Renderer, node: exp.Expr) -> Rendered:
-    return both(BOOLEAN, "(NOT {0})", renderer.need(renderer.render(node.this), ("boolean",), "after NOT"))
+    return filled(BOOLEAN, "(NOT {0})", renderer.need(renderer.render(node.this), ("boolean",), "after NOT"))
 
 
 @renders(*_COMPARISONS, args="this expression")
 def _compare(renderer: Renderer, node: exp.Expr) -> Rendered:
-    return both(
+    return filled(
         BOOLEAN, f"({{0}} {_COMPARISONS[type(node)]} {{1}})", *comparable(renderer, [node.this, node.expression])
     )
 
@@ -120,18 +121,18 @@ def _compare(renderer: Renderer, node: exp.Expr) -> Rendered:
 def _compare_nulls(renderer: Renderer, node: exp.Expr) -> Rendered:
     sides = comparable(renderer, [node.this, node.expression])
     if isinstance(node, exp.NullSafeEQ):
-        return both(BOOLEAN, "({0} <=> {1})", *sides, duckdb="({0} IS NOT DISTINCT FROM {1})")
-    return both(BOOLEAN, "(NOT ({0} <=> {1}))", *sides, duckdb="({0} IS DISTINCT FROM {1})")
+        return filled(BOOLEAN, "({0} IS NOT DISTINCT FROM {1})", *sides)
+    return filled(BOOLEAN, "({0} IS DISTINCT FROM {1})", *sides)
 
 
 @renders(exp.Is, args="this expression")
 def _is(renderer: Renderer, node: exp.Expr) -> Rendered:
     value = renderer.render(node.this)
     if isinstance(node.expression, exp.Null):
-        return both(BOOLEAN, "({0} IS NULL)", value)
+        return filled(BOOLEAN, "({0} IS NULL)", value)
     if isinstance(node.expression, exp.Boolean):
         word = "TRUE" if node.expression.this else "FALSE"
-        return both(BOOLEAN, f"({{0}} IS {word})", renderer.need(value, ("boolean",), f"before IS {word}"))
+        return filled(BOOLEAN, f"({{0}} IS {word})", renderer.need(value, ("boolean",), f"before IS {word}"))
     return renderer.refuse("IS with a value", "IS [NOT] NULL, TRUE or FALSE")
 
 
@@ -139,13 +140,13 @@ def _is(renderer: Renderer, node: exp.Expr) -> Rendered:
 def _in(renderer: Renderer, node: exp.Expr) -> Rendered:
     value, *listed = comparable(renderer, [node.this, *node.expressions])
     places = ", ".join(f"{{{index + 1}}}" for index in range(len(listed)))
-    return both(BOOLEAN, f"({{0}} IN ({places}))", value, *listed)
+    return filled(BOOLEAN, f"({{0}} IN ({places}))", value, *listed)
 
 
 @renders(exp.Between, args="this low high")
 def _between(renderer: Renderer, node: exp.Expr) -> Rendered:
     parts = comparable(renderer, [node.this, node.args["low"], node.args["high"]])
-    return both(BOOLEAN, "({0} BETWEEN {1} AND {2})", *parts)
+    return filled(BOOLEAN, "({0} BETWEEN {1} AND {2})", *parts)
 
 
 @renders(exp.Like, exp.ILike, args="this expression negate")
@@ -155,7 +156,7 @@ def _like(renderer: Renderer, node: exp.Expr) -> Rendered:
         return renderer.refuse("this pattern of LIKE", "a quoted text without backslashes")
     value = renderer.need(renderer.render(node.this), ("string",), "before LIKE")
     word = f"{'NOT ' if node.args.get('negate') else ''}{'ILIKE' if isinstance(node, exp.ILike) else 'LIKE'}"
-    return both(BOOLEAN, f"({{0}} {word} {{1}})", value, text_literal(pattern.this))
+    return filled(BOOLEAN, f"({{0}} {word} {{1}})", value, text_literal(pattern.this))
 
 
 @renders(exp.RegexpLike, args="this expression", name="rlike regexp_like")
@@ -164,19 +165,19 @@ def _rlike(renderer: Renderer, node: exp.Expr) -> Rendered:
     if not isinstance(pattern, exp.RawString) and not (isinstance(pattern, exp.Literal) and pattern.is_string):
         return renderer.refuse("a computed regular expression", "a quoted one")
     if fault := pattern_fault(pattern.this):
-        return renderer.refuse(f"a regular expression with {fault}", "one that both engines read alike")
+        return renderer.refuse(f"a regular expression with {fault}", "one that Java and RE2 read alike")
     value = renderer.need(renderer.render(node.this), ("string",), "before RLIKE")
-    return both(BOOLEAN, "({0} RLIKE {1})", value, text_literal(pattern.this), duckdb="regexp_matches({0}, {1})")
+    return filled(BOOLEAN, "regexp_matches({0}, {1})", value, text_literal(pattern.this))
 
 
 @renders(exp.Add, exp.Sub, exp.Mul, exp.Mod, args="this expression")
 def _arithmetic(renderer: Renderer, node: exp.Expr) -> Rendered:
     sides = [renderer.render(node.this), renderer.render(node.expression)]
     if isinstance(node, exp.Add | exp.Sub) and sides[0].kind == TIMESTAMP and sides[1].kind == INTERVAL:
-        return both(TIMESTAMP, f"({{0}} {'+' if isinstance(node, exp.Add) else '-'} {{1}})", *sides)
+        return filled(TIMESTAMP, f"({{0}} {'+' if isinstance(node, exp.Add) else '-'} {{1}})", *sides)
     left, right = (renderer.need(side, NUMBERS, "in arithmetic") for side in sides)
     if ANY in (left.kind, right.kind) or NULL in (left.kind, right.kind):
-        return Rendered(ANY, "NULL", "NULL")
+        return UNKNOWN
     return arithmetic(renderer, type(node), left, right)
 
 
@@ -186,16 +187,16 @@ def arithmetic(renderer: Renderer, operator: type[exp.Expr], left: Rendered, rig
     if kind is None:
         found = f"arithmetic on {left.kind} and {right.kind}, which needs more than {MAX_DECIMAL_PRECISION} digits"
         return renderer.refuse(found, "narrower decimals, or a cast to double")
-    sign, spark = _SIGNS[operator]
-    first, last = (f"CAST({side.duckdb} AS {_operand_type(side.kind, kind, sign)})" for side in (left, right))
-    duckdb = f"({first} {sign} {f'nullif({last}, 0)' if sign == '%' else last})"
+    sign = _SIGNS[operator]
+    first, last = (f"CAST({side.sql} AS {_operand_type(side.kind, kind, sign)})" for side in (left, right))
+    text = f"({first} {sign} {f'nullif({last}, 0)' if sign == '%' else last})"
     if kind.name in ("int", "long"):
-        duckdb = f"TRY_CAST({duckdb} AS {kind.duckdb})"
-    return Rendered(kind, spark.format(left.spark, right.spark), duckdb)
+        text = f"TRY_CAST({text} AS {kind.duckdb})"
+    return Rendered(kind, text)
 
 
 def _operand_type(operand: FieldType, result: FieldType, sign: str) -> str:
-    """The type to compute in with DuckDB, which stops at an overflow: wide enough that there is none."""
+    """The type to compute in, as DuckDB stops at an overflow: wide enough that there is none."""
     if result.name != "decimal":
         return "DOUBLE" if result.name == "double" else "HUGEINT"
     if sign != "*":
@@ -208,8 +209,7 @@ def _operand_type(operand: FieldType, result: FieldType, sign: str) -> str:
 @renders(exp.Div, args="this expression typed safe")
 def _divide(renderer: Renderer, node: exp.Expr) -> Rendered:
     sides = [renderer.need(renderer.render(side), NUMBERS, "in a division") for side in (node.this, node.expression)]
-    duckdb = "(CAST({0} AS DOUBLE) / nullif(CAST({1} AS DOUBLE), 0))"
-    return both(DOUBLE, "try_divide(CAST({0} AS DOUBLE), CAST({1} AS DOUBLE))", *sides, duckdb=duckdb)
+    return filled(DOUBLE, "(CAST({0} AS DOUBLE) / nullif(CAST({1} AS DOUBLE), 0))", *sides)
 
 
 @renders(exp.IntDiv, args="this expression")
@@ -217,16 +217,16 @@ def _divide_whole(renderer: Renderer, node: exp.Expr) -> Rendered:
     sides = [
         renderer.need(renderer.render(side), ("int", "long"), "beside DIV") for side in (node.this, node.expression)
     ]
-    duckdb = "TRY_CAST(CAST({0} AS HUGEINT) // nullif(CAST({1} AS HUGEINT), 0) AS BIGINT)"
-    return both(LONG, "(CAST({0} AS BIGINT) div nullif(CAST({1} AS BIGINT), 0))", *sides, duckdb=duckdb)
+    template = "TRY_CAST(CAST({0} AS HUGEINT) // nullif(CAST({1} AS HUGEINT), 0) AS BIGINT)"
+    return filled(LONG, template, *sides)
 
 
 @renders(exp.Neg)
 def _negate(renderer: Renderer, node: exp.Expr) -> Rendered:
     value = renderer.need(renderer.render(node.this), NUMBERS, "after a minus")
     if isinstance(node.this, exp.Literal) or value.kind.name in ("any", "null", "double", "decimal"):
-        return both(value.kind, "(- {0})", value)
-    return arithmetic(renderer, exp.Sub, Rendered(INT, "0", "0"), value)
+        return filled(value.kind, "(- {0})", value)
+    return arithmetic(renderer, exp.Sub, Rendered(INT, "0"), value)
 
 
 @renders(exp.Interval, args="this unit")
@@ -235,7 +235,7 @@ def _interval(renderer: Renderer, node: exp.Expr) -> Rendered:
     if unit not in _UNITS or not re.fullmatch(r"\d{1,6}", count):
         return renderer.refuse(f"the interval {node.sql('spark')}", _EXPECTED_INTERVAL)
     seconds = timedelta(seconds=int(count) * _UNITS[unit]) // timedelta(seconds=1)
-    return Rendered(INTERVAL, f"INTERVAL '{seconds}' SECOND", f"INTERVAL '{seconds}' SECOND")
+    return Rendered(INTERVAL, f"INTERVAL '{seconds}' SECOND")
 
 
 def comparable(renderer: Renderer, nodes: list[exp.Expr]) -> list[Rendered]:
@@ -266,8 +266,7 @@ def moment_literal(renderer: Renderer, node: exp.Expr, part: Rendered, kind: Fie
         value = typed_value(node.this, kind)
     except ValueError as error:
         return renderer.refuse(f"'{node.this}'", str(error))
-    text = str(value)
-    return Rendered(kind, f"CAST('{text}' AS {kind.spark})", f"CAST('{text}' AS {kind.duckdb})")
+    return Rendered(kind, f"CAST('{value}' AS {kind.duckdb})")
 
 
 def unified(renderer: Renderer, nodes: list[exp.Expr]) -> tuple[FieldType, list[Rendered]]:

@@ -1,7 +1,7 @@
-"""Regular expressions of rules and filters: the part that Java (Spark), RE2 (Arrow, DuckDB) and Python read alike.
+"""Regular expressions of rules and filters, judged by RE2 (Arrow, DuckDB): the part that Java and Python read alike.
 
-A pattern must match the whole value. `whole_value(pattern)` is its form for engines that search. The pattern of a field
-is judged by RE2 alone, in time that grows with the value's length only; so RE2 itself is asked whether it takes it.
+A pattern must match the whole value. `whole_value(pattern)` is its form for engines that search. RE2 takes time
+that grows with the value's length only, and is itself asked whether it takes a pattern.
 """
 
 from __future__ import annotations

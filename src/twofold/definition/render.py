@@ -1,9 +1,9 @@
-"""One walk over a parsed expression: checks it and writes it for Spark and for DuckDB.
+"""One walk over a parsed expression: checks it and writes it in DuckDB's SQL.
 
-Both layers and the independent check must give the same value for the same events, and no record's values may stop a
-stream. So only constructs whose meaning is the same in both engines are let in (`functions.HANDLERS`), and they are
-written in forms that are total: what overflows or divides by zero is NULL in both. A plain transpiler is not enough
-for that: engines differ in rounding, casts, week days and overflow. Both sessions must run in UTC.
+No record's values may stop a job, and a replay must give the same values. So only constructs of a known meaning are
+let in (`HANDLERS`), and they are written in forms that are total: what overflows or divides by zero is NULL. A plain
+transpiler is not enough for that: DuckDB differs from Spark SQL, the language of the file, in rounding, casts, week
+days and overflow. Sessions must run in UTC.
 """
 
 from __future__ import annotations
@@ -40,18 +40,17 @@ PartKey = tuple[Function, str]
 
 
 class Rendered(NamedTuple):
-    """A part of an expression: the type of its value and its text for each engine."""
+    """A part of an expression: the type of its value and its text in DuckDB's SQL."""
 
     kind: FieldType
-    spark: str
-    duckdb: str
+    sql: str
 
 
-UNKNOWN = Rendered(ANY, "NULL", "NULL")
+UNKNOWN = Rendered(ANY, "NULL")
 
 
 def typed(text: str, kind: FieldType) -> str:
-    """DuckDB's text, its value of exactly this type: DuckDB's own are wider here and there, as that of length() is."""
+    """The text, its value of exactly this type: DuckDB's own are wider here and there, as that of length() is."""
     return text if kind in (ANY, NULL) else f"CAST({text} AS {kind.duckdb})"
 
 
@@ -84,16 +83,15 @@ def renders(
     return register
 
 
-def both(kind: FieldType, template: str, *parts: Rendered, duckdb: str = "") -> Rendered:
-    """Fill the texts of the parts into a template (and another for DuckDB where it differs)."""
-    spark_text = template.format(*(part.spark for part in parts))
-    return Rendered(kind, spark_text, (duckdb or template).format(*(part.duckdb for part in parts)))
+def filled(kind: FieldType, template: str, *parts: Rendered) -> Rendered:
+    """Fill the texts of the parts into a template."""
+    return Rendered(kind, template.format(*(part.sql for part in parts)))
 
 
 class Renderer:
     """Renders one expression; without `by` it is a filter, with it a measure.
 
-    With `names`, DuckDB's text has the names of parts in place of aggregates.
+    With `names`, the text has the names of parts in place of aggregates.
     """
 
     def __init__(
@@ -135,7 +133,7 @@ class Renderer:
         return rendered
 
     def part(self, function: Function, argument: str, kind: FieldType, whole: str = "") -> str:
-        """DuckDB's text for a plain aggregate over rows (`whole`, if that is not the function of the argument)."""
+        """The text for a plain aggregate over rows (`whole`, if that is not the function of the argument)."""
         self.parts[function, argument] = kind
         return self.names[function, argument] if self.names else whole or f"{function}({argument})"
 
@@ -155,7 +153,7 @@ class Renderer:
         if self.by is not None and not self._within_aggregate and column not in self.by:
             expected = f"it inside an aggregate, such as max({column}), or among the fields in `by`"
             return self.refuse(f"the field {column} outside an aggregate", expected)
-        return Rendered(self.columns[column] or ANY, f"`{column}`", f'"{column}"')
+        return Rendered(self.columns[column] or ANY, f'"{column}"')
 
     def need(self, part: Rendered, kinds: Iterable[str], where: str) -> Rendered:
         """`part`, if its type is one of `kinds`; else a problem. NULL fits everywhere."""
@@ -206,5 +204,5 @@ def refusal(node: exp.Expr) -> tuple[str, str, str]:
         known = near_miss(name, FUNCTIONS)
         hint = f'did you mean "{_INSTEAD[name.lower()]}"?' if name.lower() in _INSTEAD else known
         found = f"the function {name_of(node)}{' in this form' if type(node) in HANDLERS else ''}"
-        return found, "one that both engines compute alike", hint or "the manual lists them"
+        return found, "one of those that the manual lists", hint
     return shortened(node.sql("spark")), "a supported operator or function", ""
