@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import date
 
+import click
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
@@ -222,6 +223,8 @@ def sort_order(pipeline: Pipeline) -> str:
 def replace_files(events: Pinned, old: tuple[DataFile, ...], files: list[DataFile], after: Boundary) -> None:
     """Commit, or leave none of the new files."""
     table = _table(events)
+    if told := commits.clock_warning(table):
+        click.echo(f"warning: {told}", err=True)
     try:
         commits.replace(table, events.history.head, old, files, boundary.encode(after))
     except CommitFailedException:

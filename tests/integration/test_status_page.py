@@ -220,7 +220,7 @@ def test_it_renders_what_is_there(page: Page, world: SmallWorld) -> None:
     unioned = sum(row["landing"] == 1 for row in world.rows)
     assert (behind, past, late, rejected) == ("0", f"{len(world.rows) - unioned} records", "–", "3")
     assert rate.endswith("/s")
-    assert text.count("✓") == 7
+    assert text.count("✓") == 8
     assert "not_json" in text
     assert f"twofold rejects {world.pipeline.name}" in text
     assert all(drawn(canvas) for canvas in section.find_elements(By.TAG_NAME, "canvas"))
