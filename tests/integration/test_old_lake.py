@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from pyiceberg.table import Table
@@ -48,12 +47,6 @@ def begun(work: Work) -> dict[str, bytes]:
     return {query: (folder / query / "offsets" / "0").read_bytes() for query in ("log", "by_kind")}
 
 
-def batches(work: Work) -> list[str]:
-    """Batches that the view has finished."""
-    commits = work.settings.home / "bucket" / "checkpoints" / work.pipeline.name / "by_kind" / "commits"
-    return sorted(path.name for path in Path(commits).iterdir() if path.name.isdigit())
-
-
 def test_what_an_earlier_release_left_goes_on_and_proves(
     stack: Settings, spark: SparkSession, define: Callable[..., Pipeline]
 ) -> None:
@@ -70,8 +63,12 @@ def test_what_an_earlier_release_left_goes_on_and_proves(
     work.land("new.jsonl", event("s3", 27, "b", 30), event("b1", 21, "c", 2))
     assert work.unified() == work.expected()
     assert kinds(work) == {("stream", "unknown"): 1, ("batch", "unknown"): 1, ("stream", "wrong_type"): 1}
-    assert begun(work) == left
-    assert batches(work) == ["0", "1"]
+    # The landing's goes on; the state of a view is laid out otherwise today, so it is filled anew, once.
+    anew = begun(work)
+    assert [query for query in left if anew[query] != left[query]] == ["by_kind"]
+    work.send(event("s9", 75, "b", 1))
+    work.drain()
+    assert begun(work) == anew
     streamed = small_world.winners(work.rows, ())
     shown = small_world.fold(streamed, small_world.HOUR, small_world.HOUR).to_pylist()
     found = work.query("SELECT window_start, kind, events, total FROM stream_by_kind ORDER BY ALL")
