@@ -46,7 +46,7 @@ def recompute(spark: SparkSession, settings: Settings, pipeline: Pipeline, view:
             return 0
         touched = boundary.touched_since(folding.events.history, known.snapshot if known else None)
         try:
-            return folding.commit(_table(before), before, touched, state)
+            return folding.commit(before.made, before, touched, state)
         except CommitFailedException:
             continue
     raise contended(pipeline, name)
@@ -62,7 +62,7 @@ def rebuild(spark: SparkSession, settings: Settings, pipeline: Pipeline, view: V
             recompute(spark, settings, pipeline, view)
             break
         before, folding = _pinned(spark, settings, pipeline, view)
-        table, updates = view_tables.redeclared(_table(before), pipeline, view, name)
+        table, updates = view_tables.redeclared(before.made, pipeline, view, name)
         try:
             folding.commit(table, before, None, folding.state(None), updates)
         except CommitFailedException:
@@ -139,8 +139,3 @@ class _Folding:
         query = f"SELECT * FROM ({fold}) AS _tw_folded WHERE {chosen}"
         files = self.events.on_days(event_days(starts, self.view.window))
         return Part(query, {"_tw_events": From(self.events.columns, files)})
-
-
-def _table(pinned: Pinned) -> Table:
-    assert pinned.table is not None
-    return pinned.table

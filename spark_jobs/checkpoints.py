@@ -43,7 +43,7 @@ def resumed_from(spark: SparkSession, checkpoint: str) -> dict[str, Any] | None:
     """Where the newest batch begins, which a restart may have to read again; None where no batch ever began."""
     if _exists(spark, _marker(checkpoint)):
         return None
-    batches = sorted(int(name) for name in _names(spark, f"{checkpoint}/offsets") if name.isdigit())
+    batches = _batches(spark, f"{checkpoint}/offsets")
     if not batches:
         return None
     before = offsets(spark, checkpoint, batches[-1] - 1)
@@ -52,14 +52,12 @@ def resumed_from(spark: SparkSession, checkpoint: str) -> dict[str, Any] | None:
 
 def committed(spark: SparkSession, checkpoint: str) -> bool:
     """Whether a batch was ever done: before that there is no state to go on from."""
-    return not _exists(spark, _marker(checkpoint)) and any(
-        name.isdigit() for name in _names(spark, f"{checkpoint}/commits")
-    )
+    return not _exists(spark, _marker(checkpoint)) and _batches(spark, f"{checkpoint}/commits") != []
 
 
 def state_provider(spark: SparkSession, checkpoint: str) -> str | None:
     """Where the query keeps its state, by the newest batch; Spark keeps to it whatever the session says."""
-    batches = sorted(int(name) for name in _names(spark, f"{checkpoint}/offsets") if name.isdigit())
+    batches = _batches(spark, f"{checkpoint}/offsets")
     if not batches:
         return None
     metadata = json.loads(_lines(spark, f"{checkpoint}/offsets/{batches[-1]}")[1])
@@ -146,6 +144,10 @@ def _lines(spark: SparkSession, path: str) -> list[str]:
     finally:
         stream.close()
     return text.splitlines()
+
+
+def _batches(spark: SparkSession, folder: str) -> list[int]:
+    return sorted(int(name) for name in _names(spark, folder) if name.isdigit())
 
 
 def _names(spark: SparkSession, folder: str) -> list[str]:

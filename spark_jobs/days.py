@@ -22,7 +22,7 @@ from duckdb import DuckDBPyConnection
 from pyiceberg.manifest import DataFile
 from pyspark.sql import SparkSession
 
-from spark_jobs.tasks import Batches, result, results
+from spark_jobs.tasks import RESULT, Batches, result, results
 from twofold.data_files import Place, Writer
 from twofold.reader import engine, source
 from twofold.reader.columns import Column
@@ -53,9 +53,7 @@ class Scratch:
             if time.time() - left.stat().st_mtime > _LEFT_S:
                 shutil.rmtree(left, ignore_errors=True)
         self._folder = Path(tempfile.mkdtemp(dir=root))
-        self.connection: DuckDBPyConnection = engine.plain(self._folder, _MEMORY)
-        if threads:
-            self.connection.execute(f"SET threads = {threads}")
+        self.connection: DuckDBPyConnection = engine.plain(self._folder, _MEMORY, threads)
         self._relations = 0
 
     def __enter__(self) -> Self:
@@ -89,13 +87,9 @@ class Scratch:
             f'CAST("{one.name}" AS {one.duckdb}) AS "{one.name}"' for one in columns_of(place.schema, None)
         )
         rows = self.connection.sql(f"SELECT {typed} FROM ({query}) AS _tw_rows ORDER BY {order}")
-        writer = Writer(place)
-        try:
+        with Writer(place) as writer:
             writer.write_sorted(rows.to_arrow_reader(_FETCHED))
             return writer.close()
-        except BaseException:
-            writer.abort()
-            raise
 
 
 class From(NamedTuple):
@@ -132,7 +126,7 @@ class ByDay:
 
     def run(self, spark: SparkSession, tasks: int) -> list[DataFile]:
         """Run a task per part."""
-        frame = spark.range(0, tasks, 1, tasks).mapInArrow(self, "result binary")
+        frame = spark.range(0, tasks, 1, tasks).mapInArrow(self, RESULT)
         return [file for files in results(frame) for file in files]
 
     def __call__(self, batches: Batches) -> Iterator[object]:

@@ -109,9 +109,7 @@ def _events(duck: Scratch, pipeline: Pipeline, now: Logs, retained_from: dict[in
     kept = _no_longer_logged(pipeline, engine.events((), on=False), retained_from)
     stream += duck.number(f"SELECT count(*) FROM ({serving.duckdb(kept)})")
     rows = serving.duckdb(serving.winners(pipeline, f"({log} UNION ALL {files} UNION ALL {kept})"))
-    table = now.events.table
-    assert table is not None  # `ensure` made it before
-    new = duck.write(Place.of(table), rows, union.sort_order(pipeline))
+    new = duck.write(Place.of(now.events.made), rows, union.sort_order(pipeline))
     union.replace_files(now.events, now.events.all_files, new, replace(after, rebuilt=True))
     return {"stream_rows": stream, "batch_rows": batch, "rows": sum(file.record_count for file in new)}
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -165,9 +164,7 @@ class LogWriter:
             topic_id=self.fence(),
         )
         if not self._commit(files, state):
-            for file in files:
-                with suppress(OSError):
-                    self.table.io.delete(file.file_path)
+            commits.discard(self.table, files)
             return False
         self._count(batch_id, written)
         self._tidy()

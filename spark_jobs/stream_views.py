@@ -90,7 +90,7 @@ class ViewWriter:
     def _updates(self, log: DataFrame) -> DataFrame:
         """The windows that changed; of each id only the first row counts that comes within the delay."""
         delay = f"{view_fold.delay(self.pipeline, self.view).total_seconds() * 1000:.0f} milliseconds"
-        rows = view_fold.rows(log, self.pipeline, self.view).withWatermark(view_fold.SEEN, delay)
+        rows = view_fold.rows(view_fold.accepted(log), self.pipeline, self.view).withWatermark(view_fold.SEEN, delay)
         distinct = rows.dropDuplicatesWithinWatermark([self.pipeline.event.id])
         return view_fold.fold(view_fold.on_time(distinct, self.pipeline, self.view), self.pipeline, self.view)
 

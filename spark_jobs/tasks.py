@@ -31,7 +31,8 @@ from twofold.readers.files import SetAside, read
 from twofold.settings import Settings
 
 OUTCOMES = (tables.ACCEPTED, tables.FILTERED, tables.REJECTED)
-_RESULT = "result binary"
+RESULT = "result binary"
+"""The columns of what a task gives back: see `result`."""
 _CRASHED = ("Python worker exited unexpectedly", "Python worker failed to connect back")
 _KEPT_BYTES = 32 << 20
 """Rows of a file up to this much wait in memory for its end, so that small files share a data file."""
@@ -80,20 +81,17 @@ class FromKafka:
 
     def run(self, records: DataFrame, tasks: int) -> list[Written]:
         """Run the tasks; `records` has Kafka's value, partition, offset and timestamp."""
-        return results(records.coalesce(tasks).mapInArrow(self, _RESULT))
+        return results(records.coalesce(tasks).mapInArrow(self, RESULT))
 
     def __call__(self, batches: Batches) -> Iterator[pa.RecordBatch]:
         """One task."""
         judge, place = _unpacked(self.kit)
-        done, writer = Written(), Writer(place)
-        try:
+        done = Written()
+        with Writer(place) as writer:
             for batch in map(self._new, batches):
                 if batch.num_rows:
                     self._land(judge, batch, writer, done)
             done.files = writer.close()
-        except BaseException:
-            writer.abort()
-            raise
         yield result(done)
 
     def _new(self, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -170,22 +168,19 @@ class FromInbox:
     def run(self, spark: SparkSession) -> list[Ingested]:
         """Run a task per group."""
         count = len(self.groups)
-        return results(spark.range(0, count, 1, count).mapInArrow(self, _RESULT)) if count else []
+        return results(spark.range(0, count, 1, count).mapInArrow(self, RESULT)) if count else []
 
     def __call__(self, batches: Batches) -> Iterator[pa.RecordBatch]:
         """One task: the numbers of its groups come in."""
         judge, place = _unpacked(self.kit)
         folder = inbox.folder(self.settings, self.pipeline)
-        done, shared = Ingested(), Writer(place)
-        try:
+        done = Ingested()
+        with Writer(place) as shared:
             for batch in batches:
                 for number in batch["id"].to_pylist():
                     for chosen in self.groups[number]:
                         self._take(judge, place, folder, chosen, shared, done)
             done.files += shared.close()
-        except BaseException:
-            shared.abort()
-            raise
         yield result(done)
 
     def _take(

@@ -113,12 +113,11 @@ def _handed_over(spark: SparkSession, reader: Reader, name: str, relation: str) 
 
 def _relation(pinned: Pinned) -> str:
     """The table at the pinned snapshot, which is read with the columns of its own day: later ones are null in it."""
-    assert pinned.table is not None
-    namespace, name = pinned.table.name()
-    qualified, snapshot = tables.qualified(namespace, name), pinned.table.current_snapshot()
+    table = pinned.made
+    qualified, snapshot = tables.qualified(*table.name()), table.current_snapshot()
     if snapshot is None:
         return f"(SELECT * FROM {qualified} WHERE FALSE)"
-    schema = pinned.table.schema() if snapshot.schema_id is None else pinned.table.schemas()[snapshot.schema_id]
+    schema = table.schema() if snapshot.schema_id is None else table.schemas()[snapshot.schema_id]
     later = [
         f"CAST(NULL AS {str(column.iceberg).replace('timestamptz', 'timestamp')}) AS `{column.name}`"
         for column in pinned.columns

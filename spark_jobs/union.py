@@ -16,7 +16,6 @@ from datetime import date
 import click
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.manifest import DataFile
-from pyiceberg.table import Table
 from pyspark.sql import SparkSession
 
 from spark_jobs import days
@@ -136,7 +135,8 @@ class _Union:
         if found.beaten and found.decided:
             won = engine.keep("won", serving.winning_tail(self.pipeline, found.tail, found.decided))
             beaten = engine.keep("beaten", f"SELECT * FROM {found.beaten} AS _tw_r")
-        rows = Counter(self._rows_by_day(won))
+        rows = self._rows_by_day(won)
+        wins = rows.total()
         replaced = self.duck.number(f"SELECT count(*) FROM {beaten}") if beaten else 0
         touched = {*rows, *found.beaten_days}
         old = self.logs.events.on_days(touched)
@@ -145,13 +145,12 @@ class _Union:
             rows[day_of(file)] += file.record_count
         files = self._rewrite(engine, rows, old, won, beaten)
         after = replace(after, touched_days=tuple(sorted(touched)))
-        wins = self.duck.number(f"SELECT count(*) FROM {won}")
         return self._commit(United(stream, batch, wins - replaced, replaced, after.touched_days, after), old, files)
 
     def _rewrite(
         self, engine: DuckDBEngine, rows: Counter[date], old: tuple[DataFile, ...], won: str, beaten: str | None
     ) -> list[DataFile]:
-        place, order = Place.of(_table(self.logs.events)), sort_order(self.pipeline)
+        place, order = Place.of(self.logs.events.made), sort_order(self.pipeline)
         groups = days.grouped(rows)
         if len(groups) > 1 and rows.total() > days.SPREAD_ROWS:
             return self._spread(place, order, groups, old, won, beaten)
@@ -191,7 +190,7 @@ class _Union:
             }
             parts += [Part(query, sources)] if its else []
         files = days.write(self.spark, self.settings, self.duck, place, order, parts)
-        commits.discard(_table(self.logs.events), [*gone, *(file for file in new if day_of(file) in had)])
+        commits.discard(self.logs.events.made, [*gone, *(file for file in new if day_of(file) in had)])
         return files + [file for file in new if day_of(file) not in had]
 
     def _not_in_hits(self) -> list[str]:
@@ -199,15 +198,14 @@ class _Union:
         there = {event.id, event.time, *serving.PROVENANCE}
         return [name for name in tables.events(self.pipeline).column_names if name not in there]
 
-    def _rows_by_day(self, relation: str) -> dict[date, int]:
-        time = quoted(self.pipeline.event.time)
-        day = f"(epoch_us({time}) - (epoch_us({time}) % 86400000000 + 86400000000) % 86400000000) // 86400000000"
+    def _rows_by_day(self, relation: str) -> Counter[date]:
+        day = windows.day_number(f"epoch_us({quoted(self.pipeline.event.time)})")
         found: Counter[date] = Counter()
         for number, count in self.duck.connection.execute(
             f"SELECT {day} AS _tw_day, count(*) FROM {relation} GROUP BY 1"
         ).fetchall():
             found[windows.day(number)] += count
-        return dict(found)
+        return found
 
     def _commit(self, united: United, old: tuple[DataFile, ...], files: list[DataFile]) -> United:
         assert united.boundary is not None
@@ -222,7 +220,7 @@ def sort_order(pipeline: Pipeline) -> str:
 
 def replace_files(events: Pinned, old: tuple[DataFile, ...], files: list[DataFile], after: Boundary) -> None:
     """Commit, or leave none of the new files."""
-    table = _table(events)
+    table = events.made
     if told := commits.clock_warning(table):
         click.echo(f"warning: {told}", err=True)
     try:
@@ -247,8 +245,3 @@ def seen(
     stamps = [windows.moment(us) for us in (newest,) if us is not None] + [t for t in (after.newest_kafka,) if t]
     known = replace(after, max_event_time=max(times, default=None), newest_kafka=max(stamps, default=None))
     return rows, files, known
-
-
-def _table(pinned: Pinned) -> Table:
-    assert pinned.table is not None  # `ensure` made it before
-    return pinned.table

@@ -19,7 +19,7 @@ from twofold import tables
 from twofold.boundary import Folded
 from twofold.data_files import Place
 from twofold.definition.model import Pipeline, View
-from twofold.versions import StreamView, version
+from twofold.versions import StreamView
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class Filled:
 
 def fill(spark: SparkSession, pipeline: Pipeline, view: View, table: StreamView, whole: Whole, state: Folded) -> Filled:
     """Replace the view by its fold over a snapshot of stream_log."""
-    log = _log(spark, pipeline, whole.snapshot)
-    kit = Kit(view, Place.of(table.table)).packed()
-    task = Measures(kit, version(whole.sequence_number, whole.files))
-    table.fill(task.run(view_fold.fold(_first_of_each_id(log, pipeline, view), pipeline, view)), state)
-    seen = F.least(F.col(f"`{pipeline.event.time}`"), F.col("kafka_timestamp"))
-    accepted = log.where(F.col(tables.OUTCOME) == tables.ACCEPTED)
-    latest = accepted.agg(F.unix_micros(F.max(seen)).alias("_tw_latest")).collect()[0]["_tw_latest"]
+    accepted = view_fold.accepted(_log(spark, pipeline, whole.snapshot))
+    assert state.version is not None
+    task = Measures(Kit(view, Place.of(table.table)).packed(), state.version)
+    distinct = view_fold.rows(_first_of_each_id(accepted, pipeline), pipeline, view)
+    table.fill(task.run(view_fold.fold(distinct, pipeline, view)), state)
+    highest = F.unix_micros(F.max(view_fold.seen(pipeline))).alias("_tw_latest")
+    latest = accepted.agg(highest).collect()[0]["_tw_latest"]
     delay = view_fold.delay(pipeline, view) // timedelta(microseconds=1)
     # To Spark, the watermark begins at the epoch.
     watermark = max(0, (latest or 0) - delay)
@@ -62,10 +62,8 @@ def _log(spark: SparkSession, pipeline: Pipeline, snapshot: int) -> DataFrame:
     return rows.select("*", *(F.lit(None).cast(field.dataType).alias(field.name) for field in later))
 
 
-def _first_of_each_id(log: DataFrame, pipeline: Pipeline, view: View) -> DataFrame:
-    """The rows of the view, the earliest of each id, as Kafka took them in."""
+def _first_of_each_id(accepted: DataFrame, pipeline: Pipeline) -> DataFrame:
+    """The earliest row of each id, as Kafka took them in."""
     place = ("kafka_timestamp", "kafka_partition", "kafka_offset")
-    accepted = log.where(F.col(tables.OUTCOME) == tables.ACCEPTED)
     first = Window.partitionBy(f"`{pipeline.event.id}`").orderBy(*place)
-    ranked = accepted.withColumn("_tw_place", F.row_number().over(first)).where("_tw_place = 1")
-    return view_fold.rows(ranked, pipeline, view)
+    return accepted.withColumn("_tw_place", F.row_number().over(first)).where("_tw_place = 1")

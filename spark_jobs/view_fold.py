@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from spark_jobs import view_tasks
@@ -23,17 +23,25 @@ def delay(pipeline: Pipeline, view: View) -> timedelta:
     return pipeline.lateness + view.window
 
 
-def rows(log: DataFrame, pipeline: Pipeline, view: View) -> DataFrame:
+def accepted(log: DataFrame) -> DataFrame:
+    """The rows of stream_log that take part."""
+    return log.where(F.col(tables.OUTCOME) == tables.ACCEPTED)
+
+
+def seen(pipeline: Pipeline) -> Column:
+    """`SEEN` of each row."""
+    return F.least(F.col(f"`{pipeline.event.time}`"), F.col("kafka_timestamp")).alias(SEEN)
+
+
+def rows(taking_part: DataFrame, pipeline: Pipeline, view: View) -> DataFrame:
     """Accepted rows with only what the view needs: id, time, groups, `SEEN`, and a column for each part."""
     event = pipeline.event
-    seen = F.least(F.col(f"`{event.time}`"), F.col("kafka_timestamp")).alias(SEEN)
     kept = tuple(dict.fromkeys([event.id, event.time, *view.by]))
-    accepted = log.where(F.col(tables.OUTCOME) == tables.ACCEPTED)
     plain = view_tasks.plain(pipeline, view.parts)
     if plain is not None:
         arguments = [column.alias(name) for name, column in plain.items()]
-        return accepted.select(*(f"`{name}`" for name in kept), seen, *arguments)
-    used = accepted.select(*(f"`{name}`" for name in view_tasks.needed(pipeline, view)), seen)
+        return taking_part.select(*(f"`{name}`" for name in kept), seen(pipeline), *arguments)
+    used = taking_part.select(*(f"`{name}`" for name in view_tasks.needed(pipeline, view)), seen(pipeline))
     return view_tasks.Arguments((*kept, SEEN), view.parts).run(used)
 
 

@@ -21,10 +21,11 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from sqlglot import exp
 
-from spark_jobs.tasks import Batches, results
+from spark_jobs.tasks import RESULT, Batches, result, results
 from twofold import tables
 from twofold.data_files import Place, Writer
 from twofold.definition.model import Part, Pipeline, View
+from twofold.reader import engine
 from twofold.versions import in_schema
 
 _ROWS = "_tw_rows"
@@ -34,9 +35,7 @@ _WHOLE = ("int", "long")
 @lru_cache(maxsize=1)
 def _database() -> duckdb.DuckDBPyConnection:
     """One a worker, kept between its tasks."""
-    connection = duckdb.connect(config={"threads": "1", "python_enable_replacements": "false"})
-    connection.execute("SET TimeZone = 'UTC'")
-    return connection
+    return engine.plain(None, threads=1)
 
 
 def _computed(query: str, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
@@ -105,7 +104,7 @@ class Measures:
 
     def run(self, folded: DataFrame) -> list[DataFile]:
         """Run the tasks; `folded` has the view's keys and parts."""
-        return [file for files in results(folded.mapInArrow(self, "result binary")) for file in files]
+        return [file for files in results(folded.mapInArrow(self, RESULT)) for file in files]
 
     def __call__(self, batches: Batches) -> Iterator[pa.RecordBatch]:
         """One task."""
@@ -114,25 +113,23 @@ class Measures:
         measures = [f'{measure.after} AS "{name}"' for name, measure in view.measures.items()]
         version = f"CAST({self.version} AS BIGINT) AS {tables.VERSION}"
         query = f"SELECT {', '.join([*keys, *measures, version])} FROM {_ROWS}"
-        writer = Writer(place)
-        try:
+        with Writer(place) as writer:
             for batch in batches:
                 for rows in _computed(query, batch):
                     writer.write(in_schema(place.arrow, rows))
             files = writer.close()
-        except BaseException:
-            writer.abort()
-            raise
         if files:
-            yield pa.RecordBatch.from_pydict({"result": pa.array([pickle.dumps(files)], pa.binary())})
+            yield result(files)
 
 
 def plain(pipeline: Pipeline, parts: Sequence[Part]) -> dict[str, Column] | None:
     """Each part's argument as Spark's own column; None where one has to be computed."""
-    found = {part.name: _plain(pipeline, part) for part in parts}
-    return (
-        None if any(column is None for column in found.values()) else {k: v for k, v in found.items() if v is not None}
-    )
+    found = {}
+    for part in parts:
+        if (column := _plain(pipeline, part)) is None:
+            return None
+        found[part.name] = column
+    return found
 
 
 def _plain(pipeline: Pipeline, part: Part) -> Column | None:
@@ -146,9 +143,6 @@ def _plain(pipeline: Pipeline, part: Part) -> Column | None:
     if not isinstance(argument, exp.Column):
         return None
     kind = pipeline.event.fields[argument.name].type
-    if part.function == "sum" and part.type.name == "decimal" and kind.name == "int":
-        # Four thousand million of the largest fit, and Spark adds them without making objects.
-        return _named(argument.name).cast("bigint")
     if part.type == kind or kind.name in _WHOLE:
         return _named(argument.name).cast(part.type.spark)
     wider = part.type.name == kind.name == "decimal" and part.type.scale == kind.scale

@@ -240,13 +240,7 @@ class _Draft:
         return kept
 
     def _deleted(self, entry: ManifestEntry) -> ManifestEntry:
-        return ManifestEntry.from_args(
-            status=ManifestEntryStatus.DELETED,
-            snapshot_id=self._id,
-            sequence_number=entry.sequence_number,
-            file_sequence_number=entry.file_sequence_number,
-            data_file=entry.data_file,
-        )
+        return _retold(entry, ManifestEntryStatus.DELETED, self._id)
 
     def merged(self, manifests: Sequence[ManifestFile]) -> list[ManifestFile]:
         """Manifests of one size made into one, where there are many of them."""
@@ -399,9 +393,14 @@ def _magnitude(manifest: ManifestFile) -> int:
 
 
 def _existing(entry: ManifestEntry) -> ManifestEntry:
+    return _retold(entry, ManifestEntryStatus.EXISTING, entry.snapshot_id)
+
+
+def _retold(entry: ManifestEntry, status: ManifestEntryStatus, snapshot_id: int | None) -> ManifestEntry:
+    """The entry of a file that was there before, for a manifest that is written anew."""
     return ManifestEntry.from_args(
-        status=ManifestEntryStatus.EXISTING,
-        snapshot_id=entry.snapshot_id,
+        status=status,
+        snapshot_id=snapshot_id,
         sequence_number=entry.sequence_number,
         file_sequence_number=entry.file_sequence_number,
         data_file=entry.data_file,

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date
 from functools import cached_property
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 from uuid import uuid4
 
 import pyarrow as pa
@@ -36,7 +36,6 @@ from pyiceberg.types import DecimalType, IcebergType
 from twofold import windows
 from twofold.contract.columns import ARROW
 
-_EPOCH = date(1970, 1, 1)
 _GROUP_ROWS = 262_144
 _GROUP_BYTES = 64 << 20
 """A row group of sorted rows has so many rows or bytes in memory."""
@@ -101,7 +100,7 @@ class Place:
         """Where a new data file goes: into its day's folder, if the day has a name, as Python knows no year 0."""
         provider = load_location_provider(self.metadata.location, self.metadata.properties)
         name, day = f"00000-0-{uuid4()}.parquet", key.partition[0]
-        return provider.new_data_location(name, key if day == (windows.day(day) - _EPOCH).days else None)
+        return provider.new_data_location(name, key if day == (windows.day(day) - windows.EPOCH.date()).days else None)
 
     @property
     def day_of(self) -> str:
@@ -127,6 +126,15 @@ class Writer:
         self._place = place
         self._open: dict[int, _OneFile] = {}
         self._whole: list[DataFile] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing stays of what was not closed."""
+        self.abort()
 
     def write(self, rows: pa.RecordBatch | pa.Table) -> None:
         """Add rows; a column of the table that they lack is null."""

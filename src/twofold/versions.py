@@ -140,21 +140,18 @@ class StreamView:
         scan = ArrowScan(self.table.metadata, self.table.io, self.table.schema(), AlwaysTrue())
         names = [*self.view.measures, tables.VERSION]
         query = serving.duckdb(serving.newest(self.view, names, "_tw_rows"))
-        writer = Writer(place := Place.of(self.table))
-        try:
-            with (
-                tempfile.TemporaryDirectory(dir=self.settings.home) as scratch,
-                engine.plain(Path(scratch), _MEMORY) as connection,
-            ):
-                rows = (in_schema(place.arrow, batch) for batch in scan.to_record_batches(tasks))
-                connection.register("_tw_rows", pa.RecordBatchReader.from_batches(place.arrow, rows))
-                found: pa.RecordBatchReader = connection.sql(query).to_arrow_reader()
-                for batch in found:
-                    writer.write(in_schema(place.arrow, batch))
+        place = Place.of(self.table)
+        with (
+            Writer(place) as writer,
+            tempfile.TemporaryDirectory(dir=self.settings.home) as scratch,
+            engine.plain(Path(scratch), _MEMORY) as connection,
+        ):
+            rows = (in_schema(place.arrow, batch) for batch in scan.to_record_batches(tasks))
+            connection.register("_tw_rows", pa.RecordBatchReader.from_batches(place.arrow, rows))
+            found: pa.RecordBatchReader = connection.sql(query).to_arrow_reader()
+            for batch in found:
+                writer.write(in_schema(place.arrow, batch))
             return writer.close()
-        except BaseException:
-            writer.abort()
-            raise
 
     def tidy(self, now: datetime) -> None:
         """Few manifests, and no more snapshots than are needed; then the files that only those named."""

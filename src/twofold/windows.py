@@ -37,7 +37,7 @@ def moment(microseconds: int) -> datetime:
     >>> moment(-10**18) == datetime.min.replace(tzinfo=UTC), moment(10**18) == datetime.max.replace(tzinfo=UTC)
     (True, True)
     """
-    low, high = ((end - EPOCH) // _MICROSECOND for end in (_FIRST, _LAST))
+    low, high = (_us(end - EPOCH) for end in (_FIRST, _LAST))
     return EPOCH + timedelta(microseconds=min(max(microseconds, low), high))
 
 
@@ -61,7 +61,7 @@ def window_days(touched: Iterable[date], window: timedelta, every: timedelta) ->
     >>> window_days([date.min, date.max], hour, hour / 4) >= {date.min, date.max}
     True
     """
-    length, step = window // _MICROSECOND, every // _MICROSECOND
+    length, step = _us(window), _us(every)
     days: set[date] = set()
     for last in (one.toordinal() - _EPOCH_DAY for one in touched):
         first = ((last * _DAY_US - length) // step + 1) * step // _DAY_US
@@ -105,10 +105,13 @@ def starts(view: View, moments: Iterable[str], days: Iterable[date]) -> str:
 
 def days_of(view: View, starts: str) -> str:
     """Days since the epoch, as numbers, on which the windows of the relation `starts` can have events."""
-    first, last = (_floor(at, timedelta(days=1)) for at in (START, f"{START} + {_us(view.window) - 1}"))
-    return (
-        f"SELECT DISTINCT unnest(generate_series({first} // {_DAY_US}, {last} // {_DAY_US})) AS _tw_day FROM {starts}"
-    )
+    first, last = (day_number(at) for at in (START, f"{START} + {_us(view.window) - 1}"))
+    return f"SELECT DISTINCT unnest(generate_series({first}, {last})) AS _tw_day FROM {starts}"
+
+
+def day_number(at: str) -> str:
+    """The day of a moment, as its number since the epoch."""
+    return f"({_floor(at, timedelta(days=1))} // {_DAY_US})"
 
 
 def _starts(at: str, view: View) -> str:
@@ -127,4 +130,4 @@ def _floor(value: str, step: timedelta) -> str:
 
 
 def _us(length: timedelta) -> int:
-    return length // timedelta(microseconds=1)
+    return length // _MICROSECOND

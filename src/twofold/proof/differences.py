@@ -29,7 +29,13 @@ class Difference:
     offenders: tuple[str, ...]
 
 
-def compare(world: World, view: View, table: str, expected: str, exempt: str | None, after_us: int) -> Difference:
+LONG_AGO_US = -(1 << 62)
+"""Before every window."""
+
+
+def compare(
+    world: World, view: View, table: str, expected: str, exempt: str | None = None, after_us: int = LONG_AGO_US
+) -> Difference:
     """Compare a view's table with the query `expected`, but for the windows and groups of the query `exempt`.
 
     Windows that start at or before `after_us` (microseconds since the epoch) are left out of the comparison.

@@ -44,7 +44,7 @@ def views_equal_folds(world: World) -> Check:
 UNION ALL SELECT {columns} FROM {UNIFIED} WHERE NOT ({kept}))"""
     for view in pipeline.views.values():
         name = unified_view_name(view.name)
-        difference = compare(world, view, name, sql.folded(events, pipeline.event.time, view), None, _LONG_AGO_US)
+        difference = compare(world, view, name, sql.folded(events, pipeline.event.time, view))
         found.numbers[name] = {"compared": difference.compared, "different": difference.different}
         if difference.different:
             found.violated(
@@ -60,7 +60,6 @@ def _make_scratch(world: World) -> None:
     world.connection.execute(f"CREATE TEMP TABLE IF NOT EXISTS _tw_scratch AS {union}")
 
 
-_LONG_AGO_US = -(1 << 62)
 LOST = "of the logs not in unified_events"
 INVENTED = "of unified_events not in the logs"
 

@@ -16,12 +16,11 @@ from twofold.boundary import Folded
 from twofold.definition import fingerprint
 from twofold.definition.model import View
 from twofold.proof import sql
-from twofold.proof.differences import Difference, compare
+from twofold.proof.differences import LONG_AGO_US, Difference, compare
 from twofold.proof.report import Check, Findings, counted
 from twofold.proof.waiting import read_up_to
 from twofold.proof.world import Pinned, World
 
-_LONG_AGO_US = -(1 << 62)
 _FIRST_WATERMARK_US = 0
 """Spark's watermark begins at the epoch: to the stream, what is older is late from the first batch on."""
 
@@ -124,7 +123,7 @@ def _compare(world: World, side: Side, found: Findings) -> None:
     after_us = _deleted_up_to_us(world, side)
     difference = compare(world, side.view, side.name, sql.folded(rows, time, side.view), exempt, after_us)
     _report(side, difference, found)
-    if after_us != _LONG_AGO_US:
+    if after_us != LONG_AGO_US:
         found.say(f"{side.name}: windows that rows deleted by retention may have been in are left out")
 
 
@@ -146,12 +145,12 @@ def _deleted_up_to_us(world: World, side: Side) -> int:
     """The latest event time that rows deleted by retention may have had, in microseconds since the epoch."""
     gone = [p for p, low in world.retained_from.items() if low]
     if side.log == tables.EVENTS or not gone:
-        return _LONG_AGO_US
+        return LONG_AGO_US
     oldest = f"""SELECT min(kafka_timestamp) AS _tw_oldest FROM {side.source}
                  WHERE kafka_partition IN ({", ".join(map(str, gone))})
                  GROUP BY kafka_partition HAVING min(kafka_offset) > 0"""
     latest = world.row(f"SELECT epoch_us(max(_tw_oldest)) FROM ({oldest}) AS _tw_partitions")[0]
-    return _LONG_AGO_US if latest is None else int(latest) + sql.microseconds(world.pipeline.event.max_future)
+    return LONG_AGO_US if latest is None else int(latest) + sql.microseconds(world.pipeline.event.max_future)
 
 
 def _first_of_each_id(world: World, source: str) -> str:

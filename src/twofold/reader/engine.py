@@ -12,10 +12,11 @@ from twofold.errors import QueryError
 from twofold.reader.source import DATA, PLAN, SCHEMA
 
 
-def plain(scratch: Path, memory: str = "") -> duckdb.DuckDBPyConnection:
-    """An empty database that spills into the folder `scratch` past so much `memory`, or most of the machine's."""
+def plain(scratch: Path | None, memory: str = "", threads: int | None = None) -> duckdb.DuckDBPyConnection:
+    """An empty database that spills into the folder `scratch` (None: nowhere) past so much `memory`, or most of the
+    machine's, and works in so many `threads`, or one per core."""
     connection = duckdb.connect(config={
-        "temp_directory": str(scratch),
+        "temp_directory": str(scratch or ""),
         "python_enable_replacements": "false",
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
@@ -23,6 +24,8 @@ def plain(scratch: Path, memory: str = "") -> duckdb.DuckDBPyConnection:
     connection.execute("SET TimeZone = 'UTC'")
     if memory:
         connection.execute(f"SET memory_limit = '{memory}'")
+    if threads:
+        connection.execute(f"SET threads = {threads}")
     return connection
 
 

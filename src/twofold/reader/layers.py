@@ -7,12 +7,12 @@ stream_<view> ┘
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from twofold.definition.model import Pipeline, View
 from twofold.reader.rendering import quoted
+from twofold.windows import EPOCH
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NEARLY = 1e-9
 """Doubles may differ by this much of their size: engines add in different orders."""
 
@@ -62,7 +62,7 @@ def came_late(pipeline: Pipeline, view: View, log: str, since: str, top: datetim
     """
     seen = f"least(epoch_us({quoted(pipeline.event.time)}), epoch_us(kafka_timestamp))"
     behind_ms = (pipeline.lateness + view.window) // timedelta(milliseconds=1)
-    before = "NULL" if top is None else str((top - _EPOCH) // timedelta(microseconds=1))
+    before = "NULL" if top is None else str((top - EPOCH) // timedelta(microseconds=1))
     ends = ", ".join(f"({end})" for end in read.ends) or "(NULL::BIGINT)"
     return f"""WITH _tw_tail AS (SELECT *, {seen} AS _tw_seen FROM {log} WHERE outcome = 'accepted' AND ({since})),
   _tw_batches AS (SELECT landing, coalesce(min(_tw_end), landing) AS _tw_batch

@@ -32,6 +32,12 @@ class Pinned:
     table: IcebergTable | None
 
     @property
+    def made(self) -> IcebergTable:
+        """The table, for who has seen to it that it is there."""
+        assert self.table is not None, f"{self.name} was never made"
+        return self.table
+
+    @property
     def history(self) -> History:
         """Its snapshots up to the pinned one."""
         return catalogs.history(self.table)
