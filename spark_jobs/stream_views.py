@@ -45,6 +45,8 @@ class ViewWriter:
     table: StreamView = field(init=False)
     _query: StreamingQuery | None = None
     _commits: int = 0
+    _in_memory: bool = False
+    """Where the query's state is: the session only says where that of the view is which was started last."""
     _outgrown: bool = False
 
     @property
@@ -63,6 +65,7 @@ class ViewWriter:
         self.table.refresh()
         room = 0 if self._outgrown else self.pipeline.stream.state_memory << 20
         whole = stream_start.prepare(self.spark, self.settings, self.pipeline, self.view, self.table.folded, room)
+        self._in_memory = self.spark.conf.get(checkpoints.PROVIDER) == stream_start.MEMORY
         log = (
             self.spark.readStream.format("iceberg")
             .option("streaming-max-rows-per-micro-batch", tables.VIEW_ROWS_PER_BATCH)
@@ -123,7 +126,7 @@ class ViewWriter:
     def _refuse_outgrown(self) -> None:
         """End the query whose state has come to need twice the memory that it may: the next start goes to RocksDB."""
         progress = self._query.lastProgress if self._query else None
-        if progress is None or self.spark.conf.get(checkpoints.PROVIDER) != stream_start.MEMORY:
+        if progress is None or not self._in_memory:
             return
         used = sum(operator["memoryUsedBytes"] for operator in progress["stateOperators"])
         if used > 2 * (self.pipeline.stream.state_memory << 20):

@@ -29,6 +29,7 @@ from twofold.upkeep import upkeep
 Define = Callable[..., Pipeline]
 Capture = pytest.CaptureFixture[str]
 
+MEASURES = {"events": "count(*)", "total": "sum(value)"}
 COUNTED = "SELECT sum(events), sum(total) FROM stream_by_kind"
 
 
@@ -250,18 +251,22 @@ def test_state_moves_between_memory_and_disk_only_by_a_fill(
 def test_state_that_grows_past_the_memory_moves_to_disk_while_the_job_runs(
     stack: Settings, spark: SparkSession, define: Define
 ) -> None:
-    work = Work(spark, stack, define(stream={"trigger": "500 milliseconds", "state_memory": 1}))
-    checkpoint = stack.checkpoint(work.pipeline.name, "by_kind")
+    views = {name: {"window": "1 hour", "by": ["kind"], "measures": MEASURES} for name in ("by_kind", "beside_it")}
+    work = Work(spark, stack, define(stream={"trigger": "500 milliseconds", "state_memory": 1}, views=views))
     work.send(small_world.event("first", 0, "a", 1))
+
+    def providers() -> set[str | None]:
+        return {checkpoints.state_provider(spark, stack.checkpoint(work.pipeline.name, view)) for view in views}
+
     stop = threading.Event()
     with ThreadPoolExecutor() as pool, ExitStack() as at_end:
         at_end.callback(stop.set)
         job = pool.submit(work.stream, stop, until_caught_up=False)
-        at_work.eventually(lambda: checkpoints.state_provider(spark, checkpoint) == stream_start.MEMORY)
+        at_work.eventually(lambda: providers() == {stream_start.MEMORY})
         work.send(*(small_world.event(f"e{i}", i / 1000, "a", 1) for i in range(20_000)))
         at_work.eventually(lambda: work.landed() == 20_001)
         work.send(small_world.event("last", 21, "a", 1))
-        at_work.eventually(lambda: checkpoints.state_provider(spark, checkpoint) == stream_start.ROCKSDB)
+        at_work.eventually(lambda: providers() == {stream_start.ROCKSDB})
         at_work.eventually(lambda: work.query(COUNTED) == [(20_002, 20_002)])
     job.result()
 
