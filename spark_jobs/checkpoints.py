@@ -18,6 +18,8 @@ from spark_jobs import session
 _PARTS = ("offsets", "commits", "sources", "state", "metadata")
 """All that Spark keeps in a checkpoint's folder."""
 PROVIDER = "spark.sql.streaming.stateStore.providerClass"
+NO_SNAPSHOT = -1
+"""What an Iceberg source says instead of a snapshot's id where its table has none yet."""
 _STATE_PARTITIONS = "spark.sql.streaming.internal.stateStore.partitions"
 
 

@@ -100,7 +100,7 @@ class ViewWriter:
     def _make_state_first(self, updates: DataFrame, batch_id: int) -> None:
         """The first batch of a filled view only makes the state: its windows are there, and some only begin in it."""
         if batch_id == 0:
-            updates.write.format("noop").mode("overwrite").save()
+            _make_state(updates)
         else:
             self.write(updates, batch_id)
 
@@ -109,6 +109,10 @@ class ViewWriter:
         end = checkpoints.offsets(self.spark, self.checkpoint, batch_id)
         if end is None:
             raise BoundaryError(f"batch {batch_id} has no offsets in {self.checkpoint}", self._remedy())
+        if end["snapshot_id"] == checkpoints.NO_SNAPSHOT:
+            # The first batch of a query that began before anything was landed: the next one wants its state.
+            _make_state(updates)
+            return
         log = catalogs.load(self.settings).load_table((self.pipeline.name, tables.STREAM_LOG))
         read = log.snapshot_by_id(end["snapshot_id"])
         if read is None:
@@ -139,3 +143,8 @@ class ViewWriter:
 
     def _remedy(self) -> str:
         return f"delete the checkpoint {self.checkpoint}: the next start fills the view anew from stream_log"
+
+
+def _make_state(updates: DataFrame) -> None:
+    """Run a batch for its state alone."""
+    updates.write.format("noop").mode("overwrite").save()

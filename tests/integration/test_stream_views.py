@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from pyspark.sql import SparkSession
 
@@ -269,6 +270,23 @@ def test_state_that_grows_past_the_memory_moves_to_disk_while_the_job_runs(
         at_work.eventually(lambda: providers() == {stream_start.ROCKSDB})
         at_work.eventually(lambda: work.query(COUNTED) == [(20_002, 20_002)])
     job.result()
+
+
+def test_views_that_begin_before_anything_is_landed_begin_once(stack: Settings, define: Define) -> None:
+    pipeline = define()
+    work = Work(None, stack, pipeline)
+    batches = stack.home / "bucket" / "checkpoints" / pipeline.name / "by_kind" / "commits"
+
+    def began() -> bool:
+        return (batches / "0").exists()
+
+    with at_work.running(stack, "stream", pipeline.name) as job:
+        port = at_work.health_port(stack, pipeline, job)
+        at_work.eventually(lambda: began() and httpx.get(f"http://127.0.0.1:{port}/healthz").json()["idle"], job)
+        work.send(small_world.event("first", 0, "a", 1))
+        at_work.eventually(lambda: work.query(COUNTED) == [(1, 1)], job)
+        said = job.said
+    assert ("retrying" in said, "Truncated" in said) == (False, False), said
 
 
 def test_a_view_has_a_trigger_of_its_own(stack: Settings, spark: SparkSession, define: Define) -> None:
