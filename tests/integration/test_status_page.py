@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import TimeoutException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -169,7 +170,13 @@ def page(airflow: Settings, browser: webdriver.Chrome, world: SmallWorld) -> Pag
 
 
 def until(browser: webdriver.Chrome, condition: Callable[[], Any]) -> Any:  # noqa: ANN401
-    return WebDriverWait(browser, WITHIN_S, 0.2).until(lambda _: condition())
+    """Wait for a condition; a timeout says what the browser showed, which a stack trace does not."""
+    try:
+        return WebDriverWait(browser, WITHIN_S, 0.2).until(lambda _: condition())
+    except TimeoutException as error:
+        shown = browser.find_element(By.TAG_NAME, "body").text
+        logged = [entry["message"] for entry in browser.get_log("browser")]
+        raise AssertionError(f"not within {WITHIN_S} s at {browser.current_url}: {shown!r}; log: {logged}") from error
 
 
 class Page:
