@@ -1,0 +1,54 @@
+"""What a stranger reads first is true: the README's pipeline is sound, its commands and links are there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from twofold.cli import cli
+from twofold.definition.load import check_file
+
+README = Path("README.md")
+PAGES = [README, Path("CONTRIBUTING.md"), Path("AGENTS.md"), *sorted(Path("docs").glob("*.md"))]
+
+
+def test_the_pipeline_of_the_readme_is_sound(tmp_path: Path) -> None:
+    [text] = re.findall(r"```yaml\n(.*?)```", README.read_text(), re.DOTALL)
+    path = tmp_path / "clicks.yaml"
+    path.write_text(text)
+    pipeline, faults = check_file(path)
+    assert not faults
+    assert pipeline and list(pipeline.views) == ["per_page"]
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = Path("docs/README.md").read_text()
+    assert [page.name for page in Path("docs").glob("*.md") if f"({page.name})" not in index] == ["README.md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)", page.read_text())
+    here = [link for link in links if "://" not in link]
+    assert [link for link in here if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_commands_are_there_with_their_options(page: Path) -> None:
+    for words in re.findall(r"(?:^|[`(] *|&& )twofold ([a-z-]+)([^`\n|]*)", page.read_text(), re.MULTILINE):
+        command = cli.get_command(click.Context(cli), words[0])
+        assert command, f"twofold {words[0]}"
+        options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", words[1])) - {"--help", "--pipelines", "--home"}
+        # What is handed through to another program is that program's to know.
+        if not command.context_settings.get("ignore_unknown_options"):
+            assert named <= options, f"twofold {words[0]}: {named - options}"
+
+
+def test_help_has_examples() -> None:
+    for name in cli.list_commands(click.Context(cli)):
+        assert "Examples:" in CliRunner().invoke(cli, [name, "--help"]).output, name
