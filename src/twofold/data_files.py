@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from pyiceberg.io import FileIO, load_file_io
 from pyiceberg.io.fileformat import DataFileStatistics, FileFormatFactory, FileFormatWriter
 from pyiceberg.io.pyarrow import (
+    StatsAggregator,
     compute_statistics_plan,
     data_file_statistics_from_parquet_metadata,
     parquet_path_to_id_mapping,
@@ -31,7 +32,8 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table, TableProperties
 from pyiceberg.table.locations import load_location_provider
 from pyiceberg.table.metadata import TableMetadata, TableMetadataUtil
-from pyiceberg.types import DecimalType, IcebergType
+from pyiceberg.types import DateType, DecimalType, IcebergType, TimestamptzType
+from pyiceberg.utils.truncate import truncate_upper_bound_text_string
 
 from twofold import windows
 from twofold.contract.columns import ARROW
@@ -206,7 +208,10 @@ class _OneFile:
         self._writer.write(rows)
 
     def close(self) -> DataFile:
-        facts: dict[str, Any] = self._closed().to_serialized_dict()
+        statistics = self._closed()
+        for bounds in statistics.column_aggregates.values():
+            _storable(bounds)
+        facts: dict[str, Any] = statistics.to_serialized_dict()
         return DataFile.from_args(
             content=DataFileContent.DATA,
             file_path=self.path,
@@ -226,11 +231,13 @@ class _OneFile:
                 pass
             return self._writer.result()
         except OverflowError:
-            # Python has no date for a bound, as of a window that ends in the year 10000: the file goes without bounds.
+            # Python has no date for a bound, as of a window that ends in the year 10000: times go without bounds.
             with self._place.io.new_input(self.path).open() as stream:
                 written = pq.read_metadata(stream)
             schema = self._place.schema
-            plan = compute_statistics_plan(schema, {TableProperties.DEFAULT_WRITE_METRICS_MODE: "counts"})
+            times = (field.name for field in schema.fields if isinstance(field.field_type, (DateType, TimestamptzType)))
+            unbounded = {f"{TableProperties.METRICS_MODE_COLUMN_CONF_PREFIX}.{name}": "counts" for name in times}
+            plan = compute_statistics_plan(schema, {**self._place.metadata.properties, **unbounded})
             return data_file_statistics_from_parquet_metadata(written, plan, parquet_path_to_id_mapping(schema))
 
     def abort(self) -> None:
@@ -239,3 +246,11 @@ class _OneFile:
             with self._writer:
                 pass
             self._place.io.delete(self.path)
+
+
+def _storable(bounds: StatsAggregator) -> None:
+    """See that the upper bound of texts can be written: the character after U+D7FF is U+E000, not half a pair."""
+    if isinstance(bounds.current_max, str):
+        cut = truncate_upper_bound_text_string(bounds.current_max, bounds.trunc_length)
+        if cut is not None:
+            bounds.current_max = cut.replace("\ud800", "\ue000")

@@ -407,3 +407,42 @@ def test_states_are_plain_json(log: Table, pipeline: Pipeline) -> None:
     assert snapshot is not None and snapshot.summary is not None
     assert json.loads(snapshot.summary[Landed.KEY] or "")["offsets"] == {"0": 2}
     assert abs(snapshot.timestamp_ms - time.time() * 1000) < 60_000
+
+
+@pytest.mark.parametrize(
+    ("text", "upper"),
+    [
+        ("a" * 15 + "\ud7ffbbb", "a" * 15 + "\ue000"),
+        ("a" * 14 + "\ud7ff\U0010ffffb", "a" * 14 + "\ue000\U0010ffff"),
+        ("a" * 15 + "yz", "a" * 15 + "z"),
+        ("\U0010ffff" * 17, None),
+    ],
+    ids=["half a pair", "before the last", "plain", "none higher"],
+)
+def test_a_long_text_is_written_whatever_its_characters(log: Table, text: str, upper: str | None) -> None:
+    """Cut to 16 characters, the last of them one higher, it is a file's upper bound; U+D7FF has half a pair above."""
+    with Writer(Place.of(log)) as writer:
+        writer.write(rows(0).set_column(0, "id", pa.array([text])))
+        (file,) = writer.close()
+    number = log.schema().find_field("id").field_id
+    assert file.upper_bounds.get(number) == (upper and upper.encode())
+    assert file.lower_bounds[number] == text[:16].encode()
+
+
+def test_a_moment_without_a_bound_leaves_the_others_theirs(lake: SqlCatalog, pipeline: Pipeline) -> None:
+    """A window that ends in the year 10000 has an end that Python cannot tell."""
+    ensure.ensure(lake, pipeline)
+    view = pipeline.views["by_kind"]
+    table = view_tables.ensured(lake, pipeline, view, tables.batch_view_name(view))
+    last, kinds = 253_402_297_200_000_000, Place.of(table).arrow
+    row = {"window_start": last, "window_end": last + 3_600_000_000, "kind": "a", "events": 1}
+    with Writer(Place.of(table)) as writer:
+        writer.write(
+            pa.RecordBatch.from_arrays(
+                [pa.array([value]).cast(kinds.field(name).type) for name, value in row.items()], list(row)
+            )
+        )
+        (file,) = writer.close()
+    bounded = {table.schema().find_column_name(number) for number in file.upper_bounds}
+    assert bounded == {"kind", "events"}
+    assert commits.append(table, [file], {}).scan().count() == 1
