@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 from benchmarks.failures import NotThere, until
 from tests import running
-from twofold import boundary, catalog, health, tables, topic
+from twofold import boundary, health, tables, topic
 from twofold.boundary import Landed
 from twofold.definition.load import load_pipeline
-from twofold.definition.model import Pipeline
+from twofold.lake import Lake
 from twofold.reader import Reader
 from twofold.services.record import STREAM
 from twofold.settings import Settings
@@ -53,22 +53,21 @@ class Latency:
 
 def measure(settings: Settings, name: str, rate: float) -> Latency:
     """Stream at `rate` records a second; the first seconds, in which Spark warms up, do not count."""
-    pipeline, count = load_pipeline(settings, name), int(rate * (WARM_UP_S + MEASURED_S))
+    lake, count = Lake(settings, load_pipeline(settings, name)), int(rate * (WARM_UP_S + MEASURED_S))
     with _streaming(settings, name):
         running.run(settings, "produce", name, "--generate", str(count), "--rate", str(rate))
-        sent = topic.describe(settings, pipeline.topic.name)
+        sent = topic.describe(settings, lake.pipeline.topic.name)
         assert sent is not None
-        until(
-            lambda: sum(_landed(settings, name).offsets.values()) >= sum(sent.ends.values()), "the landing", _GIVE_UP_S
-        )
-    return _latency(settings, pipeline)
+        until(lambda: sum(_landed(lake).offsets.values()) >= sum(sent.ends.values()), "the landing", _GIVE_UP_S)
+    return _latency(lake)
 
 
-def _latency(settings: Settings, pipeline: Pipeline) -> Latency:
-    with Reader(settings, {pipeline.name: pipeline}) as reader:
+def _latency(lake: Lake) -> Latency:
+    pipeline = lake.pipeline
+    with Reader(lake.settings, {pipeline.name: pipeline}) as reader:
         pinned = reader.pinned(pipeline, tables.STREAM_LOG)
         table = reader.read(pinned, pinned.all_files)
-        history = catalog.history(catalog.find(reader.catalog, pipeline.name, tables.STREAM_LOG))
+        history = lake.history(tables.STREAM_LOG)
         commits = {
             boundary.landed(boundary.History(history.snapshots, one.id), pipeline.name).landing: one.timestamp_ms
             for one in history.ancestors()
@@ -80,8 +79,8 @@ def _latency(settings: Settings, pipeline: Pipeline) -> Latency:
     return Latency(*row)
 
 
-def _landed(settings: Settings, name: str) -> Landed:
-    return boundary.landed(catalog.read_history(settings, name, tables.STREAM_LOG), name)
+def _landed(lake: Lake) -> Landed:
+    return boundary.landed(lake.history(tables.STREAM_LOG), lake.name)
 
 
 @contextmanager

@@ -26,9 +26,10 @@ from benchmarks import data
 from benchmarks.failures import NotThere, until
 from benchmarks.measure import Serving, measured, serving
 from benchmarks.written import Written, metadata_folder
-from twofold import boundary, catalog, health, tables, topic
+from twofold import boundary, health, tables, topic
 from twofold.boundary import History
 from twofold.definition.load import load_pipeline
+from twofold.lake import Lake
 from twofold.services.record import STREAM
 from twofold.settings import Settings
 
@@ -196,22 +197,21 @@ def _say(way: Way, what: str) -> None:
 class Log:
     """What stream_log gets from now on."""
 
-    settings: Settings
-    pipeline: str
+    lake: Lake
     metadata: Written
     before: set[int]
 
     @classmethod
-    def watched(cls, settings: Settings, pipeline: str) -> Log:
+    def watched(cls, lake: Lake) -> Log:
         """From now on."""
-        table = catalog.load(settings).load_table((pipeline, tables.STREAM_LOG))
+        table = lake.table(tables.STREAM_LOG)
         seen = {snapshot.snapshot_id for snapshot in table.metadata.snapshots}
-        return cls(settings, pipeline, Written(metadata_folder(table.location())), seen)
+        return cls(lake, Written(metadata_folder(table.location())), seen)
 
     def counts(self) -> tuple[int, int, int]:
         """Commits, data files and bytes of metadata."""
         self.metadata.look()
-        history = catalog.read_history(self.settings, self.pipeline, tables.STREAM_LOG)
+        history = self.lake.history(tables.STREAM_LOG)
         new = [one for one in history.ancestors() if one.id not in self.before]
         return len(new), sum(int(one.summary.get("added-data-files", 0)) for one in new), self.metadata.bytes
 
@@ -223,11 +223,12 @@ class Twofold:
     settings: Settings
     name: str
     title: str
+    _lake: Lake = field(init=False)
     _views: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        pipeline = load_pipeline(self.settings, self.name)
-        self._views = tuple(tables.stream_view_name(view) for view in pipeline.views.values())
+        self._lake = Lake(self.settings, load_pipeline(self.settings, self.name))
+        self._views = tuple(tables.stream_view_name(view) for view in self._lake.pipeline.views.values())
 
     def running(self) -> Iterator[Serving]:
         """Up and running once it has announced itself."""
@@ -239,23 +240,23 @@ class Twofold:
 
     def caught_up(self, ends: Mapping[int, int]) -> bool:
         """The log first; only then each view, which has read it up to a snapshot."""
-        log = catalog.read_history(self.settings, self.name, tables.STREAM_LOG)
+        log = self._lake.history(tables.STREAM_LOG)
         return _holds(log, self.name, ends) and all(
             _holds(self._read_by(view, log), self.name, ends) for view in self._views
         )
 
     def _read_by(self, view: str, log: History) -> History:
-        folded = boundary.folded(catalog.read_history(self.settings, self.name, view))
+        folded = boundary.folded(self._lake.history(view))
         return History(log.snapshots, folded.snapshot if folded else None)
 
     def written(self) -> Log:
         """From now on."""
-        return Log.watched(self.settings, self.name)
+        return Log.watched(self._lake)
 
     def check(self, phases: Phases) -> str:
         """Every record once, by the log's own count."""
         rows = sum(1 for path in phases.all for _ in path.open("rb"))
-        history = catalog.read_history(self.settings, self.name, tables.STREAM_LOG)
+        history = self._lake.history(tables.STREAM_LOG)
         held = history.snapshots[history.head].rows if history.head is not None else 0
         if held != rows:
             raise NotThere(f"{self.title}: {held:,} of {rows:,} records in stream_log")

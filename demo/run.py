@@ -29,8 +29,10 @@ from rich.console import Console
 
 from demo.dag_runs import DagRuns
 from demo.files import monthly_files
-from twofold import boundary, catalog, tables, topic
+from twofold import boundary, tables, topic
+from twofold.definition.load import load_pipeline
 from twofold.errors import TwofoldError
+from twofold.lake import Lake
 from twofold.services.controller import Controller
 from twofold.services.record import PRODUCER, STREAM
 from twofold.settings import Settings
@@ -134,7 +136,7 @@ def fresh() -> None:
 
 def landed(settings: Settings) -> int:
     """Kafka records in stream_log, by the account of its newest commit."""
-    history = catalog.read_history(settings, PIPELINE, tables.STREAM_LOG)
+    history = Lake(settings, load_pipeline(settings, PIPELINE)).history(tables.STREAM_LOG)
     return sum(boundary.landed(history, PIPELINE).offsets.values())
 
 

@@ -17,6 +17,7 @@ from twofold import boundary, retention, serving, tables
 from twofold import catalog as catalogs
 from twofold.boundary import History
 from twofold.definition.model import Pipeline
+from twofold.lake import Lake
 from twofold.retention import Stretch
 from twofold.settings import Settings
 
@@ -60,7 +61,7 @@ def _stretches(spark: SparkSession, pipeline: Pipeline) -> list[Stretch]:
 
 def _readers(spark: SparkSession, settings: Settings, pipeline: Pipeline) -> list[dict[int, int]]:
     """Offsets (exclusive) that the union and each view query have behind them; a view not begun has none."""
-    log, events = (catalogs.read_history(settings, pipeline.name, name) for name in (tables.STREAM_LOG, tables.EVENTS))
+    log, events = (Lake(settings, pipeline).history(name) for name in (tables.STREAM_LOG, tables.EVENTS))
     positions = [boundary.boundary(events, pipeline.name).offsets]
     for view in pipeline.views:
         resumed = checkpoints.resumed_from(spark, settings.checkpoint(pipeline.name, view))

@@ -27,6 +27,7 @@ from spark_jobs.upkeep_text import sentences
 from twofold import catalog, ensure, runs, table_metrics, upkeep
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
+from twofold.lake import Lake
 from twofold.settings import Settings
 from twofold.table_metrics import DataFiles
 from twofold.upkeep import Upkeep
@@ -143,7 +144,7 @@ class Maintenance:
         least = self.asked.min_input_files
         if layout.versions_of is None:
             return rewriting.data_files(self.spark, self.pipeline.name, layout.table, least, layout.order)
-        folded = StreamView(self.settings, self.pipeline, layout.versions_of).fold(least)
+        folded = StreamView(Lake(self.settings, self.pipeline), layout.versions_of).fold(least)
         return Rewritten(conflict=True) if folded is None else Rewritten(*folded)
 
     def _expire(self, layout: Layout) -> None:

@@ -10,9 +10,9 @@ from pyspark.sql import SparkSession
 
 from spark_jobs import checkpoints
 from twofold import boundary, expiry, tables
-from twofold import catalog as catalogs
 from twofold.boundary import Boundary, Folded, History, Landed
 from twofold.definition.model import Pipeline
+from twofold.lake import Lake
 from twofold.settings import CATALOG, Settings
 from twofold.upkeep import Upkeep
 
@@ -37,7 +37,7 @@ def expire(
     spark: SparkSession, settings: Settings, pipeline: Pipeline, table: str, asked: Upkeep, now: datetime
 ) -> Expired:
     """Expire what no guard keeps; each call names its snapshots, so commits made meanwhile are never touched."""
-    history = catalogs.read_history(settings, pipeline.name, table)
+    history = Lake(settings, pipeline).history(table)
     guards = guards_of(spark, settings, pipeline, table, history) | {
         "age": expiry.is_young(history, now, asked.snapshot_retention, _most(pipeline, table)),
         "newest": asked.keep_snapshots,
@@ -53,7 +53,7 @@ def log_expirable(
 ) -> list[int]:
     """What the landing query may expire of stream_log while it runs: all but an hour, and what anybody still needs."""
     guards = guards_of(spark, settings, pipeline, tables.STREAM_LOG, history)
-    edge = boundary.boundary(catalogs.read_history(settings, pipeline.name, tables.EVENTS), pipeline.name)
+    edge = boundary.boundary(Lake(settings, pipeline).history(tables.EVENTS), pipeline.name)
     behind = boundary.covered(history, edge)
     young = {
         "age": expiry.is_young(history, now, LOG_RETENTION, expiry.MOST_PER_BATCH),
@@ -95,7 +95,7 @@ def _resumes(spark: SparkSession, settings: Settings, pipeline: Pipeline, view: 
 
 def _recomputes(settings: Settings, pipeline: Pipeline, view: str, events: History) -> int:
     """What says which days a batch view has yet to recompute; without it the view is computed whole, once."""
-    known = boundary.folded(catalogs.read_history(settings, pipeline.name, tables.batch_view_name(view)))
+    known = boundary.folded(Lake(settings, pipeline).history(tables.batch_view_name(view)))
     if known is None or known.snapshot is None or events.since(known.snapshot) is None:
         return 0
     return expiry.is_resumed_from(events, known.snapshot)

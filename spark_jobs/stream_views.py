@@ -23,6 +23,7 @@ from twofold.data_files import Place
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline, View
 from twofold.errors import BoundaryError
+from twofold.lake import Lake
 from twofold.settings import Settings
 from twofold.versions import StreamView
 
@@ -58,7 +59,7 @@ class ViewWriter:
         """Make the table, or refuse a changed declaration, before anything is written."""
         name = tables.stream_view_name(self.view)
         view_tables.ensured(catalogs.load(self.settings), self.pipeline, self.view, name)
-        self.table = StreamView(self.settings, self.pipeline, self.view)
+        self.table = StreamView(Lake(self.settings, self.pipeline), self.view)
 
     def start(self, trigger: Trigger) -> StreamingQuery:
         """Start where the checkpoint is; without one, fill the view with what is landed, and go on from there."""

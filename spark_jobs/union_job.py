@@ -17,6 +17,7 @@ from spark_jobs.union import unite
 from twofold import boundary, catalog, ensure, metrics, runs, table_metrics, tables
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
+from twofold.lake import Lake
 from twofold.meter import Meter
 from twofold.settings import Settings
 
@@ -84,7 +85,7 @@ def _measure(settings: Settings, pipeline: Pipeline, meter: Meter, report: dict[
     meter.count(metrics.UNION_ROWS, max(0, seen - new - corrected), result="duplicate")
     meter.gauge(metrics.UNION_BOUNDARY, report["unioned_at"])
     for view in pipeline.views.values():
-        folded = boundary.folded(catalog.read_history(settings, pipeline.name, tables.batch_view_name(view)))
+        folded = boundary.folded(Lake(settings, pipeline).history(tables.batch_view_name(view)))
         if folded and folded.sealed_through:
             meter.gauge(metrics.UNION_SEALED, max(folded.sealed_through.timestamp(), 0.0), view=view.name)
     table_metrics.send(settings, pipeline, meter)

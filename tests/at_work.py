@@ -32,6 +32,7 @@ from tests.small_world import Row
 from twofold import boundary, ensure, health, inbox, locks, tables, topic
 from twofold import catalog as catalogs
 from twofold.definition.model import Pipeline, Topic
+from twofold.lake import Lake
 from twofold.proof.report import Proof
 from twofold.proof.run import prove
 from twofold.reader import Reader
@@ -102,7 +103,7 @@ class Work:
 
     def landed(self) -> int:
         """Kafka records in stream_log, by the account of its newest commit."""
-        history = catalogs.read_history(self.settings, self.pipeline.name, tables.STREAM_LOG)
+        history = Lake(self.settings, self.pipeline).history(tables.STREAM_LOG)
         return sum(boundary.landed(history, self.pipeline.name).offsets.values())
 
     def union(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from airflow.sdk import Asset, Context
 from airflow.sdk.exceptions import AirflowSkipException
 
 from twofold import tables
+from twofold.definition.load import load_pipeline
 from twofold.settings import Settings
 from twofold_airflow.links import Linked
 
@@ -38,6 +39,8 @@ class AnnounceOperator(Linked):
     def _news(self, known: Mapping[str, Any]) -> dict[str, Any] | None:
         # Here and not above: it takes a second that no parsing of a DAG file has to spare.
         from twofold import accounts
+        from twofold.lake import Lake
 
+        settings = Settings()
         told = {tables.BATCH_LOG: accounts.landed_since, tables.EVENTS: accounts.unioned_since}
-        return told[self.table](Settings(), self.pipeline, known)
+        return told[self.table](Lake(settings, load_pipeline(settings, self.pipeline)), known)

@@ -23,6 +23,7 @@ class CompareOperator(Linked):
         """Compare; repeated with no union in between, it tells the same again."""
         # Here and not above: it takes a second that no parsing of a DAG file has to spare.
         from twofold import comparison
+        from twofold.lake import Lake
 
         settings = Settings()
-        return asdict(comparison.compare_and_send(settings, load_pipeline(settings, self.pipeline)))
+        return asdict(comparison.compare_and_send(Lake(settings, load_pipeline(settings, self.pipeline))))

@@ -16,6 +16,7 @@ from twofold_airflow.failure import failed
 from twofold_airflow.links import Linked
 
 if TYPE_CHECKING:
+    from twofold.lake import Lake
     from twofold.replay import Plan
 
 LANDINGS = "landings"
@@ -33,12 +34,14 @@ class ReplayOperator(Linked):
         """Read the form; the run's id is the label, so a retry puts the same copies."""
         # Here and not above: it takes a second that no parsing of a DAG file has to spare.
         from twofold import replay
+        from twofold.lake import Lake
 
         form, settings, run = context["params"], Settings(), str(context["run_id"])
         try:
-            plan = self._plan(settings, form, run)
+            lake = Lake(settings, load_pipeline(settings, self.pipeline))
+            plan = self._plan(lake, form, run)
             if not form["dry_run"]:
-                replay.carry_out(settings, plan)
+                replay.carry_out(lake, plan)
         except TwofoldError as error:
             raise AirflowFailException(failed(error.message, error.remedy, "replay-refused")) from None
         told = {**asdict(plan), "done": not form["dry_run"]}
@@ -48,14 +51,13 @@ class ReplayOperator(Linked):
             raise DownstreamTasksSkipped(tasks=sorted(self.downstream_task_ids))  # type: ignore[no-untyped-call]
         return told
 
-    def _plan(self, settings: Settings, form: Any, run: str) -> Plan:  # noqa: ANN401
+    def _plan(self, lake: Lake, form: Any, run: str) -> Plan:  # noqa: ANN401
         from twofold import replay
 
-        declared = load_pipeline(settings, self.pipeline)
         if form["what"] == MENDED:
             files = [Path(line.strip()) for line in form["files"].splitlines() if line.strip()]
-            return replay.plan_mended(declared.name, files, run)
-        return replay.plan_landings(settings, declared, form["first"], form["last"], run)
+            return replay.plan_mended(lake.name, files, run)
+        return replay.plan_landings(lake, form["first"], form["last"], run)
 
     def _tell(self, plan: Plan) -> None:
         for copy in plan.copies:

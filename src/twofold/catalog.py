@@ -109,11 +109,6 @@ def find(catalog: Catalog, pipeline: str, table: str) -> IcebergTable | None:
         return None
 
 
-def read_history(settings: Settings, pipeline: str, table: str) -> History:
-    """The snapshots of a table as they are now; an empty history where there is no table."""
-    return history(find(load(settings), pipeline, table))
-
-
 def history(table: IcebergTable | None) -> History:
     """The table's snapshots as plain data; an empty history where there is no table."""
     if table is None:

@@ -21,6 +21,7 @@ from pyiceberg.types import DecimalType, DoubleType, FloatType, IntegerType, Lon
 from twofold import boundary, metrics, results, runs, serving, tables
 from twofold.boundary import Boundary, Folded, History
 from twofold.definition.model import Limits, Pipeline, View
+from twofold.lake import Lake
 from twofold.reader import Reader, layers
 from twofold.reader.rendering import quoted
 from twofold.settings import Settings
@@ -65,11 +66,12 @@ class Comparison:
         return sum(view.mean * view.compared for view in self.views.values()) / compared if compared else 0.0
 
 
-def compare(settings: Settings, pipeline: Pipeline) -> Comparison:
+def compare(lake: Lake) -> Comparison:
     """Compare what the unions since the last comparison touched, and keep the result.
 
     Asked again with no union in between, it gives the kept result: so it is safe to repeat.
     """
+    settings, pipeline = lake.settings, lake.pipeline
     kept = latest(settings, pipeline.name)
     with Reader(settings, {pipeline.name: pipeline}) as reader:
         history = reader.pinned(pipeline, tables.EVENTS).history
@@ -93,10 +95,10 @@ def from_json(body: Mapping[str, Any]) -> Comparison:
     return Comparison(**{**body, "views": views})
 
 
-def compare_and_send(settings: Settings, pipeline: Pipeline) -> Comparison:
+def compare_and_send(lake: Lake) -> Comparison:
     """Compare, and send the numbers as metrics: gauges, as a comparison that is repeated tells the same again."""
-    with runs.measured(settings, pipeline, "compare") as meter:
-        found = compare(settings, pipeline)
+    with runs.measured(lake.settings, lake.pipeline, "compare") as meter:
+        found = compare(lake)
         for name, view in found.views.items():
             meter.gauge(metrics.COMPARED_WINDOWS, view.compared, view=name)
             meter.gauge(metrics.COMPARED_DIFFERENT, view.different, view=name)

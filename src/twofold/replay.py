@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from twofold import accounts, inbox, tables
-from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError, UsageError
+from twofold.lake import Lake
 from twofold.reader import Reader
 from twofold.reader.rendering import quoted
-from twofold.settings import Settings
 
 FOLDER = "replay"
 _RANGE = re.compile(r"(\d+)(?:\.\.(\d+)?)?")
@@ -72,17 +71,17 @@ def label(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-_") or "unnamed"
 
 
-def plan_landings(settings: Settings, pipeline: Pipeline, first: int, last: int | None, name: str) -> Plan:
+def plan_landings(lake: Lake, first: int, last: int | None, name: str) -> Plan:
     """Files that landings `first` to `last` (None: the last there is) took, and whose content is still there."""
-    taken = [row for row in accounts.landed_files(settings, pipeline.name) if row["reason"] is None]
+    taken = [row for row in accounts.landed_files(lake) if row["reason"] is None]
     newest = max((row["landing"] for row in taken), default=0)
     end = newest if last is None else last
     chosen = [row for row in taken if first <= row["landing"] <= end]
     if not chosen:
-        raise UsageError(f"{pipeline.name} has no landing in {first}..{end}", f"the last one is {newest}")
+        raise UsageError(f"{lake.name} has no landing in {first}..{end}", f"the last one is {newest}")
     if end < newest:
-        _refuse_stale(settings, pipeline, first, end)
-    return _planned(settings, pipeline.name, chosen, taken, f"{FOLDER}/{label(name)}")
+        _refuse_stale(lake, first, end)
+    return _planned(lake, chosen, taken, f"{FOLDER}/{label(name)}")
 
 
 def plan_mended(pipeline: str, files: Sequence[Path], name: str) -> Plan:
@@ -96,9 +95,9 @@ def plan_mended(pipeline: str, files: Sequence[Path], name: str) -> Plan:
     return Plan(pipeline, tuple(Copy(str(file), target, file.stat().st_size) for file, target in targets.items()))
 
 
-def carry_out(settings: Settings, plan: Plan) -> None:
+def carry_out(lake: Lake, plan: Plan) -> None:
     """Put every copy into the inbox, each whole or not at all; safe to repeat."""
-    folder = inbox.folder(settings, plan.pipeline)
+    folder = lake.inbox()
     for copy in plan.copies:
         if copy.landing is None:
             folder.put(Path(copy.source), copy.target, _silent)
@@ -106,10 +105,8 @@ def carry_out(settings: Settings, plan: Plan) -> None:
             _put_again(folder, copy)
 
 
-def _planned(
-    settings: Settings, pipeline: str, chosen: Iterable[dict[str, Any]], taken: Iterable[dict[str, Any]], prefix: str
-) -> Plan:
-    folder = inbox.folder(settings, pipeline)
+def _planned(lake: Lake, chosen: Iterable[dict[str, Any]], taken: Iterable[dict[str, Any]], prefix: str) -> Plan:
+    folder = lake.inbox()
     lying = {file.name: file.version for file in folder.files()}
     last = {row["file"]: row["landing"] for row in sorted(taken, key=_landing)}
     copies: dict[str, Copy] = {}
@@ -122,7 +119,7 @@ def _planned(
         target = f"{prefix}/{row['landing']:06}/{row['file']}"
         # Of copies with one content the last decides, so it alone goes.
         copies[row["sha256"]] = Copy(row["file"], target, row["size_bytes"], row["sha256"], row["landing"], row["rows"])
-    return Plan(pipeline, tuple(sorted(copies.values(), key=lambda copy: copy.target)), tuple(left_out))
+    return Plan(lake.name, tuple(sorted(copies.values(), key=lambda copy: copy.target)), tuple(left_out))
 
 
 def _absence(row: dict[str, Any], last: int, lying: dict[str, str], folder: inbox.Folder) -> str:
@@ -135,13 +132,13 @@ def _absence(row: dict[str, Any], last: int, lying: dict[str, str], folder: inbo
     return "" if same else "it was changed since; the next batch run takes the new content"
 
 
-def _refuse_stale(settings: Settings, pipeline: Pipeline, first: int, end: int) -> None:
-    key = quoted(pipeline.event.id)
+def _refuse_stale(lake: Lake, first: int, end: int) -> None:
+    key = quoted(lake.pipeline.event.id)
     known = "outcome IN ('accepted', 'filtered')"
     query = f"""SELECT count(DISTINCT {key}) FROM {tables.BATCH_LOG} WHERE {known} AND landing > {end} AND {key} IN
       (SELECT {key} FROM {tables.BATCH_LOG} WHERE {known} AND landing BETWEEN {first} AND {end})"""
-    with Reader(settings, {pipeline.name: pipeline}) as reader:
-        stale = int(reader.query(query, pipeline.name).fetchall()[0][0])
+    with Reader(lake.settings, {lake.name: lake.pipeline}) as reader:
+        stale = int(reader.query(query, lake.name).fetchall()[0][0])
     if stale:
         raise TwofoldError(
             f"{stale:,} ids of landings {first}..{end} were corrected by later landings, and would lose the correction",

@@ -27,10 +27,10 @@ from twofold import boundary, commits, expiry, serving, tables
 from twofold import catalog as catalogs
 from twofold.boundary import Folded
 from twofold.data_files import Place, Writer
-from twofold.definition.model import Pipeline, View
+from twofold.definition.model import View
 from twofold.errors import TwofoldError
+from twofold.lake import Lake
 from twofold.reader import engine
-from twofold.settings import Settings
 
 RETENTION = timedelta(hours=1)
 """How long a reader of the table may take."""
@@ -55,8 +55,7 @@ def version(sequence_number: int, position: int) -> int:
 class StreamView:
     """One view's table in the speed layer, as it was last read or committed."""
 
-    settings: Settings
-    pipeline: Pipeline
+    lake: Lake
     view: View
     table: Table = field(init=False)
     _let_go: list[tuple[int, list[str]]] = field(default_factory=list, init=False)
@@ -67,8 +66,7 @@ class StreamView:
 
     def refresh(self) -> None:
         """Read the table as it is now."""
-        name = (self.pipeline.name, tables.stream_view_name(self.view))
-        self.table = catalogs.load(self.settings).load_table(name)
+        self.table = self.lake.table(tables.stream_view_name(self.view))
 
     @property
     def folded(self) -> Folded | None:
@@ -143,7 +141,7 @@ class StreamView:
         place = Place.of(self.table)
         with (
             Writer(place) as writer,
-            tempfile.TemporaryDirectory(dir=self.settings.home) as scratch,
+            tempfile.TemporaryDirectory(dir=self.lake.settings.home) as scratch,
             engine.plain(Path(scratch), _MEMORY) as connection,
         ):
             rows = (in_schema(place.arrow, batch) for batch in scan.to_record_batches(tasks))

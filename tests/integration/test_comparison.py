@@ -15,6 +15,7 @@ from twofold import catalog, comparison, tables
 from twofold.boundary import Boundary, Folded, Landed, encode
 from twofold.definition import fingerprint
 from twofold.definition.model import Limits, Pipeline, View
+from twofold.lake import Lake
 from twofold.settings import Settings
 
 Define = Callable[..., Pipeline]
@@ -50,7 +51,7 @@ def test_the_difference_is_that_of_the_windows_touched_and_late_events_are_count
     streamed = [row for row in rows if row["id"] != "late"]
     fill(stack, pipeline, tables.stream_view_name, streamed, reads if at_once else [first_read, *reads])
 
-    found = comparison.compare(stack, pipeline)
+    found = comparison.compare(Lake(stack, pipeline))
     view = found.views["by_kind"]
     assert (found.events_before, found.events_after, found.healed_late) == (0, 15, 0 if at_once else 1)
     # Of four windows three are sealed; in the first the sums differ most, by 20 of 50.
@@ -63,11 +64,11 @@ def test_the_difference_is_that_of_the_windows_touched_and_late_events_are_count
     assert comparison.beyond(found, Limits(difference=0.1))
 
     # Asked again, or after the same unions by the command, it tells the same.
-    assert asdict(comparison.compare(stack, pipeline)) == asdict(found)
+    assert asdict(comparison.compare(Lake(stack, pipeline))) == asdict(found)
     said = twofold("compare", pipeline.name).stdout
     assert f"{0 if at_once else 1} late ones healed" in said and "batch_by_kind and stream_by_kind: 3 windows" in said
     lake.append(made[tables.EVENTS], [], Boundary(pipeline.name, "t", {0: len(rows)}, 0, covered.max_event_time))
-    idle = comparison.compare(stack, pipeline)
+    idle = comparison.compare(Lake(stack, pipeline))
     assert (idle.events_before, idle.events_after, idle.healed_late, idle.views["by_kind"].compared) == (15, 15, 0, 0)
 
 

@@ -14,6 +14,7 @@ from tests.at_work import Work, eventually, hold
 from tests.small_world import LANDED, as_json, event
 from twofold import accounts, catalog, comparison, ensure, inbox, tables
 from twofold.definition.model import Pipeline
+from twofold.lake import Lake
 from twofold.proof.run import prove
 from twofold.settings import Settings
 from twofold.stack.airflow_rest import AirflowRest
@@ -107,7 +108,7 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def landings(settings: Settings, pipeline: Pipeline) -> list[tuple[int, str]]:
-    return sorted((row["landing"], row["file"]) for row in accounts.landed_files(settings, pipeline.name))
+    return sorted((row["landing"], row["file"]) for row in accounts.landed_files(Lake(settings, pipeline)))
 
 
 def test_every_task_alone(airflow: Settings, airflow_define: Define) -> None:

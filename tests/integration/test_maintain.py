@@ -33,6 +33,7 @@ from twofold import boundary, commits, expiry, tables, versions
 from twofold import catalog as catalogs
 from twofold.boundary import History
 from twofold.definition.model import Pipeline
+from twofold.lake import Lake
 from twofold.settings import Settings
 from twofold.upkeep import upkeep
 
@@ -211,7 +212,7 @@ def test_beside_a_running_stream(
 
 
 def history(work: Work) -> History:
-    return catalogs.read_history(work.settings, work.pipeline.name, tables.STREAM_LOG)
+    return Lake(work.settings, work.pipeline).history(tables.STREAM_LOG)
 
 
 def landed_records(work: Work) -> int:

@@ -17,6 +17,7 @@ from tests import at_work
 from tests.at_work import Work
 from twofold import comparison, inbox, tables
 from twofold.definition.load import load_file
+from twofold.lake import Lake
 from twofold.reader import Reader
 from twofold.settings import Settings
 
@@ -120,7 +121,7 @@ def test_names_that_are_words_of_sql(
     assert json.loads(found.stdout) == [{"id": "b", "place": 50, "at_day": 52}]
     totals = work.query("SELECT sum(times) FROM unified_group WHERE \"window\" = 'w'")
     assert totals == [(7,)]
-    assert set(comparison.compare(stack, work.pipeline).views) == {"group", "updates"}
+    assert set(comparison.compare(Lake(stack, work.pipeline)).views) == {"group", "updates"}
     twofold("export", "order", "--to", str(tmp_path / "plain"))
     assert {folder.name for folder in (tmp_path / "plain").iterdir()} == {"at_day_=2024-05-01"}
     twofold("maintain", "order")

@@ -23,6 +23,7 @@ from twofold import boundary, tables
 from twofold import catalog as catalogs
 from twofold.boundary import Folded
 from twofold.definition.model import Pipeline
+from twofold.lake import Lake
 from twofold.settings import Settings
 from twofold.upkeep import upkeep
 
@@ -42,7 +43,7 @@ def spark(stack: Settings) -> Iterator[SparkSession]:
 
 
 def state_of(work: Work, view: str = "by_kind") -> Folded:
-    history = catalogs.read_history(work.settings, work.pipeline.name, tables.stream_view_name(view))
+    history = Lake(work.settings, work.pipeline).history(tables.stream_view_name(view))
     found = boundary.folded(history)
     assert found is not None
     return found

@@ -11,6 +11,7 @@ import click
 from twofold import comparison
 from twofold.comparison import Comparison
 from twofold.definition.load import load_pipeline
+from twofold.lake import Lake
 from twofold.settings import Settings
 
 
@@ -33,7 +34,7 @@ def compare(context: click.Context, pipeline: str, as_json: bool) -> None:
     """
     settings: Settings = context.obj
     declared = load_pipeline(settings, pipeline)
-    found = comparison.compare_and_send(settings, declared)
+    found = comparison.compare_and_send(Lake(settings, declared))
     faults = comparison.beyond(found, declared.limits)
     click.echo(json.dumps({**asdict(found), "faults": faults}) if as_json else "\n".join(_lines(found)))
     for fault in faults:

@@ -13,6 +13,7 @@ import click
 from twofold import replay as replays
 from twofold.definition.load import load_pipeline
 from twofold.errors import UsageError
+from twofold.lake import Lake
 from twofold.replay import Plan
 from twofold.settings import Settings
 
@@ -46,16 +47,16 @@ def replay(
       twofold rejects flights --to mend.jsonl        # mend it, then:
       twofold replay flights --mended mend.jsonl --go && twofold batch flights
     """
-    declared = load_pipeline(settings, pipeline)
+    lake = Lake(settings, load_pipeline(settings, pipeline))
     if bool(landings) == bool(mended):
         raise UsageError("replay wants either --landings or --mended", "see `twofold replay --help`")
     name = label or f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     if landings:
-        plan = replays.plan_landings(settings, declared, *replays.numbers(landings), name)
+        plan = replays.plan_landings(lake, *replays.numbers(landings), name)
     else:
-        plan = replays.plan_mended(declared.name, mended, name)
+        plan = replays.plan_mended(lake.name, mended, name)
     if go:
-        replays.carry_out(settings, plan)
+        replays.carry_out(lake, plan)
     click.echo(json.dumps({**asdict(plan), "done": go}) if as_json else "\n".join(_lines(plan, go)))
 
 

@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from twofold import boundary, comparison, results, tables
 from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError
+from twofold.lake import Lake
 from twofold.proof import sent
 from twofold.proof.report import MEANINGS
 from twofold.proof.sent import Sent
@@ -58,7 +59,7 @@ class Gatherer:
     def __post_init__(self) -> None:
         self._tables = Tables(self.settings, self.pipeline.name)
         self._rejected = RejectedSoFar(self.settings, self.pipeline)
-        self._set_aside = SetAside(self.settings, self.pipeline.name)
+        self._set_aside = SetAside(Lake(self.settings, self.pipeline))
 
     def status(self) -> Status:
         """The status now, or of a moment ago. Where the tables cannot be read, what they tell is None."""

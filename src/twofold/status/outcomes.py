@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from twofold import accounts, boundary, tables
 from twofold.definition.model import Pipeline
+from twofold.lake import Lake
 from twofold.reader import Reader
 from twofold.reader.rejects import Rejects
 from twofold.settings import Settings
@@ -74,8 +75,7 @@ def first_day(now: datetime) -> datetime:
 class SetAside:
     """How many files lie in the inbox that could not be read; not at every poll, since a look lists it."""
 
-    settings: Settings
-    pipeline: str
+    lake: Lake
     count: int = 0
     _seen: tuple[int | None, datetime] | None = None
     """The last landing's snapshot, and when the folder was listed."""
@@ -84,5 +84,5 @@ class SetAside:
         """Look again after a landing, and now and then: no commit tells that a file was taken away."""
         head = now_there.history(tables.LANDED_FILES).head
         if self._seen is None or self._seen[0] != head or now - self._seen[1] > LISTED_EVERY:
-            self.count = len(accounts.set_aside(self.settings, self.pipeline)) if head else 0
+            self.count = len(accounts.set_aside(self.lake)) if head else 0
             self._seen = (head, now)
