@@ -8,8 +8,7 @@ view's own commit says which `events` it is folded from.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -122,20 +121,22 @@ class _Folding:
         return len({day_of(file) for file in files}) if touched is None else len(wanted)
 
     def _fold(self, place: Place, wanted: Collection[date]) -> list[DataFile]:
-        reach = self.view.window
-        held = Counter[date]()
-        for file in self.events.on_days(event_days(wanted, reach)):
-            held[day_of(file)] += file.record_count
-        rows = {day: sum(held[near] for near in event_days([day], reach)) for day in wanted}
-        parts = [self._part(group) for group in days.grouped({day: count for day, count in rows.items() if count})]
+        window, every = self.view.window, self.view.every
+        near = ((day, event_days([day], window, every)) for day in sorted(wanted))
+        files: dict[date, list[DataFile]] = {}
+        for file in self.events.on_days(event_days(wanted, window, every)):
+            files.setdefault(day_of(file), []).append(file)
+        rows = {day: sum(file.record_count for file in its) for day, its in files.items()}
+        parts = [self._part(group, files) for group in days.grouped(rows, near)]
         keys = ", ".join(map(quoted, tables.view_keys(self.view)))
         with Scratch(self.settings) as duck:
             return days.write(self.spark, self.settings, duck, place, keys, parts)
 
-    def _part(self, starts: Collection[date]) -> Part:
+    def _part(self, starts: Collection[date], held: Mapping[date, Sequence[DataFile]]) -> Part:
         accepted = "(SELECT * FROM _tw_events WHERE NOT withdrawn)"
         fold = windows.fold(self.view, self.pipeline.event.time, accepted)
         chosen = serving.duckdb(serving.on_days("window_start", starts))
         query = f"SELECT * FROM ({fold}) AS _tw_folded WHERE {chosen}"
-        files = self.events.on_days(event_days(starts, self.view.window))
+        reached = sorted(event_days(starts, self.view.window, self.view.every))
+        files = tuple(file for day in reached for file in held.get(day, ()))
         return Part(query, {"_tw_events": From(self.events.columns, files)})

@@ -11,7 +11,7 @@ import pickle
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -155,19 +155,31 @@ def _written(duck: Scratch, place: Place, order: str, part: Part) -> list[DataFi
     return duck.write(place, part.query, order)
 
 
-def grouped(rows: Mapping[date, int]) -> list[list[date]]:
+def grouped(rows: Mapping[date, int], near: Iterable[tuple[date, Collection[date]]] | None = None) -> list[list[date]]:
     """Days in order, those of few rows together.
+
+    With `near`, in order: each with the days whose rows it reads. Then a row counts once for all days of a group, those
+    that read mostly the same rows are together, and those that have none to read are left out.
 
     >>> a, b, c = date(2026, 1, 1), date(2026, 1, 2), date(2026, 1, 3)
     >>> grouped({b: PART_ROWS, a: 1, c: 1}) == [[a], [b], [c]]
     True
+    >>> grouped({c: 9 * PART_ROWS}, [(a, [a, b]), (b, [b, c]), (c, [c])]) == [[b, c]]
+    True
     """
     groups: list[list[date]] = []
+    read: set[date] = set()
     size = 0
-    for day in sorted(rows):
-        size += rows[day]
-        if not groups or size > PART_ROWS:
+    for day, its in near if near is not None else ((day, (day,)) for day in sorted(rows)):
+        there = rows.keys() & its
+        alone, fresh = (sum(rows[one] for one in some) for some in (there, there - read))
+        if near is not None and not there:
+            continue
+        most = max(PART_ROWS, 2 * alone) if 2 * fresh <= alone else PART_ROWS
+        if not groups or size + fresh > most:
             groups.append([])
-            size = rows[day]
+            read, size, fresh = set(), 0, alone
+        read |= there
+        size += fresh
         groups[-1].append(day)
     return groups

@@ -19,6 +19,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = EPOCH.date().toordinal()
 _MICROSECOND = timedelta(microseconds=1)
 _DAY_US = timedelta(days=1) // _MICROSECOND
+_LAST_DAY = date.max.toordinal() - _EPOCH_DAY
 _FIRST, _LAST = (moment.replace(tzinfo=UTC) for moment in (datetime.min, datetime.max))
 
 
@@ -60,19 +61,37 @@ def window_days(touched: Iterable[date], window: timedelta, every: timedelta) ->
     [datetime.date(2013, 1, 1), datetime.date(2013, 1, 2)]
     >>> window_days([date.min, date.max], hour, hour / 4) >= {date.min, date.max}
     True
+    >>> sorted(window_days([date(1970, 3, 1)], hour * 24 * 60, hour * 24 * 30))
+    [datetime.date(1970, 1, 1), datetime.date(1970, 1, 31)]
     """
     length, step = _us(window), _us(every)
-    days: set[date] = set()
-    for last in (one.toordinal() - _EPOCH_DAY for one in touched):
-        first = ((last * _DAY_US - length) // step + 1) * step // _DAY_US
-        days.update(day(number) for number in range(first, last + 1))
-    return days
+    numbers: set[int] = set()
+    for last in {one.toordinal() - _EPOCH_DAY for one in touched}:
+        first = ((last * _DAY_US - length) // step + 1) * step
+        if step > _DAY_US:
+            numbers.update(start // _DAY_US for start in range(first, (last + 1) * _DAY_US, step))
+        else:
+            numbers.update(range(first // _DAY_US, last + 1))
+        if last == _LAST_DAY:  # It stands for all days that come after.
+            numbers.add(last)
+    return set(map(day, numbers))
 
 
-def event_days(starts: Iterable[date], window: timedelta) -> set[date]:
-    """Days of the events that windows can hold which start on these days."""
-    reach = -(-window // timedelta(days=1))
-    return {day(one.toordinal() - _EPOCH_DAY + shift) for one in starts for shift in range(reach + 1)}
+def event_days(starts: Iterable[date], window: timedelta, every: timedelta) -> set[date]:
+    """Days of the events that windows can hold which start on these days.
+
+    >>> hour, one = timedelta(hours=1), date(2013, 1, 2)
+    >>> event_days([one], hour, hour) == {one}, len(event_days([one], hour, hour / 4))
+    (True, 2)
+    >>> event_days([date.max], hour, hour)
+    {datetime.date(9999, 12, 31)}
+    """
+    length, step = _us(window), _us(every)
+    numbers: set[int] = set()
+    for first in (one.toordinal() - _EPOCH_DAY for one in starts):
+        last_start = ((first + 1) * _DAY_US - 1) // step * step
+        numbers.update(range(first, max(first, (last_start + length - 1) // _DAY_US) + 1))
+    return set(map(day, numbers))
 
 
 def fold(view: View, time: str, source: str, touched: str | None = None) -> str:
