@@ -100,9 +100,7 @@ def rebuild_events(settings: Settings, pipeline: Pipeline, retained_from: dict[i
 def _events(duck: Scratch, pipeline: Pipeline, now: Logs, retained_from: dict[int, int]) -> dict[str, int]:
     from_scratch = replace(now, boundary=Boundary(pipeline.name))
     engine = DuckDBEngine(duck.connection, pipeline, now.events, now.stream, now.batch, duck.read)
-    known = replace(
-        from_scratch.next, max_event_time=now.boundary.max_event_time, newest_kafka=now.boundary.newest_kafka
-    )
+    known = replace(from_scratch.next, max_event_time=now.boundary.max_event_time, seen=now.boundary.seen)
     stream, batch, after = union.seen(duck, engine, pipeline, from_scratch, known)
     log = serving.stream_contenders(pipeline, engine.stream_log(from_scratch.boundary), {})
     files = serving.batch_contenders(pipeline, engine.batch_log(from_scratch.boundary), 0)

@@ -55,7 +55,7 @@ class Logs:
             {**before.offsets, **{p: max(end, before.offsets.get(p, 0)) for p, end in stream.offsets.items()}},
             max(before.landing, batch.landing),
             before.max_event_time,
-            newest_kafka=before.newest_kafka,
+            seen=before.seen,
         )
 
     @property
@@ -237,11 +237,11 @@ def seen(
     edge, time = logs.boundary, quoted(pipeline.event.time)
     stream = serving.duckdb(serving.stream_contenders(pipeline, engine.stream_log(edge), edge.offsets))
     batch = serving.duckdb(serving.batch_contenders(pipeline, engine.batch_log(edge), edge.landing))
-    ((rows, latest, newest),) = duck.connection.execute(
-        f"SELECT count(*), max(epoch_us({time})), max(epoch_us(kafka_timestamp)) FROM ({stream})"
+    ((rows, latest, arrived),) = duck.connection.execute(
+        f"SELECT count(*), epoch_us(max({time})), epoch_us(max(least({time}, kafka_timestamp))) FROM ({stream})"
     ).fetchall()
     ((files,),) = duck.connection.execute(f"SELECT count(*) FROM ({batch})").fetchall()
     times = [windows.moment(us) for us in (latest,) if us is not None] + [t for t in (after.max_event_time,) if t]
-    stamps = [windows.moment(us) for us in (newest,) if us is not None] + [t for t in (after.newest_kafka,) if t]
-    known = replace(after, max_event_time=max(times, default=None), newest_kafka=max(stamps, default=None))
+    all_seen = [windows.moment(us) for us in (arrived,) if us is not None] + [t for t in (after.seen,) if t]
+    known = replace(after, max_event_time=max(times, default=None), seen=max(all_seen, default=None))
     return rows, files, known

@@ -99,8 +99,9 @@ class Boundary:
     """Days of event time that this commit changed."""
     rebuilt: bool = False
     """This commit made everything anew: all days count as changed."""
-    newest_kafka: datetime | None = None
-    """Newest Kafka time stamp among the unioned stream rows; it never moves back."""
+    seen: datetime | None = None
+    """Highest, among the unioned stream rows, of the earlier of event time and Kafka time stamp; it never moves back.
+    None where only earlier releases united: what they sealed stays sealed."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def boundary(history: History, pipeline: str, topic_id: str | None = None) -> Bo
         found,
         offsets=_int_keys(found.offsets),
         max_event_time=_moment(found.max_event_time),
-        newest_kafka=_moment(found.newest_kafka),
+        seen=_moment(found.seen),
         touched_days=tuple(_day(day) for day in found.touched_days),
     )
     _same_topic(state.topic_id, topic_id, f"{pipeline}.events")
@@ -177,11 +178,10 @@ def folded(history: History) -> Folded | None:
 def sealed_through(edge: Boundary, lateness: timedelta) -> datetime | None:
     """Windows that end up to here get no row on time any more; None where that is not known.
 
-    A record that is ahead seals nothing: what has not arrived yet is not late.
+    A stream's watermark goes by the same moment. A record that is ahead seals nothing: not even when a later one, of
+    whatever time, has arrived since.
     """
-    if edge.max_event_time is None or edge.newest_kafka is None:
-        return None
-    return earlier(min(edge.max_event_time, edge.newest_kafka), lateness)
+    return None if edge.seen is None else earlier(edge.seen, lateness)
 
 
 def covered(log: History, edge: Boundary) -> Snapshot | None:
@@ -215,7 +215,9 @@ def _decode(history: History, kind: type[_State], pipeline: str) -> _State | Non
     snapshot = history.nearest(kind.KEY)
     if snapshot is None:
         return None
-    state = kind(**json.loads(snapshot.summary[kind.KEY]))
+    told = json.loads(snapshot.summary[kind.KEY])
+    told.pop("newest_kafka", None)  # Boundaries of earlier releases have it.
+    state = kind(**told)
     if state.pipeline != pipeline:
         raise BoundaryError(
             f"snapshot {snapshot.id} carries the state of pipeline {state.pipeline!r}, not of {pipeline!r}",

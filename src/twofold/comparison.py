@@ -195,9 +195,8 @@ def _healed(reader: Reader, pipeline: Pipeline, before: Boundary, after: Boundar
     if log.table is None or not pipeline.views or not after.offsets:
         return 0
     tail = f"{serving.past_offsets(before.offsets)} AND NOT {serving.past_offsets(after.offsets)}"
-    top = min((moment for moment in (before.max_event_time, before.newest_kafka) if moment), default=None)
     late = " UNION ".join(
-        f"({layers.came_late(pipeline, view, tables.STREAM_LOG, tail, top, _read(reader, pipeline, view))})"
+        f"({layers.came_late(pipeline, view, tables.STREAM_LOG, tail, before.seen, _read(reader, pipeline, view))})"
         for view in pipeline.views.values()
     )
     return int(reader.query(f"SELECT count(*) FROM ({late})", pipeline.name).fetchall()[0][0])

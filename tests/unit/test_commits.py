@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from pyiceberg.table.snapshots import Operation
 from spark_jobs.tasks import Kit
 from tests.conftest import write_definition
 from twofold import boundary, catalog, commits, ensure, tables, view_tables
-from twofold.boundary import Landed
+from twofold.boundary import Boundary, History, Landed, Snapshot
 from twofold.commits import AssertProperty
 from twofold.data_files import Place, Writer
 from twofold.definition.model import Pipeline
@@ -407,6 +408,14 @@ def test_states_are_plain_json(log: Table, pipeline: Pipeline) -> None:
     assert snapshot is not None and snapshot.summary is not None
     assert json.loads(snapshot.summary[Landed.KEY] or "")["offsets"] == {"0": 2}
     assert abs(snapshot.timestamp_ms - time.time() * 1000) < 60_000
+
+
+def test_a_boundary_of_an_earlier_release_seals_nothing_more() -> None:
+    told = {"pipeline": "p", "offsets": {"0": 5}, "max_event_time": NOON.isoformat(), "newest_kafka": NOON.isoformat()}
+    edge = boundary.boundary(History({1: Snapshot(1, None, {Boundary.KEY: json.dumps(told)})}, 1), "p")
+    assert edge == Boundary("p", offsets={0: 5}, max_event_time=NOON)
+    assert boundary.sealed_through(edge, timedelta(0)) is None
+    assert boundary.sealed_through(replace(edge, seen=NOON), timedelta(hours=1)) == NOON - timedelta(hours=1)
 
 
 @pytest.mark.parametrize(
