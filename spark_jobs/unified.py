@@ -19,7 +19,7 @@ from twofold import boundary, serving, tables, unify
 from twofold.boundary import Boundary
 from twofold.definition.model import Pipeline, View
 from twofold.errors import QueryError
-from twofold.reader import Reader, names
+from twofold.reader import Reader, names, views
 from twofold.reader.pinned import Pinned
 from twofold.settings import Settings
 
@@ -90,7 +90,10 @@ def create_views(spark: SparkSession, settings: Settings, pipeline: Pipeline) ->
 
 def _views(spark: SparkSession, reader: Reader, pipeline: Pipeline, view: View) -> Iterator[str]:
     tabled = [reader.pinned(pipeline, name(view)) for name in (tables.batch_view_name, tables.stream_view_name)]
-    batch, stream = (None if pinned.table is None else _relation(pinned) for pinned in tabled)
+    batch, stream = (
+        _relation(pinned) if pinned.table is not None and views.is_current(pipeline, view, pinned) else None
+        for pinned in tabled
+    )
     found = reader.windows(pipeline, view)
     parts = ((part, getattr(found, part)) for part in ("touched", "folded"))
     touched, folded = (rows and _handed_over(spark, reader, f"_tw_{view.name}_{part}", rows) for part, rows in parts)

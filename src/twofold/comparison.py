@@ -22,7 +22,7 @@ from twofold import boundary, metrics, results, runs, serving, tables
 from twofold.boundary import Boundary, Folded, History
 from twofold.definition.model import Limits, Pipeline, View
 from twofold.lake import Lake
-from twofold.reader import Reader, layers
+from twofold.reader import Reader, layers, views
 from twofold.reader.rendering import quoted
 from twofold.settings import Settings
 from twofold.windows import window_days
@@ -155,7 +155,11 @@ def _view(reader: Reader, pipeline: Pipeline, view: View, touched: set[date] | N
     batch, stream = tables.batch_view_name(view), tables.stream_view_name(view)
     pinned = {name: reader.pinned(pipeline, name) for name in (batch, stream)}
     folded = boundary.folded(pinned[batch].history)
-    if any(one.table is None for one in pinned.values()) or folded is None or folded.sealed_through is None:
+    if (
+        not all(one.table and views.is_current(pipeline, view, one) for one in pinned.values())
+        or folded is None
+        or folded.sealed_through is None
+    ):
         return ViewDifference()
     days = None if touched is None else window_days(touched, view.window, view.every)
     sealed = f"window_end <= TIMESTAMPTZ '{folded.sealed_through.isoformat()}'"

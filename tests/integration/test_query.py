@@ -26,6 +26,7 @@ from tests import lake
 from twofold import catalog, locks, tables
 from twofold.boundary import Boundary, Folded, Landed
 from twofold.contract import reasons
+from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline
 from twofold.errors import BoundaryError, NotRunning, QueryError
 from twofold.reader import Reader, session
@@ -196,19 +197,22 @@ def test_a_live_view_is_what_the_batch_layer_has_and_past_it_the_newest_of_the_s
     sql = "SELECT hour(window_start), kind, events, layer, final FROM live_by_kind ORDER BY ALL"
     with pytest.raises(QueryError, match="no job has computed this view"):
         answer(stack, pipeline, sql)
-    streamed = [window(0, 10), window(1, 11), window(2, 12)]
-    view_table(stack, pipeline, "stream_by_kind", streamed, Folded(1, "x"))
+    streamed, declared = (
+        [window(0, 10), window(1, 11), window(2, 12)],
+        fingerprint.view(pipeline, *pipeline.views.values()),
+    )
+    view_table(stack, pipeline, "stream_by_kind", streamed, Folded(1, declared))
     assert answer(stack, pipeline, sql) == [(hour, "a", 10 + hour, "stream", False) for hour in range(3)]
 
     table = catalog.load(stack).load_table((pipeline.name, "stream_by_kind"))
     with table.update_schema() as update:
         update.add_column(tables.VERSION, LongType())
     newer = [{**window(2, 13), tables.VERSION: 7}, {**window(2, 14), tables.VERSION: 8}]
-    lake.append(table.refresh(), newer, Folded(2, "x"))
+    lake.append(table.refresh(), newer, Folded(2, declared))
     assert answer(stack, pipeline, sql)[2:] == [(2, "a", 14, "stream", False)]
 
     batch = [window(0, 20), window(1, 21), window(1, 31, "b")]
-    view_table(stack, pipeline, "batch_by_kind", batch, Folded(1, "x", START + HOUR + HOUR / 2))
+    view_table(stack, pipeline, "batch_by_kind", batch, Folded(1, declared, START + HOUR + HOUR / 2))
     with Reader(stack, {pipeline.name: pipeline}) as reader:
         assert reader.query(sql, pipeline.name).fetchall() == [
             (0, "a", 20, "batch", True),

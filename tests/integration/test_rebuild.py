@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_jobs import locks, rebuild_job, session
+from spark_jobs import batch_views, locks, rebuild_job, session
 from tests import at_work
 from tests.at_work import Work
 from tests.small_world import event
 from twofold import tables
 from twofold.definition.model import Pipeline
-from twofold.errors import IncompatibleDefinition
+from twofold.errors import IncompatibleDefinition, QueryError
 from twofold.settings import Settings
 
 Define = Callable[..., Pipeline]
@@ -114,6 +114,18 @@ def test_a_changed_view_is_computed_anew(work: Work, define: Define) -> None:
     work.pipeline = define(name=name, views={"by_kind": None, "by_hours": changed})
     with pytest.raises(IncompatibleDefinition, match=r"views\.by_hours"):
         work.drain()
+    for name in ("live_by_hours", "stream_by_hours"):
+        with pytest.raises(QueryError, match="of another declaration") as refused:
+            work.query(f"FROM {name}")
+        assert "twofold rebuild" in refused.value.remedy
+    assert work.spark
+    batch_views.rebuild(work.spark, work.settings, work.pipeline, work.pipeline.views["by_hours"])
+    # Killed here, a rebuild leaves the stream's windows of two hours.
+    hours, live = (
+        work.query("SELECT INTERVAL 3 HOURS"),
+        "FROM (SELECT window_end - window_start AS w, layer FROM live_by_hours)",
+    )
+    assert work.query(f"SELECT DISTINCT w, layer {live}") == [(*hours[0], "batch")]
     report = rebuild(work)
     assert report["undeclared"] == ["batch_by_kind", "stream_by_kind"]
     work.drain()

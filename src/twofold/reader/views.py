@@ -37,9 +37,9 @@ class Windows:
 def windows_of(engine: DuckDBEngine, view: View, batch: Pinned) -> Windows:
     """Fold what batch_<view> does not say, by the tables that are pinned."""
     pipeline, state = engine.pipeline, boundary.folded(batch.history)
-    sealed = state.sealed_through if state else None
     if state is None or not _same(pipeline, view, state):
         state = None
+    sealed = state.sealed_through if state else None
     days = boundary.touched_since(engine.pinned_events.history, state.snapshot) if state else None
     # A day at an end of Python's calendar stands for all that lies past it.
     if days is None or not days.isdisjoint((date.min, date.max)):
@@ -66,14 +66,15 @@ def unified(view: View, batch: Pinned, found: Windows, read: Read) -> str:
 
 
 def live(pipeline: Pipeline, view: View, batch: Pinned, stream: Pinned, read: Read) -> str:
-    """The query of `live_<view>`, in DuckDB's dialect."""
+    """The query of `live_<view>`, in DuckDB's dialect: of a layer that is of this declaration."""
     made = [pinned for pinned in (batch, stream) if pinned.table is not None]
     if not made:
         raise never_made(pipeline, f"live_{view.name}")
-    for pinned in made:
-        _has_measures(pipeline, view, pinned)
-    relations = {pinned.name: read(pinned, pinned.all_files) for pinned in made}
-    state = boundary.folded(batch.history)
+    current = [pinned for pinned in made if is_current(pipeline, view, pinned)]
+    if not current:
+        raise _outdated(pipeline, view, made[0])
+    relations = {pinned.name: read(pinned, pinned.all_files) for pinned in current}
+    state = boundary.folded(batch.history) if batch in current else None
     text = serving.live_view(
         view, relations.get(batch.name), relations.get(stream.name), state.sealed_through if state else None
     )
@@ -84,7 +85,8 @@ def streamed(pipeline: Pipeline, view: View, stream: Pinned, read: Read) -> str:
     """The rows of `stream_<view>` that are in force, in DuckDB's dialect."""
     if stream.table is None:
         raise never_made(pipeline, tables.stream_view_name(view))
-    _has_measures(pipeline, view, stream)
+    if not is_current(pipeline, view, stream):
+        raise _outdated(pipeline, view, stream)
     return serving.duckdb(serving.newest(view, view.measures, read(stream, stream.all_files)))
 
 
@@ -96,15 +98,18 @@ def never_made(pipeline: Pipeline, name: str) -> QueryError:
     )
 
 
+def is_current(pipeline: Pipeline, view: View, pinned: Pinned) -> bool:
+    """Whether the rows of a view's table are of its declaration of today."""
+    state, known = boundary.folded(pinned.history), {column.name for column in pinned.columns}
+    return known.issuperset((*view.by, *view.measures)) and (state is None or _same(pipeline, view, state))
+
+
 def _same(pipeline: Pipeline, view: View, state: Folded) -> bool:
     return state.definition == fingerprint.view(pipeline, view)
 
 
-def _has_measures(pipeline: Pipeline, view: View, pinned: Pinned) -> None:
-    known = {column.name for column in pinned.columns}
-    missing = [name for name in (*view.by, *view.measures) if name not in known]
-    if missing:
-        raise QueryError(
-            f"{pinned.name} lacks {', '.join(missing)}: the view was declared anew since it was last computed",
-            f"restart `twofold stream {pipeline.name}` and run `twofold union {pipeline.name}`",
-        )
+def _outdated(pipeline: Pipeline, view: View, pinned: Pinned) -> QueryError:
+    return QueryError(
+        f"{pinned.name} is of another declaration: window, groups, measures or lateness of {view.name} changed",
+        f"`twofold rebuild {pipeline.name}` computes all views anew; or declare the change as a new view",
+    )
