@@ -156,7 +156,7 @@ class _Union:
             return self._spread(place, order, groups, old, won, beaten)
         files: list[DataFile] = []
         time = f"`{self.pipeline.event.time}`"
-        for group in groups:
+        for group in map(set, groups):
             touched = self.duck.read(self.logs.events, tuple(file for file in old if day_of(file) in group))
             its = won if len(groups) == 1 else f"(SELECT * FROM {won} WHERE {serving.on_days(time, group)})"
             query = serving.duckdb(serving.rewritten(self.pipeline, touched, its, beaten))

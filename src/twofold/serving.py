@@ -36,6 +36,9 @@ PROVENANCE = ("layer", "landing", "file", "row", "kafka_timestamp", "kafka_parti
 """Where a row came from: all that precedence looks at."""
 
 
+_RANGES = 50
+
+
 def duckdb(sql: str) -> str:
     """DuckDB's form of a text of this module."""
     return sqlglot.transpile(sql, read="spark", write="duckdb")[0]
@@ -157,11 +160,22 @@ def _not(pipeline: Pipeline, decided: str, condition: str) -> str:
 def on_days(column: str, days: Iterable[date]) -> str:
     """Rows whose `column` falls on one of `days` (UTC), as ranges that partition pruning understands.
 
+    Engines try one range after the other, so more than a few are a set.
+
     >>> on_days("t", [date(2013, 1, 1), date(2013, 1, 2)])
     "((t >= TIMESTAMP '2013-01-01 00:00:00+00:00' AND t < TIMESTAMP '2013-01-03 00:00:00+00:00'))"
     """
-    ranges = " OR ".join(f"({_between(column, low, high)})" for low, high in day_ranges(days))
-    return f"({ranges})" if ranges else "FALSE"
+    ranges = day_ranges(days := set(days))
+    if len(ranges) > _RANGES:
+        named = ", ".join(f"DATE '{day.isoformat()}'" for day in sorted(days))
+        return f"({day_of(column)} IN ({named}))"
+    text = " OR ".join(f"({_between(column, low, high)})" for low, high in ranges)
+    return f"({text})" if text else "FALSE"
+
+
+def day_of(column: str) -> str:
+    """The day of a moment (UTC); what Python has no date for counts as its first day, or its last."""
+    return f"CAST(least(greatest({column}, {moment(date.min)}), {moment(date.max)}) AS DATE)"
 
 
 def _between(column: str, low: date, high: date) -> str:

@@ -89,6 +89,6 @@ def touched_times(pipeline: Pipeline, found: Past) -> list[str]:
 
 
 def _days(engine: Engine, pipeline: Pipeline, relation: str) -> set[date]:
-    """The days of event time in a relation; what Python has no date for counts as its first day, or its last."""
-    time = f"least(greatest(`{pipeline.event.time}`, {serving.moment(date.min)}), {serving.moment(date.max)})"
-    return engine.days(f"SELECT DISTINCT CAST({time} AS DATE) AS _tw_day FROM {relation} AS _tw_r")
+    """The days of event time in a relation."""
+    day = serving.day_of(f"`{pipeline.event.time}`")
+    return engine.days(f"SELECT DISTINCT {day} AS _tw_day FROM {relation} AS _tw_r")

@@ -116,9 +116,9 @@ def starts(view: View, moments: Iterable[str], days: Iterable[date]) -> str:
     `moments` are queries of one column `_tw_at`, in microseconds.
     """
     parts = [f"SELECT {_starts('_tw_at', view)} AS {START} FROM ({query}) AS _tw_m" for query in moments]
-    for day in sorted(days):
-        first = (day.toordinal() - _EPOCH_DAY) * _DAY_US
-        parts.append(f"SELECT unnest({_range(str(first), str(first + _DAY_US - 1), view)}) AS {START}")
+    if numbers := sorted(day.toordinal() - _EPOCH_DAY for day in days):
+        touched = f"SELECT {_DAY_US} * unnest({numbers}::BIGINT[]) AS _tw_at"
+        parts.append(f"SELECT unnest({_range('_tw_at', f'_tw_at + {_DAY_US - 1}', view)}) AS {START} FROM ({touched})")
     return f"SELECT DISTINCT {START} FROM ({' UNION ALL '.join(parts)}) AS _tw_s"
 
 

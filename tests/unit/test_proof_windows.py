@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spark_jobs import days
+from twofold import serving, windows
 from twofold.definition.model import View
 from twofold.proof import sql
 from twofold.windows import event_days, window_days
@@ -69,3 +70,23 @@ def test_windows_of_many_days_share_the_rows_they_read() -> None:
     read = sum(rows.get(day, 0) for group in groups for day in event_days(group, window, every))
     needed = sum(rows.get(day, 0) for day in event_days(wanted, window, every))
     assert needed <= read < 2 * needed
+
+
+def test_many_days_apart_are_a_set_and_say_the_same() -> None:
+    """A range for each of thousands of days made engines try every range for every row."""
+    apart = [date(2000, 1, 1) + timedelta(days=3 * number) for number in range(100)]
+    these = [date.min, *apart, date.max]
+    near = [day + timedelta(days=shift) for day in apart for shift in (-1, 0, 1)]
+    source = ", ".join(f"(TIMESTAMPTZ '{day} {clock} UTC')" for day in near for clock in ("00:00", "23:59:59.999999"))
+    ends = "(make_timestamptz(-188000000000000000)), (make_timestamptz(288000000000000000))"
+    moments_of = f"SELECT t FROM (VALUES {source}, {ends}) AS m(t) WHERE "
+    one_by_one = " OR ".join(serving.on_days("t", [day]) for day in these)
+    for text in (serving.on_days("t", these), serving.duckdb(serving.on_days("t", these))):
+        assert " OR " not in text
+        assert CONNECTION.sql(moments_of + text).fetchall() == CONNECTION.sql(moments_of + one_by_one).fetchall()
+
+    view = View("v", timedelta(hours=1), timedelta(minutes=15), (), {})
+    query = windows.starts(view, [], these)
+    assert "UNION" not in query
+    one_by_one = " UNION ".join(windows.starts(view, [], [day]) for day in these)
+    assert set(CONNECTION.sql(query).fetchall()) == set(CONNECTION.sql(one_by_one).fetchall())
