@@ -16,6 +16,8 @@ from twofold.definition.model import Pipeline, View
 
 SEEN = "_tw_seen"
 """When an event is known to have happened by: the earlier of its own time and Kafka's time stamp."""
+_TIME = "_tw_time"
+"""The event's time as a group: Spark takes no second column that carries the watermark."""
 
 
 def delay(pipeline: Pipeline, view: View) -> timedelta:
@@ -55,19 +57,21 @@ def on_time(distinct: DataFrame, pipeline: Pipeline, view: View) -> DataFrame:
         pipeline.event.time, metadata={"spark.watermarkDelayMs": behind_ms}
     )
     others = [f"`{name}`" for name in distinct.columns if name not in (SEEN, pipeline.event.time)]
-    return distinct.select(marked, *others)
+    plain = [F.col(f"`{pipeline.event.time}`").alias(_TIME)] if pipeline.event.time in view.by else []
+    return distinct.select(marked, *plain, *others)
 
 
 def fold(distinct: DataFrame, pipeline: Pipeline, view: View) -> DataFrame:
     """One row per window and group: window_start, window_end, groups, parts."""
     window = F.window(F.col(f"`{pipeline.event.time}`"), _interval(view.window), _interval(view.every))
     parts = [view_tasks.aggregate(part, F.col(part.name)) for part in view.parts]
-    groups = [f"`{name}`" for name in view.by]
+    time = _TIME if _TIME in distinct.columns else pipeline.event.time
+    groups = [F.col(f"`{time if name == pipeline.event.time else name}`") for name in view.by]
     folded = distinct.groupBy(window.alias("_tw_window"), *groups).agg(*parts)
     return folded.select(
         F.col("_tw_window.start").alias("window_start"),
         F.col("_tw_window.end").alias("window_end"),
-        *groups,
+        *(group.alias(name) for name, group in zip(view.by, groups, strict=True)),
         *(part.name for part in view.parts),
     )
 

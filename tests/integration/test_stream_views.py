@@ -100,6 +100,23 @@ def test_a_record_ahead_of_its_arrival_does_not_close_the_windows_in_progress(
     work.holds(behind=True)
 
 
+def test_a_view_grouped_by_the_event_time_streams(stack: Settings, spark: SparkSession, define: Define) -> None:
+    """Spark refuses a second column that carries the watermark."""
+    work = Work(
+        spark, stack, define(views={"by_kind": {"window": "1 hour", "by": ["at", "kind"], "measures": MEASURES}})
+    )
+    work.send(*(small_world.event(f"m{number}", number // 2, "a", 1) for number in range(4)))
+    work.drain()
+    work.send(small_world.event("again", 0, "a", 5))
+    work.drain()
+    found = "SELECT minute(at), kind, events, total FROM {} ORDER BY 1"
+    assert work.query(found.format("stream_by_kind")) == [(0, "a", 3, 7), (1, "a", 2, 2)]
+    work.holds(behind=True)
+    work.union()
+    assert work.query(found.format("batch_by_kind")) == [(0, "a", 3, 7), (1, "a", 2, 2)]
+    work.holds()
+
+
 def test_a_late_record_right_after_a_fill_replaces_no_closed_window(
     stack: Settings, spark: SparkSession, define: Define, capsys: Capture
 ) -> None:
