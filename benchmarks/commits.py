@@ -19,13 +19,13 @@ from pyiceberg.table import Table
 
 from benchmarks.failures import NotThere
 from benchmarks.written import Written, metadata_folder
-from twofold import boundary, catalog, commits, ensure, tables
-from twofold.boundary import Landed
-from twofold.data_files import Place, Writer
+from twofold import catalog, commits, schemas, table_state, tables
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
 from twofold.reader import Reader
 from twofold.settings import Settings
+from twofold.table_files import Place, Writer
+from twofold.table_state import Landed
 
 A_DAY = 17_280
 KEPT = 720
@@ -65,7 +65,7 @@ class Aged:
 def measure(settings: Settings, name: str, count: int = A_DAY) -> Aged:
     """Commit `count` times to a stream_log of its own."""
     pipeline = load_pipeline(settings, name)
-    day = _Day(pipeline, ensure.ensure(catalog.load(settings), pipeline)[tables.STREAM_LOG])
+    day = _Day(pipeline, schemas.ensure_tables(catalog.load(settings), pipeline)[tables.STREAM_LOG])
     compared = min(_COMPARED, count // 2)
     times, tidied, opened, began = [], [], [], time.monotonic()
     looks = max(1, compared // _OPENED)
@@ -109,7 +109,7 @@ class _Day:
         files = writer.close()
         state = Landed(self._pipeline.name, number + 1, offsets=_ends(number), topic_id="bench")
         began = time.perf_counter()
-        self._table = commits.append(self._table, files, boundary.encode(state))
+        self._table = commits.append(self._table, files, table_state.encode(state))
         took = time.perf_counter() - began
         if number % _LOOK_EVERY == 0:
             self.metadata.look()
@@ -120,7 +120,7 @@ class _Day:
         if (number + 1) % commits.MERGED_AT_ONCE:
             return 0.0
         began = time.perf_counter()
-        chain = [snapshot.id for snapshot in catalog.history(self._table).ancestors()]
+        chain = [snapshot.id for snapshot in table_state.history_of(self._table).ancestors()]
         self._table = commits.tidy(self._table, chain[KEPT:])
         return time.perf_counter() - began
 

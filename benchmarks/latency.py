@@ -15,13 +15,13 @@ from dataclasses import dataclass
 
 from benchmarks.failures import NotThere, until
 from tests import running
-from twofold import boundary, health, tables, topic
-from twofold.boundary import Landed
+from twofold import health, table_state, tables, topic
 from twofold.definition.load import load_pipeline
 from twofold.lake import Lake
 from twofold.reader import Reader
 from twofold.services.record import STREAM
 from twofold.settings import Settings
+from twofold.table_state import Landed
 
 WARM_UP_S = 10
 MEASURED_S = 30
@@ -69,7 +69,7 @@ def _latency(lake: Lake) -> Latency:
         table = reader.read(pinned, pinned.all_files)
         history = lake.history(tables.STREAM_LOG)
         commits = {
-            boundary.landed(boundary.History(history.snapshots, one.id), pipeline.name).landing: one.timestamp_ms
+            table_state.landed(table_state.History(history.snapshots, one.id), pipeline.name).landing: one.timestamp_ms
             for one in history.ancestors()
             if Landed.KEY in one.summary
         }
@@ -80,7 +80,7 @@ def _latency(lake: Lake) -> Latency:
 
 
 def _landed(lake: Lake) -> Landed:
-    return boundary.landed(lake.history(tables.STREAM_LOG), lake.name)
+    return table_state.landed(lake.history(tables.STREAM_LOG), lake.name)
 
 
 @contextmanager

@@ -26,12 +26,12 @@ from benchmarks import data
 from benchmarks.failures import NotThere, until
 from benchmarks.measure import Serving, measured, serving
 from benchmarks.written import Written, metadata_folder
-from twofold import boundary, health, tables, topic
-from twofold.boundary import History
+from twofold import health, table_state, tables, topic
 from twofold.definition.load import load_pipeline
 from twofold.lake import Lake
 from twofold.services.record import STREAM
 from twofold.settings import Settings
+from twofold.table_state import History
 
 LOAD_PER_S = 25_000
 TRICKLE_PER_S = 10
@@ -246,7 +246,7 @@ class Twofold:
         )
 
     def _read_by(self, view: str, log: History) -> History:
-        folded = boundary.folded(self._lake.history(view))
+        folded = table_state.folded(self._lake.history(view))
         return History(log.snapshots, folded.snapshot if folded else None)
 
     def written(self) -> Log:
@@ -269,5 +269,5 @@ def _announced(job: Serving, place: Path) -> bool:
 
 
 def _holds(log: History, pipeline: str, ends: Mapping[int, int]) -> bool:
-    held = boundary.landed(log, pipeline).offsets
+    held = table_state.landed(log, pipeline).offsets
     return all(held.get(partition, 0) >= end for partition, end in ends.items())

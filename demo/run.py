@@ -29,7 +29,7 @@ from rich.console import Console
 
 from demo.dag_runs import DagRuns
 from demo.files import monthly_files
-from twofold import boundary, tables, topic
+from twofold import table_state, tables, topic
 from twofold.definition.load import load_pipeline
 from twofold.errors import TwofoldError
 from twofold.lake import Lake
@@ -137,7 +137,7 @@ def fresh() -> None:
 def landed(settings: Settings) -> int:
     """Kafka records in stream_log, by the account of its newest commit."""
     history = Lake(settings, load_pipeline(settings, PIPELINE)).history(tables.STREAM_LOG)
-    return sum(boundary.landed(history, PIPELINE).offsets.values())
+    return sum(table_state.landed(history, PIPELINE).offsets.values())
 
 
 def sent(settings: Settings) -> int:

@@ -31,13 +31,12 @@ from pyspark.sql import SparkSession
 
 from spark_jobs.outcome import root_cause
 from spark_jobs.tasks import Chosen, FromInbox, Ingested, Kit, StoreFailed, Taken, crashed
-from twofold import boundary, commits, ensure, inbox, tables
-from twofold import catalog as catalogs
-from twofold.boundary import History, Landed
-from twofold.data_files import Place, Writer
+from twofold import commits, inbox, schemas, table_state, tables
 from twofold.definition.model import Pipeline
 from twofold.errors import BoundaryError, TwofoldError
 from twofold.settings import Settings
+from twofold.table_files import Place, Writer
+from twofold.table_state import History, Landed
 
 MAX_FILES = 500
 MAX_BYTES = 4 << 30
@@ -72,7 +71,7 @@ class Book:
     @property
     def history(self) -> History:
         """The commits of batch_log."""
-        return catalogs.history(self.log)
+        return table_state.history_of(self.log)
 
     def unrecorded(self) -> list[dict[str, Any]]:
         """Rows that `landed_files` lacks, oldest first, out of the markers; BoundaryError where one is gone."""
@@ -95,7 +94,7 @@ def read_book(catalog: Catalog, pipeline: Pipeline) -> Book:
     for row in rows.sort_by("landing").to_pylist():
         files[row["file"]] = Last(row["landing"], row["version"], row["sha256"])
     recorded = max((last.landing for last in files.values()), default=0)
-    return Book(log, record, boundary.landed(catalogs.history(log), pipeline.name).landing, recorded, files)
+    return Book(log, record, table_state.landed(table_state.history_of(log), pipeline.name).landing, recorded, files)
 
 
 def file_row(
@@ -165,7 +164,7 @@ class Batch:
         heal(self.catalog, self.pipeline)
         while True:
             book = read_book(self.catalog, self.pipeline)
-            ensure.refuse_other_definition(book.log, self.pipeline)
+            schemas.refuse_other_definition(book.log, self.pipeline)
             chosen = first_landing(self._new(book.files))
             if not chosen:
                 return
@@ -233,8 +232,8 @@ class Batch:
         if told := commits.clock_warning(book.log):
             click.echo(f"warning: {told}", err=True)
         self.still_locked()
-        state = boundary.encode(Landed(self.pipeline.name, number, files=rows))
-        commits.append(book.log, files, state, [ensure.same_definition(book.log)])
+        state = table_state.encode(Landed(self.pipeline.name, number, files=rows))
+        commits.append(book.log, files, state, [schemas.same_definition(book.log)])
         self.landings.append(Landing(number, new))
         try:
             append_files(book.record, rows)

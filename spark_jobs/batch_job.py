@@ -16,7 +16,7 @@ import click
 from spark_jobs import batch, locks, outcome, session, tasks
 from spark_jobs.batch import Batch, Landing
 from twofold import catalog as catalogs
-from twofold import ensure, inbox, metrics, runs
+from twofold import inbox, metrics, runs, schemas
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
 from twofold.meter import Meter
@@ -54,7 +54,7 @@ def run(settings: Settings, pipeline: Pipeline, wait_s: float = 0.0) -> Batch | 
 def _ingest(settings: Settings, pipeline: Pipeline, wait_s: float) -> Batch | None:
     """Starts no JVM where nothing is new."""
     catalog = catalogs.load(settings)
-    ensure.ensure(catalog, pipeline)
+    schemas.ensure_tables(catalog, pipeline)
     book = batch.read_book(catalog, pipeline)
     new = batch.new_files(inbox.folder(settings, pipeline.name), book.files)
     if not new and not book.unrecorded():

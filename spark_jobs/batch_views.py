@@ -21,15 +21,15 @@ from pyspark.sql import SparkSession
 from spark_jobs import days
 from spark_jobs.days import From, Part, Scratch
 from spark_jobs.union import ATTEMPTS, contended
-from twofold import boundary, commits, serving, tables, view_tables, windows
 from twofold import catalog as catalogs
-from twofold.boundary import Folded
-from twofold.data_files import Place
+from twofold import commits, schemas, serving, table_state, tables, windows
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline, View
 from twofold.reader.pinned import Pinned, day_of, pin
 from twofold.reader.rendering import quoted
 from twofold.settings import Settings
+from twofold.table_files import Place
+from twofold.table_state import Folded
 from twofold.windows import event_days, window_days
 
 
@@ -37,13 +37,13 @@ def recompute(spark: SparkSession, settings: Settings, pipeline: Pipeline, view:
     """Bring one view up to `events`; returns the days of windows that were folded."""
     name = tables.batch_view_name(view)
     for _ in range(ATTEMPTS):
-        view_tables.ensured(catalogs.load(settings), pipeline, view, name)
+        schemas.ensure_view(catalogs.load(settings), pipeline, view, name)
         before, folding = _pinned(spark, settings, pipeline, view)
-        known = boundary.folded(before.history)
+        known = table_state.folded(before.history)
         state = folding.state(known)
         if known == state:
             return 0
-        touched = boundary.touched_since(folding.events.history, known.snapshot if known else None)
+        touched = table_state.touched_since(folding.events.history, known.snapshot if known else None)
         try:
             return folding.commit(before.made, before, touched, state)
         except CommitFailedException:
@@ -57,11 +57,11 @@ def rebuild(spark: SparkSession, settings: Settings, pipeline: Pipeline, view: V
     catalog = catalogs.load(settings)
     for _ in range(ATTEMPTS):
         found = catalogs.find(catalog, pipeline.name, name)
-        if found is None or not view_tables.is_outdated(found, pipeline, view):
+        if found is None or not schemas.is_outdated(found, pipeline, view):
             recompute(spark, settings, pipeline, view)
             break
         before, folding = _pinned(spark, settings, pipeline, view)
-        table, updates = view_tables.redeclared(before.made, pipeline, view, name)
+        table, updates = schemas.redeclared(before.made, pipeline, view, name)
         try:
             folding.commit(table, before, None, folding.state(None), updates)
         except CommitFailedException:
@@ -92,10 +92,10 @@ class _Folding:
 
     def state(self, known: Folded | None) -> Folded:
         """What the view says of itself when it is folded from these events; what is sealed stays sealed."""
-        edge = boundary.boundary(self.events.history, self.pipeline.name)
+        edge = table_state.boundary(self.events.history, self.pipeline.name)
         sealed = [
             moment
-            for moment in (known and known.sealed_through, boundary.sealed_through(edge, self.pipeline.lateness))
+            for moment in (known and known.sealed_through, table_state.sealed_through(edge, self.pipeline.lateness))
             if moment
         ]
         return Folded(self.events.history.head, fingerprint.view(self.pipeline, self.view), max(sealed, default=None))
@@ -114,7 +114,7 @@ class _Folding:
         old = before.all_files if touched is None else before.on_days(wanted)
         files = self._fold(Place.of(table), wanted)
         try:
-            commits.replace(table, before.history.head, old, files, boundary.encode(state), updates)
+            commits.replace(table, before.history.head, old, files, table_state.encode(state), updates)
         except CommitFailedException:
             commits.discard(table, files)
             raise

@@ -23,12 +23,12 @@ from pyiceberg.manifest import DataFile
 from pyspark.sql import SparkSession
 
 from spark_jobs.tasks import RESULT, Batches, result, results
-from twofold.data_files import Place, Writer
 from twofold.reader import engine, source
 from twofold.reader.columns import Column
 from twofold.reader.columns import of as columns_of
 from twofold.reader.pinned import Pinned
 from twofold.settings import Settings
+from twofold.table_files import Place, Writer
 
 PART_ROWS = 2_000_000
 """Days of fewer rows are read together."""

@@ -16,7 +16,7 @@ from py4j.java_gateway import JavaObject
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
-from twofold import locks
+from twofold import database
 from twofold.errors import Busy, NotRunning
 from twofold.settings import CATALOG, Settings
 
@@ -73,9 +73,9 @@ def hold(spark: SparkSession, settings: Settings, pipeline: str, role: str, wait
 
 def _fence(settings: Settings, pipeline: str, role: str, application: str | None) -> None:
     """End the connections of the lock's last holder, and note `application` as the holder."""
-    number = locks.key(pipeline, role)
-    with locks.session(settings) as connection:
-        locks.alone(connection, "holders")
+    number = database.lock_key(pipeline, role)
+    with database.session(settings) as connection:
+        database.exclusive(connection, "holders")
         connection.execute(
             "CREATE TABLE IF NOT EXISTS twofold_holders (lock int PRIMARY KEY, application text NOT NULL)"
         )
@@ -93,13 +93,13 @@ def _fence(settings: Settings, pipeline: str, role: str, application: str | None
 
 
 def _leave(settings: Settings, pipeline: str, role: str) -> None:
-    with suppress(NotRunning), locks.session(settings) as connection:
-        connection.execute("DELETE FROM twofold_holders WHERE lock = %s", (locks.key(pipeline, role),))
+    with suppress(NotRunning), database.session(settings) as connection:
+        connection.execute("DELETE FROM twofold_holders WHERE lock = %s", (database.lock_key(pipeline, role),))
 
 
 def _try_lock(connection: JavaObject, pipeline: str, role: str) -> bool:
     rows = connection.createStatement().executeQuery(
-        f"SELECT pg_try_advisory_lock({locks.NAMESPACE}, {locks.key(pipeline, role)})"
+        f"SELECT pg_try_advisory_lock({database.LOCK_NAMESPACE}, {database.lock_key(pipeline, role)})"
     )
     rows.next()
     return bool(rows.getBoolean(1))

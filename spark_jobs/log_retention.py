@@ -13,13 +13,13 @@ from datetime import date, datetime, timedelta
 from pyspark.sql import SparkSession
 
 from spark_jobs import checkpoints
-from twofold import boundary, retention, serving, tables
 from twofold import catalog as catalogs
-from twofold.boundary import History
+from twofold import retention, serving, table_state, tables
 from twofold.definition.model import Pipeline
 from twofold.lake import Lake
 from twofold.retention import Stretch
 from twofold.settings import Settings
+from twofold.table_state import History
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def apply(
 ) -> Retained:
     """Delete the days of stream_log that are older than `keep` and far enough behind everyone who reads it."""
     table = catalogs.find(catalogs.load(settings), pipeline.name, tables.STREAM_LOG)
-    before = boundary.retained_from(table.properties) if table else {}
+    before = table_state.retained_from(table.properties) if table else {}
     stretches = _stretches(spark, pipeline)
     readers = _readers(spark, settings, pipeline)
     day = retention.first_day_kept(stretches, readers, now.date(), keep)
@@ -62,16 +62,16 @@ def _stretches(spark: SparkSession, pipeline: Pipeline) -> list[Stretch]:
 def _readers(spark: SparkSession, settings: Settings, pipeline: Pipeline) -> list[dict[int, int]]:
     """Offsets (exclusive) that the union and each view query have behind them; a view not begun has none."""
     log, events = (Lake(settings, pipeline).history(name) for name in (tables.STREAM_LOG, tables.EVENTS))
-    positions = [boundary.boundary(events, pipeline.name).offsets]
+    positions = [table_state.boundary(events, pipeline.name).offsets]
     for view in pipeline.views:
         resumed = checkpoints.resumed_from(spark, settings.checkpoint(pipeline.name, view))
         read = History(log.snapshots, resumed["snapshot_id"] if resumed else None)
-        positions.append(boundary.landed(read, pipeline.name).offsets)
+        positions.append(table_state.landed(read, pipeline.name).offsets)
     return positions
 
 
 def _delete(spark: SparkSession, pipeline: Pipeline, day: date, offsets: Mapping[int, int]) -> None:
     name = tables.qualified(pipeline, tables.STREAM_LOG)
     promised = json.dumps({str(partition): offset for partition, offset in sorted(offsets.items())})
-    spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('{boundary.RETAINED_FROM}' = '{promised}')")
+    spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('{table_state.RETAINED_FROM}' = '{promised}')")
     spark.sql(f"DELETE FROM {name} WHERE kafka_timestamp < {serving.moment(day)}")

@@ -24,13 +24,13 @@ from spark_jobs.rewriting import Rewritten
 from spark_jobs.snapshots import Expired
 from spark_jobs.upkeep_plan import Layout
 from spark_jobs.upkeep_text import sentences
-from twofold import catalog, ensure, runs, table_metrics, upkeep
+from twofold import catalog, retention, runs, schemas, table_metrics
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
 from twofold.lake import Lake
+from twofold.retention import Upkeep
 from twofold.settings import Settings
 from twofold.table_metrics import DataFiles
-from twofold.upkeep import Upkeep
 from twofold.versions import StreamView
 
 _WAIT_S = 600.0
@@ -54,10 +54,10 @@ class TableReport:
 @click.argument("pipeline")
 @click.option("--dry-run", is_flag=True)
 @click.option("--json", "as_json", is_flag=True)
-@click.option("--snapshot-retention", default=upkeep.SNAPSHOT_RETENTION)
-@click.option("--keep-snapshots", type=click.IntRange(min=1), default=upkeep.KEEP_SNAPSHOTS)
-@click.option("--orphan-age", default=upkeep.ORPHAN_AGE)
-@click.option("--min-input-files", type=click.IntRange(min=2), default=upkeep.MIN_INPUT_FILES)
+@click.option("--snapshot-retention", default=retention.SNAPSHOT_RETENTION)
+@click.option("--keep-snapshots", type=click.IntRange(min=1), default=retention.KEEP_SNAPSHOTS)
+@click.option("--orphan-age", default=retention.ORPHAN_AGE)
+@click.option("--min-input-files", type=click.IntRange(min=2), default=retention.MIN_INPUT_FILES)
 @click.option("--retain-stream-log")
 @outcome.option
 def main(pipeline: str, as_json: bool, outcome_file: Path | None, **options: Any) -> None:  # noqa: ANN401
@@ -65,7 +65,7 @@ def main(pipeline: str, as_json: bool, outcome_file: Path | None, **options: Any
 
     def work() -> dict[str, Any]:
         settings = Settings()
-        return run(settings, load_pipeline(settings, pipeline), upkeep.upkeep(**options))
+        return run(settings, load_pipeline(settings, pipeline), retention.upkeep(**options))
 
     outcome.run(work, lambda report: "\n".join(sentences(report)), as_json, outcome_file)
 
@@ -81,7 +81,7 @@ def run(settings: Settings, pipeline: Pipeline, asked: Upkeep) -> dict[str, Any]
 
 
 def _run(settings: Settings, pipeline: Pipeline, asked: Upkeep) -> dict[str, Any]:
-    ensure.ensure(catalog.load(settings), pipeline)
+    schemas.ensure_tables(catalog.load(settings), pipeline)
     spark = session.build(settings, f"twofold-{pipeline.name}-maintain")
     try:
         return Maintenance(spark, settings, pipeline, asked, datetime.now(UTC)).run()

@@ -2,7 +2,7 @@
 
     the table's data/ and metadata/ ─► old, and named as its writers name files ─► in no snapshot kept ─► removed
 
-Only files of the kinds that we write ourselves are ever removed, whatever else lies in a folder: see `twofold.places`.
+Only files of the kinds that we write ourselves are ever removed, whatever else lies in a folder: see `twofold.inbox`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pyiceberg.table import Table as IcebergTable
 from twofold import catalog as catalogs
 from twofold import inbox, table_files
 from twofold.errors import TwofoldError
+from twofold.retention import Upkeep
 from twofold.settings import Settings
-from twofold.upkeep import Upkeep
 
 _TRIES = 3
 

@@ -23,15 +23,15 @@ from pyspark.sql import SparkSession
 from spark_jobs import batch_views, checkpoints, locks, outcome, session, stream_log, union
 from spark_jobs.days import Scratch
 from spark_jobs.union import Logs
-from twofold import boundary, catalog, commits, ensure, serving, tables, view_tables
-from twofold.boundary import Boundary, Folded
-from twofold.data_files import Place
+from twofold import catalog, commits, schemas, serving, table_state, tables
 from twofold.definition import fingerprint
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline, View
 from twofold.reader.events import DuckDBEngine
 from twofold.reader.pinned import pin
 from twofold.settings import Settings
+from twofold.table_files import Place
+from twofold.table_state import Boundary, Folded
 
 _WAIT_S = 600.0
 
@@ -52,7 +52,7 @@ def main(pipeline: str, as_json: bool, outcome_file: Path | None) -> None:
 
 def run(settings: Settings, pipeline: Pipeline) -> dict[str, Any]:
     """Refuse while the streaming job runs; else rebuild, with unions kept out."""
-    made = ensure.ensure(catalog.load(settings), pipeline)
+    made = schemas.ensure_tables(catalog.load(settings), pipeline)
     log = made[tables.STREAM_LOG]
     spark = session.build(settings, f"twofold-{pipeline.name}-rebuild")
     try:
@@ -60,7 +60,7 @@ def run(settings: Settings, pipeline: Pipeline) -> dict[str, Any]:
             locks.hold(spark, settings, pipeline.name, "stream"),
             locks.hold(spark, settings, pipeline.name, "union", wait_s=_WAIT_S),
         ):
-            return rebuild(spark, settings, pipeline, boundary.retained_from(log.properties))
+            return rebuild(spark, settings, pipeline, table_state.retained_from(log.properties))
     finally:
         spark.stop()
 
@@ -129,10 +129,10 @@ def restart_stream_view(spark: SparkSession, settings: Settings, pipeline: Pipel
     checkpoints.discard(spark, settings.checkpoint(pipeline.name, view.name))
     name = tables.stream_view_name(view)
     found = pin(catalog.load(settings), pipeline.name, name)
-    if found.table is not None and view_tables.is_outdated(found.table, pipeline, view):
-        table, updates = view_tables.redeclared(found.table, pipeline, view, name)
+    if found.table is not None and schemas.is_outdated(found.table, pipeline, view):
+        table, updates = schemas.redeclared(found.table, pipeline, view, name)
         nothing_read = Folded(None, fingerprint.view(pipeline, view))
-        commits.replace(table, found.history.head, found.all_files, [], boundary.encode(nothing_read), updates)
+        commits.replace(table, found.history.head, found.all_files, [], table_state.encode(nothing_read), updates)
 
 
 def _undeclared(settings: Settings, pipeline: Pipeline) -> list[str]:

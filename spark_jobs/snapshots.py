@@ -1,4 +1,4 @@
-"""Expiry of a table's snapshots, as far as `twofold.expiry`'s guards let it."""
+"""Expiry of a table's snapshots, as far as `twofold.retention`'s guards let it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from datetime import datetime, timedelta
 from pyspark.sql import SparkSession
 
 from spark_jobs import checkpoints
-from twofold import boundary, expiry, tables
-from twofold.boundary import Boundary, Folded, History, Landed
+from twofold import retention, table_state, tables
 from twofold.definition.model import Pipeline
 from twofold.lake import Lake
+from twofold.retention import Upkeep
 from twofold.settings import CATALOG, Settings
-from twofold.upkeep import Upkeep
+from twofold.table_state import Boundary, Folded, History, Landed
 
 _IDS_PER_CALL = 2000
 LOG_RETENTION = timedelta(hours=1)
@@ -39,10 +39,10 @@ def expire(
     """Expire what no guard keeps; each call names its snapshots, so commits made meanwhile are never touched."""
     history = Lake(settings, pipeline).history(table)
     guards = guards_of(spark, settings, pipeline, table, history) | {
-        "age": expiry.is_young(history, now, asked.snapshot_retention, _most(pipeline, table)),
+        "age": retention.is_young(history, now, asked.snapshot_retention, _most(pipeline, table)),
         "newest": asked.keep_snapshots,
     }
-    ids = expiry.expirable(history, guards)
+    ids = retention.expirable(history, guards)
     depth = sum(1 for _ in history.ancestors())
     files = 0 if asked.dry_run else sum(_call(spark, pipeline, table, part) for part in _parts(ids))
     return Expired(len(ids), depth - len(ids), files, {name: min(depth, kept) for name, kept in guards.items()})
@@ -53,14 +53,14 @@ def log_expirable(
 ) -> list[int]:
     """What the landing query may expire of stream_log while it runs: all but an hour, and what anybody still needs."""
     guards = guards_of(spark, settings, pipeline, tables.STREAM_LOG, history)
-    edge = boundary.boundary(Lake(settings, pipeline).history(tables.EVENTS), pipeline.name)
-    behind = boundary.covered(history, edge)
+    edge = table_state.boundary(Lake(settings, pipeline).history(tables.EVENTS), pipeline.name)
+    behind = table_state.covered(history, edge)
     young = {
-        "age": expiry.is_young(history, now, LOG_RETENTION, expiry.MOST_PER_BATCH),
+        "age": retention.is_young(history, now, LOG_RETENTION, retention.MOST_PER_BATCH),
         # Readers look for what is past the boundary in the files that were added since.
-        "query": min(expiry.is_resumed_from(history, behind.id), expiry.MOST_PER_BATCH) if behind else 0,
+        "query": min(retention.is_resumed_from(history, behind.id), retention.MOST_PER_BATCH) if behind else 0,
     }
-    return expiry.expirable(history, guards | young)
+    return retention.expirable(history, guards | young)
 
 
 def per_batch_tables(pipeline: Pipeline) -> list[str]:
@@ -69,7 +69,7 @@ def per_batch_tables(pipeline: Pipeline) -> list[str]:
 
 
 def _most(pipeline: Pipeline, table: str) -> int:
-    return expiry.MOST_PER_BATCH if table in per_batch_tables(pipeline) else expiry.EVERYTHING
+    return retention.MOST_PER_BATCH if table in per_batch_tables(pipeline) else retention.EVERYTHING
 
 
 def guards_of(
@@ -80,25 +80,25 @@ def guards_of(
         return {}
     if table == tables.STREAM_LOG:
         readers = {f"view {view}": _resumes(spark, settings, pipeline, view, history) for view in pipeline.views}
-        return {"state": expiry.carries_state(history, Landed.KEY), **readers}
+        return {"state": retention.carries_state(history, Landed.KEY), **readers}
     if table == tables.EVENTS:
         readers = {f"view {view}": _recomputes(settings, pipeline, view, history) for view in pipeline.views}
-        return {"state": expiry.carries_state(history, Boundary.KEY), **readers}
-    return {"state": expiry.carries_state(history, Landed.KEY if table == tables.BATCH_LOG else Folded.KEY)}
+        return {"state": retention.carries_state(history, Boundary.KEY), **readers}
+    return {"state": retention.carries_state(history, Landed.KEY if table == tables.BATCH_LOG else Folded.KEY)}
 
 
 def _resumes(spark: SparkSession, settings: Settings, pipeline: Pipeline, view: str, log: History) -> int:
     """What a view's query may have to read again: its checkpoint knows, its table only knows what was written."""
     resumed = checkpoints.resumed_from(spark, settings.checkpoint(pipeline.name, view))
-    return expiry.is_not_begun(log) if resumed is None else expiry.is_resumed_from(log, resumed["snapshot_id"])
+    return retention.is_not_begun(log) if resumed is None else retention.is_resumed_from(log, resumed["snapshot_id"])
 
 
 def _recomputes(settings: Settings, pipeline: Pipeline, view: str, events: History) -> int:
     """What says which days a batch view has yet to recompute; without it the view is computed whole, once."""
-    known = boundary.folded(Lake(settings, pipeline).history(tables.batch_view_name(view)))
+    known = table_state.folded(Lake(settings, pipeline).history(tables.batch_view_name(view)))
     if known is None or known.snapshot is None or events.since(known.snapshot) is None:
         return 0
-    return expiry.is_resumed_from(events, known.snapshot)
+    return retention.is_resumed_from(events, known.snapshot)
 
 
 def _call(spark: SparkSession, pipeline: Pipeline, table: str, ids: list[int]) -> int:

@@ -26,13 +26,13 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from spark_jobs import checkpoints, snapshots
 from spark_jobs.tasks import FromKafka, Kit, Written, crashed
-from twofold import boundary, commits, ensure, kafka_access, tables, topic
 from twofold import catalog as catalogs
-from twofold.boundary import Landed
-from twofold.data_files import Place
+from twofold import commits, kafka_access, schemas, table_state, tables, topic
 from twofold.definition.model import Pipeline
 from twofold.errors import BoundaryError, TwofoldError
 from twofold.settings import Settings
+from twofold.table_files import Place
+from twofold.table_state import Landed
 
 QUERY = "log"
 _EARLIEST = -2
@@ -72,8 +72,8 @@ class LogWriter:
     def refresh(self) -> Landed:
         """Read what the table holds."""
         self.table = catalogs.load(self.settings).load_table((self.pipeline.name, tables.STREAM_LOG))
-        self.landed = boundary.landed(catalogs.history(self.table), self.pipeline.name)
-        ensure.refuse_other_definition(self.table, self.pipeline)
+        self.landed = table_state.landed(table_state.history_of(self.table), self.pipeline.name)
+        schemas.refuse_other_definition(self.table, self.pipeline)
         return self.landed
 
     @property
@@ -111,7 +111,7 @@ class LogWriter:
         # Spark wants every partition named, also those that were added since.
         state = topic.describe(self.settings, self.pipeline.topic.name)
         beginnings = dict.fromkeys(state.partitions if state else (), _EARLIEST)
-        return boundary.kafka_json(self.pipeline.topic.name, {**beginnings, **self.landed.offsets})
+        return table_state.kafka_json(self.pipeline.topic.name, {**beginnings, **self.landed.offsets})
 
     def write(self, records: DataFrame, batch_id: int) -> None:
         """Land one micro-batch, unless the table holds it already."""
@@ -177,7 +177,7 @@ class LogWriter:
             return
         if commits.clock_behind_ms(self.table.metadata):
             return
-        history = catalogs.history(self.table)
+        history = table_state.history_of(self.table)
         expired = snapshots.log_expirable(self.spark, self.settings, self.pipeline, history, datetime.now(UTC))
         try:
             self.table = commits.tidy(self.table, expired)
@@ -188,9 +188,9 @@ class LogWriter:
         """Commit, also on top of what maintenance committed meanwhile; False where anything was landed meanwhile."""
         for _ in range(_ATTEMPTS):
             self._tell_of_the_clock()
-            unchanged = ensure.same_definition(self.table)
+            unchanged = schemas.same_definition(self.table)
             try:
-                self.table = commits.append(self.table, files, boundary.encode(state), [unchanged])
+                self.table = commits.append(self.table, files, table_state.encode(state), [unchanged])
             except CommitFailedException:
                 before = self.landed
                 if self.refresh() != before:

@@ -28,12 +28,12 @@ from pyiceberg.types import TimestamptzType
 from pyspark.sql import SparkSession
 
 from spark_jobs import checkpoints, rewriting, view_fold
-from twofold import boundary, tables
 from twofold import catalog as catalogs
-from twofold.boundary import Folded, History
+from twofold import table_state, tables
 from twofold.definition.model import Pipeline, View
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
+from twofold.table_state import Folded, History
 
 MEMORY = "org.apache.spark.sql.execution.streaming.state.HDFSBackedStateStoreProvider"
 ROCKSDB = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
@@ -78,7 +78,7 @@ def prepare(
     if (
         resumed is not None
         and checkpoints.committed(spark, checkpoint)
-        and catalogs.history(log).since(resumed["snapshot_id"]) is not None
+        and table_state.history_of(log).since(resumed["snapshot_id"]) is not None
         and before == provider
         and folded is not None
         and folded.state == layout(view)
@@ -154,7 +154,7 @@ def _whole(spark: SparkSession, settings: Settings, pipeline: str) -> Whole:
 def _clean_append(settings: Settings, pipeline: str) -> Whole | None:
     table = catalogs.find(catalogs.load(settings), pipeline, tables.STREAM_LOG)
     assert table is not None
-    history = catalogs.history(table)
+    history = table_state.history_of(table)
     ancestors = (table.snapshot_by_id(one.id) for one in history.ancestors())
     appends = (one for one in ancestors if one and one.summary and one.summary.operation == Operation.APPEND)
     snapshot = next(appends, None)
@@ -167,5 +167,5 @@ def _clean_append(settings: Settings, pipeline: str) -> Whole | None:
         snapshot.snapshot_id,
         snapshot.sequence_number or 0,
         sum((one.added_files_count or 0) + (one.existing_files_count or 0) for one in manifests),
-        boundary.landed(History(history.snapshots, snapshot.snapshot_id), pipeline).landing,
+        table_state.landed(History(history.snapshots, snapshot.snapshot_id), pipeline).landing,
     )

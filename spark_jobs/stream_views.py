@@ -17,14 +17,14 @@ from spark_jobs.stream_log import Trigger
 from spark_jobs.stream_start import Whole
 from spark_jobs.view_tasks import Kit, Measures
 from twofold import catalog as catalogs
-from twofold import tables, versions, view_tables
-from twofold.boundary import Folded
-from twofold.data_files import Place
+from twofold import schemas, tables, versions
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline, View
 from twofold.errors import BoundaryError
 from twofold.lake import Lake
 from twofold.settings import Settings
+from twofold.table_files import Place
+from twofold.table_state import Folded
 from twofold.versions import StreamView
 
 TIDY_EVERY = 20
@@ -58,7 +58,7 @@ class ViewWriter:
     def ensure(self) -> None:
         """Make the table, or refuse a changed declaration, before anything is written."""
         name = tables.stream_view_name(self.view)
-        view_tables.ensured(catalogs.load(self.settings), self.pipeline, self.view, name)
+        schemas.ensure_view(catalogs.load(self.settings), self.pipeline, self.view, name)
         self.table = StreamView(Lake(self.settings, self.pipeline), self.view)
 
     def start(self, trigger: Trigger) -> StreamingQuery:

@@ -22,13 +22,11 @@ from pyiceberg.manifest import DataFile
 from pyspark.sql import DataFrame, SparkSession
 
 from twofold import inbox, tables
-from twofold.contract.apart import judge_apart
-from twofold.contract.judge import Judge
-from twofold.contract.records import JsonRecords
-from twofold.data_files import Place, Writer
+from twofold.contract.judge import JsonRecords, Judge, judge_apart
 from twofold.definition.model import Pipeline
-from twofold.readers.files import SetAside, read
+from twofold.readers import SetAside, read
 from twofold.settings import Settings
+from twofold.table_files import Place, Writer
 
 OUTCOMES = (tables.ACCEPTED, tables.FILTERED, tables.REJECTED)
 RESULT = "result binary"

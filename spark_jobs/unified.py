@@ -15,18 +15,18 @@ from datetime import date
 
 from pyspark.sql import SparkSession
 
-from twofold import boundary, serving, tables, unify
-from twofold.boundary import Boundary
+from twofold import serving, table_state, tables
 from twofold.definition.model import Pipeline, View
 from twofold.errors import QueryError
 from twofold.reader import Reader, names, views
 from twofold.reader.pinned import Pinned
 from twofold.settings import Settings
+from twofold.table_state import Boundary
 
 
 @dataclass(frozen=True)
 class SparkEngine:
-    """What the steps of `twofold.unify` need of Spark."""
+    """What the steps of `twofold.serving` need of Spark."""
 
     spark: SparkSession
     pipeline: Pipeline
@@ -81,9 +81,9 @@ def create_views(spark: SparkSession, settings: Settings, pipeline: Pipeline) ->
                     f"run `twofold stream {pipeline.name}` or `twofold batch {pipeline.name}`",
                 )
         engine = SparkEngine(spark, pipeline, *map(_relation, pins))
-        log = boundary.landed(pins[1].history, pipeline.name)
-        found = unify.past(engine, pipeline, boundary.boundary(pins[0].history, pipeline.name, log.topic_id))
-        spark.sql(unify.unified_events(engine, pipeline, found)).createOrReplaceTempView(names.UNIFIED_EVENTS)
+        log = table_state.landed(pins[1].history, pipeline.name)
+        found = serving.past(engine, pipeline, table_state.boundary(pins[0].history, pipeline.name, log.topic_id))
+        spark.sql(serving.unified_events(engine, pipeline, found)).createOrReplaceTempView(names.UNIFIED_EVENTS)
         made = [name for view in pipeline.views.values() for name in _views(spark, reader, pipeline, view)]
     return [names.UNIFIED_EVENTS, *made]
 

@@ -1,6 +1,6 @@
 """The union itself: everything past the boundary into `events`, and the boundary with it, in one commit.
 
-    both logs past the boundary ─► the steps of `twofold.unify`: tail, hits, decided
+    both logs past the boundary ─► the steps of `twofold.serving`: tail, hits, decided
     days of winning tail rows and of beaten rows ─► their files replaced: what stays ∪ what won, sorted
 
 The commit holds only on top of the snapshot that was read: of two unions at once the second is refused, reads the new
@@ -20,16 +20,16 @@ from pyspark.sql import SparkSession
 
 from spark_jobs import days
 from spark_jobs.days import From, Part, Scratch
-from twofold import boundary, commits, serving, tables, unify, windows
 from twofold import catalog as catalogs
-from twofold.boundary import Boundary
-from twofold.data_files import Place
+from twofold import commits, serving, table_state, tables, windows
 from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError
 from twofold.reader.events import DuckDBEngine
 from twofold.reader.pinned import Pinned, day_of, pin
 from twofold.reader.rendering import quoted
 from twofold.settings import Settings
+from twofold.table_files import Place
+from twofold.table_state import Boundary
 
 ATTEMPTS = 5
 
@@ -47,7 +47,7 @@ class Logs:
     def next(self) -> Boundary:
         """The boundary that covers all that is pinned."""
         before = self.boundary
-        stream, batch = (boundary.landed(log.history, before.pipeline) for log in (self.stream, self.batch))
+        stream, batch = (table_state.landed(log.history, before.pipeline) for log in (self.stream, self.batch))
         return Boundary(
             before.pipeline,
             stream.topic_id or before.topic_id,
@@ -103,8 +103,8 @@ def read(settings: Settings, pipeline: Pipeline) -> Logs:
     catalog = catalogs.load(settings)
     declared = (tables.events(pipeline), tables.stream_log(pipeline), tables.batch_log(pipeline))
     events, stream, batch = (pin(catalog, pipeline.name, table.name, table) for table in declared)
-    topic_id = boundary.landed(stream.history, pipeline.name).topic_id
-    return Logs(events, stream, batch, boundary.boundary(events.history, pipeline.name, topic_id))
+    topic_id = table_state.landed(stream.history, pipeline.name).topic_id
+    return Logs(events, stream, batch, table_state.boundary(events.history, pipeline.name, topic_id))
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class _Union:
             self.logs.batch,
             self.duck.read,
         )
-        found = unify.past(engine, self.pipeline, self.logs.boundary)
+        found = serving.past(engine, self.pipeline, self.logs.boundary)
         stream, batch, after = seen(self.duck, engine, self.pipeline, self.logs, self.logs.next)
         if found.tail is None:
             return self._commit(United(stream, batch, boundary=after), (), [])
@@ -224,7 +224,7 @@ def replace_files(events: Pinned, old: tuple[DataFile, ...], files: list[DataFil
     if told := commits.clock_warning(table):
         click.echo(f"warning: {told}", err=True)
     try:
-        commits.replace(table, events.history.head, old, files, boundary.encode(after))
+        commits.replace(table, events.history.head, old, files, table_state.encode(after))
     except CommitFailedException:
         commits.discard(table, files)
         raise

@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 
 from spark_jobs import batch_views, locks, outcome, session
 from spark_jobs.union import unite
-from twofold import boundary, catalog, ensure, metrics, runs, table_metrics, tables
+from twofold import catalog, metrics, runs, schemas, table_metrics, table_state, tables
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
 from twofold.lake import Lake
@@ -48,7 +48,7 @@ def run(settings: Settings, pipeline: Pipeline) -> dict[str, Any]:
 
 
 def _run(settings: Settings, pipeline: Pipeline) -> dict[str, Any]:
-    ensure.ensure(catalog.load(settings), pipeline)
+    schemas.ensure_tables(catalog.load(settings), pipeline)
     spark = session.build(settings, f"twofold-{pipeline.name}-union", short_lived=True)
     try:
         with locks.hold(spark, settings, pipeline.name, "union", wait_s=_WAIT_S):
@@ -85,7 +85,7 @@ def _measure(settings: Settings, pipeline: Pipeline, meter: Meter, report: dict[
     meter.count(metrics.UNION_ROWS, max(0, seen - new - corrected), result="duplicate")
     meter.gauge(metrics.UNION_BOUNDARY, report["unioned_at"])
     for view in pipeline.views.values():
-        folded = boundary.folded(Lake(settings, pipeline).history(tables.batch_view_name(view)))
+        folded = table_state.folded(Lake(settings, pipeline).history(tables.batch_view_name(view)))
         if folded and folded.sealed_through:
             meter.gauge(metrics.UNION_SEALED, max(folded.sealed_through.timestamp(), 0.0), view=view.name)
     table_metrics.send(settings, pipeline, meter)

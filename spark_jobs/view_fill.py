@@ -16,9 +16,9 @@ from spark_jobs import view_fold
 from spark_jobs.stream_start import Whole
 from spark_jobs.view_tasks import Kit, Measures
 from twofold import tables
-from twofold.boundary import Folded
-from twofold.data_files import Place
 from twofold.definition.model import Pipeline, View
+from twofold.table_files import Place
+from twofold.table_state import Folded
 from twofold.versions import StreamView
 
 

@@ -23,9 +23,9 @@ from sqlglot import exp
 
 from spark_jobs.tasks import RESULT, Batches, result, results
 from twofold import tables
-from twofold.data_files import Place, Writer
 from twofold.definition.model import Part, Pipeline, View
 from twofold.reader import engine
+from twofold.table_files import Place, Writer
 from twofold.versions import in_schema
 
 _ROWS = "_tw_rows"

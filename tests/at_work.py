@@ -29,8 +29,8 @@ from spark_jobs import streaming_job, union_job
 from spark_jobs.batch import Batch
 from tests import small_world
 from tests.small_world import Row
-from twofold import boundary, ensure, health, inbox, locks, tables, topic
 from twofold import catalog as catalogs
+from twofold import database, health, inbox, schemas, table_state, tables, topic
 from twofold.definition.model import Pipeline, Topic
 from twofold.lake import Lake
 from twofold.proof.report import Proof
@@ -78,7 +78,7 @@ class Work:
         folder.path.mkdir(parents=True, exist_ok=True)
         (folder.path / name).write_bytes(b"".join(small_world.as_json(event) + b"\n" for event in events))
         catalog = catalogs.load(self.settings)
-        ensure.ensure(catalog, self.pipeline)
+        schemas.ensure_tables(catalog, self.pipeline)
         with jvm_locks.hold(self.spark, self.settings, self.pipeline.name, "batch") as lock:
             batch = Batch(self.spark, self.settings, catalog, self.pipeline, lock.check)
             batch.run()
@@ -104,12 +104,12 @@ class Work:
     def landed(self) -> int:
         """Kafka records in stream_log, by the account of its newest commit."""
         history = Lake(self.settings, self.pipeline).history(tables.STREAM_LOG)
-        return sum(boundary.landed(history, self.pipeline.name).offsets.values())
+        return sum(table_state.landed(history, self.pipeline.name).offsets.values())
 
     def union(self) -> dict[str, Any]:
         """What `twofold union` does, in this session."""
         assert self.spark
-        ensure.ensure(catalogs.load(self.settings), self.pipeline)
+        schemas.ensure_tables(catalogs.load(self.settings), self.pipeline)
         with jvm_locks.hold(self.spark, self.settings, self.pipeline.name, "union"):
             return union_job.union(self.spark, self.settings, self.pipeline)
 
@@ -299,7 +299,7 @@ class Hold:
 @contextmanager
 def hold(settings: Settings, pipeline: Pipeline, table: str) -> Iterator[Hold]:
     """Hold a table's row; at the end, wait until the commits that waited have arrived, or failed."""
-    held = Hold(settings, pipeline, table, locks.connect(settings))
+    held = Hold(settings, pipeline, table, database.connect(settings))
     _lock_row(held.connection, pipeline, table)
     try:
         yield held

@@ -12,17 +12,17 @@ from pyiceberg.table import Table
 
 from tests import small_world
 from tests.at_work import Work
-from twofold import catalog, ensure, tables
-from twofold.boundary import Boundary, Folded, Landed, encode
+from twofold import catalog, schemas, tables
 from twofold.definition.model import Pipeline
 from twofold.settings import Settings
+from twofold.table_state import Boundary, Folded, Landed, encode
 
 Row = Mapping[str, Any]
 
 
 def make(settings: Settings, pipeline: Pipeline) -> dict[str, Table]:
     """The pipeline's empty tables, by name."""
-    return ensure.ensure(catalog.load(settings), pipeline)
+    return schemas.ensure_tables(catalog.load(settings), pipeline)
 
 
 def append(table: Table, rows: Iterable[Row], state: Boundary | Landed | Folded | None = None) -> None:

@@ -21,12 +21,12 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 
-from twofold import boundary, ensure, inbox, journal, tables, topic
 from twofold import catalog as catalogs
-from twofold.boundary import Boundary, Folded, Landed
+from twofold import inbox, journal, schemas, table_state, tables, topic
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline
 from twofold.settings import Settings
+from twofold.table_state import Boundary, Folded, Landed
 
 Row = dict[str, Any]
 
@@ -76,7 +76,7 @@ class SmallWorld:
         table = self.table(name)
         schema = schema_to_pyarrow(table.schema(), include_field_ids=False)
         complete = [{column: row.get(column) for column in schema.names} for row in rows]
-        properties = boundary.encode(state) if state else {}
+        properties = table_state.encode(state) if state else {}
         table.append(pa.Table.from_pylist(complete, schema=schema), snapshot_properties=properties)
 
     def ends(self, rows: Iterable[Row]) -> dict[int, int]:
@@ -89,7 +89,7 @@ class SmallWorld:
 def build(settings: Settings, pipeline: Pipeline) -> SmallWorld:
     """All of it, so that every invariant holds."""
     world = SmallWorld(settings, pipeline, catalogs.load(settings))
-    ensure.ensure(world.catalog, pipeline)
+    schemas.ensure_tables(world.catalog, pipeline)
     _send(world)
     first = world.rows[:_FIRST_LANDING]
     world.append(tables.STREAM_LOG, first, Landed(pipeline.name, 1, world.topic_id, world.ends(first)))
@@ -188,7 +188,7 @@ def _fill_views(world: SmallWorld, events: list[Row]) -> None:
             snapshot = snapshot_of(world, log)
             folded = fold(rows, view.window, view.every)
             world.catalog.create_table((world.pipeline.name, name), folded.schema)
-            world.table(name).append(folded, snapshot_properties=boundary.encode(Folded(snapshot, state)))
+            world.table(name).append(folded, snapshot_properties=table_state.encode(Folded(snapshot, state)))
 
 
 def snapshot_of(world: SmallWorld, name: str) -> int | None:

@@ -38,9 +38,9 @@ class AnnounceOperator(Linked):
 
     def _news(self, known: Mapping[str, Any]) -> dict[str, Any] | None:
         # Here and not above: it takes a second that no parsing of a DAG file has to spare.
-        from twofold import accounts
         from twofold.lake import Lake
 
         settings = Settings()
-        told = {tables.BATCH_LOG: accounts.landed_since, tables.EVENTS: accounts.unioned_since}
-        return told[self.table](Lake(settings, load_pipeline(settings, self.pipeline)), known)
+        lake = Lake(settings, load_pipeline(settings, self.pipeline))
+        told = {tables.BATCH_LOG: lake.landed_since, tables.EVENTS: lake.unioned_since}
+        return told[self.table](known)

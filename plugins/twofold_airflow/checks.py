@@ -29,11 +29,10 @@ class LandedFilesCheck(_Check):
 
     def execute(self, context: Context) -> None:
         """List them, each with its reason."""
-        from twofold import accounts
         from twofold.lake import Lake
 
         settings = Settings()
-        unread = accounts.set_aside(Lake(settings, load_pipeline(settings, self.pipeline)))
+        unread = Lake(settings, load_pipeline(settings, self.pipeline)).set_aside()
         if unread:
             what = "\n".join(f"{name}: {reason}" for name, reason in unread.items())
             remedy = f"mend each and land it again (`twofold land {self.pipeline} FILE`), or take it out of the folder"

@@ -1,4 +1,4 @@
-"""The Iceberg catalog (JDBC on PostgreSQL) without a JVM: load tables, read their history, make and evolve them.
+"""The Iceberg catalog (JDBC on PostgreSQL) without a JVM.
 
 Spark writes the same tables through the same catalog rows; see `spark_jobs.session`.
 """
@@ -17,14 +17,13 @@ from pyiceberg.typedef import Identifier
 from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
 
-from twofold import locks
-from twofold.boundary import History, Snapshot
+from twofold import database
 from twofold.commits import clock_behind_ms
 from twofold.errors import ClockBehind, StoreAway
 from twofold.settings import CATALOG, Settings
 
 _UNREACHABLE = "AWS Error NETWORK_CONNECTION"
-"""How Arrow tells of an S3 store that nobody answers for; a file that is missing there reads otherwise."""
+"""How Arrow reports an S3 store that does not answer; a missing file reads otherwise."""
 
 
 class LakeCatalog(SqlCatalog):
@@ -53,24 +52,19 @@ class LakeCatalog(SqlCatalog):
             raise StoreAway(self.properties["s3.endpoint"]) from None
 
 
-def load(settings: Settings) -> Catalog:
-    """The catalog; NotRunning where its PostgreSQL does not answer."""
-    locks.connect(settings).close()
-    return _opened(settings)
-
-
 @cache
-def _opened(settings: Settings) -> Catalog:
+def load(settings: Settings) -> Catalog:
+    """The catalog; NotRunning where its PostgreSQL does not answer, now or at any later call."""
     properties = {
-        "uri": settings.postgres_url("postgresql+psycopg"),
+        "uri": f"{settings.postgres_url('postgresql+psycopg')}?connect_timeout=5",
         "warehouse": settings.tables,
         # A connection of the pool may be older than the server.
         "pool_pre_ping": "true",
         **file_io(settings),
     }
-    with locks.session(settings) as connection:
+    with database.session(settings) as connection:
         # The very first one makes the catalog's tables.
-        locks.alone(connection, "catalog")
+        database.exclusive(connection, "catalog")
         # One per process: each has a pool of connections of its own, which nothing closes.
         catalog = LakeCatalog(CATALOG, **properties)
     _say_where_it_goes_away(catalog, settings)
@@ -83,7 +77,7 @@ def _say_where_it_goes_away(catalog: LakeCatalog, settings: Settings) -> None:
     def handle(context: ExceptionContext) -> None:
         # A connection found dead before its use is replaced by the pool.
         if not context.is_pre_ping and (context.is_disconnect or context.connection is None):
-            raise locks.away(settings, context.original_exception) from None
+            raise database.away(settings, context.original_exception) from None
 
     event.listen(catalog.engine, "handle_error", handle)
 
@@ -107,19 +101,3 @@ def find(catalog: Catalog, pipeline: str, table: str) -> IcebergTable | None:
         return catalog.load_table((pipeline, table))
     except NoSuchTableError:
         return None
-
-
-def history(table: IcebergTable | None) -> History:
-    """The table's snapshots as plain data; an empty history where there is no table."""
-    if table is None:
-        return History({}, None)
-    snapshots = {
-        snapshot.snapshot_id: Snapshot(
-            snapshot.snapshot_id,
-            snapshot.parent_snapshot_id,
-            dict(snapshot.summary.additional_properties) if snapshot.summary else {},
-            snapshot.timestamp_ms,
-        )
-        for snapshot in table.metadata.snapshots
-    }
-    return History(snapshots, table.metadata.current_snapshot_id)

@@ -18,13 +18,13 @@ from typing import Any
 
 from pyiceberg.types import DecimalType, DoubleType, FloatType, IntegerType, LongType
 
-from twofold import boundary, metrics, results, runs, serving, tables
-from twofold.boundary import Boundary, Folded, History
+from twofold import database, metrics, runs, serving, table_state, tables
 from twofold.definition.model import Limits, Pipeline, View
 from twofold.lake import Lake
 from twofold.reader import Reader, layers, views
 from twofold.reader.rendering import quoted
 from twofold.settings import Settings
+from twofold.table_state import Boundary, Folded, History
 from twofold.windows import window_days
 
 KIND = "comparison"
@@ -79,13 +79,13 @@ def compare(lake: Lake) -> Comparison:
             return kept
         known = int(kept.snapshot) if kept and kept.snapshot else None
         found = _compared(reader, pipeline, history, known)
-    results.save(settings, pipeline.name, KIND, asdict(found))
+    database.save_result(settings, pipeline.name, KIND, asdict(found))
     return found
 
 
 def latest(settings: Settings, pipeline: str) -> Comparison | None:
     """The last comparison, or None."""
-    kept = results.latest(settings, pipeline, KIND)
+    kept = database.latest_result(settings, pipeline, KIND)
     return from_json(kept.body) if kept else None
 
 
@@ -138,7 +138,7 @@ def beyond(found: Comparison, limits: Limits) -> list[str]:
 
 
 def _compared(reader: Reader, pipeline: Pipeline, history: History, known: int | None) -> Comparison:
-    touched = boundary.touched_since(history, known)
+    touched = table_state.touched_since(history, known)
     before = History(history.snapshots, known) if known in history.snapshots else History({}, None)
     return Comparison(
         pipeline.name,
@@ -146,7 +146,9 @@ def _compared(reader: Reader, pipeline: Pipeline, history: History, known: int |
         None if touched is None else len(touched),
         _rows(before),
         _rows(history),
-        _healed(reader, pipeline, boundary.boundary(before, pipeline.name), boundary.boundary(history, pipeline.name)),
+        _healed(
+            reader, pipeline, table_state.boundary(before, pipeline.name), table_state.boundary(history, pipeline.name)
+        ),
         {view.name: _view(reader, pipeline, view, touched) for view in pipeline.views.values()},
     )
 
@@ -154,7 +156,7 @@ def _compared(reader: Reader, pipeline: Pipeline, history: History, known: int |
 def _view(reader: Reader, pipeline: Pipeline, view: View, touched: set[date] | None) -> ViewDifference:
     batch, stream = tables.batch_view_name(view), tables.stream_view_name(view)
     pinned = {name: reader.pinned(pipeline, name) for name in (batch, stream)}
-    folded = boundary.folded(pinned[batch].history)
+    folded = table_state.folded(pinned[batch].history)
     if (
         not all(one.table and views.is_current(pipeline, view, one) for one in pinned.values())
         or folded is None
@@ -212,8 +214,8 @@ def _read(reader: Reader, pipeline: Pipeline, view: View) -> layers.Read:
     commits = list(reader.pinned(pipeline, tables.stream_view_name(view)).history.ancestors())
     ends = []
     for commit in commits:
-        if Folded.KEY in commit.summary and (state := boundary.folded(History({commit.id: commit}, commit.id))):
-            ends.append(boundary.landed(History(log.snapshots, state.snapshot), pipeline.name).landing)
+        if Folded.KEY in commit.summary and (state := table_state.folded(History({commit.id: commit}, commit.id))):
+            ends.append(table_state.landed(History(log.snapshots, state.snapshot), pipeline.name).landing)
     whole = bool(commits) and commits[-1].parent is None
     return layers.Read(tuple(sorted({*ends} - {0})), 0 if whole else min(ends, default=0))
 

@@ -5,6 +5,19 @@
 
 A file's name is its path below the folder. Names with a part that starts with `.` or `_` are hidden and never taken.
 Folders can be pickled, so that Spark's tasks open the files that the driver listed.
+
+The bucket has three roots that meet under no name:
+
+    <warehouse>/tables/<pipeline>/<table>/         data/ and metadata/ of an Iceberg table
+    <warehouse>/landing/<pipeline>/                the inbox: files that users put there
+    <warehouse>/checkpoints/<pipeline>/<query>/    of Spark's streaming queries
+
+Earlier releases made tables at <warehouse>/<pipeline>/<table>/. They stay there, and so a pipeline `landing` of that
+time has its table `events` in the very folder that is the inbox of a pipeline `events`; with `checkpoints` and `tables`
+it is the same. Whoever lists or removes files in a folder that may be shared asks here whose each file is, by its name.
+
+Incident: maintenance of a pipeline `landing` removed the files of another pipeline's inbox as orphans of its table, and
+that pipeline's batch job ingested the table's own files.
 """
 
 from __future__ import annotations
@@ -19,10 +32,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import IO, Protocol
+from typing import IO, Any, TypeVar
 
-from twofold.errors import UsageError
-from twofold.places import TableInInbox, is_table_file
+from twofold.errors import StoreAway, TwofoldError, UsageError
 from twofold.settings import Settings
 
 _KINDS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet"}
@@ -31,9 +43,25 @@ _COPY_BYTES = 1 << 20
 _PART_STEM_BYTES = 200
 _PART = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 """Exactly what `LocalFolder.put` calls an unfinished copy: other tools have hidden files, too, and `.part` files."""
+_Answer = TypeVar("_Answer")
 _REFUSED = {"Cc": "a control character", "Zl": "a line break", "Zp": "a line break", "Cs": "bytes that are not UTF-8"}
 
-Progress = Callable[[int], None]
+DATA = "data"
+METADATA = "metadata"
+"""The two folders in which all files of an Iceberg table lie."""
+
+_UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_PARTITIONS = "(?:[^/=]+=[^/]*/)*"
+_DATA_FILE = rf"[0-9]{{5,}}-[0-9]+-{_UUID}(?:-[0-9]+)*(?:-deletes)?\.parquet"
+_METADATA_FILE = "|".join((
+    rf"[0-9]{{5,}}-{_UUID}(?:\.gz)?\.metadata\.json",
+    rf"snap-[0-9]+-[0-9]+-{_UUID}\.avro",
+    rf"{_UUID}-m[0-9]+\.avro",
+    rf"optimized-m-{_UUID}\.avro",
+))  # fmt: skip
+_TABLE_FILE = re.compile(f"{DATA}/{_PARTITIONS}{_DATA_FILE}|{METADATA}/(?:{_METADATA_FILE})")
+
+Copied = Callable[[int], None]
 """Called with the number of bytes just copied."""
 
 
@@ -75,20 +103,49 @@ class File:
     size_bytes: int
 
 
-class Folder(Protocol):
-    """Where the files for one pipeline are put."""
+def is_table_file(name: str) -> bool:
+    """Whether a path below a table's folder is named as the writers of tables (Spark, Iceberg, pyiceberg) name files.
 
-    def files(self) -> list[File]:
-        """All files that users put there and that are not hidden, by name."""
+    >>> is_table_file("data/at_day=2026-03-01/00000-7-0e4bb1f4-19b5-4a39-8a6c-6c5d0b7cf0a7-0-00001.parquet")
+    True
+    >>> is_table_file("data/march.parquet"), is_table_file("00000-7-0e4bb1f4-19b5-4a39-8a6c-6c5d0b7cf0a7.parquet")
+    (False, False)
+    """
+    return _TABLE_FILE.fullmatch(name) is not None
 
-    def version(self, name: str) -> str | None:
-        """The file's version now; None where it is gone."""
 
-    def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
-        """Open one file to read its bytes."""
+@dataclass(frozen=True)
+class TableInInbox:
+    """The table, if any, that an earlier release made in the folder which is a pipeline's inbox."""
 
-    def put(self, source: Path, name: str, progress: Progress) -> None:
-        """Put a copy of `source` there, whole or not at all, in place of any file of that name."""
+    settings: Settings
+    pipeline: str
+
+    def owns(self, name: str) -> bool:
+        """Whether a file of the inbox is the table's; the catalog is asked only about names that tables use."""
+        return is_table_file(name) and self.is_there()
+
+    def is_there(self) -> bool:
+        """Whether the catalog has such a table; NotRunning where nobody can say."""
+        # Imported here, as the catalog's client takes a second, and almost no inbox has such names.
+        from pyiceberg.io.pyarrow import PyArrowFileIO
+
+        from twofold import catalog
+
+        root, folder = self.settings.inbox(self.pipeline).rsplit("/", 1)
+        table = catalog.find(catalog.load(self.settings), root.rsplit("/", 1)[1], folder)
+        if table is None:
+            return False
+        lies, inbox = (PyArrowFileIO.parse_location(uri)[2] for uri in (table.location(), f"{root}/{folder}"))
+        return bool(lies.rstrip("/") == inbox)
+
+    def refuse(self, name: str) -> None:
+        """UsageError where a file of this name would be taken for one of the table's."""
+        if self.owns(name):
+            raise UsageError(
+                f"{name!r} is a name for files of the table landing.{self.pipeline}, which lies in this folder",
+                "choose another name with --as",
+            )
 
 
 def folder(settings: Settings, pipeline: str) -> Folder:
@@ -96,9 +153,6 @@ def folder(settings: Settings, pipeline: str) -> Folder:
     table = TableInInbox(settings, pipeline)
     if settings.store == "local":
         return LocalFolder(Path(settings.inbox(pipeline).removeprefix("file://")), table)
-    # Imported here, as the S3 client takes most of a second that a local folder has no use for.
-    from twofold.inbox_bucket import BucketFolder
-
     return BucketFolder(settings, settings.inbox(pipeline), table)
 
 
@@ -177,7 +231,7 @@ class LocalFolder:
         """Open one file to read its bytes."""
         return (self.path / name).open("rb")
 
-    def put(self, source: Path, name: str, progress: Progress) -> None:
+    def put(self, source: Path, name: str, progress: Copied) -> None:
         """Copy beside the target under a hidden name, make it durable, then rename."""
         if self.table:
             self.table.refuse(name)
@@ -190,6 +244,82 @@ class LocalFolder:
             _sync(target.parent)
         finally:
             part.unlink(missing_ok=True)
+
+
+class BucketFolder:
+    """An inbox in an S3 bucket: the keys under one prefix."""
+
+    def __init__(self, settings: Settings, uri: str, table: TableInInbox | None = None) -> None:
+        self._table = table
+        # Imported here, as the S3 client takes most of a second that a local folder has no use for.
+        import s3fs  # type: ignore[import-untyped]
+
+        self._endpoint = settings.s3_endpoint
+        self._root = uri.split("://", 1)[1]
+        self._store = s3fs.S3FileSystem(
+            key=settings.s3_access_key,
+            secret=settings.s3_secret_key.get_secret_value(),
+            endpoint_url=settings.s3_endpoint,
+            client_kwargs={"region_name": settings.s3_region},
+            config_kwargs={"s3": {"addressing_style": "path"}},
+            use_listings_cache=False,
+        )
+
+    def files(self) -> list[File]:
+        """All keys under the prefix; empty keys that stand for folders are passed over."""
+        found: dict[str, dict[str, Any]] = self._reach(lambda: self._store.find(self._root, detail=True))
+        named = ((key.removeprefix(f"{self._root}/"), info) for key, info in found.items())
+        listed = ((name, info) for name, info in named if info["type"] == "file" and not is_hidden(name))
+        return put_by_users((File(name, _etag_version(info), info["size"]) for name, info in listed), self._table)
+
+    def version(self, name: str) -> str | None:
+        """The file's version now; None where it is gone."""
+        try:
+            return _etag_version(self._reach(lambda: self._store.info(f"{self._root}/{name}", refresh=True)))
+        except FileNotFoundError:
+            return None
+
+    def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
+        """Open one file to read its bytes."""
+        opened: AbstractContextManager[IO[bytes]] = self._reach(lambda: self._store.open(f"{self._root}/{name}", "rb"))
+        return opened
+
+    def put(self, source: Path, name: str, progress: Copied) -> None:
+        """Upload at once, or in parts that are aborted together."""
+        if self._table:
+            self._table.refuse(name)
+        from fsspec.callbacks import Callback  # type: ignore[import-untyped]
+
+        told = 0
+
+        def tell(size: int | None, value: int) -> None:
+            nonlocal told
+            progress(value - told)
+            told = value
+
+        watcher = Callback(hooks={"tell": tell})
+        self._reach(lambda: self._store.put_file(str(source), f"{self._root}/{name}", callback=watcher))
+
+    def _reach(self, request: Callable[[], _Answer]) -> _Answer:
+        from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
+
+        try:
+            return request()
+        except BotoCoreError as error:
+            raise StoreAway(self._endpoint, error) from None
+        except PermissionError as error:
+            raise TwofoldError(
+                f"the S3 store at {self._endpoint} refuses access to {self._root}: {error}",
+                "set TWOFOLD_S3_ACCESS_KEY and TWOFOLD_S3_SECRET_KEY to keys that may read and write the bucket",
+            ) from None
+
+
+def _etag_version(info: dict[str, Any]) -> str:
+    return f"{info['size']}-{str(info['ETag']).strip(chr(34))}"
+
+
+Folder = LocalFolder | BucketFolder
+"""Where the files for one pipeline are put."""
 
 
 def put_by_users(files: Iterable[File], table: TableInInbox | None) -> list[File]:
@@ -218,7 +348,7 @@ def _local_version(stat: os.stat_result) -> str:
     return f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ctime_ns}"
 
 
-def _copy_durably(source: Path, part: Path, progress: Progress) -> None:
+def _copy_durably(source: Path, part: Path, progress: Copied) -> None:
     with source.open("rb") as reading, part.open("xb") as writing:
         while block := reading.read(_COPY_BYTES):
             writing.write(block)

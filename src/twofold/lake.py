@@ -1,22 +1,30 @@
 """One pipeline's tables and inbox: where jobs, checks and pages start from.
 
-lake = Lake(settings, pipeline)
-lake.ensure()                      # all tables, made or evolved
-lake.history(tables.STREAM_LOG)    # snapshots as they are now
+    lake = Lake(settings, pipeline)
+    lake.ensure()                      # all tables, made or evolved
+    lake.history(tables.STREAM_LOG)    # snapshots as they are now
+
+What is new is read from the tables alone. So an announcement needs nothing from the run that made the news: if that
+run is killed in between, the next one announces it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from twofold import catalog as catalogs
-from twofold import ensure, inbox
-from twofold.boundary import History
+from twofold import inbox, schemas, table_state, tables
 from twofold.definition.model import Pipeline
 from twofold.settings import Settings
+from twofold.table_state import Boundary, History
+
+News = dict[str, Any]
+"""Plain values, to be sent as JSON."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +53,50 @@ class Lake:
 
     def history(self, name: str) -> History:
         """A table's snapshots as they are now; an empty history where there is no table."""
-        return catalogs.history(self.find(name))
+        return table_state.history_of(self.find(name))
 
     def ensure(self) -> dict[str, Table]:
-        """Make or evolve the tables with declared columns; IncompatibleDefinition before anything is written."""
-        return ensure.ensure(self.catalog(), self.pipeline)
+        """Make or evolve all tables but those of views; IncompatibleDefinition before anything is written."""
+        return schemas.ensure_tables(self.catalog(), self.pipeline)
 
     def inbox(self) -> inbox.Folder:
         """The folder where users put this pipeline's files."""
         return inbox.folder(self.settings, self.name)
+
+    def landed_files(self, condition: str = "true") -> list[dict[str, Any]]:
+        """Rows of `landed_files` that meet a condition, in the order of landings."""
+        table = self.find(tables.LANDED_FILES)
+        rows = [] if table is None else table.scan(row_filter=condition).to_arrow().to_pylist()
+        return sorted(rows, key=lambda row: int(row["landing"]))
+
+    def set_aside(self) -> dict[str, str]:
+        """Files that lie in the inbox as they were when they could not be read: name → reason."""
+        last = {row["file"]: row for row in self.landed_files()}
+        lying = {file.name: file.version for file in self.inbox().files()}
+        return {
+            name: row["reason"]
+            for name, row in sorted(last.items())
+            if row["reason"] and lying.get(name) == row["version"]
+        }
+
+    def landed_since(self, known: Mapping[str, Any]) -> News | None:
+        """Files and rows ingested after `known["landing"]`; None where there are none. Files set aside do not count."""
+        taken = [row for row in self.landed_files(f"landing > {int(known.get('landing', 0))}") if row["reason"] is None]
+        if not taken:
+            return None
+        return {
+            "landing": taken[-1]["landing"],
+            "landings": len({row["landing"] for row in taken}),
+            "files": len(taken),
+            "rows": sum(row["rows"] for row in taken),
+            "size_bytes": sum(row["size_bytes"] for row in taken),
+        }
+
+    def unioned_since(self, known: Mapping[str, Any]) -> News | None:
+        """How far `events` reaches; None where it reached as far when `known` was announced."""
+        history = self.history(tables.EVENTS)
+        edge, snapshot = table_state.boundary(history, self.name), history.nearest(Boundary.KEY)
+        reach = {"landing": edge.landing, "offsets": {str(p): end for p, end in sorted(edge.offsets.items())}}
+        if snapshot is None or not (edge.landing or edge.offsets) or reach == {key: known.get(key) for key in reach}:
+            return None
+        return {**reach, "snapshot": str(snapshot.id), "rows": snapshot.rows}

@@ -1,4 +1,4 @@
-"""What was landed goes through again: files of a range of landings, or mended records. Planned first, then put.
+"""Landed files, or records that were fixed, go through again: planned first, then put.
 
     landed_files, inbox ─► Plan: what goes, what is left out and why ─► copies in replay/<label>/ ─► batch job
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from twofold import accounts, inbox, tables
+from twofold import inbox, tables
 from twofold.errors import TwofoldError, UsageError
 from twofold.lake import Lake
 from twofold.reader import Reader
@@ -73,8 +73,8 @@ def label(text: str) -> str:
 
 def plan_landings(lake: Lake, first: int, last: int | None, name: str) -> Plan:
     """Files that landings `first` to `last` (None: the last there is) took, and whose content is still there."""
-    taken = [row for row in accounts.landed_files(lake) if row["reason"] is None]
-    newest = max((row["landing"] for row in taken), default=0)
+    taken = [row for row in lake.landed_files() if row["reason"] is None]
+    newest = taken[-1]["landing"] if taken else 0
     end = newest if last is None else last
     chosen = [row for row in taken if first <= row["landing"] <= end]
     if not chosen:
@@ -85,7 +85,7 @@ def plan_landings(lake: Lake, first: int, last: int | None, name: str) -> Plan:
 
 
 def plan_mended(pipeline: str, files: Sequence[Path], name: str) -> Plan:
-    """Files of mended records, as `twofold rejects --to` wrote them before they were mended."""
+    """Files of fixed records, as `twofold rejects --to` wrote them before they were fixed."""
     missing = [str(file) for file in files if not file.is_file()]
     if missing:
         raise TwofoldError(f"no such file: {', '.join(missing)}", "name files on the machine that runs this")
@@ -108,10 +108,10 @@ def carry_out(lake: Lake, plan: Plan) -> None:
 def _planned(lake: Lake, chosen: Iterable[dict[str, Any]], taken: Iterable[dict[str, Any]], prefix: str) -> Plan:
     folder = lake.inbox()
     lying = {file.name: file.version for file in folder.files()}
-    last = {row["file"]: row["landing"] for row in sorted(taken, key=_landing)}
+    last = {row["file"]: row["landing"] for row in taken}
     copies: dict[str, Copy] = {}
     left_out = []
-    for row in sorted(chosen, key=_landing):
+    for row in chosen:
         why = _absence(row, last[row["file"]], lying, folder)
         if why:
             left_out.append(f"{row['file']} of landing {row['landing']}: {why}")
@@ -134,7 +134,7 @@ def _absence(row: dict[str, Any], last: int, lying: dict[str, str], folder: inbo
 
 def _refuse_stale(lake: Lake, first: int, end: int) -> None:
     key = quoted(lake.pipeline.event.id)
-    known = "outcome IN ('accepted', 'filtered')"
+    known = f"outcome IN ('{tables.ACCEPTED}', '{tables.FILTERED}')"
     query = f"""SELECT count(DISTINCT {key}) FROM {tables.BATCH_LOG} WHERE {known} AND landing > {end} AND {key} IN
       (SELECT {key} FROM {tables.BATCH_LOG} WHERE {known} AND landing BETWEEN {first} AND {end})"""
     with Reader(lake.settings, {lake.name: lake.pipeline}) as reader:
@@ -158,13 +158,9 @@ def _put_again(folder: inbox.Folder, copy: Copy) -> None:
         if digest != copy.sha256:
             raise TwofoldError(
                 f"{copy.source} is not what landing {copy.landing} took: it was changed since",
-                "run the batch job, which takes the new content, then plan the replay anew",
+                "run the batch job, which takes the new content, then plan the replay again",
             )
         folder.put(Path(local.name), copy.target, _silent)
-
-
-def _landing(row: dict[str, Any]) -> int:
-    return int(row["landing"])
 
 
 def _silent(size_bytes: int) -> None:

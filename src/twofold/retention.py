@@ -1,18 +1,38 @@
-"""Which whole days of stream_log may be deleted. Pure: offsets per partition and day come in as data.
+"""What maintenance may take away: whole days of stream_log, snapshots, and what a run is asked to do.
 
-today - keep ────────────────┐
-first day that the union or ─┼─► the earliest, less 7 days where it is a reader ─► the day before which all goes
-some view has not read yet ──┘
+Retention of stream_log
+    today - keep ────────────────┐
+    first day that the union or ─┼─► the earliest, less 7 days where it is a reader ─► the day before which all goes
+    some view has not read yet ──┘
+
+Expiry of snapshots
+    head ─► ancestor ─► ancestor ─► … ─► oldest
+    └── each guard keeps this many of the newest ──┘   what no guard keeps may go
+
+A guard's answer is a number of ancestors, never a set: every reader and every state needs the whole chain from the
+head back to what it looks at. All of this is pure: offsets, days and histories come in as data.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
+from twofold.definition import durations
+from twofold.errors import UsageError
+from twofold.table_state import History
+
+SNAPSHOT_RETENTION = "7 days"
+ORPHAN_AGE = "3 days"
+KEEP_SNAPSHOTS = 100
+MIN_INPUT_FILES = 5
+
+_YOUNGEST_ORPHAN = timedelta(days=3)
+_ZERO = re.compile(r"0+ ?[A-Za-z]*")
 SPARE = timedelta(days=7)
-"""So far behind every reader retention stays."""
+"""How far retention stays behind every reader."""
 
 
 @dataclass(frozen=True)
@@ -61,3 +81,133 @@ def offsets_kept_from(stretches: Iterable[Stretch], day: date, before: Mapping[i
         if stretch.day < day:
             kept[stretch.partition] = max(kept.get(stretch.partition, 0), stretch.last + 1)
     return kept
+
+
+EVERYTHING = 1 << 62
+"""More than any table has: keep the whole chain."""
+
+
+def carries_state(history: History, key: str) -> int:
+    """Keep the nearest ancestor whose summary has `key`, and all that is newer.
+
+    Incident: compaction commits without a summary of ours. Expired down to such a commit, a table says that nothing
+    was ever landed, and the next start lands everything again.
+    """
+    nearest = history.nearest(key)
+    return EVERYTHING if nearest is None else is_resumed_from(history, nearest.id)
+
+
+def is_resumed_from(history: History, snapshot_id: int) -> int:
+    """Keep the snapshot that a query resumes from, and all that is newer.
+
+    Incident: a view query replays its last batch from the end of the batch before. Where that snapshot is gone it
+    stops for good ("the snapshot was expired or removed"). A snapshot outside the chain keeps everything: better
+    kept than guessed.
+    """
+    newer = history.since(snapshot_id)
+    return EVERYTHING if newer is None else len(newer) + 1
+
+
+def is_not_begun(history: History) -> int:
+    """Keep all, unless it is too late: a view's query that was started on an empty log begins at its first snapshot.
+
+    Incident: Iceberg's source begins at the oldest snapshot that is left and reads only what that one added. After
+    an expiry, a new view lacked nine tenths of history, in silence. Once the first snapshot is gone a view begins
+    otherwise (see `spark_jobs.stream_start`), and nothing need be kept for it.
+    """
+    return EVERYTHING if reaches_first(history) else 0
+
+
+def reaches_first(history: History) -> bool:
+    """Whether the chain still goes back to the table's first snapshot."""
+    return all(snapshot.parent is None or snapshot.parent in history.snapshots for snapshot in history.ancestors())
+
+
+MOST_PER_BATCH = 5000
+"""At most this many snapshots are kept for their age alone, in a table that gets one with every micro-batch."""
+
+
+def is_young(history: History, now: datetime, retention: timedelta, most: int = EVERYTHING) -> int:
+    """Keep what is younger than `retention` and all that is newer, `most` at most.
+
+    Incident: a reader pins a snapshot and reads its files for as long as its query takes. And the other way: every
+    commit writes the list of all snapshots, so a day of them (86,400) made a commit take nine seconds.
+    """
+    oldest_ms = (now - retention).timestamp() * 1000
+    young = [number for number, snapshot in enumerate(history.ancestors(), 1) if snapshot.timestamp_ms > oldest_ms]
+    return min(most, max(young, default=0))
+
+
+def expirable(history: History, guards: Mapping[str, int]) -> list[int]:
+    """Ids of the ancestors that no guard keeps, oldest first. The head always stays.
+
+    Snapshots outside the chain (a branch, a rollback) are not ours to expire.
+    """
+    kept = max([1, *guards.values()])
+    return [snapshot.id for snapshot in list(history.ancestors())[kept:]][::-1]
+
+
+@dataclass(frozen=True)
+class Upkeep:
+    """The options of one run."""
+
+    snapshot_retention: timedelta
+    orphan_age: timedelta
+    keep_snapshots: int = KEEP_SNAPSHOTS
+    min_input_files: int = MIN_INPUT_FILES
+    retain_stream_log: timedelta | None = None
+    dry_run: bool = False
+
+
+def upkeep(
+    snapshot_retention: str = SNAPSHOT_RETENTION,
+    orphan_age: str = ORPHAN_AGE,
+    keep_snapshots: int = KEEP_SNAPSHOTS,
+    min_input_files: int = MIN_INPUT_FILES,
+    retain_stream_log: str | None = None,
+    dry_run: bool = False,
+) -> Upkeep:
+    """Read the options as they were typed; UsageError says which one is refused and why."""
+    return Upkeep(
+        _duration("--snapshot-retention", snapshot_retention, or_zero=True),
+        _safe_orphan_age(_duration("--orphan-age", orphan_age)),
+        keep_snapshots,
+        min_input_files,
+        None if retain_stream_log is None else _safe_retention(_duration("--retain-stream-log", retain_stream_log)),
+        dry_run,
+    )
+
+
+def _duration(option: str, text: str, or_zero: bool = False) -> timedelta:
+    if or_zero and _ZERO.fullmatch(text):
+        return timedelta(0)
+    try:
+        return durations.parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {text!r} is not {error}", f"for example {option} '7 days'") from None
+
+
+def _safe_orphan_age(age: timedelta) -> timedelta:
+    """Refuse less than 3 days.
+
+    Incident: a file that nothing refers to yet belongs to a commit in flight. Removed as an orphan, it is missing
+    from the table a second later, and its rows are gone for good.
+    """
+    if age < _YOUNGEST_ORPHAN:
+        raise UsageError(
+            f"--orphan-age: {durations.format_duration(age)} is too short: files that nothing refers to may belong "
+            "to a commit in flight, and removing those destroys data",
+            "use 3 days or more",
+        )
+    return age
+
+
+def _safe_retention(keep: timedelta) -> timedelta:
+    """Refuse less than what retention keeps in any case, rather than keep more than was asked in silence."""
+    if keep < SPARE:
+        raise UsageError(
+            f"--retain-stream-log: {durations.format_duration(keep)} is too short: retention stays 7 days behind "
+            "the union and every view query",
+            "use 7 days or more",
+        )
+    return keep

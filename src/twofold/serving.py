@@ -9,20 +9,31 @@ that is made up here begins with `_tw_`, as no declared name may: so a field cal
     batch_<view> ─► windows that nothing new touches ─┬─► unified_<view>
     unified_events ─► the others, folded ─────────────┘
     batch_<view>, and newest of stream_<view> in windows that it does not have ─► live_<view>
+
+`past` runs the small steps, the same for readers and for the union itself; an engine keeps their rows, and `events`
+itself is only ever scanned by the final query:
+
+    logs ─► tail (one winner per id) ─► days within the id horizon ─► hits: rows of `events` with the tail's ids
+                                                                     │
+      no hit: events UNION ALL tail, no join at all                  ▼
+      else:   an anti-join on the days of beaten rows only ◄── decided: who wins, per id
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Protocol
 
 import sqlglot
 
 from twofold import tables
 from twofold.definition.model import Pipeline, View
+from twofold.table_state import Boundary
 
 PRECEDENCE = (
-    "CASE layer WHEN 'batch' THEN 0 ELSE 1 END",
+    f"CASE layer WHEN '{tables.BATCH_LAYER}' THEN 0 ELSE 1 END",
     "landing DESC NULLS LAST",
     "`file` DESC NULLS LAST",
     "`row` DESC NULLS LAST",
@@ -67,7 +78,7 @@ def past_offsets(offsets: Mapping[int, int]) -> str:
 
 def stream_contenders(pipeline: Pipeline, source: str, offsets: Mapping[int, int]) -> str:
     """What of `stream_log` takes part past the boundary, with the columns of `events`."""
-    return f"""SELECT {columns(pipeline.columns)}, 'stream' AS layer, FALSE AS withdrawn,
+    return f"""SELECT {columns(pipeline.columns)}, '{tables.STREAM_LAYER}' AS layer, FALSE AS withdrawn,
   CAST(NULL AS BIGINT) AS landing, CAST(NULL AS STRING) AS `file`, CAST(NULL AS BIGINT) AS `row`,
   kafka_timestamp, kafka_partition, kafka_offset
 FROM {source} WHERE outcome = '{tables.ACCEPTED}' AND {past_offsets(offsets)}"""
@@ -75,8 +86,8 @@ FROM {source} WHERE outcome = '{tables.ACCEPTED}' AND {past_offsets(offsets)}"""
 
 def batch_contenders(pipeline: Pipeline, source: str, landing: int) -> str:
     """What of `batch_log` takes part past the boundary; a filtered row withdraws its event."""
-    return f"""SELECT {columns(pipeline.columns)}, 'batch' AS layer, outcome = '{tables.FILTERED}' AS withdrawn,
-  landing, `file`, `row`,
+    return f"""SELECT {columns(pipeline.columns)}, '{tables.BATCH_LAYER}' AS layer,
+  outcome = '{tables.FILTERED}' AS withdrawn, landing, `file`, `row`,
   CAST(NULL AS TIMESTAMP) AS kafka_timestamp, CAST(NULL AS INT) AS kafka_partition, CAST(NULL AS BIGINT) AS kafka_offset
 FROM {source} WHERE outcome IN ('{tables.ACCEPTED}', '{tables.FILTERED}') AND landing > {landing}"""
 
@@ -93,13 +104,7 @@ def winners(pipeline: Pipeline, contenders: str, names: Iterable[str] = ()) -> s
 WHERE _tw_place = 1"""
 
 
-def tail(pipeline: Pipeline, stream: str, batch: str, offsets: Mapping[int, int], landing: int) -> str:
-    """One winner per id among everything past the boundary."""
-    both = f"{stream_contenders(pipeline, stream, offsets)}\nUNION ALL\n{batch_contenders(pipeline, batch, landing)}"
-    return winners(pipeline, f"({both})")
-
-
-def hits(pipeline: Pipeline, events: str, tail: str) -> str:
+def _hits(pipeline: Pipeline, events: str, tail: str) -> str:
     """Rows of `events` whose id is in `tail` too: id, event time, and what precedence looks at."""
     key = pipeline.event.id
     names = columns([key, pipeline.event.time, *PROVENANCE], "_tw_e.")
@@ -107,7 +112,7 @@ def hits(pipeline: Pipeline, events: str, tail: str) -> str:
 WHERE EXISTS (SELECT 1 FROM {tail} AS _tw_t WHERE _tw_t.`{key}` = _tw_e.`{key}`)"""
 
 
-def decided(pipeline: Pipeline, tail: str, hits: str) -> str:
+def _decided(pipeline: Pipeline, tail: str, hits: str) -> str:
     """For each id of `hits`, whether the row of `events` stays (`_tw_united`) or the one of `tail` beats it."""
     key = pipeline.event.id
     names = columns([key, *PROVENANCE])
@@ -116,7 +121,7 @@ UNION ALL SELECT {names}, TRUE AS _tw_united FROM {hits})"""
     return winners(pipeline, both, [key, "_tw_united"])
 
 
-def beaten(pipeline: Pipeline, hits: str, decided: str) -> str:
+def _beaten(pipeline: Pipeline, hits: str, decided: str) -> str:
     """The rows of `hits` that the tail beats, in parentheses."""
     key = pipeline.event.id
     return f"(SELECT * FROM {hits} WHERE `{key}` IN (SELECT `{key}` FROM {decided} WHERE NOT _tw_united))"
@@ -134,22 +139,83 @@ def rewritten(pipeline: Pipeline, touched: str, won: str, beaten: str | None) ->
     return f"SELECT {names} FROM {touched} AS _tw_r {stays} UNION ALL SELECT {names} FROM {won} AS _tw_w"
 
 
-def unified_events(
-    pipeline: Pipeline, untouched: str, touched: str | None = None, tail: str | None = None, decided: str | None = None
-) -> str:
-    """The exact union of both layers, a row per id: `untouched` and `touched` rows of `events`, and the tail.
+class Engine(Protocol):
+    """What the steps need of Spark or DuckDB. Queries are texts in Spark's dialect; relations go after FROM."""
 
-    Only `touched` rows are looked up in `decided`; no `decided`: no id of the tail is in `events`.
+    def stream_log(self, edge: Boundary) -> str:
+        """Relation with at least the rows of `stream_log` past the boundary."""
+
+    def batch_log(self, edge: Boundary) -> str:
+        """Relation with at least the rows of `batch_log` past the boundary."""
+
+    def events(self, days: Collection[date], *, on: bool) -> str:
+        """Relation with exactly the rows of `events` on (or not on) these days of event time."""
+
+    def near(self, days: Collection[date], tail: str) -> str:
+        """Relation with at least the rows of `events` on these days that have an id of the tail."""
+
+    def keep(self, name: str, query: str) -> str:
+        """Run a query once and keep its rows; returns the relation."""
+
+    def days(self, query: str) -> set[date]:
+        """The one date column of a query's rows."""
+
+
+@dataclass(frozen=True)
+class Past:
+    """What the small steps found past the boundary. Relations go after FROM."""
+
+    tail: str | None = None
+    """One winner per id; None: nothing is past the boundary."""
+    decided: str | None = None
+    """Who wins, per id of the tail that `events` has too; None: it has none of them."""
+    beaten: str | None = None
+    """The rows of `events` that the tail beats."""
+    beaten_days: frozenset[date] = frozenset()
+
+
+def past(engine: Engine, pipeline: Pipeline, edge: Boundary) -> Past:
+    """Run the small steps over what lies past the boundary."""
+    stream = stream_contenders(pipeline, engine.stream_log(edge), edge.offsets)
+    batch = batch_contenders(pipeline, engine.batch_log(edge), edge.landing)
+    tail = engine.keep("tail", winners(pipeline, f"({stream}\nUNION ALL\n{batch})"))
+    near = widened(_event_days(engine, pipeline, tail), pipeline.event.id_horizon)
+    if not near:
+        return Past()
+    hits = engine.keep("hits", _hits(pipeline, engine.near(near, tail), tail))
+    if not _event_days(engine, pipeline, hits):
+        return Past(tail)
+    decided = engine.keep("decided", _decided(pipeline, tail, hits))
+    beaten = _beaten(pipeline, hits, decided)
+    return Past(tail, decided, beaten, frozenset(_event_days(engine, pipeline, beaten)))
+
+
+def unified_events(engine: Engine, pipeline: Pipeline, found: Past) -> str:
+    """The exact union of both layers, a row per id: `events`, and the tail.
+
+    Only rows of `events` on days of beaten rows are looked up among the decisions.
     """
-    names = columns([*pipeline.columns, *PROVENANCE])
-    parts = [f"SELECT {names} FROM {untouched} WHERE NOT withdrawn"]
-    if touched and decided:
+    names, days, decided = columns([*pipeline.columns, *PROVENANCE]), found.beaten_days, found.decided
+    parts = [f"SELECT {names} FROM {engine.events(days, on=False)} WHERE NOT withdrawn"]
+    if days and decided:
         stays = _not(pipeline, decided, "NOT _tw_united")
-        parts.append(f"SELECT {names} FROM {touched} AS _tw_r WHERE NOT withdrawn AND {stays}")
-    if tail:
+        parts.append(f"SELECT {names} FROM {engine.events(days, on=True)} AS _tw_r WHERE NOT withdrawn AND {stays}")
+    if found.tail:
         winning = f" AND {_not(pipeline, decided, '_tw_united')}" if decided else ""
-        parts.append(f"SELECT {names} FROM {tail} AS _tw_r WHERE NOT withdrawn{winning}")
+        parts.append(f"SELECT {names} FROM {found.tail} AS _tw_r WHERE NOT withdrawn{winning}")
     return "\nUNION ALL\n".join(parts)
+
+
+def touched_times(pipeline: Pipeline, found: Past) -> list[str]:
+    """Queries of event times, as `_tw_at` in microseconds: of what the tail puts in, and of what it takes out."""
+    time = f"unix_micros(`{pipeline.event.time}`) AS _tw_at"
+    return [f"SELECT DISTINCT {time} FROM {relation} AS _tw_r" for relation in (found.tail, found.beaten) if relation]
+
+
+def _event_days(engine: Engine, pipeline: Pipeline, relation: str) -> set[date]:
+    """The days of event time in a relation."""
+    day = day_of(f"`{pipeline.event.time}`")
+    return engine.days(f"SELECT DISTINCT {day} AS _tw_day FROM {relation} AS _tw_r")
 
 
 def _not(pipeline: Pipeline, decided: str, condition: str) -> str:
@@ -230,7 +296,9 @@ def unified_view(
     final = f"{_sealed(sealed_through)} AS final"
     parts = []
     if batch:
-        parts.append(f"SELECT {names}, 'batch' AS layer, {final} FROM {batch} AS _tw_b{_without(touched)}")
+        parts.append(
+            f"SELECT {names}, '{tables.BATCH_LAYER}' AS layer, {final} FROM {batch} AS _tw_b{_without(touched)}"
+        )
     if folded:
         parts.append(f"SELECT {names}, 'both' AS layer, {final} FROM {folded} AS _tw_f")
     return "\nUNION ALL\n".join(parts)
@@ -247,13 +315,14 @@ def live_view(view: View, batch: str | None, stream: str | None, sealed_through:
     names, sealed = columns([*tables.view_keys(view), *view.measures]), _sealed(sealed_through)
     parts = []
     if batch:
-        parts.append(f"SELECT {names}, 'batch' AS layer, {sealed} AS final FROM {batch} AS _tw_b")
+        parts.append(f"SELECT {names}, '{tables.BATCH_LAYER}' AS layer, {sealed} AS final FROM {batch} AS _tw_b")
     if stream:
         had = f"(SELECT 1 FROM {batch} AS _tw_b WHERE _tw_b.window_start = _tw_s.window_start)"
         absent = f" AND NOT EXISTS {had}" if batch else ""
         rows = f"({newest(view, view.measures, stream)})"
         parts.append(
-            f"SELECT {names}, 'stream' AS layer, FALSE AS final FROM {rows} AS _tw_s\nWHERE NOT {sealed}{absent}"
+            f"SELECT {names}, '{tables.STREAM_LAYER}' AS layer, FALSE AS final FROM {rows} AS _tw_s\n"
+            f"WHERE NOT {sealed}{absent}"
         )
     return "\nUNION ALL\n".join(parts)
 

@@ -219,7 +219,7 @@ class Settings(Environment):
 
     @property
     def warehouse(self) -> str:
-        """Root URI of everything durable: tables, inboxes, checkpoints; `twofold.places` says what lies where."""
+        """Root URI of everything durable: tables, inboxes, checkpoints; `twofold.inbox` says what lies where."""
         if self.store == "local":
             # Not percent-encoded: neither Hadoop nor pyiceberg decodes a path.
             return f"file://{self.home / 'bucket'}"

@@ -23,14 +23,13 @@ from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import FileScanTask, Table
 
-from twofold import boundary, commits, expiry, serving, tables
-from twofold import catalog as catalogs
-from twofold.boundary import Folded
-from twofold.data_files import Place, Writer
+from twofold import commits, retention, serving, table_state, tables
 from twofold.definition.model import View
 from twofold.errors import TwofoldError
 from twofold.lake import Lake
 from twofold.reader import engine
+from twofold.table_files import Place, Writer
+from twofold.table_state import Folded
 
 RETENTION = timedelta(hours=1)
 """How long a reader of the table may take."""
@@ -71,7 +70,7 @@ class StreamView:
     @property
     def folded(self) -> Folded | None:
         """What the table says of itself."""
-        return boundary.folded(catalogs.history(self.table))
+        return table_state.folded(table_state.history_of(self.table))
 
     def append(self, files: Sequence[DataFile], state: Folded) -> None:
         """Commit a micro-batch's windows; a batch that the table holds already leaves nothing."""
@@ -80,7 +79,7 @@ class StreamView:
                 commits.discard(self.table, files)
                 return
             try:
-                self.table = commits.append(self.table, files, boundary.encode(state))
+                self.table = commits.append(self.table, files, table_state.encode(state))
             except CommitFailedException:
                 self.refresh()
             else:
@@ -98,7 +97,7 @@ class StreamView:
             there = [task.file for task in self.table.scan().plan_files()]
             head = self.table.metadata.current_snapshot_id
             try:
-                self.table = commits.replace(self.table, head, there, files, boundary.encode(state))
+                self.table = commits.replace(self.table, head, there, files, table_state.encode(state))
             except CommitFailedException:
                 self.refresh()
             else:
@@ -155,13 +154,13 @@ class StreamView:
         """Few manifests, and no more snapshots than are needed; then the files that only those named."""
         if commits.clock_behind_ms(self.table.metadata):
             return
-        history = catalogs.history(self.table)
+        history = table_state.history_of(self.table)
         guards = {
-            "state": expiry.carries_state(history, Folded.KEY),
-            "age": expiry.is_young(history, now, RETENTION, expiry.MOST_PER_BATCH),
+            "state": retention.carries_state(history, Folded.KEY),
+            "age": retention.is_young(history, now, RETENTION, retention.MOST_PER_BATCH),
         }
         try:
-            self.table = commits.tidy(self.table, expiry.expirable(history, guards))
+            self.table = commits.tidy(self.table, retention.expirable(history, guards))
         except CommitFailedException:
             self.refresh()
             return

@@ -30,11 +30,11 @@ from spark_jobs.locks import hold
 from spark_jobs.tasks import Chosen, FromInbox, Ingested
 from tests import at_work, running
 from twofold import catalog as catalogs
-from twofold import ensure, inbox, tables
+from twofold import inbox, schemas, tables
 from twofold.contract.judge import Judge
-from twofold.data_files import Place, Writer
 from twofold.definition.model import Pipeline
 from twofold.settings import Settings
+from twofold.table_files import Place, Writer
 
 Row = dict[str, Any]
 Define = Callable[..., Pipeline]
@@ -76,7 +76,7 @@ def run(stack: Settings, spark: SparkSession) -> Callable[..., list[Landing]]:
 
     def run(pipeline: Pipeline, *, unlocked: bool = False, **clock: Callable[[], datetime]) -> list[Landing]:
         catalog = catalogs.load(stack)
-        ensure.ensure(catalog, pipeline)
+        schemas.ensure_tables(catalog, pipeline)
         with ExitStack() as locked:
             held = None if unlocked else locked.enter_context(hold(spark, stack, pipeline.name, "batch", wait_s=30))
             batch = Batch(spark, stack, catalog, pipeline, held.check if held else lambda: None, **clock)
@@ -242,7 +242,7 @@ def test_a_file_that_ends_the_process_which_reads_it_is_out_alone(
 ) -> None:
     pipeline = define()
     catalog, folder = catalogs.load(stack), folder_of(stack, pipeline)
-    ensure.ensure(catalog, pipeline)
+    schemas.ensure_tables(catalog, pipeline)
     for name in ("a.json", "reader.json", "record.json", "z.json"):
         (folder / name).write_bytes(lines(name))
     # The workers do not have this module: what it defines is sent to them.
@@ -345,7 +345,7 @@ def test_several_jobs_at_once_make_the_tables(stack: Settings, define: Define) -
 
     def make(pipeline: Pipeline) -> set[str]:
         together.wait()
-        return set(ensure.ensure(catalog, pipeline))
+        return set(schemas.ensure_tables(catalog, pipeline))
 
     with ThreadPoolExecutor(4) as jobs:
         for pipeline in [define() for _ in range(5)]:
@@ -365,7 +365,7 @@ def test_two_runs_at_once_take_a_file_once(stack: Settings, define: Define) -> N
 @pytest.mark.parametrize("table", [tables.BATCH_LOG, tables.LANDED_FILES])
 def test_killed_in_either_commit_a_file_is_taken_once(stack: Settings, define: Define, run: Run, table: str) -> None:
     pipeline = define()
-    ensure.ensure(catalogs.load(stack), pipeline)
+    schemas.ensure_tables(catalogs.load(stack), pipeline)
     (folder_of(stack, pipeline) / "f.json").write_bytes(lines("a", "b"))
     with at_work.hold(stack, pipeline, table) as held, batch(stack, pipeline) as job:
         held.wait_for_commit(job)
@@ -380,7 +380,7 @@ def test_killed_in_either_commit_a_file_is_taken_once(stack: Settings, define: D
 
 def test_a_commit_in_flight_of_a_killed_run_does_not_double_the_next(stack: Settings, define: Define, run: Run) -> None:
     pipeline = define()
-    ensure.ensure(catalogs.load(stack), pipeline)
+    schemas.ensure_tables(catalogs.load(stack), pipeline)
     (folder_of(stack, pipeline) / "f.json").write_bytes(lines("a", "b"))
     with ExitStack() as until_the_end:
         with at_work.hold(stack, pipeline, tables.BATCH_LOG) as held:
@@ -400,7 +400,7 @@ def test_a_run_that_lost_its_lock_unseen_lands_nothing_twice(stack: Settings, de
     """The lock's connection died with PostgreSQL and nobody noticed: a second run took the file, the first goes on."""
     pipeline = define()
     catalog = catalogs.load(stack)
-    ensure.ensure(catalog, pipeline)
+    schemas.ensure_tables(catalog, pipeline)
     many = 300_000
     (folder_of(stack, pipeline) / "f.json").write_bytes(lines(*(f"e{n}" for n in range(many))))
     data = Path(catalog.load_table((pipeline.name, tables.BATCH_LOG)).location().removeprefix("file://"))

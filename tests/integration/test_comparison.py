@@ -12,11 +12,11 @@ import pytest
 from tests import lake, small_world
 from tests.small_world import HOUR, START, Row, event
 from twofold import catalog, comparison, tables
-from twofold.boundary import Boundary, Folded, Landed, encode
 from twofold.definition import fingerprint
 from twofold.definition.model import Limits, Pipeline, View
 from twofold.lake import Lake
 from twofold.settings import Settings
+from twofold.table_state import Boundary, Folded, Landed, encode
 
 Define = Callable[..., Pipeline]
 

@@ -12,7 +12,7 @@ import psutil
 from tests import airflow_tasks, running, small_world
 from tests.at_work import Work, eventually, hold
 from tests.small_world import LANDED, as_json, event
-from twofold import accounts, catalog, comparison, ensure, inbox, tables
+from twofold import catalog, comparison, inbox, schemas, tables
 from twofold.definition.model import Pipeline
 from twofold.lake import Lake
 from twofold.proof.run import prove
@@ -108,7 +108,7 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def landings(settings: Settings, pipeline: Pipeline) -> list[tuple[int, str]]:
-    return sorted((row["landing"], row["file"]) for row in accounts.landed_files(Lake(settings, pipeline)))
+    return sorted((row["landing"], row["file"]) for row in Lake(settings, pipeline).landed_files())
 
 
 def test_every_task_alone(airflow: Settings, airflow_define: Define) -> None:
@@ -210,7 +210,7 @@ def test_a_task_that_is_ended_by_hand_takes_its_whole_job_along(airflow: Setting
     pipeline = airflow_define()
     dag = f"{pipeline.name}_batch"
     put(airflow, pipeline, "may.jsonl", lines(*LANDED))
-    ensure.ensure(catalog.load(airflow), pipeline)
+    schemas.ensure_tables(catalog.load(airflow), pipeline)
     dags = Dags(airflow, pipeline)
     dags.switch_on("batch")
     run = dags.rest.trigger(dag)

@@ -29,13 +29,13 @@ from spark_jobs.maintenance_job import Maintenance
 from tests import at_work
 from tests.at_work import Work
 from tests.small_world import event
-from twofold import boundary, commits, expiry, tables, versions
 from twofold import catalog as catalogs
-from twofold.boundary import History
+from twofold import commits, retention, table_state, tables, versions
 from twofold.definition.model import Pipeline
 from twofold.lake import Lake
+from twofold.retention import upkeep
 from twofold.settings import Settings
-from twofold.upkeep import upkeep
+from twofold.table_state import History
 
 Define = Callable[..., Pipeline]
 
@@ -132,7 +132,7 @@ def test_a_view_added_later_finds_all_of_history(stack: Settings, spark: SparkSe
     work.send(event("last", 1000))
     work.drain()
     snapshots.expire(spark, stack, work.pipeline, tables.STREAM_LOG, SHARPLY, datetime.now(UTC))
-    assert not expiry.reaches_first(history(work))
+    assert not retention.reaches_first(history(work))
 
     work.pipeline = define(name=name, stream=SLOWLY, filter=None, views={"by_half_hour": BY_HALF_HOUR})
     work.drain()
@@ -182,7 +182,7 @@ def test_beside_a_running_stream(
     """As sharp as can be, again and again, while records land and views follow; the job tidies up by itself, too."""
     monkeypatch.setattr(stream_log, "TIDY_EVERY", 3)
     monkeypatch.setattr(commits, "MERGED_AT_ONCE", 3)
-    monkeypatch.setattr(expiry, "MOST_PER_BATCH", 2)
+    monkeypatch.setattr(retention, "MOST_PER_BATCH", 2)
     monkeypatch.setattr(stream_views, "TIDY_EVERY", 3)
     monkeypatch.setattr(versions, "RETENTION", timedelta(0))
     quick = {"trigger": "200 milliseconds", "views_trigger": "200 milliseconds", "max_offsets_per_trigger": 4}
@@ -204,7 +204,7 @@ def test_beside_a_running_stream(
         job.join(timeout=120)
     assert not job.is_alive()
     # 45 batches were landed; kept is what a view that is a little behind needs, and what came since the last tidying.
-    assert boundary.landed(history(work), work.pipeline.name).landing >= 45
+    assert table_state.landed(history(work), work.pipeline.name).landing >= 45
     assert len(history(work).snapshots) < 30
     work.drain()
     work.union()

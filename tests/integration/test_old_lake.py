@@ -18,8 +18,8 @@ from twofold import catalog as catalogs
 from twofold.definition.model import Pipeline
 from twofold.reader import Reader
 from twofold.reader.rejects import Rejects
+from twofold.retention import upkeep
 from twofold.settings import Settings
-from twofold.upkeep import upkeep
 
 NEW_REJECTED = b'{"id": "late", "at": "yesterday", "kind": "a"}'
 

@@ -22,11 +22,11 @@ from tests.at_work import Work
 from tests.old_lake import as_before
 from tests.small_world import event
 from twofold import catalog as catalogs
-from twofold import ensure, inbox, places, tables
+from twofold import inbox, schemas, tables
 from twofold.definition.model import Pipeline
 from twofold.errors import UsageError
+from twofold.retention import upkeep
 from twofold.settings import Settings
-from twofold.upkeep import upkeep
 
 Define = Callable[..., Pipeline]
 DAY_S = 86_400
@@ -51,7 +51,7 @@ def removed(work: Work) -> int:
 def strangers(root: Path) -> list[Path]:
     """Files of tables that maintenance would never know as such, whoever wrote them."""
     files = (path for path in root.glob("*/*/**/*") if path.is_file() and path.suffix != ".crc")
-    return [path for path in files if not places.is_table_file("/".join(path.relative_to(root).parts[2:]))]
+    return [path for path in files if not inbox.is_table_file("/".join(path.relative_to(root).parts[2:]))]
 
 
 def at_work(work: Work) -> Work:
@@ -88,7 +88,7 @@ def test_in_an_old_lake_no_pipeline_touches_the_files_of_another(
     bucket, old = stack.home / "bucket", as_before(stack)
     others = [Work(spark, stack, define(name=name)) for name in AS_FOLDERS]
     for work in others:
-        made = ensure.ensure(old, work.pipeline)
+        made = schemas.ensure_tables(old, work.pipeline)
         assert made[tables.EVENTS].location() == f"{stack.warehouse}/{work.pipeline.name}/events"
         at_work(work).union()
     view = {"window": "1 hour", "by": ["kind"], "measures": {"events": "count(*)"}}

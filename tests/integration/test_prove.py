@@ -23,15 +23,14 @@ from pyiceberg.expressions import BooleanExpression, EqualTo, LessThan
 
 from tests import conftest, running, small_world
 from tests.small_world import SmallWorld
-from twofold import boundary, inbox, journal, locks, serving, tables, topic, unify, windows
-from twofold import catalog as catalogs
-from twofold.boundary import Folded, Landed
+from twofold import database, inbox, journal, serving, table_state, tables, topic, windows
 from twofold.definition import fingerprint
 from twofold.definition.load import load_file
 from twofold.definition.model import Pipeline
 from twofold.proof.report import Check, Proof
 from twofold.proof.run import prove
 from twofold.settings import Settings
+from twofold.table_state import Folded, Landed
 
 MEASURES = conftest.DEFINITION["views"]["by_kind"]["measures"]
 ACCEPTED = {"outcome": tables.ACCEPTED, "reason": None, "payload": None}
@@ -201,7 +200,7 @@ def file_landed_twice(world: SmallWorld) -> str:
 
 def write_down_the_last_landing(world: SmallWorld) -> dict[str, Any]:
     """What a run does first: `landed_files` gets the file that only the last commit of batch_log names."""
-    (file,) = boundary.landed(catalogs.history(world.table(tables.BATCH_LOG)), world.pipeline.name).files
+    (file,) = table_state.landed(table_state.history_of(world.table(tables.BATCH_LOG)), world.pipeline.name).files
     world.append(tables.LANDED_FILES, [{**file, "landed_at": datetime.fromisoformat(file["landed_at"])}])
     return file
 
@@ -290,7 +289,7 @@ def test_a_breakage_is_told_by_its_invariant_with_the_place(
 @pytest.mark.parametrize(
     ("module", "name", "broken"),
     [
-        (unify, "touched_times", lambda pipeline, found: []),
+        (serving, "touched_times", lambda pipeline, found: []),
         (windows, "days_of", lambda view, starts: "SELECT 0"),
         (serving, "_without", lambda touched: ""),
         (serving, "past_offsets", lambda offsets: "kafka_offset > 15"),
@@ -354,11 +353,11 @@ def test_retention_is_known_by_its_promise_and_rows_gone_without_one_are_missing
     found = proof_of(world)
     assert check(found, "I2").offenders == (f"{world.pipeline.name}[0]@0–2: missing",)
     assert violated(found) >= {"I4", "I6"}
-    log.refresh().transaction().set_properties({boundary.RETAINED_FROM: '{"0": 3}'}).commit_transaction()
+    log.refresh().transaction().set_properties({table_state.RETAINED_FROM: '{"0": 3}'}).commit_transaction()
     try:
         found = proof_of(world)
     finally:
-        log.refresh().transaction().remove_properties(boundary.RETAINED_FROM).commit_transaction()
+        log.refresh().transaction().remove_properties(table_state.RETAINED_FROM).commit_transaction()
     assert found.ok, found
     assert check(found, "I5").numbers["stream_by_kind"]["compared"] > 0
 
@@ -411,8 +410,11 @@ def test_behind_is_reported_as_behind_and_a_live_job_is_waited_for(stack: Settin
             catch_up_views(world, [*world.rows, landed])
         said.append(line)
 
-    with locks.connect(world.settings) as holder:
-        holder.execute("SELECT pg_advisory_lock(%s, %s)", (locks.NAMESPACE, locks.key(world.pipeline.name, "stream")))
+    with database.connect(world.settings) as holder:
+        holder.execute(
+            "SELECT pg_advisory_lock(%s, %s)",
+            (database.LOCK_NAMESPACE, database.lock_key(world.pipeline.name, "stream")),
+        )
         after = prove(world.settings, world.pipeline, 60, land_when_waited_for)
     assert len(said) >= 2
     assert after.ok, after
@@ -425,7 +427,7 @@ def catch_up_views(world: SmallWorld, rows: list[dict[str, Any]]) -> None:
         name = tables.stream_view_name(view)
         folded = small_world.fold(small_world.winners(rows, ()), view.window, view.every)
         state = Folded(small_world.snapshot_of(world, tables.STREAM_LOG), fingerprint.view(world.pipeline, view))
-        world.table(name).overwrite(folded, snapshot_properties=boundary.encode(state))
+        world.table(name).overwrite(folded, snapshot_properties=table_state.encode(state))
 
 
 class Transactions:
@@ -611,7 +613,7 @@ def test_values_are_compared_as_they_were_sent_since_the_rules_of_today(
     ends = world.ends([*world.rows, landed])
     world.append(tables.STREAM_LOG, [landed], Landed(world.pipeline.name, 3, world.topic_id, ends))
     log = world.table(tables.STREAM_LOG)
-    log.transaction().set_properties({boundary.RULES_SINCE: "3"}).commit_transaction()
+    log.transaction().set_properties({table_state.RULES_SINCE: "3"}).commit_transaction()
     assert check(proof_of(world), "I4").ok
 
     for field, wrong, offender in (("id", "1.5", "id '1.5', sent '1.50'"), ("value", 2, "value 2, sent '1'")):
@@ -619,7 +621,7 @@ def test_values_are_compared_as_they_were_sent_since_the_rules_of_today(
         found = check(proof_of(world), "I4")
         assert not found.ok
         assert any(offender in named for named in found.offenders), found
-    log.refresh().transaction().set_properties({boundary.RULES_SINCE: "4"}).commit_transaction()
+    log.refresh().transaction().set_properties({table_state.RULES_SINCE: "4"}).commit_transaction()
     assert check(proof_of(world), "I4").ok
 
 
@@ -632,7 +634,7 @@ def test_a_file_that_counts_otherwise_is_told_and_what_cannot_be_counted_is_name
     land_file(world, 2, "mac.jsonl", text, 1)
     land_file(world, 3, "open.csv", b'id,at,kind\nx,2024-05-01T00:00:00Z,"a\n', 1)
     files = world.table(tables.LANDED_FILES)
-    files.transaction().set_properties({boundary.RULES_SINCE: "4"}).commit_transaction()
+    files.transaction().set_properties({table_state.RULES_SINCE: "4"}).commit_transaction()
     found = check(proof_of(world), "I4")
     assert found.ok, found
     assert found.numbers["files_counted_otherwise_before"] == 1
@@ -640,7 +642,7 @@ def test_a_file_that_counts_otherwise_is_told_and_what_cannot_be_counted_is_name
     assert "1 file could not be recounted: open.csv (a quote is never closed)" in found.text
 
     files = world.table(tables.LANDED_FILES)
-    files.transaction().set_properties({boundary.RULES_SINCE: "2"}).commit_transaction()
+    files.transaction().set_properties({table_state.RULES_SINCE: "2"}).commit_transaction()
     found = check(proof_of(world), "I4")
     assert found.offenders == ("mac.jsonl: 1, it has 2",)
     assert found.numbers["files_irregular"] == 1

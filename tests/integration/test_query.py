@@ -23,8 +23,7 @@ from pyiceberg.transforms import DayTransform
 from pyiceberg.types import DoubleType, IcebergType, LongType, NestedField, StringType, TimestamptzType
 
 from tests import lake
-from twofold import catalog, locks, tables
-from twofold.boundary import Boundary, Folded, Landed
+from twofold import catalog, database, tables
 from twofold.contract import reasons
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline
@@ -32,6 +31,7 @@ from twofold.errors import BoundaryError, NotRunning, QueryError
 from twofold.reader import Reader, session
 from twofold.reader.pinned import Pinned
 from twofold.settings import Settings
+from twofold.table_state import Boundary, Folded, Landed
 
 START = datetime(2013, 5, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -152,7 +152,7 @@ def test_a_catalog_that_goes_away_midway_is_told_in_a_sentence(stack: Settings, 
     engine = catalog.load(stack).engine  # type: ignore[attr-defined]
     with pytest.raises(NotRunning, match=str(stack.postgres_port)), engine.connect() as connection:
         connection.execute(sqlalchemy.text(end))
-    with pytest.raises(NotRunning, match=str(stack.postgres_port)), locks.session(stack) as session:
+    with pytest.raises(NotRunning, match=str(stack.postgres_port)), database.session(stack) as session:
         session.execute(end)
     assert catalog.find(catalog.load(stack), define().name, tables.EVENTS) is None
 

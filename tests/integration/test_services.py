@@ -19,7 +19,7 @@ import pytest
 from tests import ending, overhear, running, small_world
 from tests.at_work import Work, crash, eventually
 from twofold import catalog as catalogs
-from twofold import ensure
+from twofold import schemas
 from twofold.definition.model import Pipeline
 from twofold.services import probe, report
 from twofold.services.controller import Controller, State
@@ -153,7 +153,7 @@ def test_a_stream_follows_its_definition_at_no_cost(
             fields[field] = {"type": "string"}
             work.pipeline = define(**same, event={"fields": fields})
             # As another job of the pipeline does: from now on the table has the column.
-            ensure.ensure(catalogs.load(stack), work.pipeline)
+            schemas.ensure_tables(catalogs.load(stack), work.pipeline)
             land({**small_world.event(field, 2), field: f"{field} 7"})
             state = stream.state()
             assert (state.spent, state.changes, state.record.ends[-1].code) == (0, len(fields), CHANGED)

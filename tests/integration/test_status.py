@@ -11,8 +11,7 @@ from kafka import KafkaProducer
 
 from tests import small_world
 from tests.small_world import SmallWorld
-from twofold import health, results, tables
-from twofold.boundary import Landed
+from twofold import database, health, tables
 from twofold.contract import reasons
 from twofold.definition.model import Pipeline
 from twofold.proof.run import prove
@@ -20,6 +19,7 @@ from twofold.settings import Settings
 from twofold.status import gather
 from twofold.status.gather import Gatherer
 from twofold.status.model import Rejected, Status
+from twofold.table_state import Landed
 
 Define = Callable[..., Pipeline]
 
@@ -110,7 +110,7 @@ def test_a_service_that_answers_is_believed(world: SmallWorld, status: Callable[
 
 
 def test_the_last_proof_is_kept(world: SmallWorld, status: Callable[[], Status]) -> None:
-    assert results.latest(world.settings, world.pipeline.name, "no such kind") is None
+    assert database.latest_result(world.settings, world.pipeline.name, "no such kind") is None
     before = datetime.now(UTC)
     proof = prove(world.settings, world.pipeline, 0, lambda line: None)
     proved = status().proved

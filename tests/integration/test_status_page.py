@@ -23,12 +23,12 @@ from tests.at_work import eventually
 from tests.conftest import random_name
 from tests.small_world import SmallWorld
 from twofold import tables
-from twofold.boundary import Landed
 from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError
 from twofold.proof.run import prove
 from twofold.settings import Settings
 from twofold.stack.airflow_rest import AirflowRest
+from twofold.table_state import Landed
 
 Login = Callable[..., dict[str, str]]
 

@@ -19,13 +19,13 @@ from spark_jobs import checkpoints, session, stream_start, stream_views
 from spark_jobs.maintenance_job import Maintenance
 from tests import at_work, small_world
 from tests.at_work import Work
-from twofold import boundary, tables
 from twofold import catalog as catalogs
-from twofold.boundary import Folded
+from twofold import table_state, tables
 from twofold.definition.model import Pipeline
 from twofold.lake import Lake
+from twofold.retention import upkeep
 from twofold.settings import Settings
-from twofold.upkeep import upkeep
+from twofold.table_state import Folded
 
 Define = Callable[..., Pipeline]
 Capture = pytest.CaptureFixture[str]
@@ -44,7 +44,7 @@ def spark(stack: Settings) -> Iterator[SparkSession]:
 
 def state_of(work: Work, view: str = "by_kind") -> Folded:
     history = Lake(work.settings, work.pipeline).history(tables.stream_view_name(view))
-    found = boundary.folded(history)
+    found = table_state.folded(history)
     assert found is not None
     return found
 

@@ -22,7 +22,7 @@ from spark_jobs import checkpoints, session, stream_log
 from tests import at_work, conftest, overhear, running, small_world
 from tests.at_work import Work
 from twofold import catalog as catalogs
-from twofold import commits, locks, tables, topic
+from twofold import commits, database, tables, topic
 from twofold.contract import reasons
 from twofold.definition.model import Pipeline
 from twofold.errors import BoundaryError, Busy, IncompatibleDefinition
@@ -359,10 +359,12 @@ def test_a_lost_lock_stops_the_job_before_it_writes(stack: Settings, spark: Spar
     with ThreadPoolExecutor() as pool:
         job = pool.submit(work.stream, threading.Event(), until_caught_up=False)
         at_work.eventually(lambda: work.landed() == 1)
-        with locks.connect(stack) as connection:
+        with database.connect(stack) as connection:
             query = """SELECT pg_terminate_backend(pid, 10000) FROM pg_locks
                        WHERE locktype = 'advisory' AND classid = %s::bigint AND objid = %s::bigint"""
-            assert connection.execute(query, (locks.NAMESPACE, locks.key(work.pipeline.name, "stream"))).fetchone()
+            assert connection.execute(
+                query, (database.LOCK_NAMESPACE, database.lock_key(work.pipeline.name, "stream"))
+            ).fetchone()
         work.send(small_world.event("b", 0))
         with pytest.raises(Busy, match=r"the lock .* was lost"):
             job.result(timeout=120)

@@ -21,13 +21,13 @@ from pyiceberg.table import Table
 from spark_jobs import session
 from spark_jobs import unified as unified_views
 from tests import conftest, lake, small_world
-from twofold import boundary, serving, tables, unify, windows
 from twofold import catalog as catalogs
-from twofold.boundary import Boundary, Folded, Landed, encode
+from twofold import serving, table_state, tables, windows
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline, View
 from twofold.reader import Reader, views
 from twofold.settings import Settings
+from twofold.table_state import Boundary, Folded, Landed, encode
 
 START = datetime(2013, 5, 1, tzinfo=UTC)
 PROVENANCE = ("layer", "landing", "file", "row", "kafka_timestamp", "kafka_partition", "kafka_offset")
@@ -36,7 +36,7 @@ SEALED = START + timedelta(hours=50)
 MEASURES = conftest.DEFINITION["views"]["by_kind"]["measures"]
 SLIDING = {"window": "2 days", "every": "12 hours", "by": ["kind"], "measures": MEASURES}
 COLUMNS = ("window_start", "window_end", "kind", *MEASURES)
-REAL_TIMES = unify.touched_times
+REAL_TIMES = serving.touched_times
 Row = dict[str, Any]
 
 
@@ -329,9 +329,9 @@ def test_only_windows_that_something_new_touches_are_folded(stack: Settings, dec
 @pytest.mark.parametrize(
     ("module", "name", "broken"),
     [
-        (unify, "touched_times", lambda pipeline, found: []),
-        (unify, "touched_times", lambda pipeline, found: REAL_TIMES(pipeline, found)[:1]),
-        (boundary, "touched_since", lambda history, snapshot: set()),
+        (serving, "touched_times", lambda pipeline, found: []),
+        (serving, "touched_times", lambda pipeline, found: REAL_TIMES(pipeline, found)[:1]),
+        (table_state, "touched_since", lambda history, snapshot: set()),
         (windows, "days_of", lambda view, starts: "SELECT 0"),
         (serving, "_without", lambda touched: ""),
         (views, "_same", lambda pipeline, view, state: True),

@@ -14,8 +14,8 @@ from spark_jobs import batch_views, days, rebuild_job, session, union
 from tests import lake
 from tests.at_work import Work
 from tests.small_world import START, Row, event
-from twofold import boundary, commits, tables
 from twofold import catalog as catalogs
+from twofold import commits, table_state, tables
 from twofold.definition.model import Pipeline
 from twofold.reader.pinned import pin
 from twofold.settings import Settings
@@ -154,7 +154,7 @@ def test_a_record_that_is_ahead_seals_nothing(work: Work) -> None:
         united = union.unite(work.spark, work.settings, work.pipeline).boundary
         assert united and united == union.read(work.settings, work.pipeline).boundary
         assert (united.max_event_time, united.seen) == (START + timedelta(hours=23), START)
-        assert boundary.sealed_through(united, work.pipeline.lateness) == START - work.pipeline.lateness
+        assert table_state.sealed_through(united, work.pipeline.lateness) == START - work.pipeline.lateness
         stream(work, number, event(f"later{number}", -DAY))
     rebuild_job.rebuild_events(work.settings, work.pipeline, {})
     rebuilt = union.read(work.settings, work.pipeline).boundary

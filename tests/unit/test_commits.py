@@ -19,14 +19,14 @@ from pyiceberg.table.snapshots import Operation
 
 from spark_jobs.tasks import Kit
 from tests.conftest import write_definition
-from twofold import boundary, catalog, commits, ensure, tables, view_tables
-from twofold.boundary import Boundary, History, Landed, Snapshot
+from twofold import catalog, commits, schemas, table_state, tables
 from twofold.commits import AssertProperty
-from twofold.data_files import Place, Writer
 from twofold.definition.model import Pipeline
 from twofold.errors import ClockBehind, IncompatibleDefinition
-from twofold.places import is_table_file
+from twofold.inbox import is_table_file
 from twofold.reader.pinned import Pinned, day_of
+from twofold.table_files import Place, Writer
+from twofold.table_state import Boundary, History, Landed, Snapshot
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOON_DAY = (NOON.date() - date(1970, 1, 1)).days
@@ -48,7 +48,7 @@ def pipeline(tmp_path: Path) -> Pipeline:
 @pytest.fixture
 def log(lake: SqlCatalog, pipeline: Pipeline) -> Table:
     """An empty stream_log."""
-    return ensure.ensure(lake, pipeline)[tables.STREAM_LOG]
+    return schemas.ensure_tables(lake, pipeline)[tables.STREAM_LOG]
 
 
 def rows(*offsets: int, at: datetime = NOON) -> pa.RecordBatch:
@@ -69,7 +69,7 @@ def land(table: Table, pipeline: Pipeline, first: int, count: int = 2) -> Table:
     writer = Writer(Place.of(table))
     writer.write(rows(*range(first, first + count)))
     state = Landed(pipeline.name, first // count + 1, offsets={0: first + count})
-    return commits.append(table, writer.close(), boundary.encode(state))
+    return commits.append(table, writer.close(), table_state.encode(state))
 
 
 def offsets(table: Table) -> list[int]:
@@ -96,7 +96,7 @@ def test_the_second_of_two_appends_on_one_snapshot_is_refused_and_leaves_nothing
     assert offsets(found) == [0, 1, 2, 3]
     assert paths(log, ".avro") | paths(log, ".json") == before
     # Read again, it is decided again: what is held already is not landed.
-    assert boundary.landed(catalog.history(found), pipeline.name).offsets == {0: 4}
+    assert table_state.landed(table_state.history_of(found), pipeline.name).offsets == {0: 4}
 
 
 def test_the_very_first_append_is_compared_too(lake: SqlCatalog, log: Table, pipeline: Pipeline) -> None:
@@ -107,16 +107,16 @@ def test_the_very_first_append_is_compared_too(lake: SqlCatalog, log: Table, pip
 
 
 def test_a_commit_under_another_definition_is_refused(lake: SqlCatalog, log: Table, pipeline: Pipeline) -> None:
-    unchanged = ensure.same_definition(log)
+    unchanged = schemas.same_definition(log)
     with log.transaction() as transaction:
-        transaction.set_properties(**{ensure.EVENT: "another"})
+        transaction.set_properties(**{schemas.EVENT: "another"})
     writer = Writer(Place.of(log))
     writer.write(rows(0))
     with pytest.raises(CommitFailedException):
         commits.append(log, writer.close(), {}, [unchanged])
     found = lake.load_table(log.name())
     assert found.current_snapshot() is None
-    commits.append(found, (), {}, [AssertProperty(key=ensure.EVENT, value="another")])
+    commits.append(found, (), {}, [AssertProperty(key=schemas.EVENT, value="another")])
 
 
 def test_rows_of_several_days_become_a_file_each(log: Table) -> None:
@@ -167,7 +167,7 @@ def test_manifests_stay_few_and_every_row_there(
     assert offsets(found) == list(range(40))
     assert snapshot.summary["total-records"] == "40" and snapshot.summary["total-data-files"] == "20"
     # A commit that moves no rows carries no state: what is in force is the nearest ancestor's.
-    assert boundary.landed(catalog.history(found), pipeline.name).offsets == {0: 40}
+    assert table_state.landed(table_state.history_of(found), pipeline.name).offsets == {0: 40}
     # Each file keeps the number of the commit that added it, by which readers find what is new.
     entries = [entry for one in snapshot.manifests(found.io) for entry in one.fetch_manifest_entry(found.io)]
     assert len({entry.sequence_number for entry in entries}) == 20
@@ -230,7 +230,7 @@ def test_nothing_but_rows_is_committed_behind_the_last_commit(
     tmp_path: Path, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake = catalog.LakeCatalog("test", uri=f"sqlite:///{tmp_path}/own.db", warehouse=f"file://{tmp_path}/own")
-    table = land(ensure.ensure(lake, pipeline)[tables.STREAM_LOG], pipeline, 0)
+    table = land(schemas.ensure_tables(lake, pipeline)[tables.STREAM_LOG], pipeline, 0)
     now = time.time() - 3600
     monkeypatch.setattr(commits.time, "time", lambda: now)
     with pytest.raises(ClockBehind, match="stream_log"), table.transaction() as transaction:
@@ -336,9 +336,9 @@ def test_many_replacements_leave_few_manifests(lake: SqlCatalog, log: Table, mon
 
 def test_a_view_declared_anew_gets_its_columns_and_rows_in_one_commit(lake: SqlCatalog, tmp_path: Path) -> None:
     before = write_definition(tmp_path)
-    ensure.ensure(lake, before)
+    schemas.ensure_tables(lake, before)
     view = before.views["by_kind"]
-    table = view_tables.ensured(lake, before, view, "batch_by_kind")
+    table = schemas.ensure_view(lake, before, view, "batch_by_kind")
     writer = Writer(Place.of(table))
     row = {
         "window_start": [NOON],
@@ -354,14 +354,14 @@ def test_a_view_declared_anew_gets_its_columns_and_rows_in_one_commit(lake: SqlC
     after = write_definition(tmp_path, name=before.name, views={"by_kind": {"by": [], "measures": measures}})
     changed = after.views["by_kind"]
     with pytest.raises(IncompatibleDefinition, match=r"views\.by_kind"):
-        view_tables.ensured(lake, after, changed, "batch_by_kind")
-    anew, updates = view_tables.redeclared(table, after, changed, "batch_by_kind")
+        schemas.ensure_view(lake, after, changed, "batch_by_kind")
+    anew, updates = schemas.redeclared(table, after, changed, "batch_by_kind")
     writer = Writer(Place.of(anew))
     keys = {key: row[key] for key in ("window_start", "window_end", "events")}
     writer.write(pa.RecordBatch.from_pydict({**keys, "total": [2.5]}))
     commits.replace(anew, head(table), files_of(table), writer.close(), {}, updates)
 
-    found = view_tables.ensured(lake, after, changed, "batch_by_kind")
+    found = schemas.ensure_view(lake, after, changed, "batch_by_kind")
     assert found.scan().to_arrow().to_pylist() == [
         {"window_start": NOON, "window_end": NOON + timedelta(hours=1), "events": 1, "total": 2.5}
     ]
@@ -369,12 +369,12 @@ def test_a_view_declared_anew_gets_its_columns_and_rows_in_one_commit(lake: SqlC
 
 def test_the_tables_of_a_view_have_the_types_of_its_measures(lake: SqlCatalog, tmp_path: Path) -> None:
     pipeline = write_definition(tmp_path)
-    ensure.ensure(lake, pipeline)
+    schemas.ensure_tables(lake, pipeline)
     for view in pipeline.views.values():
         kinds = {"kind": "string", "events": "long", "total": "long", "mean": "double"}
         versions: dict[str, dict[str, str]] = {"batch_by_kind": {}, "stream_by_kind": {tables.VERSION: "long"}}
         for name, more in versions.items():
-            made = view_tables.ensured(lake, pipeline, view, name)
+            made = schemas.ensure_view(lake, pipeline, view, name)
             found = {field.name: str(field.field_type) for field in made.schema().fields}
             wanted = {"window_start": "timestamptz", "window_end": "timestamptz", **kinds, **more}
             assert found == wanted
@@ -387,10 +387,10 @@ def old(lake: SqlCatalog, pipeline: Pipeline, log: Table) -> Callable[[], Table]
 
     def start() -> Table:
         with log.transaction() as transaction:
-            transaction.remove_properties(ensure.EVENT, *ensure.COMPRESSED)
+            transaction.remove_properties(schemas.EVENT, *schemas.COMPRESSED)
         with lake.load_table(log.name()).update_schema(allow_incompatible_changes=True) as update:
             update.delete_column(tables.REASON_KIND)
-        return ensure.ensure(lake, pipeline)[tables.STREAM_LOG]
+        return schemas.ensure_tables(lake, pipeline)[tables.STREAM_LOG]
 
     return start
 
@@ -398,7 +398,7 @@ def old(lake: SqlCatalog, pipeline: Pipeline, log: Table) -> Callable[[], Table]
 def test_a_log_of_an_earlier_release_is_brought_up_to_date(old: Callable[[], Table], pipeline: Pipeline) -> None:
     table = old()
     assert tables.REASON_KIND in table.schema().column_names
-    assert table.properties[ensure.EVENT] and ensure.COMPRESSED.items() <= table.properties.items()
+    assert table.properties[schemas.EVENT] and schemas.COMPRESSED.items() <= table.properties.items()
     assert offsets(land(table, pipeline, 0)) == [0, 1]
 
 
@@ -412,10 +412,10 @@ def test_states_are_plain_json(log: Table, pipeline: Pipeline) -> None:
 
 def test_a_boundary_of_an_earlier_release_seals_nothing_more() -> None:
     told = {"pipeline": "p", "offsets": {"0": 5}, "max_event_time": NOON.isoformat(), "newest_kafka": NOON.isoformat()}
-    edge = boundary.boundary(History({1: Snapshot(1, None, {Boundary.KEY: json.dumps(told)})}, 1), "p")
+    edge = table_state.boundary(History({1: Snapshot(1, None, {Boundary.KEY: json.dumps(told)})}, 1), "p")
     assert edge == Boundary("p", offsets={0: 5}, max_event_time=NOON)
-    assert boundary.sealed_through(edge, timedelta(0)) is None
-    assert boundary.sealed_through(replace(edge, seen=NOON), timedelta(hours=1)) == NOON - timedelta(hours=1)
+    assert table_state.sealed_through(edge, timedelta(0)) is None
+    assert table_state.sealed_through(replace(edge, seen=NOON), timedelta(hours=1)) == NOON - timedelta(hours=1)
 
 
 @pytest.mark.parametrize(
@@ -440,9 +440,9 @@ def test_a_long_text_is_written_whatever_its_characters(log: Table, text: str, u
 
 def test_a_moment_without_a_bound_leaves_the_others_theirs(lake: SqlCatalog, pipeline: Pipeline) -> None:
     """A window that ends in the year 10000 has an end that Python cannot tell."""
-    ensure.ensure(lake, pipeline)
+    schemas.ensure_tables(lake, pipeline)
     view = pipeline.views["by_kind"]
-    table = view_tables.ensured(lake, pipeline, view, tables.batch_view_name(view))
+    table = schemas.ensure_view(lake, pipeline, view, tables.batch_view_name(view))
     last, kinds = 253_402_297_200_000_000, Place.of(table).arrow
     row = {"window_start": last, "window_end": last + 3_600_000_000, "kind": "a", "events": 1}
     with Writer(Place.of(table)) as writer:

@@ -13,8 +13,7 @@ import pyarrow as pa
 import pytest
 
 from twofold.contract import judge as judge_module
-from twofold.contract.judge import Judge
-from twofold.contract.records import CellRecords, JsonRecords
+from twofold.contract.judge import CellRecords, JsonRecords, Judge
 from twofold.contract.reference import MAX_DEPTH
 from twofold.definition.model import Event, Expression, Field, Pipeline, Topic
 from twofold.definition.types import FieldType

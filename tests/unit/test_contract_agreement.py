@@ -14,8 +14,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from twofold.contract import reasons
-from twofold.contract.judge import Judge
-from twofold.contract.records import CellRecords, JsonRecords
+from twofold.contract.judge import CellRecords, JsonRecords, Judge
 from twofold.contract.reference import Judgement, Reference, is_deep
 from twofold.definition.model import Event, Expression, Field, Pipeline, Topic
 from twofold.definition.types import FieldType

@@ -13,9 +13,7 @@ import pytest
 
 from tests.conftest import write_definition
 from twofold.contract import reasons
-from twofold.contract.apart import judge_apart
-from twofold.contract.judge import Judge
-from twofold.contract.records import CellRecords, JsonRecords
+from twofold.contract.judge import CellRecords, JsonRecords, Judge, judge_apart
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from twofold import expiry
-from twofold.boundary import History, Landed, Snapshot
+from twofold import retention
+from twofold.table_state import History, Landed, Snapshot
 
 NOW = datetime(2024, 1, 10, tzinfo=UTC)
 
@@ -26,41 +26,43 @@ def chain(count: int, states: tuple[int, ...] = (), first_parent: int | None = N
     )
 
 
-@pytest.mark.parametrize(("states", "kept"), [((5,), 1), ((3, 5), 1), ((3,), 3), ((1, 2), 4), ((), expiry.EVERYTHING)])
+@pytest.mark.parametrize(
+    ("states", "kept"), [((5,), 1), ((3, 5), 1), ((3,), 3), ((1, 2), 4), ((), retention.EVERYTHING)]
+)
 def test_a_compaction_does_not_make_the_table_forget_what_it_holds(states: tuple[int, ...], kept: int) -> None:
-    assert expiry.carries_state(chain(5, states), Landed.KEY) == kept
+    assert retention.carries_state(chain(5, states), Landed.KEY) == kept
 
 
-@pytest.mark.parametrize(("snapshot", "kept"), [(5, 1), (2, 4), (1, 5), (99, expiry.EVERYTHING)])
+@pytest.mark.parametrize(("snapshot", "kept"), [(5, 1), (2, 4), (1, 5), (99, retention.EVERYTHING)])
 def test_a_view_query_finds_the_snapshot_that_it_goes_on_from(snapshot: int, kept: int) -> None:
-    assert expiry.is_resumed_from(chain(5), snapshot) == kept
+    assert retention.is_resumed_from(chain(5), snapshot) == kept
 
 
-@pytest.mark.parametrize(("first_parent", "kept"), [(None, expiry.EVERYTHING), (77, 0)])
+@pytest.mark.parametrize(("first_parent", "kept"), [(None, retention.EVERYTHING), (77, 0)])
 def test_a_view_not_begun_finds_the_first_snapshot_or_needs_none(first_parent: int | None, kept: int) -> None:
-    assert expiry.is_not_begun(chain(5, first_parent=first_parent)) == kept
+    assert retention.is_not_begun(chain(5, first_parent=first_parent)) == kept
 
 
 def test_an_empty_table_reaches_its_first_snapshot() -> None:
-    assert expiry.reaches_first(chain(0))
+    assert retention.reaches_first(chain(0))
 
 
 @pytest.mark.parametrize(("days", "kept"), [(0, 0), (1, 1), (2, 2), (100, 5)])
 def test_a_reader_has_time_to_read_what_it_pinned(days: int, kept: int) -> None:
-    assert expiry.is_young(chain(5), NOW, timedelta(days=days)) == kept
+    assert retention.is_young(chain(5), NOW, timedelta(days=days)) == kept
 
 
 def test_a_table_with_a_snapshot_a_second_does_not_keep_a_week_of_them() -> None:
-    assert expiry.is_young(chain(5), NOW, timedelta(days=100), most=3) == 3
+    assert retention.is_young(chain(5), NOW, timedelta(days=100), most=3) == 3
 
 
 @pytest.mark.parametrize(
     ("guards", "expired"),
-    [({}, [1, 2, 3, 4]), ({"a": 2}, [1, 2, 3]), ({"a": 2, "b": 4}, [1]), ({"a": expiry.EVERYTHING}, [])],
+    [({}, [1, 2, 3, 4]), ({"a": 2}, [1, 2, 3]), ({"a": 2, "b": 4}, [1]), ({"a": retention.EVERYTHING}, [])],
 )
 def test_the_guard_that_keeps_most_decides(guards: dict[str, int], expired: list[int]) -> None:
-    assert expiry.expirable(chain(5), guards) == expired
+    assert retention.expirable(chain(5), guards) == expired
 
 
 def test_nothing_to_expire_in_an_empty_table() -> None:
-    assert expiry.expirable(chain(0), {}) == []
+    assert retention.expirable(chain(0), {}) == []

@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests import running
-from twofold import inbox, places
+from twofold import inbox
 from twofold.errors import StoreAway, UsageError
-from twofold.inbox import LocalFolder
-from twofold.inbox_bucket import BucketFolder
+from twofold.inbox import BucketFolder, LocalFolder
 
 OLD_S = 4 * 86_400
 
@@ -150,7 +149,7 @@ NAMED = str(uuid.UUID(int=0x1234))
     ],
 )  # fmt: skip
 def test_files_of_tables_are_known_by_name(name: str) -> None:
-    assert places.is_table_file(name)
+    assert inbox.is_table_file(name)
 
 
 @pytest.mark.parametrize(
@@ -165,4 +164,4 @@ def test_files_of_tables_are_known_by_name(name: str) -> None:
     ],
 )  # fmt: skip
 def test_other_files_are_nobodys_but_the_users(name: str) -> None:
-    assert not places.is_table_file(name)
+    assert not inbox.is_table_file(name)

@@ -22,8 +22,7 @@ from ruamel.yaml import YAML
 from sqlglot import exp
 
 from tests import sql_words
-from twofold import ensure, serving, tables, unify, windows
-from twofold.boundary import Boundary
+from twofold import schemas, serving, tables, windows
 from twofold.definition import names as rules
 from twofold.definition.expressions import check_filter
 from twofold.definition.load import check_file, load_file
@@ -37,6 +36,7 @@ from twofold.proof.world import World
 from twofold.reader import engine, export, layers, names, output, source, statements
 from twofold.reader.rendering import quoted
 from twofold.settings import Settings
+from twofold.table_state import Boundary
 
 Row = dict[str, Any]
 
@@ -95,7 +95,7 @@ class Lake:
 
     connection: duckdb.DuckDBPyConnection
     pipeline: Pipeline
-    past: unify.Past = field(default_factory=unify.Past)
+    past: serving.Past = field(default_factory=serving.Past)
 
     def fill(self) -> None:
         """Make events and both logs."""
@@ -123,7 +123,7 @@ class Lake:
         self.connection.register("_tw_arrow", pa.Table.from_pylist(filled, schema=schema))
         self.connection.execute(f"CREATE TABLE {table.name} AS SELECT * FROM _tw_arrow")
 
-    # What `twofold.unify` asks of an engine.
+    # What `twofold.serving` asks of an engine.
 
     def stream_log(self, boundary: Boundary) -> str:
         """The whole log."""
@@ -160,8 +160,8 @@ class Lake:
 
     def unite(self) -> None:
         """Make `unified_events`, and see that it is right in every column."""
-        self.past = unify.past(self, self.pipeline, BOUNDARY)
-        query = serving.duckdb(unify.unified_events(self, self.pipeline, self.past))
+        self.past = serving.past(self, self.pipeline, BOUNDARY)
+        query = serving.duckdb(serving.unified_events(self, self.pipeline, self.past))
         self.connection.execute(f"CREATE TABLE unified_events AS {query}")
         found = {row[self.pipeline.event.id]: row for row in self.rows("SELECT * FROM unified_events")}
         assert {key: row["layer"] for key, row in found.items()} == ANSWER
@@ -218,7 +218,7 @@ class Lake:
 
     def _one_answer(self, view: View, batch: str, stream: str, groups: int) -> None:
         """The exact view, its one window folded anew, is batch_<view>; the live one has what the batch layer has."""
-        moments = [serving.duckdb(query) for query in unify.touched_times(self.pipeline, self.past)]
+        moments = [serving.duckdb(query) for query in serving.touched_times(self.pipeline, self.past)]
         self.connection.execute(
             f"""CREATE OR REPLACE TEMP TABLE _tw_touched AS
             SELECT {windows.START}, make_timestamptz({windows.START}) AS window_start
@@ -411,7 +411,7 @@ def test_the_days_of_a_table_are_called_as_no_field_may_be(catalog: InMemoryCata
     """Incident: a field `at_day` beside the event time `at` stopped every job, as did `kafka_timestamp_day`."""
     fields = ["at_day", "kafka_timestamp_day", "landed_at_day"]
     pipeline = load_file(written(tmp_path, definition(fields, "id", "at", {})))
-    for table in ensure.ensure(catalog, pipeline).values():
+    for table in schemas.ensure_tables(catalog, pipeline).values():
         assert [field.name for field in table.spec().fields] == ["_tw_day"]
     assert export.day_column(pipeline) == "at_day_"
 
@@ -419,11 +419,11 @@ def test_the_days_of_a_table_are_called_as_no_field_may_be(catalog: InMemoryCata
 def test_a_field_called_as_the_days_of_an_older_table(catalog: InMemoryCatalog, tmp_path: Path) -> None:
     """Those keep their name, so the field is refused before anything is written; all else goes on."""
     older = load_file(written(tmp_path, definition([], "id", "at", {})))
-    for table in ensure.ensure(catalog, older).values():
+    for table in schemas.ensure_tables(catalog, older).values():
         with table.update_spec() as update:
             update.rename_field("_tw_day", f"{table.schema().find_column_name(table.spec().fields[0].source_id)}_day")
     newer = load_file(written(tmp_path, definition(["n"], "id", "at", {})))
-    days = {name: table.spec().fields[0].name for name, table in ensure.ensure(catalog, newer).items()}
+    days = {name: table.spec().fields[0].name for name, table in schemas.ensure_tables(catalog, newer).items()}
     assert days["events"] == "at_day"
     with pytest.raises(IncompatibleDefinition, match=r"event\.fields\.at_day: the days of events are called so"):
-        ensure.ensure(catalog, load_file(written(tmp_path, definition(["n", "at_day"], "id", "at", {}))))
+        schemas.ensure_tables(catalog, load_file(written(tmp_path, definition(["n", "at_day"], "id", "at", {}))))

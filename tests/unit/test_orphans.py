@@ -16,7 +16,7 @@ from pyiceberg.table import Table
 from spark_jobs import orphans
 from twofold.catalog import LakeCatalog
 from twofold.errors import TwofoldError
-from twofold.upkeep import upkeep
+from twofold.retention import upkeep
 
 ROWS = pa.table({"id": ["a", "b"]})
 

@@ -18,11 +18,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from twofold.contract.records import CellRecords, JsonRecords
+from twofold.contract.judge import CellRecords, JsonRecords
 from twofold.definition.model import Event, Field, Pipeline, Topic
 from twofold.definition.types import FieldType
-from twofold.readers import SetAside, csv_rows, json_texts
-from twofold.readers.files import read
+from twofold.readers import SetAside, csv_rows, json_texts, read
 
 FIELDS = ("id", "at", "a")
 PIPELINE = Pipeline(

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from twofold import boundary
-from twofold.boundary import Boundary, Folded, History, Landed, Snapshot
+from twofold import table_state
 from twofold.errors import BoundaryError
 from twofold.services import report
 from twofold.services.controller import State
@@ -20,6 +19,7 @@ from twofold.services.verdict import Limits
 from twofold.status import layers, problems, services, speed
 from twofold.status.model import Checked, Extent, Layers, Log, Outcomes, Proved, Rejected, Service, Speed, Status
 from twofold.status.tables import joined
+from twofold.table_state import Boundary, Folded, History, Landed, Snapshot
 
 RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks"
 NOW = datetime(2026, 5, 1, 12, 0, 7, tzinfo=UTC)
@@ -43,12 +43,12 @@ def day(number: int) -> datetime:
 def test_the_union_has_yet_to_take_what_lies_past_the_boundary() -> None:
     edge = Boundary("p", "t", {0: 10, 1: 4}, landing=2, max_event_time=day(3))
     histories = {
-        "events": chain(boundary.encode(edge), {}),  # compaction carries no state
-        "stream_log": chain(boundary.encode(Landed("p", 7, "t", {0: 15, 1: 4, 2: 3}))),
-        "batch_log": chain(boundary.encode(Landed("p", 5))),
+        "events": chain(table_state.encode(edge), {}),  # compaction carries no state
+        "stream_log": chain(table_state.encode(Landed("p", 7, "t", {0: 15, 1: 4, 2: 3}))),
+        "batch_log": chain(table_state.encode(Landed("p", 5))),
     }
     logs = dict.fromkeys(histories, Log())
-    views = [chain(boundary.encode(Folded(1, "d", day(2)))), chain(boundary.encode(Folded(1, "d", day(1))))]
+    views = [chain(table_state.encode(Folded(1, "d", day(2)))), chain(table_state.encode(Folded(1, "d", day(1))))]
     found = layers.layers("p", logs, histories, views)
     assert (found.stream_past_boundary, found.landings_past_boundary) == (5 + 3, 3)
     assert (found.boundary, found.sealed_through) == (day(3), day(1))
@@ -58,7 +58,7 @@ def test_the_union_has_yet_to_take_what_lies_past_the_boundary() -> None:
 
 
 def test_only_commits_that_landed_rows_count_for_the_rate() -> None:
-    mark = boundary.encode(Landed("p", 1))
+    mark = table_state.encode(Landed("p", 1))
     log = chain(
         {**mark, "added-records": "999"},
         {**mark, "added-records": "900"},

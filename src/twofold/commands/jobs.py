@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from twofold import upkeep as checked
+from twofold import retention
 from twofold.commands.become import become
 from twofold.definition.load import load_pipeline
 from twofold.settings import Settings
@@ -69,27 +69,27 @@ def union(settings: Settings, pipeline: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
 @click.option(
     "--snapshot-retention",
-    default=checked.SNAPSHOT_RETENTION,
+    default=retention.SNAPSHOT_RETENTION,
     show_default=True,
     help="Expire snapshots older than this, as far as no reader needs them; 0: all of those.",
 )
 @click.option(
     "--keep-snapshots",
     type=click.IntRange(min=1),
-    default=checked.KEEP_SNAPSHOTS,
+    default=retention.KEEP_SNAPSHOTS,
     show_default=True,
     help="Keep so many of the newest snapshots of each table, however old.",
 )
 @click.option(
     "--orphan-age",
-    default=checked.ORPHAN_AGE,
+    default=retention.ORPHAN_AGE,
     show_default=True,
     help="Remove files that nothing refers to and that are older than this (3 days at least).",
 )
 @click.option(
     "--min-input-files",
     type=click.IntRange(min=2),
-    default=checked.MIN_INPUT_FILES,
+    default=retention.MIN_INPUT_FILES,
     show_default=True,
     help="Compact a day where so many of its files are too small.",
 )
@@ -111,7 +111,7 @@ def maintain(settings: Settings, /, pipeline: str, dry_run: bool, as_json: bool,
       twofold maintain flights --retain-stream-log "30 days"
     """
     load_pipeline(settings, pipeline)
-    checked.upkeep(dry_run=dry_run, **options)
+    retention.upkeep(dry_run=dry_run, **options)
     flags = [*(["--dry-run"] if dry_run else []), *(["--json"] if as_json else [])]
     given = {name: value for name, value in options.items() if value is not None}
     values = [text for name, value in given.items() for text in (f"--{name.replace('_', '-')}", str(value))]

@@ -21,14 +21,13 @@ from typing import IO, Any, NamedTuple
 
 import click
 
-from twofold import tables
+from twofold import readers, tables
 from twofold.contract.judge import Judge
-from twofold.contract.values import moment_text
+from twofold.contract.reference import moment_text
 from twofold.definition.fault import shortened
 from twofold.definition.load import SUFFIXES, load_file, load_pipeline
 from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError
-from twofold.readers import files
 from twofold.settings import Settings
 
 _OUTCOMES = (tables.ACCEPTED, tables.FILTERED, tables.REJECTED)
@@ -114,7 +113,7 @@ def try_(context: click.Context, pipeline: str, file: Path, name: str | None, fo
         try:
             with nullcontext(sys.stdin.buffer) if from_input else file.open("rb") as stream:
                 _judge(declared, stream, read_as, summary, rows if form == "json" else None)
-        except files.SetAside as error:
+        except readers.SetAside as error:
             click.echo(f"{shown}: the whole file would be set aside: {error}", err=form == "json")
             context.exit(1)
         except OSError as error:
@@ -129,7 +128,7 @@ def try_(context: click.Context, pipeline: str, file: Path, name: str | None, fo
 
 def _judge(declared: Pipeline, stream: IO[bytes], name: str, summary: Summary, to: IO[str] | None) -> None:
     judge, now = Judge(declared), datetime.now(UTC)
-    for records in files.read(stream, name, declared):
+    for records in readers.read(stream, name, declared):
         judged = judge.judge(records, now).rows
         for row, found in zip(records.numbers, judged.to_pylist(), strict=True):
             summary.add(row, found)

@@ -1,15 +1,22 @@
 """Records in, rows of a log out: event columns, outcome, reason and payload. Fast where records are plainly right.
 
-    JsonRecords ─► decoder ─┐                                   all plain ──► filter ─► accepted, filtered
-    CellRecords ────────────┴─► typed arrays, rules in columns ─┤
-                                                 the others ────► reference ─► values ─► filter │ rejected, reason
+    Kafka values, JSON lines, elements of an array ─► JsonRecords ─► decoder ─┐
+    rows of CSV or Parquet ─► CellRecords (a column of cells per field) ──────┴─► typed arrays, rules in columns
+                                                                                     │
+                                          all plain ──► filter ─► accepted, filtered ◄┤
+                    the others ──► reference ─► values ─► filter │ rejected, reason ◄─┘
 
 Whatever a record does to this code, only that record is out: a batch that fails is halved until the record is found.
+Where a record ends the whole process, `judge_apart` finds it in the same way, in child processes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import dataclasses
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property, reduce
@@ -21,17 +28,52 @@ import pyarrow.compute as pc
 
 from twofold import tables
 from twofold.contract import reasons
-from twofold.contract.columns import arrow_type, kept_rules, typed
-from twofold.contract.decoder import Decoder
+from twofold.contract.columns import Decoder, arrow_type, kept_rules, typed
 from twofold.contract.reasons import Fault
-from twofold.contract.records import CellRecords, JsonRecords
-from twofold.contract.reference import Judgement, Reference
-from twofold.contract.values import is_text
+from twofold.contract.reference import Judgement, Reference, is_text
 from twofold.definition.model import Pipeline
 
-Records = JsonRecords | CellRecords
 _MOMENT = pa.timestamp("us", "UTC")
 _ROWS = "_tw_rows"
+
+
+@dataclass(frozen=True)
+class JsonRecords:
+    """Records that are JSON texts; `numbers[i]` is the number of `values[i]` within its file, from 1."""
+
+    values: Sequence[bytes | None]
+    numbers: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def payload(self, index: int) -> bytes | None:
+        """The record as it came."""
+        return self.values[index]
+
+
+@dataclass(frozen=True)
+class CellRecords:
+    """Records that are rows of cells.
+
+    `columns` has the declared fields that the file has, as Arrow arrays of equal length: CSV cells as binary arrays of
+    the cells' own bytes in UTF-8 (null: an empty cell; `""` in the file: empty text), Parquet columns in the types that
+    the file has.
+    """
+
+    columns: Mapping[str, pa.Array]
+    numbers: Sequence[int]
+    payload: Callable[[int], bytes]
+    """The bytes to keep of a rejected row: a CSV row that is malformed as it was, any other row as a JSON object of
+    all cells."""
+    faults: Mapping[int, Fault] = dataclasses.field(default_factory=dict)
+    """Index of a row → what is wrong with its form; its cells are null then."""
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+Records = JsonRecords | CellRecords
 
 
 @dataclass(frozen=True)
@@ -259,3 +301,41 @@ def _sizes(arrays: Iterable[pa.Array], length: int) -> pa.Array:
     for array in texts:
         sizes = pc.add(sizes, pc.fill_null(pc.binary_length(array), 0).cast(pa.int64()))
     return sizes
+
+
+_CHILD = "from twofold.contract.judge import judge_stdin; judge_stdin()"
+
+
+class Crashed(Exception):
+    """The process that judged a record ended without an answer."""
+
+
+def judge_apart(judge: Judge, records: Records, received_at: datetime | pa.Array) -> Judged:
+    """As `Judge.judge`; a record at which the child ends is rejected as not judged."""
+    try:
+        return Judged(_in_child(judge, records, received_at))
+    except Crashed as error:
+        if len(records) == 1:
+            return judge.rejected(records, reasons.not_judged(error))
+    return whole([judge_apart(judge, *half) for half in halves(records, moments(received_at, len(records)))])
+
+
+def _in_child(judge: Judge, records: Records, received_at: datetime | pa.Array) -> pa.RecordBatch:
+    if isinstance(records, CellRecords):
+        # What makes payloads need not be picklable; rejected rows get theirs here.
+        payloads = [records.payload(index) for index in range(len(records))]
+        records = CellRecords(records.columns, list(records.numbers), payloads.__getitem__, dict(records.faults))
+    asked = pickle.dumps((judge.pipeline, records, received_at))
+    done = subprocess.run([sys.executable, "-c", _CHILD], input=asked, capture_output=True, check=False)
+    if done.returncode:
+        raise Crashed(f"the process that judged it ended with {done.returncode}")
+    with pa.ipc.open_stream(done.stdout) as stream:
+        return stream.read_next_batch()
+
+
+def judge_stdin() -> None:
+    """The child: pickled pipeline, records and moments in, rows in Arrow's stream format out."""
+    pipeline, records, received_at = pickle.load(sys.stdin.buffer)
+    rows = Judge(pipeline).judge(records, received_at).rows
+    with pa.ipc.new_stream(sys.stdout.buffer, rows.schema) as stream:
+        stream.write_batch(rows)

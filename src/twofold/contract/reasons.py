@@ -1,6 +1,7 @@
-"""Why a record is rejected: a kind, which is a word of a short fixed list, and a sentence; made here and nowhere else.
+"""Why a record is rejected: a kind, which is a word of a short fixed list, and a sentence.
 
-Nothing reads a sentence back: who needs the kind takes it from the column beside it.
+Nothing reads a sentence back: who needs the kind takes it from the column beside it. The sentences of a field's rules
+are `twofold.contract.reference`'s.
 """
 
 from __future__ import annotations
@@ -90,36 +91,6 @@ def wrong_type(field: str, kind: str, value: object) -> Fault:
     'n is not an int: x'
     """
     return Fault(WRONG_TYPE, f"{field} is not {'an' if kind[0] in 'aeiou' else 'a'} {kind}: {shown(value)}")
-
-
-def too_small(field: str, value: object, low: object) -> Fault:
-    """A value below the declared minimum."""
-    return Fault(OUT_OF_RANGE, f"{field} out of range: {shown(value)} < {low}")
-
-
-def too_great(field: str, value: object, high: object) -> Fault:
-    """A value above the declared maximum."""
-    return Fault(OUT_OF_RANGE, f"{field} out of range: {shown(value)} > {high}")
-
-
-def not_allowed(field: str, value: object, allowed: Iterable[object]) -> Fault:
-    """A value that `one_of` does not list."""
-    return Fault(NOT_ALLOWED, f"{field} not one of {', '.join(map(str, allowed))}: {shown(value)}")
-
-
-def no_match(field: str, value: object, pattern: str) -> Fault:
-    """A text that does not match the declared pattern."""
-    return Fault(PATTERN, f"{field} does not match {pattern}: {shown(value)}")
-
-
-def too_long(field: str, characters: int, limit: int) -> Fault:
-    """A text above `max_length`."""
-    return Fault(TOO_LONG, f"{field} too long: {characters} > {limit} characters")
-
-
-def from_the_future(field: str, value: object, received_at: object) -> Fault:
-    """An event time too far past the record's arrival."""
-    return Fault(FUTURE, f"from the future: {field} is {value}, received {received_at}")
 
 
 def not_judged(error: object) -> Fault:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from twofold import boundary, tables, topic
+from twofold import table_state, tables, topic
 from twofold.topic import Filled, Range
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def total(kind: Mapping[int, list[Range]]) -> int:
 
 def is_of_this_topic(world: World) -> bool:
     """Whether stream_log and Kafka speak of one topic; where they do not, I2 says so."""
-    marker = boundary.landed(world.pins[tables.STREAM_LOG].history, world.pipeline.name)
+    marker = table_state.landed(world.pins[tables.STREAM_LOG].history, world.pipeline.name)
     return world.before.topic_id is not None and marker.topic_id in (None, world.before.topic_id)
 
 
@@ -161,7 +161,7 @@ def _ranges(world: World) -> Ranges:
 
 def _landed(world: World) -> Mapping[int, int]:
     """Partition → the end that the last commit of stream_log says."""
-    return boundary.landed(world.pins[tables.STREAM_LOG].history, world.pipeline.name).offsets
+    return table_state.landed(world.pins[tables.STREAM_LOG].history, world.pipeline.name).offsets
 
 
 _SPANS = f"SELECT kafka_partition, min(kafka_offset), max(kafka_offset) FROM {tables.STREAM_LOG} GROUP BY 1"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
-from twofold import boundary, inbox, tables
+from twofold import inbox, table_state, tables
 from twofold.proof import recount
 from twofold.proof.report import MOST_OFFENDERS, Findings, counted
 from twofold.proof.world import World
@@ -56,7 +56,7 @@ def _logged(world: World) -> int:
 
 def _register_landed(world: World) -> None:
     """`landed`: landed_files up to the pinned batch_log's last landing; and that landing's files, if not yet there."""
-    state = boundary.landed(world.pins[tables.BATCH_LOG].history, world.pipeline.name)
+    state = table_state.landed(world.pins[tables.BATCH_LOG].history, world.pipeline.name)
     world.connection.execute(
         f"""CREATE TEMP TABLE landed AS SELECT landing, file, "rows", version, sha256, reason
             FROM {tables.LANDED_FILES} WHERE landing <= {state.landing}"""
@@ -158,7 +158,7 @@ def _say(found: Findings, files: list[str], what: str) -> None:
 def _numbers_of_records(world: World, folder: inbox.Folder, file: Taken) -> list[int]:
     """The number by today's rules, and by the earlier ones where the file may have been landed by those."""
     table = world.pins[tables.LANDED_FILES].table
-    since = boundary.rules_since(table.properties if table else {})
+    since = table_state.rules_since(table.properties if table else {})
     if since is not None and file.landing >= since:
         return [recount.records(folder, file.file, world.pipeline.event.fields)]
     try:

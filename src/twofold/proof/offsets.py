@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from twofold import boundary, tables
+from twofold import table_state, tables
 from twofold.proof import gaps
 from twofold.proof.report import MOST_OFFENDERS, Check, Findings, counted
 from twofold.proof.world import World
@@ -34,7 +34,7 @@ def spans(world: World) -> dict[int, Span]:
 def each_once(world: World) -> Check:
     """I2: every offset of [first, landed end) that holds a record is there once; the landed end is the commit's own."""
     found, held = Findings("I2"), spans(world)
-    marker = boundary.landed(world.pins[tables.STREAM_LOG].history, world.pipeline.name)
+    marker = table_state.landed(world.pins[tables.STREAM_LOG].history, world.pipeline.name)
     _compare_topic(world, marker.topic_id, found)
     _compare_gaps(world, found)
     _compare_rows(world, held, marker.offsets, found)
@@ -56,7 +56,7 @@ def acknowledged(world: World) -> Check:
         if offset >= sent.ends.get(partition, 0):
             end = sent.ends.get(partition, 0)
             found.violated("Kafka lost acknowledged records", [f"{topic}[{partition}]@{offset}: Kafka ends at {end}"])
-    marker = boundary.landed(world.pins[tables.STREAM_LOG].history, world.pipeline.name).offsets
+    marker = table_state.landed(world.pins[tables.STREAM_LOG].history, world.pipeline.name).offsets
     absent = {p: o for p, o in sent.acknowledged.items() if o >= _end(held, p)}
     lost = {p: o for p, o in absent.items() if o < marker.get(p, 0)}
     if lost:

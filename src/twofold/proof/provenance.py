@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from twofold import boundary, tables, topic
+from twofold import table_state, tables, topic
 from twofold.proof import gaps, landings, sent_json, sql
 from twofold.proof.report import MOST_OFFENDERS, Check, Findings, counted
 from twofold.proof.world import World
@@ -155,7 +155,7 @@ class Accepted:
 def _accepted_sample(world: World) -> dict[tuple[int, int], Accepted]:
     """(partition, offset) → the fields whose values JSON can be compared with, of some accepted records."""
     table = world.pins[tables.STREAM_LOG].table
-    since = boundary.rules_since(table.properties if table else {})
+    since = table_state.rules_since(table.properties if table else {})
     fields = [name for name, field in world.pipeline.event.fields.items() if field.type.name in _COMPARABLE]
     rows = world.rows(
         f"""SELECT {sql.names(("kafka_partition", "kafka_offset", "landing", *fields))} FROM {tables.STREAM_LOG}

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import duckdb
 
-from twofold import boundary, metrics, results, runs, tables
 from twofold import catalog as catalogs
+from twofold import database, metrics, runs, table_state, tables
 from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError
 from twofold.proof import files, identity, offsets, provenance, reading, sent, sources, unified, views, waiting
@@ -42,14 +42,14 @@ CHECKS: dict[str, Callable[[World], Check]] = {
 def prove(settings: Settings, pipeline: Pipeline, longest_wait_s: float, say: Say) -> Proof:
     """Check I1 to I8 on the live tables; waits for a running streaming job to pass what Kafka holds now.
 
-    The outcome is kept in `twofold.results`, and sent as metrics, too.
+    The outcome is kept in `twofold.database`, and sent as metrics, too.
     """
     with runs.measured(settings, pipeline, "prove") as meter:
         proof = _prove(settings, pipeline, longest_wait_s, say)
         for check in proof.checks:
             meter.gauge(metrics.PROVED_HOLDS, int(check.ok), invariant=check.id)
             meter.gauge(metrics.PROVED_BEHIND, int(check.behind), invariant=check.id)
-    results.save(settings, pipeline.name, results.PROOF, proof.to_json())
+    database.save_result(settings, pipeline.name, database.PROOF, proof.to_json())
     return proof
 
 
@@ -71,7 +71,7 @@ def _pinned(settings: Settings, reader: Reader, before: Sent, views: Mapping[str
     pins = {**views, **reading.pins(reader, pipeline)}
     pins[tables.LANDED_FILES] = pin(reader.catalog, pipeline.name, tables.LANDED_FILES)
     log = pins[tables.STREAM_LOG].table
-    retained = boundary.retained_from(log.properties) if log else {}
+    retained = table_state.retained_from(log.properties) if log else {}
     world = World(settings, pipeline, sources.connect(spill_to), before, pins, retained)
     for name in declared(pipeline):
         world.register(name, pins[name])

@@ -18,7 +18,7 @@ from pyiceberg.table import FileScanTask
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.types import NestedField
 
-from twofold.ensure import iceberg_type
+from twofold.schemas import iceberg_type
 from twofold.tables import Table
 
 _MEMORY_LIMIT = "2GB"

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from twofold import boundary, tables
-from twofold.boundary import Folded
+from twofold import table_state, tables
 from twofold.definition import fingerprint
 from twofold.definition.model import View
 from twofold.proof import sql
@@ -20,6 +19,7 @@ from twofold.proof.differences import LONG_AGO_US, Difference, compare
 from twofold.proof.report import Check, Findings, counted
 from twofold.proof.waiting import read_up_to
 from twofold.proof.world import Pinned, World
+from twofold.table_state import Folded
 
 _FIRST_WATERMARK_US = 0
 """Spark's watermark begins at the epoch: to the stream, what is older is late from the first batch on."""
@@ -54,7 +54,7 @@ def equal_recomputations(world: World) -> Check:
 
 def _check(world: World, side: Side, found: Findings) -> None:
     pinned, log = world.pins[side.name], world.pins[side.log]
-    state = boundary.folded(pinned.history)
+    state = table_state.folded(pinned.history)
     if pinned.table is None or state is None:
         _absent(world, side, found)
     elif state.definition != fingerprint.view(world.pipeline, side.view):
@@ -97,7 +97,7 @@ def _absent(world: World, side: Side, found: Findings) -> None:
 def _say_behind(world: World, side: Side, state: Folded, found: Findings) -> None:
     log = world.pins[side.log]
     if side.log == tables.EVENTS:
-        touched = boundary.touched_since(log.history, state.snapshot)
+        touched = table_state.touched_since(log.history, state.snapshot)
         days = "unknown" if touched is None else len(touched)
         if days:
             found.behind(f"{side.name} has not caught up with events ({days} days touched): `{side.job}`")

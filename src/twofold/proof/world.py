@@ -18,13 +18,13 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table as IcebergTable
 
 from twofold import catalog as catalogs
-from twofold import tables
-from twofold.boundary import History
+from twofold import table_state, tables
 from twofold.definition.model import Pipeline
 from twofold.proof import gaps, sent, sources
 from twofold.proof.gaps import Gaps
 from twofold.proof.sent import Sent
 from twofold.settings import Settings
+from twofold.table_state import History
 from twofold.tables import Table
 
 UNIFIED = "unified_events"
@@ -114,5 +114,5 @@ def pin(catalog: Catalog, pipeline: str, name: str) -> Pinned:
 
 def of(name: str, table: IcebergTable | None) -> Pinned:
     """A table as it was when it was loaded."""
-    history = catalogs.history(table)
+    history = table_state.history_of(table)
     return Pinned(name, table, history.head, history)

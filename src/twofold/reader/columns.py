@@ -22,7 +22,7 @@ from pyiceberg.types import (
     TimestamptzType,
 )
 
-from twofold import ensure
+from twofold import schemas
 from twofold.errors import TwofoldError
 from twofold.tables import Table
 
@@ -65,7 +65,7 @@ def of(schema: Schema | None, declared: Table | None) -> tuple[Column, ...]:
     known = {column.name for column in columns}
     fresh = max((column.id for column in columns), default=0) + 1_000_000
     missing = [pair for pair in declared.columns if pair[0] not in known] if declared else []
-    columns += [Column(fresh + i, name, ensure.iceberg_type(kind)) for i, (name, kind) in enumerate(missing)]
+    columns += [Column(fresh + i, name, schemas.iceberg_type(kind)) for i, (name, kind) in enumerate(missing)]
     return tuple(columns)
 
 

@@ -1,4 +1,4 @@
-"""`unified_events` in DuckDB: the steps of `twofold.unify`, over pinned tables."""
+"""`unified_events` in DuckDB: the steps of `twofold.serving`, over pinned tables."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from duckdb import DuckDBPyConnection
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.manifest import DataFile
 
-from twofold import boundary, serving, unify
-from twofold.boundary import Boundary
+from twofold import serving, table_state
 from twofold.definition.model import Pipeline
 from twofold.reader import predicates
 from twofold.reader.pinned import Pinned, day_of
 from twofold.reader.rendering import quoted
-from twofold.unify import Past
+from twofold.serving import Past
+from twofold.table_state import Boundary
 
 Read = Callable[[Pinned, tuple[DataFile, ...]], str]
 """Makes a relation of some data files of a pinned table."""
@@ -41,18 +41,18 @@ class DuckDBEngine:
     @cached_property
     def past(self) -> Past:
         """What lies past the boundary, looked at once."""
-        return unify.past(self, self.pipeline, self.boundary())
+        return serving.past(self, self.pipeline, self.boundary())
 
     def unified(self, days: Collection[date] | None = None) -> str:
         """The query of `unified_events`, in DuckDB's dialect; with `days`, of events of these days at least."""
         engine = self if days is None else replace(self, within=frozenset(days))
-        return serving.duckdb(unify.unified_events(engine, self.pipeline, self.past))
+        return serving.duckdb(serving.unified_events(engine, self.pipeline, self.past))
 
     def boundary(self) -> Boundary:
         """What the pinned `events` covers; refused where the log is of another topic."""
         name = self.pipeline.name
-        log = boundary.landed(self.pinned_stream_log.history, name)
-        return boundary.boundary(self.pinned_events.history, name, log.topic_id)
+        log = table_state.landed(self.pinned_stream_log.history, name)
+        return table_state.boundary(self.pinned_events.history, name, log.topic_id)
 
     def stream_log(self, boundary: Boundary) -> str:
         """The log's files that reach past the boundary's offsets."""
@@ -63,7 +63,7 @@ class DuckDBEngine:
         return self._past(self.pinned_batch_log, boundary, predicates.compared("landing", ">", boundary.landing))
 
     def _past(self, log: Pinned, edge: Boundary, where: BooleanExpression) -> str:
-        covered = boundary.covered(log.history, edge)
+        covered = table_state.covered(log.history, edge)
         return self.read(log, log.narrowed(log.files_since(covered.id if covered else None), where))
 
     def events(self, days: Collection[date], *, on: bool) -> str:

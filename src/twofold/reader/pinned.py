@@ -14,12 +14,12 @@ from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestFi
 from pyiceberg.table import Table as IcebergTable
 
 from twofold import catalog as catalogs
-from twofold import commits, windows
-from twofold.boundary import History
+from twofold import commits, table_state, windows
 from twofold.errors import TwofoldError
 from twofold.reader import columns
 from twofold.reader.columns import Column
 from twofold.reader.predicates import EVERYTHING
+from twofold.table_state import History
 from twofold.tables import Table
 
 
@@ -40,7 +40,7 @@ class Pinned:
     @property
     def history(self) -> History:
         """Its snapshots up to the pinned one."""
-        return catalogs.history(self.table)
+        return table_state.history_of(self.table)
 
     def narrowed(self, files: Iterable[DataFile], where: BooleanExpression) -> tuple[DataFile, ...]:
         """Of these files, those that may hold rows of `where`, by their statistics."""

@@ -12,13 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from twofold import boundary, serving, tables, unify, windows
-from twofold.boundary import Folded
+from twofold import serving, table_state, tables, windows
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline, View
 from twofold.errors import QueryError
 from twofold.reader.events import DuckDBEngine, Read
 from twofold.reader.pinned import Pinned
+from twofold.table_state import Folded
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,16 @@ class Windows:
 
 def windows_of(engine: DuckDBEngine, view: View, batch: Pinned) -> Windows:
     """Fold what batch_<view> does not say, by the tables that are pinned."""
-    pipeline, state = engine.pipeline, boundary.folded(batch.history)
+    pipeline, state = engine.pipeline, table_state.folded(batch.history)
     if state is None or not _same(pipeline, view, state):
         state = None
     sealed = state.sealed_through if state else None
-    days = boundary.touched_since(engine.pinned_events.history, state.snapshot) if state else None
+    days = table_state.touched_since(engine.pinned_events.history, state.snapshot) if state else None
     # A day at an end of Python's calendar stands for all that lies past it.
     if days is None or not days.isdisjoint((date.min, date.max)):
         fold = windows.fold(view, pipeline.event.time, f"({engine.unified()})")
         return Windows(True, None, engine.table(f"{view.name}_folded", fold), sealed)
-    moments = [serving.duckdb(query) for query in unify.touched_times(pipeline, engine.past)]
+    moments = [serving.duckdb(query) for query in serving.touched_times(pipeline, engine.past)]
     if not moments and not days:
         return Windows(False, None, None, sealed)
     found = windows.starts(view, moments, days)
@@ -74,7 +74,7 @@ def live(pipeline: Pipeline, view: View, batch: Pinned, stream: Pinned, read: Re
     if not current:
         raise _outdated(pipeline, view, made[0])
     relations = {pinned.name: read(pinned, pinned.all_files) for pinned in current}
-    state = boundary.folded(batch.history) if batch in current else None
+    state = table_state.folded(batch.history) if batch in current else None
     text = serving.live_view(
         view, relations.get(batch.name), relations.get(stream.name), state.sealed_through if state else None
     )
@@ -100,7 +100,7 @@ def never_made(pipeline: Pipeline, name: str) -> QueryError:
 
 def is_current(pipeline: Pipeline, view: View, pinned: Pinned) -> bool:
     """Whether the rows of a view's table are of its declaration of today."""
-    state, known = boundary.folded(pinned.history), {column.name for column in pinned.columns}
+    state, known = table_state.folded(pinned.history), {column.name for column in pinned.columns}
     return known.issuperset((*view.by, *view.measures)) and (state is None or _same(pipeline, view, state))
 
 

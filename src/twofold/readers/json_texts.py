@@ -12,9 +12,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from twofold.contract.records import JsonRecords
-from twofold.readers import MAX_RECORD_BYTES, PIECE_BYTES, RECORDS_A_PIECE, SetAside
-from twofold.readers.texts import Text
+from twofold.contract.judge import JsonRecords
+from twofold.readers.texts import MAX_RECORD_BYTES, PIECE_BYTES, RECORDS_A_PIECE, SetAside, Text
 
 _BLANKS = b" \t\r\n"
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'

@@ -16,9 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from twofold.contract.records import CellRecords
-from twofold.readers import BLOCK_BYTES, PIECE_BYTES, RECORDS_A_PIECE, SetAside
-from twofold.readers.texts import Source
+from twofold.contract.judge import CellRecords
+from twofold.readers.texts import BLOCK_BYTES, PIECE_BYTES, RECORDS_A_PIECE, SetAside, Source
 
 _FEWEST_ROWS = 64
 """However wide the columns are that are not read."""

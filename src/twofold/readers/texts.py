@@ -15,11 +15,23 @@ import zlib
 from collections.abc import Iterator
 from typing import IO
 
-from twofold.readers import BLOCK_BYTES, SetAside
-
+RECORDS_A_PIECE = 65_536
+PIECE_BYTES = 16 << 20
+"""About how many bytes of a file a piece holds, unless one record is larger."""
+BLOCK_BYTES = 2 << 20
+"""How much is read at a time: small enough that what is worked out about it stays in the processor's caches."""
+MAX_RECORD_BYTES = 64 << 20
+"""A longer record is no record; the contract refuses far smaller ones, each for itself."""
 _UTF8_MARK = codecs.BOM_UTF8
 _HEAD_BYTES = 4
 REMEDY = "save it as UTF-8"
+
+
+class SetAside(Exception):
+    """The file cannot be read as what its name declares; the message is one sentence that says what to do.
+
+    It may come in the middle of a file: what was read of it before is to be discarded.
+    """
 
 
 class Source(io.RawIOBase):

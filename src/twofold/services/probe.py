@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from twofold import health, locks, topic
+from twofold import database, health, topic
 from twofold.definition.model import Pipeline
 from twofold.errors import NotRunning
 from twofold.services.controller import Controller, State
@@ -57,7 +57,7 @@ def missing(settings: Settings, pipeline: Pipeline) -> str:
     """Which of Kafka and the catalog does not answer, in a sentence; empty: both do."""
     try:
         topic.describe(settings, pipeline.topic.name, _TIMEOUT_S)
-        locks.connect(settings).close()
+        database.connect(settings).close()
     except NotRunning as error:
         return error.message
     return ""

@@ -15,7 +15,7 @@ from threading import Lock
 import psycopg
 from sqlalchemy.exc import SQLAlchemyError
 
-from twofold import boundary, comparison, results, tables
+from twofold import comparison, database, table_state, tables
 from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError
 from twofold.lake import Lake
@@ -118,7 +118,7 @@ class Gatherer:
         if job.get("offsets_behind") is not None:
             return int(job["offsets_behind"])
         kafka = self._kafka()
-        log = boundary.landed(self._tables.history(tables.STREAM_LOG), self.pipeline.name)
+        log = table_state.landed(self._tables.history(tables.STREAM_LOG), self.pipeline.name)
         return None if kafka is None else kafka.offsets_behind(log.offsets)
 
     def _kafka(self) -> Sent | None:
@@ -133,7 +133,7 @@ class Gatherer:
     def _outcomes(self, job: Told, now: datetime) -> Outcomes:
         self._rejected.refresh(self._tables, now)
         self._set_aside.refresh(self._tables, now)
-        kept = results.latest(self.settings, self.pipeline.name, comparison.KIND)
+        kept = database.latest_result(self.settings, self.pipeline.name, comparison.KIND)
         compared = comparison.from_json(kept.body) if kept else None
         return Outcomes(
             self._rejected.since or now,
@@ -147,7 +147,7 @@ class Gatherer:
         )
 
     def _proved(self) -> Proved | None:
-        result = results.latest(self.settings, self.pipeline.name, results.PROOF)
+        result = database.latest_result(self.settings, self.pipeline.name, database.PROOF)
         if result is None:
             return None
         return Proved(result.at, tuple(checked(check) for check in result.body["invariants"]))

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from twofold import boundary
-from twofold.boundary import Boundary, History
+from twofold import table_state
 from twofold.status.model import Layers, Log
+from twofold.table_state import Boundary, History
 
 
 def layers(
@@ -24,9 +24,9 @@ def layers(
 
     Raises BoundaryError where a table carries another pipeline's state.
     """
-    edge = boundary.boundary(histories["events"], pipeline)
-    stream = boundary.landed(histories["stream_log"], pipeline)
-    batch = boundary.landed(histories["batch_log"], pipeline)
+    edge = table_state.boundary(histories["events"], pipeline)
+    stream = table_state.landed(histories["stream_log"], pipeline)
+    batch = table_state.landed(histories["batch_log"], pipeline)
     return Layers(
         batch_log=logs["batch_log"],
         stream_log=logs["stream_log"],
@@ -41,7 +41,7 @@ def layers(
 
 def sealed_through(views: Iterable[History]) -> datetime | None:
     """Up to here the windows of every view are final; None where some view has none."""
-    folded = [boundary.folded(history) for history in views]
+    folded = [table_state.folded(history) for history in views]
     sealed = [state.sealed_through for state in folded if state and state.sealed_through]
     return min(sealed) if folded and len(sealed) == len(folded) else None
 

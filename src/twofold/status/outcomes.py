@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from twofold import accounts, boundary, tables
+from twofold import table_state, tables
 from twofold.definition.model import Pipeline
 from twofold.lake import Lake
 from twofold.reader import Reader
@@ -59,7 +59,7 @@ class RejectedSoFar:
             self._landings = landings
 
     def _landing(self, reader: Reader, log: str) -> int:
-        return boundary.landed(reader.pinned(self.pipeline, log).history, self.pipeline.name).landing
+        return table_state.landed(reader.pinned(self.pipeline, log).history, self.pipeline.name).landing
 
 
 def first_day(now: datetime) -> datetime:
@@ -84,5 +84,5 @@ class SetAside:
         """Look again after a landing, and now and then: no commit tells that a file was taken away."""
         head = now_there.history(tables.LANDED_FILES).head
         if self._seen is None or self._seen[0] != head or now - self._seen[1] > LISTED_EVERY:
-            self.count = len(accounts.set_aside(self.lake)) if head else 0
+            self.count = len(self.lake.set_aside()) if head else 0
             self._seen = (head, now)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from twofold.boundary import History, Landed
+from twofold.table_state import History, Landed
 
 BIN = timedelta(seconds=15)
 WINDOW = timedelta(minutes=15)

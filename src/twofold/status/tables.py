@@ -16,10 +16,10 @@ from pyiceberg.table import Table as IcebergTable
 from pyiceberg.types import TimestamptzType
 
 from twofold import catalog as catalogs
-from twofold import locks
-from twofold.boundary import History
+from twofold import database, table_state
 from twofold.settings import CATALOG, Settings
 from twofold.status.model import Extent, Log
+from twofold.table_state import History
 
 _LOCATIONS = "SELECT table_name, metadata_location FROM iceberg_tables WHERE catalog_name = %s AND table_namespace = %s"
 _EARLIEST, _LATEST = (limit.replace(tzinfo=UTC).timestamp() for limit in (datetime.min, datetime.max))
@@ -46,11 +46,11 @@ class Tables:
     def refresh(self) -> None:
         """Load what was committed since the last time; NotRunning where the catalog does not answer."""
         catalog = catalogs.load(self.settings)
-        with locks.session(self.settings) as connection:
+        with database.session(self.settings) as connection:
             locations: dict[str, str] = dict(connection.execute(_LOCATIONS, (CATALOG, self.pipeline)).fetchall())
         kept = {n: one for n, one in self._loaded.items() if one.table.metadata_location == locations.get(n)}
         moved = {name: catalogs.find(catalog, self.pipeline, name) for name in locations.keys() - kept.keys()}
-        self._loaded = kept | {n: Loaded(table, catalogs.history(table)) for n, table in moved.items() if table}
+        self._loaded = kept | {n: Loaded(table, table_state.history_of(table)) for n, table in moved.items() if table}
 
     def history(self, name: str) -> History:
         """A table's snapshots; an empty history where there is no such table."""

@@ -2,11 +2,12 @@
 
 no table ─► created          a new optional field ─► column added
 a changed type, id or event time, a field removed or newly required ─► IncompatibleDefinition, with the remedy
+a view declared otherwise ─► refused; `redeclared` gives the new columns, for the commit of their rows
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,6 +17,13 @@ from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.sorting import SortField, SortOrder
+from pyiceberg.table.update import (
+    AddSchemaUpdate,
+    SetCurrentSchemaUpdate,
+    SetPropertiesUpdate,
+    TableUpdate,
+    update_table_metadata,
+)
 from pyiceberg.transforms import DayTransform, IdentityTransform
 from pyiceberg.types import (
     BinaryType,
@@ -32,11 +40,11 @@ from pyiceberg.types import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from twofold import boundary, tables
 from twofold import catalog as catalogs
+from twofold import table_state, tables
 from twofold.commits import AssertProperty, CompressedMetadata
 from twofold.definition import fingerprint
-from twofold.definition.model import Pipeline
+from twofold.definition.model import Pipeline, View
 from twofold.definition.types import FieldType
 from twofold.errors import DefinitionChanged, IncompatibleDefinition
 from twofold.tables import Table
@@ -51,12 +59,12 @@ _TYPES: dict[str, IcebergType] = {
     "DATE": DateType(),
     "BINARY": BinaryType(),
 }
-FIRST_PARTITION_ID = 1000
-PARTITION = "_tw_day"
+_FIRST_PARTITION_ID = 1000
+_PARTITION = "_tw_day"
 """Name of the days in a table's partitioning, which Iceberg keeps apart from its columns: no field may have it. Tables
 made before have `<column>_day`, and keep it."""
 
-PROPERTIES = {
+_PROPERTIES = {
     "format-version": "2",
     "write.parquet.compression-codec": "zstd",
     "write.metadata.delete-after-commit.enabled": "true",
@@ -70,45 +78,47 @@ COMPRESSED = {
 """For tables that get many commits: each commit writes the list of all snapshots that are kept."""
 EVENT = "twofold.event"
 """Property of the logs: the fingerprint of the definition under which they are written."""
-AS_THEY_COME = {
+DEFINITION = "twofold.definition"
+"""Property of a view's table: the fingerprint of the declaration that fills it."""
+_AS_THEY_COME = {
     # Rows come in Kafka's order, a task per partition: no shuffle, and offsets prune files.
     "write.distribution-mode": "none",
     "write.spark.fanout.enabled": "true",
 }
 """For the logs."""
-BY_DAY = {
+_BY_DAY = {
     # One sorted file per day, one open at a time: with all of a year's open, a union does little but collect garbage.
     "write.distribution-mode": "hash",
     "write.spark.fanout.enabled": "false",
 }
 """For `events` and the views, whose days are replaced whole."""
-LOGS = (tables.STREAM_LOG, tables.BATCH_LOG)
-RULED = (tables.STREAM_LOG, tables.LANDED_FILES)
+_LOGS = (tables.STREAM_LOG, tables.BATCH_LOG)
+_RULED = (tables.STREAM_LOG, tables.LANDED_FILES)
 """Tables that say since which landing the present rules hold: what landed before was read otherwise."""
 
 
-def ensure(catalog: Catalog, pipeline: Pipeline) -> dict[str, IcebergTable]:
-    """All tables that have declared columns, by name. View tables follow from their measures; Spark makes them."""
-    _make_namespace(catalog, pipeline.name)
+def ensure_tables(catalog: Catalog, pipeline: Pipeline) -> dict[str, IcebergTable]:
+    """All tables but those of views, by name."""
+    # It looks, then makes; what another job of this pipeline makes in between is as good.
+    with suppress(IntegrityError):
+        catalog.create_namespace_if_not_exists(pipeline.name)
     wanted = (tables.stream_log(pipeline), tables.batch_log(pipeline), tables.events(pipeline), tables.landed_files())
     found = {table.name: catalogs.find(catalog, pipeline.name, table.name) for table in wanted}
-    faults = [fault for table in wanted for fault in incompatibilities(pipeline, table, found[table.name])]
+    faults = [fault for table in wanted for fault in _incompatibilities(pipeline, table, found[table.name])]
     if faults:
         raise IncompatibleDefinition(
             f"{pipeline.source_file or pipeline.name}: the definition does not fit the existing tables:\n  "
             + "\n  ".join(dict.fromkeys(faults)),
             "undo the change, or declare the changed stream under a new pipeline name; nothing was written",
         )
-    return {table.name: _made(catalog, pipeline, table, found[table.name]) for table in wanted}
+    return {
+        table.name: _evolved(catalog, pipeline, table, existing) if existing else _created(catalog, pipeline, table)
+        for table in wanted
+        for existing in (found[table.name],)
+    }
 
 
-def _make_namespace(catalog: Catalog, name: str) -> None:
-    # It looks, then makes; what another job of this pipeline makes in between is as good.
-    with suppress(IntegrityError):
-        catalog.create_namespace_if_not_exists(name)
-
-
-def incompatibilities(pipeline: Pipeline, table: Table, existing: IcebergTable | None) -> list[str]:
+def _incompatibilities(pipeline: Pipeline, table: Table, existing: IcebergTable | None) -> list[str]:
     """What of the definition this existing table cannot follow, a sentence each."""
     if existing is None or table.name == tables.LANDED_FILES:
         return []
@@ -146,50 +156,58 @@ def iceberg_type(spark: str) -> IcebergType:
     return DecimalType(declared.precision, declared.scale)
 
 
-def _made(catalog: Catalog, pipeline: Pipeline, table: Table, existing: IcebergTable | None) -> IcebergTable:
-    if existing is None:
-        return _created(catalog, pipeline, table)
-    found = extended(catalog, existing, [(name, iceberg_type(kind)) for name, kind in table.columns])
+def _evolved(catalog: Catalog, pipeline: Pipeline, table: Table, existing: IcebergTable) -> IcebergTable:
+    found = _extended(catalog, existing, [(name, iceberg_type(kind)) for name, kind in table.columns])
     wanted = _kept_properties(pipeline, table)
-    if table.name in RULED and boundary.RULES_SINCE not in found.properties:
-        wanted[boundary.RULES_SINCE] = str(_last_landing(catalog, pipeline, table) + 1)
+    if table.name in _RULED and table_state.RULES_SINCE not in found.properties:
+        log = tables.STREAM_LOG if table.name == tables.STREAM_LOG else tables.BATCH_LOG
+        history = table_state.history_of(catalogs.find(catalog, pipeline.name, log))
+        wanted[table_state.RULES_SINCE] = str(table_state.landed(history, pipeline.name).landing + 1)
     changed = {key: value for key, value in wanted.items() if found.properties.get(key) != value}
     return _with_properties(catalog, found, changed) if changed else found
 
 
 def _created(catalog: Catalog, pipeline: Pipeline, table: Table) -> IcebergTable:
-    schema = Schema(*(NestedField(i, name, iceberg_type(kind)) for i, (name, kind) in enumerate(table.columns, 1)))
-    day = schema.find_field(table.day_of)
-    spec = PartitionSpec(PartitionField(day.field_id, FIRST_PARTITION_ID, DayTransform(), PARTITION))
-    order = SortOrder(
-        *(SortField(source_id=schema.find_field(name).field_id, transform=IdentityTransform()) for name in table.sort)
-    )
-    layout = AS_THEY_COME if table.name in LOGS else BY_DAY
-    layout = {**layout, **_kept_properties(pipeline, table)}
-    layout = {**layout, boundary.RULES_SINCE: "1"} if table.name in RULED else layout
-    identity = {"twofold.id": pipeline.event.id, "twofold.time": pipeline.event.time}
+    properties = {
+        **(_AS_THEY_COME if table.name in _LOGS else _BY_DAY),
+        **_kept_properties(pipeline, table),
+        **({table_state.RULES_SINCE: "1"} if table.name in _RULED else {}),
+        "twofold.id": pipeline.event.id,
+        "twofold.time": pipeline.event.time,
+    }
+    columns = [(name, iceberg_type(kind)) for name, kind in table.columns]
+    return _create(catalog, (pipeline.name, table.name), columns, table.day_of, properties, table.sort)
+
+
+def _create(
+    catalog: Catalog,
+    name: tuple[str, str],
+    columns: Sequence[tuple[str, IcebergType]],
+    day_of: str,
+    properties: Mapping[str, str],
+    sort: Sequence[str] = (),
+) -> IcebergTable:
+    """A table partitioned by the day of a column, or the one that another job made at the same moment."""
+    schema = Schema(*(NestedField(number, column, kind) for number, (column, kind) in enumerate(columns, 1)))
+    day = PartitionField(schema.find_field(day_of).field_id, _FIRST_PARTITION_ID, DayTransform(), _PARTITION)
+    order = (SortField(source_id=schema.find_field(key).field_id, transform=IdentityTransform()) for key in sort)
     try:
         return catalog.create_table(
-            (pipeline.name, table.name),
+            name,
             schema,
-            partition_spec=spec,
-            sort_order=order,
-            properties={**PROPERTIES, **layout, **identity},
+            partition_spec=PartitionSpec(day),
+            sort_order=SortOrder(*order),
+            properties={**_PROPERTIES, **properties},
         )
-    except TableAlreadyExistsError:  # another job of this pipeline started at the same moment
-        return catalog.load_table((pipeline.name, table.name))
+    except TableAlreadyExistsError:
+        return catalog.load_table(name)
 
 
 def _kept_properties(pipeline: Pipeline, table: Table) -> dict[str, str]:
     """Properties that tables of earlier releases get, too."""
-    if table.name not in LOGS:
+    if table.name not in _LOGS:
         return {}
     return {**COMPRESSED, EVENT: fingerprint.event(pipeline)}
-
-
-def _last_landing(catalog: Catalog, pipeline: Pipeline, table: Table) -> int:
-    log = tables.STREAM_LOG if table.name == tables.STREAM_LOG else tables.BATCH_LOG
-    return boundary.landed(catalogs.history(catalogs.find(catalog, pipeline.name, log)), pipeline.name).landing
 
 
 def _with_properties(catalog: Catalog, existing: IcebergTable, changed: dict[str, Any]) -> IcebergTable:
@@ -212,7 +230,7 @@ def refuse_other_definition(table: IcebergTable, pipeline: Pipeline) -> None:
         raise DefinitionChanged(pipeline.name, ["another job already works under a newer one"])
 
 
-def extended(catalog: Catalog, existing: IcebergTable, columns: Iterable[tuple[str, IcebergType]]) -> IcebergTable:
+def _extended(catalog: Catalog, existing: IcebergTable, columns: Iterable[tuple[str, IcebergType]]) -> IcebergTable:
     """The table with those of the columns that it lacks."""
     missing = [(name, kind) for name, kind in columns if name not in existing.schema().column_names]
     if not missing:
@@ -222,5 +240,66 @@ def extended(catalog: Catalog, existing: IcebergTable, columns: Iterable[tuple[s
             for name, kind in missing:
                 update.add_column(name, kind)
     except (CommitFailedException, ValueError):  # another job of this pipeline added them at the same moment
-        return extended(catalog, catalog.load_table(existing.name()), missing)
+        return _extended(catalog, catalog.load_table(existing.name()), missing)
     return catalog.load_table(existing.name())
+
+
+def view_columns(pipeline: Pipeline, view: View, table: str) -> list[tuple[str, IcebergType]]:
+    """Name and type of each column, in order; a stream's table says last which version of its window a row is."""
+    fields = pipeline.event.fields
+    kinds = [
+        *((key, "TIMESTAMP") for key in ("window_start", "window_end")),
+        *((name, fields[name].type.spark) for name in view.by),
+        *((name, measure.type.spark) for name, measure in view.measures.items()),
+        *([(tables.VERSION, "BIGINT")] if table == tables.stream_view_name(view) else []),
+    ]
+    return [(name, iceberg_type(kind)) for name, kind in kinds]
+
+
+def ensure_view(catalog: Catalog, pipeline: Pipeline, view: View, name: str) -> IcebergTable:
+    """The view's table `name`, made if there is none; IncompatibleDefinition where another declaration filled it."""
+    shape = view_columns(pipeline, view, name)
+    table = catalogs.find(catalog, pipeline.name, name)
+    if table is None:
+        declared = {**_BY_DAY, DEFINITION: fingerprint.view(pipeline, view)}
+        return _create(catalog, (pipeline.name, name), shape, "window_start", declared)
+    if is_outdated(table, pipeline, view):
+        raise IncompatibleDefinition(
+            f"{pipeline.source_file or pipeline.name}: views.{view.name} is not what {pipeline.name}.{name} was "
+            "computed by (its window, groups, measures, or the pipeline's lateness changed)",
+            f"`twofold rebuild {pipeline.name}` recomputes all views; or declare the change as a new view",
+        )
+    return _extended(catalog, table, shape)
+
+
+def is_outdated(table: IcebergTable, pipeline: Pipeline, view: View) -> bool:
+    """Whether another declaration filled this table."""
+    found = table.properties.get(DEFINITION)
+    return found is not None and found != fingerprint.view(pipeline, view)
+
+
+def redeclared(
+    table: IcebergTable, pipeline: Pipeline, view: View, name: str
+) -> tuple[IcebergTable, tuple[TableUpdate, ...]]:
+    """The table with the columns of today's declaration, and the updates that lead there: for the commit of its rows.
+
+    Columns that stay as they were keep their ids, and so do the days that partition it.
+    """
+    before = {field.name: field for field in table.schema().fields}
+    fresh = table.metadata.last_column_id
+    fields = []
+    for column, kind in view_columns(pipeline, view, name):
+        known = before.get(column)
+        if known is None or known.field_type != kind:
+            fresh += 1
+            known = NestedField(fresh, column, kind)
+        fields.append(known)
+    number = max(schema.schema_id for schema in table.metadata.schemas) + 1
+    # Of pyiceberg's models mypy knows the names in JSON only.
+    updates: tuple[TableUpdate, ...] = (
+        AddSchemaUpdate(schema=Schema(*fields, schema_id=number)),
+        SetCurrentSchemaUpdate(schema_id=number),  # type: ignore[call-arg]
+        SetPropertiesUpdate(updates={DEFINITION: fingerprint.view(pipeline, view)}),
+    )
+    metadata = update_table_metadata(table.metadata, updates)
+    return IcebergTable(table.name(), metadata, table.metadata_location, table.io, table.catalog), updates

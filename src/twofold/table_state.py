@@ -1,4 +1,4 @@
-"""What a snapshot says of itself, in its summary: the commit that moves the data moves these, in one step.
+"""What a table's snapshots say of its state: the commit that moves the data moves these too, in its summary.
 
     stream_log, batch_log   twofold.landed    what the log holds: Kafka offsets, or the last landing
     events                  twofold.boundary  what `events` covers of both logs, and the days its commit touched
@@ -6,19 +6,23 @@
     stream_<view>           twofold.folded    which `stream_log` snapshot it has read up to
 
 Compaction's commits carry none of these: the state in force is the nearest ancestor's that does.
-Pure logic: snapshots come in as data.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
 
 from twofold.errors import BoundaryError
 from twofold.windows import earlier
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,22 @@ class History:
         return None
 
 
+def history_of(table: Table | None) -> History:
+    """The table's snapshots as plain data; an empty history where there is no table."""
+    if table is None:
+        return History({}, None)
+    snapshots = {
+        snapshot.snapshot_id: Snapshot(
+            snapshot.snapshot_id,
+            snapshot.parent_snapshot_id,
+            dict(snapshot.summary.additional_properties) if snapshot.summary else {},
+            snapshot.timestamp_ms,
+        )
+        for snapshot in table.metadata.snapshots
+    }
+    return History(snapshots, table.metadata.current_snapshot_id)
+
+
 @dataclass(frozen=True)
 class Landed:
     """What a log holds: per Kafka partition the end offset (exclusive), or the last landing of files."""
@@ -98,7 +118,7 @@ class Boundary:
     touched_days: tuple[date, ...] = ()
     """Days of event time that this commit changed."""
     rebuilt: bool = False
-    """This commit made everything anew: all days count as changed."""
+    """This commit recreated everything: all days count as changed."""
     seen: datetime | None = None
     """Highest, among the unioned stream rows, of the earlier of event time and Kafka time stamp; it never moves back.
     None where only earlier releases united: what they sealed stays sealed."""
@@ -117,10 +137,10 @@ class Folded:
     version: int | None = None
     """Speed layer only: the highest version of its rows, which says how far it has read to the file."""
     state: str | None = None
-    """Speed layer only: what its query keeps, and how; one that keeps something else begins anew."""
+    """Speed layer only: what its query keeps, and how; one that keeps something else starts again."""
 
 
-_State = TypeVar("_State", Landed, Boundary)
+_State = TypeVar("_State", Landed, Boundary, Folded)
 
 
 def encode(state: Landed | Boundary | Folded) -> dict[str, str]:
@@ -140,39 +160,47 @@ def _plain(value: object) -> str:
     raise TypeError(type(value).__name__)
 
 
+def _state(snapshot: Snapshot, kind: type[_State]) -> _State:
+    """The state in a snapshot's summary; what only earlier releases wrote into it is passed over."""
+    return msgspec.json.decode(snapshot.summary[kind.KEY], type=kind)
+
+
 def landed(history: History, pipeline: str, topic_id: str | None = None) -> Landed:
     """The log's state in force; refuse another pipeline's, or (where asked) another topic id's."""
-    found = _decode(history, Landed, pipeline)
-    if found is None:
-        return Landed(pipeline)
-    state = replace(found, offsets=_int_keys(found.offsets), files=tuple(found.files))
-    _same_topic(state.topic_id, topic_id, f"{pipeline}.stream_log")
-    return state
+    return _in_force(history, Landed(pipeline), topic_id, "stream_log")
 
 
 def boundary(history: History, pipeline: str, topic_id: str | None = None) -> Boundary:
     """The boundary in force; refuse another pipeline's, or (where asked) another topic id's."""
-    found = _decode(history, Boundary, pipeline)
-    if found is None:
-        return Boundary(pipeline)
-    state = replace(
-        found,
-        offsets=_int_keys(found.offsets),
-        max_event_time=_moment(found.max_event_time),
-        seen=_moment(found.seen),
-        touched_days=tuple(_day(day) for day in found.touched_days),
-    )
-    _same_topic(state.topic_id, topic_id, f"{pipeline}.events")
+    return _in_force(history, Boundary(pipeline), topic_id, "events")
+
+
+_Owned = TypeVar("_Owned", Landed, Boundary)
+
+
+def _in_force(history: History, none_yet: _Owned, topic_id: str | None, table: str) -> _Owned:
+    pipeline, snapshot = none_yet.pipeline, history.nearest(none_yet.KEY)
+    if snapshot is None:
+        return none_yet
+    state = _state(snapshot, type(none_yet))
+    if state.pipeline != pipeline:
+        raise BoundaryError(
+            f"snapshot {snapshot.id} carries the state of pipeline {state.pipeline!r}, not of {pipeline!r}",
+            f"the tables of {pipeline!r} were replaced by another pipeline's: restore them, or `twofold rebuild`",
+        )
+    if None not in (state.topic_id, topic_id) and state.topic_id != topic_id:
+        raise BoundaryError(
+            f"{pipeline}.{table} was filled from Kafka topic id {state.topic_id}, but the topic's id is now {topic_id}"
+            ": the topic was deleted and created again, and its offsets start from 0 again",
+            "declare the new stream under a new pipeline name (the old tables stay readable), or restore the old topic",
+        )
     return state
 
 
 def folded(history: History) -> Folded | None:
     """What the view was computed from; None where it never was."""
     snapshot = history.nearest(Folded.KEY)
-    if snapshot is None:
-        return None
-    state = Folded(**json.loads(snapshot.summary[Folded.KEY]))
-    return replace(state, sealed_through=_moment(state.sealed_through))
+    return _state(snapshot, Folded) if snapshot else None
 
 
 def sealed_through(edge: Boundary, lateness: timedelta) -> datetime | None:
@@ -188,8 +216,8 @@ def covered(log: History, edge: Boundary) -> Snapshot | None:
     """The newest snapshot of a log all of whose rows lie behind the boundary; None where expiry left none."""
     for snapshot in log.ancestors():
         if Landed.KEY in snapshot.summary:
-            state = Landed(**json.loads(snapshot.summary[Landed.KEY]))
-            ends = _int_keys(state.offsets).items()
+            state = _state(snapshot, Landed)
+            ends = state.offsets.items()
             # A batch log has no offsets; a stream log numbers its commits too, but its boundary is the offsets.
             behind = all(end <= edge.offsets.get(p, 0) for p, end in ends) if ends else state.landing <= edge.landing
             if behind:
@@ -205,46 +233,10 @@ def touched_since(history: History, snapshot_id: int | None) -> set[date] | None
     newer = None if snapshot_id is None else history.since(snapshot_id)
     if newer is None:
         return None
-    states = [json.loads(snapshot.summary[Boundary.KEY]) for snapshot in newer if Boundary.KEY in snapshot.summary]
-    if any(state.get("rebuilt") for state in states):
+    states = [_state(snapshot, Boundary) for snapshot in newer if Boundary.KEY in snapshot.summary]
+    if any(state.rebuilt for state in states):
         return None
-    return {_day(day) for state in states for day in state["touched_days"]}
-
-
-def _decode(history: History, kind: type[_State], pipeline: str) -> _State | None:
-    snapshot = history.nearest(kind.KEY)
-    if snapshot is None:
-        return None
-    told = json.loads(snapshot.summary[kind.KEY])
-    told.pop("newest_kafka", None)  # Boundaries of earlier releases have it.
-    state = kind(**told)
-    if state.pipeline != pipeline:
-        raise BoundaryError(
-            f"snapshot {snapshot.id} carries the state of pipeline {state.pipeline!r}, not of {pipeline!r}",
-            f"the tables of {pipeline!r} were replaced by another pipeline's: restore them, or `twofold rebuild`",
-        )
-    return state
-
-
-def _same_topic(found: str | None, wanted: str | None, table: str) -> None:
-    if found is not None and wanted is not None and found != wanted:
-        raise BoundaryError(
-            f"{table} was filled from Kafka topic id {found}, but the topic's id is now {wanted}: "
-            "the topic was deleted and created again, and its offsets start anew",
-            "declare the new stream under a new pipeline name (the old tables stay readable), or restore the old topic",
-        )
-
-
-def _int_keys(offsets: Mapping[Any, int]) -> dict[int, int]:
-    return {int(partition): offset for partition, offset in offsets.items()}
-
-
-def _moment(value: object) -> datetime | None:
-    return datetime.fromisoformat(value) if isinstance(value, str) else None
-
-
-def _day(value: object) -> date:
-    return date.fromisoformat(str(value))
+    return {day for state in states for day in state.touched_days}
 
 
 def kafka_json(topic: str, offsets: Mapping[int, int]) -> str:
@@ -266,7 +258,7 @@ def retained_from(properties: Mapping[str, str]) -> dict[int, int]:
     >>> retained_from({"twofold.retained-from": '{"0": 12}'}), retained_from({})
     ({0: 12}, {})
     """
-    return _int_keys(json.loads(properties.get(RETAINED_FROM, "{}")))
+    return {int(partition): end for partition, end in json.loads(properties.get(RETAINED_FROM, "{}")).items()}
 
 
 RULES_SINCE = "twofold.rules-since"

@@ -1,0 +1,114 @@
+"""The catalog's PostgreSQL: connections, advisory locks, and the last results of checks.
+
+    twofold prove ──save_result──► twofold_results (pipeline, kind, at, body) ──latest_result──► the status page
+
+A job takes its lock on a connection of the process that commits (for Spark jobs, the JVM), so the lock ends
+with that process and never before its last commit.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Json
+
+from twofold.errors import NotRunning
+from twofold.settings import Settings
+
+LOCK_NAMESPACE = zlib.crc32(b"twofold") & 0x7FFFFFFF
+"""First of the two 32-bit halves of every lock's key; the second names pipeline and role."""
+PROOF = "proof"
+"""Kind of `prove`'s result: `Proof.to_json()`."""
+
+# json, not jsonb: what a hostile record held may be quoted in it, and jsonb refuses NUL and half a surrogate pair.
+_TABLE = """CREATE TABLE IF NOT EXISTS twofold_results (
+    pipeline text NOT NULL, kind text NOT NULL, at timestamptz NOT NULL DEFAULT now(), body json NOT NULL,
+    PRIMARY KEY (pipeline, kind))"""
+_SAVE = """INSERT INTO twofold_results (pipeline, kind, body) VALUES (%s, %s, %s)
+    ON CONFLICT (pipeline, kind) DO UPDATE SET at = excluded.at, body = excluded.body"""
+
+
+def connect(settings: Settings) -> psycopg.Connection:
+    """Connect; NotRunning where the server does not answer."""
+    try:
+        return psycopg.connect(settings.postgres_url(), connect_timeout=5)
+    except psycopg.OperationalError as error:
+        raise away(settings, error) from None
+
+
+@contextmanager
+def session(settings: Settings) -> Iterator[psycopg.Connection]:
+    """A connection for one transaction; NotRunning where the server does not answer, or goes away meanwhile."""
+    with connect(settings) as connection:
+        try:
+            yield connection
+        except psycopg.OperationalError as error:
+            if connection.broken:
+                raise away(settings, error) from None
+            raise
+
+
+def away(settings: Settings, error: BaseException) -> NotRunning:
+    """The error for a PostgreSQL that does not answer."""
+    where = f"{settings.postgres_host}:{settings.postgres_port}"
+    return NotRunning(
+        f"PostgreSQL (the catalog) does not answer at {where}: {str(error).splitlines()[0]}",
+        "start the embedded stack with `twofold up`, or set TWOFOLD_POSTGRES_HOST, _PORT, _USER and _PASSWORD",
+    )
+
+
+def lock_key(pipeline: str, role: str) -> int:
+    """Second half of the lock's key, a positive 32-bit int; roles are `stream`, `batch`, `union`."""
+    return zlib.crc32(f"{pipeline}/{role}".encode()) & 0x7FFFFFFF
+
+
+def is_held(settings: Settings, pipeline: str, role: str) -> bool:
+    """Whether some live process holds the lock, that is, whether that job runs."""
+    query = """SELECT count(*) FROM pg_locks
+               WHERE locktype = 'advisory' AND granted AND classid = %s::bigint AND objid = %s::bigint"""
+    with session(settings) as connection:
+        row = connection.execute(query, (LOCK_NAMESPACE, lock_key(pipeline, role))).fetchone()
+    return bool(row and row[0])
+
+
+def exclusive(connection: psycopg.Connection, name: str) -> None:
+    """Hold the lock `name` until the transaction ends, after waiting for whoever holds it.
+
+    For `CREATE … IF NOT EXISTS`: two at once may both find nothing there, and one of them fails.
+    """
+    connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", (LOCK_NAMESPACE, lock_key("", name)))
+
+
+@dataclass(frozen=True)
+class KeptResult:
+    """What a check found, and when."""
+
+    at: datetime
+    body: Mapping[str, Any]
+
+
+def save_result(settings: Settings, pipeline: str, kind: str, body: Mapping[str, Any]) -> None:
+    """Keep a result, in place of the last one of its kind."""
+    with session(settings) as connection:
+        exclusive(connection, "results")
+        connection.execute(_TABLE)
+        connection.execute(_SAVE, (pipeline, kind, Json(body, dumps=partial(json.dumps, default=str))))
+
+
+def latest_result(settings: Settings, pipeline: str, kind: str) -> KeptResult | None:
+    """The last result of its kind; None where there was none yet."""
+    query = "SELECT at, body FROM twofold_results WHERE pipeline = %s AND kind = %s"
+    with session(settings) as connection:
+        try:
+            row = connection.execute(query, (pipeline, kind)).fetchone()
+        except psycopg.errors.UndefinedTable:
+            return None
+    return KeptResult(*row) if row else None
