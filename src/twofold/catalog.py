@@ -72,7 +72,7 @@ def load(settings: Settings) -> Catalog:
 
 
 def _say_where_it_goes_away(catalog: LakeCatalog, settings: Settings) -> None:
-    """Any call may be the one during which the server ends: that is told in a sentence, wherever it was."""
+    """Any call may be the one during which the server ends: NotRunning, wherever it was."""
 
     def handle(context: ExceptionContext) -> None:
         # A connection found dead before its use is replaced by the pool.

@@ -19,6 +19,7 @@ from uuid import uuid4
 
 from pydantic import Field
 from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.io import FileIO
 from pyiceberg.manifest import (
     DataFile,
     ManifestContent,
@@ -47,9 +48,12 @@ from pyiceberg.table.update import (
 from twofold import windows
 
 MERGED_AT_ONCE = 40
-"""So many manifests of one size become one: each file is written into few manifests, and few are there to be read."""
+"""At least this many manifests of one size become one: each file is written into few, and few are there to be read."""
 CLOCK_TOLERANCE_MS = 60_000
 """Iceberg takes a snapshot for one of the past from this much on."""
+_ADDED = ("added-data-files", "added-records", "added-files-size")
+_DELETED = ("deleted-data-files", "deleted-records", "removed-files-size")
+_TOTAL = ("total-data-files", "total-records", "total-files-size")
 
 
 class CompressedMetadata(SimpleLocationProvider):
@@ -86,13 +90,7 @@ def append(
     Any other error leaves open whether it was committed: what the table says of itself tells.
     """
     draft = _Draft(table, Operation.APPEND)
-    manifests = [*draft.added(files), *_manifests(table)]
-    totals = {
-        "added-data-files": len(files),
-        "added-records": sum(file.record_count for file in files),
-        "added-files-size": sum(file.file_size_in_bytes for file in files),
-    }
-    return draft.commit(manifests, totals, state, requirements)
+    return draft.commit([*draft.added(files), *_manifests(table)], _counts(_ADDED, files), state, requirements)
 
 
 def replace(
@@ -112,22 +110,26 @@ def replace(
         raise CommitFailedException(f"{'.'.join(table.name())} is no longer at snapshot {head}")
     draft = _Draft(table, Operation.OVERWRITE)
     kept = draft.merged(draft.without(_manifests(table), deleted))
-    totals = {
-        "added-data-files": len(added),
-        "added-records": sum(file.record_count for file in added),
-        "added-files-size": sum(file.file_size_in_bytes for file in added),
-        "deleted-data-files": len(deleted),
-        "deleted-records": sum(file.record_count for file in deleted),
-        "removed-files-size": sum(file.file_size_in_bytes for file in deleted),
-    }
-    return draft.commit([*draft.added(added), *kept], totals, state, (), before=updates)
+    changed = {**_counts(_ADDED, added), **_counts(_DELETED, deleted)}
+    return draft.commit([*draft.added(added), *kept], changed, state, before=updates)
+
+
+def _counts(names: Sequence[str], files: Collection[DataFile]) -> dict[str, int]:
+    """Files, rows and bytes, under the names that Iceberg has for them in a snapshot's summary."""
+    rows, size = (sum(getattr(file, one) for file in files) for one in ("record_count", "file_size_in_bytes"))
+    return dict(zip(names, (len(files), rows, size), strict=True))
 
 
 def discard(table: Table, files: Iterable[DataFile]) -> None:
-    """Remove data files that no commit names, after it was refused; what stays, maintenance removes."""
-    for file in files:
+    """Remove data files that no commit names, after it was refused."""
+    remove(table.io, [file.file_path for file in files])
+
+
+def remove(io: FileIO, paths: Iterable[str]) -> None:
+    """Remove files that nothing refers to; what stays, maintenance removes."""
+    for path in paths:
         with suppress(OSError):
-            table.io.delete(file.file_path)
+            io.delete(path)
 
 
 def tidy(table: Table, expired: Collection[int] = ()) -> Table:
@@ -145,11 +147,12 @@ def tidy(table: Table, expired: Collection[int] = ()) -> Table:
         (RemoveSnapshotsUpdate(snapshot_ids=list(expired)),) if expired else ()  # type: ignore[call-arg]
     )
     leftovers = _only_named_by(table, set(expired))
-    committed = draft.commit(after, {}, {}, (), removal) if after != before else _remove(table, removal)
+    if after != before:
+        committed = draft.commit(after, {}, {}, updates=removal)
+    else:
+        committed = _committed(table, (AssertTableUUID(uuid=table.metadata.table_uuid),), removal)
     # A kill in between leaves orphans, which maintenance removes.
-    for path in leftovers:
-        with suppress(OSError):
-            table.io.delete(path)
+    remove(table.io, leftovers)
     return committed
 
 
@@ -220,27 +223,29 @@ class _Draft:
         return [self._manifest(entries, self._metadata.default_spec_id)] if entries else []
 
     def without(self, manifests: Sequence[ManifestFile], deleted: Collection[DataFile]) -> list[ManifestFile]:
-        """The manifests, those that name `deleted` files written anew; CommitFailedException where one is not named."""
+        """The manifests, those that name `deleted` files rewritten; CommitFailedException where one is not named."""
         missing = {file.file_path for file in deleted}
         days = {windows.day(int(file.partition[0])) for file in deleted}
         kept = []
         for manifest in manifests:
             if not manifest.has_added_files() and not manifest.has_existing_files():
-                continue  # it only tells what an earlier commit took away
+                continue  # it only lists what an earlier commit took away
             entries = may_hold(manifest, days) and manifest.fetch_manifest_entry(self._table.io, discard_deleted=True)
             found = {entry.data_file.file_path for entry in entries or ()} & missing
             if not entries or not found:
                 kept.append(manifest)
                 continue
             missing -= found
-            told = [self._deleted(e) if e.data_file.file_path in found else _existing(e) for e in entries]
-            kept.append(self._manifest(told, manifest.partition_spec_id))
+            listed = [
+                _relisted(entry, ManifestEntryStatus.DELETED, self._id)
+                if entry.data_file.file_path in found
+                else _existing(entry)
+                for entry in entries
+            ]
+            kept.append(self._manifest(listed, manifest.partition_spec_id))
         if missing:
             raise CommitFailedException(f"{'.'.join(self._table.name())} has no file {min(missing)} any more")
         return kept
-
-    def _deleted(self, entry: ManifestEntry) -> ManifestEntry:
-        return _retold(entry, ManifestEntryStatus.DELETED, self._id)
 
     def merged(self, manifests: Sequence[ManifestFile]) -> list[ManifestFile]:
         """Manifests of one size made into one, where there are many of them."""
@@ -252,7 +257,7 @@ class _Draft:
         for (spec_id, _), alike in sizes.items():
             if len(alike) < MERGED_AT_ONCE:
                 continue
-            # What this very commit takes away stays told.
+            # What this very commit takes away stays listed.
             alike = [one for one in alike if one.added_snapshot_id != self._id]
             entries = [
                 entry for one in alike for entry in one.fetch_manifest_entry(self._table.io, discard_deleted=True)
@@ -265,14 +270,14 @@ class _Draft:
     def commit(
         self,
         manifests: Sequence[ManifestFile],
-        totals: Mapping[str, int],
+        changed: Mapping[str, int],
         state: Mapping[str, str],
-        requirements: Sequence[ValidatableTableRequirement],
+        requirements: Sequence[ValidatableTableRequirement] = (),
         updates: Sequence[TableUpdate] = (),
         before: Sequence[TableUpdate] = (),
     ) -> Table:
         """Publish the snapshot, if the table is still at its parent."""
-        snapshot = self._snapshot(manifests, totals, state)
+        snapshot = self._snapshot(manifests, changed, state)
         parent = self._parent.snapshot_id if self._parent else None
         held, moved = move_head(self._metadata, parent, snapshot.snapshot_id)
         try:
@@ -283,13 +288,11 @@ class _Draft:
             )
         except CommitFailedException:
             # It is certain here, and only here, that nothing refers to them.
-            for path in self._written:
-                with suppress(OSError):
-                    self._table.io.delete(path)
+            remove(self._table.io, self._written)
             raise
 
     def _snapshot(
-        self, manifests: Sequence[ManifestFile], totals: Mapping[str, int], state: Mapping[str, str]
+        self, manifests: Sequence[ManifestFile], changed: Mapping[str, int], state: Mapping[str, str]
     ) -> Snapshot:
         sequence = self._metadata.next_sequence_number()
         path = self._place(f"snap-{self._id}-0-{uuid4()}.avro")
@@ -309,23 +312,18 @@ class _Draft:
             sequence_number=sequence,
             # Snapshots are in the order of their times, also where a clock was set back.
             timestamp_ms=max(int(time.time() * 1000), self._metadata.last_updated_ms),
-            summary=Summary(self._operation, **self._totals(totals), **state),
+            summary=Summary(self._operation, **self._totals(changed), **state),
             schema_id=self._metadata.current_schema_id,
         )
 
     def _totals(self, changed: Mapping[str, int]) -> dict[str, str]:
         """What the snapshot adds and takes away, and the table's totals with it."""
         before = self._parent.summary if self._parent and self._parent.summary else {}
-        names = {
-            "data-files": ("added-data-files", "deleted-data-files"),
-            "records": ("added-records", "deleted-records"),
-            "files-size": ("added-files-size", "removed-files-size"),
-        }
         totals = {
-            f"total-{name}": int(before.get(f"total-{name}") or 0) + changed.get(more, 0) - changed.get(less, 0)
-            for name, (more, less) in names.items()
+            total: int(before.get(total) or 0) + changed.get(more, 0) - changed.get(less, 0)
+            for total, more, less in zip(_TOTAL, _ADDED, _DELETED, strict=True)
         }
-        deletes = {f"total-{name}": int(before.get(f"total-{name}") or 0) for name in ("delete-files",)}
+        deletes = {"total-delete-files": int(before.get("total-delete-files") or 0)}
         return {name: str(value) for name, value in {**changed, **totals, **deletes}.items()}
 
     def _manifest(self, entries: Sequence[ManifestEntry], spec_id: int) -> ManifestFile:
@@ -351,10 +349,6 @@ class _Draft:
 def _committed(table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]) -> Table:
     answer = table.catalog.commit_table(table, requirements, updates)
     return Table(table.name(), answer.metadata, answer.metadata_location, table.io, table.catalog)
-
-
-def _remove(table: Table, removal: tuple[TableUpdate, ...]) -> Table:
-    return _committed(table, (AssertTableUUID(uuid=table.metadata.table_uuid),), removal)
 
 
 def _only_named_by(table: Table, expired: set[int]) -> list[str]:
@@ -393,11 +387,11 @@ def _magnitude(manifest: ManifestFile) -> int:
 
 
 def _existing(entry: ManifestEntry) -> ManifestEntry:
-    return _retold(entry, ManifestEntryStatus.EXISTING, entry.snapshot_id)
+    return _relisted(entry, ManifestEntryStatus.EXISTING, entry.snapshot_id)
 
 
-def _retold(entry: ManifestEntry, status: ManifestEntryStatus, snapshot_id: int | None) -> ManifestEntry:
-    """The entry of a file that was there before, for a manifest that is written anew."""
+def _relisted(entry: ManifestEntry, status: ManifestEntryStatus, snapshot_id: int | None) -> ManifestEntry:
+    """The entry of a file that was there before, for a manifest that is rewritten."""
     return ManifestEntry.from_args(
         status=status,
         snapshot_id=snapshot_id,

@@ -290,14 +290,14 @@ class BucketFolder:
             self._table.refuse(name)
         from fsspec.callbacks import Callback  # type: ignore[import-untyped]
 
-        told = 0
+        copied = 0
 
-        def tell(size: int | None, value: int) -> None:
-            nonlocal told
-            progress(value - told)
-            told = value
+        def report(size: int | None, value: int) -> None:
+            nonlocal copied
+            progress(value - copied)
+            copied = value
 
-        watcher = Callback(hooks={"tell": tell})
+        watcher = Callback(hooks={"report": report})
         self._reach(lambda: self._store.put_file(str(source), f"{self._root}/{name}", callback=watcher))
 
     def _reach(self, request: Callable[[], _Answer]) -> _Answer:

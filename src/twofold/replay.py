@@ -5,7 +5,7 @@
 A copy is a file like any other, so its landing is exactly-once too: the same label puts the same names, and what was
 taken under a name is not taken again. Copies of a range are named after the landings that they come from, so among
 them the later still wins over the earlier. Rows that a still later landing corrected would win over the correction:
-such a range is refused, as it must go on to the last landing.
+such a range is refused, as it must reach to the last landing.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ _RULED = (tables.STREAM_LOG, tables.LANDED_FILES)
 
 def ensure_tables(catalog: Catalog, pipeline: Pipeline) -> dict[str, IcebergTable]:
     """All tables but those of views, by name."""
-    # It looks, then makes; what another job of this pipeline makes in between is as good.
+    # It looks, then makes; what another job of this pipeline makes in between is fine.
     with suppress(IntegrityError):
         catalog.create_namespace_if_not_exists(pipeline.name)
     wanted = (tables.stream_log(pipeline), tables.batch_log(pipeline), tables.events(pipeline), tables.landed_files())

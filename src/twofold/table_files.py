@@ -48,7 +48,7 @@ from twofold.contract.columns import ARROW
 
 _GROUP_ROWS = 262_144
 _GROUP_BYTES = 64 << 20
-"""A row group of sorted rows has so many rows or bytes in memory."""
+"""A row group of sorted rows has about this many rows, or bytes in memory."""
 _FILE_ROWS = 8_000_000
 """A day of more rows gets more than one file."""
 _FIELD_ID = b"PARQUET:field_id"
@@ -342,7 +342,7 @@ def own(table: Table, paths: Iterable[str]) -> set[str]:
 
 
 def remove(table: Table, paths: Iterable[str]) -> None:
-    """Remove files, each with the checksum that Hadoop may have put beside it; one that is gone is as good."""
+    """Remove files, each with the checksum that Hadoop may have put beside it; one that is gone already is fine."""
     store, _ = _store(table)
     for path in paths:
         folder, name = path.rsplit("/", 1)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -34,7 +33,7 @@ from twofold.table_state import Folded
 RETENTION = timedelta(hours=1)
 """How long a reader of the table may take."""
 FILES_OF_A_DAY = 20
-"""So many files of a day are folded into one."""
+"""At least this many files of a day are folded into one."""
 _MEMORY = "512MB"
 _POSITIONS = 1 << 20
 """More than a snapshot adds files."""
@@ -42,7 +41,7 @@ _ATTEMPTS = 5
 
 
 def version(sequence_number: int, position: int) -> int:
-    """The version of what is known once so many files of a snapshot of stream_log were read.
+    """The version of what is known once that many files of a snapshot of stream_log were read.
 
     >>> version(7, 2) < version(7, 3) < version(8, 0)
     True
@@ -105,13 +104,13 @@ class StreamView:
         raise self._contended()
 
     def fold(self, at_least: int = FILES_OF_A_DAY) -> tuple[int, int, int] | None:
-        """Leave only the newest row of each window and group on days with so many files.
+        """Leave only the newest row of each window and group on days with at least that many files.
 
         Returns how many files were read and written, and the bytes read; None where another commit was first: then
         nothing was changed.
         """
         if not {*self.view.by, *self.view.measures, tables.VERSION} <= set(self.table.schema().column_names):
-            # Of an earlier release, or of another declaration: the streaming job or a rebuild sees to it.
+            # Of an earlier release, or of another declaration: the streaming job or a rebuild handles it.
             return 0, 0, 0
         days: dict[object, list[FileScanTask]] = {}
         for task in self.table.scan().plan_files():
@@ -168,9 +167,7 @@ class StreamView:
         # A kill in between leaves orphans, which maintenance removes.
         for sequence, paths in [gone for gone in self._let_go if gone[0] <= oldest]:
             self._let_go.remove((sequence, paths))
-            for path in paths:
-                with suppress(OSError):
-                    self.table.io.delete(path)
+            commits.remove(self.table.io, paths)
 
     def _contended(self) -> TwofoldError:
         return TwofoldError(

@@ -33,7 +33,7 @@ def day(number: int) -> date:
 
 
 def moment(microseconds: int) -> datetime:
-    """The moment so many microseconds after the epoch.
+    """The moment that many microseconds after the epoch.
 
     >>> moment(-10**18) == datetime.min.replace(tzinfo=UTC), moment(10**18) == datetime.max.replace(tzinfo=UTC)
     (True, True)

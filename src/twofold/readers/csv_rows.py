@@ -46,7 +46,7 @@ def read(
 ) -> Iterator[CellRecords]:
     """The rows after the header, numbered from 1; SetAside where the file as a whole is no CSV of these fields.
 
-    So many bytes as the window has are worked on at once, which takes some forty times their memory at worst; a longer
+    `window_bytes` are worked on at once, which takes some forty times their memory at worst; a longer
     row is read by itself.
     """
     reading = _Reading(Text(blocks, max_record_bytes), window_bytes)

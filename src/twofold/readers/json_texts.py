@@ -181,7 +181,7 @@ def _not_yet(number: int, final: bool) -> _Element | None:
 
 
 def _broken(number: int, why: str) -> SetAside:
-    return SetAside(f"broken JSON array: element {number}: {why}; mend the array, or put one object on each line")
+    return SetAside(f"broken JSON array: element {number}: {why}; fix the array, or put one object on each line")
 
 
 def _nothing_after(text: Text) -> None:

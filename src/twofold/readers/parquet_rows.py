@@ -34,7 +34,7 @@ def read(source: Source, fields: set[str]) -> Iterator[CellRecords]:
         # What the stream raised, or the system, is no fault of the file.
         if source.failure is not None or getattr(error, "errno", None) is not None:
             raise
-        raise SetAside(f"unreadable Parquet: {_first_line(error)}; write the file anew") from error
+        raise SetAside(f"unreadable Parquet: {_first_line(error)}; write the file again") from error
 
 
 def _first_line(error: BaseException) -> str:
@@ -56,7 +56,7 @@ def _rows(source: Source, fields: set[str]) -> Iterator[CellRecords]:
     if number - 1 != file.metadata.num_rows:
         raise SetAside(
             f"unreadable Parquet: the file says that it has {file.metadata.num_rows} rows, {number - 1} could be read; "
-            "write the file anew"
+            "write the file again"
         )
 
 
@@ -72,7 +72,7 @@ def _declared(names: list[str], fields: set[str]) -> list[str]:
 
 
 def _rows_at_once(group: pq.RowGroupMetaData) -> int:
-    """So many rows of a group that they are about a piece, if all its columns were read.
+    """How many rows of a group are about a piece, if all its columns were read.
 
     The sizes of single columns would be more exact, yet asking pyarrow for them ends the whole process where the footer
     is damaged in its statistics ("terminate called ... histogram size mismatch").

@@ -12,8 +12,8 @@ import codecs
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
-from typing import IO
+from collections.abc import Callable, Iterator
+from typing import IO, TypeVar
 
 RECORDS_A_PIECE = 65_536
 PIECE_BYTES = 16 << 20
@@ -24,6 +24,7 @@ MAX_RECORD_BYTES = 64 << 20
 """A longer record is no record; the contract refuses far smaller ones, each for itself."""
 _UTF8_MARK = codecs.BOM_UTF8
 _HEAD_BYTES = 4
+_Answer = TypeVar("_Answer")
 REMEDY = "save it as UTF-8"
 
 
@@ -58,26 +59,21 @@ class Source(io.RawIOBase):
 
     def read(self, size: int = -1, /) -> bytes:
         """Up to `size` bytes, as the stream gives them."""
-        try:
-            found = self._stream.read(size)
-        except BaseException as failure:
-            self.failure = failure
-            raise
+        found = self._noting_failure(self._stream.read, size)
         self.is_empty = self.is_empty and not found
         return found
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
         """Go to a place in the file."""
-        try:
-            return self._stream.seek(offset, whence)
-        except BaseException as failure:
-            self.failure = failure
-            raise
+        return self._noting_failure(self._stream.seek, offset, whence)
 
     def tell(self) -> int:
         """The place in the file."""
+        return self._noting_failure(self._stream.tell)
+
+    def _noting_failure(self, call: Callable[..., _Answer], *arguments: int) -> _Answer:
         try:
-            return self._stream.tell()
+            return call(*arguments)
         except BaseException as failure:
             self.failure = failure
             raise
@@ -141,7 +137,7 @@ def _unpacked(source: Source, block_bytes: int) -> Iterator[bytes]:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         if source.failure is not None:
             raise
-        raise SetAside(f"broken gzip: {error or 'it ends too early'}; pack it anew") from error
+        raise SetAside(f"broken gzip: {error or 'it ends too early'}; compress it again") from error
     if source.is_empty:
         raise SetAside("broken gzip: the file is empty; put it there whole")
 
