@@ -65,13 +65,11 @@ Copied = Callable[[int], None]
 """Called with the number of bytes just copied."""
 
 
-def sha256(stream: IO[bytes], to: IO[bytes] | None = None) -> str:
-    """SHA-256 of what is left to read; its bytes also go `to` a file."""
+def sha256(stream: IO[bytes]) -> str:
+    """SHA-256 of what is left to read."""
     digest = hashlib.sha256()
     while block := stream.read(_COPY_BYTES):
         digest.update(block)
-        if to is not None:
-            to.write(block)
     return digest.hexdigest()
 
 
@@ -121,11 +119,7 @@ class TableInInbox:
     settings: Settings
     pipeline: str
 
-    def owns(self, name: str) -> bool:
-        """Whether a file of the inbox is the table's; the catalog is asked only about names that tables use."""
-        return is_table_file(name) and self.is_there()
-
-    def is_there(self) -> bool:
+    def _is_there(self) -> bool:
         """Whether the catalog has such a table; NotRunning where nobody can say."""
         # Imported here, as the catalog's client takes a second, and almost no inbox has such names.
         from pyiceberg.io.pyarrow import PyArrowFileIO
@@ -139,9 +133,16 @@ class TableInInbox:
         lies, inbox = (PyArrowFileIO.parse_location(uri)[2] for uri in (table.location(), f"{root}/{folder}"))
         return bool(lies.rstrip("/") == inbox)
 
+    def left_out_of(self, files: Iterable[File]) -> list[File]:
+        """The files by name, without those of the table."""
+        listed = sorted(files)
+        of_users = [file for file in listed if not is_table_file(file.name)]
+        return of_users if len(of_users) < len(listed) and self._is_there() else listed
+
     def refuse(self, name: str) -> None:
         """UsageError where a file of this name would be taken for one of the table's."""
-        if self.owns(name):
+        # The catalog is asked only about names that tables use.
+        if is_table_file(name) and self._is_there():
             raise UsageError(
                 f"{name!r} is a name for files of the table landing.{self.pipeline}, which lies in this folder",
                 "choose another name with --as",
@@ -212,7 +213,7 @@ class LocalFolder:
         named = ((path.relative_to(self.path).as_posix(), path) for path in self._walk())
         listed = ((name, _stat(path)) for name, path in named if not is_hidden(name))
         found = (File(name, _local_version(stat), stat.st_size) for name, stat in listed if stat is not None)
-        return put_by_users(found, self.table)
+        return self.table.left_out_of(found) if self.table else sorted(found)
 
     def leftovers(self, before: datetime) -> list[Path]:
         """Copies that a `put` was killed in, and that nothing was added to since `before`."""
@@ -249,11 +250,11 @@ class LocalFolder:
 class BucketFolder:
     """An inbox in an S3 bucket: the keys under one prefix."""
 
-    def __init__(self, settings: Settings, uri: str, table: TableInInbox | None = None) -> None:
-        self._table = table
+    def __init__(self, settings: Settings, uri: str, table: TableInInbox) -> None:
         # Imported here, as the S3 client takes most of a second that a local folder has no use for.
         import s3fs  # type: ignore[import-untyped]
 
+        self._table = table
         self._endpoint = settings.s3_endpoint
         self._root = uri.split("://", 1)[1]
         self._store = s3fs.S3FileSystem(
@@ -267,10 +268,11 @@ class BucketFolder:
 
     def files(self) -> list[File]:
         """All keys under the prefix; empty keys that stand for folders are passed over."""
-        found: dict[str, dict[str, Any]] = self._reach(lambda: self._store.find(self._root, detail=True))
-        named = ((key.removeprefix(f"{self._root}/"), info) for key, info in found.items())
-        listed = ((name, info) for name, info in named if info["type"] == "file" and not is_hidden(name))
-        return put_by_users((File(name, _etag_version(info), info["size"]) for name, info in listed), self._table)
+        keys: dict[str, dict[str, Any]] = self._reach(lambda: self._store.find(self._root, detail=True))
+        named = ((key.removeprefix(f"{self._root}/"), info) for key, info in keys.items() if info["type"] == "file")
+        return self._table.left_out_of(
+            File(name, _etag_version(info), info["size"]) for name, info in named if not is_hidden(name)
+        )
 
     def version(self, name: str) -> str | None:
         """The file's version now; None where it is gone."""
@@ -286,10 +288,9 @@ class BucketFolder:
 
     def put(self, source: Path, name: str, progress: Copied) -> None:
         """Upload at once, or in parts that are aborted together."""
-        if self._table:
-            self._table.refuse(name)
         from fsspec.callbacks import Callback  # type: ignore[import-untyped]
 
+        self._table.refuse(name)
         copied = 0
 
         def report(size: int | None, value: int) -> None:
@@ -320,14 +321,6 @@ def _etag_version(info: dict[str, Any]) -> str:
 
 Folder = LocalFolder | BucketFolder
 """Where the files for one pipeline are put."""
-
-
-def put_by_users(files: Iterable[File], table: TableInInbox | None) -> list[File]:
-    """The files by name, without those of a table that an earlier release made in the same folder."""
-    listed = sorted(files)
-    shaped = any(is_table_file(file.name) for file in listed)
-    in_table = shaped and table is not None and table.is_there()
-    return [file for file in listed if not (in_table and is_table_file(file.name))]
 
 
 def _part_name(name: str) -> str:

@@ -11,6 +11,7 @@ such a range is refused, as it must reach to the last landing.
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -153,9 +154,9 @@ def _digest(folder: inbox.Folder, name: str) -> str:
 
 def _put_again(folder: inbox.Folder, copy: Copy) -> None:
     with tempfile.NamedTemporaryFile(prefix="twofold-") as local, folder.open(copy.source) as landed:
-        digest = inbox.sha256(landed, local)
-        local.flush()
-        if digest != copy.sha256:
+        shutil.copyfileobj(landed, local)
+        local.seek(0)
+        if inbox.sha256(local) != copy.sha256:
             raise TwofoldError(
                 f"{copy.source} is not what landing {copy.landing} took: it was changed since",
                 "run the batch job, which takes the new content, then plan the replay again",
