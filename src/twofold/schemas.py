@@ -47,7 +47,7 @@ from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline, View
 from twofold.definition.types import FieldType
 from twofold.errors import DefinitionChanged, IncompatibleDefinition
-from twofold.tables import Table
+from twofold.tables import TableShape
 
 _TYPES: dict[str, IcebergType] = {
     "STRING": StringType(),
@@ -118,7 +118,7 @@ def ensure_tables(catalog: Catalog, pipeline: Pipeline) -> dict[str, IcebergTabl
     }
 
 
-def _incompatibilities(pipeline: Pipeline, table: Table, existing: IcebergTable | None) -> list[str]:
+def _incompatibilities(pipeline: Pipeline, table: TableShape, existing: IcebergTable | None) -> list[str]:
     """What of the definition this existing table cannot follow, a sentence each."""
     if existing is None or table.name == tables.LANDED_FILES:
         return []
@@ -156,7 +156,7 @@ def iceberg_type(spark: str) -> IcebergType:
     return DecimalType(declared.precision, declared.scale)
 
 
-def _evolved(catalog: Catalog, pipeline: Pipeline, table: Table, existing: IcebergTable) -> IcebergTable:
+def _evolved(catalog: Catalog, pipeline: Pipeline, table: TableShape, existing: IcebergTable) -> IcebergTable:
     found = _extended(catalog, existing, [(name, iceberg_type(kind)) for name, kind in table.columns])
     wanted = _kept_properties(pipeline, table)
     if table.name in _RULED and table_state.RULES_SINCE not in found.properties:
@@ -167,7 +167,7 @@ def _evolved(catalog: Catalog, pipeline: Pipeline, table: Table, existing: Icebe
     return _with_properties(catalog, found, changed) if changed else found
 
 
-def _created(catalog: Catalog, pipeline: Pipeline, table: Table) -> IcebergTable:
+def _created(catalog: Catalog, pipeline: Pipeline, table: TableShape) -> IcebergTable:
     properties = {
         **(_AS_THEY_COME if table.name in _LOGS else _BY_DAY),
         **_kept_properties(pipeline, table),
@@ -203,7 +203,7 @@ def _create(
         return catalog.load_table(name)
 
 
-def _kept_properties(pipeline: Pipeline, table: Table) -> dict[str, str]:
+def _kept_properties(pipeline: Pipeline, table: TableShape) -> dict[str, str]:
     """Properties that tables of earlier releases get, too."""
     if table.name not in _LOGS:
         return {}

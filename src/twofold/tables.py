@@ -43,7 +43,7 @@ _FILE = (("landing", "BIGINT"), ("file", "STRING"), ("row", "BIGINT"))
 
 
 @dataclass(frozen=True)
-class Table:
+class TableShape:
     """One Iceberg table. `columns` are (name, Spark type); `day_of` is the timestamp column whose day partitions it."""
 
     name: str
@@ -62,25 +62,25 @@ def event_columns(pipeline: Pipeline) -> tuple[tuple[str, str], ...]:
     return tuple((field.name, field.type.spark) for field in pipeline.event.fields.values())
 
 
-def stream_log(pipeline: Pipeline) -> Table:
+def stream_log(pipeline: Pipeline) -> TableShape:
     """Every Kafka record once; `landing` numbers the commits, so "landed before" can be asked of any two rows."""
     columns = (*event_columns(pipeline), *_JUDGED, *_KAFKA, ("landing", "BIGINT"))
-    return Table(STREAM_LOG, columns, "kafka_timestamp")
+    return TableShape(STREAM_LOG, columns, "kafka_timestamp")
 
 
-def batch_log(pipeline: Pipeline) -> Table:
+def batch_log(pipeline: Pipeline) -> TableShape:
     """Every row of every landed file once per landing of that file."""
     columns = (*event_columns(pipeline), *_JUDGED, *_FILE, ("landed_at", "TIMESTAMP"))
-    return Table(BATCH_LOG, columns, "landed_at")
+    return TableShape(BATCH_LOG, columns, "landed_at")
 
 
-def events(pipeline: Pipeline) -> Table:
+def events(pipeline: Pipeline) -> TableShape:
     """One row per event id; a withdrawn id stays as a hidden row."""
     columns = (*event_columns(pipeline), ("layer", "STRING"), ("withdrawn", "BOOLEAN"), *_FILE, *_KAFKA)
-    return Table(EVENTS, columns, pipeline.event.time, sort=(pipeline.event.time, pipeline.event.id))
+    return TableShape(EVENTS, columns, pipeline.event.time, sort=(pipeline.event.time, pipeline.event.id))
 
 
-def landed_files() -> Table:
+def landed_files() -> TableShape:
     """One row per file version taken (or set aside: `reason`), in the order of landings."""
     columns = (
         ("landing", "BIGINT"),
@@ -92,7 +92,7 @@ def landed_files() -> Table:
         ("reason", "STRING"),
         ("landed_at", "TIMESTAMP"),
     )
-    return Table(LANDED_FILES, columns, "landed_at")
+    return TableShape(LANDED_FILES, columns, "landed_at")
 
 
 def stream_view_name(view: View | str) -> str:

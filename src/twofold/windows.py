@@ -20,7 +20,7 @@ _EPOCH_DAY = EPOCH.date().toordinal()
 _MICROSECOND = timedelta(microseconds=1)
 _DAY_US = timedelta(days=1) // _MICROSECOND
 _LAST_DAY = date.max.toordinal() - _EPOCH_DAY
-_FIRST, _LAST = (moment.replace(tzinfo=UTC) for moment in (datetime.min, datetime.max))
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 def day(number: int) -> date:

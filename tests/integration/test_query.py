@@ -117,7 +117,7 @@ def test_a_union_that_commits_midway_changes_nothing(
     tail = [united(sent(offset, 8 * offset)) for offset in range(27, 30)]
     pin = session.pin
 
-    def pin_and_unite(catalog: Catalog, namespace: str, name: str, declared: tables.Table | None) -> Pinned:
+    def pin_and_unite(catalog: Catalog, namespace: str, name: str, declared: tables.TableShape | None) -> Pinned:
         pinned = pin(catalog, namespace, name, declared)
         if name == tables.EVENTS:
             lake.append(made[tables.EVENTS], tail, Boundary(pipeline.name, "t", {0: 30}))

@@ -116,7 +116,7 @@ class Lake:
         kept = kafka if "kafka_offset" in place else {"landed_at": NOON}
         return {**values, **at, "outcome": "accepted", "landing": 1, **kept, **place}
 
-    def put(self, table: tables.Table, rows: list[Row]) -> None:
+    def put(self, table: tables.TableShape, rows: list[Row]) -> None:
         """A table of these rows."""
         schema = sources.declared_schema(table)
         filled = [{name: row.get(name) for name in schema.names} for row in rows]

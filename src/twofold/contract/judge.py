@@ -29,7 +29,7 @@ import pyarrow.compute as pc
 from twofold import tables
 from twofold.contract import reasons
 from twofold.contract.columns import Decoder, arrow_type, kept_rules, typed
-from twofold.contract.reasons import Fault
+from twofold.contract.reasons import Reason
 from twofold.contract.reference import Judgement, Reference, is_text
 from twofold.definition.model import Pipeline
 
@@ -66,7 +66,7 @@ class CellRecords:
     payload: Callable[[int], bytes]
     """The bytes to keep of a rejected row: a CSV row that is malformed as it was, any other row as a JSON object of
     all cells."""
-    faults: Mapping[int, Fault] = dataclasses.field(default_factory=dict)
+    faults: Mapping[int, Reason] = dataclasses.field(default_factory=dict)
     """Index of a row → what is wrong with its form; its cells are null then."""
 
     def __len__(self) -> int:
@@ -111,7 +111,7 @@ class Judge:
                 return self._not_judged(records, error)
         return whole([self.judge(*half) for half in halves(records, arrived)])
 
-    def rejected(self, records: Records, fault: Fault) -> Judged:
+    def rejected(self, records: Records, fault: Reason) -> Judged:
         """All records rejected for one reason, unjudged."""
         return self._rows(self._nothing(len(records)), dict.fromkeys(range(len(records)), fault), records)
 
@@ -165,7 +165,7 @@ class Judge:
 
     def _patched(
         self, columns: Mapping[str, pa.Array], judged: Mapping[int, Judgement]
-    ) -> tuple[dict[str, pa.Array], dict[int, Fault]]:
+    ) -> tuple[dict[str, pa.Array], dict[int, Reason]]:
         """Put what the reference read in the place of what the columns hold, and nulls where it was rejected."""
         read = {index: one.values for index, one in judged.items() if one.values is not None}
         faults = {index: one.fault for index, one in judged.items() if one.fault is not None}
@@ -182,7 +182,7 @@ class Judge:
             patched[name] = pa.concat_arrays([array, values]).take(take)
         return patched, faults
 
-    def _rows(self, columns: Mapping[str, pa.Array], faults: Mapping[int, Fault], records: Records) -> Judged:
+    def _rows(self, columns: Mapping[str, pa.Array], faults: Mapping[int, Reason], records: Records) -> Judged:
         length = len(records)
         outcome = self._outcomes(columns, length)
         kinds: list[str | None] = [None] * length

@@ -32,21 +32,21 @@ SHOWN_CHARACTERS = 40
 """How much of a value a sentence quotes."""
 
 
-class Fault(NamedTuple):
+class Reason(NamedTuple):
     """One way in which a record breaks the contract."""
 
     kind: str
     text: str
 
 
-def joined(faults: Iterable[Fault]) -> Fault:
+def joined(faults: Iterable[Reason]) -> Reason:
     """All faults of a record as one: the kind of the first, the sentences of all.
 
     >>> joined([missing("id"), missing("at")])
-    Fault(kind='missing', text='missing id; missing at')
+    Reason(kind='missing', text='missing id; missing at')
     """
     found = list(faults)
-    return Fault(found[0].kind, "; ".join(fault.text for fault in found))
+    return Reason(found[0].kind, "; ".join(fault.text for fault in found))
 
 
 def shown(value: object) -> str:
@@ -54,46 +54,46 @@ def shown(value: object) -> str:
     return str(value)[:SHOWN_CHARACTERS]
 
 
-def empty() -> Fault:
+def empty() -> Reason:
     """A record without a value, or of blanks only."""
-    return Fault(EMPTY, "empty: the record has no value")
+    return Reason(EMPTY, "empty: the record has no value")
 
 
-def too_large(size_bytes: int, limit_bytes: int) -> Fault:
+def too_large(size_bytes: int, limit_bytes: int) -> Reason:
     """A record above `event.max_bytes`."""
-    return Fault(TOO_LARGE, f"too large: {size_bytes} bytes, the limit is {limit_bytes}")
+    return Reason(TOO_LARGE, f"too large: {size_bytes} bytes, the limit is {limit_bytes}")
 
 
-def not_utf8() -> Fault:
+def not_utf8() -> Reason:
     """Bytes that are no UTF-8."""
-    return Fault(ENCODING, "unknown encoding: not UTF-8")
+    return Reason(ENCODING, "unknown encoding: not UTF-8")
 
 
-def not_json(why: str = "") -> Fault:
+def not_json(why: str = "") -> Reason:
     """What is not exactly one JSON object."""
-    return Fault(NOT_JSON, f"not JSON: expected one object{why and f'; {why}'}")
+    return Reason(NOT_JSON, f"not JSON: expected one object{why and f'; {why}'}")
 
 
-def malformed(why: str) -> Fault:
+def malformed(why: str) -> Reason:
     """A row of a file that does not have the file's own form, such as a CSV row with too many cells."""
-    return Fault(MALFORMED, f"malformed row: {why}")
+    return Reason(MALFORMED, f"malformed row: {why}")
 
 
-def missing(field: str) -> Fault:
+def missing(field: str) -> Reason:
     """A required field that is not there, or null."""
-    return Fault(MISSING, f"missing {field}")
+    return Reason(MISSING, f"missing {field}")
 
 
-def wrong_type(field: str, kind: str, value: object) -> Fault:
+def wrong_type(field: str, kind: str, value: object) -> Reason:
     """A value that is none of the declared type.
 
     >>> wrong_type("n", "int", "x").text
     'n is not an int: x'
     """
-    return Fault(WRONG_TYPE, f"{field} is not {'an' if kind[0] in 'aeiou' else 'a'} {kind}: {shown(value)}")
+    return Reason(WRONG_TYPE, f"{field} is not {'an' if kind[0] in 'aeiou' else 'a'} {kind}: {shown(value)}")
 
 
-def not_judged(error: object) -> Fault:
+def not_judged(error: object) -> Reason:
     """A record on which the code itself failed: it is kept with the error, so that it stops nothing else."""
     lines = str(error).strip().splitlines()
-    return Fault(NOT_JUDGED, f"not judged: {type(error).__name__}: {(lines[0] if lines else '')[:200]}")
+    return Reason(NOT_JUDGED, f"not judged: {type(error).__name__}: {(lines[0] if lines else '')[:200]}")

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from twofold.contract import reasons
-from twofold.contract.reasons import Fault
+from twofold.contract.reasons import Reason
 from twofold.definition.model import Field, Pipeline
 from twofold.definition.patterns import whole_value
 from twofold.definition.types import MAX_DECIMAL_PRECISION, FieldType
@@ -274,7 +274,7 @@ class Judgement(NamedTuple):
     """Values by field where the record keeps the contract, else what is wrong with it."""
 
     values: Mapping[str, Any] | None
-    fault: Fault | None = None
+    fault: Reason | None = None
 
 
 def lowest(pipeline: Pipeline, field: Field) -> Any:  # noqa: ANN401
@@ -308,7 +308,7 @@ class Reference:
         literals = {name: json_literal(token) for name, token in zip(self._fields, tokens, strict=True)}
         return self.literals(literals, received_at)
 
-    def unreadable(self, value: bytes | None) -> Fault | None:
+    def unreadable(self, value: bytes | None) -> Reason | None:
         """Why a JSON text is not even decoded, or None."""
         if value is None:
             return reasons.empty()
@@ -340,7 +340,7 @@ class Reference:
     def literals(self, literals: Mapping[str, Literal | None], received_at: datetime) -> Judgement:
         """A record whose values were taken apart already; a field that is not there counts as null."""
         found: dict[str, Any] = {}
-        faults: list[Fault] = []
+        faults: list[Reason] = []
         for field in self._fields.values():
             literal = literals.get(field.name)
             value = None
@@ -357,26 +357,26 @@ class Reference:
         faults += self._from_the_future(found[self.pipeline.event.time], received_at)
         return Judgement(None, reasons.joined(faults)) if faults else Judgement(found)
 
-    def _broken_rules(self, field: Field, value: Any) -> Iterator[Fault]:  # noqa: ANN401
+    def _broken_rules(self, field: Field, value: Any) -> Iterator[Reason]:  # noqa: ANN401
         low = lowest(self.pipeline, field)
         if low is not None and value < low:
-            yield Fault(reasons.OUT_OF_RANGE, f"{field.name} out of range: {_shown(value)} < {_value_text(low)}")
+            yield Reason(reasons.OUT_OF_RANGE, f"{field.name} out of range: {_shown(value)} < {_value_text(low)}")
         if field.max is not None and value > field.max:
-            yield Fault(reasons.OUT_OF_RANGE, f"{field.name} out of range: {_shown(value)} > {_value_text(field.max)}")
+            yield Reason(reasons.OUT_OF_RANGE, f"{field.name} out of range: {_shown(value)} > {_value_text(field.max)}")
         if field.one_of and value not in field.one_of:
             allowed = ", ".join(map(str, field.one_of))
-            yield Fault(reasons.NOT_ALLOWED, f"{field.name} not one of {allowed}: {_shown(value)}")
+            yield Reason(reasons.NOT_ALLOWED, f"{field.name} not one of {allowed}: {_shown(value)}")
         if field.max_length is not None and len(value) > field.max_length:
             limit = f"{len(value)} > {field.max_length} characters"
-            yield Fault(reasons.TOO_LONG, f"{field.name} too long: {limit}")
+            yield Reason(reasons.TOO_LONG, f"{field.name} too long: {limit}")
         # Only a text of allowed length is held against the pattern: that bounds what the pattern may cost.
         elif field.pattern is not None and not matches(pa.array([value]), field.pattern)[0].as_py():
-            yield Fault(reasons.PATTERN, f"{field.name} does not match {field.pattern}: {_shown(value)}")
+            yield Reason(reasons.PATTERN, f"{field.name} does not match {field.pattern}: {_shown(value)}")
 
-    def _from_the_future(self, time: datetime | None, received_at: datetime) -> Iterator[Fault]:
+    def _from_the_future(self, time: datetime | None, received_at: datetime) -> Iterator[Reason]:
         if time is not None and time - received_at > self.max_future:
             at, received = moment_text(time), moment_text(received_at)
-            yield Fault(reasons.FUTURE, f"from the future: {self.pipeline.event.time} is {at}, received {received}")
+            yield Reason(reasons.FUTURE, f"from the future: {self.pipeline.event.time} is {at}, received {received}")
 
     @property
     def max_future(self) -> timedelta:

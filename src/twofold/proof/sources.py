@@ -19,7 +19,7 @@ from pyiceberg.table import Table as IcebergTable
 from pyiceberg.types import NestedField
 
 from twofold.schemas import iceberg_type
-from twofold.tables import Table
+from twofold.tables import TableShape
 
 _MEMORY_LIMIT = "2GB"
 
@@ -67,7 +67,7 @@ def arrow_schema(table: IcebergTable) -> pa.Schema:
     return schema_to_pyarrow(table.schema(), include_field_ids=False)
 
 
-def declared_schema(table: Table) -> pa.Schema:
+def declared_schema(table: TableShape) -> pa.Schema:
     """The columns of a table that is not made yet."""
     fields = (NestedField(number, name, iceberg_type(kind)) for number, (name, kind) in enumerate(table.columns, 1))
     return schema_to_pyarrow(Schema(*fields), include_field_ids=False)

@@ -25,7 +25,7 @@ from twofold.proof.gaps import Gaps
 from twofold.proof.sent import Sent
 from twofold.settings import Settings
 from twofold.table_state import History
-from twofold.tables import Table
+from twofold.tables import TableShape
 
 UNIFIED = "unified_events"
 """DuckDB's name of the rows that a reader sees."""
@@ -95,7 +95,7 @@ class World:
         return sources.declared_schema(declared(self.pipeline)[pinned.name])
 
 
-def declared(pipeline: Pipeline) -> dict[str, Table]:
+def declared(pipeline: Pipeline) -> dict[str, TableShape]:
     """The tables whose columns follow from the definition, in the order in which they are pinned."""
     found = (tables.events(pipeline), tables.batch_log(pipeline), tables.stream_log(pipeline), tables.landed_files())
     return {table.name: table for table in found}

@@ -24,7 +24,7 @@ from pyiceberg.types import (
 
 from twofold import schemas
 from twofold.errors import TwofoldError
-from twofold.tables import Table
+from twofold.tables import TableShape
 
 _DUCKDB: dict[type[IcebergType], str] = {
     StringType: "VARCHAR",
@@ -59,7 +59,7 @@ class Column:
             raise TwofoldError(f"column {self.name} has a type that cannot be read here: {self.iceberg}") from None
 
 
-def of(schema: Schema | None, declared: Table | None) -> tuple[Column, ...]:
+def of(schema: Schema | None, declared: TableShape | None) -> tuple[Column, ...]:
     """The table's columns, then those declared that it does not have yet (every file lacks them)."""
     columns = [Column(field.field_id, field.name, field.field_type) for field in schema.fields] if schema else []
     known = {column.name for column in columns}

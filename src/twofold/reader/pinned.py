@@ -20,7 +20,7 @@ from twofold.reader import columns
 from twofold.reader.columns import Column
 from twofold.reader.predicates import EVERYTHING
 from twofold.table_state import History
-from twofold.tables import Table
+from twofold.tables import TableShape
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Pinned:
                 yield entry.data_file
 
 
-def pin(catalog: Catalog, namespace: str, name: str, declared: Table | None = None) -> Pinned:
+def pin(catalog: Catalog, namespace: str, name: str, declared: TableShape | None = None) -> Pinned:
     """Load one table as it is now; where it was never made, an empty one with the declared columns."""
     table = catalogs.find(catalog, namespace, name)
     return Pinned(f"{namespace}.{name}", columns.of(table.schema() if table else None, declared), table)

@@ -203,9 +203,9 @@ class Reader:
         return f"SELECT pipeline, name FROM {listed} WHERE name IS NOT NULL ORDER BY _tw_place"
 
 
-def _declared(pipeline: Pipeline) -> dict[str, tables.Table]:
+def _declared(pipeline: Pipeline) -> dict[str, tables.TableShape]:
     logs = (tables.events(pipeline), tables.stream_log(pipeline), tables.batch_log(pipeline), tables.landed_files())
     # An earlier release's table has no versions.
     column = ((tables.VERSION, "BIGINT"),)
-    versions = (tables.Table(tables.stream_view_name(view), column, "window_start") for view in pipeline.views)
+    versions = (tables.TableShape(tables.stream_view_name(view), column, "window_start") for view in pipeline.views)
     return {table.name: table for table in (*logs, *versions)}

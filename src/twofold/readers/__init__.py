@@ -18,7 +18,7 @@ from twofold.contract.judge import CellRecords, JsonRecords
 from twofold.definition.model import Pipeline
 from twofold.inbox import ACCEPTED_NAMES, Format, format_of
 from twofold.readers import csv_rows, json_texts, parquet_rows
-from twofold.readers.texts import BLOCK_BYTES, SetAside, Source, blocks
+from twofold.readers.texts import BLOCK_BYTES, SetAside, WatchedStream, blocks
 
 __all__ = ["SetAside", "read"]
 
@@ -35,7 +35,7 @@ def read(
     form = format_of(name)
     if form is None:
         raise SetAside(f"unknown ending: accepted are {ACCEPTED_NAMES}; name the file by what it is")
-    source = Source(stream)
+    source = WatchedStream(stream)
     try:
         yield from _records(source, form, set(pipeline.event.fields), block_bytes)
     except Exception as error:
@@ -50,7 +50,9 @@ def read(
         ) from error
 
 
-def _records(source: Source, form: Format, fields: set[str], block_bytes: int) -> Iterator[JsonRecords | CellRecords]:
+def _records(
+    source: WatchedStream, form: Format, fields: set[str], block_bytes: int
+) -> Iterator[JsonRecords | CellRecords]:
     if form.kind == "parquet":
         return parquet_rows.read(source, fields)
     text = blocks(source, form.kind, gzipped=form.gzipped, block_bytes=block_bytes)

@@ -17,14 +17,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from twofold.contract.judge import CellRecords
-from twofold.readers.texts import BLOCK_BYTES, PIECE_BYTES, RECORDS_A_PIECE, SetAside, Source
+from twofold.readers.texts import BLOCK_BYTES, PIECE_BYTES, RECORDS_A_PIECE, SetAside, WatchedStream
 
 _FEWEST_ROWS = 64
 """However wide the columns are that are not read."""
 _JSON = msgspec.json.Encoder(decimal_format="number")
 
 
-def read(source: Source, fields: set[str]) -> Iterator[CellRecords]:
+def read(source: WatchedStream, fields: set[str]) -> Iterator[CellRecords]:
     """All rows, numbered from 1; SetAside where they cannot all be read."""
     try:
         yield from _rows(source, fields)
@@ -41,7 +41,7 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")
 
 
-def _rows(source: Source, fields: set[str]) -> Iterator[CellRecords]:
+def _rows(source: WatchedStream, fields: set[str]) -> Iterator[CellRecords]:
     # Columns are read page by page: a row group may be as large as the file. Where pages have a checksum, it counts.
     file = pq.ParquetFile(
         pa.PythonFile(source, "r"), pre_buffer=False, buffer_size=BLOCK_BYTES, page_checksum_verification=True

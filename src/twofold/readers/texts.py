@@ -35,7 +35,7 @@ class SetAside(Exception):
     """
 
 
-class Source(io.RawIOBase):
+class WatchedStream(io.RawIOBase):
     """The stream of a file, which remembers its own failure.
 
     A store that is away must not be taken for a broken file by whoever reads through a library, as libraries turn
@@ -79,7 +79,9 @@ class Source(io.RawIOBase):
             raise
 
 
-def blocks(source: Source, kind: str, *, gzipped: bool = False, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
+def blocks(
+    source: WatchedStream, kind: str, *, gzipped: bool = False, block_bytes: int = BLOCK_BYTES
+) -> Iterator[bytes]:
     """The text in blocks of about `block_bytes`, none of them empty; SetAside where it is no text, or no gzip."""
     found = _unpacked(source, block_bytes) if gzipped else _full_reads(source, block_bytes)
     head = b""
@@ -123,12 +125,12 @@ def _chained(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
     yield from rest
 
 
-def _full_reads(source: Source, block_bytes: int) -> Iterator[bytes]:
+def _full_reads(source: WatchedStream, block_bytes: int) -> Iterator[bytes]:
     while block := source.read(block_bytes):
         yield block
 
 
-def _unpacked(source: Source, block_bytes: int) -> Iterator[bytes]:
+def _unpacked(source: WatchedStream, block_bytes: int) -> Iterator[bytes]:
     """Members one after the other, zeros after them passed over, as `gzip` itself has it."""
     try:
         with gzip.GzipFile(fileobj=source, mode="rb") as unpacking:
