@@ -10,7 +10,7 @@ whatever becomes of checkpoints, and a batch that is done again gives the versio
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -73,17 +73,14 @@ class StreamView:
 
     def append(self, files: Sequence[DataFile], state: Folded) -> None:
         """Commit a micro-batch's windows; a batch that the table holds already leaves nothing."""
-        for _ in range(_ATTEMPTS):
-            if self.holds(state):
-                commits.discard(self.table, files)
-                return
-            try:
-                self.table = commits.append(self.table, files, table_state.encode(state))
-            except CommitFailedException:
-                self.refresh()
-            else:
-                return
-        raise self._contended()
+
+        def attempt() -> Table:
+            if not self.holds(state):
+                return commits.append(self.table, files, table_state.encode(state))
+            commits.discard(self.table, files)
+            return self.table
+
+        self._until_committed(attempt)
 
     def holds(self, state: Folded) -> bool:
         """Whether the table has read the log that far."""
@@ -92,16 +89,29 @@ class StreamView:
 
     def fill(self, files: Sequence[DataFile], state: Folded) -> None:
         """Put these rows in place of all others."""
+
+        def attempt() -> Table:
+            there, head = (
+                [task.file for task in self.table.scan().plan_files()],
+                self.table.metadata.current_snapshot_id,
+            )
+            return commits.replace(self.table, head, there, files, table_state.encode(state))
+
+        self._until_committed(attempt)
+
+    def _until_committed(self, attempt: Callable[[], Table]) -> None:
+        """Decide and commit, again on the table as it is then where another commit was first."""
         for _ in range(_ATTEMPTS):
-            there = [task.file for task in self.table.scan().plan_files()]
-            head = self.table.metadata.current_snapshot_id
             try:
-                self.table = commits.replace(self.table, head, there, files, table_state.encode(state))
+                self.table = attempt()
             except CommitFailedException:
                 self.refresh()
             else:
                 return
-        raise self._contended()
+        raise TwofoldError(
+            f"{'.'.join(self.table.name())} was changed by others during each of {_ATTEMPTS} attempts",
+            "see that only one streaming job and one maintenance run; the job resumes by itself",
+        )
 
     def fold(self, at_least: int = FILES_OF_A_DAY) -> tuple[int, int, int] | None:
         """Leave only the newest row of each window and group on days with at least that many files.
@@ -168,12 +178,6 @@ class StreamView:
         for sequence, paths in [gone for gone in self._let_go if gone[0] <= oldest]:
             self._let_go.remove((sequence, paths))
             commits.remove(self.table.io, paths)
-
-    def _contended(self) -> TwofoldError:
-        return TwofoldError(
-            f"{'.'.join(self.table.name())} was changed by others during each of {_ATTEMPTS} attempts",
-            "see that only one streaming job and one maintenance run; the job goes on by itself",
-        )
 
 
 def in_schema(schema: pa.Schema, rows: pa.RecordBatch) -> pa.RecordBatch:

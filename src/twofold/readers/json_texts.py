@@ -9,7 +9,7 @@ Only where records begin and end is found here; whether a record is JSON is for 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from twofold.contract.judge import JsonRecords
@@ -34,19 +34,14 @@ def read(blocks: Iterator[bytes], *, max_record_bytes: int = MAX_RECORD_BYTES) -
     text = Text(blocks, max_record_bytes)
     text.more()
     while not text.data.strip(_BLANKS) and not text.final:
-        _drop_blank_lines(text)
+        text.drop(_after_last_line(text.view()))
+        _check_length(text)
         text.more()
     if text.data.lstrip(_BLANKS).startswith(b"["):
         text.drop(text.data.index(b"[") + 1)
         yield from _elements(text)
     else:
         yield from _lines(text)
-
-
-def _drop_blank_lines(text: Text) -> None:
-    view = text.view()
-    text.drop(_after_last_line(view))
-    _check_length(text)
 
 
 def _after_last_line(view: bytes) -> int:
@@ -78,16 +73,9 @@ def _records_of(whole_lines: bytes, number: int) -> Iterator[JsonRecords]:
         whole_lines = whole_lines.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     lines = whole_lines.split(b"\n")
     values = [line for line in lines if line.strip(b" \t")]
-    if len(values) == len(lines) - (not lines[-1]):
-        numbers = range(number, number + len(values))
-    else:
-        found = [place for place, line in enumerate(lines, number) if line.strip(b" \t")]
-        yield from _pieces(values, found)
-        return
-    yield from _pieces(values, numbers)
-
-
-def _pieces(values: list[bytes], numbers: range | list[int]) -> Iterator[JsonRecords]:
+    numbers: Sequence[int] = range(number, number + len(values))
+    if len(values) < len(lines) - (not lines[-1]):
+        numbers = [place for place, line in enumerate(lines, number) if line.strip(b" \t")]
     for first in range(0, len(values), RECORDS_A_PIECE):
         end = first + RECORDS_A_PIECE
         yield JsonRecords(values[first:end], numbers[first:end])

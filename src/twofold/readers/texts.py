@@ -13,6 +13,8 @@ import gzip
 import io
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain
 from typing import IO, TypeVar
 
 RECORDS_A_PIECE = 65_536
@@ -83,14 +85,14 @@ def blocks(
     source: WatchedStream, kind: str, *, gzipped: bool = False, block_bytes: int = BLOCK_BYTES
 ) -> Iterator[bytes]:
     """The text in blocks of about `block_bytes`, none of them empty; SetAside where it is no text, or no gzip."""
-    found = _unpacked(source, block_bytes) if gzipped else _full_reads(source, block_bytes)
+    found = _unpacked(source, block_bytes) if gzipped else iter(partial(source.read, block_bytes), b"")
     head = b""
     for block in found:
         head += block
         if len(head) >= _HEAD_BYTES:
             break
     encoding, mark_bytes = encoding_of(head, kind)
-    text = _chained(head[mark_bytes:], found)
+    text = filter(None, chain([head[mark_bytes:]], found))
     yield from text if encoding == "utf-8" else _decoded(text, encoding)
 
 
@@ -117,17 +119,6 @@ def encoding_of(head: bytes, kind: str) -> tuple[str, int]:
     if zeros == (False, True, False, True):
         return "utf-16-le", 0
     return ("utf-16-be" if zeros == (True, False, True, False) else "utf-8"), 0
-
-
-def _chained(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    if first:
-        yield first
-    yield from rest
-
-
-def _full_reads(source: WatchedStream, block_bytes: int) -> Iterator[bytes]:
-    while block := source.read(block_bytes):
-        yield block
 
 
 def _unpacked(source: WatchedStream, block_bytes: int) -> Iterator[bytes]:
