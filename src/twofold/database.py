@@ -20,7 +20,7 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Json
 
-from twofold.errors import NotRunning
+from twofold.errors import NotRunning, first_line
 from twofold.settings import Settings
 
 LOCK_NAMESPACE = zlib.crc32(b"twofold") & 0x7FFFFFFF
@@ -60,7 +60,7 @@ def away(settings: Settings, error: BaseException) -> NotRunning:
     """The error for a PostgreSQL that does not answer."""
     where = f"{settings.postgres_host}:{settings.postgres_port}"
     return NotRunning(
-        f"PostgreSQL (the catalog) does not answer at {where}: {str(error).splitlines()[0]}",
+        f"PostgreSQL (the catalog) does not answer at {where}: {first_line(error)}",
         "start the embedded stack with `twofold up`, or set TWOFOLD_POSTGRES_HOST, _PORT, _USER and _PASSWORD",
     )
 

@@ -91,6 +91,15 @@ class QueryError(TwofoldError):
     """A query names a table that is not there, or does something else than read, or is no SQL."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, cut to fit into a sentence; its type's name where it says nothing.
+
+    >>> first_line(ValueError("no: a long story.")), first_line(MemoryError())
+    ('no: a long story', 'MemoryError')
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")
+
+
 def end(error: TwofoldError, exit_code: int | None = None) -> NoReturn:
     """Tell the error and end this program, with the error's own exit code unless another is given."""
     sys.stderr.write(f"error: {error}\n")

@@ -28,12 +28,11 @@ import pyarrow.compute as pc
 
 from twofold import tables
 from twofold.contract import reasons
-from twofold.contract.columns import Decoder, arrow_type, kept_rules, typed
+from twofold.contract.columns import ARROW, Decoder, arrow_type, kept_rules, typed
 from twofold.contract.reasons import Reason
 from twofold.contract.reference import Judgement, Reference, is_text
 from twofold.definition.model import Pipeline
 
-_MOMENT = pa.timestamp("us", "UTC")
 _ROWS = "_tw_rows"
 
 
@@ -245,7 +244,11 @@ class Judge:
 
 def moments(received_at: datetime | pa.Array, count: int) -> pa.Array:
     """A moment of arrival per record."""
-    return received_at if isinstance(received_at, pa.Array) else pa.repeat(pa.scalar(received_at, _MOMENT), count)
+    return (
+        received_at
+        if isinstance(received_at, pa.Array)
+        else pa.repeat(pa.scalar(received_at, ARROW["timestamp"]), count)
+    )
 
 
 def whole(parts: Sequence[Judged]) -> Judged:

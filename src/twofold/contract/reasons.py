@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from twofold.errors import first_line
+
 EMPTY = "empty"
 TOO_LARGE = "too_large"
 ENCODING = "encoding"
@@ -93,7 +95,6 @@ def wrong_type(field: str, kind: str, value: object) -> Reason:
     return Reason(WRONG_TYPE, f"{field} is not {'an' if kind[0] in 'aeiou' else 'a'} {kind}: {shown(value)}")
 
 
-def not_judged(error: object) -> Reason:
+def not_judged(error: Exception) -> Reason:
     """A record on which the code itself failed: it is kept with the error, so that it stops nothing else."""
-    lines = str(error).strip().splitlines()
-    return Reason(NOT_JUDGED, f"not judged: {type(error).__name__}: {(lines[0] if lines else '')[:200]}")
+    return Reason(NOT_JUDGED, f"not judged: {type(error).__name__}: {first_line(error)}")

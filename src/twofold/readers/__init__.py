@@ -16,7 +16,8 @@ from typing import IO
 
 from twofold.contract.judge import CellRecords, JsonRecords
 from twofold.definition.model import Pipeline
-from twofold.inbox import ACCEPTED_NAMES, Format, format_of
+from twofold.errors import first_line
+from twofold.inbox import ACCEPTED_NAMES, format_of
 from twofold.readers import csv_rows, json_texts, parquet_rows
 from twofold.readers.texts import BLOCK_BYTES, SetAside, WatchedStream, blocks
 
@@ -35,27 +36,19 @@ def read(
     form = format_of(name)
     if form is None:
         raise SetAside(f"unknown ending: accepted are {ACCEPTED_NAMES}; name the file by what it is")
-    source = WatchedStream(stream)
+    source, fields = WatchedStream(stream), set(pipeline.event.fields)
     try:
-        yield from _records(source, form, set(pipeline.event.fields), block_bytes)
+        if form.kind == "parquet":
+            yield from parquet_rows.read(source, fields)
+            return
+        text = blocks(source, form.kind, gzipped=form.gzipped, block_bytes=block_bytes)
+        is_csv = form.kind == "csv"
+        yield from csv_rows.read(text, fields, window_bytes=2 * block_bytes) if is_csv else json_texts.read(text)
     except Exception as error:
         if source.failure is not None:
             raise source.failure from None
         if isinstance(error, SetAside | MemoryError) or (isinstance(error, OSError) and error.errno is not None):
             raise
         # A fault of this code, which only this file brings out: it must not stop the others.
-        first = (str(error).strip().splitlines() or [""])[0][:300]
-        raise SetAside(
-            f"the file could not be read: {type(error).__name__}: {first}; report it with the file"
-        ) from error
-
-
-def _records(
-    source: WatchedStream, form: Format, fields: set[str], block_bytes: int
-) -> Iterator[JsonRecords | CellRecords]:
-    if form.kind == "parquet":
-        return parquet_rows.read(source, fields)
-    text = blocks(source, form.kind, gzipped=form.gzipped, block_bytes=block_bytes)
-    if form.kind == "csv":
-        return csv_rows.read(text, fields, window_bytes=2 * block_bytes)
-    return json_texts.read(text)
+        said = f"{type(error).__name__}: {first_line(error)}"
+        raise SetAside(f"the file could not be read: {said}; report it with the file") from error

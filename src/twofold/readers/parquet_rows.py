@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from twofold.contract.judge import CellRecords
+from twofold.errors import first_line
 from twofold.readers.texts import BLOCK_BYTES, PIECE_BYTES, RECORDS_A_PIECE, SetAside, WatchedStream
 
 _FEWEST_ROWS = 64
@@ -34,11 +35,7 @@ def read(source: WatchedStream, fields: set[str]) -> Iterator[CellRecords]:
         # What the stream raised, or the system, is no fault of the file.
         if source.failure is not None or getattr(error, "errno", None) is not None:
             raise
-        raise SetAside(f"unreadable Parquet: {_first_line(error)}; write the file again") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")
+        raise SetAside(f"unreadable Parquet: {first_line(error)}; write the file again") from error
 
 
 def _rows(source: WatchedStream, fields: set[str]) -> Iterator[CellRecords]:
