@@ -83,7 +83,7 @@ def create_views(spark: SparkSession, settings: Settings, pipeline: Pipeline) ->
         engine = SparkEngine(spark, pipeline, *map(_relation, pins))
         log = table_state.landed(pins[1].history, pipeline.name)
         found = serving.past(engine, pipeline, table_state.boundary(pins[0].history, pipeline.name, log.topic_id))
-        spark.sql(serving.unified_events(engine, pipeline, found)).createOrReplaceTempView(names.UNIFIED_EVENTS)
+        spark.sql(serving.unify(engine, pipeline, found)).createOrReplaceTempView(names.UNIFIED_EVENTS)
         made = [name for view in pipeline.views.values() for name in _views(spark, reader, pipeline, view)]
     return [names.UNIFIED_EVENTS, *made]
 

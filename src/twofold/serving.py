@@ -190,19 +190,28 @@ def past(engine: Engine, pipeline: Pipeline, edge: Boundary) -> Past:
     return Past(tail, decided, beaten, frozenset(_event_days(engine, pipeline, beaten)))
 
 
-def unified_events(engine: Engine, pipeline: Pipeline, found: Past) -> str:
-    """The exact union of both layers, a row per id: `events`, and the tail.
+def unify(engine: Engine, pipeline: Pipeline, found: Past) -> str:
+    """The query of `unified_events` over what the small steps kept."""
+    days = found.beaten_days
+    touched = engine.events(days, on=True) if days else None
+    return unified_events(pipeline, engine.events(days, on=False), touched, found.tail, found.decided)
 
-    Only rows of `events` on days of beaten rows are looked up among the decisions.
+
+def unified_events(
+    pipeline: Pipeline, untouched: str, touched: str | None = None, tail: str | None = None, decided: str | None = None
+) -> str:
+    """The exact union of both layers, a row per id: `untouched` and `touched` rows of `events`, and the tail.
+
+    Only `touched` rows are looked up in `decided`; no `decided`: no id of the tail is in `events`.
     """
-    names, days, decided = columns([*pipeline.columns, *PROVENANCE]), found.beaten_days, found.decided
-    parts = [f"SELECT {names} FROM {engine.events(days, on=False)} WHERE NOT withdrawn"]
-    if days and decided:
+    names = columns([*pipeline.columns, *PROVENANCE])
+    parts = [f"SELECT {names} FROM {untouched} WHERE NOT withdrawn"]
+    if touched and decided:
         stays = _not(pipeline, decided, "NOT _tw_united")
-        parts.append(f"SELECT {names} FROM {engine.events(days, on=True)} AS _tw_r WHERE NOT withdrawn AND {stays}")
-    if found.tail:
+        parts.append(f"SELECT {names} FROM {touched} AS _tw_r WHERE NOT withdrawn AND {stays}")
+    if tail:
         winning = f" AND {_not(pipeline, decided, '_tw_united')}" if decided else ""
-        parts.append(f"SELECT {names} FROM {found.tail} AS _tw_r WHERE NOT withdrawn{winning}")
+        parts.append(f"SELECT {names} FROM {tail} AS _tw_r WHERE NOT withdrawn{winning}")
     return "\nUNION ALL\n".join(parts)
 
 

@@ -161,7 +161,7 @@ class Lake:
     def unite(self) -> None:
         """Make `unified_events`, and see that it is right in every column."""
         self.past = serving.past(self, self.pipeline, BOUNDARY)
-        query = serving.duckdb(serving.unified_events(self, self.pipeline, self.past))
+        query = serving.duckdb(serving.unify(self, self.pipeline, self.past))
         self.connection.execute(f"CREATE TABLE unified_events AS {query}")
         found = {row[self.pipeline.event.id]: row for row in self.rows("SELECT * FROM unified_events")}
         assert {key: row["layer"] for key, row in found.items()} == ANSWER

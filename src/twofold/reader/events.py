@@ -46,7 +46,7 @@ class DuckDBEngine:
     def unified(self, days: Collection[date] | None = None) -> str:
         """The query of `unified_events`, in DuckDB's dialect; with `days`, of events of these days at least."""
         engine = self if days is None else replace(self, within=frozenset(days))
-        return serving.duckdb(serving.unified_events(engine, self.pipeline, self.past))
+        return serving.duckdb(serving.unify(engine, self.pipeline, self.past))
 
     def boundary(self) -> Boundary:
         """What the pinned `events` covers; refused where the log is of another topic."""
