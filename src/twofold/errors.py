@@ -50,8 +50,8 @@ class DefinitionChanged(TwofoldError):
         more = f" and {len(differences) - _LISTED} more" if len(differences) > _LISTED else ""
         super().__init__(
             f"the definition of {pipeline} changed while its stream ran: {listed}{more}",
-            f"start the stream again, which goes on where it was: `twofold stream {pipeline}` "
-            "(as a service it is started again by itself)",
+            f"restart the stream, which resumes where it was: `twofold stream {pipeline}` "
+            "(as a service it restarts by itself)",
         )
 
 
