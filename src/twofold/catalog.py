@@ -29,8 +29,8 @@ _UNREACHABLE = "AWS Error NETWORK_CONNECTION"
 class LakeCatalog(SqlCatalog):
     """Raises StoreAway where a table is there and the store that holds its metadata does not answer.
 
-    A commit that would be dated before the last one raises ClockBehind: pyiceberg would write it, and Java could then no
-    longer read the table.
+    A commit that would be dated before the last one raises ClockBehind: pyiceberg would write it, and Java could not
+    read the table any longer.
     """
 
     def commit_table(
