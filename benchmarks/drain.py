@@ -16,9 +16,11 @@ from pyspark.sql import SparkSession
 
 from benchmarks import textbook
 from benchmarks.marks import END, Marks
-from spark_jobs import session, streaming_job
+from spark_jobs import spark_session, streaming_job
+from spark_jobs.spark_session import Job
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
+from twofold.lake import Lake
 from twofold.settings import Settings
 
 TWOFOLD, TEXTBOOK, TUNED = "twofold", "textbook", "tuned textbook"
@@ -47,10 +49,11 @@ def main(way: str, pipeline: str, target: Path) -> None:
 
 def _twofold(settings: Settings, pipeline: Pipeline, marks: Marks) -> SparkSession:
     """The streaming job itself, as `twofold stream --until-caught-up` runs it."""
-    topic_id = streaming_job.check(settings, pipeline)
-    spark = session.build(settings, f"twofold-{pipeline.name}-stream")
+    lake = Lake(settings, pipeline)
+    topic_id = streaming_job.check(lake)
+    spark = spark_session.build(settings, f"twofold-{pipeline.name}-stream")
     spark.streams.addListener(marks)
-    streaming_job.stream(spark, settings, pipeline, topic_id, threading.Event(), until_caught_up=True)
+    streaming_job.stream(Job(spark, lake), topic_id, threading.Event(), until_caught_up=True)
     return spark
 
 

@@ -1,8 +1,8 @@
-"""Ingests the new files of the inbox into `batch_log`, each exactly once (`spark_jobs.batch` has the protocol).
+"""Ingests the new files of the inbox into `batch_log`, each exactly once (`spark_jobs.batch_log` has the protocol).
 
-    inbox ─► new files ─► Batch ─► batch_log, landed_files
+    inbox ─► new files ─► BatchRun ─► batch_log, landed_files
 
-By hand: `python -m spark_jobs.batch_job flights`
+Manually: `python -m spark_jobs.batch_job flights`
 """
 
 from __future__ import annotations
@@ -13,17 +13,15 @@ from typing import Any
 
 import click
 
-from spark_jobs import batch, locks, outcome, session, tasks
-from spark_jobs.batch import Batch, Landing
-from twofold import catalog as catalogs
-from twofold import inbox, metrics, runs, schemas
-from twofold.definition.load import load_pipeline
-from twofold.definition.model import Pipeline
+from spark_jobs import batch_log, outcome, tasks
+from spark_jobs.batch_log import BatchRun, Landing
+from spark_jobs.spark_session import declared, started_job
+from twofold import inbox, metrics, runs
+from twofold.lake import Lake
 from twofold.meter import Meter
-from twofold.settings import Settings
 
 _SHORT_BYTES = 256 << 20
-"""Up to this much is landed in well under a minute."""
+"""Up to this much is ingested in well under a minute."""
 
 
 @click.command()
@@ -35,39 +33,37 @@ def main(pipeline: str, as_json: bool, wait: float, outcome_file: Path | None) -
     """Ingest the new files of PIPELINE's inbox."""
 
     def work() -> dict[str, Any]:
-        settings = Settings()
-        declared = load_pipeline(settings, pipeline)
-        return _report(settings, declared, run(settings, declared, wait))
+        lake = declared(pipeline)
+        done = run(lake, wait)
+        unnameable = [
+            f"{name} was passed over: its name is not UTF-8; rename it" for name in batch_log.unnameable(lake.inbox())
+        ]
+        return _report(done.landings if done else (), [*(done.warnings() if done else ()), *unnameable])
 
     outcome.run(work, _as_text, as_json, outcome_file)
 
 
-def run(settings: Settings, pipeline: Pipeline, wait_s: float = 0.0) -> Batch | None:
+def run(lake: Lake, wait_s: float = 0.0) -> BatchRun | None:
     """Ingest all that is new, and measure it; None where nothing was."""
-    with runs.measured(settings, pipeline, "batch") as meter:
-        done = _ingest(settings, pipeline, wait_s)
+    with runs.measured(lake.settings, lake.pipeline, "batch") as meter:
+        done = _ingest(lake, wait_s)
         for one in done.landings if done else ():
             _measure(meter, one)
     return done
 
 
-def _ingest(settings: Settings, pipeline: Pipeline, wait_s: float) -> Batch | None:
+def _ingest(lake: Lake, wait_s: float) -> BatchRun | None:
     """Starts no JVM where nothing is new."""
-    catalog = catalogs.load(settings)
-    schemas.ensure_tables(catalog, pipeline)
-    book = batch.read_book(catalog, pipeline)
-    new = batch.new_files(inbox.folder(settings, pipeline.name), book.files)
+    lake.ensure()
+    book = batch_log.read_book(lake)
+    new = batch_log.new_files(lake.inbox(), book.files)
     if not new and not book.unrecorded():
         return None
     short = sum(one.file.size_bytes for one in new) < _SHORT_BYTES
-    spark = session.build(settings, f"twofold-{pipeline.name}-batch", short_lived=short)
-    try:
-        with locks.hold(spark, settings, pipeline.name, "batch", wait_s=wait_s) as lock:
-            done = Batch(spark, settings, catalog, pipeline, lock.check)
-            done.run()
-            return done
-    finally:
-        spark.stop()
+    with started_job(lake, "batch", short_lived=short) as job, job.lock("batch", wait_s=wait_s) as lock:
+        done = BatchRun(job, lock.check)
+        done.run()
+        return done
 
 
 def _measure(meter: Meter, landed: Landing) -> None:
@@ -78,22 +74,19 @@ def _measure(meter: Meter, landed: Landing) -> None:
     meter.count(metrics.BATCH_FILES, aside, fate="set_aside")
 
 
-def _report(settings: Settings, pipeline: Pipeline, done: Batch | None) -> dict[str, Any]:
-    landings = done.landings if done else []
+def _report(landings: Sequence[Landing], warnings: Sequence[str]) -> dict[str, Any]:
     files = [
         {
             "landing": one.number,
             "file": file.file.name,
-            **{outcome_: file.counts[outcome_] for outcome_ in tasks.OUTCOMES},
+            **{name: file.counts[name] for name in tasks.OUTCOMES},
             "reason": file.reason or None,
         }
         for one in landings
         for file in one.files
     ]
     totals = {name: sum(one.total[name] for one in landings) for name in tasks.OUTCOMES}
-    rows = sum(file.rows for one in landings for file in one.files)
-    warnings = list(_warnings(settings, pipeline, done))
-    numbers = [one.number for one in landings]
+    numbers, rows = [one.number for one in landings], sum(file.rows for one in landings for file in one.files)
     return {"landings": numbers, **totals, "rows": rows, "files": files, outcome.WARNINGS: warnings}
 
 
@@ -117,19 +110,6 @@ def _landing_lines(landing: int, files: Iterable[Mapping[str, Any]]) -> Iterator
 def _said(files: Sequence[Mapping[str, Any]]) -> str:
     accepted, filtered, rejected = (sum(file[name] for file in files) for name in ("accepted", "filtered", "rejected"))
     return f"{accepted:>9,} accepted {filtered:>9,} filtered {rejected:>9,} rejected"
-
-
-def _warnings(settings: Settings, pipeline: Pipeline, done: Batch | None) -> Iterator[str]:
-    for one in done.landings if done else ():
-        for file in one.files:
-            if file.reason:
-                yield f"{inbox.shown(file.file.name)} was set aside: {file.reason}; mend it and put it there again"
-    for name, why in sorted(done.later.items()) if done else ():
-        yield f"{inbox.shown(name)} could not be read now: {why}; the next run tries again"
-    for name in done.left_for_later() if done else ():
-        yield f"{inbox.shown(name)} changed each time it was read; the next run takes it, once it keeps still"
-    for name in batch.unnameable(inbox.folder(settings, pipeline.name)):
-        yield f"{name} was passed over: its name is not UTF-8; rename it"
 
 
 if __name__ == "__main__":

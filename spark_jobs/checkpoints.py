@@ -1,4 +1,4 @@
-"""What a streaming checkpoint says: the offsets of a micro-batch, as Spark wrote them before it began.
+"""A streaming query's checkpoint: the offsets of its micro-batches, as Spark wrote them before they began.
 
 <checkpoint>/offsets/<batch id>:     v1 ⏎ metadata ⏎ one JSON line per source: where the batch ends
 <checkpoint>/sources/0/offsets/0:    where the first batch begins (an Iceberg source's own file)
@@ -8,170 +8,158 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from py4j.java_gateway import JavaObject
 from pyspark.sql import SparkSession
 
-from spark_jobs import session
+from spark_jobs.spark_session import Job, in_jvm, jvm
 
 _PARTS = ("offsets", "commits", "sources", "state", "metadata")
 """All that Spark keeps in a checkpoint's folder."""
+_BEGINNING = "sources/0/offsets/0"
+_MARKER = ".discarded"
+"""Beside the folder: its name is the checkpoint's, and this."""
 PROVIDER = "spark.sql.streaming.stateStore.providerClass"
 NO_SNAPSHOT = -1
 """What an Iceberg source says instead of a snapshot's id where its table has none yet."""
 _STATE_PARTITIONS = "spark.sql.streaming.internal.stateStore.partitions"
 
 
-def exists(spark: SparkSession, checkpoint: str) -> bool:
-    """Whether a query ever began a batch with this checkpoint."""
-    return _names(spark, f"{checkpoint}/offsets") != []
+@dataclass(frozen=True)
+class Checkpoint:
+    """The folder of one query."""
 
+    spark: SparkSession
+    path: str
 
-def offsets(spark: SparkSession, checkpoint: str, batch_id: int) -> dict[str, Any] | None:
-    """The offset JSON of the batch's only source, or None where there is no such batch (any more)."""
-    if str(batch_id) not in _names(spark, f"{checkpoint}/offsets"):
-        return None
-    return _last_line(spark, f"{checkpoint}/offsets/{batch_id}")
+    @classmethod
+    def of(cls, job: Job, query: str) -> Checkpoint:
+        """That of a pipeline's query: `log`, or a view's name."""
+        return cls(job.spark, job.settings.checkpoint(job.pipeline.name, query))
 
+    def has_begun(self) -> bool:
+        """Whether a query ever began a batch with this checkpoint."""
+        return self._names("offsets") != []
 
-def kafka_offsets(spark: SparkSession, checkpoint: str, batch_id: int, topic: str) -> dict[int, int] | None:
-    """End offset (exclusive) per partition of a batch read from Kafka."""
-    found = offsets(spark, checkpoint, batch_id)
-    return None if found is None else {int(partition): end for partition, end in found[topic].items()}
+    def offsets(self, batch_id: int) -> dict[str, Any] | None:
+        """The offset JSON of the batch's only source, or None where there is no such batch (any more)."""
+        return self._last_line(f"offsets/{batch_id}") if str(batch_id) in self._names("offsets") else None
 
+    def kafka_offsets(self, batch_id: int, topic: str) -> dict[int, int] | None:
+        """End offset (exclusive) per partition of a batch read from Kafka."""
+        found = self.offsets(batch_id)
+        return None if found is None else {int(partition): end for partition, end in found[topic].items()}
 
-def resumed_from(spark: SparkSession, checkpoint: str) -> dict[str, Any] | None:
-    """Where the newest batch begins, which a restart may have to read again; None where no batch ever began."""
-    if _exists(spark, _marker(checkpoint)):
-        return None
-    batches = _batches(spark, f"{checkpoint}/offsets")
-    if not batches:
-        return None
-    before = offsets(spark, checkpoint, batches[-1] - 1)
-    return before or beginning(spark, checkpoint)
+    def resumed_from(self) -> dict[str, Any] | None:
+        """Where the newest batch begins, which a restart may have to read again; None where no batch ever began."""
+        batches = self._batches("offsets")
+        if self._is_discarded() or not batches:
+            return None
+        before = self.offsets(batches[-1] - 1)
+        if before is None and self._exists(_BEGINNING):
+            return self._last_line(_BEGINNING)
+        return before
 
+    def has_ended_a_batch(self) -> bool:
+        """Whether a batch was ever done: before that there is no state to resume from."""
+        return not self._is_discarded() and self._batches("commits") != []
 
-def committed(spark: SparkSession, checkpoint: str) -> bool:
-    """Whether a batch was ever done: before that there is no state to go on from."""
-    return not _exists(spark, _marker(checkpoint)) and _batches(spark, f"{checkpoint}/commits") != []
+    def state_provider(self) -> str | None:
+        """Where the query keeps its state, by the newest batch; Spark keeps to it whatever the session says."""
+        batches = self._batches("offsets")
+        if not batches:
+            return None
+        metadata = json.loads(self._lines(f"offsets/{batches[-1]}")[1])
+        found = metadata["conf"].get(PROVIDER)
+        return None if found is None else str(found)
 
-
-def state_provider(spark: SparkSession, checkpoint: str) -> str | None:
-    """Where the query keeps its state, by the newest batch; Spark keeps to it whatever the session says."""
-    batches = _batches(spark, f"{checkpoint}/offsets")
-    if not batches:
-        return None
-    metadata = json.loads(_lines(spark, f"{checkpoint}/offsets/{batches[-1]}")[1])
-    found = metadata["conf"].get(PROVIDER)
-    return None if found is None else str(found)
-
-
-def beginning(spark: SparkSession, checkpoint: str) -> dict[str, Any] | None:
-    """Where the first batch begins, in a checkpoint of an Iceberg source."""
-    path = f"{checkpoint}/sources/0/offsets/0"
-    return _last_line(spark, path) if _exists(spark, path) else None
-
-
-def begin_at(spark: SparkSession, checkpoint: str, offset: dict[str, Any]) -> None:
-    """Write where the first batch begins, whole or not at all."""
-    path = f"{checkpoint}/sources/0/offsets/0"
-    folder, name = path.rsplit("/", 1)
-    filesystem, location = _open(spark, folder)
-    filesystem.mkdirs(location)
-    manager = _checkpointing(spark).CheckpointFileManager.create(location, _hadoop(spark))
-    stream = manager.createAtomic(session.jvm(spark).org.apache.hadoop.fs.Path(location, name), True)
-    stream.write(bytearray(json.dumps(offset, separators=(",", ":")).encode()))
-    stream.close()
-
-
-def end_first_batch_at(
-    spark: SparkSession, checkpoint: str, offset: dict[str, Any], now_ms: int, watermark_ms: int = 0
-) -> None:
-    """Log the first batch, as Spark does before it runs one: a query that starts then runs exactly this batch."""
-    jvm, classes = session.jvm(spark), _checkpointing(spark)
-    # A query's own session says its number of state partitions under another name.
-    own = spark._jsparkSession.cloneSession()
-    own.conf().set(_STATE_PARTITIONS, own.conf().get("spark.sql.shuffle.partitions"))
-    metadata = classes.OffsetSeqMetadata.apply(watermark_ms, now_ms, own.conf()).json()
-    end = jvm.org.apache.spark.sql.execution.streaming.runtime.SerializedOffset(
-        json.dumps(offset, separators=(",", ":"))
-    )
-    ends = jvm.scala.jdk.javaapi.CollectionConverters.asScala(jvm.java.util.List.of(end)).toSeq()
-    entry = classes.OffsetSeq.fill(jvm.scala.Option.apply(metadata), ends)
-    classes.OffsetSeqLog(spark._jsparkSession, f"{checkpoint}/offsets").add(0, entry)
-
-
-def discard(spark: SparkSession, checkpoint: str) -> None:
-    """Remove a checkpoint whole: one half deleted counts as gone, and the next start removes the rest."""
-    filesystem, marker = _open(spark, _marker(checkpoint))
-    filesystem.create(marker, True).close()
-    _finish_discarding(spark, checkpoint)
-
-
-def settle(spark: SparkSession, checkpoint: str) -> None:
-    """Finish what a `discard` cut short left."""
-    if _exists(spark, _marker(checkpoint)):
-        _finish_discarding(spark, checkpoint)
-
-
-def _finish_discarding(spark: SparkSession, checkpoint: str) -> None:
-    # Part by part: a table `checkpoints.<p>` of an earlier release has its data in the folder of a query named `data`.
-    for part in _PARTS:
-        _delete(spark, f"{checkpoint}/{part}")
-    if not _names(spark, checkpoint):
-        _delete(spark, checkpoint)
-    _delete(spark, _marker(checkpoint))
-
-
-def _delete(spark: SparkSession, path: str) -> None:
-    filesystem, location = _open(spark, path)
-    filesystem.delete(location, True)
-
-
-def _marker(checkpoint: str) -> str:
-    return f"{checkpoint}.discarded"
-
-
-def _last_line(spark: SparkSession, path: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(_lines(spark, path)[-1])
-    return found
-
-
-def _lines(spark: SparkSession, path: str) -> list[str]:
-    filesystem, location = _open(spark, path)
-    stream = filesystem.open(location)
-    try:
-        text: str = session.jvm(spark).org.apache.commons.io.IOUtils.toString(stream, "UTF-8")
-    finally:
+    def begin_at(self, offset: dict[str, Any]) -> None:
+        """Write where the first batch begins, whole or not at all."""
+        folder, name = _BEGINNING.rsplit("/", 1)
+        filesystem, location = self._open(folder)
+        filesystem.mkdirs(location)
+        manager = _checkpointing().CheckpointFileManager.create(location, self._hadoop())
+        stream = manager.createAtomic(jvm().org.apache.hadoop.fs.Path(location, name), True)
+        stream.write(bytearray(_compact(offset).encode()))
         stream.close()
-    return text.splitlines()
+
+    def end_first_batch_at(self, offset: dict[str, Any], now_ms: int, watermark_ms: int = 0) -> None:
+        """Log the first batch, as Spark does before it runs one: a query that starts then runs exactly this batch."""
+        java, classes = jvm(), _checkpointing()
+        # A query's own session says its number of state partitions under another name.
+        own = in_jvm(self.spark).cloneSession()
+        own.conf().set(_STATE_PARTITIONS, own.conf().get("spark.sql.shuffle.partitions"))
+        metadata = classes.OffsetSeqMetadata.apply(watermark_ms, now_ms, own.conf()).json()
+        end = java.org.apache.spark.sql.execution.streaming.runtime.SerializedOffset(_compact(offset))
+        ends = java.scala.jdk.javaapi.CollectionConverters.asScala(java.java.util.List.of(end)).toSeq()
+        entry = classes.OffsetSeq.fill(java.scala.Option.apply(metadata), ends)
+        classes.OffsetSeqLog(in_jvm(self.spark), f"{self.path}/offsets").add(0, entry)
+
+    def discard(self) -> None:
+        """Remove a checkpoint whole: one half deleted counts as gone, and the next start removes the rest."""
+        filesystem, marker = self._open(_MARKER)
+        filesystem.create(marker, True).close()
+        self.settle()
+
+    def settle(self) -> None:
+        """Finish what a `discard` cut short left."""
+        if not self._is_discarded():
+            return
+        # Part by part: a table `checkpoints.<p>` of an earlier release has its data in the folder of a query `data`.
+        for part in _PARTS:
+            self._delete(part)
+        if not self._names(""):
+            self._delete("")
+        self._delete(_MARKER)
+
+    def _is_discarded(self) -> bool:
+        return self._exists(_MARKER)
+
+    def _batches(self, folder: str) -> list[int]:
+        return sorted(int(name) for name in self._names(folder) if name.isdigit())
+
+    def _last_line(self, part: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self._lines(part)[-1])
+        return found
+
+    def _lines(self, part: str) -> list[str]:
+        filesystem, location = self._open(part)
+        stream = filesystem.open(location)
+        try:
+            text: str = jvm().org.apache.commons.io.IOUtils.toString(stream, "UTF-8")
+        finally:
+            stream.close()
+        return text.splitlines()
+
+    def _names(self, folder: str) -> list[str]:
+        filesystem, location = self._open(folder)
+        if not filesystem.exists(location):
+            return []
+        return [status.getPath().getName() for status in filesystem.listStatus(location)]
+
+    def _exists(self, part: str) -> bool:
+        filesystem, location = self._open(part)
+        return bool(filesystem.exists(location))
+
+    def _delete(self, part: str) -> None:
+        filesystem, location = self._open(part)
+        filesystem.delete(location, True)
+
+    def _open(self, part: str) -> tuple[JavaObject, JavaObject]:
+        """The file system and the path of a part of the checkpoint; "" is the folder itself."""
+        path = self.path + (part if part == _MARKER else f"/{part}" if part else "")
+        location = jvm().org.apache.hadoop.fs.Path(path)
+        return location.getFileSystem(self._hadoop()), location
+
+    def _hadoop(self) -> JavaObject:
+        return in_jvm(self.spark).sessionState().newHadoopConf()
 
 
-def _batches(spark: SparkSession, folder: str) -> list[int]:
-    return sorted(int(name) for name in _names(spark, folder) if name.isdigit())
+def _compact(offset: dict[str, Any]) -> str:
+    return json.dumps(offset, separators=(",", ":"))
 
 
-def _names(spark: SparkSession, folder: str) -> list[str]:
-    filesystem, location = _open(spark, folder)
-    if not filesystem.exists(location):
-        return []
-    return [status.getPath().getName() for status in filesystem.listStatus(location)]
-
-
-def _exists(spark: SparkSession, path: str) -> bool:
-    filesystem, location = _open(spark, path)
-    return bool(filesystem.exists(location))
-
-
-def _open(spark: SparkSession, path: str) -> tuple[Any, Any]:
-    location = session.jvm(spark).org.apache.hadoop.fs.Path(path)
-    return location.getFileSystem(_hadoop(spark)), location
-
-
-def _hadoop(spark: SparkSession) -> JavaObject:
-    return spark._jsparkSession.sessionState().newHadoopConf()
-
-
-def _checkpointing(spark: SparkSession) -> Any:  # noqa: ANN401 - a package of the JVM
-    return session.jvm(spark).org.apache.spark.sql.execution.streaming.checkpointing
+def _checkpointing() -> Any:  # noqa: ANN401 - a package of the JVM
+    return jvm().org.apache.spark.sql.execution.streaming.checkpointing

@@ -20,7 +20,7 @@ from pyspark import SparkContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from spark_jobs import session
+from spark_jobs import spark_session
 from twofold.errors import as_sentences
 from twofold.launch import Launch, class_archive
 from twofold.settings import CATALOG, Settings
@@ -58,11 +58,11 @@ def record(settings: Settings, target: Path) -> None:
 
 def _session(settings: Settings, folder: Path, made: Path) -> SparkSession:
     """As a job's, but for a catalog that needs no server."""
-    jvm, options = Launch.of(settings, short_lived=False).configuration(), session.configuration(settings)
+    jvm, options = Launch.of(settings, short_lived=False).configuration(), spark_session.configuration(settings)
     recording = f'"-XX:ArchiveClassesAtExit={made}" -Xlog:cds=off -Xlog:cds+dynamic=off'
     jvm["spark.driver.extraJavaOptions"] += f" {recording}"
     options |= {f"spark.sql.catalog.{CATALOG}.type": "hadoop", f"spark.sql.catalog.{CATALOG}.warehouse": str(folder)}
-    spark = session.started("classes", "local[2]", jvm, options)
+    spark = spark_session.started("classes", "local[2]", jvm, options)
     # Warnings about data that is thrown away are no concern of whoever installs.
     spark.sparkContext.setLogLevel("ERROR")
     return spark

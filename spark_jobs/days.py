@@ -12,17 +12,18 @@ import shutil
 import tempfile
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import date
+from itertools import count
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from duckdb import DuckDBPyConnection
 from pyiceberg.manifest import DataFile
-from pyspark.sql import SparkSession
 
-from spark_jobs.tasks import RESULT, Batches, result, results
+from spark_jobs.spark_session import Job
+from spark_jobs.tasks import RESULT, Batches, packed, result, results
 from twofold.reader import engine, source
 from twofold.reader.columns import Column
 from twofold.reader.columns import of as columns_of
@@ -33,42 +34,23 @@ from twofold.table_files import Place, Writer
 PART_ROWS = 2_000_000
 """Days of fewer rows are read together."""
 SPREAD_ROWS = 8_000_000
-"""Up to so many rows no task of Spark is started: its workers' start alone takes as long as a million of them."""
+"""Up to this many rows no task of Spark is started: its workers' start alone takes as long as a million of them."""
 _MEMORY = "512MiB"
 _FETCHED = 16_384
 _LEFT_S = 86_400.0
-"""What a killed job spilled is removed after so long."""
+"""What a killed job spilled is removed after this long."""
 
 
+@dataclass(frozen=True)
 class Scratch:
-    """A DuckDB connection that spills beside the stack's home, not into memory that /tmp may be.
+    """A DuckDB connection for some queries over data files."""
 
-    A cluster's worker has no such home, but a folder for each executor, in which it runs.
-    """
-
-    def __init__(self, settings: Settings, threads: int | None = None) -> None:
-        root = (settings.home if os.access(settings.home, os.W_OK) else Path.cwd()) / "scratch"
-        root.mkdir(exist_ok=True)
-        for left in root.iterdir():
-            if time.time() - left.stat().st_mtime > _LEFT_S:
-                shutil.rmtree(left, ignore_errors=True)
-        self._folder = Path(tempfile.mkdtemp(dir=root))
-        self.connection: DuckDBPyConnection = engine.plain(self._folder, _MEMORY, threads)
-        self._relations = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.connection.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+    connection: DuckDBPyConnection
+    _numbers: count[int] = field(default_factory=count)
 
     def read(self, pinned: Pinned, files: tuple[DataFile, ...]) -> str:
         """A relation of some files of a pinned table."""
-        self._relations += 1
-        name = f"_tw_s{self._relations}"
+        name = f"_tw_s{next(self._numbers)}"
         self.show(name, pinned.columns, dict(pinned.table.io.properties) if pinned.table else {}, files)
         return name
 
@@ -92,6 +74,25 @@ class Scratch:
             return writer.close()
 
 
+@contextmanager
+def scratch(settings: Settings, threads: int | None = None) -> Iterator[Scratch]:
+    """One that spills beside the stack's home, not into memory that /tmp may be.
+
+    A cluster's worker has no such home, but a folder for each executor, in which it runs.
+    """
+    root = (settings.home if os.access(settings.home, os.W_OK) else Path.cwd()) / "scratch"
+    root.mkdir(exist_ok=True)
+    for left in root.iterdir():
+        if time.time() - left.stat().st_mtime > _LEFT_S:
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(dir=root))
+    try:
+        with engine.plain(folder, _MEMORY, threads) as connection:
+            yield Scratch(connection)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 class From(NamedTuple):
     """A relation of a part's query."""
 
@@ -99,57 +100,47 @@ class From(NamedTuple):
     files: tuple[DataFile, ...]
 
 
-@dataclass(frozen=True)
-class Part:
+class DaysQuery(NamedTuple):
     """Some days of a table: the query of their rows, in DuckDB's dialect, and the relations that it names."""
 
     query: str
     sources: Mapping[str, From]
 
-    @property
-    def rows(self) -> int:
-        """How many rows it reads."""
-        return sum(file.record_count for one in self.sources.values() for file in one.files)
+
+def is_spread(parts: int, rows: int) -> bool:
+    """Whether tasks of Spark are worth their start for so many parts and rows."""
+    return parts > 1 and rows > SPREAD_ROWS
+
+
+def write(job: Job, duck: Scratch, place: Place, order: str, parts: Sequence[DaysQuery]) -> list[DataFile]:
+    """Write all parts, in this process or in tasks."""
+    rows = sum(file.record_count for part in parts for one in part.sources.values() for file in one.files)
+    if not is_spread(len(parts), rows):
+        return [file for part in parts for file in _written(duck, place, order, part)]
+    task = WriteDays(packed(place, order, parts), job.settings)
+    frame = job.spark.range(0, len(parts), 1, len(parts)).mapInArrow(task, RESULT)
+    return [file for files in results(frame) for file in files]
 
 
 @dataclass(frozen=True)
-class ByDay:
-    """The tasks that write parts."""
+class WriteDays:
+    """Writes parts in tasks; what does not change from task to task is sent once."""
 
     kit: bytes
     settings: Settings
-
-    @classmethod
-    def of(cls, settings: Settings, place: Place, order: str, parts: Sequence[Part]) -> Self:
-        """What does not change from task to task is sent once."""
-        return cls(pickle.dumps((place, order, parts)), settings)
-
-    def run(self, spark: SparkSession, tasks: int) -> list[DataFile]:
-        """Run a task per part."""
-        frame = spark.range(0, tasks, 1, tasks).mapInArrow(self, RESULT)
-        return [file for files in results(frame) for file in files]
 
     def __call__(self, batches: Batches) -> Iterator[object]:
         """One task: the numbers of its parts come in."""
         place, order, parts = pickle.loads(self.kit)
         files: list[DataFile] = []
-        with Scratch(self.settings, threads=1) as duck:
+        with scratch(self.settings, threads=1) as duck:
             for batch in batches:
                 for number in batch["id"].to_pylist():
                     files += _written(duck, place, order, parts[number])
         yield result(files)
 
 
-def write(
-    spark: SparkSession, settings: Settings, duck: Scratch, place: Place, order: str, parts: Sequence[Part]
-) -> list[DataFile]:
-    """Write all parts, in this process or in tasks."""
-    if len(parts) > 1 and sum(part.rows for part in parts) > SPREAD_ROWS:
-        return ByDay.of(settings, place, order, parts).run(spark, len(parts))
-    return [file for part in parts for file in _written(duck, place, order, part)]
-
-
-def _written(duck: Scratch, place: Place, order: str, part: Part) -> list[DataFile]:
+def _written(duck: Scratch, place: Place, order: str, part: DaysQuery) -> list[DataFile]:
     for name, one in part.sources.items():
         duck.show(name, one.columns, place.io_properties, one.files)
     return duck.write(place, part.query, order)

@@ -4,37 +4,76 @@ beside a streaming job.
     retention of stream_log (if asked) ─► logs compacted ─► under the union's lock: events and views compacted,
     snapshots expired as far as the guards let ─► orphans removed ─► ids further apart than id_horizon reported
 
-By hand: `python -m spark_jobs.maintenance_job flights --dry-run`
+Manually: `python -m spark_jobs.maintenance_job flights --dry-run`
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
-from pyspark.sql import SparkSession
 
-from spark_jobs import horizon, locks, log_retention, orphans, outcome, rewriting, session, snapshots, upkeep_plan
-from spark_jobs.log_retention import Retained
-from spark_jobs.rewriting import Rewritten
-from spark_jobs.snapshots import Expired
-from spark_jobs.upkeep_plan import Layout
-from spark_jobs.upkeep_text import sentences
-from twofold import catalog, retention, runs, schemas, table_metrics
-from twofold.definition.load import load_pipeline
-from twofold.definition.model import Pipeline
+from spark_jobs import maintenance, outcome
+from spark_jobs.maintenance import Expired, Retained, Rewritten
+from spark_jobs.spark_session import Job, declared, started_job
+from twofold import retention, runs, table_metrics, tables
+from twofold.definition.model import Pipeline, View
 from twofold.lake import Lake
 from twofold.retention import Upkeep
-from twofold.settings import Settings
-from twofold.table_metrics import DataFiles
+from twofold.table_metrics import SMALL_BYTES, DataFiles
 from twofold.versions import StreamView
 
 _WAIT_S = 600.0
 """How long a union may take before maintenance gives up on what the union writes."""
+
+
+@click.command()
+@click.argument("pipeline")
+@click.option("--dry-run", is_flag=True)
+@click.option("--json", "as_json", is_flag=True)
+@click.option("--snapshot-retention", default=retention.SNAPSHOT_RETENTION)
+@click.option("--keep-snapshots", type=click.IntRange(min=1), default=retention.KEEP_SNAPSHOTS)
+@click.option("--orphan-age", default=retention.ORPHAN_AGE)
+@click.option("--min-input-files", type=click.IntRange(min=2), default=retention.MIN_INPUT_FILES)
+@click.option("--retain-stream-log")
+@outcome.option
+def main(pipeline: str, as_json: bool, outcome_file: Path | None, **options: Any) -> None:  # noqa: ANN401
+    """Maintain the tables of PIPELINE; `twofold maintain --help` explains the options."""
+
+    def work() -> dict[str, Any]:
+        return run(declared(pipeline), retention.upkeep(**options))
+
+    outcome.run(work, lambda report: "\n".join(_sentences(report)), as_json, outcome_file)
+
+
+def run(lake: Lake, asked: Upkeep) -> dict[str, Any]:
+    """Check, then do all steps, and measure the tables; returns what was done. A dry run counts for nothing."""
+    with nullcontext() if asked.dry_run else runs.measured(lake.settings, lake.pipeline, "maintenance") as meter:
+        lake.ensure()
+        with started_job(lake, "maintain") as job:
+            report = Maintenance(job, asked, datetime.now(UTC)).run()
+        if meter:
+            table_metrics.send(lake.settings, lake.pipeline, meter)
+    return report
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one table's files are rewritten."""
+
+    table: str
+    order: str | None
+    """Sort order of rewritten files: "" is the table's own, None leaves the rows as they lie."""
+    append_only: bool = False
+    """Its writer only appends, so a rewrite gets in nobody's way."""
+    versions_of: View | None = None
+    """The view of whose rows only the newest versions are left."""
 
 
 @dataclass
@@ -50,115 +89,118 @@ class TableReport:
     orphans: int = 0
 
 
-@click.command()
-@click.argument("pipeline")
-@click.option("--dry-run", is_flag=True)
-@click.option("--json", "as_json", is_flag=True)
-@click.option("--snapshot-retention", default=retention.SNAPSHOT_RETENTION)
-@click.option("--keep-snapshots", type=click.IntRange(min=1), default=retention.KEEP_SNAPSHOTS)
-@click.option("--orphan-age", default=retention.ORPHAN_AGE)
-@click.option("--min-input-files", type=click.IntRange(min=2), default=retention.MIN_INPUT_FILES)
-@click.option("--retain-stream-log")
-@outcome.option
-def main(pipeline: str, as_json: bool, outcome_file: Path | None, **options: Any) -> None:  # noqa: ANN401
-    """Maintain the tables of PIPELINE; `twofold maintain --help` tells the options."""
-
-    def work() -> dict[str, Any]:
-        settings = Settings()
-        return run(settings, load_pipeline(settings, pipeline), retention.upkeep(**options))
-
-    outcome.run(work, lambda report: "\n".join(sentences(report)), as_json, outcome_file)
-
-
-def run(settings: Settings, pipeline: Pipeline, asked: Upkeep) -> dict[str, Any]:
-    """Check, then do all steps, and measure the tables; returns what was done. A dry run counts for nothing."""
-    if asked.dry_run:
-        return _run(settings, pipeline, asked)
-    with runs.measured(settings, pipeline, "maintenance") as meter:
-        report = _run(settings, pipeline, asked)
-        table_metrics.send(settings, pipeline, meter)
-    return report
-
-
-def _run(settings: Settings, pipeline: Pipeline, asked: Upkeep) -> dict[str, Any]:
-    schemas.ensure_tables(catalog.load(settings), pipeline)
-    spark = session.build(settings, f"twofold-{pipeline.name}-maintain")
-    try:
-        return Maintenance(spark, settings, pipeline, asked, datetime.now(UTC)).run()
-    finally:
-        spark.stop()
-
-
 @dataclass
 class Maintenance:
     """One run over the tables of a pipeline, as of `now`."""
 
-    spark: SparkSession
-    settings: Settings
-    pipeline: Pipeline
+    job: Job
     asked: Upkeep
     now: datetime
-    tables: dict[str, TableReport] = field(default_factory=dict)
+    reports: dict[str, TableReport] = field(default_factory=dict)
 
     def run(self) -> dict[str, Any]:
         """All steps in order."""
         started = time.monotonic()
-        layouts = upkeep_plan.layouts(self.settings, self.pipeline)
-        self.tables = {layout.table: TableReport(self._files(layout)) for layout in layouts}
-        retained = self._retain()
+        job, asked, now = self.job, self.asked, self.now
+        lake, pipeline = job.lake, job.pipeline
+        layouts = [one for one in _layouts(pipeline) if lake.find(one.table) is not None]
+        self.reports = {layout.table: TableReport(self._files(layout)) for layout in layouts}
+        keep = asked.retain_stream_log
+        retained = Retained() if keep is None else maintenance.retain(job, keep, now, asked.dry_run)
         for layout in (one for one in layouts if one.append_only):
             self._compact(layout)
-        with locks.hold(self.spark, self.settings, self.pipeline.name, "union", wait_s=_WAIT_S):
+        with job.lock("union", wait_s=_WAIT_S):
             for layout in (one for one in layouts if not one.append_only):
                 self._compact(layout)
-            for layout in layouts:
-                self._expire(layout)
-        for layout in layouts:
-            self._clean(layout)
+            for table, report in self.reports.items():
+                report.expired = maintenance.expire(job, table, asked, now)
+        for table, report in self.reports.items():
+            report.orphans = maintenance.remove_orphans(lake.catalog(), lake.name, table, asked, now)
         return {
-            "pipeline": self.pipeline.name,
-            "dry_run": self.asked.dry_run,
-            "tables": {name: asdict(report) for name, report in self.tables.items()},
+            "pipeline": pipeline.name,
+            "dry_run": asked.dry_run,
+            "tables": {name: asdict(report) for name, report in self.reports.items()},
             "retained": asdict(retained),
-            "inbox_leftovers": orphans.of_inbox(self.settings, self.pipeline.name, self.asked, self.now),
-            "ids_beyond_horizon": asdict(horizon.ids_beyond(self.spark, self.pipeline)),
+            "inbox_leftovers": maintenance.remove_leftovers(lake, asked, now),
+            "ids_beyond_horizon": asdict(maintenance.ids_beyond_horizon(job)),
             "seconds": round(time.monotonic() - started, 1),
         }
 
-    def _retain(self) -> Retained:
-        keep = self.asked.retain_stream_log
-        if keep is None:
-            return Retained()
-        return log_retention.apply(self.spark, self.settings, self.pipeline, keep, self.now, self.asked.dry_run)
-
     def _compact(self, layout: Layout) -> None:
-        report = self.tables[layout.table]
         if self.asked.dry_run:
             return
+        report = self.reports[layout.table]
         if report.before.count >= self.asked.min_input_files:
             report.rewritten = self._rewritten(layout)
-        report.manifests = rewriting.manifests(self.spark, self.settings, self.pipeline.name, layout.table)
+        report.manifests = maintenance.rewrite_manifests(self.job, layout.table)
         report.after = self._files(layout)
 
     def _rewritten(self, layout: Layout) -> Rewritten:
         least = self.asked.min_input_files
         if layout.versions_of is None:
-            return rewriting.data_files(self.spark, self.pipeline.name, layout.table, least, layout.order)
-        folded = StreamView(Lake(self.settings, self.pipeline), layout.versions_of).fold(least)
+            return maintenance.rewrite_files(self.job, layout.table, least, layout.order)
+        folded = StreamView(self.job.lake, layout.versions_of).fold(least)
         return Rewritten(conflict=True) if folded is None else Rewritten(*folded)
 
-    def _expire(self, layout: Layout) -> None:
-        self.tables[layout.table].expired = snapshots.expire(
-            self.spark, self.settings, self.pipeline, layout.table, self.asked, self.now
-        )
-
-    def _clean(self, layout: Layout) -> None:
-        self.tables[layout.table].orphans = orphans.of_table(
-            catalog.load(self.settings), self.pipeline.name, layout.table, self.asked, self.now
-        )
-
     def _files(self, layout: Layout) -> DataFiles:
-        return table_metrics.data_files(catalog.load(self.settings).load_table((self.pipeline.name, layout.table)))
+        return table_metrics.data_files(self.job.lake.table(layout.table))
+
+
+def _layouts(pipeline: Pipeline) -> Iterator[Layout]:
+    """All tables of the pipeline; view tables only of declared views."""
+    yield Layout(tables.STREAM_LOG, "kafka_partition, kafka_offset", append_only=True)
+    yield Layout(tables.BATCH_LOG, "landing, file, row", append_only=True)
+    yield Layout(tables.LANDED_FILES, None, append_only=True)
+    yield Layout(tables.EVENTS, "")
+    for view in pipeline.views.values():
+        yield Layout(tables.batch_view_name(view), None)
+        yield Layout(tables.stream_view_name(view), None, append_only=True, versions_of=view)
+
+
+def _sentences(report: Mapping[str, Any]) -> Iterator[str]:
+    """A line for the run, one per table, and one for each thing out of the ordinary."""
+    tense = "would be done (dry run)" if report["dry_run"] else "done"
+    yield f"{report['pipeline']}: {tense} in {report['seconds']} s"
+    for name, table in report["tables"].items():
+        yield f"  {name:<24} {_table_line(table)}"
+    if report["retained"]["first_day"] is not None:
+        rows, day = report["retained"]["deleted_rows"], report["retained"]["first_day"]
+        yield f"  stream_log: {rows:,} records before {day} deleted by retention"
+    if report["inbox_leftovers"]:
+        yield f"  {report['inbox_leftovers']:,} unfinished copies removed from the inbox"
+    beyond = report["ids_beyond_horizon"]
+    if beyond["ids"]:
+        yield (
+            f"  warning: {beyond['ids']:,} ids have rows further apart than event.id_horizon, so their duplicates are "
+            f"not found: {', '.join(beyond['shown'])}; raise id_horizon and `twofold rebuild {report['pipeline']}`"
+        )
+
+
+def _table_line(table: Mapping[str, Any]) -> str:
+    expired, rewritten = table["expired"], table["rewritten"]
+    before, after = table["before"], table["after"] or table["before"]
+    change = f"{before['count']:,} → " if table["after"] else ""
+    parts = [f"{change}{after['count']:,} files, {after['small']:,} of them below {SMALL_BYTES >> 20} MiB"]
+    if rewritten["files"]:
+        parts.append(f"{rewritten['size_bytes']:,} bytes rewritten")
+    if rewritten["conflict"]:
+        parts.append("not rewritten: another job changed it meanwhile")
+    if table["manifests"]:
+        parts.append(f"{table['manifests']:,} manifests rewritten")
+    parts.append(f"{expired['snapshots']:,} snapshots expired, {expired['kept']:,} kept{_because(expired)}")
+    if expired["files"]:
+        parts.append(f"{expired['files']:,} files of theirs deleted")
+    if table["orphans"]:
+        parts.append(f"{table['orphans']:,} orphans removed")
+    return "; ".join(parts)
+
+
+def _because(expired: Mapping[str, Any]) -> str:
+    """The guard that keeps the most, where it is not simply the number to keep."""
+    if not expired["guards"] or not expired["kept"]:
+        return ""
+    name, kept = max(expired["guards"].items(), key=lambda guard: guard[1])
+    return f" ({name})" if kept == expired["kept"] else ""
 
 
 if __name__ == "__main__":

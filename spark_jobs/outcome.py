@@ -20,9 +20,9 @@ from pyspark.errors import PySparkException
 
 from twofold.errors import ClockBehind, TwofoldError, end
 
-REPEAT = "what it had committed stays, nothing is half-written: mend the cause and run it again"
+REPEAT = "what it had committed stays, nothing is half-written: fix the cause and run it again"
 WARNINGS = "warnings"
-"""Key of a report under which it tells what did not go well."""
+"""Key of a report under which it lists what did not go well."""
 
 _DATED_BACK = ("Expected sorted snapshot log entries", "Invalid update timestamp", "Invalid snapshot timestamp")
 _THROWN = re.compile(r"(Caused by)?: ")
@@ -37,7 +37,7 @@ option = click.option(
 def run(
     work: Callable[[], dict[str, Any]], as_text: Callable[[dict[str, Any]], str], as_json: bool, outcome: Path | None
 ) -> NoReturn:
-    """Do the work, tell how it ended, and exit."""
+    """Do the work, report how it ended, and exit."""
     try:
         report = work()
     except TwofoldError as error:
@@ -64,15 +64,10 @@ def is_clock_behind(text: str) -> bool:
 
 
 def root_cause(error: Exception) -> str:
-    """The innermost message of an error that came out of the JVM, in one line."""
-    thrown = [line for line in str(error).splitlines() if _THROWN.match(line)]
-    return first_line(ValueError(_THROWN.sub("", thrown[-1], count=1))) if thrown else first_line(error)
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line of at most 300 characters."""
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:300]
+    """The innermost message of an error that came out of the JVM, in one line of at most 300 characters."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    thrown = [_THROWN.sub("", line, count=1) for line in lines if _THROWN.match(line)]
+    return (thrown[-1] if thrown else lines[0])[:300]
 
 
 def _fail(error: TwofoldError, outcome: Path | None) -> NoReturn:

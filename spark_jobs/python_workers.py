@@ -1,7 +1,7 @@
-"""What Spark starts for its Python workers: a process that has imported what tasks need, of which they are forks.
+"""What Spark starts for its Python workers: a process that has imported what tasks need, which they are forked from.
 
 By itself each worker would import all of it (2.5 CPU-seconds), and after every task look through all of that for
-garbage, and read the lists of three archives anew: 0.1 CPU-seconds, more than a small batch takes.
+garbage, and read the lists of three archives again: 0.1 CPU-seconds, more than a small batch takes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyspark.worker  # noqa: F401
 from pyspark.daemon import manager
 
-import spark_jobs.view_tasks  # noqa: F401  (and all other tasks)
+import spark_jobs.view_aggregation  # noqa: F401  (and all other tasks)
 
 if __name__ == "__main__":
     # At its first conversion of Python objects pyarrow imports pandas, where there is one.
@@ -31,5 +31,5 @@ if __name__ == "__main__":
     try:
         manager()  # type: ignore[no-untyped-call]
     finally:
-        # Python's own end is to find it all, else DuckDB's binding tells of leaks, at length.
+        # Python's own end is to find it all, else DuckDB's binding reports leaks, at length.
         gc.unfreeze()

@@ -1,12 +1,12 @@
-"""Make `events` and all views anew from the logs, with the current definition; nothing of it shows before its swap.
+"""Rebuild `events` and all views from the logs, with the current definition; nothing of it shows before its swap.
 
     both logs, pinned ─► winners ─► `events`, one commit ─► batch_<view>, one commit each
     view queries ─► checkpoints discarded: the next `twofold stream` folds the whole log, and swaps it in
 
-Killed midway, a table is as it was or anew. `events` made anew counts as changed on all days, so views that were not
+Killed midway, a table is as it was or rebuilt. Rebuilt `events` count as changed on all days, so views that were not
 reached are recomputed by the next union; of a changed declaration they stay refused until the next rebuild.
 
-By hand: `python -m spark_jobs.rebuild_job flights`
+Manually: `python -m spark_jobs.rebuild_job flights`
 """
 
 from __future__ import annotations
@@ -17,19 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pyiceberg.exceptions import CommitFailedException
-from pyspark.sql import SparkSession
 
-from spark_jobs import batch_views, checkpoints, locks, outcome, session, stream_log, union
-from spark_jobs.days import Scratch
+from spark_jobs import outcome, stream_log, union
+from spark_jobs.checkpoints import Checkpoint
+from spark_jobs.days import Scratch, scratch
+from spark_jobs.spark_session import Job, declared, started_job
 from spark_jobs.union import Logs
-from twofold import catalog, commits, schemas, serving, table_state, tables
+from twofold import commits, schemas, serving, table_state, tables
 from twofold.definition import fingerprint
-from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline, View
-from twofold.reader.events import DuckDBEngine
+from twofold.lake import Lake
 from twofold.reader.pinned import pin
-from twofold.settings import Settings
 from twofold.table_files import Place
 from twofold.table_state import Boundary, Folded
 
@@ -43,72 +41,57 @@ _WAIT_S = 600.0
 def main(pipeline: str, as_json: bool, outcome_file: Path | None) -> None:
     """Rebuild PIPELINE."""
 
-    def work() -> dict[str, Any]:
-        settings = Settings()
-        return run(settings, load_pipeline(settings, pipeline))
-
-    outcome.run(work, lambda report: "\n".join(_sentences(report)), as_json, outcome_file)
+    outcome.run(lambda: run(declared(pipeline)), _sentences, as_json, outcome_file)
 
 
-def run(settings: Settings, pipeline: Pipeline) -> dict[str, Any]:
+def run(lake: Lake) -> dict[str, Any]:
     """Refuse while the streaming job runs; else rebuild, with unions kept out."""
-    made = schemas.ensure_tables(catalog.load(settings), pipeline)
-    log = made[tables.STREAM_LOG]
-    spark = session.build(settings, f"twofold-{pipeline.name}-rebuild")
-    try:
-        with (
-            locks.hold(spark, settings, pipeline.name, "stream"),
-            locks.hold(spark, settings, pipeline.name, "union", wait_s=_WAIT_S),
-        ):
-            return rebuild(spark, settings, pipeline, table_state.retained_from(log.properties))
-    finally:
-        spark.stop()
+    retained_from = table_state.retained_from(lake.ensure()[tables.STREAM_LOG].properties)
+    with started_job(lake, "rebuild") as job, job.lock("stream"), job.lock("union", wait_s=_WAIT_S):
+        return rebuild(job, retained_from)
 
 
-def rebuild(
-    spark: SparkSession, settings: Settings, pipeline: Pipeline, retained_from: dict[int, int]
-) -> dict[str, Any]:
+def rebuild(job: Job, retained_from: dict[int, int]) -> dict[str, Any]:
     """All steps; returns the counts."""
     started = time.monotonic()
-    events = rebuild_events(settings, pipeline, retained_from)
-    batch = {view.name: batch_views.rebuild(spark, settings, pipeline, view) for view in pipeline.views.values()}
-    for view in pipeline.views.values():
-        restart_stream_view(spark, settings, pipeline, view)
-    checkpoints.discard(spark, settings.checkpoint(pipeline.name, stream_log.QUERY))
+    views = job.pipeline.views
+    events = rebuild_events(job.lake, retained_from)
+    batch = {view.name: union.rebuild_view(job, view) for view in views.values()}
+    for view in views.values():
+        _restart_stream_view(job, view)
+    Checkpoint.of(job, stream_log.QUERY).discard()
     return {
-        "pipeline": pipeline.name,
+        "pipeline": job.pipeline.name,
         "events": events,
         "batch_view_rows": batch,
-        "stream_views": list(pipeline.views),
-        "undeclared": _undeclared(settings, pipeline),
+        "stream_views": list(views),
+        "undeclared": _undeclared(job),
         "seconds": round(time.monotonic() - started, 1),
     }
 
 
-def rebuild_events(settings: Settings, pipeline: Pipeline, retained_from: dict[int, int]) -> dict[str, int]:
+def rebuild_events(lake: Lake, retained_from: dict[int, int]) -> dict[str, int]:
     """The winners among all that ever took part, in one commit, with the boundary that covers them."""
-    for _ in range(union.ATTEMPTS):
-        now = union.read(settings, pipeline)
-        try:
-            with Scratch(settings) as duck:
-                return _events(duck, pipeline, now, retained_from)
-        except CommitFailedException:
-            continue
-    raise union.contended(pipeline, tables.EVENTS)
+
+    def attempt() -> dict[str, int]:
+        with scratch(lake.settings) as duck:
+            return _events(duck, union.read(lake), retained_from)
+
+    return union.retried(lake.name, tables.EVENTS, attempt)
 
 
-def _events(duck: Scratch, pipeline: Pipeline, now: Logs, retained_from: dict[int, int]) -> dict[str, int]:
-    from_scratch = replace(now, boundary=Boundary(pipeline.name))
-    engine = DuckDBEngine(duck.connection, pipeline, now.events, now.stream, now.batch, duck.read)
+def _events(duck: Scratch, now: Logs, retained_from: dict[int, int]) -> dict[str, int]:
+    pipeline, from_scratch = now.pipeline, replace(now, boundary=Boundary(now.pipeline.name))
+    engine = now.engine(duck)
     known = replace(from_scratch.next, max_event_time=now.boundary.max_event_time, seen=now.boundary.seen)
-    stream, batch, after = union.seen(duck, engine, pipeline, from_scratch, known)
+    stream, batch, after = from_scratch.seen(engine, known)
     log = serving.stream_contenders(pipeline, engine.stream_log(from_scratch.boundary), {})
     files = serving.batch_contenders(pipeline, engine.batch_log(from_scratch.boundary), 0)
     kept = _no_longer_logged(pipeline, engine.events((), on=False), retained_from)
     stream += duck.number(f"SELECT count(*) FROM ({serving.duckdb(kept)})")
     rows = serving.duckdb(serving.winners(pipeline, f"({log} UNION ALL {files} UNION ALL {kept})"))
-    new = duck.write(Place.of(now.events.made), rows, union.sort_order(pipeline))
-    union.replace_files(now.events, now.events.all_files, new, replace(after, rebuilt=True))
+    new = duck.write(Place.of(now.events.made), rows, now.sort_order)
+    now.commit(now.events.all_files, new, replace(after, rebuilt=True))
     return {"stream_rows": stream, "batch_rows": batch, "rows": sum(file.record_count for file in new)}
 
 
@@ -120,40 +103,41 @@ def _no_longer_logged(pipeline: Pipeline, events: str, retained_from: dict[int, 
     return f"SELECT {names} FROM {events} WHERE layer = '{tables.STREAM_LAYER}' AND {named}"
 
 
-def restart_stream_view(spark: SparkSession, settings: Settings, pipeline: Pipeline, view: View) -> None:
-    """Let the view's query begin anew.
+def _restart_stream_view(job: Job, view: View) -> None:
+    """Let the view's query begin again.
 
-    First the checkpoint goes: were the table emptied first and the job killed then, the old checkpoint would go on
+    First the checkpoint goes: were the table emptied first and the job killed then, the old checkpoint would resume
     in the middle, and the view would lack its history for good.
     """
-    checkpoints.discard(spark, settings.checkpoint(pipeline.name, view.name))
-    name = tables.stream_view_name(view)
-    found = pin(catalog.load(settings), pipeline.name, name)
+    Checkpoint.of(job, view.name).discard()
+    pipeline, name = job.pipeline, tables.stream_view_name(view)
+    found = pin(job.lake.catalog(), pipeline.name, name)
     if found.table is not None and schemas.is_outdated(found.table, pipeline, view):
         table, updates = schemas.redeclared(found.table, pipeline, view, name)
         nothing_read = Folded(None, fingerprint.view(pipeline, view))
         commits.replace(table, found.history.head, found.all_files, [], table_state.encode(nothing_read), updates)
 
 
-def _undeclared(settings: Settings, pipeline: Pipeline) -> list[str]:
+def _undeclared(job: Job) -> list[str]:
     """Tables of views that the definition no longer has: left as they are."""
-    found = {name[-1] for name in catalog.load(settings).list_tables(pipeline.name)}
-    return sorted(found.difference(tables.names(pipeline)))
+    found = {name[-1] for name in job.lake.catalog().list_tables(job.lake.name)}
+    return sorted(found.difference(tables.names(job.pipeline)))
 
 
-def _sentences(report: dict[str, Any]) -> list[str]:
+def _sentences(report: dict[str, Any]) -> str:
     name, events = report["pipeline"], report["events"]
-    return [
+    lines = [
         f"{name}: rebuilt in {report['seconds']} s",
         f"  events: {events['rows']:,} rows "
         f"from {events['stream_rows']:,} stream and {events['batch_rows']:,} batch rows",
         *(f"  {tables.batch_view_name(view)}: {rows:,} rows" for view, rows in report["batch_view_rows"].items()),
         *(
-            f"  {tables.stream_view_name(view)}: made anew by the next `twofold stream {name}`"
+            f"  {tables.stream_view_name(view)}: rebuilt by the next `twofold stream {name}`"
             for view in report["stream_views"]
         ),
         *(f"  {table}: not declared any more, left as it is" for table in report["undeclared"]),
     ]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The landing query: Kafka ─► contract ─► stream_log, every record exactly once.
+"""The log's query: Kafka ─► contract ─► stream_log, every record exactly once.
 
     micro-batch N ─► its end offsets (checkpoint) against what stream_log holds (its snapshot's summary)
                      all held: a replay, nothing to write    some held: only the rest is written
@@ -21,16 +21,16 @@ from py4j.protocol import Py4JJavaError
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql.streaming.query import StreamingQuery
 
-from spark_jobs import checkpoints, snapshots
-from spark_jobs.tasks import FromKafka, Kit, Written, crashed
-from twofold import catalog as catalogs
+from spark_jobs import maintenance
+from spark_jobs.checkpoints import Checkpoint
+from spark_jobs.spark_session import Job
+from spark_jobs.tasks import FromKafka, WrittenBatch, crashed, packed
 from twofold import commits, kafka_access, schemas, table_state, tables, topic
 from twofold.definition.model import Pipeline
 from twofold.errors import BoundaryError, TwofoldError
-from twofold.settings import Settings
 from twofold.table_files import Place
 from twofold.table_state import Landed
 
@@ -40,7 +40,7 @@ _EARLIEST = -2
 TIDY_EVERY = commits.MERGED_AT_ONCE
 """Commits between two looks at what the table keeps of its history."""
 _OFFSETS_PER_TASK = 100_000
-"""A task takes so many in about half a second; each task leaves a data file of its own."""
+"""A task takes this many in about half a second; each task leaves a data file of its own."""
 _ATTEMPTS = 5
 
 Trigger = Mapping[str, Any]
@@ -49,21 +49,19 @@ Trigger = Mapping[str, Any]
 
 @dataclass
 class LogWriter:
-    """Lands micro-batches in stream_log; keeps the table as it was last read or committed."""
+    """Ingests micro-batches into stream_log; keeps the table as it was last read or committed."""
 
-    spark: SparkSession
-    settings: Settings
-    pipeline: Pipeline
+    job: Job
     fence: Callable[[], str]
     """Called before every commit: raises where this job may no longer write, else gives the topic's id."""
     counted: Callable[[int, Mapping[str, int], Mapping[int, float]], None]
-    """Told of every batch written: its number, the rows per outcome and the rejected ones per kind of reason, and per
-    partition the newest time stamp of Kafka, in Unix seconds."""
+    """Called for every batch written: its number, the rows per outcome and the rejected ones per kind of reason, and
+    per partition the newest time stamp of Kafka, in Unix seconds."""
     landed: Landed = field(init=False)
     table: Table = field(init=False)
     error: TwofoldError | None = None
     """Why the last batch was refused: Spark wraps what a batch raises, so it is kept here."""
-    _clock_told: bool = False
+    _clock_warned: bool = False
     _commits: int = 0
 
     def __post_init__(self) -> None:
@@ -71,23 +69,28 @@ class LogWriter:
 
     def refresh(self) -> Landed:
         """Read what the table holds."""
-        self.table = catalogs.load(self.settings).load_table((self.pipeline.name, tables.STREAM_LOG))
+        self.table = self.job.lake.table(tables.STREAM_LOG)
         self.landed = table_state.landed(table_state.history_of(self.table), self.pipeline.name)
         schemas.refuse_other_definition(self.table, self.pipeline)
         return self.landed
 
     @property
-    def checkpoint(self) -> str:
-        """Where the landing query keeps its offsets."""
-        return self.settings.checkpoint(self.pipeline.name, QUERY)
+    def pipeline(self) -> Pipeline:
+        """Whose records they are."""
+        return self.job.pipeline
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Where the query keeps its offsets."""
+        return Checkpoint.of(self.job, QUERY)
 
     def start(self, trigger: Trigger) -> StreamingQuery:
         """Start the query where the table ends, or where its checkpoint is."""
-        checkpoints.settle(self.spark, self.checkpoint)
+        self.checkpoint.settle()
         self.refresh()
-        access = {f"kafka.{name}": value for name, value in kafka_access.java(self.settings).items()}
+        access = {f"kafka.{name}": value for name, value in kafka_access.java(self.job.settings).items()}
         records = (
-            self.spark.readStream.format("kafka")
+            self.job.spark.readStream.format("kafka")
             .options(**access)
             .option("subscribe", self.pipeline.topic.name)
             .option("startingOffsets", self._starting_offsets())
@@ -102,19 +105,19 @@ class LogWriter:
             .select("value", "partition", "offset", "timestamp")
         )
         writer = records.writeStream.queryName(f"{self.pipeline.name}_{QUERY}").foreachBatch(self.write)
-        return writer.option("checkpointLocation", self.checkpoint).trigger(**trigger).start()
+        return writer.option("checkpointLocation", self.checkpoint.path).trigger(**trigger).start()
 
     def _starting_offsets(self) -> str:
-        """Used only where there is no checkpoint: a lost one is made anew from what the table holds."""
-        if not self.landed.offsets or checkpoints.exists(self.spark, self.checkpoint):
+        """Used only where there is no checkpoint: a lost one is recreated from what the table holds."""
+        if not self.landed.offsets or self.checkpoint.has_begun():
             return "earliest"
         # Spark wants every partition named, also those that were added since.
-        state = topic.describe(self.settings, self.pipeline.topic.name)
+        state = topic.describe(self.job.settings, self.pipeline.topic.name)
         beginnings = dict.fromkeys(state.partitions if state else (), _EARLIEST)
         return table_state.kafka_json(self.pipeline.topic.name, {**beginnings, **self.landed.offsets})
 
     def write(self, records: DataFrame, batch_id: int) -> None:
-        """Land one micro-batch, unless the table holds it already."""
+        """Ingest one micro-batch, unless the table holds it already."""
         try:
             self._write(records, batch_id)
         except TwofoldError as error:
@@ -122,20 +125,20 @@ class LogWriter:
             raise
 
     def _write(self, records: DataFrame, batch_id: int) -> None:
-        ends = checkpoints.kafka_offsets(self.spark, self.checkpoint, batch_id, self.pipeline.topic.name)
-        starts = checkpoints.kafka_offsets(self.spark, self.checkpoint, batch_id - 1, self.pipeline.topic.name) or {}
+        ends = self.checkpoint.kafka_offsets(batch_id, self.pipeline.topic.name)
+        starts = self.checkpoint.kafka_offsets(batch_id - 1, self.pipeline.topic.name) or {}
         if ends is None:
-            raise BoundaryError(f"batch {batch_id} has no offsets in {self.checkpoint}", self._rebuild_remedy())
+            raise BoundaryError(f"batch {batch_id} has no offsets in {self.checkpoint.path}", self._rebuild_remedy())
         for _ in range(_ATTEMPTS):
             held = self.landed.offsets
             if all(end <= held.get(partition, 0) for partition, end in ends.items()):
                 return
             self._refuse_gap(starts, held)
-            if self._land(records, batch_id, starts, ends):
+            if self._ingest(records, batch_id, starts, ends):
                 return
         raise TwofoldError(
             f"{self.pipeline.name}.{tables.STREAM_LOG} was changed by others during each of {_ATTEMPTS} attempts",
-            "see that only one streaming job and one maintenance run; the job goes on by itself",
+            "see that only one streaming job and one maintenance run; the job continues by itself",
         )
 
     def _refuse_gap(self, starts: Mapping[int, int], held: Mapping[int, int]) -> None:
@@ -148,10 +151,10 @@ class LogWriter:
             )
 
     def _rebuild_remedy(self) -> str:
-        return f"delete the checkpoint {self.checkpoint}: the next start makes it anew from what stream_log holds"
+        return f"delete the checkpoint {self.checkpoint.path}: the next start recreates it from what stream_log holds"
 
-    def _land(self, records: DataFrame, batch_id: int, starts: Mapping[int, int], ends: Mapping[int, int]) -> bool:
-        """Write and commit one micro-batch; False where another commit was first, and all must be decided anew."""
+    def _ingest(self, records: DataFrame, batch_id: int, starts: Mapping[int, int], ends: Mapping[int, int]) -> bool:
+        """Write and commit one micro-batch; False where another commit was first, and all must be decided again."""
         held = self.landed.offsets
         size = sum(end - max(starts.get(partition, 0), held.get(partition, 0)) for partition, end in ends.items())
         repeated = {p: offset for p, offset in held.items() if starts.get(p, 0) < offset}
@@ -178,7 +181,7 @@ class LogWriter:
         if commits.clock_behind_ms(self.table.metadata):
             return
         history = table_state.history_of(self.table)
-        expired = snapshots.log_expirable(self.spark, self.settings, self.pipeline, history, datetime.now(UTC))
+        expired = maintenance.log_expirable(self.job, history, datetime.now(UTC))
         try:
             self.table = commits.tidy(self.table, expired)
         except CommitFailedException:
@@ -187,7 +190,7 @@ class LogWriter:
     def _commit(self, files: Sequence[Any], state: Landed) -> bool:
         """Commit, also on top of what maintenance committed meanwhile; False where anything was landed meanwhile."""
         for _ in range(_ATTEMPTS):
-            self._tell_of_the_clock()
+            self._warn_of_the_clock()
             unchanged = schemas.same_definition(self.table)
             try:
                 self.table = commits.append(self.table, files, table_state.encode(state), [unchanged])
@@ -200,9 +203,9 @@ class LogWriter:
                 return True
         return False
 
-    def _run(self, records: DataFrame, count: int, held: Mapping[int, int]) -> list[Written]:
-        task = FromKafka(Kit(self.pipeline, Place.of(self.table)).packed(), self.landed.landing + 1, dict(held))
-        parallel = self.spark.sparkContext.defaultParallelism
+    def _run(self, records: DataFrame, count: int, held: Mapping[int, int]) -> list[WrittenBatch]:
+        task = FromKafka(packed(self.pipeline, Place.of(self.table)), self.landed.landing + 1, dict(held))
+        parallel = self.job.spark.sparkContext.defaultParallelism
         try:
             return task.run(records, min(count, parallel))
         except (PySparkException, Py4JJavaError) as error:
@@ -211,7 +214,7 @@ class LogWriter:
             click.echo(f"{self.pipeline.name}: a record ends the process that judges it; judging apart", err=True)
             return FromKafka(task.kit, task.landing, task.held, apart=True).run(records, 1)
 
-    def _count(self, batch_id: int, written: Sequence[Written]) -> None:
+    def _count(self, batch_id: int, written: Sequence[WrittenBatch]) -> None:
         counts = sum((one.counts for one in written), Counter[str]())
         newest: dict[int, float] = {}
         for one in written:
@@ -219,8 +222,8 @@ class LogWriter:
                 newest[partition] = max(stamp, newest.get(partition, 0.0))
         self.counted(batch_id, counts, newest)
 
-    def _tell_of_the_clock(self) -> None:
-        told = commits.clock_warning(self.table)
-        if told and not self._clock_told:
-            click.echo(f"warning: {told}", err=True)
-        self._clock_told = bool(told)
+    def _warn_of_the_clock(self) -> None:
+        warning = commits.clock_warning(self.table)
+        if warning and not self._clock_warned:
+            click.echo(f"warning: {warning}", err=True)
+        self._clock_warned = bool(warning)

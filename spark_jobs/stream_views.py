@@ -1,47 +1,88 @@
 """The view queries: stream_log ─► watermark ─► one per id ─► windows ─► stream_<view>, appended while a window is open.
 
 They read the landed table, not Kafka: a record is parsed once, and a view added later finds all of history there.
+Where a query begins in stream_log, and where it keeps its state, is settled before Spark looks:
+
+    checkpoint, its snapshot still there ─► where it left off
+    none, and nothing was landed yet ─────► the first snapshot, batch by batch
+    none, or its snapshot is gone ────────► the whole log as of one snapshot fills the view; then what follows
+    no batch of it was ever done ─────────► the same
+    its state is of another make ─────────► the same: other parts, or in memory what no longer fits there
+
+Iceberg's source begins at the oldest snapshot left and reads only what that one added: after an expiry it would pass
+over the history before it in silence. It can also read all of a snapshot's files, but never asks for that itself; so
+the first batch is written into the checkpoint, as Spark would log it. The view itself is filled at once, by one query
+over the snapshot, as asking a state store about each row costs many times more; the first batch only makes the state.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
+from pyiceberg.conversions import from_bytes
+from pyiceberg.manifest import DataFile, ManifestContent
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Operation
+from pyiceberg.types import TimestamptzType
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
-from spark_jobs import checkpoints, stream_start, view_fill, view_fold
+from spark_jobs import checkpoints, maintenance
+from spark_jobs.checkpoints import Checkpoint
+from spark_jobs.spark_session import Job, as_of
 from spark_jobs.stream_log import Trigger
-from spark_jobs.stream_start import Whole
-from spark_jobs.view_tasks import Kit, Measures
-from twofold import catalog as catalogs
-from twofold import schemas, tables, versions
+from spark_jobs.view_aggregation import SEEN, Aggregation, Measures
+from twofold import schemas, table_state, tables, versions
 from twofold.definition import fingerprint
-from twofold.definition.model import Pipeline, View
-from twofold.errors import BoundaryError
-from twofold.lake import Lake
-from twofold.settings import Settings
-from twofold.table_files import Place
-from twofold.table_state import Folded
+from twofold.definition.model import View
+from twofold.errors import BoundaryError, TwofoldError
+from twofold.reader.pinned import pin
+from twofold.table_state import Folded, History
 from twofold.versions import StreamView
 
 TIDY_EVERY = 20
 """Commits between two looks at what the table keeps of its versions and its history."""
+MEMORY = "org.apache.spark.sql.execution.streaming.state.HDFSBackedStateStoreProvider"
+ROCKSDB = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
+BYTES_PER_ID = 300
+"""Of the JVM's memory, for an id of 20 characters: 220 to 255 were measured, after garbage collection."""
+_SLACK = 2
+"""State is taken to memory where it fits this many times, and leaves it where it no longer fits once: it stays put."""
+_LAYOUT = 1
+"""Raised where the queries are built otherwise than the states that are there."""
+_ATTEMPTS = 5
 
 
 class StateOutgrown(Exception):
     """A view's state no longer fits into memory."""
 
 
+@dataclass(frozen=True)
+class Whole:
+    """All files of one snapshot."""
+
+    snapshot: int
+    sequence_number: int
+    files: int
+    landing: int
+
+    def offset(self, position: int) -> dict[str, Any]:
+        """That many of them, as Iceberg's source writes it down."""
+        return {"version": 1, "snapshot_id": self.snapshot, "position": position, "scan_all_files": True}
+
+
 @dataclass
 class ViewWriter:
     """One view's query."""
 
-    spark: SparkSession
-    settings: Settings
-    pipeline: Pipeline
+    job: Job
     view: View
     table: StreamView = field(init=False)
     _query: StreamingQuery | None = None
@@ -51,52 +92,100 @@ class ViewWriter:
     _outgrown: bool = False
 
     @property
-    def checkpoint(self) -> str:
+    def checkpoint(self) -> Checkpoint:
         """Where the view's query keeps its state and how far it has read stream_log."""
-        return self.settings.checkpoint(self.pipeline.name, self.view.name)
+        return Checkpoint.of(self.job, self.view.name)
+
+    @property
+    def _aggregation(self) -> Aggregation:
+        return Aggregation(self.job.pipeline, self.view)
 
     def ensure(self) -> None:
         """Make the table, or refuse a changed declaration, before anything is written."""
-        name = tables.stream_view_name(self.view)
-        schemas.ensure_view(catalogs.load(self.settings), self.pipeline, self.view, name)
-        self.table = StreamView(Lake(self.settings, self.pipeline), self.view)
+        lake = self.job.lake
+        schemas.ensure_view(lake.catalog(), lake.pipeline, self.view, tables.stream_view_name(self.view))
+        self.table = StreamView(lake, self.view)
 
     def start(self, trigger: Trigger) -> StreamingQuery:
-        """Start where the checkpoint is; without one, fill the view with what is landed, and go on from there."""
+        """Start where the checkpoint is; without one, fill the view with what is landed, and continue from there."""
         self.table.refresh()
-        room = 0 if self._outgrown else self.pipeline.stream.state_memory << 20
-        whole = stream_start.prepare(self.spark, self.settings, self.pipeline, self.view, self.table.folded, room)
-        self._in_memory = self.spark.conf.get(checkpoints.PROVIDER) == stream_start.MEMORY
+        whole = self._prepare()
         log = (
-            self.spark.readStream.format("iceberg")
+            self.job.spark.readStream.format("iceberg")
             .option("streaming-max-rows-per-micro-batch", tables.VIEW_ROWS_PER_BATCH)
             # Retention deletes old rows of the log; what it took was folded before.
             .option("streaming-skip-delete-snapshots", "true")
-            .load(tables.qualified(self.pipeline, tables.STREAM_LOG))
+            .load(self.job.qualified(tables.STREAM_LOG))
         )
         updates = self._updates(self._filled(whole, log) if whole else log)
-        writer = updates.writeStream.queryName(f"{self.pipeline.name}_{self.view.name}").outputMode("update")
+        writer = updates.writeStream.queryName(f"{self.job.pipeline.name}_{self.view.name}").outputMode("update")
         query = writer.foreachBatch(self._make_state_first if whole else self.write)
-        self._query = query.option("checkpointLocation", self.checkpoint).trigger(**trigger).start()
+        self._query = query.option("checkpointLocation", self.checkpoint.path).trigger(**trigger).start()
         return self._query
 
+    def _prepare(self) -> Whole | None:
+        """Make the checkpoint one that a query can start from, and that leaves out no row.
+
+        Returns what the view is to be filled with, where it begins again.
+        """
+        checkpoint, conf = self.checkpoint, self.job.spark.conf
+        checkpoint.settle()
+        log = self.job.lake.table(tables.STREAM_LOG)
+        before = checkpoint.state_provider()
+        room = 0 if self._outgrown else self.job.pipeline.stream.state_memory << 20
+        provider = _provider(log, self._aggregation, before, room)
+        conf.set(checkpoints.PROVIDER, provider)
+        self._in_memory = provider == MEMORY
+        resumed = checkpoint.resumed_from()
+        if (
+            resumed is not None
+            and checkpoint.has_ended_a_batch()
+            and table_state.history_of(log).since(resumed["snapshot_id"]) is not None
+            and before == provider
+            and self.table.folded is not None
+            and self.table.folded.state == _layout(self.view)
+        ):
+            # A query that drains walks from its beginning, at every start: were that not to follow, the very first
+            # snapshot could never be expired. At its position the source would find nothing new, and fails on that.
+            checkpoint.begin_at({**resumed, "position": 0})
+            return None
+        checkpoint.discard()
+        return None if log.current_snapshot() is None else _whole(self.job)
+
     def _filled(self, whole: Whole, log: DataFrame) -> DataFrame:
-        """Fill the view; what the query has yet to read of the log."""
-        version = versions.version(whole.sequence_number, whole.files)
-        state = self._state(whole.snapshot, version)
-        filled = view_fill.fill(self.spark, self.pipeline, self.view, self.table, whole, state)
-        checkpoints.begin_at(self.spark, self.checkpoint, whole.offset(0))
-        now_ms, watermark_ms = int(time.time() * 1000), filled.watermark_us // 1000
-        end = whole.offset(whole.files)
-        checkpoints.end_first_batch_at(self.spark, self.checkpoint, end, now_ms, watermark_ms)
-        return filled.rest(log)
+        """Replace the view by its fold over a snapshot of stream_log; what the query has yet to read of the log."""
+        aggregation, state = self._aggregation, self._state(whole.snapshot, whole.sequence_number, whole.files)
+        accepted = aggregation.accepted(self._log_as_of(whole.snapshot))
+        distinct = aggregation.rows(self._first_of_each_id(accepted))
+        self.table.fill(self._measures(state).run(aggregation.fold(distinct)), state)
+        highest = F.unix_micros(F.max(aggregation.seen)).alias("_tw_latest")
+        latest_us = accepted.agg(highest).collect()[0]["_tw_latest"]
+        delay_us = aggregation.delay // timedelta(microseconds=1)
+        # Where Spark's watermark would be, had it read all of it; to Spark, it begins at the epoch.
+        watermark_us = max(0, (latest_us or 0) - delay_us)
+        self.checkpoint.begin_at(whole.offset(0))
+        self.checkpoint.end_first_batch_at(whole.offset(whole.files), int(time.time() * 1000), watermark_us // 1000)
+        # Rows before that meet no row that is still on time: the query's state can do without them.
+        is_open = aggregation.time >= F.timestamp_micros(F.lit(watermark_us - delay_us))
+        return log.where(is_open | (F.col("landing") > whole.landing))
+
+    def _log_as_of(self, snapshot: int) -> DataFrame:
+        log = pin(self.job.lake.catalog(), self.job.lake.name, tables.STREAM_LOG)
+        return self.job.spark.sql(f"SELECT * FROM {as_of(log.made, snapshot, log.columns)}")
+
+    def _first_of_each_id(self, accepted: DataFrame) -> DataFrame:
+        """The earliest row of each id, as Kafka took them in."""
+        place = ("kafka_timestamp", "kafka_partition", "kafka_offset")
+        first = Window.partitionBy(f"`{self.job.pipeline.event.id}`").orderBy(*place)
+        return accepted.withColumn("_tw_place", F.row_number().over(first)).where("_tw_place = 1")
 
     def _updates(self, log: DataFrame) -> DataFrame:
         """The windows that changed; of each id only the first row counts that comes within the delay."""
-        delay = f"{view_fold.delay(self.pipeline, self.view).total_seconds() * 1000:.0f} milliseconds"
-        rows = view_fold.rows(view_fold.accepted(log), self.pipeline, self.view).withWatermark(view_fold.SEEN, delay)
-        distinct = rows.dropDuplicatesWithinWatermark([self.pipeline.event.id])
-        return view_fold.fold(view_fold.on_time(distinct, self.pipeline, self.view), self.pipeline, self.view)
+        aggregation = self._aggregation
+        delay = f"{aggregation.delay.total_seconds() * 1000:.0f} milliseconds"
+        rows = aggregation.rows(aggregation.accepted(log)).withWatermark(SEEN, delay)
+        distinct = rows.dropDuplicatesWithinWatermark([self.job.pipeline.event.id])
+        return aggregation.fold(aggregation.on_time(distinct))
 
     def _make_state_first(self, updates: DataFrame, batch_id: int) -> None:
         """The first batch of a filled view only makes the state: its windows are there, and some only begin in it."""
@@ -107,21 +196,18 @@ class ViewWriter:
 
     def write(self, updates: DataFrame, batch_id: int) -> None:
         """Append the windows that changed. A batch without any commits too: what it read counts as read."""
-        end = checkpoints.offsets(self.spark, self.checkpoint, batch_id)
+        end = self.checkpoint.offsets(batch_id)
         if end is None:
-            raise BoundaryError(f"batch {batch_id} has no offsets in {self.checkpoint}", self._remedy())
+            raise BoundaryError(f"batch {batch_id} has no offsets in {self.checkpoint.path}", self._remedy())
         if end["snapshot_id"] == checkpoints.NO_SNAPSHOT:
             # The first batch of a query that began before anything was landed: the next one wants its state.
             _make_state(updates)
             return
-        log = catalogs.load(self.settings).load_table((self.pipeline.name, tables.STREAM_LOG))
-        read = log.snapshot_by_id(end["snapshot_id"])
+        read = self.job.lake.table(tables.STREAM_LOG).snapshot_by_id(end["snapshot_id"])
         if read is None:
             raise BoundaryError(f"batch {batch_id} ends at a snapshot that has expired", self._remedy())
-        state = self._state(read.snapshot_id, versions.version(read.sequence_number or 0, end["position"]))
-        assert state.version is not None
-        task = Measures(Kit(self.view, Place.of(self.table.table)).packed(), state.version)
-        self.table.append(task.run(updates), state)
+        state = self._state(read.snapshot_id, read.sequence_number or 0, end["position"])
+        self.table.append(self._measures(state).run(updates), state)
         self._commits += 1
         if self._commits % TIDY_EVERY == 0:
             self.table.fold()
@@ -134,18 +220,95 @@ class ViewWriter:
         if progress is None or not self._in_memory:
             return
         used = sum(operator["memoryUsedBytes"] for operator in progress["stateOperators"])
-        if used > 2 * (self.pipeline.stream.state_memory << 20):
+        if used > 2 * (self.job.pipeline.stream.state_memory << 20):
             self._outgrown = True
-            raise StateOutgrown(f"its state takes {used >> 20} MiB of memory; it is filled anew, with state in RocksDB")
+            raise StateOutgrown(
+                f"its state takes {used >> 20} MiB of memory; it is filled again, with state in RocksDB"
+            )
 
-    def _state(self, snapshot: int, version: int) -> Folded:
-        definition = fingerprint.view(self.pipeline, self.view)
-        return Folded(snapshot, definition, version=version, state=stream_start.layout(self.view))
+    def _measures(self, state: Folded) -> Measures:
+        return Measures.of(self.view, self.table.table, state.version)
+
+    def _state(self, snapshot: int, sequence_number: int, files: int) -> Folded:
+        """What the table says of itself once this many files of a snapshot were read."""
+        definition, version = fingerprint.view(self.job.pipeline, self.view), versions.version(sequence_number, files)
+        return Folded(snapshot, definition, version=version, state=_layout(self.view))
 
     def _remedy(self) -> str:
-        return f"delete the checkpoint {self.checkpoint}: the next start fills the view anew from stream_log"
+        return f"delete the checkpoint {self.checkpoint.path}: the next start fills the view again from stream_log"
 
 
 def _make_state(updates: DataFrame) -> None:
     """Run a batch for its state alone."""
     updates.write.format("noop").mode("overwrite").save()
+
+
+def _layout(view: View) -> str:
+    """A short name for what the query's state holds; it is stored, and another one's state is of no use."""
+    facts = json.dumps([_LAYOUT, *(astuple(part) for part in view.parts)])
+    return hashlib.sha256(facts.encode()).hexdigest()[:16]
+
+
+def _provider(log: Table, aggregation: Aggregation, before: str | None, room: int) -> str:
+    """Memory, where the ids that the query remembers fit; what is in one place stays there as long as it can."""
+    needed = _ids(log, aggregation) * BYTES_PER_ID
+    fits = needed <= room if before == MEMORY else needed * _SLACK <= room
+    return MEMORY if room and fits else ROCKSDB
+
+
+def _ids(log: Table, aggregation: Aggregation) -> int:
+    """At most this many ids are remembered, by the statistics of the log's files.
+
+    An id is forgotten once the watermark has passed its time by the delay, and the watermark is behind by the delay.
+    """
+    column = log.schema().find_field(aggregation.pipeline.event.time).field_id
+    span = 2 * aggregation.delay // timedelta(microseconds=1)
+    highest = [
+        (int(from_bytes(TimestamptzType(), file.upper_bounds[column])), file.record_count)
+        for file in _files(log)
+        if file.upper_bounds and column in file.upper_bounds
+    ]
+    latest = max((top for top, _ in highest), default=0)
+    return sum(count for top, count in highest if top > latest - span)
+
+
+def _files(log: Table) -> Iterator[DataFile]:
+    snapshot = log.current_snapshot()
+    for manifest in snapshot.manifests(log.io) if snapshot else ():
+        for entry in manifest.fetch_manifest_entry(log.io):
+            yield entry.data_file
+
+
+def _whole(job: Job) -> Whole:
+    """The newest append (the source passes over others) whose manifests name no deleted file (it would read those)."""
+    for _ in range(_ATTEMPTS):
+        found = _clean_append(job)
+        if found is not None:
+            return found
+        maintenance.clean_manifests(job, tables.STREAM_LOG)
+        name = job.qualified(tables.STREAM_LOG)
+        job.spark.table(name).limit(0).writeTo(name).append()
+    raise TwofoldError(
+        f"{job.pipeline.name}.{tables.STREAM_LOG} was rewritten by others during each of {_ATTEMPTS} attempts to read "
+        "it whole",
+        "see that only one maintenance runs at a time, then start the streaming job again",
+    )
+
+
+def _clean_append(job: Job) -> Whole | None:
+    table = job.lake.table(tables.STREAM_LOG)
+    history = table_state.history_of(table)
+    ancestors = (table.snapshot_by_id(one.id) for one in history.ancestors())
+    appends = (one for one in ancestors if one and one.summary and one.summary.operation == Operation.APPEND)
+    snapshot = next(appends, None)
+    if snapshot is None:
+        return None
+    manifests = [one for one in snapshot.manifests(table.io) if one.content == ManifestContent.DATA]
+    if any(one.deleted_files_count for one in manifests):
+        return None
+    return Whole(
+        snapshot.snapshot_id,
+        snapshot.sequence_number or 0,
+        sum((one.added_files_count or 0) + (one.existing_files_count or 0) for one in manifests),
+        table_state.landed(History(history.snapshots, snapshot.snapshot_id), job.pipeline.name).landing,
+    )

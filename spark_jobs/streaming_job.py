@@ -2,37 +2,64 @@
 
     Kafka ─► stream_log query ─► stream_log ─► view queries ─► stream_<view>
 
-By hand: `python -m spark_jobs.streaming_job flights --until-caught-up`
+A query that fails is started again while what it needs is away; what no new start can fix ends the job.
+
+Manually: `python -m spark_jobs.streaming_job flights --until-caught-up`
 """
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 
 import click
 from py4j.protocol import Py4JNetworkError
-from pyspark.sql import SparkSession
+from pyspark.errors import PySparkException
+from pyspark.sql.streaming.query import StreamingQuery
 
-from spark_jobs import locks, session, supervise
-from spark_jobs.progress import Progress
-from spark_jobs.stream_log import LogWriter
+from spark_jobs import spark_session
+from spark_jobs.outcome import is_clock_behind
+from spark_jobs.spark_session import Job, declared, topic_fence
+from spark_jobs.stream_log import LogWriter, Trigger
+from spark_jobs.stream_progress import StreamProgress
 from spark_jobs.stream_views import ViewWriter
-from spark_jobs.supervise import Service
-from spark_jobs.topic_fence import TopicFence
-from twofold import catalog, health, schemas, table_state, tables, topic
-from twofold.definition.load import load_pipeline
-from twofold.definition.model import Pipeline
+from twofold import health, table_state, tables, topic
 from twofold.definition.watch import DefinitionWatch
-from twofold.errors import DefinitionChanged, NotRunning, TwofoldError, end
+from twofold.errors import ClockBehind, DefinitionChanged, NotRunning, TwofoldError, end
+from twofold.lake import Lake
 from twofold.meter import Meter
 from twofold.services.record import AWAY, CHANGED, STREAM
-from twofold.settings import Settings
 
 _WAIT_S = 20.0
 """A driver killed with -9 leaves a JVM that takes moments to notice and to end; until then it holds the lock."""
+_POLL_S = 0.25
+_LONGEST_PAUSE_S = 15.0
+_FAILURES_IN_A_ROW = 12
+"""About two minutes of pauses for something that is away; then the job ends, and who started it decides."""
+_UNKNOWN_FAILURES_IN_A_ROW = 3
+_AWAY = (
+    "Connection refused",
+    "Connection reset",
+    "TimeoutException",
+    "timed out",
+    "DisconnectException",
+    "could not be established",
+    "SdkClientException",
+    "AWSClientIOException",
+    "S3Exception",
+    "PSQLException",
+    "NotRunning",
+    "UncheckedSQLException",
+)
+"""Signs that a broker, store or catalog is away, not that the work is wrong."""
+_DATA_LOSS = ("KAFKA_DATA_LOSS", "data may have been lost", "Some data may have been lost")
+_CAUSE = re.compile(r"(Caused by: |: )?[\w.]+(Exception|Error)\b")
 
 
 @click.command()
@@ -42,8 +69,7 @@ _WAIT_S = 20.0
 def main(pipeline: str, until_caught_up: bool, health_port: int) -> None:
     """Run the speed layer of PIPELINE until SIGTERM."""
     try:
-        settings = Settings()
-        run(settings, load_pipeline(settings, pipeline), until_caught_up, health_port)
+        run(declared(pipeline), until_caught_up, health_port)
     except NotRunning as error:
         end(error, AWAY)
     except DefinitionChanged as error:
@@ -51,79 +77,167 @@ def main(pipeline: str, until_caught_up: bool, health_port: int) -> None:
     except TwofoldError as error:
         end(error)
     except (Py4JNetworkError, ConnectionError):
-        click.echo("error: the JVM of this job is gone; start the job again, it goes on where it was", err=True)
+        click.echo("error: the Spark JVM of this job exited; start the job again to resume", err=True)
         sys.exit(1)
 
 
-def run(settings: Settings, pipeline: Pipeline, until_caught_up: bool, health_port: int = 0) -> None:
+def run(lake: Lake, until_caught_up: bool, health_port: int) -> None:
     """Check everything that can be checked without a JVM, then run the queries."""
-    topic_id = check(settings, pipeline)
+    topic_id = check(lake)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
-    spark = session.build(settings, f"twofold-{pipeline.name}-stream")
+    spark = spark_session.build(lake.settings, f"twofold-{lake.name}-stream")
     try:
-        stream(spark, settings, pipeline, topic_id, stop, until_caught_up, health_port)
+        stream(Job(spark, lake), topic_id, stop, until_caught_up, health_port)
     finally:
-        session.close(spark)
+        spark_session.close(spark)
 
 
-def check(settings: Settings, pipeline: Pipeline) -> str:
+def check(lake: Lake) -> str:
     """Make topic and tables, or refuse before anything is written; returns the topic's id."""
-    state = topic.ensure(settings, pipeline)
-    topic.require_exact(pipeline.name, state)
-    made = schemas.ensure_tables(catalog.load(settings), pipeline)
-    table_state.landed(table_state.history_of(made[tables.STREAM_LOG]), pipeline.name, state.topic_id)
+    state = topic.ensure(lake.settings, lake.pipeline)
+    topic.require_exact(lake.name, state)
+    made = lake.ensure()
+    table_state.landed(table_state.history_of(made[tables.STREAM_LOG]), lake.name, state.topic_id)
     return state.topic_id
 
 
-def stream(
-    spark: SparkSession,
-    settings: Settings,
-    pipeline: Pipeline,
-    topic_id: str,
-    stop: threading.Event,
-    until_caught_up: bool,
-    health_port: int = 0,
-) -> None:
+def stream(job: Job, topic_id: str, stop: threading.Event, until_caught_up: bool, health_port: int = 0) -> None:
     """Hold the lock and run all queries of a checked pipeline, until `stop` or caught up."""
-    with locks.hold(spark, settings, pipeline.name, "stream", wait_s=_WAIT_S) as lock:
-        topic_fence, watch = TopicFence(spark, settings, pipeline.topic.name, topic_id, lock), DefinitionWatch(pipeline)
+    with job.lock("stream", wait_s=_WAIT_S) as lock:
+        same_topic = topic_fence(job.settings, job.pipeline.topic.name, topic_id, lock)
+        watch = DefinitionWatch(job.pipeline)
 
         def fence() -> str:
             watch.check()
-            return topic_fence()
+            return same_topic()
 
-        _stream(spark, settings, pipeline, fence, stop, until_caught_up, health_port)
+        _stream(job, fence, stop, until_caught_up, health_port)
 
 
-def _stream(
-    spark: SparkSession,
-    settings: Settings,
-    pipeline: Pipeline,
-    fence: Callable[[], str],
-    stop: threading.Event,
-    until_caught_up: bool,
-    health_port: int,
-) -> None:
-    progress = Progress(pipeline, Meter(settings, pipeline.name), settings.home)
-    log = LogWriter(spark, settings, pipeline, fence, progress.landed)
-    views = [ViewWriter(spark, settings, pipeline, view) for view in pipeline.views.values()]
+def _stream(job: Job, fence: Callable[[], str], stop: threading.Event, until_caught_up: bool, health_port: int) -> None:
+    settings, pipeline = job.settings, job.pipeline
+    progress = StreamProgress(pipeline, Meter(settings, pipeline.name), settings.home)
+    log = LogWriter(job, fence, progress.ingested)
+    views = [ViewWriter(job, view) for view in pipeline.views.values()]
     for view in views:
         view.ensure()
     paces = pipeline.stream
-    services = [Service("log", log.start, lambda: log.error, paces.trigger)]
-    services += [Service(view.view.name, view.start, lambda: None, paces.views_trigger) for view in views]
-    spark.streams.addListener(progress)
+    queries = [RestartedQuery("log", log.start, lambda: log.error, paces.trigger, progress)]
+    for view in views:
+        queries.append(RestartedQuery(view.view.name, view.start, lambda: None, paces.views_trigger, progress))
+    job.spark.streams.addListener(progress)
     with health.serve(progress.snapshot, health_port, settings.health_host) as server, progress.beating():
         server.announce(health.place_of(settings.home, pipeline.name, STREAM))
         if until_caught_up:
-            supervise.drain(services, progress, stop)
-            if stop.is_set():
-                raise TwofoldError("stopped before it had caught up", "run the same command again: it goes on")
+            _drain(queries, progress, stop)
         else:
-            supervise.run(services, progress, stop)
+            _keep_running(queries, progress, stop)
     click.echo(progress.summary(), err=True)
+
+
+def _keep_running(queries: Sequence[RestartedQuery], progress: StreamProgress, stop: threading.Event) -> None:
+    """All queries at once, until `stop`."""
+    while not stop.wait(_POLL_S):
+        for one in queries:
+            one.step({"processingTime": f"{one.pause // timedelta(milliseconds=1)} milliseconds"})
+        if all(one.query is not None for one in queries):
+            progress.say("running")
+    for one in queries:
+        one.stop()
+
+
+def _drain(queries: Sequence[RestartedQuery], progress: StreamProgress, stop: threading.Event) -> None:
+    """One query after the other, each until it has taken all that was there when it started."""
+    progress.say("draining")
+    for one in queries:
+        while not stop.is_set() and not one.step({"availableNow": True}):
+            stop.wait(_POLL_S)
+        one.stop()
+    if stop.is_set():
+        raise TwofoldError("stopped before it had caught up", "run the same command again to resume")
+
+
+@dataclass
+class RestartedQuery:
+    """A query that is started again after a failure."""
+
+    name: str
+    begin: Callable[[Trigger], StreamingQuery]
+    cause: Callable[[], TwofoldError | None]
+    """The error of ours that made the last batch fail, if it was one."""
+    pause: timedelta
+    """Between the starts of two batches, but for a drain."""
+    progress: StreamProgress
+    query: StreamingQuery | None = None
+    failures: int = 0
+    batches_at_failure: int = -1
+    retry_at: float = 0.0
+
+    def step(self, trigger: Trigger) -> bool:
+        """Start, or look after, the query; True once it ended well. Raises what no new start can fix."""
+        if self.query is None:
+            if time.monotonic() >= self.retry_at:
+                self._start(trigger)
+            return False
+        if self.query.isActive:
+            return False
+        self.progress.wait_for_end(str(self.query.runId))
+        failure = self.query.exception()
+        if failure is None:
+            return True
+        self._failed(str(failure))
+        return False
+
+    def _start(self, trigger: Trigger) -> None:
+        try:
+            self.query = self.begin(trigger)
+        except PySparkException as error:
+            self._failed(str(error))
+
+    def _failed(self, text: str) -> None:
+        if cause := self.cause():
+            raise cause
+        if any(sign in text for sign in _DATA_LOSS):
+            raise _data_loss(self.name, text)
+        progressed = self.query.lastProgress if self.query else None
+        batch = progressed["batchId"] if progressed else -1
+        self.failures = self.failures + 1 if batch == self.batches_at_failure else 1
+        self.batches_at_failure = batch
+        away = any(sign in text for sign in _AWAY)
+        if is_clock_behind(text):
+            # Waited for, as what is away: the clock gets there by itself.
+            text, away = ClockBehind(f"a table that query {self.name} writes").message, True
+        if self.failures > (_FAILURES_IN_A_ROW if away else _UNKNOWN_FAILURES_IN_A_ROW):
+            error = NotRunning if away else TwofoldError
+            raise error(f"query {self.name} failed {self.failures} times in a row: {_shortened(text)}")
+        pause_s = min(2.0 ** (self.failures - 1), _LONGEST_PAUSE_S)
+        self.query, self.retry_at = None, time.monotonic() + pause_s
+        self.progress.retrying(self.name, f"query {self.name} failed, next try in {pause_s:.0f} s: {_shortened(text)}")
+
+    def stop(self) -> None:
+        """End the query; a batch cut short is done again by the next start."""
+        if self.query is not None and self.query.isActive:
+            self.query.stop()
+            self.progress.wait_for_end(str(self.query.runId))
+
+
+def _data_loss(name: str, text: str) -> TwofoldError:
+    """Kafka no longer has records that were never landed: going on would hide the loss."""
+    return TwofoldError(
+        f"query {name}: Kafka no longer has records that were not landed yet (retention, or the topic was recreated): "
+        + _shortened(text),
+        "the landed part stays readable; declare the stream under a new pipeline name to take what Kafka has, "
+        "and raise the topic's retention.ms",
+    )
+
+
+def _shortened(text: str) -> str:
+    """The sentences of a failure without its stack: first what failed, then each cause."""
+    lines = [line.strip() for line in text.splitlines()]
+    causes = [line for line in lines if _CAUSE.match(line)]
+    return " | ".join(dict.fromkeys(line[:300] for line in [*lines[:1], *causes[-3:]]))
 
 
 if __name__ == "__main__":

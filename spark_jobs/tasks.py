@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,9 +23,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from twofold import inbox, tables
 from twofold.contract.judge import JsonRecords, Judge, judge_apart
-from twofold.definition.model import Pipeline
+from twofold.lake import Lake
 from twofold.readers import SetAside, read
-from twofold.settings import Settings
 from twofold.table_files import Place, Writer
 
 OUTCOMES = (tables.ACCEPTED, tables.FILTERED, tables.REJECTED)
@@ -39,15 +38,9 @@ _ROWS_PER_FILE = 4_000_000
 Batches = Iterable[pa.RecordBatch]
 
 
-class Kit(NamedTuple):
-    """What does not change from task to task."""
-
-    pipeline: Pipeline
-    place: Place
-
-    def packed(self) -> bytes:
-        """As it is sent to the workers."""
-        return pickle.dumps(self)
+def packed(*parts: object) -> bytes:
+    """What does not change from task to task, as it is sent to the workers."""
+    return pickle.dumps(parts)
 
 
 @lru_cache(maxsize=4)
@@ -57,7 +50,7 @@ def _unpacked(kit: bytes) -> tuple[Judge, Place]:
 
 
 @dataclass
-class Written:
+class WrittenBatch:
     """What a task wrote: data files to commit, rows by outcome and by kind of reason."""
 
     files: list[DataFile] = field(default_factory=list)
@@ -77,14 +70,14 @@ class FromKafka:
     apart: bool = False
     """Judge in a process of its own, as a record ended the worker that judged it."""
 
-    def run(self, records: DataFrame, tasks: int) -> list[Written]:
+    def run(self, records: DataFrame, tasks: int) -> list[WrittenBatch]:
         """Run the tasks; `records` has Kafka's value, partition, offset and timestamp."""
         return results(records.coalesce(tasks).mapInArrow(self, RESULT))
 
     def __call__(self, batches: Batches) -> Iterator[pa.RecordBatch]:
         """One task."""
         judge, place = _unpacked(self.kit)
-        done = Written()
+        done = WrittenBatch()
         with Writer(place) as writer:
             for batch in map(self._new, batches):
                 if batch.num_rows:
@@ -99,7 +92,7 @@ class FromKafka:
                 batch = batch.filter(pc.invert(held))
         return batch
 
-    def _land(self, judge: Judge, batch: pa.RecordBatch, writer: Writer, done: Written) -> None:
+    def _land(self, judge: Judge, batch: pa.RecordBatch, writer: Writer, done: WrittenBatch) -> None:
         records = JsonRecords(batch["value"].to_pylist(), range(batch.num_rows))
         judged = (judge_apart if self.apart else Judge.judge)(judge, records, batch["timestamp"])
         place = {
@@ -124,7 +117,7 @@ class Chosen:
 
 
 @dataclass
-class Taken:
+class TakenFile:
     """What became of one file: its rows by outcome; or why it was set aside; or why it is left for later."""
 
     file: inbox.File
@@ -147,7 +140,7 @@ class Ingested:
     """What a task made of its files."""
 
     files: list[DataFile] = field(default_factory=list)
-    taken: list[Taken] = field(default_factory=list)
+    taken: list[TakenFile] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -155,8 +148,7 @@ class FromInbox:
     """Reads files whole, judges their rows and numbers them; a file that cannot be read leaves no row."""
 
     kit: bytes
-    pipeline: str
-    settings: Settings
+    lake: Lake
     landing: int
     landed_at: datetime
     groups: Sequence[Sequence[Chosen]]
@@ -171,7 +163,7 @@ class FromInbox:
     def __call__(self, batches: Batches) -> Iterator[pa.RecordBatch]:
         """One task: the numbers of its groups come in."""
         judge, place = _unpacked(self.kit)
-        folder = inbox.folder(self.settings, self.pipeline)
+        folder = self.lake.inbox()
         done = Ingested()
         with Writer(place) as shared:
             for batch in batches:
@@ -184,7 +176,7 @@ class FromInbox:
     def _take(
         self, judge: Judge, place: Place, folder: inbox.Folder, chosen: Chosen, shared: Writer, done: Ingested
     ) -> None:
-        taken = Taken(chosen.file)
+        taken = TakenFile(chosen.file)
         done.taken.append(taken)
         rows = _Waiting(place)
         try:
@@ -204,7 +196,7 @@ class FromInbox:
         else:
             done.files += rows.keep(shared)
 
-    def _read(self, judge: Judge, folder: inbox.Folder, taken: Taken, rows: _Waiting) -> None:
+    def _read(self, judge: Judge, folder: inbox.Folder, taken: TakenFile, rows: _Waiting) -> None:
         name = taken.file.name
         with folder.open(name) as stream:
             for records in read(stream, name, judge.pipeline):
@@ -269,7 +261,7 @@ class _Waiting:
 
 
 def crashed(error: Exception) -> bool:
-    """Whether a job failed as the process of one of its tasks ended, and not by an error that the task told."""
+    """Whether a job failed as the process of one of its tasks ended, and not by an error that the task raised."""
     return any(sign in str(error) for sign in _CRASHED)
 
 

@@ -1,43 +1,57 @@
-"""The union itself: everything past the boundary into `events`, and the boundary with it, in one commit.
+"""The union: everything past the boundary into `events`, and the boundary with it, in one commit; then the views.
 
     both logs past the boundary ─► the steps of `twofold.serving`: tail, hits, decided
     days of winning tail rows and of beaten rows ─► their files replaced: what stays ∪ what won, sorted
 
-The commit holds only on top of the snapshot that was read: of two unions at once the second is refused, reads the new
-boundary and goes again. The pipeline's lock only keeps that from being the usual case.
+    `events` commits since a view's own ─► days touched ─► days of windows ─► fold ─► batch_<view>, with sealed_through
+
+A commit holds only on top of the snapshot that was read: of two unions at once the second is refused, reads the new
+boundary and tries again. The pipeline's lock only keeps that from being the usual case.
+
+Of a view exactly the files are replaced of the days of windows that hold a touched event: replaced, not upserted, so
+that a group that vanished goes. A crash before that commit is repaired by the next run, as the view's own commit says
+which `events` it is folded from.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, datetime
+from typing import TypeVar
 
 import click
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.manifest import DataFile
-from pyspark.sql import SparkSession
+from pyiceberg.table import Table
+from pyiceberg.table.update import TableUpdate
 
 from spark_jobs import days
-from spark_jobs.days import From, Part, Scratch
-from twofold import catalog as catalogs
-from twofold import commits, serving, table_state, tables, windows
-from twofold.definition.model import Pipeline
+from spark_jobs.days import DaysQuery, From, Scratch, scratch
+from spark_jobs.spark_session import Job
+from twofold import commits, schemas, serving, table_state, tables, windows
+from twofold.definition import fingerprint
+from twofold.definition.model import Pipeline, View
 from twofold.errors import TwofoldError
+from twofold.lake import Lake
 from twofold.reader.events import DuckDBEngine
 from twofold.reader.pinned import Pinned, day_of, pin
 from twofold.reader.rendering import quoted
-from twofold.settings import Settings
 from twofold.table_files import Place
-from twofold.table_state import Boundary
+from twofold.table_state import Boundary, Folded
+from twofold.windows import event_days, window_days
 
-ATTEMPTS = 5
+_ATTEMPTS = 5
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class Logs:
     """What one attempt reads: `events` first, then the logs, so what is past the boundary is all there."""
 
+    pipeline: Pipeline
     events: Pinned
     stream: Pinned
     batch: Pinned
@@ -63,6 +77,34 @@ class Logs:
         """Whether anything was landed past the boundary."""
         return (self.next.offsets, self.next.landing) != (self.boundary.offsets, self.boundary.landing)
 
+    @property
+    def sort_order(self) -> str:
+        """How `events` is sorted."""
+        return ", ".join(map(quoted, tables.events(self.pipeline).sort))
+
+    def engine(self, duck: Scratch) -> DuckDBEngine:
+        """The steps of the union over what is pinned."""
+        return DuckDBEngine(duck.connection, self.pipeline, self.events, self.stream, self.batch, duck.read)
+
+    def seen(self, engine: DuckDBEngine, after: Boundary) -> tuple[int, int, Boundary]:
+        """Rows past the boundary by layer, stream's first; and the boundary `after` with what is newest among them."""
+        edge, time = self.boundary, quoted(self.pipeline.event.time)
+        stream = serving.stream_contenders(self.pipeline, engine.stream_log(edge), edge.offsets)
+        batch = serving.batch_contenders(self.pipeline, engine.batch_log(edge), edge.landing)
+        ((rows, latest_us, arrived_us),) = engine.connection.execute(
+            f"SELECT count(*), epoch_us(max({time})), epoch_us(max(least({time}, kafka_timestamp))) "
+            f"FROM ({serving.duckdb(stream)})"
+        ).fetchall()
+        ((files,),) = engine.connection.execute(f"SELECT count(*) FROM ({serving.duckdb(batch)})").fetchall()
+        latest, arrived = _later(after.max_event_time, latest_us), _later(after.seen, arrived_us)
+        return rows, files, replace(after, max_event_time=latest, seen=arrived)
+
+    def commit(self, old: tuple[DataFile, ...], files: list[DataFile], after: Boundary) -> None:
+        """Put `files` in the place of `old` ones of `events`, and the boundary with them; or leave none of them."""
+        if warning := commits.clock_warning(self.events.made):
+            click.echo(f"warning: {warning}", err=True)
+        _replace(self.events.made, self.events, old, files, after)
+
 
 @dataclass(frozen=True)
 class United:
@@ -76,61 +118,81 @@ class United:
     boundary: Boundary | None = None
 
 
-def unite(spark: SparkSession, settings: Settings, pipeline: Pipeline) -> United:
+def unite(job: Job) -> United:
     """Union until the commit holds; raise after too many conflicts."""
-    for _ in range(ATTEMPTS):
-        logs = read(settings, pipeline)
+
+    def attempt() -> United:
+        logs = read(job.lake)
         if not logs.has_news:
             return United(boundary=logs.boundary)
-        try:
-            with Scratch(settings) as duck:
-                return _Union(spark, settings, pipeline, logs, duck).run()
-        except CommitFailedException:
-            continue
-    raise contended(pipeline, tables.EVENTS)
+        with scratch(job.settings) as duck:
+            return _Union(job, logs, duck).run()
+
+    return retried(job.lake.name, tables.EVENTS, attempt)
 
 
-def contended(pipeline: Pipeline, table: str) -> TwofoldError:
-    """A table that others changed each time."""
-    return TwofoldError(
-        f"{pipeline.name}.{table} was changed by others during each of {ATTEMPTS} attempts",
+def retried(pipeline: str, table: str, attempt: Callable[[], _T]) -> _T:
+    """What the first attempt gives whose commit holds; TwofoldError where others change the table each time."""
+    for _ in range(_ATTEMPTS):
+        with suppress(CommitFailedException):
+            return attempt()
+    raise TwofoldError(
+        f"{pipeline}.{table} was changed by others during each of {_ATTEMPTS} attempts",
         "see that only one union or maintenance runs at a time, then run the union again: nothing was lost",
     )
 
 
-def read(settings: Settings, pipeline: Pipeline) -> Logs:
+def read(lake: Lake) -> Logs:
     """Pin the tables and read their state; refused where the log is of another topic."""
-    catalog = catalogs.load(settings)
+    catalog, pipeline = lake.catalog(), lake.pipeline
     declared = (tables.events(pipeline), tables.stream_log(pipeline), tables.batch_log(pipeline))
     events, stream, batch = (pin(catalog, pipeline.name, table.name, table) for table in declared)
     topic_id = table_state.landed(stream.history, pipeline.name).topic_id
-    return Logs(events, stream, batch, table_state.boundary(events.history, pipeline.name, topic_id))
+    return Logs(pipeline, events, stream, batch, table_state.boundary(events.history, pipeline.name, topic_id))
+
+
+def _later(known: datetime | None, found_us: int | None) -> datetime | None:
+    found = None if found_us is None else windows.moment(found_us)
+    return max((moment for moment in (known, found) if moment), default=None)
+
+
+def _replace(
+    table: Table,
+    before: Pinned,
+    old: Collection[DataFile],
+    files: list[DataFile],
+    state: Boundary | Folded,
+    updates: Sequence[TableUpdate] = (),
+) -> None:
+    """Commit on top of what is pinned, or leave none of the new files."""
+    try:
+        commits.replace(table, before.history.head, old, files, table_state.encode(state), updates)
+    except CommitFailedException:
+        commits.discard(table, files)
+        raise
 
 
 @dataclass(frozen=True)
 class _Union:
     """One attempt."""
 
-    spark: SparkSession
-    settings: Settings
-    pipeline: Pipeline
+    job: Job
     logs: Logs
     duck: Scratch
 
+    @property
+    def pipeline(self) -> Pipeline:
+        """Whose logs they are."""
+        return self.job.pipeline
+
     def run(self) -> United:
         """All steps; CommitFailedException where `events` was changed meanwhile, and then nothing stays."""
-        engine = DuckDBEngine(
-            self.duck.connection,
-            self.pipeline,
-            self.logs.events,
-            self.logs.stream,
-            self.logs.batch,
-            self.duck.read,
-        )
-        found = serving.past(engine, self.pipeline, self.logs.boundary)
-        stream, batch, after = seen(self.duck, engine, self.pipeline, self.logs, self.logs.next)
+        engine = self.logs.engine(self.duck)
+        found = engine.past
+        stream, batch, after = self.logs.seen(engine, self.logs.next)
         if found.tail is None:
-            return self._commit(United(stream, batch, boundary=after), (), [])
+            self.logs.commit((), [], after)
+            return United(stream, batch, boundary=after)
         won, beaten = found.tail, None
         if found.beaten and found.decided:
             won = engine.keep("won", serving.winning_tail(self.pipeline, found.tail, found.decided))
@@ -143,41 +205,35 @@ class _Union:
         rows.update(dict.fromkeys(touched, 0))
         for file in old:
             rows[day_of(file)] += file.record_count
-        files = self._rewrite(engine, rows, old, won, beaten)
+        files = self._rewrite(rows, old, won, beaten)
         after = replace(after, touched_days=tuple(sorted(touched)))
-        return self._commit(United(stream, batch, wins - replaced, replaced, after.touched_days, after), old, files)
+        self.logs.commit(old, files, after)
+        return United(stream, batch, wins - replaced, replaced, after.touched_days, after)
 
-    def _rewrite(
-        self, engine: DuckDBEngine, rows: Counter[date], old: tuple[DataFile, ...], won: str, beaten: str | None
-    ) -> list[DataFile]:
-        place, order = Place.of(self.logs.events.made), sort_order(self.pipeline)
-        groups = days.grouped(rows)
-        if len(groups) > 1 and rows.total() > days.SPREAD_ROWS:
-            return self._spread(place, order, groups, old, won, beaten)
+    def _rewrite(self, rows: Counter[date], old: tuple[DataFile, ...], won: str, beaten: str | None) -> list[DataFile]:
+        place, groups = Place.of(self.logs.events.made), days.grouped(rows)
+        if days.is_spread(len(groups), rows.total()):
+            return self._spread(place, groups, old, won, beaten)
         files: list[DataFile] = []
         time = f"`{self.pipeline.event.time}`"
         for group in map(set, groups):
             touched = self.duck.read(self.logs.events, tuple(file for file in old if day_of(file) in group))
             its = won if len(groups) == 1 else f"(SELECT * FROM {won} WHERE {serving.on_days(time, group)})"
             query = serving.duckdb(serving.rewritten(self.pipeline, touched, its, beaten))
-            files += self.duck.write(place, query, order)
+            files += self.duck.write(place, query, self.logs.sort_order)
         return files
 
     def _spread(
-        self,
-        place: Place,
-        order: str,
-        groups: list[list[date]],
-        old: tuple[DataFile, ...],
-        won: str,
-        beaten: str | None,
+        self, place: Place, groups: list[list[date]], old: tuple[DataFile, ...], won: str, beaten: str | None
     ) -> list[DataFile]:
         """What tasks need of the tail goes into files first; those of a day that had none are its files already."""
+        order = self.logs.sort_order
         names = serving.columns(tables.events(self.pipeline).column_names)
         new = self.duck.write(place, serving.duckdb(f"SELECT {names} FROM {won}"), order)
-        absent = ", ".join(f"NULL AS `{name}`" for name in self._not_in_hits())
-        away = serving.duckdb(f"SELECT *{absent and ', '}{absent} FROM {beaten}") if beaten else ""
-        gone = self.duck.write(place, away, order) if beaten else []
+        there = {self.pipeline.event.id, self.pipeline.event.time, *serving.PROVENANCE}
+        absent = [name for name in tables.events(self.pipeline).column_names if name not in there]
+        away = ", ".join(["*", *(f"NULL AS `{name}`" for name in absent)])
+        gone = self.duck.write(place, serving.duckdb(f"SELECT {away} FROM {beaten}"), order) if beaten else []
         had = {day_of(file) for file in old}
         query = serving.duckdb(serving.rewritten(self.pipeline, "_tw_touched", "_tw_won", "_tw_gone"))
         columns = self.logs.events.columns
@@ -188,15 +244,10 @@ class _Union:
             sources = {
                 name: From(columns, tuple(f for f in files if day_of(f) in its)) for name, files in picked.items()
             }
-            parts += [Part(query, sources)] if its else []
-        files = days.write(self.spark, self.settings, self.duck, place, order, parts)
+            parts += [DaysQuery(query, sources)] if its else []
+        files = days.write(self.job, self.duck, place, order, parts)
         commits.discard(self.logs.events.made, [*gone, *(file for file in new if day_of(file) in had)])
         return files + [file for file in new if day_of(file) not in had]
-
-    def _not_in_hits(self) -> list[str]:
-        event = self.pipeline.event
-        there = {event.id, event.time, *serving.PROVENANCE}
-        return [name for name in tables.events(self.pipeline).column_names if name not in there]
 
     def _rows_by_day(self, relation: str) -> Counter[date]:
         day = windows.day_number(f"epoch_us({quoted(self.pipeline.event.time)})")
@@ -207,41 +258,97 @@ class _Union:
             found[windows.day(number)] += count
         return found
 
-    def _commit(self, united: United, old: tuple[DataFile, ...], files: list[DataFile]) -> United:
-        assert united.boundary is not None
-        replace_files(self.logs.events, old, files, united.boundary)
-        return united
+
+def recompute_view(job: Job, view: View) -> int:
+    """Bring one view up to `events`; returns the days of windows that were folded."""
+    name = tables.batch_view_name(view)
+
+    def attempt() -> int:
+        schemas.ensure_view(job.lake.catalog(), job.pipeline, view, name)
+        folding = _Folding.of(job, view)
+        known = table_state.folded(folding.before.history)
+        state = folding.state(known)
+        if known == state:
+            return 0
+        touched = table_state.touched_since(folding.events.history, known.snapshot if known else None)
+        return folding.commit(folding.before.made, touched, state)
+
+    return retried(job.lake.name, name, attempt)
 
 
-def sort_order(pipeline: Pipeline) -> str:
-    """How `events` is sorted."""
-    return ", ".join(map(quoted, tables.events(pipeline).sort))
+def rebuild_view(job: Job, view: View) -> int:
+    """Fold the view from all of `events`, in one commit, with the columns of a changed declaration; its rows."""
+    name = tables.batch_view_name(view)
+
+    def attempt() -> None:
+        found = job.lake.find(name)
+        if found is None or not schemas.is_outdated(found, job.pipeline, view):
+            recompute_view(job, view)
+            return
+        folding = _Folding.of(job, view)
+        table, updates = schemas.redeclared(folding.before.made, job.pipeline, view, name)
+        folding.commit(table, None, folding.state(None), updates)
+
+    retried(job.lake.name, name, attempt)
+    return sum(file.record_count for file in pin(job.lake.catalog(), job.lake.name, name).all_files)
 
 
-def replace_files(events: Pinned, old: tuple[DataFile, ...], files: list[DataFile], after: Boundary) -> None:
-    """Commit, or leave none of the new files."""
-    table = events.made
-    if told := commits.clock_warning(table):
-        click.echo(f"warning: {told}", err=True)
-    try:
-        commits.replace(table, events.history.head, old, files, table_state.encode(after))
-    except CommitFailedException:
-        commits.discard(table, files)
-        raise
+@dataclass(frozen=True)
+class _Folding:
+    """The fold of one view from `events`, both as they are pinned."""
 
+    job: Job
+    view: View
+    before: Pinned
+    events: Pinned
 
-def seen(
-    duck: Scratch, engine: DuckDBEngine, pipeline: Pipeline, logs: Logs, after: Boundary
-) -> tuple[int, int, Boundary]:
-    """Rows past the boundary by layer, stream's first; and the boundary `after` with what is newest among them."""
-    edge, time = logs.boundary, quoted(pipeline.event.time)
-    stream = serving.duckdb(serving.stream_contenders(pipeline, engine.stream_log(edge), edge.offsets))
-    batch = serving.duckdb(serving.batch_contenders(pipeline, engine.batch_log(edge), edge.landing))
-    ((rows, latest, arrived),) = duck.connection.execute(
-        f"SELECT count(*), epoch_us(max({time})), epoch_us(max(least({time}, kafka_timestamp))) FROM ({stream})"
-    ).fetchall()
-    ((files,),) = duck.connection.execute(f"SELECT count(*) FROM ({batch})").fetchall()
-    times = [windows.moment(us) for us in (latest,) if us is not None] + [t for t in (after.max_event_time,) if t]
-    all_seen = [windows.moment(us) for us in (arrived,) if us is not None] + [t for t in (after.seen,) if t]
-    known = replace(after, max_event_time=max(times, default=None), seen=max(all_seen, default=None))
-    return rows, files, known
+    @classmethod
+    def of(cls, job: Job, view: View) -> _Folding:
+        """The view's table first: then `events` is never behind what it says of itself."""
+        catalog, pipeline = job.lake.catalog(), job.pipeline
+        before = pin(catalog, pipeline.name, tables.batch_view_name(view))
+        return cls(job, view, before, pin(catalog, pipeline.name, tables.EVENTS, tables.events(pipeline)))
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """Whose events they are."""
+        return self.job.pipeline
+
+    def state(self, known: Folded | None) -> Folded:
+        """What the view says of itself when it is folded from these events; what is sealed stays sealed."""
+        edge = table_state.boundary(self.events.history, self.pipeline.name)
+        ends = (known and known.sealed_through, table_state.sealed_through(edge, self.pipeline.lateness))
+        sealed = max((end for end in ends if end), default=None)
+        return Folded(self.events.history.head, fingerprint.view(self.pipeline, self.view), sealed)
+
+    def commit(
+        self, table: Table, touched: Collection[date] | None, state: Folded, updates: Sequence[TableUpdate] = ()
+    ) -> int:
+        """Replace the windows that events of the `touched` days can be in (None: all); their days."""
+        all_days = {day_of(file) for file in self.events.all_files} if touched is None else touched
+        wanted = window_days(all_days, self.view.window, self.view.every)
+        old = self.before.all_files if touched is None else self.before.on_days(wanted)
+        files = self._fold(Place.of(table), wanted)
+        _replace(table, self.before, old, files, state, updates)
+        return len({day_of(file) for file in files}) if touched is None else len(wanted)
+
+    def _fold(self, place: Place, wanted: Collection[date]) -> list[DataFile]:
+        window, every = self.view.window, self.view.every
+        near = ((day, event_days([day], window, every)) for day in sorted(wanted))
+        files: dict[date, list[DataFile]] = {}
+        for file in self.events.on_days(event_days(wanted, window, every)):
+            files.setdefault(day_of(file), []).append(file)
+        rows = {day: sum(file.record_count for file in its) for day, its in files.items()}
+        parts = [self._part(group, files) for group in days.grouped(rows, near)]
+        keys = ", ".join(map(quoted, tables.view_keys(self.view)))
+        with scratch(self.job.settings) as duck:
+            return days.write(self.job, duck, place, keys, parts)
+
+    def _part(self, starts: Collection[date], held: Mapping[date, Sequence[DataFile]]) -> DaysQuery:
+        accepted = "(SELECT * FROM _tw_events WHERE NOT withdrawn)"
+        fold = windows.fold(self.view, self.pipeline.event.time, accepted)
+        chosen = serving.duckdb(serving.on_days("window_start", starts))
+        query = f"SELECT * FROM ({fold}) AS _tw_folded WHERE {chosen}"
+        reached = sorted(event_days(starts, self.view.window, self.view.every))
+        files = tuple(file for day in reached for file in held.get(day, ()))
+        return DaysQuery(query, {"_tw_events": From(self.events.columns, files)})

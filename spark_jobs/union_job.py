@@ -1,6 +1,6 @@
 """The union: both layers into `events`, then each batch view up to it.
 
-By hand: `python -m spark_jobs.union_job flights`
+Manually: `python -m spark_jobs.union_job flights`
 """
 
 from __future__ import annotations
@@ -10,16 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pyspark.sql import SparkSession
 
-from spark_jobs import batch_views, locks, outcome, session
-from spark_jobs.union import unite
-from twofold import catalog, metrics, runs, schemas, table_metrics, table_state, tables
-from twofold.definition.load import load_pipeline
-from twofold.definition.model import Pipeline
+from spark_jobs import outcome
+from spark_jobs.spark_session import Job, declared, started_job
+from spark_jobs.union import recompute_view, unite
+from twofold import metrics, runs, table_metrics, table_state, tables
 from twofold.lake import Lake
 from twofold.meter import Meter
-from twofold.settings import Settings
 
 _WAIT_S = 600.0
 """A second union waits for the first: it then finds what is left, which may be nothing."""
@@ -32,38 +29,26 @@ _WAIT_S = 600.0
 def main(pipeline: str, as_json: bool, outcome_file: Path | None) -> None:
     """Union PIPELINE once."""
 
-    def work() -> dict[str, Any]:
-        settings = Settings()
-        return run(settings, load_pipeline(settings, pipeline))
-
-    outcome.run(work, _sentence, as_json, outcome_file)
+    outcome.run(lambda: run(declared(pipeline)), _sentence, as_json, outcome_file)
 
 
-def run(settings: Settings, pipeline: Pipeline) -> dict[str, Any]:
+def run(lake: Lake) -> dict[str, Any]:
     """Check, lock, union, measure; returns the counts."""
-    with runs.measured(settings, pipeline, "union") as meter:
-        report = _run(settings, pipeline)
-        _measure(settings, pipeline, meter, report)
+    with runs.measured(lake.settings, lake.pipeline, "union") as meter:
+        lake.ensure()
+        with started_job(lake, "union", short_lived=True) as job, job.lock("union", wait_s=_WAIT_S):
+            report = union(job)
+        _measure(lake, meter, report)
     return report
 
 
-def _run(settings: Settings, pipeline: Pipeline) -> dict[str, Any]:
-    schemas.ensure_tables(catalog.load(settings), pipeline)
-    spark = session.build(settings, f"twofold-{pipeline.name}-union", short_lived=True)
-    try:
-        with locks.hold(spark, settings, pipeline.name, "union", wait_s=_WAIT_S):
-            return union(spark, settings, pipeline)
-    finally:
-        spark.stop()
-
-
-def union(spark: SparkSession, settings: Settings, pipeline: Pipeline) -> dict[str, Any]:
+def union(job: Job) -> dict[str, Any]:
     """Take in what is past the boundary, then fold the windows touched."""
     started, started_at = time.monotonic(), time.time()
-    united = unite(spark, settings, pipeline)
-    views = {view.name: batch_views.recompute(spark, settings, pipeline, view) for view in pipeline.views.values()}
+    united = unite(job)
+    views = {view.name: recompute_view(job, view) for view in job.pipeline.views.values()}
     return {
-        "pipeline": pipeline.name,
+        "pipeline": job.pipeline.name,
         "stream_rows": united.stream_rows,
         "batch_rows": united.batch_rows,
         "inserted": united.inserted,
@@ -77,18 +62,18 @@ def union(spark: SparkSession, settings: Settings, pipeline: Pipeline) -> dict[s
     }
 
 
-def _measure(settings: Settings, pipeline: Pipeline, meter: Meter, report: dict[str, Any]) -> None:
+def _measure(lake: Lake, meter: Meter, report: dict[str, Any]) -> None:
     new, corrected = report["inserted"], report["replaced"]
     meter.count(metrics.UNION_ROWS, new, result="new")
     meter.count(metrics.UNION_ROWS, corrected, result="corrected")
     seen = report["stream_rows"] + report["batch_rows"]
     meter.count(metrics.UNION_ROWS, max(0, seen - new - corrected), result="duplicate")
     meter.gauge(metrics.UNION_BOUNDARY, report["unioned_at"])
-    for view in pipeline.views.values():
-        folded = table_state.folded(Lake(settings, pipeline).history(tables.batch_view_name(view)))
+    for view in lake.pipeline.views.values():
+        folded = table_state.folded(lake.history(tables.batch_view_name(view)))
         if folded and folded.sealed_through:
             meter.gauge(metrics.UNION_SEALED, max(folded.sealed_through.timestamp(), 0.0), view=view.name)
-    table_metrics.send(settings, pipeline, meter)
+    table_metrics.send(lake.settings, lake.pipeline, meter)
 
 
 def _sentence(report: dict[str, Any]) -> str:

@@ -24,9 +24,9 @@ import psycopg
 from kafka import KafkaProducer
 from pyspark.sql import SparkSession
 
-from spark_jobs import locks as jvm_locks
 from spark_jobs import streaming_job, union_job
-from spark_jobs.batch import Batch
+from spark_jobs.batch_log import BatchRun
+from spark_jobs.spark_session import Job as SparkJob
 from tests import small_world
 from tests.small_world import Row
 from twofold import catalog as catalogs
@@ -71,16 +71,26 @@ class Work:
             self._declared = self.pipeline.topic
         return self.pipeline.topic.name
 
+    @property
+    def lake(self) -> Lake:
+        """The pipeline's tables."""
+        return Lake(self.settings, self.pipeline)
+
+    @property
+    def job(self) -> SparkJob:
+        """The session at work on them."""
+        assert self.spark
+        return SparkJob(self.spark, self.lake)
+
     def land(self, name: str, *events: Row) -> None:
         """Put a file of JSON lines, take it, and remember its rows under the landing's number."""
         folder = inbox.folder(self.settings, self.pipeline.name)
         assert self.spark and isinstance(folder, inbox.LocalFolder)
         folder.path.mkdir(parents=True, exist_ok=True)
         (folder.path / name).write_bytes(b"".join(small_world.as_json(event) + b"\n" for event in events))
-        catalog = catalogs.load(self.settings)
-        schemas.ensure_tables(catalog, self.pipeline)
-        with jvm_locks.hold(self.spark, self.settings, self.pipeline.name, "batch") as lock:
-            batch = Batch(self.spark, self.settings, catalog, self.pipeline, lock.check)
+        schemas.ensure_tables(catalogs.load(self.settings), self.pipeline)
+        with self.job.lock("batch") as lock:
+            batch = BatchRun(self.job, lock.check)
             batch.run()
         (landed,) = batch.landings
         for number, event in enumerate(events, 1):
@@ -94,24 +104,24 @@ class Work:
     def stream(self, stop: threading.Event, *, until_caught_up: bool) -> None:
         """What `twofold stream` does, in this session; however it ends, no query goes on."""
         assert self.spark
-        topic_id = streaming_job.check(self.settings, self.pipeline)
+        topic_id = streaming_job.check(self.lake)
         try:
-            streaming_job.stream(self.spark, self.settings, self.pipeline, topic_id, stop, until_caught_up)
+            streaming_job.stream(self.job, topic_id, stop, until_caught_up)
         finally:
             for query in self.spark.streams.active:
                 query.stop()
 
     def landed(self) -> int:
         """Kafka records in stream_log, by the account of its newest commit."""
-        history = Lake(self.settings, self.pipeline).history(tables.STREAM_LOG)
+        history = self.lake.history(tables.STREAM_LOG)
         return sum(table_state.landed(history, self.pipeline.name).offsets.values())
 
     def union(self) -> dict[str, Any]:
         """What `twofold union` does, in this session."""
         assert self.spark
         schemas.ensure_tables(catalogs.load(self.settings), self.pipeline)
-        with jvm_locks.hold(self.spark, self.settings, self.pipeline.name, "union"):
-            return union_job.union(self.spark, self.settings, self.pipeline)
+        with self.job.lock("union"):
+            return union_job.union(self.job)
 
     def winners(self) -> list[Row]:
         """The plain recomputation of all that was sent and landed: the row that wins per id, withdrawn ones too."""

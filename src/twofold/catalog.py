@@ -1,6 +1,6 @@
 """The Iceberg catalog (JDBC on PostgreSQL) without a JVM.
 
-Spark writes the same tables through the same catalog rows; see `spark_jobs.session`.
+Spark writes the same tables through the same catalog rows; see `spark_jobs.spark_session`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How the JVM of a Spark job is started: the one place for whoever starts it, pyspark or spark-submit.
 
-`twofold batch`  ─► python ─► spark_jobs.session ─► JVM
-Airflow          ─► spark-submit ─► JVM ─► python ─► spark_jobs.session
+`twofold batch`  ─► python ─► spark_jobs.spark_session ─► JVM
+Airflow          ─► spark-submit ─► JVM ─► python ─► spark_jobs.spark_session
                               both with `Launch.of(…)`
 """
 

@@ -113,7 +113,7 @@ def is_not_begun(history: History) -> int:
 
     Incident: Iceberg's source begins at the oldest snapshot that is left and reads only what that one added. After
     an expiry, a new view lacked nine tenths of history, in silence. Once the first snapshot is gone a view begins
-    otherwise (see `spark_jobs.stream_start`), and nothing need be kept for it.
+    otherwise (see `spark_jobs.stream_views`), and nothing need be kept for it.
     """
     return EVERYTHING if reaches_first(history) else 0
 

@@ -23,16 +23,16 @@ import pytest
 from pyspark import cloudpickle
 from pyspark.sql import SparkSession
 
-from spark_jobs import batch as batches
-from spark_jobs import session
-from spark_jobs.batch import Batch, Landing
-from spark_jobs.locks import hold
+from spark_jobs import batch_log, spark_session
+from spark_jobs.batch_log import BatchRun, Landing
+from spark_jobs.spark_session import Job
 from spark_jobs.tasks import Chosen, FromInbox, Ingested
 from tests import at_work, running
 from twofold import catalog as catalogs
 from twofold import inbox, schemas, tables
 from twofold.contract.judge import Judge
 from twofold.definition.model import Pipeline
+from twofold.lake import Lake
 from twofold.settings import Settings
 from twofold.table_files import Place, Writer
 
@@ -65,7 +65,7 @@ OUTCOMES = ["accepted", "filtered", "rejected", "rejected", "rejected", "accepte
 @pytest.fixture(scope="module")
 def spark(stack: Settings) -> Iterator[SparkSession]:
     """One JVM for all tests that kill nothing."""
-    spark = session.build(stack, "test-batch")
+    spark = spark_session.build(stack, "test-batch")
     yield spark
     spark.stop()
 
@@ -75,11 +75,11 @@ def run(stack: Settings, spark: SparkSession) -> Callable[..., list[Landing]]:
     """A batch run in this process."""
 
     def run(pipeline: Pipeline, *, unlocked: bool = False, **clock: Callable[[], datetime]) -> list[Landing]:
-        catalog = catalogs.load(stack)
-        schemas.ensure_tables(catalog, pipeline)
+        schemas.ensure_tables(catalogs.load(stack), pipeline)
+        job = Job(spark, Lake(stack, pipeline))
         with ExitStack() as locked:
-            held = None if unlocked else locked.enter_context(hold(spark, stack, pipeline.name, "batch", wait_s=30))
-            batch = Batch(spark, stack, catalog, pipeline, held.check if held else lambda: None, **clock)
+            held = None if unlocked else locked.enter_context(job.lock("batch", wait_s=30))
+            batch = BatchRun(job, held.check if held else lambda: None, **clock)
             batch.run()
         return batch.landings
 
@@ -247,15 +247,15 @@ def test_a_file_that_ends_the_process_which_reads_it_is_out_alone(
         (folder / name).write_bytes(lines(name))
     # The workers do not have this module: what it defines is sent to them.
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    monkeypatch.setattr(batches, "FromInbox", Crashing)
-    run = Batch(spark, stack, catalog, pipeline, lambda: None)
+    monkeypatch.setattr(batch_log, "FromInbox", Crashing)
+    run = BatchRun(Job(spark, Lake(stack, pipeline)), lambda: None)
     run.run()
     (landed,) = run.landings
     assert {file.file.name: file.reason for file in landed.files if file.reason} == {
         "reader.json": "the process that read it crashed, twice"
     }
     assert [key for _, _, key in ids(stack, pipeline)] == ["a.json", "record.json", "z.json"]
-    run = Batch(spark, stack, catalog, pipeline, lambda: None)
+    run = BatchRun(Job(spark, Lake(stack, pipeline)), lambda: None)
     run.run()
     assert run.landings == []
 

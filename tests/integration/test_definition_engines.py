@@ -10,7 +10,7 @@ import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from spark_jobs import session
+from spark_jobs import spark_session
 from tests.expression_cases import MEASURES, ROWS, SCALARS, SPARK_SCHEMA, TYPES, in_duckdb, listed, same
 from twofold.definition.expressions import parse
 from twofold.definition.fault import Report
@@ -36,7 +36,7 @@ OTHERWISE = "d / i; avg(d); avg(j * 1.5); round(avg(d), 3); sum(d) + avg(d); ts 
 @pytest.fixture(scope="module")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     settings = Settings(home=tmp_path_factory.mktemp("home"), spark_master="local[1]")
-    started = session.build(settings, "engines")
+    started = spark_session.build(settings, "engines")
     own = started.newSession()
     own.conf.set("spark.sql.ansi.enabled", "false")
     yield own

@@ -14,7 +14,7 @@ from urllib.parse import urlparse
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_jobs import session, union
+from spark_jobs import spark_session, union
 from tests import at_work
 from tests.at_work import Work
 from tests.small_world import Row, event
@@ -32,7 +32,7 @@ DAY = 24 * 60
 @pytest.fixture(scope="module")
 def spark(stack: Settings) -> Iterator[SparkSession]:
     """For what is not killed."""
-    spark = session.build(stack, "test-kills")
+    spark = spark_session.build(stack, "test-kills")
     yield spark
     spark.stop()
 
@@ -174,11 +174,11 @@ def test_a_union_that_read_before_another_committed_goes_again(
     for seen in (event("new", 20), event("hidden", 0, hidden=True)):
         work.send(seen)
         work.drain()
-        stale = union.read(stack, work.pipeline)
+        stale = union.read(work.lake)
         # The other union sees more: a batch row that moves the event to another day.
         work.land("moved.json", {**seen, "at": seen["at"] + timedelta(days=2), "hidden": None})
-        union.unite(spark, stack, work.pipeline)
-        covered = union.read(stack, work.pipeline).boundary
+        union.unite(work.job)
+        covered = union.read(work.lake).boundary
 
         pins = [stale]
         pin = union.read
@@ -188,7 +188,7 @@ def test_a_union_that_read_before_another_committed_goes_again(
         work.union()
         monkeypatch.undo()
         assert not pins
-        assert union.read(stack, work.pipeline).boundary == covered
+        assert union.read(work.lake).boundary == covered
         exact(work)
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from kafka import KafkaConsumer, TopicPartition
 from pyspark.sql import SparkSession
 
-from spark_jobs import batch_views, session, union
+from spark_jobs import spark_session, union
 from tests import at_work, conftest, lake, small_world
 from tests.at_work import Work
 from tests.small_world import Row, event
@@ -40,7 +40,7 @@ PAYMENTS = Path(__file__).parents[1] / "pipelines" / "payments.yaml"
 @pytest.fixture(scope="module")
 def spark(stack: Settings) -> Iterator[SparkSession]:
     """One session for all steps."""
-    spark = session.build(stack, "test-layers")
+    spark = spark_session.build(stack, "test-layers")
     yield spark
     spark.stop()
 
@@ -284,9 +284,9 @@ def test_any_history_is_united_exactly(
         lake.land_records(work, made[tables.STREAM_LOG], number, streamed)
         lake.land_file(work, made[tables.BATCH_LOG], number, landed)
         assert work.unified() == work.expected()
-        union.unite(spark, stack, work.pipeline)
+        union.unite(work.job)
         for view in work.pipeline.views.values():
-            batch_views.recompute(spark, stack, work.pipeline, view)
+            union.recompute_view(work.job, view)
             assert batch_view(work, view.name) == folded(work, view.name)
         assert work.unified() == work.expected()
         united = work.query("SELECT id, layer, withdrawn FROM events ORDER BY id")

@@ -14,17 +14,8 @@ from typing import Any
 import pytest
 from pyspark.sql import Row, SparkSession
 
-from spark_jobs import (
-    log_retention,
-    rebuild_job,
-    rewriting,
-    session,
-    snapshots,
-    stream_log,
-    stream_views,
-    streaming_job,
-)
-from spark_jobs.log_retention import Retained
+from spark_jobs import maintenance, rebuild_job, spark_session, stream_log, stream_views, streaming_job
+from spark_jobs.maintenance import Retained
 from spark_jobs.maintenance_job import Maintenance
 from tests import at_work
 from tests.at_work import Work
@@ -32,7 +23,6 @@ from tests.small_world import event
 from twofold import catalog as catalogs
 from twofold import commits, retention, table_state, tables, versions
 from twofold.definition.model import Pipeline
-from twofold.lake import Lake
 from twofold.retention import upkeep
 from twofold.settings import Settings
 from twofold.table_state import History
@@ -48,7 +38,7 @@ BY_HALF_HOUR = {"window": "30 minutes", "by": ["kind"], "measures": {"events": "
 @pytest.fixture(scope="module")
 def spark(stack: Settings) -> Iterator[SparkSession]:
     """One session for all steps."""
-    spark = session.build(stack, "test-maintain")
+    spark = spark_session.build(stack, "test-maintain")
     yield spark
     spark.stop()
 
@@ -56,8 +46,7 @@ def spark(stack: Settings) -> Iterator[SparkSession]:
 def maintain(work: Work, **options: Any) -> dict[str, Any]:  # noqa: ANN401
     """As sharply as can be: all that no guard keeps goes."""
     asked = upkeep(**{"snapshot_retention": "0", "keep_snapshots": 1, "min_input_files": 2, **options})
-    assert work.spark
-    return Maintenance(work.spark, work.settings, work.pipeline, asked, datetime.now(UTC)).run()
+    return Maintenance(work.job, asked, datetime.now(UTC)).run()
 
 
 def checkpoint(work: Work, query: str) -> Path:
@@ -131,7 +120,7 @@ def test_a_view_added_later_finds_all_of_history(stack: Settings, spark: SparkSe
     spark.sql(f"CALL twofold.system.rewrite_data_files({table}, {some})")
     work.send(event("last", 1000))
     work.drain()
-    snapshots.expire(spark, stack, work.pipeline, tables.STREAM_LOG, SHARPLY, datetime.now(UTC))
+    maintenance.expire(work.job, tables.STREAM_LOG, SHARPLY, datetime.now(UTC))
     assert not retention.reaches_first(history(work))
 
     work.pipeline = define(name=name, stream=SLOWLY, filter=None, views={"by_half_hour": BY_HALF_HOUR})
@@ -187,10 +176,8 @@ def test_beside_a_running_stream(
     monkeypatch.setattr(versions, "RETENTION", timedelta(0))
     quick = {"trigger": "200 milliseconds", "views_trigger": "200 milliseconds", "max_offsets_per_trigger": 4}
     work = Work(spark, stack, define(stream=quick))
-    topic_id, stop = streaming_job.check(stack, work.pipeline), threading.Event()
-    job = threading.Thread(
-        target=streaming_job.stream, args=(spark, stack, work.pipeline, topic_id, stop, False), name="stream"
-    )
+    topic_id, stop = streaming_job.check(work.lake), threading.Event()
+    job = threading.Thread(target=streaming_job.stream, args=(work.job, topic_id, stop, False), name="stream")
     job.start()
     try:
         for burst in range(3):
@@ -212,7 +199,7 @@ def test_beside_a_running_stream(
 
 
 def history(work: Work) -> History:
-    return Lake(work.settings, work.pipeline).history(tables.STREAM_LOG)
+    return work.lake.history(tables.STREAM_LOG)
 
 
 def landed_records(work: Work) -> int:
@@ -231,10 +218,10 @@ def test_manifests_are_rewritten_though_another_job_was_first(
     work.drain()
     table = load(spark._jsparkSession, tables.qualified(name, tables.STREAM_LOG))
     gone = table.currentSnapshot().allManifests(table.io()).get(0)
-    rewriting.clean_manifests(spark, stack, name, tables.STREAM_LOG)
+    maintenance.clean_manifests(work.job, tables.STREAM_LOG)
     work.send(event("last", 1000))
     work.drain()
-    call, refused = rewriting._call, []
+    call, refused = maintenance._call, []
 
     def second(*arguments: Any) -> Row:  # noqa: ANN401
         """As a run whose list of manifests is from before the other's commit; then as it is."""
@@ -244,8 +231,8 @@ def test_manifests_are_rewritten_though_another_job_was_first(
             table.rewriteManifests().deleteManifest(gone).commit()
         return call(*arguments)
 
-    monkeypatch.setattr(rewriting, "_call", second)
-    rewriting.clean_manifests(spark, stack, name, tables.STREAM_LOG)
+    monkeypatch.setattr(maintenance, "_call", second)
+    maintenance.clean_manifests(work.job, tables.STREAM_LOG)
     assert refused
     table.refresh()
     assert table.currentSnapshot().allManifests(table.io()).size() == 1
@@ -271,13 +258,12 @@ def test_retention_stays_behind_every_reader(stack: Settings, spark: SparkSessio
     exact(work)
     work.union()
     exact(work)
-    rebuild_job.rebuild(spark, stack, work.pipeline, retained.offsets)
+    rebuild_job.rebuild(work.job, retained.offsets)
     work.drain()
     exact(work)
 
 
 def retain(work: Work) -> Retained:
     """In forty days from now."""
-    assert work.spark
     now = datetime.now(UTC) + timedelta(days=40)
-    return log_retention.apply(work.spark, work.settings, work.pipeline, timedelta(days=30), now, False)
+    return maintenance.retain(work.job, timedelta(days=30), now, False)

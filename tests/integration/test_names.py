@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_jobs import horizon, rewriting, session, unified
+from spark_jobs import maintenance, spark_session, unified_views
 from tests import at_work
 from tests.at_work import Work
 from twofold import comparison, inbox, tables
 from twofold.definition.load import load_file
-from twofold.lake import Lake
 from twofold.reader import Reader
 from twofold.settings import Settings
 
@@ -62,7 +61,7 @@ ANSWER = [
 @pytest.fixture(scope="module")
 def spark(stack: Settings) -> Iterator[SparkSession]:
     """One session for all steps."""
-    spark = session.build(stack, "test-names")
+    spark = spark_session.build(stack, "test-names")
     yield spark
     spark.stop()
 
@@ -121,18 +120,18 @@ def test_names_that_are_words_of_sql(
     assert json.loads(found.stdout) == [{"id": "b", "place": 50, "at_day": 52}]
     totals = work.query("SELECT sum(times) FROM unified_group WHERE \"window\" = 'w'")
     assert totals == [(7,)]
-    assert set(comparison.compare(Lake(stack, work.pipeline)).views) == {"group", "updates"}
+    assert set(comparison.compare(work.lake).views) == {"group", "updates"}
     twofold("export", "order", "--to", str(tmp_path / "plain"))
     assert {folder.name for folder in (tmp_path / "plain").iterdir()} == {"at_day_=2024-05-01"}
     twofold("maintain", "order")
-    rewriting.data_files(spark, "order", tables.STREAM_LOG, 2)
-    assert horizon.ids_beyond(spark, work.pipeline).ids == 0
+    maintenance.rewrite_files(work.job, tables.STREAM_LOG, 2)
+    assert maintenance.ids_beyond_horizon(work.job).ids == 0
     twofold("rebuild", "order")
     work.drain()
     work.holds()
 
     views = [f"{kind}_{view}" for view in ("group", "updates") for kind in ("unified", "live")]
-    assert unified.create_views(spark, stack, work.pipeline) == ["unified_events", *views]
+    assert unified_views.create_views(spark, stack, work.pipeline) == ["unified_events", *views]
     rows = spark.sql("SELECT id, place FROM unified_events WHERE id LIKE 's2%' ORDER BY id").collect()
     assert [tuple(row) for row in rows] == [("s2", 7), ("s200", 2000), ("s201", 2010)]
 

@@ -9,7 +9,7 @@ import pytest
 from pyiceberg.table import Table
 from pyspark.sql import SparkSession
 
-from spark_jobs import session
+from spark_jobs import spark_session
 from spark_jobs.maintenance_job import Maintenance
 from tests import at_work, old_lake, small_world
 from tests.at_work import Work
@@ -26,7 +26,7 @@ NEW_REJECTED = b'{"id": "late", "at": "yesterday", "kind": "a"}'
 
 @pytest.fixture
 def spark(stack: Settings) -> Iterator[SparkSession]:
-    spark = session.build(stack, "test-old-lake")
+    spark = spark_session.build(stack, "test-old-lake")
     yield spark
     spark.stop()
 
@@ -83,7 +83,7 @@ def test_what_an_earlier_release_left_goes_on_and_proves(
     assert work.unified() == work.expected()
     (provenance,) = (check for check in work.holds().checks if check.id == "I4")
     assert provenance.numbers["accepted_not_json_before"] == 1
-    done = Maintenance(spark, stack, work.pipeline, upkeep(), datetime.now(UTC)).run()
+    done = Maintenance(work.job, upkeep(), datetime.now(UTC)).run()
     assert [found["orphans"] for found in done["tables"].values()] == [0] * len(old_lake.COLUMNS)
     assert work.unified() == work.expected()
     work.holds()

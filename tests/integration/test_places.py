@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_jobs import checkpoints, orphans, session
+from spark_jobs import maintenance, spark_session
+from spark_jobs.checkpoints import Checkpoint
 from spark_jobs.maintenance_job import Maintenance
 from tests import conftest, running
 from tests.at_work import Work
@@ -44,8 +45,8 @@ def grown_old(bucket: Path) -> set[Path]:
 def removed(work: Work) -> int:
     """How many files maintenance removes for nothing referring to them."""
     catalog, name, now = catalogs.load(work.settings), work.pipeline.name, datetime.now(UTC)
-    found = [orphans.of_table(catalog, name, table, upkeep(), now) for table in tables.names(work.pipeline)]
-    return sum(found) + orphans.of_inbox(work.settings, name, upkeep(), now)
+    found = [maintenance.remove_orphans(catalog, name, table, upkeep(), now) for table in tables.names(work.pipeline)]
+    return sum(found) + maintenance.remove_leftovers(work.lake, upkeep(), now)
 
 
 def strangers(root: Path) -> list[Path]:
@@ -76,7 +77,7 @@ def taken(work: Work) -> set[str]:
 
 @pytest.fixture
 def spark(stack: Settings) -> Iterator[SparkSession]:
-    spark = session.build(stack, "test-places")
+    spark = spark_session.build(stack, "test-places")
     yield spark
     spark.stop()
 
@@ -111,7 +112,7 @@ def test_in_an_old_lake_no_pipeline_touches_the_files_of_another(
     before = grown_old(bucket)
     assert [removed(one) for one in (*others, work)] == [0, 0, 0, 0]
     assert {path for path in before if not path.exists()} == set()
-    done = Maintenance(spark, stack, others[0].pipeline, upkeep(), datetime.now(UTC)).run()
+    done = Maintenance(others[0].job, upkeep(), datetime.now(UTC)).run()
     assert [table["orphans"] for table in done["tables"].values()] == [0] * len(done["tables"])
     assert source.exists()
 
@@ -127,7 +128,7 @@ def test_in_an_old_lake_no_pipeline_touches_the_files_of_another(
     data = set(checkpoint.rglob("*.parquet"))
     assert (checkpoint / "offsets").exists()
     assert data
-    checkpoints.discard(spark, stack.checkpoint("events", "data"))
+    Checkpoint(spark, stack.checkpoint("events", "data")).discard()
     assert {path for path in checkpoint.rglob("*") if path.is_file() and path.suffix != ".crc"} == data
     work.send(event("later", 40, "a", 6))
     work.drain()
@@ -137,7 +138,7 @@ def test_in_an_old_lake_no_pipeline_touches_the_files_of_another(
 
 def test_in_a_new_lake_they_are_names_like_any_other(tmp_path: Path) -> None:
     with running.running_stack(tmp_path, "local") as stack:
-        spark = session.build(stack, "test-places-anew")
+        spark = spark_session.build(stack, "test-places-anew")
         try:
             works = [
                 at_work(Work(spark, stack, conftest.write_definition(tmp_path, name=name)))
@@ -152,7 +153,7 @@ def test_in_a_new_lake_they_are_names_like_any_other(tmp_path: Path) -> None:
             assert [taken(work) for work in works] == [{"old.jsonl"}] * 4
             exact(*works)
             discarded = stack.checkpoint(tables.EVENTS, "by_kind")
-            checkpoints.discard(spark, discarded)
+            Checkpoint(spark, discarded).discard()
             assert [path.name for path in (bucket / "checkpoints" / "events").iterdir()] == ["log"]
         finally:
             spark.stop()

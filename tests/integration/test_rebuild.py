@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_jobs import batch_views, locks, rebuild_job, session
+from spark_jobs import rebuild_job, spark_session, union
 from tests import at_work
 from tests.at_work import Work
 from tests.small_world import event
@@ -26,7 +26,7 @@ WIDER = {"window": "2 hours", "by": ["kind"], "measures": {"events": "count(*)",
 @pytest.fixture(scope="module")
 def spark(stack: Settings) -> Iterator[SparkSession]:
     """One session for all steps."""
-    spark = session.build(stack, "test-rebuild")
+    spark = spark_session.build(stack, "test-rebuild")
     yield spark
     spark.stop()
 
@@ -47,7 +47,7 @@ def work(stack: Settings, spark: SparkSession, define: Define) -> Work:
 
 def rebuild(work: Work) -> dict[str, Any]:
     assert work.spark
-    return rebuild_job.rebuild(work.spark, work.settings, work.pipeline, {})
+    return rebuild_job.rebuild(work.job, {})
 
 
 def exact(work: Work) -> None:
@@ -72,7 +72,7 @@ def test_rebuilt_is_as_before(work: Work) -> None:
 def test_refused_while_the_stream_runs(
     work: Work, spark: SparkSession, twofold: Callable[..., Any], stack: Settings
 ) -> None:
-    with locks.hold(spark, stack, work.pipeline.name, "stream"):
+    with work.job.lock("stream"):
         refused = twofold("rebuild", work.pipeline.name, check=False)
     assert refused.returncode == 1
     assert "another stream job" in refused.stderr
@@ -119,7 +119,7 @@ def test_a_changed_view_is_computed_anew(work: Work, define: Define) -> None:
             work.query(f"FROM {name}")
         assert "twofold rebuild" in refused.value.remedy
     assert work.spark
-    batch_views.rebuild(work.spark, work.settings, work.pipeline, work.pipeline.views["by_hours"])
+    union.rebuild_view(work.job, work.pipeline.views["by_hours"])
     # Killed here, a rebuild leaves the stream's windows of two hours.
     hours, live = (
         work.query("SELECT INTERVAL 3 HOURS"),

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import pytest
 
-from spark_jobs.session import DRIVER_GAUGES
+from spark_jobs.spark_session import DRIVER_GAUGES
 from tests import running
 from tests.at_work import eventually
 from twofold import metrics

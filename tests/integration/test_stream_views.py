@@ -15,14 +15,14 @@ import httpx
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_jobs import checkpoints, session, stream_start, stream_views
+from spark_jobs import spark_session, stream_views
+from spark_jobs.checkpoints import Checkpoint
 from spark_jobs.maintenance_job import Maintenance
 from tests import at_work, small_world
 from tests.at_work import Work
 from twofold import catalog as catalogs
 from twofold import table_state, tables
 from twofold.definition.model import Pipeline
-from twofold.lake import Lake
 from twofold.retention import upkeep
 from twofold.settings import Settings
 from twofold.table_state import Folded
@@ -37,13 +37,13 @@ COUNTED = "SELECT sum(events), sum(total) FROM stream_by_kind"
 @pytest.fixture(scope="module")
 def spark(stack: Settings) -> Iterator[SparkSession]:
     """One session for all."""
-    spark = session.build(stack, "test-stream-views")
+    spark = spark_session.build(stack, "test-stream-views")
     yield spark
     spark.stop()
 
 
 def state_of(work: Work, view: str = "by_kind") -> Folded:
-    history = Lake(work.settings, work.pipeline).history(tables.stream_view_name(view))
+    history = work.lake.history(tables.stream_view_name(view))
     found = table_state.folded(history)
     assert found is not None
     return found
@@ -124,7 +124,7 @@ def test_a_late_record_right_after_a_fill_replaces_no_closed_window(
     work.send(*(small_world.event(f"old{i}", i, "a", 1) for i in range(5)), small_world.event("new", 600, "a", 1))
     work.drain()
     work.send(small_world.event("newer", 601, "a", 1))
-    checkpoints.discard(spark, stack.checkpoint(work.pipeline.name, "by_kind"))
+    Checkpoint.of(work.job, "by_kind").discard()
     work.drain()
     capsys.readouterr()
     work.send(small_world.event("late", 10, "a", 1))
@@ -172,7 +172,7 @@ def test_versions_grow_and_a_batch_done_twice_appends_nothing(
 
     # The checkpoint lost, and filled anew: the versions go on.
     before = state_of(work).version or 0
-    checkpoints.discard(spark, stack.checkpoint(name, "by_kind"))
+    Checkpoint.of(work.job, "by_kind").discard()
     work.send(small_world.event("e6", 6, "a", 1))
     work.drain()
     assert (state_of(work).version or 0) > before
@@ -197,7 +197,7 @@ def test_versions_are_folded_by_the_job_and_by_maintenance(
         work.drain()
     before = work.query("FROM stream_by_kind ORDER BY ALL")
     asked = upkeep(snapshot_retention="0", keep_snapshots=1, min_input_files=2)
-    told = Maintenance(spark, stack, work.pipeline, asked, datetime.now(UTC)).run()["tables"]["stream_by_kind"]
+    told = Maintenance(work.job, asked, datetime.now(UTC)).run()["tables"]["stream_by_kind"]
     assert told["after"]["count"] == 1
     assert told["rewritten"]["into"] == 1
     assert work.query("FROM stream_by_kind ORDER BY ALL") == before
@@ -253,16 +253,16 @@ def test_state_moves_between_memory_and_disk_only_by_a_fill(
         work.send(*(small_world.event(f"e{start + i}", start + i, "a", 1) for i in range(ids)))
         work.drain()
         assert work.query(COUNTED) == [(len(work.rows), len(work.rows))]
-        return checkpoints.state_provider(spark, checkpoint)
+        return Checkpoint(spark, checkpoint).state_provider()
 
-    monkeypatch.setattr(stream_start, "BYTES_PER_ID", 1 << 18)
-    assert after(1, state_memory=2) == stream_start.MEMORY
+    monkeypatch.setattr(stream_views, "BYTES_PER_ID", 1 << 18)
+    assert after(1, state_memory=2) == stream_views.MEMORY
     # 5 ids of a quarter of a MiB fit, if not twice: what is there stays there, on either side.
-    assert after(4, state_memory=2) == stream_start.MEMORY
-    assert after(4, state_memory=2) == stream_start.ROCKSDB
-    assert after(1, state_memory=4) == stream_start.ROCKSDB
-    assert after(1, state_memory=100) == stream_start.MEMORY
-    assert after(1, state_memory=0) == stream_start.ROCKSDB
+    assert after(4, state_memory=2) == stream_views.MEMORY
+    assert after(4, state_memory=2) == stream_views.ROCKSDB
+    assert after(1, state_memory=4) == stream_views.ROCKSDB
+    assert after(1, state_memory=100) == stream_views.MEMORY
+    assert after(1, state_memory=0) == stream_views.ROCKSDB
     work.holds(behind=True)
 
 
@@ -274,17 +274,17 @@ def test_state_that_grows_past_the_memory_moves_to_disk_while_the_job_runs(
     work.send(small_world.event("first", 0, "a", 1))
 
     def providers() -> set[str | None]:
-        return {checkpoints.state_provider(spark, stack.checkpoint(work.pipeline.name, view)) for view in views}
+        return {Checkpoint.of(work.job, view).state_provider() for view in views}
 
     stop = threading.Event()
     with ThreadPoolExecutor() as pool, ExitStack() as at_end:
         at_end.callback(stop.set)
         job = pool.submit(work.stream, stop, until_caught_up=False)
-        at_work.eventually(lambda: providers() == {stream_start.MEMORY})
+        at_work.eventually(lambda: providers() == {stream_views.MEMORY})
         work.send(*(small_world.event(f"e{i}", i / 1000, "a", 1) for i in range(20_000)))
         at_work.eventually(lambda: work.landed() == 20_001)
         work.send(small_world.event("last", 21, "a", 1))
-        at_work.eventually(lambda: providers() == {stream_start.ROCKSDB})
+        at_work.eventually(lambda: providers() == {stream_views.ROCKSDB})
         at_work.eventually(lambda: work.query(COUNTED) == [(20_002, 20_002)])
     job.result()
 

@@ -18,7 +18,8 @@ import pytest
 from kafka.admin import KafkaAdminClient
 from pyspark.sql import SparkSession
 
-from spark_jobs import checkpoints, session, stream_log
+from spark_jobs import spark_session, stream_log
+from spark_jobs.checkpoints import Checkpoint
 from tests import at_work, conftest, overhear, running, small_world
 from tests.at_work import Work
 from twofold import catalog as catalogs
@@ -45,7 +46,7 @@ TOPIC = {"settings": {"max.message.bytes": str(12 << 20)}}
 @pytest.fixture(scope="module")
 def spark(stack: Settings) -> Iterator[SparkSession]:
     """One session for what needs no process of its own."""
-    spark = session.build(stack, "test-streaming")
+    spark = spark_session.build(stack, "test-streaming")
     yield spark
     spark.stop()
 
@@ -382,12 +383,12 @@ def test_a_view_whose_first_batch_was_cut_short_is_whole_after_a_drain(
     work.send(small_world.event("a", 0))
     work.drain()
     # What the query of a killed driver leaves: a batch that was begun, and not ended.
-    checkpoint = stack.checkpoint(work.pipeline.name, "by_kind")
-    checkpoints.discard(spark, checkpoint)
+    checkpoint = Checkpoint.of(work.job, "by_kind")
+    checkpoint.discard()
     offset = {"version": 1, "snapshot_id": -1, "position": -1, "scan_all_files": False}
-    checkpoints.begin_at(spark, checkpoint, offset)
+    checkpoint.begin_at(offset)
     landed = {**offset, "snapshot_id": work.snapshots()[tables.STREAM_LOG], "position": 1}
-    checkpoints.end_first_batch_at(spark, checkpoint, landed, int(time.time() * 1000))
+    checkpoint.end_first_batch_at(landed, int(time.time() * 1000))
     work.send(small_world.event("b", 1))
     work.drain()
     work.holds(behind=True)

@@ -15,6 +15,7 @@ from producer import topic as topics
 from spark_jobs import streaming_job
 from twofold import topic
 from twofold.definition.model import Pipeline, Topic
+from twofold.lake import Lake
 from twofold.settings import Settings
 from twofold_airflow.topic import TopicOperator
 
@@ -48,7 +49,7 @@ def test_a_topic_that_breaks_the_counts_is_refused_until_it_is_mended(
     assert topic.REQUIRED_SETTINGS.items() <= after["settings"].items()
     # What else differs is reported, and left as it is.
     assert after["drift"] == {"retention.ms": ["1000000", "2000000"]}
-    assert streaming_job.check(stack, pipeline) == after["topic_id"]
+    assert streaming_job.check(Lake(stack, pipeline)) == after["topic_id"]
     assert "1 records acknowledged" in twofold("produce", pipeline.name, "--generate", "1").stderr
 
 

@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 
-from spark_jobs import session
-from spark_jobs import unified as unified_views
+from spark_jobs import spark_session, unified_views
 from tests import conftest, lake, small_world
 from twofold import catalog as catalogs
 from twofold import serving, table_state, tables, windows
@@ -365,7 +364,7 @@ def test_spark_answers_the_same(stack: Settings, declared: Pipeline) -> None:
     pipeline = fresh(declared)
     land(stack, pipeline, EVERY_RULE)
     fill_views(stack, pipeline, EVERY_RULE)
-    spark = session.build(stack, "test-unified")
+    spark = spark_session.build(stack, "test-unified")
     try:
         made = ["unified_by_kind", "live_by_kind", "unified_sliding", "live_sliding"]
         assert unified_views.create_views(spark, stack, pipeline) == ["unified_events", *made]

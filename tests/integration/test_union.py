@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_jobs import batch_views, days, rebuild_job, session, union
+from spark_jobs import days, rebuild_job, spark_session, union
 from tests import lake
 from tests.at_work import Work
 from tests.small_world import START, Row, event
@@ -28,7 +28,7 @@ SLIDING = {"window": "1 day", "every": "6 hours", "measures": {"events": "count(
 @pytest.fixture(scope="module")
 def spark(stack: Settings) -> Iterator[SparkSession]:
     """One session for all steps."""
-    spark = session.build(stack, "test-union")
+    spark = spark_session.build(stack, "test-union")
     yield spark
     spark.stop()
 
@@ -70,20 +70,20 @@ def exact(work: Work) -> None:
     assert work.unified() == work.expected()
     declared = work.pipeline.views["sliding"]
     assert work.spark
-    batch_views.recompute(work.spark, work.settings, work.pipeline, declared)
+    union.recompute_view(work.job, declared)
     assert view(work) == recounted(work)
 
 
 def test_one_late_record_rewrites_one_day(work: Work) -> None:
     assert work.spark
     stream(work, 1, *(event(f"e{i}", i * DAY, value=i) for i in range(20)))
-    union.unite(work.spark, work.settings, work.pipeline)
+    union.unite(work.job)
     exact(work)
     before, of_view = files(work), files(work, "batch_sliding")
     assert len(before) == 20
 
     stream(work, 2, event("late", 3 * DAY + 5))
-    united = union.unite(work.spark, work.settings, work.pipeline)
+    united = union.unite(work.job)
     assert (united.inserted, united.replaced, [day.day for day in united.days]) == (1, 0, [4])
     assert len(files(work) - before) == len(before - files(work)) == 1
     exact(work)
@@ -95,10 +95,10 @@ def test_what_was_replaced_reads_the_same_everywhere(work: Work) -> None:
     """A correction that takes an event to another day: both days are made anew, and three readers agree."""
     assert work.spark
     stream(work, 1, *(event(f"e{i}", i * DAY, value=i) for i in range(5)))
-    union.unite(work.spark, work.settings, work.pipeline)
+    union.unite(work.job)
     catalog, name = catalogs.load(work.settings), work.pipeline.name
     lake.land_file(work, catalog.load_table((name, tables.BATCH_LOG)), 1, [event("e1", 3 * DAY, value=100)])
-    united = union.unite(work.spark, work.settings, work.pipeline)
+    united = union.unite(work.job)
     assert (united.inserted, united.replaced, [day.day for day in united.days]) == (0, 1, [2, 4])
 
     expected = sorted((row["id"], row["value"]) for row in work.winners())
@@ -130,7 +130,7 @@ def test_event_times_at_the_ends_of_the_calendar_stop_nothing(
     ]
     stream(work, 1, event("now", 0), *({**event(f"end{i}", 0, value=i), "at": at} for i, at in enumerate(ends)))
     for number in (2, 3):
-        union.unite(work.spark, work.settings, work.pipeline)
+        union.unite(work.job)
         exact(work)
         stream(work, number, *({**event(f"more{number}{i}", 0, value=i), "at": at} for i, at in enumerate(ends)))
     lake.land_file(
@@ -139,9 +139,9 @@ def test_event_times_at_the_ends_of_the_calendar_stop_nothing(
         1,
         [{**event("end0", 0, value=9), "at": ends[0] + timedelta(minutes=1)}, event("now", 5 * DAY, value=7)],
     )
-    union.unite(work.spark, work.settings, work.pipeline)
+    union.unite(work.job)
     exact(work)
-    report = rebuild_job.rebuild_events(work.settings, work.pipeline, {})
+    report = rebuild_job.rebuild_events(work.lake, {})
     assert report["rows"] == len(work.winners())
     exact(work)
 
@@ -151,13 +151,13 @@ def test_a_record_that_is_ahead_seals_nothing(work: Work) -> None:
     assert work.spark
     stream(work, 1, event("ahead", 23 * 60), event("late", -5 * DAY))
     for number in (2, 3):
-        united = union.unite(work.spark, work.settings, work.pipeline).boundary
-        assert united and united == union.read(work.settings, work.pipeline).boundary
+        united = union.unite(work.job).boundary
+        assert united and united == union.read(work.lake).boundary
         assert (united.max_event_time, united.seen) == (START + timedelta(hours=23), START)
         assert table_state.sealed_through(united, work.pipeline.lateness) == START - work.pipeline.lateness
         stream(work, number, event(f"later{number}", -DAY))
-    rebuild_job.rebuild_events(work.settings, work.pipeline, {})
-    rebuilt = union.read(work.settings, work.pipeline).boundary
+    rebuild_job.rebuild_events(work.lake, {})
+    rebuilt = union.read(work.lake).boundary
     assert (rebuilt.max_event_time, rebuilt.seen) == (START + timedelta(hours=23), START)
 
 
@@ -176,7 +176,7 @@ def test_a_union_that_lost_the_race_leaves_nothing(work: Work, monkeypatch: pyte
 
     with monkeypatch.context() as patch:
         patch.setattr(commits, "replace", second)
-        united = union.unite(work.spark, work.settings, work.pipeline)
+        united = union.unite(work.job)
     assert refused and united.inserted == 3
     root = Path(refused[0].location().removeprefix("file://"))
     assert {f"file://{path}" for path in (root / "data").rglob("*.parquet")} == files(work)

@@ -17,7 +17,7 @@ from pyiceberg.manifest import DataFile, ManifestEntryStatus
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation
 
-from spark_jobs.tasks import Kit
+from spark_jobs.tasks import packed
 from tests.conftest import write_definition
 from twofold import catalog, commits, schemas, table_state, tables
 from twofold.commits import AssertProperty
@@ -138,7 +138,7 @@ def test_what_tasks_are_sent_stays_the_same_from_commit_to_commit(log: Table, pi
     """Its bytes are the key under which a worker keeps decoder, filter and store between its tasks."""
     sent, table = set(), log
     for number in range(4):
-        sent.add(Kit(pipeline, Place.of(table)).packed())
+        sent.add(packed(pipeline, Place.of(table)))
         table = land(table, pipeline, 2 * number)
     assert len(sent) == 1
 

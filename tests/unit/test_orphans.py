@@ -13,7 +13,7 @@ import pytest
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
-from spark_jobs import orphans
+from spark_jobs import maintenance
 from twofold.catalog import LakeCatalog
 from twofold.errors import TwofoldError
 from twofold.retention import upkeep
@@ -46,7 +46,7 @@ def grown_old(folder: Path) -> set[Path]:
 
 
 def remove(lake: Catalog, dry_run: bool = False) -> int:
-    return orphans.of_table(lake, "landing", "events", upkeep(dry_run=dry_run), datetime.now(UTC))
+    return maintenance.remove_orphans(lake, "landing", "events", upkeep(dry_run=dry_run), datetime.now(UTC))
 
 
 def placed(folder: Path, *names: str) -> set[Path]:
@@ -95,7 +95,7 @@ def test_of_an_old_lake_in_the_folder_of_new_tables(lake: Catalog, tmp_path: Pat
     old.append(ROWS)
     new.append(ROWS)
     before = grown_old(tmp_path / "tables")
-    assert orphans.of_table(lake, "tables", "events", upkeep(), datetime.now(UTC)) == 0
+    assert maintenance.remove_orphans(lake, "tables", "events", upkeep(), datetime.now(UTC)) == 0
     assert all(path.exists() for path in before)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from spark_jobs.progress_metrics import Finished, send, send_landing, send_view
+from spark_jobs.stream_progress import Finished, send, send_log, send_view
 from tests import overhear, running
 from twofold import metrics
 from twofold.meter import Meter
@@ -57,7 +57,7 @@ def sent(settings: Settings, batch: Finished, *senders: Any) -> dict[str, str]: 
 
 
 def test_a_landing_batch_tells_what_it_left_behind(settings: Settings) -> None:
-    found = sent(settings, Finished("log", LANDING), send, partial(send_landing, newest={}))
+    found = sent(settings, Finished("log", LANDING), send, partial(send_log, newest={}))
     behind, query = metrics.STREAM_BEHIND.name, "pipeline=flights,query=log"
     assert {name: found[name] for name in found if name.startswith(behind)} == {
         f"{behind},pipeline=flights,partition=0": "0|g",
@@ -85,16 +85,16 @@ FRESH: dict[str, tuple[dict[int, float], float | None]] = {
 def test_a_stream_that_is_behind_is_as_fresh_as_the_partition_that_is_oldest(settings: Settings, name: str) -> None:
     newest, fresh = FRESH[name]
     metric = f"{metrics.STREAM_FRESH.name},pipeline=flights"
-    found = sent(settings, Finished("log", LANDING), partial(send_landing, newest=newest))
+    found = sent(settings, Finished("log", LANDING), partial(send_log, newest=newest))
     assert found.get(metric) == (None if fresh is None else f"{fresh}|g")
 
 
 def test_a_stream_with_nothing_left_is_as_fresh_as_the_beginning_of_its_batch(settings: Settings) -> None:
     source = LANDING["sources"][0]
     whole = {**LANDING, "sources": [{**source, "latestOffset": source["endOffset"]}]}
-    found = sent(settings, Finished("log", whole), partial(send_landing, newest={0: 10.0, 1: 300.0}))
+    found = sent(settings, Finished("log", whole), partial(send_log, newest={0: 10.0, 1: 300.0}))
     assert found[f"{metrics.STREAM_FRESH.name},pipeline=flights"] == f"{BEGAN}|g"
-    drained = sent(settings, Finished("log", whole), partial(send_landing, newest={}, asked_at=BEGAN - 60))
+    drained = sent(settings, Finished("log", whole), partial(send_log, newest={}, asked_at=BEGAN - 60))
     assert drained[f"{metrics.STREAM_FRESH.name},pipeline=flights"] == f"{BEGAN - 60}|g"
 
 

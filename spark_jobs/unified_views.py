@@ -9,67 +9,24 @@ other. Here each table is read at one snapshot; call again to see what came sinc
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Iterator
 
 from pyspark.sql import SparkSession
 
-from twofold import serving, table_state, tables
+from spark_jobs.spark_session import as_of
+from twofold import serving, tables
 from twofold.definition.model import Pipeline, View
 from twofold.errors import QueryError
 from twofold.reader import Reader, names, views
 from twofold.reader.pinned import Pinned
 from twofold.settings import Settings
-from twofold.table_state import Boundary
-
-
-@dataclass(frozen=True)
-class SparkEngine:
-    """What the steps of `twofold.serving` need of Spark."""
-
-    spark: SparkSession
-    pipeline: Pipeline
-    pinned_events: str
-    pinned_stream_log: str
-    pinned_batch_log: str
-
-    def stream_log(self, boundary: Boundary) -> str:
-        """The whole log: Iceberg prunes by the condition in the query."""
-        return self.pinned_stream_log
-
-    def batch_log(self, boundary: Boundary) -> str:
-        """The whole log: Iceberg prunes by the condition in the query."""
-        return self.pinned_batch_log
-
-    def events(self, days: Collection[date], *, on: bool) -> str:
-        """By a condition that Iceberg prunes partitions with."""
-        if not days and not on:
-            return self.pinned_events
-        these = serving.on_days(f"`{self.pipeline.event.time}`", days)
-        return f"(SELECT * FROM {self.pinned_events} WHERE {these if on else f'NOT {these}'})"
-
-    def near(self, days: Collection[date], tail: str) -> str:
-        """All of these days."""
-        return self.events(days, on=True)
-
-    def keep(self, name: str, query: str) -> str:
-        """A cached temporary view."""
-        view = f"_tw_{self.pipeline.name}_{name}"
-        self.spark.catalog.dropTempView(view)
-        self.spark.sql(query).cache().createTempView(view)
-        return view
-
-    def days(self, query: str) -> set[date]:
-        """The dates of a one-column result."""
-        return {row[0] for row in self.spark.sql(query).collect()}
 
 
 def create_views(spark: SparkSession, settings: Settings, pipeline: Pipeline) -> list[str]:
     """Make (or renew) `unified_events`, and `unified_<view>` and `live_<view>` of every view; returns their names.
 
-    What batch_<view> does not say is folded by DuckDB, as `twofold query` does it, and handed over as rows. A view that
-    no job has computed yet has no `live_<view>`.
+    What `events` and batch_<view> do not say yet is computed by DuckDB, as `twofold query` does it, and handed over as
+    rows. A view that no job has computed yet has no `live_<view>`.
     """
     with Reader(settings, {pipeline.name: pipeline}) as reader:
         reader.pin_in_order(pipeline, names.offered(pipeline))
@@ -80,10 +37,18 @@ def create_views(spark: SparkSession, settings: Settings, pipeline: Pipeline) ->
                     f"pipeline {pipeline.name} has no table {pinned.name} yet: none of its jobs ever ran",
                     f"run `twofold stream {pipeline.name}` or `twofold batch {pipeline.name}`",
                 )
-        engine = SparkEngine(spark, pipeline, *map(_relation, pins))
-        log = table_state.landed(pins[1].history, pipeline.name)
-        found = serving.past(engine, pipeline, table_state.boundary(pins[0].history, pipeline.name, log.topic_id))
-        spark.sql(serving.unify(engine, pipeline, found)).createOrReplaceTempView(names.UNIFIED_EVENTS)
+        past = reader.engine_of(pipeline).past
+        parts = (("tail", past.tail), ("decided", past.decided))
+        tail, decided = (
+            rows and _handed_over(spark, reader, f"_tw_{pipeline.name}_{part}", rows) for part, rows in parts
+        )
+        untouched, touched = _relation(pins[0]), None
+        if past.beaten_days:
+            days = serving.on_days(f"`{pipeline.event.time}`", past.beaten_days)
+            touched = f"(SELECT * FROM {untouched} WHERE {days})"
+            untouched = f"(SELECT * FROM {untouched} WHERE NOT {days})"
+        exact = serving.unified_events(pipeline, untouched, touched, tail, decided)
+        spark.sql(exact).createOrReplaceTempView(names.UNIFIED_EVENTS)
         made = [name for view in pipeline.views.values() for name in _views(spark, reader, pipeline, view)]
     return [names.UNIFIED_EVENTS, *made]
 
@@ -115,16 +80,8 @@ def _handed_over(spark: SparkSession, reader: Reader, name: str, relation: str) 
 
 
 def _relation(pinned: Pinned) -> str:
-    """The table at the pinned snapshot, which is read with the columns of its own day: later ones are null in it."""
     table = pinned.made
-    qualified, snapshot = tables.qualified(*table.name()), table.current_snapshot()
+    snapshot = table.current_snapshot()
     if snapshot is None:
-        return f"(SELECT * FROM {qualified} WHERE FALSE)"
-    schema = table.schema() if snapshot.schema_id is None else table.schemas()[snapshot.schema_id]
-    later = [
-        f"CAST(NULL AS {str(column.iceberg).replace('timestamptz', 'timestamp')}) AS `{column.name}`"
-        for column in pinned.columns
-        if column.name not in schema.column_names
-    ]
-    relation = f"{qualified} VERSION AS OF {snapshot.snapshot_id}"
-    return f"(SELECT *, {', '.join(later)} FROM {relation})" if later else relation
+        return f"(SELECT * FROM {tables.qualified(*table.name())} WHERE FALSE)"
+    return as_of(table, snapshot.snapshot_id, pinned.columns)

@@ -5,7 +5,7 @@
                                             a crash here ─► `heal` in the next run ──────┘
 
 Each commit holds only on top of the state it was decided on: of two runs that would take the same file, whatever became
-of the lock between them, one is refused, and decides anew. A file that ends the process which reads it is found by
+of the lock between them, one is refused, and decides again. A file that ends the process which reads it is found by
 reading the files one by one, and set aside.
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -22,7 +22,6 @@ from typing import Any
 import click
 import pyarrow as pa
 from py4j.protocol import Py4JJavaError
-from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
@@ -30,20 +29,21 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from spark_jobs.outcome import root_cause
-from spark_jobs.tasks import Chosen, FromInbox, Ingested, Kit, StoreFailed, Taken, crashed
+from spark_jobs.spark_session import Job
+from spark_jobs.tasks import Chosen, FromInbox, Ingested, StoreFailed, TakenFile, crashed, packed
 from twofold import commits, inbox, schemas, table_state, tables
-from twofold.definition.model import Pipeline
 from twofold.errors import BoundaryError, TwofoldError
-from twofold.settings import Settings
+from twofold.lake import Lake
 from twofold.table_files import Place, Writer
 from twofold.table_state import History, Landed
 
 MAX_FILES = 500
 MAX_BYTES = 4 << 30
-"""Limits of one landing: its marker stays small, and a run that is killed repeats no more than this."""
+"""Limits of one commit, which takes one file at least: its marker stays small, and a run that is killed repeats no
+more than this."""
 _GROUP_FILES = 64
 _GROUP_BYTES = 64 << 20
-"""Small files that one task reads, one after the other, into one data file."""
+"""Small files that one task reads, one after the other, into one data file; a large one it reads alone."""
 _TRIES = 3
 _ATTEMPTS = 5
 _COLUMNS = tables.landed_files().column_names
@@ -86,22 +86,21 @@ class Book:
         return [row for number in sorted(missing) for row in missing[number]]
 
 
-def read_book(catalog: Catalog, pipeline: Pipeline) -> Book:
+def read_book(lake: Lake) -> Book:
     """Read both tables as they are now: the record first, so that it is never ahead of the log."""
-    record, log = (catalog.load_table((pipeline.name, name)) for name in (tables.LANDED_FILES, tables.BATCH_LOG))
+    record, log = (lake.table(name) for name in (tables.LANDED_FILES, tables.BATCH_LOG))
     files: dict[str, Last] = {}
     rows = record.scan(selected_fields=("landing", "file", "version", "sha256")).to_arrow()
     for row in rows.sort_by("landing").to_pylist():
         files[row["file"]] = Last(row["landing"], row["version"], row["sha256"])
     recorded = max((last.landing for last in files.values()), default=0)
-    return Book(log, record, table_state.landed(table_state.history_of(log), pipeline.name).landing, recorded, files)
+    return Book(log, record, table_state.landed(table_state.history_of(log), lake.name).landing, recorded, files)
 
 
-def file_row(
-    landing: int, file: str, size_bytes: int, version: str, sha256: str, rows: int, reason: str, landed_at: datetime
-) -> dict[str, Any]:
+def _file_row(landing: int, one: TakenFile, landed_at: datetime) -> dict[str, Any]:
     """A row of `landed_files`, plain enough for a marker; no reason means that the file was taken."""
-    values = (landing, file, size_bytes, version, sha256, rows, reason or None, landed_at.isoformat())
+    file, reason = one.file, one.reason or None
+    values = (landing, file.name, file.size_bytes, file.version, one.sha256, one.rows, reason, landed_at.isoformat())
     return dict(zip(_COLUMNS, values, strict=True))
 
 
@@ -114,19 +113,21 @@ def append_files(record: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     commits.append(record, writer.close(), {})
 
 
-def heal(catalog: Catalog, pipeline: Pipeline) -> int:
-    """Record the landings that a crash kept from `landed_files`; the number of files recorded."""
+def heal(lake: Lake) -> None:
+    """Record what a crash kept from `landed_files`."""
     for _ in range(_ATTEMPTS):
-        book = read_book(catalog, pipeline)
+        book = read_book(lake)
         rows = book.unrecorded()
         if not rows:
-            return 0
-        try:
+            return
+        # Refused where another run was first: see what it left.
+        with suppress(CommitFailedException):
             append_files(book.record, rows)
-        except CommitFailedException:
-            continue  # another run was first: see what it left
-        return len(rows)
-    raise _contended(pipeline)
+            return
+    raise TwofoldError(
+        f"{lake.name}.{tables.LANDED_FILES} was changed by others during each of {_ATTEMPTS} attempts",
+        "see that only one batch run is active at a time, then run it again",
+    )
 
 
 @dataclass
@@ -134,7 +135,7 @@ class Landing:
     """One commit of `batch_log`: the files that it took or set aside."""
 
     number: int
-    files: list[Taken]
+    files: list[TakenFile]
 
     @property
     def total(self) -> Counter[str]:
@@ -143,13 +144,10 @@ class Landing:
 
 
 @dataclass
-class Batch:
+class BatchRun:
     """One run. `still_locked` raises where the lock was lost."""
 
-    spark: SparkSession
-    settings: Settings
-    catalog: Catalog
-    pipeline: Pipeline
+    job: Job
     still_locked: Callable[[], None]
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     landings: list[Landing] = field(default_factory=list)
@@ -159,37 +157,46 @@ class Batch:
     _same: set[tuple[str, str]] = field(default_factory=set)
     """Versions whose content is the one last taken: looked at once a run."""
 
+    @property
+    def _folder(self) -> inbox.Folder:
+        return self.job.lake.inbox()
+
     def run(self) -> None:
         """Heal, then ingest until nothing new is there."""
-        heal(self.catalog, self.pipeline)
+        heal(self.job.lake)
         while True:
-            book = read_book(self.catalog, self.pipeline)
-            schemas.refuse_other_definition(book.log, self.pipeline)
-            chosen = first_landing(self._new(book.files))
-            if not chosen:
+            book = read_book(self.job.lake)
+            schemas.refuse_other_definition(book.log, self.job.pipeline)
+            new = _grouped(self._new(book.files), MAX_BYTES, MAX_FILES)
+            if not new:
                 return
-            self._ingest(book, chosen)
+            self._ingest(book, new[0])
 
-    def left_for_later(self) -> list[str]:
-        """Names of files that changed each time they were read."""
-        return sorted(name for name, times in self._moved.items() if times >= _TRIES)
+    def warnings(self) -> Iterator[str]:
+        """What was set aside, or is left for the next run."""
+        for file in (file for one in self.landings for file in one.files if file.reason):
+            yield f"{inbox.shown(file.file.name)} was set aside: {file.reason}; fix it and put it there again"
+        for name, why in sorted(self.later.items()):
+            yield f"{inbox.shown(name)} could not be read now: {why}; the next run tries again"
+        for name in sorted(name for name, times in self._moved.items() if times >= _TRIES):
+            yield f"{inbox.shown(name)} changed each time it was read; the next run takes it, once it keeps still"
 
     def _new(self, last: Mapping[str, Last]) -> list[Chosen]:
-        listed = new_files(inbox.folder(self.settings, self.pipeline.name), last)
         return [
             one
-            for one in listed
+            for one in new_files(self._folder, last)
             if self._moved[one.file.name] < _TRIES
             and one.file.name not in self.later
             and (one.file.name, one.file.version) not in self._same
         ]
 
     def _ingest(self, book: Book, chosen: Sequence[Chosen]) -> None:
-        """One landing; nothing is committed where the choice did not hold and must be made anew."""
+        """One commit's files; nothing is committed where the choice did not hold and must be made again."""
         number, landed_at = book.landing + 1, self.now()
-        kit = Kit(self.pipeline, Place.of(book.log)).packed()
-        task = FromInbox(kit, self.pipeline.name, self.settings, number, landed_at, grouped(chosen))
-        done = run_tasks(self.spark, task)
+        kit = packed(self.job.pipeline, Place.of(book.log))
+        groups = _grouped(chosen, _GROUP_BYTES, _GROUP_FILES)
+        task = FromInbox(kit, self.job.lake, number, landed_at, groups)
+        done = run_tasks(self.job.spark, task)
         taken = [one for part in done for one in part.taken]
         files = [file for part in done for file in part.files]
         try:
@@ -197,48 +204,34 @@ class Batch:
         except CommitFailedException:
             committed = False
         if not committed:
-            for file in files:
-                with suppress(OSError):
-                    book.log.io.delete(file.file_path)
+            commits.discard(book.log, files)
 
-    def _settled(self, taken: Sequence[Taken]) -> bool:
+    def _settled(self, taken: Sequence[TakenFile]) -> bool:
         """Note what is not to be committed; False where a file changed meanwhile, as its rows are among the others."""
         self.later.update((one.file.name, one.later) for one in taken if one.later)
         self._same.update((one.file.name, one.file.version) for one in taken if one.unchanged)
         read = [one.file for one in taken if not one.later]
-        moved = inbox.changed(inbox.folder(self.settings, self.pipeline.name), read)
+        moved = inbox.changed(self._folder, read)
         self._moved.update(moved)
         return not moved
 
     def _commit(
-        self, book: Book, number: int, landed_at: datetime, taken: Sequence[Taken], files: Sequence[DataFile]
+        self, book: Book, number: int, landed_at: datetime, taken: Sequence[TakenFile], files: Sequence[DataFile]
     ) -> bool:
         new = sorted((one for one in taken if not one.later and not one.unchanged), key=lambda one: one.file.name)
         if not new:
             return True
-        rows = tuple(
-            file_row(
-                number,
-                one.file.name,
-                one.file.size_bytes,
-                one.file.version,
-                one.sha256,
-                one.rows,
-                one.reason,
-                landed_at,
-            )
-            for one in new
-        )
-        if told := commits.clock_warning(book.log):
-            click.echo(f"warning: {told}", err=True)
+        rows = tuple(_file_row(number, one, landed_at) for one in new)
+        if warning := commits.clock_warning(book.log):
+            click.echo(f"warning: {warning}", err=True)
         self.still_locked()
-        state = table_state.encode(Landed(self.pipeline.name, number, files=rows))
+        state = table_state.encode(Landed(self.job.pipeline.name, number, files=rows))
         commits.append(book.log, files, state, [schemas.same_definition(book.log)])
         self.landings.append(Landing(number, new))
         try:
             append_files(book.record, rows)
         except CommitFailedException:
-            heal(self.catalog, self.pipeline)
+            heal(self.job.lake)
         return True
 
 
@@ -264,9 +257,9 @@ def _alone(spark: SparkSession, task: FromInbox, chosen: Chosen) -> list[Ingeste
         except (PySparkException, Py4JJavaError) as error:
             if not crashed(error):
                 raise
-    with inbox.folder(task.settings, task.pipeline).open(chosen.file.name) as stream:
+    with task.lake.inbox().open(chosen.file.name) as stream:
         digest = inbox.sha256(stream)
-    return [Ingested(taken=[Taken(chosen.file, digest, reason="the process that read it crashed, twice")])]
+    return [Ingested(taken=[TakenFile(chosen.file, digest, reason="the process that read it crashed, twice")])]
 
 
 def new_files(folder: inbox.Folder, last: Mapping[str, Last]) -> list[Chosen]:
@@ -284,38 +277,19 @@ def unnameable(folder: inbox.Folder) -> list[str]:
     return [name.encode("utf-8", "backslashreplace").decode() for name in names]
 
 
-def is_text(name: str) -> bool:
-    """Whether the name is UTF-8; names on a disk may be any bytes."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in name)
-
-
-def first_landing(new: Iterable[Chosen]) -> list[Chosen]:
-    """The first files, as many as one landing takes; at least one, however large."""
-    taken: list[Chosen] = []
-    size = 0
-    for one in new:
-        size += one.file.size_bytes
-        if taken and (len(taken) == MAX_FILES or size > MAX_BYTES):
-            break
-        taken.append(one)
-    return taken
-
-
-def grouped(chosen: Sequence[Chosen]) -> list[list[Chosen]]:
-    """The files of each task: a large one alone, small ones together."""
+def _grouped(chosen: Iterable[Chosen], limit_bytes: int, limit_files: int) -> list[list[Chosen]]:
+    """In order, as many together as the limits let; a file that is larger is alone."""
     groups: list[list[Chosen]] = []
     size = 0
     for one in chosen:
         size += one.file.size_bytes
-        if not groups or len(groups[-1]) == _GROUP_FILES or size > _GROUP_BYTES:
+        if not groups or len(groups[-1]) == limit_files or size > limit_bytes:
             groups.append([])
             size = one.file.size_bytes
         groups[-1].append(one)
     return groups
 
 
-def _contended(pipeline: Pipeline) -> TwofoldError:
-    return TwofoldError(
-        f"{pipeline.name}.{tables.LANDED_FILES} was changed by others during each of {_ATTEMPTS} attempts",
-        "see that only one batch run goes on at a time, then run it again",
-    )
+def is_text(name: str) -> bool:
+    """Whether the name is UTF-8; names on a disk may be any bytes."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)

@@ -1,7 +1,7 @@
-"""What the streaming job tells of itself: StatsD metrics, /healthz, and a line on stderr.
+"""What the streaming job reports: StatsD metrics, /healthz, and a line on stderr.
 
-Spark's listener (every finished batch) ──► Progress ──► /healthz
-                                                └─► Finished ──► metrics
+Spark's listener (every finished batch) ──► StreamProgress ──► /healthz
+                                                └─► Finished (JSON of `StreamingQueryProgress`) ──► metrics
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
 from math import inf
 from pathlib import Path
 from typing import Any
 
 import click
 from py4j.java_gateway import JavaObject
-from pyspark import SparkContext
 from pyspark.sql.streaming.listener import (
     JStreamingQueryListener,
     QueryIdleEvent,
@@ -29,7 +31,7 @@ from pyspark.sql.streaming.listener import (
     StreamingQueryListener,
 )
 
-from spark_jobs.progress_metrics import Finished, send, send_landing, send_view
+from spark_jobs import spark_session
 from spark_jobs.stream_log import QUERY as LOG
 from twofold import metrics, tables
 from twofold.contract import reasons
@@ -38,10 +40,100 @@ from twofold.errors import DefinitionChanged
 from twofold.meter import Meter
 
 STALLED_AFTER_S = 60.0
-"""Neither a batch nor word that there is nothing to read, for this long past the trigger: not healthy."""
+"""Neither a batch nor a report that there is nothing to read, for this long past the trigger: not healthy."""
 _SAY_EVERY_S = 10.0
 _BEAT_EVERY_S = 1.0
-_TOLD_WITHIN_S = 30.0
+_REPORTED_WITHIN_S = 30.0
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What is wanted of one batch; `query` is `log` or a view's name."""
+
+    query: str
+    progress: Mapping[str, Any]
+
+    @property
+    def seconds(self) -> float:
+        """From its start to its end."""
+        return float(self.progress.get("batchDuration") or 0) / 1000
+
+    @property
+    def rate(self) -> float:
+        """Rows per second of its duration."""
+        return self.progress["numInputRows"] / self.seconds if self.seconds else 0.0
+
+    @property
+    def late(self) -> int:
+        """Rows that the watermark left out."""
+        return sum(operator.get("numRowsDroppedByWatermark", 0) for operator in self.progress["stateOperators"])
+
+    @property
+    def watermark(self) -> str | None:
+        """ISO 8601; None before the first event."""
+        found = (self.progress.get("eventTime") or {}).get("watermark")
+        return None if found is None else str(found)
+
+    @property
+    def behind(self) -> dict[str, int]:
+        """Partition → records that were in Kafka when the batch began, and that it did not take."""
+        source = self.progress["sources"][0]
+        ends, latest = (_offsets(source.get(key)) for key in ("endOffset", "latestOffset"))
+        return {partition: max(0, last - ends.get(partition, 0)) for partition, last in latest.items()}
+
+    def fresh(self, newest: Mapping[int, float], asked_at: float) -> float | None:
+        """Unix seconds: all that Kafka took in before is landed; None: not known.
+
+        `newest` has, per partition, the newest time stamp of Kafka that this batch landed. Kafka stamps a partition's
+        records in the order in which it takes them in, so where records were left behind, those before that stamp are
+        landed, and the oldest of these stamps is the bound: the newest one would hide a partition that stays behind.
+        Where none were left, all is landed that was there when Kafka was asked: as the batch began, or at `asked_at`
+        where that was earlier. No stamp from the future, as of a broker whose clock is ahead, goes beyond that. A
+        partition without a stamp (the batch was landed before a restart) leaves it unknown, until the next batch.
+        """
+        lagging = [int(partition) for partition, behind in self.behind.items() if behind]
+        if not newest.keys() >= set(lagging):
+            return None
+        started_at = datetime.fromisoformat(self.progress["timestamp"]).timestamp()
+        return min([started_at, asked_at, *(newest[partition] for partition in lagging)])
+
+
+def _offsets(found: object) -> dict[str, int]:
+    """Kafka's offsets by partition; {"topic": {"0": 12}} is all that one topic has."""
+    topics = found.values() if isinstance(found, dict) else ()
+    return {partition: int(offset) for offsets in topics for partition, offset in offsets.items()}
+
+
+def send(meter: Meter, batch: Finished) -> None:
+    """What every query has."""
+    query = batch.query
+    meter.gauge(metrics.STREAM_BATCH, batch.progress["batchId"], query=query)
+    meter.count(metrics.STREAM_ROWS_IN, batch.progress["numInputRows"], query=query)
+    meter.gauge(metrics.STREAM_INPUT_RATE, batch.progress.get("inputRowsPerSecond") or 0.0, query=query)
+    meter.gauge(metrics.STREAM_RATE, batch.rate, query=query)
+    meter.observe(metrics.STREAM_BATCH_SECONDS, batch.seconds, query=query)
+    for part, duration_ms in (batch.progress.get("durationMs") or {}).items():
+        meter.gauge(metrics.STREAM_BATCH_PART, duration_ms / 1000, query=query, part=part)
+
+
+def send_log(meter: Meter, batch: Finished, newest: Mapping[int, float], asked_at: float = inf) -> None:
+    """What only the log's query has; `newest` and `asked_at` as of `Finished.fresh`."""
+    for partition, behind in batch.behind.items():
+        meter.gauge(metrics.STREAM_BEHIND, behind, partition=partition)
+    if (fresh := batch.fresh(newest, asked_at)) is not None:
+        meter.gauge(metrics.STREAM_FRESH, fresh)
+
+
+def send_view(meter: Meter, batch: Finished) -> None:
+    """What only the views' queries have."""
+    operators = batch.progress["stateOperators"]
+    rows, size = (sum(one.get(name, 0) for one in operators) for name in ("numRowsTotal", "memoryUsedBytes"))
+    meter.gauge(metrics.STREAM_STATE_ROWS, rows, query=batch.query)
+    meter.gauge(metrics.STREAM_STATE_BYTES, size, query=batch.query)
+    meter.count(metrics.STREAM_LATE, batch.late, query=batch.query)
+    if batch.watermark:
+        watermark = datetime.fromisoformat(batch.watermark).timestamp()
+        meter.gauge(metrics.STREAM_WATERMARK, max(watermark, 0.0), query=batch.query)
 
 
 class _Events(JStreamingQueryListener):
@@ -51,7 +143,7 @@ class _Events(JStreamingQueryListener):
         self.pylistener.onQueryProgress(QueryProgressEvent.fromJson({"progress": json.loads(jevent.progress().json())}))
 
 
-class Progress(StreamingQueryListener):
+class StreamProgress(StreamingQueryListener):
     """State of the job, written by Spark's listener thread, read by the health server's."""
 
     def __init__(self, pipeline: Pipeline, meter: Meter, home: Path) -> None:
@@ -68,12 +160,9 @@ class Progress(StreamingQueryListener):
         self._ended: set[str] = set()
         self._ends = threading.Condition()
 
-    @property
+    @cached_property
     def _jlistener(self) -> JavaObject:
-        if not hasattr(self, "_jlistenerobj"):
-            assert SparkContext._jvm is not None
-            self._jlistenerobj = SparkContext._jvm.PythonStreamingQueryListenerWrapper(_Events(self))
-        return self._jlistenerobj
+        return spark_session.jvm().PythonStreamingQueryListenerWrapper(_Events(self))
 
     def say(self, state: str, problem: str | None = None) -> None:
         """Change the state: starting, running, retrying, draining, stopping."""
@@ -91,12 +180,13 @@ class Progress(StreamingQueryListener):
 
     @contextmanager
     def beating(self) -> Iterator[None]:
-        """Tell every second that the driver lives, as long as the block runs, and in the end that it ended well.
+        """Send a heartbeat every second, as long as the block runs, and in the end that it ended well.
 
         In a thread of its own, as the start of a query may fill a view first. A job that is killed, or fails, leaves
-        word that it runs; one that ends for a changed definition does not, as it is to be started anew and not missed.
+        the report that it runs; one that ends for a changed definition does not, as it is to be started again and not
+        missed.
         """
-        # The start counts as progress: how long ago the job before it got on says nothing of this one.
+        # The start counts as progress: how long ago the job before it made progress says nothing of this one.
         self._meter.gauge(metrics.STREAM_PROGRESS, self._last_batch_at, query=LOG)
         # A counter whose first sample is not 0 hides the first batch from rates.
         self._count(Counter())
@@ -138,8 +228,8 @@ class Progress(StreamingQueryListener):
         self._meter.count(metrics.STREAM_RETRIES, 1, query=query)
         self.say("retrying", problem)
 
-    def landed(self, batch: int, outcomes: Mapping[str, int], newest: Mapping[int, float]) -> None:
-        """What `LogWriter` tells of a batch; Spark's word of its end, and what it left behind, follows later."""
+    def ingested(self, batch: int, outcomes: Mapping[str, int], newest: Mapping[int, float]) -> None:
+        """What `LogWriter` reports of a batch; Spark's report of its end, and what it left behind, follows later."""
         self._newest[batch] = newest
         self._count(outcomes)
 
@@ -187,15 +277,15 @@ class Progress(StreamingQueryListener):
             self._meter.gauge(metrics.STREAM_FRESH, min(now, self._asked_at))
 
     def onQueryTerminated(self, event: QueryTerminatedEvent) -> None:
-        """The last that is told of a run. The supervisor sees to the rest."""
+        """The last report of a run. The streaming job starts it again."""
         with self._ends:
             self._ended.add(str(event.runId))
             self._ends.notify_all()
 
     def wait_for_end(self, run: str) -> None:
-        """Until all that was told of an ended run is counted; Spark tells it later, in a thread of its own."""
+        """Until all that was reported of an ended run is counted; Spark reports it later, in a thread of its own."""
         with self._ends:
-            self._ends.wait_for(lambda: run in self._ended, timeout=_TOLD_WITHIN_S)
+            self._ends.wait_for(lambda: run in self._ended, timeout=_REPORTED_WITHIN_S)
 
     def onQueryProgress(self, event: QueryProgressEvent) -> None:
         """One batch of one query is done."""
@@ -204,24 +294,20 @@ class Progress(StreamingQueryListener):
         send(self._meter, batch)
         self._meter.gauge(metrics.STREAM_PROGRESS, time.time(), query=batch.query)
         if batch.query == LOG:
-            self._landing(batch)
+            self._log_progress(batch)
         else:
-            self._view(batch)
+            self._view_progress(batch)
 
-    def _landing(self, batch: Finished) -> None:
-        behind = sum(batch.behind.values())
+    def _log_progress(self, batch: Finished) -> None:
+        number, behind, now = batch.progress["batchId"], sum(batch.behind.values()), time.monotonic()
         self._last_batch_at = time.time()
-        self._state.update(batch=batch.number, offsets_behind=behind, idle=False, rows_per_second=round(batch.rate, 1))
-        send_landing(self._meter, batch, self._newest.pop(batch.number, {}), self._asked_at)
-        self._say_landing(behind, batch.rate)
+        self._state.update(batch=number, offsets_behind=behind, idle=False, rows_per_second=round(batch.rate, 1))
+        send_log(self._meter, batch, self._newest.pop(number, {}), self._asked_at)
+        if now - self._said_at >= _SAY_EVERY_S:
+            self._said_at = now
+            click.echo(f"{self.summary()}; {behind:,} behind; {batch.rate:,.0f} rows/s", err=True)
 
-    def _say_landing(self, behind: int, rate: float) -> None:
-        if time.monotonic() - self._said_at < _SAY_EVERY_S:
-            return
-        self._said_at = time.monotonic()
-        click.echo(f"{self.summary()}; {behind:,} behind; {rate:,.0f} rows/s", err=True)
-
-    def _view(self, batch: Finished) -> None:
+    def _view_progress(self, batch: Finished) -> None:
         self._late[batch.query] += batch.late
         send_view(self._meter, batch)
         if batch.watermark:

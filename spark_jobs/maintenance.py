@@ -1,0 +1,318 @@
+"""What maintenance does to a table, step by step; each is safe to repeat and to kill.
+
+small files, many manifests ─► rewritten; as `replace`, without a state of ours: the nearest ancestor's stays in force
+snapshots ─► expired as far as the guards of `twofold.retention` let
+days of stream_log that everyone has read ─► promised in a property, then deleted
+files that no snapshot refers to, old and named as our writers name files ─► removed
+ids whose rows lie further apart than `id_horizon` ─► reported
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+
+from py4j.protocol import Py4JJavaError
+from pyiceberg.catalog import Catalog
+from pyiceberg.table import Table as IcebergTable
+from pyspark.errors import PySparkException
+from pyspark.sql import Row, SparkSession
+from tenacity import Retrying, retry_if_exception, stop_after_attempt
+
+from spark_jobs.checkpoints import Checkpoint
+from spark_jobs.spark_session import Job
+from twofold import catalog as catalogs
+from twofold import inbox, retention, serving, table_files, table_state, tables
+from twofold.errors import TwofoldError
+from twofold.lake import Lake
+from twofold.retention import Stretch, Upkeep
+from twofold.settings import CATALOG
+from twofold.table_state import Boundary, Folded, History, Landed
+
+_CONFLICTS = ("ValidationException", "CommitFailedException", "Missing required files", "Cannot commit rewrite")
+_MANY_MANIFESTS = 20
+_ATTEMPTS = 5
+_IDS_PER_CALL = 2000
+_LOG_RETENTION = timedelta(hours=1)
+"""How long a reader of stream_log may take; its exactness needs no old snapshots."""
+_TRIES = 3
+_IDS_SHOWN = 10
+
+
+# ---- small files ----
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """What one rewrite did."""
+
+    files: int = 0
+    into: int = 0
+    size_bytes: int = 0
+    conflict: bool = False
+    """Another job changed the same files meanwhile: theirs stands, nothing was rewritten."""
+
+
+def rewrite_files(job: Job, table: str, min_input_files: int, order: str | None = None) -> Rewritten:
+    """Rewrite a day's data files where at least `min_input_files` of them are too small (or one is too large).
+
+    `order` sorts the rows of the new files: "" by the table's own sort order, None not at all.
+    """
+    arguments = [_argument(job, table), f"options => map('min-input-files', '{min_input_files}')"]
+    arguments += [] if order is None else ["strategy => 'sort'"]
+    arguments += [f"sort_order => '{order}'"] if order else []
+    try:
+        row = _call(job.spark, "rewrite_data_files", arguments)
+    except (PySparkException, Py4JJavaError) as error:
+        if not _conflict(error):
+            raise
+        return Rewritten(conflict=True)
+    return Rewritten(row["rewritten_data_files_count"], row["added_data_files_count"], row["rewritten_bytes_count"])
+
+
+def rewrite_manifests(job: Job, table: str) -> int:
+    """Rewrite the manifests where there are many; returns how many."""
+    return _rewrite_manifests(job, table) if _manifest_count(job, table) >= _MANY_MANIFESTS else 0
+
+
+def clean_manifests(job: Job, table: str) -> None:
+    """Leave no manifest that names deleted files. A single manifest is not rewritten by itself, so its files are."""
+    if _manifest_count(job, table) > 1:
+        _rewrite_manifests(job, table)
+    else:
+        options = "options => map('rewrite-all', 'true')"
+        _call(job.spark, "rewrite_data_files", [_argument(job, table), options])
+
+
+def _rewrite_manifests(job: Job, table: str) -> int:
+    """Tried again where another job committed meanwhile: Iceberg refuses to replace a manifest that is gone, and each
+    commit of the stream drops those that a rewrite of data files has emptied.
+    """
+    again = Retrying(retry=retry_if_exception(_conflict), stop=stop_after_attempt(_ATTEMPTS), reraise=True)
+    row = again(_call, job.spark, "rewrite_manifests", [_argument(job, table)])
+    return int(row["rewritten_manifests_count"])
+
+
+def _conflict(error: BaseException) -> bool:
+    """Whether another job committed to the same table first."""
+    return isinstance(error, PySparkException | Py4JJavaError) and any(sign in str(error) for sign in _CONFLICTS)
+
+
+def _manifest_count(job: Job, table: str) -> int:
+    found = job.lake.find(table)
+    snapshot = found.current_snapshot() if found else None
+    return len(snapshot.manifests(found.io)) if found and snapshot else 0
+
+
+def _call(spark: SparkSession, procedure: str, arguments: list[str]) -> Row:
+    return spark.sql(f"CALL {CATALOG}.system.{procedure}({', '.join(arguments)})").collect()[0]
+
+
+def _argument(job: Job, table: str) -> str:
+    return f"table => '{job.qualified(table)}'"
+
+
+# ---- snapshots ----
+
+
+@dataclass(frozen=True)
+class Expired:
+    """What expiry did to one table."""
+
+    snapshots: int = 0
+    kept: int = 0
+    files: int = 0
+    """Data files, manifests and manifest lists that only expired snapshots referred to."""
+    guards: Mapping[str, int] = field(default_factory=dict)
+    """What keeps how many of the newest snapshots."""
+
+
+def expire(job: Job, table: str, asked: Upkeep, now: datetime) -> Expired:
+    """Expire what no guard keeps; each call names its snapshots, so commits made meanwhile are never touched."""
+    history = job.lake.history(table)
+    per_batch = (tables.STREAM_LOG, *map(tables.stream_view_name, job.pipeline.views.values()))
+    most = retention.MOST_PER_BATCH if table in per_batch else retention.EVERYTHING
+    guards = _guards(job, table, history) | {
+        "age": retention.is_young(history, now, asked.snapshot_retention, most),
+        "newest": asked.keep_snapshots,
+    }
+    ids = retention.expirable(history, guards)
+    depth = sum(1 for _ in history.ancestors())
+    files = 0
+    for start in range(0, 0 if asked.dry_run else len(ids), _IDS_PER_CALL):
+        named = ", ".join(map(str, ids[start : start + _IDS_PER_CALL]))
+        # With ids alone, everything older than five days would go too.
+        arguments = ["older_than => TIMESTAMP '1970-01-01 00:00:00'", f"snapshot_ids => array({named})"]
+        files += sum(_call(job.spark, "expire_snapshots", [_argument(job, table), *arguments]).asDict().values())
+    return Expired(len(ids), depth - len(ids), files, {name: min(depth, kept) for name, kept in guards.items()})
+
+
+def log_expirable(job: Job, history: History, now: datetime) -> list[int]:
+    """What the stream may expire of stream_log while it runs: all but an hour, and what anybody still needs."""
+    behind = table_state.covered(history, table_state.boundary(job.lake.history(tables.EVENTS), job.pipeline.name))
+    young = {
+        "age": retention.is_young(history, now, _LOG_RETENTION, retention.MOST_PER_BATCH),
+        # Readers look for what is past the boundary in the files that were added since.
+        "query": min(retention.is_resumed_from(history, behind.id), retention.MOST_PER_BATCH) if behind else 0,
+    }
+    return retention.expirable(history, _guards(job, tables.STREAM_LOG, history) | young)
+
+
+def _guards(job: Job, table: str, history: History) -> dict[str, int]:
+    """What must be kept of this table whatever its age: the state it carries, and what its readers resume from."""
+    if history.head is None or table == tables.LANDED_FILES:
+        return {}
+    if table == tables.STREAM_LOG:
+        readers = {f"view {view}": _resumes(job, view, history) for view in job.pipeline.views}
+        return {"state": retention.carries_state(history, Landed.KEY), **readers}
+    if table == tables.EVENTS:
+        readers = {f"view {view}": _recomputes(job, view, history) for view in job.pipeline.views}
+        return {"state": retention.carries_state(history, Boundary.KEY), **readers}
+    return {"state": retention.carries_state(history, Landed.KEY if table == tables.BATCH_LOG else Folded.KEY)}
+
+
+def _resumes(job: Job, view: str, log: History) -> int:
+    """What a view's query may have to read again: its checkpoint knows, its table only knows what was written."""
+    resumed = Checkpoint.of(job, view).resumed_from()
+    return retention.is_not_begun(log) if resumed is None else retention.is_resumed_from(log, resumed["snapshot_id"])
+
+
+def _recomputes(job: Job, view: str, events: History) -> int:
+    """What says which days a batch view has yet to recompute; without it the view is computed whole, once."""
+    known = table_state.folded(job.lake.history(tables.batch_view_name(view)))
+    if known is None or known.snapshot is None or events.since(known.snapshot) is None:
+        return 0
+    return retention.is_resumed_from(events, known.snapshot)
+
+
+# ---- retention of stream_log ----
+
+
+@dataclass(frozen=True)
+class Retained:
+    """What retention left of stream_log."""
+
+    first_day: date | None = None
+    """All days (of Kafka's clock) before it are gone; None: nothing was asked, or nothing could go."""
+    deleted_rows: int = 0
+    offsets: Mapping[int, int] = field(default_factory=dict)
+    """Partition → first offset left."""
+
+
+def retain(job: Job, keep: timedelta, now: datetime, dry_run: bool) -> Retained:
+    """Delete the days of stream_log that are older than `keep` and far enough behind everyone who reads it.
+
+    Killed between the promise and the deletion, the promise stands and the rows are deleted by the next run.
+    """
+    table = job.lake.find(tables.STREAM_LOG)
+    before = table_state.retained_from(table.properties) if table else {}
+    stretches = _stretches(job)
+    day = retention.first_day_kept(stretches, _readers(job), now.date(), keep)
+    rows = sum(stretch.last - stretch.first + 1 for stretch in stretches if stretch.day < day)
+    if not rows:
+        return Retained(offsets=before)
+    offsets = retention.offsets_kept_from(stretches, day, before)
+    if not dry_run:
+        name = job.qualified(tables.STREAM_LOG)
+        promised = json.dumps({str(partition): offset for partition, offset in sorted(offsets.items())})
+        job.spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('{table_state.RETAINED_FROM}' = '{promised}')")
+        job.spark.sql(f"DELETE FROM {name} WHERE kafka_timestamp < {serving.moment(day)}")
+    return Retained(day, rows, offsets)
+
+
+def _stretches(job: Job) -> list[Stretch]:
+    found = job.spark.sql(
+        f"""SELECT CAST(kafka_timestamp AS DATE) AS _tw_day, kafka_partition, min(kafka_offset) AS _tw_first,
+  max(kafka_offset) AS _tw_last FROM {job.qualified(tables.STREAM_LOG)} GROUP BY 1, 2"""
+    ).collect()
+    return [Stretch(row["_tw_day"], row["kafka_partition"], row["_tw_first"], row["_tw_last"]) for row in found]
+
+
+def _readers(job: Job) -> list[dict[int, int]]:
+    """Offsets (exclusive) that the union and each view query have behind them; a view not begun has none."""
+    log, pipeline = job.lake.history(tables.STREAM_LOG), job.pipeline.name
+    positions = [table_state.boundary(job.lake.history(tables.EVENTS), pipeline).offsets]
+    for view in job.pipeline.views:
+        resumed = Checkpoint.of(job, view).resumed_from()
+        read = History(log.snapshots, resumed["snapshot_id"] if resumed else None)
+        positions.append(table_state.landed(read, pipeline).offsets)
+    return positions
+
+
+# ---- orphans: files left by commits that were cut short, and by copies into the inbox ----
+
+
+def remove_orphans(catalog: Catalog, pipeline: str, table: str, asked: Upkeep, now: datetime) -> int:
+    """Remove a table's files that no snapshot refers to, old enough not to be of a commit in flight.
+
+    Only files of the kinds that we write ourselves, whatever else lies in a folder: see `twofold.inbox`.
+    """
+    found = catalogs.find(catalog, pipeline, table)
+    if found is None:
+        return 0
+    written = table_files.present(found)
+    old = table_files.own(found, (path for path, moment in written.items() if moment < now - asked.orphan_age))
+    # Without an old file there is no orphan: a look that reads no manifest.
+    orphans = old - _referenced(catalog, found) if old else set()
+    if not asked.dry_run:
+        table_files.remove(found, orphans)
+    return len(orphans)
+
+
+def remove_leftovers(lake: Lake, asked: Upkeep, now: datetime) -> int:
+    """Remove the copies that `twofold land` was killed in. (An S3 upload leaves none.)"""
+    folder = lake.inbox()
+    old = folder.leftovers(now - asked.orphan_age) if isinstance(folder, inbox.LocalFolder) else []
+    for path in [] if asked.dry_run else old:
+        path.unlink(missing_ok=True)
+    return len(old)
+
+
+def _referenced(catalog: Catalog, table: IcebergTable) -> set[str]:
+    """Paths of all files that are needed; TwofoldError where the metadata cannot be read to its end.
+
+    What a commit took away during a look is not referred to by the next. But where a manifest stays missing, it is not
+    known which data files it named: to remove the others would lose what a repair could still save.
+    """
+    with ThreadPoolExecutor(table_files.THREADS) as pool:
+        for _ in range(_TRIES):
+            table = catalog.load_table(table.name())
+            found = table_files.referenced(pool, table)
+            if not found.unread:
+                return set(found.locations)
+    raise TwofoldError(
+        f"{'.'.join(table.name())}: {min(found.unread)} is missing, so what it refers to cannot be told from orphans",
+        "restore the file from a backup; no orphan of this table was removed",
+    )
+
+
+# ---- ids whose rows lie further apart in event time than `id_horizon`: look-ups by id do not reach that far ----
+
+
+@dataclass(frozen=True)
+class Beyond:
+    """How many ids, and some of them."""
+
+    ids: int
+    shown: tuple[str, ...]
+
+
+def ids_beyond_horizon(job: Job) -> Beyond:
+    """Find them in both logs: only their id and event time are read."""
+    pipeline, stream, batch = job.pipeline, job.qualified(tables.STREAM_LOG), job.qualified(tables.BATCH_LOG)
+    key, time = f"`{pipeline.event.id}`", f"`{pipeline.event.time}`"
+    horizon_us = pipeline.event.id_horizon // timedelta(microseconds=1)
+    far = job.spark.sql(
+        f"""SELECT CAST({key} AS STRING) AS _tw_id FROM (
+  {serving.stream_contenders(pipeline, stream, {})} UNION ALL {serving.batch_contenders(pipeline, batch, 0)})
+GROUP BY {key}
+HAVING unix_micros(max({time})) - unix_micros(min({time})) > {horizon_us}"""
+    ).persist()
+    try:
+        shown = [row["_tw_id"] for row in far.orderBy("_tw_id").limit(_IDS_SHOWN).collect()]
+        return Beyond(far.count(), tuple(shown))
+    finally:
+        far.unpersist()
