@@ -11,14 +11,19 @@ import pytest
 from click.testing import CliRunner, Result
 
 from twofold.commands.check import check
-from twofold.definition.durations import format_duration, parse_duration, parse_size
-from twofold.definition.fields import typed_value
 from twofold.definition.load import check_file, load_all, load_file, load_pipeline
 from twofold.definition.names import RESERVED_COLUMNS
-from twofold.definition.patterns import pattern_fault
 from twofold.definition.raw import Raw
 from twofold.definition.render import FUNCTIONS
-from twofold.definition.types import NAMES, FieldType
+from twofold.definition.types import (
+    NAMES,
+    FieldType,
+    format_duration,
+    parse_duration,
+    parse_size,
+    pattern_fault,
+    typed_value,
+)
 from twofold.errors import DefinitionError, UsageError
 from twofold.settings import Settings
 

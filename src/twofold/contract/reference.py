@@ -24,7 +24,7 @@ from twofold.contract import reasons, values
 from twofold.contract.reasons import Fault
 from twofold.contract.values import Literal, NotOfType
 from twofold.definition.model import Field, Pipeline
-from twofold.definition.patterns import whole_value
+from twofold.definition.types import whole_value
 
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 """Floor of the event time, unless its field declares a `min`: before it lie the zero dates of broken clocks."""

@@ -14,14 +14,13 @@ from sqlglot import exp
 from sqlglot.errors import ParseError, SqlglotError
 from sqlglot.tokenizer_core import TokenType
 
-from twofold.definition import aggregates, functions  # noqa: F401  (they register what may be rendered)
+from twofold.definition import functions  # noqa: F401  (it registers what may be rendered)
 from twofold.definition.fault import shortened, shown
 from twofold.definition.model import PART, Expression, Measure, Part
-from twofold.definition.render import Columns, Problem, Renderer, article, typed
+from twofold.definition.render import UNKNOWN, Columns, Problem, Rendered, Renderer, article, typed
 
 _LONGEST = 4000
 _OUTPUT_KINDS = ("int", "long", "double", "decimal", "string", "boolean", "timestamp", "date", "any")
-
 
 E = TypeVar("E", bound=Expression)
 
@@ -35,13 +34,10 @@ class Checked(NamedTuple, Generic[E]):
 
 def check_filter(text: str, columns: Columns) -> Checked[Expression]:
     """Check a condition over one event."""
-    tree, problems = parse(text)
-    if tree is None:
-        return Checked(None, _with_backticks(problems, text, columns))
     renderer = Renderer(columns)
-    rendered = renderer.render_whole(tree)
+    _, rendered = _render(text, renderer)
     if not renderer.problems and rendered.kind.name not in ("boolean", "any"):
-        renderer.problems.append(Problem(article(rendered.kind), "a condition, which is true or false"))
+        renderer.refuse(article(rendered.kind), "a condition, which is true or false")
     if renderer.problems:
         return Checked(None, list(dict.fromkeys(renderer.problems)))
     return Checked(Expression(rendered.sql, text, rendered.kind), [])
@@ -49,24 +45,30 @@ def check_filter(text: str, columns: Columns) -> Checked[Expression]:
 
 def check_measure(text: str, columns: Columns, by: tuple[str, ...], beside: Iterable[Measure] = ()) -> Checked[Measure]:
     """Check an aggregate over the events of one window and group; its parts are numbered with those `beside` it."""
-    tree, problems = parse(text)
-    if tree is None:
-        return Checked(None, _with_backticks(problems, text, columns))
     renderer = Renderer(columns, by)
-    rendered = renderer.render_whole(tree)
+    tree, rendered = _render(text, renderer)
     if not renderer.problems and not renderer.parts:
-        found = f"no aggregate in {shown(text)}"
-        renderer.problems.append(Problem(found, "an aggregate: count, sum, min, max, avg, or an expression over them"))
+        expected = "an aggregate: count, sum, min, max, avg, or an expression over them"
+        renderer.refuse(f"no aggregate in {shown(text)}", expected)
     if not renderer.problems and rendered.kind.name not in _OUTPUT_KINDS:
-        renderer.problems.append(Problem(article(rendered.kind), "a value that a column can hold"))
-    if renderer.problems:
+        renderer.refuse(article(rendered.kind), "a value that a column can hold")
+    if tree is None or renderer.problems:
         return Checked(None, list(dict.fromkeys(renderer.problems)))
     keys = {*renderer.parts, *((part.function, part.argument) for measure in beside for part in measure.parts)}
     names = {key: f"{PART}{number}" for number, key in enumerate(sorted(keys))}
     parts = tuple(Part(names[key], *key, kind) for key, kind in renderer.parts.items())
-    kind, after = rendered.kind, Renderer(columns, by, names).render_whole(tree)
-    whole, after_parts = (typed(one.sql, kind) for one in (rendered, after))
-    return Checked(Measure(whole, text, kind, parts, after_parts), [])
+    after = Renderer(columns, by, names).render_whole(tree)
+    whole, after_parts = (typed(one.sql, rendered.kind) for one in (rendered, after))
+    return Checked(Measure(whole, text, rendered.kind, parts, after_parts), [])
+
+
+def _render(text: str, renderer: Renderer) -> tuple[exp.Expr | None, Rendered]:
+    """The tree of `text` and what it renders to; the renderer has the problems of both."""
+    tree, problems = parse(text)
+    if tree is None:
+        renderer.problems += _with_backticks(problems, text, renderer.columns)
+        return None, UNKNOWN
+    return tree, renderer.render_whole(tree)
 
 
 def parse(text: str) -> tuple[exp.Expr | None, list[Problem]]:
@@ -80,7 +82,10 @@ def parse(text: str) -> tuple[exp.Expr | None, list[Problem]]:
         # Only an expression: statements would be let through as raw commands, with a warning in the log.
         trees = sqlglot.Dialect.get_or_raise("spark").parse_into(exp.Condition, text)
     except ParseError as error:
-        return None, [_parse_problem(text, error)]
+        detail = error.errors[0] if error.errors else {}
+        why = shortened(str(detail.get("description") or error).split(" for <class", maxsplit=1)[0], 80)
+        hint = f"{why} at line {detail.get('line')}, column {detail.get('col')}"
+        return None, [Problem(shown(text), "a Spark SQL expression", hint)]
     except (SqlglotError, RecursionError, ValueError) as error:
         return None, [Problem(shortened(str(error), 100), expected)]
     if (TokenType.STRING, TokenType.STRING) in pairwise(token.token_type for token in tokens):
@@ -103,12 +108,3 @@ def _with_backticks(problems: list[Problem], text: str, columns: Columns) -> lis
         return problems
     hint = f"a field called like a word of SQL goes in backticks: {', '.join(fields)}"
     return [problem._replace(hint=hint) for problem in problems]
-
-
-def _parse_problem(text: str, error: ParseError) -> Problem:
-    """Where the parser stopped, and why."""
-    detail = error.errors[0] if error.errors else {}
-    why = shortened(str(detail.get("description") or error).split(" for <class", maxsplit=1)[0], 80)
-    return Problem(
-        shown(text), "a Spark SQL expression", f"{why} at line {detail.get('line')}, column {detail.get('col')}"
-    )

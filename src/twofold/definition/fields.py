@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import re
-from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 from twofold.definition import names
 from twofold.definition.fault import Path, Report, near_miss, shown
 from twofold.definition.model import Field
-from twofold.definition.patterns import EXPECTED_PATTERN, pattern_fault
 from twofold.definition.raw import RawField
-from twofold.definition.types import NAMES, FieldType
+from twofold.definition.types import EXPECTED_PATTERN, NAMES, FieldType, pattern_fault, typed_value
 
 Value = str | int | float | Decimal | datetime | date
 """What a bound or an allowed value is, by the type of its field."""
@@ -105,72 +103,3 @@ def _typed(value: object, kind: FieldType, path: Path, report: Report) -> Any:  
         quoted = kind.name == "string" and not isinstance(value, str)
         report.add(path, shown(value), str(error), "put it in quotes to make it text" if quoted else "")
         return None
-
-
-def typed_value(value: object, kind: FieldType) -> Value:
-    """A value of a file as a Python value of the field's type; ValueError says what is expected.
-
-    >>> typed_value(Decimal("1.50"), FieldType.parse("decimal(5,2)"))
-    Decimal('1.50')
-    """
-    match kind.name:
-        case "string" if isinstance(value, str):
-            return value
-        case "int" | "long":
-            return _integer(value, _INTEGER_BITS[kind.name])
-        case "double":
-            return _double(value)
-        case "decimal":
-            return _decimal(value, kind)
-        case "timestamp":
-            return _timestamp(value)
-        case "date":
-            return _date(value)
-    raise ValueError("text")
-
-
-def _integer(value: object, bits: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not -(1 << bits - 1) <= value < 1 << bits - 1:
-        raise ValueError(f"a whole number of {bits} bits")
-    return value
-
-
-def _double(value: object) -> float:
-    try:
-        double = float(value) if isinstance(value, int | Decimal) and not isinstance(value, bool) else math.nan
-    except OverflowError:
-        double = math.inf
-    if not math.isfinite(double):
-        raise ValueError("a number")
-    return double
-
-
-def _decimal(value: object, kind: FieldType) -> Decimal:
-    """Digits past the scale are a fault, not rounded; numbers in quotes are read too."""
-    try:
-        numeric = isinstance(value, int | Decimal | str) and not isinstance(value, bool)
-        number = Decimal(value) if numeric else Decimal("nan")  # type: ignore[arg-type]
-    except (InvalidOperation, ValueError):
-        number = Decimal("nan")
-    if number.is_finite():
-        exponent = number.normalize().as_tuple().exponent
-        fits = abs(number) < Decimal(10) ** (kind.precision - kind.scale)
-        if isinstance(exponent, int) and -exponent <= kind.scale and fits:
-            return number
-    raise ValueError(f"a number that fits {kind}")
-
-
-def _timestamp(value: object) -> datetime:
-    """ISO 8601; without an offset it is UTC."""
-    try:
-        moment = datetime.fromisoformat(value)  # type: ignore[arg-type]
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except (TypeError, ValueError, OverflowError):
-        raise ValueError("a timestamp in ISO 8601, such as `2024-01-31T00:00:00Z`") from None
-
-
-def _date(value: object) -> date:
-    try:
-        return date.fromisoformat(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise ValueError("a date in ISO 8601, such as `2024-01-31`") from None

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 
-from twofold.definition.durations import EXPECTED_DURATION, EXPECTED_SIZE, parse_duration, parse_size
 from twofold.definition.fault import shown
+from twofold.definition.types import EXPECTED_DURATION, EXPECTED_SIZE, parse_duration, parse_size
 
 EXPECTED_SCALAR = "a text, a number, or true or false"
 EXPECTED_MOMENT = "a date or a timestamp in ISO 8601, such as `2024-01-31` or `2024-01-31T00:00:00Z`"

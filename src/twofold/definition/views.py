@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from twofold.definition import names
-from twofold.definition.durations import format_duration
 from twofold.definition.expressions import check_measure
 from twofold.definition.fault import Path, Report, near_miss, shown
 from twofold.definition.model import Measure, View
 from twofold.definition.raw import RawView
 from twofold.definition.render import Columns
+from twofold.definition.types import format_duration
 
 _SECOND = timedelta(seconds=1)
 _MOST_WINDOWS = 1000
