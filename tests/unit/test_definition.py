@@ -11,10 +11,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from twofold.commands.check import check
+from twofold.definition.keys import keys_of
 from twofold.definition.load import check_file, load_all, load_file, load_pipeline
+from twofold.definition.model import Event, Field, Limits, Pipeline, Replay, Schedule, Stream, Topic, View
 from twofold.definition.names import RESERVED_COLUMNS
-from twofold.definition.raw import Raw
-from twofold.definition.render import FUNCTIONS
+from twofold.definition.renderer import FUNCTIONS
 from twofold.definition.types import (
     NAMES,
     FieldType,
@@ -30,6 +31,7 @@ from twofold.settings import Settings
 FLIGHTS = Path("pipelines/flights.yaml")
 PAYMENTS = Path("tests/pipelines/payments.yaml")
 MANUAL = Path("docs/definition.md")
+SECTIONS = (Pipeline, Topic, Event, Field, View, Stream, Replay, Schedule, Limits)
 
 DURATIONS = {
     "500 ms": timedelta(milliseconds=500),
@@ -293,7 +295,7 @@ def test_nothing_to_check_is_a_usage_error(tmp_path: Path) -> None:
 
 def test_manual_names_every_key_type_function_and_reserved_name() -> None:
     manual = MANUAL.read_text()
-    keys = {key for model in Raw.__subclasses__() for key in model.model_fields}
+    keys = {key for section in SECTIONS for key in keys_of(section)}
     words = keys | set(NAMES) | FUNCTIONS | RESERVED_COLUMNS
     assert sorted(word for word in words if f"`{word}`" not in manual) == []
 

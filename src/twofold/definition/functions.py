@@ -1,8 +1,5 @@
-"""What filters and measures may be made of: each sqlglot node that is let in, with its types and its SQL for DuckDB.
-
-Most are a row of a table. The aggregates at the end are those that a stream can keep up to date: each rests on plain
-counts, sums, least and greatest values of an argument (`Renderer.part`), and an aggregate over the rows and an
-expression over such parts are the same text but for what stands in their places.
+"""What expressions may be made of: each sqlglot node that is let in, its types and its SQL for DuckDB. Most are
+a row of a table; `expressions` adds the aggregates.
 """
 
 from __future__ import annotations
@@ -12,7 +9,7 @@ from datetime import timedelta
 
 from sqlglot import exp
 
-from twofold.definition.render import (
+from twofold.definition.renderer import (
     ANY,
     BOOLEAN,
     DATE,
@@ -24,13 +21,11 @@ from twofold.definition.render import (
     STRING,
     TIMESTAMP,
     UNKNOWN,
-    Function,
     Rendered,
     Renderer,
     article,
     name_of,
     renders,
-    typed,
 )
 from twofold.definition.types import (
     MAX_DECIMAL_PRECISION,
@@ -42,7 +37,6 @@ from twofold.definition.types import (
     product_type,
     rounded_type,
     sum_type,
-    total_type,
     typed_value,
 )
 
@@ -105,10 +99,6 @@ _CASTS = {
 }
 """Casts of one plain meaning. Text is not read as a number: declare the field with the type it has."""
 _LONGEST = (1 << 63) - 1
-_ROOM = 10
-"""Digits that sums have beyond their values': ten thousand million values fit."""
-_HALF = 10**19
-"""A decimal of 38 digits is this many times its upper half, plus its lower half, of 19 digits each."""
 
 
 @renders(
@@ -478,80 +468,3 @@ def _whole(node: exp.Expr | None, default: int) -> int | None:
     if node is None:
         return default
     return int(node.name) if isinstance(node, exp.Literal) and node.name.isdecimal() and len(node.name) < 10 else None
-
-
-@renders(exp.Count, args="this big_int", aggregate=True, name="count")
-def _count(renderer: Renderer, node: exp.Expr) -> Rendered:
-    if isinstance(node.this, exp.Star | exp.Literal):
-        return Rendered(LONG, renderer.part("count", "1", INT, "count(*)"))
-    return Rendered(LONG, _count_where(renderer, f"({renderer.render(node.this).sql} IS NOT NULL)"))
-
-
-@renders(exp.CountIf, aggregate=True, name="count_if")
-def _count_if(renderer: Renderer, node: exp.Expr) -> Rendered:
-    return Rendered(LONG, _count_where(renderer, renderer.need(node.this, _CONDITION, "in count_if()").sql))
-
-
-def _count_where(renderer: Renderer, condition: str) -> str:
-    return renderer.part("count", f"CASE WHEN {condition} THEN 1 END", INT)
-
-
-@renders(exp.Sum, aggregate=True, name="sum")
-def _sum(renderer: Renderer, node: exp.Expr) -> Rendered:
-    value = renderer.need(node.this, NUMBERS, "in sum()")
-    kind = total_type(value.kind)
-    if kind == DOUBLE:
-        return Rendered(kind, renderer.part("sum", typed(value.sql, DOUBLE), kind))
-    if value.kind.precision > MAX_DECIMAL_PRECISION - _ROOM:
-        total = _sum_of_halves(renderer, value.sql, value.kind)
-    else:
-        # Longs are added in a third of the time of decimals: enough for four thousand million of the largest ints.
-        wide = LONG if value.kind == INT else FieldType("decimal", MAX_DECIMAL_PRECISION, value.kind.scale)
-        total = renderer.part("sum", typed(value.sql, wide), wide, f"sum({value.sql})")
-    return Rendered(kind, f"TRY_CAST({total} AS {kind.duckdb})")
-
-
-def _sum_of_halves(renderer: Renderer, value: str, kind: FieldType) -> str:
-    """The sum of decimals so wide that the sum itself could overflow, which stops DuckDB; NULL where it does."""
-    whole = FieldType("decimal", MAX_DECIMAL_PRECISION, 0)
-    digits = f"CAST(replace(CAST({value} AS VARCHAR), '.', '') AS HUGEINT)"
-    upper, lower = (
-        f"CAST({renderer.part('sum', f'CAST({digits} {sign} {_HALF} AS {whole})', whole)} AS HUGEINT)"
-        for sign in ("//", "%")
-    )
-    carried = f"({upper} + {lower} // {_HALF})"
-    total = f"TRY_CAST(CASE WHEN abs({carried}) <= {_HALF} THEN {carried} * {_HALF} + {lower} % {_HALF} END AS {whole})"
-    if kind.scale == 0:
-        return total
-    return f"({total} * CAST(1e-{kind.scale} AS decimal({kind.scale},{kind.scale})))"
-
-
-@renders(exp.Avg, aggregate=True, name="avg")
-def _avg(renderer: Renderer, node: exp.Expr) -> Rendered:
-    value = renderer.need(node.this, NUMBERS, "in avg()").sql
-    total = renderer.part("sum", typed(value, DOUBLE), DOUBLE)
-    return Rendered(DOUBLE, f"({total} / {_count_where(renderer, f'({value} IS NOT NULL)')})")
-
-
-@renders(exp.Min, exp.Max, aggregate=True, name="min max")
-def _extreme(renderer: Renderer, node: exp.Expr) -> Rendered:
-    function: Function = "min" if isinstance(node, exp.Min) else "max"
-    value = renderer.need(node.this, (*NUMBERS, "string", "boolean", *_MOMENTS), f"in {function}()")
-    if value.kind == NULL:
-        return value
-    return Rendered(value.kind, renderer.part(function, typed(value.sql, value.kind), value.kind))
-
-
-@renders(exp.Filter, args="this expression")
-def _filtered(renderer: Renderer, node: exp.Expr) -> Rendered:
-    """`sum(x) FILTER (WHERE …)`; written as an aggregate of a CASE, where the condition must stand by itself."""
-    if not isinstance(node.this, exp.Count | exp.CountIf | exp.Sum | exp.Avg | exp.Min | exp.Max):
-        return renderer.refuse("FILTER after something else", "FILTER after count, sum, min, max or avg")
-    condition, inner = node.expression.this, node.this.copy()
-    if isinstance(inner.this, exp.Star):
-        return renderer.render(exp.CountIf(this=condition.copy()))
-    if isinstance(inner, exp.CountIf):
-        inner.set("this", exp.and_(condition.copy(), inner.this))
-    else:
-        inner.set("this", exp.Case(ifs=[exp.If(this=condition.copy(), true=inner.this)]))
-    return renderer.render(inner)

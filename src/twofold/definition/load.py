@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from twofold.definition.build import build_pipeline
 from twofold.definition.fault import Fault, Report, near_miss
+from twofold.definition.keys import read_section
 from twofold.definition.model import Pipeline
-from twofold.definition.shape import read_shape
+from twofold.definition.rules import check_whole
 from twofold.definition.yaml_reader import read_document
 from twofold.errors import DefinitionError, UsageError
 from twofold.settings import Settings
@@ -29,7 +29,8 @@ def check_file(path: Path) -> tuple[Pipeline | None, list[Fault]]:
     document = read_document(path, report)
     pipeline = None
     if document is not None:
-        pipeline = build_pipeline(read_shape(document, report), str(path.absolute()), report)
+        declared = read_section(Pipeline, document, (), report, source_file=str(path.absolute()))
+        pipeline = check_whole(declared, report)
     return pipeline if not report.faults else None, sorted(set(report.faults))
 
 
@@ -117,7 +118,7 @@ def definition_error(faults: Iterable[Fault]) -> DefinitionError:
     listed = list(faults)
     count = "1 fault" if len(listed) == 1 else f"{len(listed)} faults"
     lines = "\n".join(f"  {fault}" for fault in listed)
-    return DefinitionError(f"{count}:\n{lines}", "mend the definition; `twofold check` lists what is left")
+    return DefinitionError(f"{count}:\n{lines}", "fix the definition; `twofold check` lists what is left")
 
 
 def _unknown(name: str, known: list[str], folder: Path) -> UsageError:
@@ -135,7 +136,7 @@ def _claims(path: Path, name: str) -> bool:
 def _line_of(path: Path, key: str) -> int:
     report = Report(str(path))
     read_document(path, report)
-    return report.value_line((key,))
+    return report.lines((key,))[1]
 
 
 def shown_path(path: Path) -> str:

@@ -65,7 +65,7 @@ class DefinitionWatch:
             self._goes_on("is gone")
         except OSError as error:
             self._goes_on(f"cannot be read ({error.strerror or error})")
-        # What comes back is compared anew, though it be the same.
+        # What comes back is compared again, even if it is the same.
         self._seen = None
         return None
 

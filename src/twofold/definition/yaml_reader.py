@@ -6,15 +6,15 @@ stay text, for the field's type says how to read them.
 
 from __future__ import annotations
 
-import pathlib
 from decimal import Decimal, InvalidOperation
+from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from twofold.definition.fault import Path, Place, Report, shortened
+from twofold.definition.fault import KeyPath, Report, shortened
 
 MAX_FILE_BYTES = 1 << 20
 _MAX_VALUES = 20_000
@@ -23,7 +23,7 @@ _TAG = "tag:yaml.org,2002:"
 _TEXT_TAGS = {f"{_TAG}str", f"{_TAG}timestamp", f"{_TAG}merge", f"{_TAG}value"}
 
 
-def read_document(file: pathlib.Path, report: Report) -> dict[str, Any] | None:
+def read_document(file: Path, report: Report) -> dict[str, Any] | None:
     """Read one definition; fills `report.places`. None if there is no mapping to go on with."""
     text = _read_text(file, report)
     node = _compose(text, report) if text is not None else None
@@ -32,13 +32,11 @@ def read_document(file: pathlib.Path, report: Report) -> dict[str, Any] | None:
     if not isinstance(node, MappingNode):
         report.add((), "no mapping at the top", "keys such as `name:` and `event:`")
         return None
-    places: dict[Path, Place] = {}
-    report.places = places
-    document = _Reader(report, places).value(node, ())
+    document = _Document(report).value(node, ())
     return document if isinstance(document, dict) else None
 
 
-def _read_text(file: pathlib.Path, report: Report) -> str | None:
+def _read_text(file: Path, report: Report) -> str | None:
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -63,7 +61,13 @@ def _compose(text: str, report: Report) -> Node | None:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = min(mark.line + 1, len(text.splitlines())) if mark else 1
-        report.add((), shortened(error.problem or "broken YAML", 100), "valid YAML", _yaml_hint(error), line=line)
+        problem = error.problem or "broken YAML"
+        hint = shortened(str(error.context or ""), 100)
+        if "'\\t'" in problem:
+            hint = "indent with spaces, not tabs"
+        elif "another document" in problem:
+            hint = "one pipeline per file"
+        report.add((), shortened(problem, 100), "valid YAML", hint, line=line)
         return None
     except (YAMLError, ValueError, RecursionError) as error:
         report.add((), shortened(str(error) or "broken YAML", 100), "valid YAML")
@@ -73,63 +77,53 @@ def _compose(text: str, report: Report) -> Node | None:
     return node
 
 
-def _yaml_hint(error: MarkedYAMLError) -> str:
-    problem = error.problem or ""
-    if "'\\t'" in problem:
-        return "indent with spaces, not tabs"
-    if "another document" in problem:
-        return "one pipeline per file"
-    return shortened(str(error.context or ""), 100)
+class _Document:
+    """Turns nodes into values, noting lines and faults on the way.
 
+    ruamel's round-trip loader, which knows lines too, ends at the first key that stands twice, merges `<<`, and reads
+    numbers as binary floats and dates as objects.
+    """
 
-class _Reader:
-    """Turns nodes into values, noting places and faults on the way."""
-
-    def __init__(self, report: Report, places: dict[Path, Place]) -> None:
+    def __init__(self, report: Report) -> None:
         self.report = report
-        self.places = places
+        self.places: dict[KeyPath, tuple[int, int]] = {}
         self.values = 0
+        report.places = self.places
 
-    def value(self, node: Node, path: Path) -> object:
+    def value(self, node: Node, path: KeyPath) -> object:
         """The plain value of a node; None where it cannot be had, with a fault saying why."""
-        self.places.setdefault(path, Place(node.start_mark.line + 1, node.start_mark.line + 1))
+        self.places.setdefault(path, (_line(node), _line(node)))
         self.values += 1
         if len(path) > _MAX_DEPTH or self.values > _MAX_VALUES:
             if not self.report.has(()):
                 self.report.add((), "a file nested or grown through aliases beyond reason", "a plain definition")
             return None
-        match node:
-            case MappingNode():
-                return self._mapping(node, path)
-            case SequenceNode():
-                return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
-            case _:
-                return self._scalar(node, path)
+        if isinstance(node, MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, SequenceNode):
+            return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
+        return self._scalar(node, path)
 
-    def _mapping(self, node: MappingNode, path: Path) -> dict[str, Any]:
-        mapping: dict[str, Any] = {}
+    def _mapping(self, node: MappingNode, path: KeyPath) -> dict[str, Any]:
+        """The entries of a mapping whose keys are text and stand there for the first time."""
+        found: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key = self._key(key_node, path)
-            if key is None:
-                continue
-            if key in mapping:
-                first = self.places[(*path, key)].key_line
-                line, hint = key_node.start_mark.line + 1, f"line {first} has it already"
-                self.report.add((*path, key), f'the key "{shortened(key)}" again', "each key once", hint, line=line)
-                continue
-            self.places[(*path, key)] = _place(key_node, value_node)
-            mapping[key] = self.value(value_node, (*path, key))
-        return mapping
+            key = str(key_node.value)
+            here = (*path, key)
+            if not isinstance(key_node, ScalarNode) or str(key_node.tag) != f"{_TAG}str" or not _is_unicode(key):
+                what = f"the key {shortened(key)}" if isinstance(key_node, ScalarNode) else "a key that is not text"
+                self.report.add(path, what, "a key of plain text", "quote it", line=_line(key_node))
+            elif key in found:
+                what, hint = f'the key "{shortened(key)}" again', f"line {self.places[here][0]} has it already"
+                self.report.add(here, what, "each key once", hint, line=_line(key_node))
+            else:
+                # An absent value has the place of what follows it; its key says better where to look.
+                absent = isinstance(value_node, ScalarNode) and not value_node.value and not value_node.style
+                self.places[here] = (_line(key_node), _line(key_node if absent else value_node))
+                found[key] = self.value(value_node, here)
+        return found
 
-    def _key(self, node: Node, path: Path) -> str | None:
-        if isinstance(node, ScalarNode) and str(node.tag) == f"{_TAG}str" and _is_unicode(str(node.value)):
-            return str(node.value)
-        line = node.start_mark.line + 1
-        found = f"the key {shortened(str(node.value))}" if isinstance(node, ScalarNode) else "a key that is not text"
-        self.report.add(path, found, "a key of plain text", "quote it", line=line)
-        return None
-
-    def _scalar(self, node: Node, path: Path) -> object:
+    def _scalar(self, node: Node, path: KeyPath) -> object:
         tag, text = str(node.tag), str(node.value)
         try:
             match tag.removeprefix(_TAG):
@@ -138,7 +132,8 @@ class _Reader:
                 case "bool":
                     return text.lower() == "true"
                 case "int":
-                    return _integer(text)
+                    digits = text.replace("_", "")
+                    return int(digits, 0 if digits.lstrip("+-").startswith("0") else 10)
                 case "float":
                     return Decimal(text.replace("_", "").replace(".inf", "Infinity").replace(".nan", "NaN"))
         except (ValueError, InvalidOperation):
@@ -152,18 +147,10 @@ class _Reader:
         return text
 
 
-def _place(key: Node, value: Node) -> Place:
-    """An absent value has the place of what follows it; its key says better where to look."""
-    key_line = key.start_mark.line + 1
-    absent = isinstance(value, ScalarNode) and not value.value and not value.style
-    return Place(key_line, key_line if absent else value.start_mark.line + 1)
+def _line(node: Node) -> int:
+    return int(node.start_mark.line) + 1
 
 
 def _is_unicode(text: str) -> bool:
     """False for escapes such as `\\ud800`, which no encoding can write."""
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def _integer(text: str) -> int:
-    """Decimal, or `0x…`, `0o…`; anything odder stays text."""
-    return int(text.replace("_", ""), 0) if text.lower().lstrip("+-").startswith("0") else int(text.replace("_", ""))

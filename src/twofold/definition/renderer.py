@@ -28,7 +28,7 @@ PartKey = tuple[Function, str]
 """An aggregate function and its argument in DuckDB's SQL."""
 
 
-class Problem(NamedTuple):
+class ExpressionFault(NamedTuple):
     """One fault of an expression."""
 
     found: str
@@ -85,7 +85,7 @@ class Renderer:
         self.columns = columns
         self.by = by
         self.names = names
-        self.problems: list[Problem] = []
+        self.problems: list[ExpressionFault] = []
         self.parts: dict[PartKey, FieldType] = {}
         """Plain aggregates met, with the type of their arguments."""
         self._within_aggregate = False
@@ -122,7 +122,7 @@ class Renderer:
 
     def refuse(self, found: str, expected: str, hint: str = "") -> Rendered:
         """Note a problem; what is at fault fits everywhere, so that one fault is reported once."""
-        self.problems.append(Problem(found, expected, hint))
+        self.problems.append(ExpressionFault(found, expected, hint))
         return UNKNOWN
 
     def column(self, name: str) -> Rendered:
@@ -176,27 +176,31 @@ _CHANGING_NAMES = {"now", "random", "monotonically_increasing_id", "input_file_n
 _INSTEAD = {"mean": "avg", "isnull": "x is null", "isnotnull": "x is not null", "len": "length", "iff": "if"}
 
 
-def refusal(node: exp.Expr) -> Problem:
+def refusal(node: exp.Expr) -> ExpressionFault:
     """Why a node is not let in."""
     if node.find(exp.Query) is not None:
-        return Problem("a subquery", "an expression over the fields of one event")
+        return ExpressionFault("a subquery", "an expression over the fields of one event")
     if isinstance(node, exp.Window):
-        return Problem("a window function", "a plain aggregate or expression", "views have windows of their own")
+        return ExpressionFault(
+            "a window function", "a plain aggregate or expression", "views have windows of their own"
+        )
     named = isinstance(node, exp.Anonymous) and str(node.this).lower() in _CHANGING_NAMES
     if named or isinstance(node, _CHANGING):
         found = f"{name_of(node)}, which changes from run to run"
-        return Problem(found, "an expression that a replay gives the same value")
+        return ExpressionFault(found, "an expression that a replay gives the same value")
     if isinstance(node, exp.Distinct):
-        return Problem("distinct", "an aggregate without it", "a stream would have to keep every value it has seen")
+        return ExpressionFault(
+            "distinct", "an aggregate without it", "a stream would have to keep every value it has seen"
+        )
     if isinstance(node, exp.AggFunc):
         found = f"the aggregate {name_of(node)}"
-        return Problem(found, "count, count_if, sum, min, max or avg", "streams support these")
+        return ExpressionFault(found, "count, count_if, sum, min, max or avg", "streams support these")
     if isinstance(node, exp.Column):
-        return Problem(shortened(node.sql("spark")), "the plain name of a field")
+        return ExpressionFault(shortened(node.sql("spark")), "the plain name of a field")
     if isinstance(node, exp.Func):
         name = name_of(node).removesuffix("()")
         instead = _INSTEAD.get(name.lower())
         hint = f'did you mean "{instead}"?' if instead else near_miss(name, FUNCTIONS)
         found = f"the function {name_of(node)}{' in this form' if type(node) in HANDLERS else ''}"
-        return Problem(found, "one of those that the manual lists", hint)
-    return Problem(shortened(node.sql("spark")), "a supported operator or function")
+        return ExpressionFault(found, "one of those that the manual lists", hint)
+    return ExpressionFault(shortened(node.sql("spark")), "a supported operator or function")
