@@ -109,8 +109,16 @@ _LONGEST = (1 << 63) - 1
 )
 def _plain(renderer: Renderer, node: exp.Expr) -> Rendered:
     template, kind, allowed, where = _PLAIN[type(node)]
+    if "timestamp" in allowed:
+        return Rendered(kind, template.format(_moment_sql(renderer, node.this, allowed, where)))
     operands = (node.this, node.expression) if "{1}" in template else (node.this,)
     return Rendered(kind, template.format(*(renderer.need(operand, allowed, where).sql for operand in operands)))
+
+
+def _moment_sql(renderer: Renderer, node: exp.Expr, allowed: tuple[str, ...], where: str) -> str:
+    """The operand of a function that DuckDB has for several types, and cannot choose one of for a bare NULL."""
+    value = renderer.need(node, allowed, where)
+    return f"CAST(NULL AS {TIMESTAMP.duckdb})" if value.kind == NULL else value.sql
 
 
 @renders(exp.Paren)
@@ -452,7 +460,7 @@ def _truncate(renderer: Renderer, node: exp.Expr) -> Rendered:
     unit = str(node.args["unit"]).upper()
     if unit not in _TRUNCATIONS:
         return renderer.refuse(f"the unit {unit.lower()} of date_trunc()", "minute, hour, day, week, month or year")
-    return Rendered(TIMESTAMP, f"date_trunc('{unit}', {renderer.need(node.this, _TIME, 'in date_trunc()').sql})")
+    return Rendered(TIMESTAMP, f"date_trunc('{unit}', {_moment_sql(renderer, node.this, _TIME, 'in date_trunc()')})")
 
 
 @renders(exp.StrToUnix, args="this format", name="unix_timestamp")

@@ -15,9 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from twofold.definition import fingerprint
-from twofold.definition.load import check_file, definition_files, shown_path
+from twofold.definition.load import MAX_FILE_BYTES, check_file, definition_files, shown_path
 from twofold.definition.model import Pipeline
-from twofold.definition.yaml_reader import MAX_FILE_BYTES
 from twofold.errors import DefinitionChanged, UsageError
 
 
