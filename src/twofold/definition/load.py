@@ -109,39 +109,31 @@ def load_pipeline(settings: Settings, name: str) -> Pipeline:
 
     Raises UsageError when no file declares it, DefinitionError when its own file has faults.
     """
-    checked = [(path, *check_file(path)) for path in definition_files(settings.pipelines)]
-    sound = [(path, pipeline) for path, pipeline, _ in checked if pipeline is not None]
-    own = {shown_path(path) for path, pipeline in sound if pipeline.name == name}
-    claims = [fault for fault in clashes(sound) if fault.file in own]
-    if claims:
-        raise definition_error(claims)
-    for _, pipeline in sound:
-        if pipeline.name == name:
-            return pipeline
-    faults = [fault for path, _, found in checked if _claims(path, name) for fault in found]
-    if faults:
-        raise definition_error(faults)
-    raise _unknown(name, [pipeline.name for _, pipeline in sound], settings.pipelines)
+    sound, faults = load_sound(settings.pipelines)
+    if name in sound:
+        return sound[name]
+    own = {shown_path(path) for path in definition_files(settings.pipelines) if _claims(path, name)}
+    if claimed := [fault for fault in faults if fault.file in own]:
+        raise definition_error(claimed)
+    known = f"known: {', '.join(sorted(sound))}" if sound else "it holds no sound definition"
+    hint = near_miss(name, sound) or known
+    raise UsageError(f'no pipeline "{name}" in {shown_path(settings.pipelines)} ({hint})', _OTHER_FOLDER)
 
 
 def definition_error(faults: Iterable[Fault]) -> DefinitionError:
     """All faults as one error."""
     listed = list(faults)
-    count = "1 fault" if len(listed) == 1 else f"{len(listed)} faults"
-    lines = "\n".join(f"  {fault}" for fault in listed)
-    return DefinitionError(f"{count}:\n{lines}", "fix the definition; `twofold check` lists what is left")
-
-
-def _unknown(name: str, known: list[str], folder: Path) -> UsageError:
-    hint = near_miss(name, known) or (f"known: {', '.join(sorted(known))}" if known else "it holds no sound definition")
-    return UsageError(f'no pipeline "{name}" in {shown_path(folder)} ({hint})', _OTHER_FOLDER)
+    lines = "".join(f"\n  {fault}" for fault in listed)
+    return DefinitionError(
+        f"{len(listed)} fault{'s' if len(listed) > 1 else ''}:{lines}",
+        "fix the definition; `twofold check` lists what is left",
+    )
 
 
 def _claims(path: Path, name: str) -> bool:
     """Whether a file with faults is the one meant by `name`: it says so, or is called so."""
-    report = Report(str(path))
-    document = read_document(path, report) or {}
-    return document.get("name", path.stem) == name or path.stem == name
+    document = read_document(path, Report(str(path))) or {}
+    return name in (document.get("name"), path.stem)
 
 
 def _line_of(path: Path, key: str) -> int:

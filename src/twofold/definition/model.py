@@ -100,7 +100,7 @@ class Field:
 class Topic:
     """The Kafka topic and its settings (Kafka's own names, for example `retention.ms`)."""
 
-    name: Annotated[str, Key(keys.named(names.topic_fault), "a Kafka topic name", required=True)]
+    name: Annotated[str, Key(keys.judged(names.topic_fault), "a Kafka topic name", required=True)]
     partitions: Annotated[int, Key(keys.whole(1, 10_000), "a whole number from 1 to 10000")] = 1
     replication: Annotated[int, Key(keys.whole(1, 32), "a whole number from 1 to 32")] = 1
     settings: Annotated[
@@ -218,7 +218,7 @@ class Limits:
 class Pipeline:
     """One declared event stream. Its Iceberg namespace has the same name."""
 
-    name: Annotated[str, Key(keys.named(names.pipeline_fault), "the pipeline's name", required=True)]
+    name: Annotated[str, Key(keys.judged(names.pipeline_fault), "the pipeline's name", required=True)]
     topic: Annotated[Topic, Key(keys.section(Topic, short="name"), "a topic name, or a mapping", required=True)]
     event: Annotated[Event, Key(keys.section(Event), "a mapping with `id`, `time` and `fields`", required=True)]
     lateness: Annotated[timedelta, Key(keys.duration, EXPECTED_DURATION, required=True)]
