@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from twofold import tables
 from twofold.commands.check import check
 from twofold.definition.keys import keys_of
 from twofold.definition.load import check_file, load_all, load_file, load_pipeline
@@ -298,6 +299,13 @@ def test_manual_names_every_key_type_function_and_reserved_name() -> None:
     keys = {key for section in SECTIONS for key in keys_of(section)}
     words = keys | set(NAMES) | FUNCTIONS | RESERVED_COLUMNS
     assert sorted(word for word in words if f"`{word}`" not in manual) == []
+
+
+def test_columns_of_our_own_tables_are_reserved() -> None:
+    payments = load_file(PAYMENTS)
+    made = [tables.stream_log(payments), tables.batch_log(payments), tables.events(payments)]
+    own = {column for table in made for column in table.column_names} - set(payments.columns)
+    assert own - RESERVED_COLUMNS == set()
 
 
 def test_examples_of_the_manual_are_sound(tmp_path: Path) -> None:
