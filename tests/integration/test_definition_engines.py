@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from spark_jobs import session
 from tests.expression_cases import MEASURES, ROWS, SCALARS, SPARK_SCHEMA, TYPES, in_duckdb, listed, same
-from twofold.definition.expressions import parse
+from twofold.definition.expressions import render
 from twofold.definition.fault import Report
 from twofold.definition.keys import read_section
 from twofold.definition.model import View
@@ -57,10 +57,8 @@ def in_spark(frame: DataFrame, texts: list[str], by: tuple[str, ...] | None) -> 
 
 def sql(text: str, by: tuple[str, ...] | None) -> str:
     """DuckDB's text of any expression, also of one that is neither a condition nor an aggregate."""
-    tree, problems = parse(text)
-    assert tree is not None, (text, problems)
     renderer = Renderer(TYPES, by)
-    rendered = renderer.render_whole(tree)
+    rendered = render(text, renderer)
     assert not renderer.problems, (text, renderer.problems)
     return rendered.sql
 

@@ -26,7 +26,6 @@ from twofold.definition.renderer import (
     INT,
     LONG,
     NULL,
-    UNKNOWN,
     Columns,
     ExpressionFault,
     Function,
@@ -58,11 +57,11 @@ class CheckedExpression(NamedTuple, Generic[E]):
 def check_filter(text: str, columns: Columns) -> CheckedExpression[Expression]:
     """Check a condition over one event."""
     renderer = Renderer(columns)
-    _, rendered = _render(text, renderer)
+    rendered = render(text, renderer)
     if not renderer.problems and rendered.kind.name not in ("boolean", "any"):
         renderer.refuse(article(rendered.kind), "a condition, which is true or false")
     if renderer.problems:
-        return CheckedExpression(None, list(dict.fromkeys(renderer.problems)))
+        return CheckedExpression(None, renderer.problems)
     return CheckedExpression(Expression(rendered.sql, text, rendered.kind), [])
 
 
@@ -71,37 +70,28 @@ def check_measure(
 ) -> CheckedExpression[Measure]:
     """Check an aggregate over the events of one window and group; its parts are numbered with those `beside` it."""
     renderer = Renderer(columns, by)
-    tree, rendered = _render(text, renderer)
+    rendered = render(text, renderer)
+    kind = rendered.kind
     if not renderer.problems and not renderer.parts:
         expected = "an aggregate: count, sum, min, max, avg, or an expression over them"
         renderer.refuse(f"no aggregate in {shown(text)}", expected)
-    if not renderer.problems and rendered.kind.name not in (*_ORDERED, "any"):
-        renderer.refuse(article(rendered.kind), "a value that a column can hold")
-    if tree is None or renderer.problems:
-        return CheckedExpression(None, list(dict.fromkeys(renderer.problems)))
+    if not renderer.problems and kind.name not in (*_ORDERED, "any"):
+        renderer.refuse(article(kind), "a value that a column can hold")
+    if renderer.problems:
+        return CheckedExpression(None, renderer.problems)
     keys = {*renderer.parts, *((part.function, part.argument) for measure in beside for part in measure.parts)}
     names = {key: f"{PART}{number}" for number, key in enumerate(sorted(keys))}
-    parts = tuple(Part(names[key], *key, kind) for key, kind in renderer.parts.items())
-    after = Renderer(columns, by, names).render_whole(tree)
-    whole, after_parts = (typed(one.sql, rendered.kind) for one in (rendered, after))
-    return CheckedExpression(Measure(whole, text, rendered.kind, parts, after_parts), [])
+    parts = tuple(Part(names[key], *key, its) for key, its in renderer.parts.items())
+    after = render(text, Renderer(columns, by, names))
+    return CheckedExpression(Measure(typed(rendered.sql, kind), text, kind, parts, typed(after.sql, kind)), [])
 
 
-def _render(text: str, renderer: Renderer) -> tuple[exp.Expr | None, Rendered]:
-    """The tree of `text` and what it renders to; the renderer has the problems of both."""
-    tree, problems = parse(text)
-    if tree is None:
-        renderer.problems += _with_backticks(problems, text, renderer.columns)
-        return None, UNKNOWN
-    return tree, renderer.render_whole(tree)
-
-
-def parse(text: str) -> tuple[exp.Expr | None, list[ExpressionFault]]:
-    """The tree of the only expression in `text`, or why there is none."""
+def render(text: str, renderer: Renderer) -> Rendered:
+    """What the only expression in a text renders to; the renderer has the problems of both steps."""
     expected = "one Spark SQL expression"
     if not text.strip() or len(text) > _LONGEST:
         found = f"{len(text)} characters" if text.strip() else "an empty text"
-        return None, [ExpressionFault(found, f"{expected} of at most {_LONGEST} characters")]
+        return renderer.refuse(found, f"{expected} of at most {_LONGEST} characters")
     try:
         tokens = sqlglot.tokenize(text, read="spark")
         # Only an expression: statements would be let through as raw commands, with a warning in the log.
@@ -109,32 +99,24 @@ def parse(text: str) -> tuple[exp.Expr | None, list[ExpressionFault]]:
     except ParseError as error:
         detail = error.errors[0] if error.errors else {}
         why = shortened(str(detail.get("description") or error).split(" for <class", maxsplit=1)[0], 80)
-        hint = f"{why} at line {detail.get('line')}, column {detail.get('col')}"
-        return None, [ExpressionFault(shown(text), "a Spark SQL expression", hint)]
+        hint = _backticks(text, renderer.columns) or f"{why} at line {detail.get('line')}, column {detail.get('col')}"
+        return renderer.refuse(shown(text), "a Spark SQL expression", hint)
     except (SqlglotError, RecursionError, ValueError) as error:
-        return None, [ExpressionFault(shortened(str(error), 100), expected)]
+        return renderer.refuse(shortened(str(error), 100), expected)
     if (TokenType.STRING, TokenType.STRING) in pairwise(token.token_type for token in tokens):
-        return None, [
-            ExpressionFault("two quoted texts side by side", "one text", r"write a quote within a text as \'")
-        ]
+        return renderer.refuse("two quoted texts side by side", "one text", r"write a quote within a text as \'")
     if len(trees) != 1 or trees[0] is None:
-        return None, [ExpressionFault(f"{len(trees)} expressions", expected)]
-    return trees[0], []
+        return renderer.refuse(f"{len(trees)} expressions", expected, _backticks(text, renderer.columns))
+    return renderer.render_whole(trees[0])
 
 
-def _with_backticks(problems: list[ExpressionFault], text: str, columns: Columns) -> list[ExpressionFault]:
-    """Problems of a text that has fields called like words of SQL, with the remedy: they go in backticks."""
-    try:
-        tokens = sqlglot.tokenize(text, read="spark")
-    except SqlglotError:
-        return problems
+def _backticks(text: str, columns: Columns) -> str:
+    """The remedy for a text that has fields called like words of SQL; empty if there are none."""
     plain = (TokenType.VAR, TokenType.IDENTIFIER, TokenType.STRING)
+    tokens = sqlglot.tokenize(text, read="spark")
     bare = (token.text.lower() for token in tokens if token.token_type not in plain)
     fields = [f"`{word}`" for word in dict.fromkeys(bare) if word in (columns or {})]
-    if not fields:
-        return problems
-    hint = f"a field called like a word of SQL goes in backticks: {', '.join(fields)}"
-    return [problem._replace(hint=hint) for problem in problems]
+    return f"a field called like a word of SQL goes in backticks: {', '.join(fields)}" if fields else ""
 
 
 @renders(exp.Count, args="this big_int", aggregate=True, name="count")

@@ -9,13 +9,14 @@ stay text, for the field's type says how to read them. Manually: `twofold check 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from twofold.definition.fault import Fault, KeyPath, Report, near_miss, shortened
@@ -182,7 +183,9 @@ def _read_text(file: Path, report: Report) -> str | None:
 def _compose(text: str, report: Report) -> Node | None:
     """The node tree of the only document in `text`."""
     try:
-        node: Node | None = YAML(typ="safe", pure=True).compose(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ReusedAnchorWarning)
+            node: Node | None = YAML(typ="safe", pure=True).compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = min(mark.line + 1, len(text.splitlines())) if mark else 1

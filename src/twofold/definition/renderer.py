@@ -122,7 +122,9 @@ class Renderer:
 
     def refuse(self, found: str, expected: str, hint: str = "") -> Rendered:
         """Note a problem; what is at fault fits everywhere, so that one fault is reported once."""
-        self.problems.append(ExpressionFault(found, expected, hint))
+        problem = ExpressionFault(found, expected, hint)
+        if problem not in self.problems:
+            self.problems.append(problem)
         return UNKNOWN
 
     def column(self, name: str) -> Rendered:
