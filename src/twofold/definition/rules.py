@@ -82,7 +82,7 @@ def _check_topic(topic: Topic, report: Report) -> None:
 
 def _event(event: Event, report: Report) -> Event:
     path: KeyPath = ("event", "fields")
-    if not event.fields and ("event", "fields") in report.places:
+    if not event.fields and not report.has(path):
         report.add(path, "no field", "at least the id and the time")
     fields = {name: _field(field, (*path, name), report) for name, field in event.fields.items()}
     for role, types in _ROLES.items():
@@ -138,7 +138,8 @@ def _typed(value: object, kind: FieldType, path: KeyPath, report: Report) -> Any
     try:
         return typed_value(value, kind)
     except ValueError as error:
-        return report.add(path, shown(value), str(error), QUOTES if kind.name == "string" else "")
+        report.add(path, shown(value), str(error), QUOTES if kind.name == "string" else "")
+        return None
 
 
 def checked_view(view: View, columns: Columns, report: Report) -> View:
