@@ -125,7 +125,7 @@ cast(x / 1e200 as int); cast(x as long); cast(d as int); cast(d as double); cast
 cast(w as decimal(10,2)); cast(l as int); cast(b as int); cast(i as string); cast(b as string); cast(dt as string)
 try_cast(x as int); i::bigint; int(d); double(i); cast(i as decimal(10,0)); cast(d as decimal(4,1)); cast(l as double)
 year(ts); quarter(ts); month(ts); day(ts); dayofmonth(ts); hour(ts); minute(ts); second(ts); dayofweek(ts)
-year(dt); dayofweek(dt)
+year(dt); dayofweek(dt); hour(null); date_trunc('day', null)
 date_trunc('hour', ts); date_trunc('week', ts); date_trunc('month', ts); date_trunc('minute', ts)
 date_trunc('YEAR', ts)
 date_trunc('day', ts); to_date(ts); date(ts); cast(ts as date); cast(dt as timestamp); unix_timestamp(ts)

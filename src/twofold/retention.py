@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from twofold.definition import durations
+from twofold.definition.types import format_duration, parse_duration
 from twofold.errors import UsageError
 from twofold.table_state import History
 
@@ -182,7 +182,7 @@ def _duration(option: str, text: str, or_zero: bool = False) -> timedelta:
     if or_zero and _ZERO.fullmatch(text):
         return timedelta(0)
     try:
-        return durations.parse_duration(text)
+        return parse_duration(text)
     except ValueError as error:
         raise UsageError(f"{option}: {text!r} is not {error}", f"for example {option} '7 days'") from None
 
@@ -195,7 +195,7 @@ def _safe_orphan_age(age: timedelta) -> timedelta:
     """
     if age < _YOUNGEST_ORPHAN:
         raise UsageError(
-            f"--orphan-age: {durations.format_duration(age)} is too short: files that nothing refers to may belong "
+            f"--orphan-age: {format_duration(age)} is too short: files that nothing refers to may belong "
             "to a commit in flight, and removing those destroys data",
             "use 3 days or more",
         )
@@ -206,7 +206,7 @@ def _safe_retention(keep: timedelta) -> timedelta:
     """Refuse less than what retention keeps in any case, rather than keep more than was asked in silence."""
     if keep < SPARE:
         raise UsageError(
-            f"--retain-stream-log: {durations.format_duration(keep)} is too short: retention stays 7 days behind "
+            f"--retain-stream-log: {format_duration(keep)} is too short: retention stays 7 days behind "
             "the union and every view query",
             "use 7 days or more",
         )

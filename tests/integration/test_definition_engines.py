@@ -12,11 +12,12 @@ from pyspark.sql import functions as F
 
 from spark_jobs import spark_session
 from tests.expression_cases import MEASURES, ROWS, SCALARS, SPARK_SCHEMA, TYPES, in_duckdb, listed, same
-from twofold.definition.expressions import parse
+from twofold.definition.expressions import render
 from twofold.definition.fault import Report
-from twofold.definition.raw import RawView
-from twofold.definition.render import Renderer
-from twofold.definition.views import build_views
+from twofold.definition.keys import read_section
+from twofold.definition.model import View
+from twofold.definition.renderer import Renderer
+from twofold.definition.rules import checked_view
 from twofold.settings import Settings
 
 _AT_ONCE = 40
@@ -56,10 +57,8 @@ def in_spark(frame: DataFrame, texts: list[str], by: tuple[str, ...] | None) -> 
 
 def sql(text: str, by: tuple[str, ...] | None) -> str:
     """DuckDB's text of any expression, also of one that is neither a condition nor an aggregate."""
-    tree, problems = parse(text)
-    assert tree is not None, (text, problems)
     renderer = Renderer(TYPES, by)
-    rendered = renderer.render_whole(tree)
+    rendered = render(text, renderer)
     assert not renderer.problems, (text, renderer.problems)
     return rendered.sql
 
@@ -87,8 +86,13 @@ def test_parts_in_spark_give_what_duckdb_gives(
     by: tuple[str, ...], spark: SparkSession, duck: duckdb.DuckDBPyConnection
 ) -> None:
     """As a stream does: arguments in columns, plain aggregates in Spark, the expressions over them in columns again."""
-    raw = RawView(window="1 hour", by=list(by), measures={f"m{n}": text for n, text in enumerate(listed(MEASURES))})
-    view = build_views({"v": raw}, TYPES, Report("engines.yaml"))["v"]
+    measures = {f"m{n}": text for n, text in enumerate(listed(MEASURES))}
+    report = Report("engines.yaml")
+    declared = read_section(
+        View, {"window": "1 hour", "by": list(by), "measures": measures}, ("views", "v"), report, name="v"
+    )
+    view = checked_view(declared, TYPES, report)
+    assert report.faults == []
     arguments = ", ".join([*by, *(f"{part.argument} AS {part.name}" for part in view.parts)])
     frame = spark.createDataFrame(duck.sql(f"SELECT {arguments} FROM t").to_arrow_table())
     assert [frame.schema[part.name].dataType.simpleString() for part in view.parts] == [

@@ -55,7 +55,7 @@ def test_a_faulty_definition_is_the_only_import_error_and_names_file_field_and_r
     ((file, message),) = facts["errors"].items()
     assert file.endswith("definitions.py")
     assert re.search(r'faulty\.yaml:\d+: lateness: found "soon", expected a duration', message)
-    assert "remedy: mend the definition" in message
+    assert "remedy: fix the definition" in message
 
 
 def test_every_dag_has_owner_tags_manual_and_runs_one_at_a_time(facts: dict[str, Any]) -> None:

@@ -10,21 +10,29 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from twofold import tables
 from twofold.commands.check import check
-from twofold.definition.durations import format_duration, parse_duration, parse_size
-from twofold.definition.fields import typed_value
+from twofold.definition.keys import keys_of
 from twofold.definition.load import check_file, load_all, load_file, load_pipeline
+from twofold.definition.model import Event, Field, Limits, Pipeline, Replay, Schedule, Stream, Topic, View
 from twofold.definition.names import RESERVED_COLUMNS
-from twofold.definition.patterns import pattern_fault
-from twofold.definition.raw import Raw
-from twofold.definition.render import FUNCTIONS
-from twofold.definition.types import NAMES, FieldType
+from twofold.definition.renderer import FUNCTIONS
+from twofold.definition.types import (
+    NAMES,
+    FieldType,
+    format_duration,
+    parse_duration,
+    parse_size,
+    pattern_fault,
+    typed_value,
+)
 from twofold.errors import DefinitionError, UsageError
 from twofold.settings import Settings
 
 FLIGHTS = Path("pipelines/flights.yaml")
 PAYMENTS = Path("tests/pipelines/payments.yaml")
 MANUAL = Path("docs/definition.md")
+SECTIONS = (Pipeline, Topic, Event, Field, View, Stream, Replay, Schedule, Limits)
 
 DURATIONS = {
     "500 ms": timedelta(milliseconds=500),
@@ -288,9 +296,16 @@ def test_nothing_to_check_is_a_usage_error(tmp_path: Path) -> None:
 
 def test_manual_names_every_key_type_function_and_reserved_name() -> None:
     manual = MANUAL.read_text()
-    keys = {key for model in Raw.__subclasses__() for key in model.model_fields}
+    keys = {key for section in SECTIONS for key in keys_of(section)}
     words = keys | set(NAMES) | FUNCTIONS | RESERVED_COLUMNS
     assert sorted(word for word in words if f"`{word}`" not in manual) == []
+
+
+def test_columns_of_our_own_tables_are_reserved() -> None:
+    payments = load_file(PAYMENTS)
+    made = [tables.stream_log(payments), tables.batch_log(payments), tables.events(payments)]
+    own = {column for table in made for column in table.column_names} - set(payments.columns)
+    assert own - RESERVED_COLUMNS == set()
 
 
 def test_examples_of_the_manual_are_sound(tmp_path: Path) -> None:

@@ -12,12 +12,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.expression_cases import MEASURES, SCALARS, TYPES, in_duckdb, listed, same
-from twofold.definition.expressions import Checked, check_filter, check_measure
+from twofold.definition.expressions import CheckedExpression, check_filter, check_measure
 from twofold.definition.fault import Report
+from twofold.definition.keys import read_section
 from twofold.definition.model import Expression, Measure, View
-from twofold.definition.raw import RawView
+from twofold.definition.rules import checked_view
 from twofold.definition.types import FieldType
-from twofold.definition.views import build_views
 
 REFUSED_FILTERS = {
     "": "an empty text",
@@ -69,6 +69,7 @@ REFUSED_FILTERS = {
     "i[0] = 1": "expected a supported operator",
     "i & 1 = 1": "expected a supported operator",
     "ceil(x, 1) > 1": "the function ceil() in this form",
+    "floor() > 1": "found nothing, expected a value",
     "*": "expected",
     ":x": "expected",
     "drop table x": "expected",
@@ -86,6 +87,7 @@ REFUSED_MEASURES = {
     "count(distinct i)": "distinct, expected an aggregate without it (a stream would have to keep every value",
     "sum(distinct i)": "distinct, expected",
     "count(i, j)": "the aggregate count()",
+    "count()": "found nothing, expected a value",
     "sum(s)": "a string in sum()",
     "avg(ts)": "a timestamp in avg()",
     "count_if(i)": "an int in count_if()",
@@ -103,7 +105,7 @@ REFUSED_MEASURES = {
 }
 
 
-def told(checked: Checked[Expression] | Checked[Measure]) -> str:
+def told(checked: CheckedExpression[Expression] | CheckedExpression[Measure]) -> str:
     """The problems as the fault would say them."""
     return "; ".join(f"found {p.found}, expected {p.expected} ({p.hint})" for p in checked.problems)
 
@@ -205,9 +207,10 @@ def test_no_text_gives_a_stack_trace(parts: list[str], glue: str) -> None:
 
 def view_of(*texts: str, by: tuple[str, ...] = ()) -> View | None:
     """A view with these measures; None if one of them is refused."""
-    raw = RawView(window="1 hour", by=list(by), measures={f"m{n}": text for n, text in enumerate(texts)})
+    declared = {"window": "1 hour", "by": list(by), "measures": {f"m{n}": text for n, text in enumerate(texts)}}
     report = Report("a.yaml")
-    return build_views({"v": raw}, TYPES, report).get("v")
+    view = checked_view(read_section(View, declared, ("views", "v"), report, name="v"), TYPES, report)
+    return None if report.faults else view
 
 
 def whole_and_by_parts(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from twofold.definition.durations import parse_duration
 from twofold.definition.load import load_pipeline
+from twofold.definition.types import parse_duration
 from twofold.reader import Reader, output
 from twofold.reader.rejects import LAYERS, Kind, Rejects, Written
 from twofold.settings import Settings

@@ -27,8 +27,7 @@ import pyarrow.compute as pc
 from twofold.contract import reasons
 from twofold.contract.reasons import Reason
 from twofold.definition.model import Field, Pipeline
-from twofold.definition.patterns import whole_value
-from twofold.definition.types import MAX_DECIMAL_PRECISION, FieldType
+from twofold.definition.types import MAX_DECIMAL_PRECISION, FieldType, whole_value
 
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 """Floor of the event time, unless its field declares a `min`: before it lie the zero dates of broken clocks."""

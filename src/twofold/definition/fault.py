@@ -9,9 +9,8 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 """Keys and list positions from the top of the file to a value."""
 
 _SHOWN_LENGTH = 60
@@ -34,50 +33,38 @@ class Fault:
         return f"{where}: found {self.found}, expected {self.expected}{hint}"
 
 
-class Place(NamedTuple):
-    """Lines of a key and of its value, from 1."""
-
-    key_line: int
-    value_line: int
-
-
 @dataclass
 class Report:
-    """Collects the faults of one file; `places` tells where each path stands in it."""
+    """Collects the faults of one file; `places` has the lines of each key and of its value, from 1."""
 
     file: str
-    places: Mapping[Path, Place] = field(default_factory=dict)
+    places: Mapping[KeyPath, tuple[int, int]] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
-    _paths: set[Path] = field(default_factory=set)
+    _paths: set[KeyPath] = field(default_factory=set)
 
-    def add(self, path: Path, found: str, expected: str, hint: str = "", *, line: int | None = None) -> None:
+    def add(self, path: KeyPath, found: str, expected: str, hint: str = "", *, line: int | None = None) -> None:
         """Note one fault of the value at `path`; it starts at `line`, by default that of the value."""
         self._paths.add(path)
-        self.faults.append(Fault(self.file, line or self.value_line(path), dotted(path), found, expected, hint))
+        self.faults.append(Fault(self.file, line or self.lines(path)[1], dotted(path), found, expected, hint))
 
-    def has(self, path: Path) -> bool:
+    def add_key(self, at: KeyPath, found: str, expected: str, hint: str = "", *, path: KeyPath | None = None) -> None:
+        """Note one fault at the line of a key: of that key, or of `path`, which is absent there."""
+        self.add(at if path is None else path, found, expected, hint, line=self.lines(at)[0])
+
+    def has(self, path: KeyPath) -> bool:
         """Whether a fault at or below `path` is already known."""
         return any(known[: len(path)] == path for known in self._paths)
 
-    def key_line(self, path: Path) -> int:
-        """The line of the key at `path`."""
-        return self._place(path).key_line
-
-    def value_line(self, path: Path) -> int:
-        """The line where the value at `path` starts."""
-        return self._place(path).value_line
-
-    def _place(self, path: Path) -> Place:
-        """The place of `path`, or the key line of the nearest enclosing value that the file does contain."""
+    def lines(self, path: KeyPath) -> tuple[int, int]:
+        """The lines of a key and of its value; for what the file lacks, the key's line of what would hold it."""
         if path in self.places:
             return self.places[path]
-        for length in range(len(path) - 1, 0, -1):
-            if place := self.places.get(path[:length]):
-                return Place(place.key_line, place.key_line)
-        return Place(1, 1)
+        holders = (self.places[path[:length]] for length in range(len(path) - 1, 0, -1) if path[:length] in self.places)
+        line, _ = next(holders, (1, 1))
+        return line, line
 
 
-def dotted(path: Path) -> str:
+def dotted(path: KeyPath) -> str:
     """Show a path.
 
     >>> dotted(("event", "fields", "origin", "one_of", 2))

@@ -1,37 +1,96 @@
-"""Functions and conditionals of filters and measures."""
+"""What expressions may be made of: each sqlglot node that is let in, its types and its SQL for DuckDB. Most are
+a row of a table; `expressions` adds the aggregates.
+"""
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
+
 from sqlglot import exp
 
-from twofold.definition.operators import arithmetic, comparable, moment_literal, unified
-from twofold.definition.render import (
+from twofold.definition.renderer import (
     ANY,
     BOOLEAN,
     DATE,
     DOUBLE,
     INT,
+    INTERVAL,
     LONG,
+    NULL,
     STRING,
     TIMESTAMP,
+    UNKNOWN,
     Rendered,
     Renderer,
-    filled,
+    article,
     name_of,
     renders,
 )
-from twofold.definition.types import NUMBERS, FieldType, rounded_type
+from twofold.definition.types import (
+    MAX_DECIMAL_PRECISION,
+    NUMBERS,
+    FieldType,
+    as_decimal,
+    common_number,
+    pattern_fault,
+    product_type,
+    rounded_type,
+    sum_type,
+    typed_value,
+)
 
-_LONGEST = (1 << 63) - 1
-_MOMENTS = ("timestamp", "date")
+_CONDITION, _TEXT, _MOMENTS, _TIME = ("boolean",), ("string",), ("timestamp", "date"), ("timestamp",)
+
+# Node: SQL, type of the value, types of the operands, where an operand of another type was found.
+_PLAIN: dict[type[exp.Expr], tuple[str, FieldType, tuple[str, ...], str]] = {
+    exp.And: ("({0} AND {1})", BOOLEAN, _CONDITION, "beside AND"),
+    exp.Or: ("({0} OR {1})", BOOLEAN, _CONDITION, "beside OR"),
+    exp.Not: ("(NOT {0})", BOOLEAN, _CONDITION, "after NOT"),
+    exp.Div: ("(CAST({0} AS DOUBLE) / nullif(CAST({1} AS DOUBLE), 0))", DOUBLE, NUMBERS, "in a division"),
+    exp.IntDiv: (
+        "TRY_CAST(CAST({0} AS HUGEINT) // nullif(CAST({1} AS HUGEINT), 0) AS BIGINT)",
+        LONG,
+        ("int", "long"),
+        "beside DIV",
+    ),
+    exp.Upper: ("upper({0})", STRING, _TEXT, "in upper()"),
+    exp.Lower: ("lower({0})", STRING, _TEXT, "in lower()"),
+    exp.Length: ("length({0})", INT, _TEXT, "in length()"),
+    exp.StartsWith: ("starts_with({0}, {1})", BOOLEAN, _TEXT, "in startswith()"),
+    exp.EndsWith: ("ends_with({0}, {1})", BOOLEAN, _TEXT, "in endswith()"),
+    exp.Contains: ("contains({0}, {1})", BOOLEAN, _TEXT, "in contains()"),
+    exp.Year: ("year({0})", INT, _MOMENTS, "in year()"),
+    exp.Quarter: ("quarter({0})", INT, _MOMENTS, "in quarter()"),
+    exp.Month: ("month({0})", INT, _MOMENTS, "in month()"),
+    exp.Day: ("day({0})", INT, _MOMENTS, "in day()"),
+    exp.DayOfMonth: ("dayofmonth({0})", INT, _MOMENTS, "in dayofmonth()"),
+    exp.DayOfWeek: ("(dayofweek({0}) + 1)", INT, _MOMENTS, "in dayofweek()"),
+    exp.Hour: ("hour({0})", INT, _TIME, "in hour()"),
+    exp.Minute: ("minute({0})", INT, _TIME, "in minute()"),
+    exp.Second: ("second({0})", INT, _TIME, "in second()"),
+}
+_COMPARED: dict[type[exp.Expr], str] = {
+    exp.EQ: "({} = {})",
+    exp.NEQ: "({} <> {})",
+    exp.GT: "({} > {})",
+    exp.GTE: "({} >= {})",
+    exp.LT: "({} < {})",
+    exp.LTE: "({} <= {})",
+    exp.NullSafeEQ: "({} IS NOT DISTINCT FROM {})",
+    exp.NullSafeNEQ: "({} IS DISTINCT FROM {})",
+    exp.Between: "({} BETWEEN {} AND {})",
+}
+_SIGNS: dict[type[exp.Expr], str] = {exp.Add: "+", exp.Sub: "-", exp.Mul: "*", exp.Mod: "%"}
+_UNITS = {"SECOND": 1, "MINUTE": 60, "HOUR": 3600, "DAY": 86_400, "WEEK": 604_800}
 _TRUNCATIONS = ("MINUTE", "HOUR", "DAY", "WEEK", "MONTH", "YEAR")
 _CAST_TYPES = {
     exp.DType.INT: INT, exp.DType.BIGINT: LONG, exp.DType.DOUBLE: DOUBLE, exp.DType.TEXT: STRING,
     exp.DType.DATE: DATE, exp.DType.TIMESTAMP: TIMESTAMP, exp.DType.TIMESTAMPTZ: TIMESTAMP,
 }  # fmt: skip
 _CASTS = {
-    "int": ("int", "long", "decimal", "double", "boolean"),
-    "long": ("int", "long", "decimal", "double", "boolean"),
+    "int": (*NUMBERS, "boolean"),
+    "long": (*NUMBERS, "boolean"),
     "double": NUMBERS,
     "decimal": ("int", "long", "decimal"),
     "string": ("string", "int", "long", "boolean", "date"),
@@ -39,40 +98,235 @@ _CASTS = {
     "timestamp": _MOMENTS,
 }
 """Casts of one plain meaning. Text is not read as a number: declare the field with the type it has."""
+_LONGEST = (1 << 63) - 1
+
+
+@renders(
+    *_PLAIN,
+    args="this expression typed safe",
+    name="upper lower length char_length startswith endswith contains "
+    "year quarter month day dayofmonth dayofweek hour minute second",
+)
+def _plain(renderer: Renderer, node: exp.Expr) -> Rendered:
+    template, kind, allowed, where = _PLAIN[type(node)]
+    if "timestamp" in allowed:
+        return Rendered(kind, template.format(_moment_sql(renderer, node.this, allowed, where)))
+    operands = (node.this, node.expression) if "{1}" in template else (node.this,)
+    return Rendered(kind, template.format(*(renderer.need(operand, allowed, where).sql for operand in operands)))
+
+
+def _moment_sql(renderer: Renderer, node: exp.Expr, allowed: tuple[str, ...], where: str) -> str:
+    """The operand of a function that DuckDB has for several types, and cannot choose one of for a bare NULL."""
+    value = renderer.need(node, allowed, where)
+    return f"CAST(NULL AS {TIMESTAMP.duckdb})" if value.kind == NULL else value.sql
+
+
+@renders(exp.Paren)
+def _paren(renderer: Renderer, node: exp.Expr) -> Rendered:
+    inner = renderer.render(node.this)
+    return Rendered(inner.kind, f"({inner.sql})")
+
+
+@renders(exp.Column)
+def _column(renderer: Renderer, node: exp.Expr) -> Rendered:
+    if not isinstance(node.this, exp.Identifier):
+        return renderer.refuse("*", "the plain name of a field")
+    return renderer.column(node.name)
+
+
+@renders(exp.Boolean, exp.Null)
+def _constant(renderer: Renderer, node: exp.Expr) -> Rendered:
+    if isinstance(node, exp.Null):
+        return Rendered(NULL, "NULL")
+    return Rendered(BOOLEAN, "TRUE" if node.this else "FALSE")
+
+
+@renders(exp.Literal, exp.RawString, args="this is_string")
+def _literal(renderer: Renderer, node: exp.Expr) -> Rendered:
+    text = str(node.this)
+    if isinstance(node, exp.RawString) or node.is_string:
+        return Rendered(STRING, _quoted(text))
+    digits = re.fullmatch(r"(\d*)(?:\.(\d*))?", text)
+    if digits is None:
+        return Rendered(DOUBLE, text)
+    scale = len(digits[2] or "")
+    precision = max(len(digits[1].lstrip("0")) + scale, scale, 1)
+    if precision > MAX_DECIMAL_PRECISION:
+        return renderer.refuse(f"a number of {precision} digits", f"at most {MAX_DECIMAL_PRECISION} digits")
+    if scale == 0 and int(digits[1] or 0) <= _LONGEST:
+        return Rendered(INT if int(digits[1]) < 1 << 31 else LONG, digits[1])
+    return Rendered(FieldType("decimal", precision, scale), text)
+
+
+def _quoted(text: str) -> str:
+    doubled = text.replace("'", "''")
+    return f"'{doubled}'"
+
+
+@renders(*_COMPARED, args="this expression low high")
+def _compare(renderer: Renderer, node: exp.Expr) -> Rendered:
+    operands = [node.this, *(node.args[name] for name in ("expression", "low", "high") if name in node.args)]
+    return Rendered(BOOLEAN, _COMPARED[type(node)].format(*(part.sql for part in _comparable(renderer, operands))))
+
+
+@renders(exp.In, args="this expressions")
+def _in(renderer: Renderer, node: exp.Expr) -> Rendered:
+    value, *listed = (part.sql for part in _comparable(renderer, [node.this, *node.expressions]))
+    return Rendered(BOOLEAN, f"({value} IN ({', '.join(listed)}))")
+
+
+@renders(exp.Is, args="this expression")
+def _is(renderer: Renderer, node: exp.Expr) -> Rendered:
+    if not isinstance(node.expression, exp.Null | exp.Boolean):
+        renderer.render(node.this)
+        return renderer.refuse("IS with a value", "IS [NOT] NULL, TRUE or FALSE")
+    word = renderer.render(node.expression).sql
+    value = renderer.render(node.this)
+    if word != "NULL":
+        value = renderer.needed(value, _CONDITION, f"before IS {word}")
+    return Rendered(BOOLEAN, f"({value.sql} IS {word})")
+
+
+@renders(exp.Like, exp.ILike, args="this expression negate")
+def _like(renderer: Renderer, node: exp.Expr) -> Rendered:
+    pattern = node.expression
+    if not pattern.is_string or "\\" in pattern.this:
+        return renderer.refuse("this pattern of LIKE", "a quoted text without backslashes")
+    value = renderer.need(node.this, _TEXT, "before LIKE")
+    word = f"{'NOT ' if node.args.get('negate') else ''}{'ILIKE' if isinstance(node, exp.ILike) else 'LIKE'}"
+    return Rendered(BOOLEAN, f"({value.sql} {word} {_quoted(pattern.this)})")
+
+
+@renders(exp.RegexpLike, args="this expression", name="rlike regexp_like")
+def _rlike(renderer: Renderer, node: exp.Expr) -> Rendered:
+    pattern = node.expression
+    if not isinstance(pattern, exp.RawString) and not pattern.is_string:
+        return renderer.refuse("a computed regular expression", "a quoted one")
+    if fault := pattern_fault(pattern.this):
+        return renderer.refuse(f"a regular expression with {fault}", "one that RE2 and Python read alike")
+    return Rendered(
+        BOOLEAN, f"regexp_matches({renderer.need(node.this, _TEXT, 'before RLIKE').sql}, {_quoted(pattern.this)})"
+    )
+
+
+@renders(*_SIGNS, args="this expression")
+def _arithmetic(renderer: Renderer, node: exp.Expr) -> Rendered:
+    left, right = renderer.render(node.this), renderer.render(node.expression)
+    if isinstance(node, exp.Add | exp.Sub) and (left.kind, right.kind) == (TIMESTAMP, INTERVAL):
+        return Rendered(TIMESTAMP, f"({left.sql} {_SIGNS[type(node)]} {right.sql})")
+    left, right = (renderer.needed(side, NUMBERS, "in arithmetic") for side in (left, right))
+    if {ANY, NULL} & {left.kind, right.kind}:
+        return UNKNOWN
+    return _computed(renderer, _SIGNS[type(node)], left, right)
+
+
+def _computed(renderer: Renderer, sign: str, left: Rendered, right: Rendered) -> Rendered:
+    """`+ - * %` on two numbers; NULL where the result overflows or the divisor is 0."""
+    kind = (product_type if sign == "*" else sum_type)(left.kind, right.kind)
+    if kind is None:
+        found = f"arithmetic on {left.kind} and {right.kind}, which needs more than {MAX_DECIMAL_PRECISION} digits"
+        return renderer.refuse(found, "narrower decimals, or a cast to double")
+    first, last = (f"CAST({side.sql} AS {_operand_type(side.kind, kind, sign)})" for side in (left, right))
+    text = f"({first} {sign} {f'nullif({last}, 0)' if sign == '%' else last})"
+    return Rendered(kind, f"TRY_CAST({text} AS {kind.duckdb})" if kind in (INT, LONG) else text)
+
+
+def _operand_type(operand: FieldType, result: FieldType, sign: str) -> str:
+    """The type to compute in, as DuckDB stops at an overflow: wide enough that there is none."""
+    if result.name != "decimal":
+        return "DOUBLE" if result == DOUBLE else "HUGEINT"
+    if sign != "*":
+        return str(result)
+    exact = as_decimal(operand)
+    # Products of two decimals of up to 18 digits would be held to 18 digits.
+    return str(FieldType("decimal", max(19, exact.precision), exact.scale))
+
+
+@renders(exp.Neg)
+def _negate(renderer: Renderer, node: exp.Expr) -> Rendered:
+    value = renderer.need(node.this, NUMBERS, "after a minus")
+    if isinstance(node.this, exp.Literal) or value.kind not in (INT, LONG):
+        return Rendered(value.kind, f"(- {value.sql})")
+    return _computed(renderer, "-", Rendered(INT, "0"), value)
+
+
+@renders(exp.Interval, args="this unit")
+def _interval(renderer: Renderer, node: exp.Expr) -> Rendered:
+    unit, count = str(node.args.get("unit") or "").upper().removesuffix("S"), str(node.this.this if node.this else "")
+    if unit not in _UNITS or not re.fullmatch(r"\d{1,6}", count):
+        expected = "a whole number of seconds, minutes, hours, days or weeks"
+        return renderer.refuse(f"the interval {node.sql('spark')}", expected)
+    seconds = timedelta(seconds=int(count) * _UNITS[unit]) // timedelta(seconds=1)
+    return Rendered(INTERVAL, f"INTERVAL '{seconds}' SECOND")
+
+
+def _comparable(renderer: Renderer, nodes: list[exp.Expr]) -> list[Rendered]:
+    """Values that may be compared: all numbers, or all of one type. Quoted texts beside dates are read as dates."""
+    parts = [renderer.render(node) for node in nodes]
+    kinds = [part.kind for part in parts]
+    moment = TIMESTAMP if TIMESTAMP in kinds else DATE if DATE in kinds else None
+    if moment:
+        parts = [_moment(renderer, node, part, moment) for node, part in zip(nodes, parts, strict=True)]
+    families = {_family(part.kind) for part in parts} - {"any", "null"}
+    if len(families) > 1 or "interval" in families:
+        found = " compared with ".join(dict.fromkeys(article(part.kind) for part in parts))
+        hint = "write numbers without quotes" if families >= {"string", "number"} else ""
+        renderer.refuse(found, "values of the same type", hint)
+    return parts
+
+
+def _family(kind: FieldType) -> str:
+    return "number" if kind.is_number else {"date": "timestamp"}.get(kind.name, kind.name)
+
+
+def _moment(renderer: Renderer, node: exp.Expr, part: Rendered, kind: FieldType) -> Rendered:
+    """A quoted text as a date or timestamp; anything else as it is."""
+    if not (isinstance(node, exp.Literal) and node.is_string):
+        return part
+    try:
+        value = typed_value(node.this, kind)
+    except ValueError as error:
+        return renderer.refuse(f"'{node.this}'", str(error))
+    return Rendered(kind, f"CAST('{value}' AS {kind.duckdb})")
+
+
+def _unified(renderer: Renderer, nodes: list[exp.Expr]) -> tuple[FieldType, list[str]]:
+    """Values of which one is chosen, and the type that holds them all."""
+    parts = _comparable(renderer, nodes)
+    texts = [part.sql for part in parts]
+    kinds = [part.kind for part in parts if part.kind not in (ANY, NULL)]
+    if not kinds:
+        return (ANY if any(part.kind == ANY for part in parts) else NULL), texts
+    if not all(kind.is_number for kind in kinds):
+        return (TIMESTAMP if TIMESTAMP in kinds else kinds[0]), texts
+    kind = common_number(kinds)
+    if kind is None:
+        renderer.refuse("decimals that no common type can hold", "narrower decimals, or a cast to double")
+    return kind or ANY, texts
 
 
 @renders(exp.Case, args="this ifs default", name="case")
 def _case(renderer: Renderer, node: exp.Expr) -> Rendered:
-    branches: list[exp.Expr] = node.args["ifs"]
-    tests = [branch.this for branch in branches]
-    subject: list[Rendered] = []
+    tests = [branch.this for branch in node.args["ifs"]]
+    subject: list[str] = []
     if node.this is not None:
-        first, *conditions = comparable(renderer, [node.this, *tests])
-        subject = [first]
+        subject_and_values = _comparable(renderer, [node.this, *tests])
+        subject, conditions = [subject_and_values[0].sql], [value.sql for value in subject_and_values[1:]]
     else:
-        conditions = [renderer.need(renderer.render(test), ("boolean",), "after WHEN") for test in tests]
-    default = [node.args["default"]] if node.args.get("default") is not None else []
-    kind, results = unified(renderer, [*(branch.args["true"] for branch in branches), *default])
-    return _case_text(kind, subject, conditions, results)
-
-
-def _case_text(kind: FieldType, subject: list[Rendered], tests: list[Rendered], results: list[Rendered]) -> Rendered:
-    parts, template = [*subject], "CASE {0}" if subject else "CASE"
-    for test, result in zip(tests, results, strict=False):
-        template += f" WHEN {{{len(parts)}}} THEN {{{len(parts) + 1}}}"
-        parts += [test, result]
-    if len(results) > len(tests):
-        template += f" ELSE {{{len(parts)}}}"
-        parts.append(results[-1])
-    return filled(kind, f"{template} END", *parts)
+        conditions = [renderer.need(test, _CONDITION, "after WHEN").sql for test in tests]
+    default = node.args.get("default")
+    chosen = [*(branch.args["true"] for branch in node.args["ifs"]), *([] if default is None else [default])]
+    kind, results = _unified(renderer, chosen)
+    branches = [f"WHEN {test} THEN {result}" for test, result in zip(conditions, results, strict=False)]
+    otherwise = [] if default is None else [f"ELSE {results[-1]}"]
+    return Rendered(kind, " ".join(["CASE", *subject, *branches, *otherwise, "END"]))
 
 
 @renders(exp.If, args="this true false", name="if")
 def _if(renderer: Renderer, node: exp.Expr) -> Rendered:
-    test = renderer.need(renderer.render(node.this), ("boolean",), "as the condition of if()")
-    otherwise = node.args.get("false") or exp.Null()
-    kind, results = unified(renderer, [node.args["true"], otherwise])
-    return _case_text(kind, [], [test], results)
+    test = renderer.need(node.this, _CONDITION, "as the condition of if()")
+    kind, (first, other) = _unified(renderer, [node.args["true"], node.args.get("false") or exp.Null()])
+    return Rendered(kind, f"CASE WHEN {test.sql} THEN {first} ELSE {other} END")
 
 
 @renders(
@@ -80,63 +334,62 @@ def _if(renderer: Renderer, node: exp.Expr) -> Rendered:
     args="this expressions ignore_nulls", name="coalesce nvl ifnull greatest least",
 )  # fmt: skip
 def _choose(renderer: Renderer, node: exp.Expr) -> Rendered:
-    kind, parts = unified(renderer, [node.this, *node.expressions])
-    if len(parts) < 2:
+    kind, texts = _unified(renderer, [node.this, *node.expressions])
+    if len(texts) < 2:
         return renderer.refuse(f"{name_of(node)} of one value", "at least two values")
-    places = ", ".join(f"{{{index}}}" for index in range(len(parts)))
-    return filled(kind, f"{type(node).__name__.lower()}({places})", *parts)
+    return Rendered(kind, f"{type(node).__name__.lower()}({', '.join(texts)})")
 
 
 @renders(exp.Nullif, args="this expression", name="nullif")
 def _nullif(renderer: Renderer, node: exp.Expr) -> Rendered:
-    parts = comparable(renderer, [node.this, node.expression])
-    return filled(parts[0].kind, "nullif({0}, {1})", *parts)
+    value, other = _comparable(renderer, [node.this, node.expression])
+    return Rendered(value.kind, f"nullif({value.sql}, {other.sql})")
 
 
 @renders(exp.Abs, name="abs")
 def _abs(renderer: Renderer, node: exp.Expr) -> Rendered:
-    value = renderer.need(renderer.render(node.this), NUMBERS, "in abs()")
-    if value.kind.name not in ("int", "long"):
-        return filled(value.kind, "abs({0})", value)
+    value = renderer.need(node.this, NUMBERS, "in abs()")
+    if value.kind not in (INT, LONG):
+        return Rendered(value.kind, f"abs({value.sql})")
     # The lowest whole number has no positive counterpart: DuckDB would stop at it.
-    negated = arithmetic(renderer, exp.Sub, Rendered(INT, "0"), value)
-    return filled(value.kind, "greatest({0}, {1})", value, negated)
+    negated = _computed(renderer, "-", Rendered(INT, "0"), value)
+    return Rendered(value.kind, f"greatest({value.sql}, {negated.sql})")
 
 
 @renders(exp.Round, args="this decimals", name="round")
 def _round(renderer: Renderer, node: exp.Expr) -> Rendered:
-    value = renderer.need(renderer.render(node.this), NUMBERS, "in round()")
-    digits = whole_literal(node.args.get("decimals"), 0)
+    value = renderer.need(node.this, NUMBERS, "in round()")
+    digits = _whole(node.args.get("decimals"), 0)
     if digits is None or digits > 9:
         return renderer.refuse("these digits of round()", "a whole number from 0 to 9")
     if value.kind == DOUBLE:
-        return _round_double(value, digits)
+        # The shortest decimal form is rounded half up (2.675 to 2.68), where DuckDB rounds the binary value.
+        exact = f"TRY_CAST(CAST({value.sql} AS VARCHAR) AS DECIMAL(38,{digits + 9}))"
+        text = f"coalesce(CAST(round({exact}, {digits}) AS DOUBLE), round({value.sql}, {digits}))"
+        return Rendered(DOUBLE, text)
     if value.kind.name != "decimal" or digits >= value.kind.scale:
         return value
     kind = rounded_type(value.kind, digits)
-    wide = FieldType("decimal", min(38, value.kind.precision + 1), value.kind.scale)
-    return filled(kind, f"CAST(round(CAST({{0}} AS {wide}), {digits}) AS {kind})", value)
+    return Rendered(kind, f"CAST(round({_with_room(value)}, {digits}) AS {kind})")
 
 
-def _round_double(value: Rendered, digits: int) -> Rendered:
-    """The shortest decimal form is rounded half up (2.675 to 2.68), where DuckDB rounds the binary value."""
-    exact = f"TRY_CAST(CAST({{0}} AS VARCHAR) AS DECIMAL(38,{digits + 9}))"
-    return filled(DOUBLE, f"coalesce(CAST(round({exact}, {digits}) AS DOUBLE), round({{0}}, {digits}))", value)
+def _with_room(value: Rendered) -> str:
+    """A decimal with a digit more, since rounding up may need it."""
+    return f"CAST({value.sql} AS {FieldType('decimal', min(38, value.kind.precision + 1), value.kind.scale)})"
 
 
 @renders(exp.Ceil, exp.Floor, name="ceil ceiling floor")
 def _ceil(renderer: Renderer, node: exp.Expr) -> Rendered:
-    value = renderer.need(renderer.render(node.this), NUMBERS, f"in {name_of(node)}")
+    value = renderer.need(node.this, NUMBERS, f"in {name_of(node)}")
     function = type(node).__name__.lower()
-    if value.kind.name == "double":
+    if value.kind == DOUBLE:
         # What is past the ends of the range is at them.
-        ends = f"CASE WHEN {{0}} > 0 THEN {_LONGEST} WHEN {{0}} < 0 THEN -{_LONGEST} - 1 END"
-        return filled(LONG, f"coalesce(TRY_CAST({function}({{0}}) AS BIGINT), {ends})", value)
+        ends = f"CASE WHEN {value.sql} > 0 THEN {_LONGEST} WHEN {value.sql} < 0 THEN -{_LONGEST} - 1 END"
+        return Rendered(LONG, f"coalesce(TRY_CAST({function}({value.sql}) AS BIGINT), {ends})")
     if value.kind.name != "decimal":
         return value
     kind = rounded_type(value.kind, 0)
-    wide = FieldType("decimal", min(38, value.kind.precision + 1), value.kind.scale)
-    return filled(kind, f"CAST({function}(CAST({{0}} AS {wide})) AS {kind})", value)
+    return Rendered(kind, f"CAST({function}({_with_room(value)}) AS {kind})")
 
 
 @renders(exp.Cast, exp.TryCast, args="this to safe _type", name="cast try_cast")
@@ -146,12 +399,12 @@ def _cast(renderer: Renderer, node: exp.Expr) -> Rendered:
         return renderer.refuse(f"a cast to {node.args['to'].sql('spark').lower()}", "a type that a field may have")
     value = renderer.render(node.this)
     if target.name in _MOMENTS:
-        value = moment_literal(renderer, node.this, value, target)
+        value = _moment(renderer, node.this, value, target)
     elif target.name == "decimal" and isinstance(node.this, exp.Literal) and node.this.is_string:
         value = Rendered(target, value.sql)
-    value = renderer.need(value, _CASTS[target.name], f"in a cast to {target}")
-    whole = target.name in ("int", "long") and value.kind.name in ("double", "decimal")
-    return filled(target, f"TRY_CAST({'trunc({0})' if whole else '{0}'} AS {target.duckdb})", value)
+    value = renderer.needed(value, _CASTS[target.name], f"in a cast to {target}")
+    whole = target in (INT, LONG) and value.kind.name in ("double", "decimal")
+    return Rendered(target, f"TRY_CAST({f'trunc({value.sql})' if whole else value.sql} AS {target.duckdb})")
 
 
 def _cast_type(to: exp.DataType) -> FieldType | None:
@@ -164,75 +417,42 @@ def _cast_type(to: exp.DataType) -> FieldType | None:
         return None
 
 
-@renders(exp.Upper, exp.Lower, name="upper lower")
-def _change_case(renderer: Renderer, node: exp.Expr) -> Rendered:
-    return filled(STRING, f"{type(node).__name__.lower()}({{0}})", text(renderer, node.this, name_of(node)))
-
-
-@renders(exp.Length, args="this", name="length char_length")
-def _length(renderer: Renderer, node: exp.Expr) -> Rendered:
-    return filled(INT, "length({0})", text(renderer, node.this, "length()"))
-
-
 @renders(exp.Trim, args="this position", name="trim ltrim rtrim")
 def _trim(renderer: Renderer, node: exp.Expr) -> Rendered:
     function = {"LEADING": "ltrim", "TRAILING": "rtrim"}.get(str(node.args.get("position")), "trim")
     # DuckDB's default takes other white space away too.
-    return filled(STRING, f"{function}({{0}}, ' ')", text(renderer, node.this, "trim()"))
+    return Rendered(STRING, f"{function}({renderer.need(node.this, _TEXT, 'in trim()').sql}, ' ')")
 
 
 @renders(exp.Substring, args="this start length", name="substring substr")
 def _substring(renderer: Renderer, node: exp.Expr) -> Rendered:
-    start, length = whole_literal(node.args.get("start"), 0), whole_literal(node.args.get("length"), 1 << 30)
+    start, length = _whole(node.args.get("start"), 0), _whole(node.args.get("length"), 1 << 30)
     if not start or length is None:
         return renderer.refuse("these positions of substring()", "whole numbers, the first from 1")
-    return filled(STRING, f"substring({{0}}, {start}, {length})", text(renderer, node.this, "substring()"))
+    value = renderer.need(node.this, _TEXT, "in substring()")
+    return Rendered(STRING, f"substring({value.sql}, {start}, {length})")
 
 
 @renders(exp.Left, exp.Right, args="this expression", name="left right")
 def _end(renderer: Renderer, node: exp.Expr) -> Rendered:
-    length = whole_literal(node.expression, 0)
+    length = _whole(node.expression, 0)
     if length is None:
         return renderer.refuse(f"this length of {name_of(node)}", "a whole number")
-    return filled(STRING, f"{type(node).__name__.lower()}({{0}}, {length})", text(renderer, node.this, name_of(node)))
+    value = renderer.need(node.this, _TEXT, f"in {name_of(node)}")
+    return Rendered(STRING, f"{type(node).__name__.lower()}({value.sql}, {length})")
 
 
 @renders(exp.DPipe, exp.Concat, args="this expression expressions safe coalesce", name="concat")
 def _concat(renderer: Renderer, node: exp.Expr) -> Rendered:
     nodes = node.expressions or [node.this, node.expression]
-    parts = [text(renderer, part, "in a concatenation") for part in nodes]
-    places = " || ".join(f"{{{index}}}" for index in range(len(parts)))
-    return filled(STRING, f"({places})", *parts)
-
-
-@renders(exp.StartsWith, exp.EndsWith, exp.Contains, args="this expression", name="startswith endswith contains")
-def _part_of(renderer: Renderer, node: exp.Expr) -> Rendered:
-    function = type(node).__name__.lower()
-    in_duckdb = {"startswith": "starts_with", "endswith": "ends_with"}.get(function, function)
-    parts = [text(renderer, side, f"{function}()") for side in (node.this, node.expression)]
-    return filled(BOOLEAN, f"{in_duckdb}({{0}}, {{1}})", *parts)
+    parts = (renderer.need(part, _TEXT, "in a concatenation").sql for part in nodes)
+    return Rendered(STRING, f"({' || '.join(parts)})")
 
 
 @renders(exp.TsOrDsToDate, args="this safe", name="to_date date")
 def _to_date(renderer: Renderer, node: exp.Expr) -> Rendered:
-    value = moment_literal(renderer, node.this, renderer.render(node.this), DATE)
-    return filled(DATE, "CAST({0} AS DATE)", renderer.need(value, _MOMENTS, "as a date"))
-
-
-@renders(
-    exp.Year, exp.Quarter, exp.Month, exp.Day, exp.DayOfMonth, exp.Hour, exp.Minute, exp.Second,
-    name="year quarter month day dayofmonth hour minute second",
-)  # fmt: skip
-def _calendar(renderer: Renderer, node: exp.Expr) -> Rendered:
-    function = type(node).__name__.lower()
-    allowed = ("timestamp",) if function in ("hour", "minute", "second") else _MOMENTS
-    return filled(INT, f"{function}({{0}})", renderer.need(renderer.render(node.this), allowed, f"in {function}()"))
-
-
-@renders(exp.DayOfWeek, name="dayofweek")
-def _day_of_week(renderer: Renderer, node: exp.Expr) -> Rendered:
-    value = renderer.need(renderer.render(node.this), _MOMENTS, "in dayofweek()")
-    return filled(INT, "(dayofweek({0}) + 1)", value)
+    value = _moment(renderer, node.this, renderer.render(node.this), DATE)
+    return Rendered(DATE, f"CAST({renderer.needed(value, _MOMENTS, 'as a date').sql} AS DATE)")
 
 
 @renders(exp.TimestampTrunc, args="this unit", name="date_trunc")
@@ -240,8 +460,7 @@ def _truncate(renderer: Renderer, node: exp.Expr) -> Rendered:
     unit = str(node.args["unit"]).upper()
     if unit not in _TRUNCATIONS:
         return renderer.refuse(f"the unit {unit.lower()} of date_trunc()", "minute, hour, day, week, month or year")
-    value = renderer.need(renderer.render(node.this), ("timestamp",), "in date_trunc()")
-    return filled(TIMESTAMP, f"date_trunc('{unit}', {{0}})", value)
+    return Rendered(TIMESTAMP, f"date_trunc('{unit}', {_moment_sql(renderer, node.this, _TIME, 'in date_trunc()')})")
 
 
 @renders(exp.StrToUnix, args="this format", name="unix_timestamp")
@@ -249,15 +468,10 @@ def _unix_timestamp(renderer: Renderer, node: exp.Expr) -> Rendered:
     value = renderer.render(node.this)
     if value.kind not in (TIMESTAMP, ANY):
         return renderer.refuse("unix_timestamp() of something else", "unix_timestamp of a timestamp field")
-    return filled(LONG, "CAST(floor(epoch({0})) AS BIGINT)", value)
+    return Rendered(LONG, f"CAST(floor(epoch({value.sql})) AS BIGINT)")
 
 
-def text(renderer: Renderer, node: exp.Expr, where: str) -> Rendered:
-    """A part that must be text."""
-    return renderer.need(renderer.render(node), ("string",), f"in {where.removeprefix('in ')}")
-
-
-def whole_literal(node: exp.Expr | None, default: int) -> int | None:
+def _whole(node: exp.Expr | None, default: int) -> int | None:
     """The value of a whole number written out; `default` if there is none, None if it is something else."""
     if node is None:
         return default

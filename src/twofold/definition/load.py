@@ -1,25 +1,37 @@
 """Pipeline files ─► `Pipeline`, or all their faults at once.
 
-    file ─► yaml_reader (values, lines) ─► shape (keys, types) ─► build (rules, expressions) ─► Pipeline
-                    └──────────────────────┴── faults ──────────┘
+    file ─► values and their lines ─► keys (types) ─► rules (what belongs together, expressions) ─► Pipeline
+                  └─────────────────────┴── faults ─────┘
 
-By hand: `twofold check pipelines/flights.yaml`.
+YAML 1.2: `no` and `on` are text. Numbers with a fraction become `Decimal`, so that decimal bounds stay exact; dates
+stay text, for the field's type says how to read them. Manually: `twofold check pipelines/flights.yaml`.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import Any
 
-from twofold.definition.build import build_pipeline
-from twofold.definition.fault import Fault, Report, near_miss
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from twofold.definition.fault import Fault, KeyPath, Report, near_miss, shortened
+from twofold.definition.keys import read_section
 from twofold.definition.model import Pipeline
-from twofold.definition.shape import read_shape
-from twofold.definition.yaml_reader import read_document
+from twofold.definition.rules import check_whole
 from twofold.errors import DefinitionError, UsageError
 from twofold.settings import Settings
 
 SUFFIXES = (".yaml", ".yml")
+MAX_FILE_BYTES = 1 << 20
+_MAX_VALUES = 20_000
+_MAX_DEPTH = 50
+_TAG = "tag:yaml.org,2002:"
+_TEXT_TAGS = {f"{_TAG}str", f"{_TAG}timestamp", f"{_TAG}merge", f"{_TAG}value"}
 _OTHER_FOLDER = "name the folder of pipeline files with --pipelines or TWOFOLD_PIPELINES"
 
 
@@ -29,7 +41,8 @@ def check_file(path: Path) -> tuple[Pipeline | None, list[Fault]]:
     document = read_document(path, report)
     pipeline = None
     if document is not None:
-        pipeline = build_pipeline(read_shape(document, report), str(path.absolute()), report)
+        declared = read_section(Pipeline, document, (), report, source_file=str(path.absolute()))
+        pipeline = check_whole(declared, report)
     return pipeline if not report.faults else None, sorted(set(report.faults))
 
 
@@ -97,48 +110,175 @@ def load_pipeline(settings: Settings, name: str) -> Pipeline:
 
     Raises UsageError when no file declares it, DefinitionError when its own file has faults.
     """
-    checked = [(path, *check_file(path)) for path in definition_files(settings.pipelines)]
-    sound = [(path, pipeline) for path, pipeline, _ in checked if pipeline is not None]
-    own = {shown_path(path) for path, pipeline in sound if pipeline.name == name}
-    claims = [fault for fault in clashes(sound) if fault.file in own]
-    if claims:
-        raise definition_error(claims)
-    for _, pipeline in sound:
-        if pipeline.name == name:
-            return pipeline
-    faults = [fault for path, _, found in checked if _claims(path, name) for fault in found]
-    if faults:
-        raise definition_error(faults)
-    raise _unknown(name, [pipeline.name for _, pipeline in sound], settings.pipelines)
+    sound, faults = load_sound(settings.pipelines)
+    if name in sound:
+        return sound[name]
+    own = {shown_path(path) for path in definition_files(settings.pipelines) if _claims(path, name)}
+    if claimed := [fault for fault in faults if fault.file in own]:
+        raise definition_error(claimed)
+    known = f"known: {', '.join(sorted(sound))}" if sound else "it holds no sound definition"
+    hint = near_miss(name, sound) or known
+    raise UsageError(f'no pipeline "{name}" in {shown_path(settings.pipelines)} ({hint})', _OTHER_FOLDER)
 
 
 def definition_error(faults: Iterable[Fault]) -> DefinitionError:
     """All faults as one error."""
     listed = list(faults)
-    count = "1 fault" if len(listed) == 1 else f"{len(listed)} faults"
-    lines = "\n".join(f"  {fault}" for fault in listed)
-    return DefinitionError(f"{count}:\n{lines}", "mend the definition; `twofold check` lists what is left")
-
-
-def _unknown(name: str, known: list[str], folder: Path) -> UsageError:
-    hint = near_miss(name, known) or (f"known: {', '.join(sorted(known))}" if known else "it holds no sound definition")
-    return UsageError(f'no pipeline "{name}" in {shown_path(folder)} ({hint})', _OTHER_FOLDER)
+    lines = "".join(f"\n  {fault}" for fault in listed)
+    return DefinitionError(
+        f"{len(listed)} fault{'s' if len(listed) > 1 else ''}:{lines}",
+        "fix the definition; `twofold check` lists what is left",
+    )
 
 
 def _claims(path: Path, name: str) -> bool:
     """Whether a file with faults is the one meant by `name`: it says so, or is called so."""
-    report = Report(str(path))
-    document = read_document(path, report) or {}
-    return document.get("name", path.stem) == name or path.stem == name
+    document = read_document(path, Report(str(path))) or {}
+    return name in (document.get("name"), path.stem)
 
 
 def _line_of(path: Path, key: str) -> int:
     report = Report(str(path))
     read_document(path, report)
-    return report.value_line((key,))
+    return report.lines((key,))[1]
 
 
 def shown_path(path: Path) -> str:
     """Relative to the working folder where it lies below it."""
     here = Path.cwd()
     return str(path.absolute().relative_to(here)) if path.absolute().is_relative_to(here) else str(path)
+
+
+def read_document(file: Path, report: Report) -> dict[str, Any] | None:
+    """Read one definition; fills `report.places`. None if there is no mapping to go on with."""
+    text = _read_text(file, report)
+    node = _compose(text, report) if text is not None else None
+    if node is None:
+        return None
+    if not isinstance(node, MappingNode):
+        report.add((), "no mapping at the top", "keys such as `name:` and `event:`")
+        return None
+    document = _Document(report).value(node, ())
+    return document if isinstance(document, dict) else None
+
+
+def _read_text(file: Path, report: Report) -> str | None:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        remedy = "check the path" if isinstance(error, FileNotFoundError) else "check the file and its permissions"
+        report.add((), f"{(error.strerror or str(error)).lower()}", "a readable file", remedy)
+        return None
+    if len(content) > MAX_FILE_BYTES:
+        report.add((), f"{len(content)} bytes", f"at most {MAX_FILE_BYTES} bytes")
+        return None
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        report.add((), f"bytes that are not UTF-8 at byte {error.start}", "text in UTF-8", line=line)
+        return None
+
+
+def _compose(text: str, report: Report) -> Node | None:
+    """The node tree of the only document in `text`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ReusedAnchorWarning)
+            node: Node | None = YAML(typ="safe", pure=True).compose(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = min(mark.line + 1, len(text.splitlines())) if mark else 1
+        problem = error.problem or "broken YAML"
+        hint = shortened(str(error.context or ""), 100)
+        if "'\\t'" in problem:
+            hint = "indent with spaces, not tabs"
+        elif "another document" in problem:
+            hint = "one pipeline per file"
+        report.add((), shortened(problem, 100), "valid YAML", hint, line=line)
+        return None
+    except (YAMLError, ValueError, RecursionError) as error:
+        report.add((), shortened(str(error) or "broken YAML", 100), "valid YAML")
+        return None
+    if node is None:
+        report.add((), "an empty file", "a pipeline definition")
+    return node
+
+
+class _Document:
+    """Turns nodes into values, noting lines and faults on the way.
+
+    ruamel's round-trip loader, which knows lines too, ends at the first key that stands twice, merges `<<`, and reads
+    numbers as binary floats and dates as objects.
+    """
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        self.places: dict[KeyPath, tuple[int, int]] = {}
+        self.values = 0
+        report.places = self.places
+
+    def value(self, node: Node, path: KeyPath) -> object:
+        """The plain value of a node; None where it cannot be had, with a fault saying why."""
+        self.places.setdefault(path, (_line(node), _line(node)))
+        self.values += 1
+        if len(path) > _MAX_DEPTH or self.values > _MAX_VALUES:
+            if not self.report.has(()):
+                self.report.add((), "a file nested or grown through aliases beyond reason", "a plain definition")
+            return None
+        if isinstance(node, MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, SequenceNode):
+            return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
+        return self._scalar(node, path)
+
+    def _mapping(self, node: MappingNode, path: KeyPath) -> dict[str, Any]:
+        """The entries of a mapping whose keys are text and stand there for the first time."""
+        found: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = str(key_node.value)
+            here = (*path, key)
+            if not isinstance(key_node, ScalarNode) or str(key_node.tag) != f"{_TAG}str" or not _is_unicode(key):
+                what = f"the key {shortened(key)}" if isinstance(key_node, ScalarNode) else "a key that is not text"
+                self.report.add(path, what, "a key of plain text", "quote it", line=_line(key_node))
+            elif key in found:
+                what, hint = f'the key "{shortened(key)}" again', f"line {self.places[here][0]} has it already"
+                self.report.add(here, what, "each key once", hint, line=_line(key_node))
+            else:
+                # An absent value has the place of what follows it; its key says better where to look.
+                absent = isinstance(value_node, ScalarNode) and not value_node.value and not value_node.style
+                self.places[here] = (_line(key_node), _line(key_node if absent else value_node))
+                found[key] = self.value(value_node, here)
+        return found
+
+    def _scalar(self, node: Node, path: KeyPath) -> object:
+        tag, text = str(node.tag), str(node.value)
+        try:
+            match tag.removeprefix(_TAG):
+                case "null":
+                    return None
+                case "bool":
+                    return text.lower() == "true"
+                case "int":
+                    digits = text.replace("_", "")
+                    return int(digits, 0 if digits.lstrip("+-").startswith("0") else 10)
+                case "float":
+                    return Decimal(text.replace("_", "").replace(".inf", "Infinity").replace(".nan", "NaN"))
+        except (ValueError, InvalidOperation):
+            return text
+        if tag not in _TEXT_TAGS:
+            self.report.add(path, f"the tag {shortened(tag)}", "a plain value", "remove the tag")
+            return None
+        if not _is_unicode(text):
+            self.report.add(path, "half a character (a surrogate)", "text in Unicode")
+            return None
+        return text
+
+
+def _line(node: Node) -> int:
+    return int(node.start_mark.line) + 1
+
+
+def _is_unicode(text: str) -> bool:
+    """False for escapes such as `\\ud800`, which no encoding can write."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)

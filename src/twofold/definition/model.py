@@ -1,15 +1,22 @@
-"""A pipeline, as declared. Frozen; made only by `twofold.definition.load`, which checks it whole."""
+"""A pipeline, as declared: the classes that commands and jobs use are the sections of its file. Frozen.
+
+`twofold.definition.load` reads them by the `Key` of each attribute, and checks them whole.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from twofold.definition.names import GENERATED
+from twofold.definition import keys, names
+from twofold.definition.fault import KeyPath, Report
 from twofold.definition.types import FieldType
 
-PART = f"{GENERATED}p"
+Duration = Annotated[timedelta, keys.DURATION]
+Count = keys.whole(0, of=" of events")
+
+PART = f"{names.GENERATED}p"
 """How the names of parts begin; their number follows."""
 
 
@@ -51,40 +58,54 @@ class Measure(Expression):
     after: str
 
 
+def _unchecked(kind: type[Expression], expected: str, *parts: object) -> keys.Key:
+    """An expression of which only the declared text is known yet."""
+    declared = keys.text(expected)
+
+    def read(value: object, path: KeyPath, report: Report) -> Expression | None:
+        text = declared.read(value, path, report)
+        return None if text is None else kind("", text, FieldType("any"), *parts)
+
+    return keys.Key(expected, read)
+
+
 @dataclass(frozen=True)
 class Field:
     """One event column and its rules. Bounds are Python values of the field's type."""
 
     name: str
-    type: FieldType
-    required: bool = False
-    min: Any = None
-    max: Any = None
-    one_of: tuple[Any, ...] = ()
-    pattern: str | None = None
-    max_length: int | None = None
+    type: Annotated[FieldType, keys.TYPE]
+    required: Annotated[bool, keys.FLAG] = False
+    min: Annotated[Any, keys.SCALAR] = None
+    max: Annotated[Any, keys.SCALAR] = None
+    one_of: Annotated[tuple[Any, ...], keys.listing(keys.SCALAR, "a list of values of the field's type", least=1)] = ()
+    pattern: Annotated[str | None, keys.PATTERN] = None
+    max_length: Annotated[int | None, keys.whole(1, 1_000_000, of=" of characters")] = None
 
 
 @dataclass(frozen=True)
 class Topic:
     """The Kafka topic and its settings (Kafka's own names, for example `retention.ms`)."""
 
-    name: str
-    partitions: int = 1
-    replication: int = 1
-    settings: dict[str, str] = field(default_factory=dict)
+    name: Annotated[str, keys.text("a Kafka topic name", names.topic_fault)]
+    partitions: Annotated[int, keys.whole(1, 10_000)] = 1
+    replication: Annotated[int, keys.whole(1, 32)] = 1
+    settings: Annotated[
+        dict[str, str],
+        keys.mapping(keys.SETTING, "a mapping of Kafka's topic settings, such as `retention.ms: 604800000`"),
+    ] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Event:
     """The contract of a record."""
 
-    id: str
-    time: str
-    fields: dict[str, Field]
-    max_future: timedelta = timedelta(minutes=5)
-    id_horizon: timedelta = timedelta(days=7)
-    max_bytes: int = 1 << 20
+    id: Annotated[str, keys.text("the name of a required field of type string, int or long")]
+    time: Annotated[str, keys.text("the name of a required field of type timestamp")]
+    fields: Annotated[dict[str, Field], keys.sections(Field, "a mapping of field names to their types and rules")]
+    max_future: Duration = timedelta(minutes=5)
+    id_horizon: Duration = timedelta(days=7)
+    max_bytes: Annotated[int, keys.SIZE] = 1 << 20
     """A record's value above this many bytes is rejected unparsed."""
 
 
@@ -96,10 +117,13 @@ class View:
     """
 
     name: str
-    window: timedelta
-    every: timedelta
-    by: tuple[str, ...]
-    measures: dict[str, Measure]
+    window: Duration
+    every: Annotated[timedelta, keys.DURATION._replace(optional=True)]
+    by: Annotated[tuple[str, ...], keys.listing(keys.text("text"), "a list of declared fields")._replace(optional=True)]
+    measures: Annotated[
+        dict[str, Measure],
+        keys.mapping(_unchecked(Measure, "text", (), ""), "a mapping of names to aggregates, such as `total: sum(x)`"),
+    ]
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -112,13 +136,13 @@ class View:
 class Stream:
     """How the speed layer runs."""
 
-    trigger: timedelta = timedelta(seconds=5)
+    trigger: Duration = timedelta(seconds=5)
     """Every batch is a snapshot, and every commit writes the list of all snapshots kept: a short trigger wants a short
     snapshot retention."""
-    max_offsets_per_trigger: int = 200_000
-    views_trigger: timedelta = timedelta(seconds=30)
+    max_offsets_per_trigger: Annotated[int, keys.whole(1, keys.HIGHEST)] = 200_000
+    views_trigger: Duration = timedelta(seconds=30)
     """The views have a trigger of their own: what they cost is by the batch, and the exact views do not wait for it."""
-    state_memory: int = 256
+    state_memory: Annotated[int, keys.whole(0, 1_000_000, of=" of MiB")] = 256
     """MiB of the ids that a view remembers, up to which its state is in the JVM's memory; past it, it is in RocksDB."""
 
 
@@ -131,52 +155,56 @@ class Replay:
     data set); or `generate`d events.
     """
 
-    source: str = ""
-    query: str = ""
-    generate: int | None = None
+    source: Annotated[str, keys.SOURCE] = ""
+    query: Annotated[str, keys.QUERY] = ""
+    generate: Annotated[int | None, keys.whole(0, of=" of events to make from the definition, 0 for no end")] = None
     """How many events to make from the definition; 0 = without end, None = `source` and `query` are declared."""
-    since: datetime | None = None
-    until: datetime | None = None
+    since: Annotated[datetime | None, keys.MOMENT] = None
+    until: Annotated[datetime | None, keys.MOMENT] = None
     """Only rows with `send_at` in [since, until)."""
-    rate: float | None = None
+    rate: Annotated[float | None, keys.RATE] = None
     """Records per second; None = as fast as possible, or as `speed_up` says."""
-    speed_up: float | None = None
+    speed_up: Annotated[float | None, keys.RATE] = None
     """Keep the gaps between `send_at`, divided by this."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Cron presets or expressions; a union also runs whenever a batch landed something."""
+    """Cron presets or expressions; a union also runs whenever a batch ingested something."""
 
-    batch: str | None = None
-    union: str = "@hourly"
-    maintenance: str = "@daily"
+    batch: Annotated[str | None, keys.CRON] = None
+    union: Annotated[str, keys.CRON] = "@hourly"
+    maintenance: Annotated[str, keys.CRON] = "@daily"
 
 
 @dataclass(frozen=True)
 class Limits:
     """What a union may change before the check after it fails."""
 
-    difference: float = 0.25
+    difference: Annotated[float, keys.above_zero("a share, above 0 and at most 1", 1)] = 0.25
     """Mean difference of the layers over the windows compared, 0 to 1."""
-    min_new_events: int = 0
-    max_new_events: int | None = None
+    min_new_events: Annotated[int, Count] = 0
+    max_new_events: Annotated[int | None, Count] = None
 
 
 @dataclass(frozen=True)
 class Pipeline:
     """One declared event stream. Its Iceberg namespace has the same name."""
 
-    name: str
-    topic: Topic
-    event: Event
-    lateness: timedelta
-    views: dict[str, View]
-    filter: Expression | None = None
-    stream: Stream = Stream()
-    replay: Replay | None = None
-    schedule: Schedule = Schedule()
-    limits: Limits = Limits()
+    name: Annotated[str, keys.text("the pipeline's name", names.pipeline_fault)]
+    topic: Annotated[Topic, keys.section(Topic, "a topic name, or a mapping", short="name")]
+    event: Annotated[Event, keys.section(Event, "a mapping with `id`, `time` and `fields`")]
+    lateness: Duration
+    views: Annotated[dict[str, View], keys.sections(View, "a mapping of view names to windowed aggregations")] = field(
+        default_factory=dict
+    )
+    filter: Annotated[Expression | None, _unchecked(Expression, "a Spark SQL condition as text")] = None
+    stream: Annotated[Stream, keys.section(Stream)] = Stream()
+    replay: Annotated[
+        Replay | None, keys.section(Replay, "a mapping with `source` and `query`, or with `generate`")
+    ] = None
+    schedule: Annotated[Schedule, keys.section(Schedule)] = Schedule()
+    limits: Annotated[Limits, keys.section(Limits)] = Limits()
     source_file: str = ""
 
     @property

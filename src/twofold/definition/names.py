@@ -11,11 +11,8 @@ GENERATED = "_tw_"
 """How every name begins that generated SQL makes up for itself: relations, aliases, helper columns. Pipelines and
 views cannot begin so (they begin with a letter), fields and measures must not."""
 
-WINDOW_COLUMNS = ("window_start", "window_end", "final", "layer")
-"""Columns of a view's tables besides its groups and measures."""
-
 RESERVED_COLUMNS = frozenset({
-    "outcome", "reason", "payload", "layer", "landing", "file", "row", "landed_at",
+    "outcome", "reason", "reason_kind", "payload", "layer", "landing", "file", "row", "landed_at",
     "kafka_partition", "kafka_offset", "kafka_timestamp", "withdrawn",
     "window_start", "window_end", "final", "send_at",
 })  # fmt: skip

@@ -15,9 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from twofold.definition import fingerprint
-from twofold.definition.load import check_file, definition_files, shown_path
+from twofold.definition.load import MAX_FILE_BYTES, check_file, definition_files, shown_path
 from twofold.definition.model import Pipeline
-from twofold.definition.yaml_reader import MAX_FILE_BYTES
 from twofold.errors import DefinitionChanged, UsageError
 
 
@@ -65,7 +64,7 @@ class DefinitionWatch:
             self._goes_on("is gone")
         except OSError as error:
             self._goes_on(f"cannot be read ({error.strerror or error})")
-        # What comes back is compared anew, though it be the same.
+        # What comes back is compared again, even if it is the same.
         self._seen = None
         return None
 
