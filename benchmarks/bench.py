@@ -14,7 +14,7 @@ from benchmarks import data, drain, flink, live
 from benchmarks.flink_setup import Flink, ensure_flink
 from benchmarks.marks import STEADY, Mark, Stage, stages
 from benchmarks.measure import Usage, measured
-from twofold import topic
+from twofold import kafka
 from twofold.definition.load import load_pipeline
 from twofold.settings import Settings
 
@@ -79,7 +79,7 @@ class Bench:
         pipeline, payloads = load_pipeline(self.settings, JAVA), self._folder / "payloads.jsonl"
         assert self.record_bytes
         data.head(self.source, payloads, _PAYLOADS)
-        topic.ensure(self.settings, pipeline)
+        kafka.ensure(self.settings, pipeline)
         servers = f"bootstrap.servers={self.settings.kafka_bootstrap}"
         main = [
             "java",

@@ -8,7 +8,7 @@ from threading import Event
 
 from rich.console import Console
 
-from producer import journal, topic, workers
+from producer import journal, workers
 from producer.desk import Desk
 from producer.journal import Journal
 from producer.progress import Progress
@@ -16,7 +16,7 @@ from producer.request import Request
 from producer.screen import Screen
 from producer.shard import Task, failure_of
 from producer.sources import Source, open_source
-from twofold import health
+from twofold import health, kafka
 from twofold.definition.model import Pipeline
 from twofold.errors import NotRunning
 from twofold.meter import Meter
@@ -57,7 +57,7 @@ def wait_for_topic(settings: Settings, pipeline: Pipeline, stop: Event, console:
     said = False
     while not stop.is_set():
         try:
-            return topic.ensure(topic.admin(settings, CONNECT_S), pipeline.topic)
+            return kafka.ensure(settings, pipeline, CONNECT_S)
         except NotRunning as error:
             if not said:
                 _say(console, f"{error}\n  waiting for it; Ctrl-C ends")

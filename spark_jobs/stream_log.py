@@ -26,7 +26,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from spark_jobs import checkpoints, snapshots
 from spark_jobs.tasks import FromKafka, Kit, Written, crashed
-from twofold import boundary, commits, ensure, kafka_access, tables, topic
+from twofold import boundary, commits, ensure, kafka, tables
 from twofold import catalog as catalogs
 from twofold.boundary import Landed
 from twofold.data_files import Place
@@ -85,7 +85,7 @@ class LogWriter:
         """Start the query where the table ends, or where its checkpoint is."""
         checkpoints.settle(self.spark, self.checkpoint)
         self.refresh()
-        access = {f"kafka.{name}": value for name, value in kafka_access.java(self.settings).items()}
+        access = {f"kafka.{name}": value for name, value in kafka.java(self.settings).items()}
         records = (
             self.spark.readStream.format("kafka")
             .options(**access)
@@ -109,7 +109,7 @@ class LogWriter:
         if not self.landed.offsets or checkpoints.exists(self.spark, self.checkpoint):
             return "earliest"
         # Spark wants every partition named, also those that were added since.
-        state = topic.describe(self.settings, self.pipeline.topic.name)
+        state = kafka.describe(self.settings, self.pipeline.topic.name)
         beginnings = dict.fromkeys(state.partitions if state else (), _EARLIEST)
         return boundary.kafka_json(self.pipeline.topic.name, {**beginnings, **self.landed.offsets})
 

@@ -22,7 +22,7 @@ from spark_jobs.stream_log import LogWriter
 from spark_jobs.stream_views import ViewWriter
 from spark_jobs.supervise import Service
 from spark_jobs.topic_fence import TopicFence
-from twofold import boundary, catalog, ensure, health, tables, topic
+from twofold import boundary, catalog, ensure, health, kafka, tables, topic
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
 from twofold.definition.watch import DefinitionWatch
@@ -70,7 +70,7 @@ def run(settings: Settings, pipeline: Pipeline, until_caught_up: bool, health_po
 
 def check(settings: Settings, pipeline: Pipeline) -> str:
     """Make topic and tables, or refuse before anything is written; returns the topic's id."""
-    state = topic.ensure(settings, pipeline)
+    state = kafka.ensure(settings, pipeline)
     topic.require_exact(pipeline.name, state)
     made = ensure.ensure(catalog.load(settings), pipeline)
     boundary.landed(catalog.history(made[tables.STREAM_LOG]), pipeline.name, state.topic_id)

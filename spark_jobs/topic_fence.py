@@ -7,7 +7,7 @@ from pyspark.sql import SparkSession
 
 from spark_jobs import session
 from spark_jobs.locks import Held
-from twofold import kafka_access
+from twofold import kafka
 from twofold.errors import BoundaryError
 from twofold.settings import Settings
 
@@ -51,7 +51,7 @@ class TopicFence:
 def _admin(spark: SparkSession, settings: Settings) -> JavaObject:
     jvm = session.jvm(spark)
     properties = jvm.java.util.Properties()
-    for name, value in kafka_access.java(settings).items():
+    for name, value in kafka.java(settings).items():
         properties.setProperty(name, value)
     # Spark's own class loader knows the Kafka client; the gateway thread's may not.
     return jvm.org.apache.kafka.clients.admin.Admin.create(properties)

@@ -29,7 +29,7 @@ from spark_jobs import streaming_job, union_job
 from spark_jobs.batch import Batch
 from tests import small_world
 from tests.small_world import Row
-from twofold import boundary, ensure, health, inbox, locks, tables, topic
+from twofold import boundary, ensure, health, inbox, kafka, locks, tables
 from twofold import catalog as catalogs
 from twofold.definition.model import Pipeline, Topic
 from twofold.lake import Lake
@@ -67,7 +67,7 @@ class Work:
     def _topic(self) -> str:
         """The topic, there as declared; asked once per declaration."""
         if self._declared != self.pipeline.topic:
-            topic.ensure(self.settings, self.pipeline)
+            kafka.ensure(self.settings, self.pipeline)
             self._declared = self.pipeline.topic
         return self.pipeline.topic.name
 

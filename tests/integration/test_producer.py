@@ -23,7 +23,7 @@ from kafka.admin import KafkaAdminClient
 
 from tests import at_work
 from tests.running import frozen
-from twofold import journal, topic
+from twofold import journal, kafka
 from twofold.definition.model import Pipeline
 from twofold.settings import Settings
 from twofold.stack import supervisor
@@ -38,7 +38,7 @@ Delivered = dict[tuple[int, int], tuple[bytes | None, bytes]]
 
 def in_topic(settings: Settings, pipeline: Pipeline) -> Delivered:
     """Everything in a pipeline's topic."""
-    state = topic.describe(settings, pipeline.topic.name)
+    state = kafka.describe(settings, pipeline.topic.name)
     assert state is not None
     consumer = KafkaConsumer(bootstrap_servers=settings.kafka_bootstrap, auto_offset_reset="earliest")
     consumer.assign([TopicPartition(state.name, number) for number, end in state.ends.items() if end])
@@ -120,10 +120,10 @@ def test_bytes_stay_as_they_are_and_a_finished_replay_says_so(
     keys = {value: key for key, value in found.values()}
     assert [keys[line] for line in lines] == [b"a", b"a", None, None, b"7", None, None]
     assert len({partition for (partition, _), (key, _) in found.items() if key == b"a"}) == 1
-    state = topic.describe(stack, pipeline.topic.name)
+    state = kafka.describe(stack, pipeline.topic.name)
     assert state is not None
     assert state.settings["message.timestamp.type"] == "LogAppendTime"
-    sample = topic.records(stack, pipeline.topic.name, {number: [0, 10**6] for number in state.partitions})
+    sample = kafka.records(stack, pipeline.topic.name, {number: [0, 10**6] for number in state.partitions})
     assert sample == {place: value for place, (_, value) in found.items() if place[1] == 0}
 
     assert "finished before: 7 records" in twofold("produce", pipeline.name, "--from", str(path)).stderr
@@ -160,7 +160,7 @@ def test_killed_midway_it_goes_on_and_every_line_is_there(
         if number >= journaled + 20_000:
             assert seen.get(key, -1) < number
         seen[key] = number
-    state = topic.describe(stack, pipeline.topic.name)
+    state = kafka.describe(stack, pipeline.topic.name)
     assert state is not None
     highest = journal.acknowledged(stack, pipeline.name, state.topic_id)
     assert highest == {number: end - 1 for number, end in state.ends.items()}
@@ -233,16 +233,16 @@ def test_a_topic_made_again_is_not_gone_on_with(
     pipeline = define()
     path = numbered(tmp_path, 500)
     twofold("produce", pipeline.name, "--from", str(path), "--limit", "200")
-    first = topic.describe(stack, pipeline.topic.name)
+    first = kafka.describe(stack, pipeline.topic.name)
     admin = KafkaAdminClient(bootstrap_servers=stack.kafka_bootstrap)
     admin.delete_topics([pipeline.topic.name])
-    eventually(lambda: topic.describe(stack, pipeline.topic.name) is None)
+    eventually(lambda: kafka.describe(stack, pipeline.topic.name) is None)
     outcome = twofold("produce", pipeline.name, "--from", str(path), check=False)
     assert outcome.returncode == 1
     assert "deleted and made again" in outcome.stderr
     assert "--restart" in outcome.stderr
     twofold("produce", pipeline.name, "--from", str(path), "--restart")
-    second = topic.describe(stack, pipeline.topic.name)
+    second = kafka.describe(stack, pipeline.topic.name)
     assert first is not None
     assert second is not None
     assert values(in_topic(stack, pipeline)) == Counter(path.read_bytes().splitlines())
@@ -252,10 +252,10 @@ def test_a_topic_made_again_is_not_gone_on_with(
 
 def test_ensure_raises_partitions_and_reports_other_drift_without_touching_it(stack: Settings, define: Define) -> None:
     before = define(topic={"partitions": 1, "settings": {"retention.ms": "1000000"}})
-    made = topic.ensure(stack, before)
+    made = kafka.ensure(stack, before)
     assert (made.drift, list(made.partitions)) == ({}, [0])
     after = define(name=before.name, topic={"partitions": 3, "settings": {"retention.ms": "2000000"}})
-    state = topic.ensure(stack, after)
+    state = kafka.ensure(stack, after)
     assert list(state.partitions) == [0, 1, 2]
     assert state.drift == {"retention.ms": ("2000000", "1000000")}
     assert state.topic_id == made.topic_id

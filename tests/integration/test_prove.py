@@ -23,7 +23,7 @@ from pyiceberg.expressions import BooleanExpression, EqualTo, LessThan
 
 from tests import conftest, running, small_world
 from tests.small_world import SmallWorld
-from twofold import boundary, inbox, journal, locks, serving, tables, topic, unify, windows
+from twofold import boundary, inbox, journal, kafka, locks, serving, tables, unify, windows
 from twofold import catalog as catalogs
 from twofold.boundary import Folded, Landed
 from twofold.definition import fingerprint
@@ -471,7 +471,7 @@ class Transactions:
 
     def land(self, rows: list[dict[str, Any]]) -> None:
         """As the job does: committed rows, and the last stable offsets as the ends; then the views."""
-        state = topic.describe(self.world.settings, self.world.pipeline.topic.name)
+        state = kafka.describe(self.world.settings, self.world.pipeline.topic.name)
         assert state is not None
         ends = Landed(self.world.pipeline.name, self.landing, self.world.topic_id, dict(state.stable_ends))
         self.world.append(tables.STREAM_LOG, rows, ends)
@@ -573,7 +573,7 @@ def test_of_a_transactional_topic_the_job_lands_what_was_committed(
 ) -> None:
     """Commit two, abort two, commit one: three records, and five offsets that hold none, the last marker among them."""
     pipeline = define(topic={"partitions": 1}, views=None)
-    topic.ensure(stack, pipeline)
+    kafka.ensure(stack, pipeline)
     producer = KafkaProducer(bootstrap_servers=stack.kafka_bootstrap, transactional_id=pipeline.name)
     producer.init_transactions()
     commit, abort = producer.commit_transaction, producer.abort_transaction

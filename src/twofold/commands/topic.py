@@ -1,15 +1,16 @@
-"""`twofold topic`: a pipeline's Kafka topic, as it is and as it is declared, and what mends it."""
+"""`twofold topic`: a pipeline's Kafka topic, as it is and as it is declared, and what fixes it."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import click
 
-from twofold import topic as topics
+from twofold import kafka
 from twofold.definition.load import load_pipeline
 from twofold.settings import Settings
-from twofold.topic import TopicState
+from twofold.topic import TopicState, drift, inexact, not_there, repair_command
 
 
 @click.command()
@@ -31,13 +32,13 @@ def topic(context: click.Context, pipeline: str, repair: bool, as_json: bool) ->
     """
     settings: Settings = context.obj
     declared = load_pipeline(settings, pipeline)
-    found = topics.repair(settings, declared) if repair else topics.describe(settings, declared.topic.name)
+    found = kafka.repair(settings, declared) if repair else kafka.describe(settings, declared.topic.name)
     if found is None:
-        raise topics.not_there(declared.topic.name)
-    differs = topics.drift(declared.topic, len(found.partitions), found.settings)
-    click.echo(json.dumps({**found.to_json(), "drift": differs}, indent=2) if as_json else _text(found, differs))
-    if fault := topics.inexact(differs):
-        click.echo(f"cannot be counted exactly: {fault}; `{topics.repair_command(pipeline)}` sets it", err=True)
+        raise not_there(declared.topic.name)
+    differs = drift(declared.topic, len(found.partitions), found.settings)
+    click.echo(json.dumps({**asdict(found), "drift": differs}, indent=2) if as_json else _text(found, differs))
+    if fault := inexact(differs):
+        click.echo(f"cannot be counted exactly: {fault}; `{repair_command(pipeline)}` sets it", err=True)
         context.exit(1)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from twofold import journal, topic
+from twofold import journal, kafka
 from twofold.definition.model import Pipeline
 from twofold.settings import Settings
 
@@ -42,7 +42,7 @@ class Sent:
 def read(settings: Settings, pipeline: Pipeline) -> Sent:
     """Ask the journals, then Kafka: what was acknowledged before is in Kafka after."""
     entries = journal.entries(settings, pipeline.name)
-    state = topic.describe(settings, pipeline.topic.name)
+    state = kafka.describe(settings, pipeline.topic.name)
     if state is None:
         return Sent(pipeline.name, None, foreign_journals=len(entries))
     ours = [entry for entry in entries if entry.topic_id == state.topic_id]
