@@ -28,7 +28,7 @@ def kafka(host: str, port: int) -> str:
     # Only here: the client takes longer to import than all other probes together.
     from twofold.kafka import broker_fault
 
-    return broker_fault(host, port, TIMEOUT_S)
+    return listening(host, port) or broker_fault(host, port, TIMEOUT_S)
 
 
 def listening(host: str, port: int) -> str:

@@ -16,7 +16,7 @@ from spark_jobs import streaming_job
 from twofold import kafka, topic
 from twofold.definition.model import Pipeline, Topic
 from twofold.settings import Settings
-from twofold_airflow.topic import TopicOperator
+from twofold_airflow.topic_operator import TopicOperator
 
 Define = Callable[..., Pipeline]
 Twofold = Callable[..., CompletedProcess[str]]

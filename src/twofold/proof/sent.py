@@ -52,16 +52,7 @@ def read(settings: Settings, pipeline: Pipeline) -> Sent:
         begins={partition: begin for partition, (begin, _) in state.partitions.items()},
         ends=state.ends,
         stable_ends=state.stable_ends,
-        acknowledged=_highest(ours),
+        acknowledged=journal.acknowledged(ours, state.topic_id),
         acknowledged_records=sum(part.acked for entry in ours for part in entry.partitions.values()),
         foreign_journals=len(entries) - len(ours),
     )
-
-
-def _highest(entries: list[journal.Entry]) -> dict[int, int]:
-    """Partition → highest acknowledged offset over all journals."""
-    highest: dict[int, int] = {}
-    for entry in entries:
-        for partition, delivered in entry.partitions.items():
-            highest[partition] = max(delivered.highest, highest.get(partition, -1))
-    return {partition: offset for partition, offset in highest.items() if offset >= 0}

@@ -1,4 +1,7 @@
-"""`twofold topic`: a pipeline's Kafka topic, as it is and as it is declared, and what fixes it."""
+"""`twofold produce`, which hands over to the producer, a program of its own; and `twofold topic`, what it sends to.
+
+twofold produce … ──exec──► python -m producer.producer …    same process: signals and exit code pass through
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,21 @@ from dataclasses import asdict
 import click
 
 from twofold import kafka
+from twofold.commands.become import become
 from twofold.definition.load import load_pipeline
 from twofold.settings import Settings
 from twofold.topic import TopicState, drift, inexact, not_there, repair_command
+
+
+@click.command(
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.pass_obj
+def produce(settings: Settings, arguments: tuple[str, ...]) -> None:
+    """Send a pipeline's events to Kafka; all options and examples: `twofold produce --help`."""
+    become(settings, "producer.producer", *arguments)
 
 
 @click.command()
