@@ -14,11 +14,11 @@ from benchmarks import data, drain, flink, live
 from benchmarks.flink_setup import Flink, ensure_flink
 from benchmarks.marks import STEADY, Mark, Stage, stages
 from benchmarks.measure import Usage, measured
-from twofold import topic
+from twofold import kafka
 from twofold.definition.load import load_pipeline
 from twofold.settings import Settings
 
-MAIN, WORKERS, JAVA, LIVE = "bench", "bench_workers", "bench_java", "bench_live"
+MAIN, PYTHON, JAVA, LIVE = "bench", "bench_python", "bench_java", "bench_live"
 LIVE_LANDING, LIVE_VIEW = "bench_live_landing", "bench_live_view"
 FLINK_LANDING, FLINK_VIEW, FLINK_HEAP, FLINK_ROCKSDB = "flink_landing", "flink_view", "flink_heap", "flink_rocksdb"
 COMMITS = "bench_commits"
@@ -40,7 +40,7 @@ class Drained:
 def define(folder: Path, events: int) -> None:
     """Write one definition for each topic of the run; a topic is drained in at least five batches."""
     stream = f"stream: {{max_offsets_per_trigger: {min(200_000, max(1, events // 5))}}}\n"
-    with_view = (MAIN, WORKERS, JAVA, LIVE, LIVE_VIEW, FLINK_VIEW, FLINK_HEAP, FLINK_ROCKSDB)
+    with_view = (MAIN, PYTHON, JAVA, LIVE, LIVE_VIEW, FLINK_VIEW, FLINK_HEAP, FLINK_ROCKSDB)
     for name in (*with_view, LIVE_LANDING, FLINK_LANDING, COMMITS):
         text = _TEMPLATE.read_text().replace("name: bench", f"name: {name}")
         declared = text if name in with_view else text.partition("views:")[0]
@@ -65,13 +65,13 @@ class Bench:
 
     @cached_property
     def produced(self) -> Usage:
-        """`twofold produce` of all records, in one process."""
-        return self._produced(MAIN)
+        """`twofold produce` of all records."""
+        return self._produced(self.settings, MAIN)
 
     @cached_property
-    def produced_by_two(self) -> Usage:
-        """The same with two workers, to a topic of its own."""
-        return self._produced(WORKERS, "--workers", "2")
+    def produced_by_kafka_python(self) -> Usage:
+        """The same with the producer's other client, to a topic of its own."""
+        return self._produced(self.settings.model_copy(update={"producer_client": "kafka-python"}), PYTHON)
 
     @cached_property
     def produced_by_java(self) -> tuple[Usage, float]:
@@ -79,7 +79,7 @@ class Bench:
         pipeline, payloads = load_pipeline(self.settings, JAVA), self._folder / "payloads.jsonl"
         assert self.record_bytes
         data.head(self.source, payloads, _PAYLOADS)
-        topic.ensure(self.settings, pipeline)
+        kafka.ensure(self.settings, pipeline)
         servers = f"bootstrap.servers={self.settings.kafka_bootstrap}"
         main = [
             "java",
@@ -152,9 +152,10 @@ class Bench:
         steady = self.drained.stages[STEADY]
         return steady.events / steady.wall_s if steady.events else self.events / self.drained.usage.wall_s
 
-    def _produced(self, name: str, *options: str) -> Usage:
+    def _produced(self, settings: Settings, name: str) -> Usage:
         assert self.record_bytes
-        return self._twofold("produce", name, "--from", str(self.source), *options)
+        command = [sys.executable, "-m", "twofold.cli", "produce", name, "--from", str(self.source)]
+        return measured(command, settings.environment())
 
     def _twofold(self, *arguments: str) -> Usage:
         return measured([sys.executable, "-m", "twofold.cli", *arguments], self.settings.environment())

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
+from kafka.admin import KafkaAdminClient
 from kafka.errors import CoordinatorNotAvailableError
 
 from benchmarks.failures import Differs, until
 from benchmarks.flink_setup import Flink
 from benchmarks.live import Phases
 from benchmarks.measure import Serving, serving
-from producer import topic
 from twofold.settings import Settings
 
 HEAP, ROCKSDB = "hashmap", "rocksdb"
@@ -130,7 +130,7 @@ class PyFlink:
 
     def caught_up(self, ends: Mapping[int, int]) -> bool:
         """Flink commits its group's offsets once a checkpoint holds them, and with them its files."""
-        client = topic.admin(self.settings)
+        client = KafkaAdminClient(bootstrap_servers=self.settings.kafka_bootstrap)
         try:
             found = client.list_group_offsets(self.name)[self.name]
         except CoordinatorNotAvailableError:  # the broker only now makes the topic in which groups are

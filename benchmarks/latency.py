@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from benchmarks.failures import NotThere, until
 from tests import running
-from twofold import health, table_state, tables, topic
+from twofold import health, kafka, table_state, tables
 from twofold.definition.load import load_pipeline
 from twofold.lake import Lake
 from twofold.reader import Reader
@@ -56,7 +56,7 @@ def measure(settings: Settings, name: str, rate: float) -> Latency:
     lake, count = Lake(settings, load_pipeline(settings, name)), int(rate * (WARM_UP_S + MEASURED_S))
     with _streaming(settings, name):
         running.run(settings, "produce", name, "--generate", str(count), "--rate", str(rate))
-        sent = topic.describe(settings, lake.pipeline.topic.name)
+        sent = kafka.describe(settings, lake.pipeline.topic.name)
         assert sent is not None
         until(lambda: sum(_landed(lake).offsets.values()) >= sum(sent.ends.values()), "the landing", _GIVE_UP_S)
     return _latency(lake)

@@ -26,7 +26,7 @@ from benchmarks import data
 from benchmarks.failures import NotThere, until
 from benchmarks.measure import Serving, measured, serving
 from benchmarks.written import Written, metadata_folder
-from twofold import health, table_state, tables, topic
+from twofold import health, kafka, table_state, tables
 from twofold.definition.load import load_pipeline
 from twofold.lake import Lake
 from twofold.services.record import STREAM
@@ -116,7 +116,7 @@ def prepare(folder: Path, events: int) -> Phases:
 
 def measure(settings: Settings, way: Way, phases: Phases, *, quiet: bool = True) -> tuple[Live, str]:
     """One way through all phases, and what was found out about its output."""
-    topic.ensure(settings, load_pipeline(settings, way.name))
+    kafka.ensure(settings, load_pipeline(settings, way.name))
     with contextmanager(way.running)() as job:
         _say(way, f"runs; {WARM_UP_S} s of {TRICKLE_PER_S} events/s")
         _send(settings, way, phases.warm_up, TRICKLE_PER_S)
@@ -166,7 +166,7 @@ def _pass(until_s: float, log: Log | None, job: Serving) -> None:
 
 
 def _caught_up(settings: Settings, way: Way, job: Serving) -> None:
-    sent = topic.describe(settings, way.name)
+    sent = kafka.describe(settings, way.name)
     assert sent is not None
 
     def there() -> bool:
@@ -177,7 +177,7 @@ def _caught_up(settings: Settings, way: Way, job: Serving) -> None:
 
 
 def _sent(settings: Settings, way: Way) -> int:
-    state = topic.describe(settings, way.name)
+    state = kafka.describe(settings, way.name)
     return sum(state.ends.values()) if state else 0
 
 

@@ -52,9 +52,9 @@ class Row:
 def producer(bench: Bench) -> list[Row]:
     """Twofold's producer beside Kafka's own; Java is rated by its own count, which leaves its start-up out."""
     (java, java_per_s), size = bench.produced_by_java, bench.record_bytes
-    one, two = (
+    one, other = (
         _row("producer", what, usage, bench.events)
-        for what, usage in (("one process", bench.produced), ("two workers", bench.produced_by_two))
+        for what, usage in (("librdkafka", bench.produced), ("kafka-python", bench.produced_by_kafka_python))
     )
     rival = Row("producer", "Java", java.wall_s, java.cpu_s, java_per_s, bench.events / java.cpu_s)
     return [
@@ -62,7 +62,7 @@ def producer(bench: Bench) -> list[Row]:
         _rated(
             one, (one.events_per_s or 0) / java_per_s, f">= {PRODUCER_FLOOR}", f"to Java; {size:.0f} bytes a record"
         ),
-        _rated(two, (two.events_per_s or 0) / (one.events_per_s or 1), "", "to one process"),
+        _rated(other, (other.events_per_s or 0) / java_per_s, "", "to Java"),
     ]
 
 

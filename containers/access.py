@@ -37,7 +37,7 @@ from containers.broker import ADMIN, BROKER_PORT
 from containers.places import ACCESS_IS_SET
 from containers.running import main
 from containers.settings import ContainerSettings
-from twofold import kafka_access
+from twofold import kafka
 from twofold.settings import Settings
 
 USERS = ("producer", "stream", "airflow", "reader")
@@ -70,7 +70,7 @@ def start(_arguments: Sequence[str]) -> None:
     """Make users and rights as soon as the broker lets them be made: it may still look for its controller."""
     settings, told = ContainerSettings(), ""
     # That the broker is not there yet is no news: it starts beside this.
-    client = AdminClient({**kafka_access.librdkafka(_administrator(settings)), "log_level": 0})
+    client = AdminClient({**kafka.librdkafka(_administrator(settings)), "log_level": 0})
     while refusal := _refusal(client, settings):
         if refusal != told:
             click.echo(f"users and rights are not made yet: {refusal}", err=True)

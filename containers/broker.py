@@ -23,7 +23,7 @@ from containers.running import main
 from containers.settings import ContainerSettings
 from twofold.commands.become import become_program
 from twofold.errors import TwofoldError, UsageError
-from twofold.kafka_access import login_module, quoted
+from twofold.kafka import login_module, quoted
 from twofold.settings import Settings
 from twofold.stack import kafka
 from twofold.stack.state import write_private

@@ -14,7 +14,7 @@ from containers.places import ZOOKEEPER_PORT
 from containers.running import main
 from containers.settings import ContainerSettings
 from twofold.commands.become import become_program
-from twofold.kafka_access import quoted
+from twofold.kafka import quoted
 from twofold.settings import Settings
 from twofold.stack import kafka
 from twofold.stack.state import write_private

@@ -27,7 +27,7 @@ from twofold.services.controller import services_of
 from twofold.settings import Settings
 from twofold_airflow import wiring
 from twofold_airflow.services import ACTIONS, BOTH, ServiceHealthSensor, ServiceOperator
-from twofold_airflow.topic import TopicOperator
+from twofold_airflow.topic_operator import TopicOperator
 
 EVERY = timedelta(seconds=Settings().services_every_s)
 

@@ -29,7 +29,7 @@ from rich.console import Console
 
 from demo.dag_runs import DagRuns
 from demo.files import monthly_files
-from twofold import table_state, tables, topic
+from twofold import kafka, table_state, tables
 from twofold.definition.load import load_pipeline
 from twofold.errors import TwofoldError
 from twofold.lake import Lake
@@ -142,7 +142,7 @@ def landed(settings: Settings) -> int:
 
 def sent(settings: Settings) -> int:
     """Records in the topic."""
-    state = topic.describe(settings, PIPELINE)
+    state = kafka.describe(settings, PIPELINE)
     return sum(state.ends.values()) if state else 0
 
 

@@ -1,9 +1,9 @@
 """The producer: a pipeline's events to Kafka, every one acknowledged, going on where it stopped.
 
-    source ─► [worker …] ─► Kafka topic
-                  └─ Progress ─► journal, /healthz, StatsD, terminal
+    source ─► Kafka topic
+       └─ Progress ─► journal, /healthz, StatsD, terminal
 
-By hand: `twofold produce flights --limit 1000`, which is `python -m producer.producer flights --limit 1000`.
+Run it: `twofold produce flights --limit 1000`, which is `python -m producer.producer flights --limit 1000`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from twofold import shell
 if __name__ == "__main__":
     shell.enter()
 
+import logging
 import math
 import signal
 import sys
@@ -25,8 +26,8 @@ from typing import Any
 
 import click
 
-from producer import kafka_client, run
-from producer.request import Request, Shares
+from producer import sending
+from producer.sources import Request, Shares
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Replay
 from twofold.errors import as_sentences
@@ -74,7 +75,8 @@ class Rate(click.ParamType[float]):
 @click.option("--out-of-order", type=Share, default=0.0, help="Share late, but within the declared lateness.")
 @click.option("--malformed", type=Share, default=0.0, help="Share that breaks the contract.")
 @click.option("--future", type=Share, default=0.0, help="Share stamped beyond max_future.")
-@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes that send.")
+# Several processes were hardly faster than one on two cores: the option is still taken, and does nothing.
+@click.option("--workers", type=click.IntRange(1, 64), expose_value=False, hidden=True)
 @click.option("--restart", is_flag=True, help="Send the source again from its start.")
 @click.option("--health-port", type=click.IntRange(0, 65535), default=0, help="Port of /healthz on loopback; 0 = any.")
 @click.option("--verbose", is_flag=True, help="Show the Kafka client's own log.")
@@ -99,10 +101,10 @@ def produce(pipeline: str, pipelines: Path | None, verbose: bool, **options: Any
     settings = Settings() if pipelines is None else Settings(pipelines=pipelines)
     declared = load_pipeline(settings, pipeline)
     request = as_request(options, declared.replay)
-    (kafka_client.loud if verbose else kafka_client.quiet)()
+    show_client_log(verbose)
     stop = Event()
     signals = stop_on_signals(stop)
-    code = run.run(settings, declared, request, stop)
+    code = sending.run(settings, declared, request, stop)
     sys.exit(128 + signals[0] if signals and code == 0 else code)
 
 
@@ -119,6 +121,14 @@ def as_request(options: dict[str, Any], declared: Replay | None = None) -> Reque
             options |= {"rate": declared.rate, "speed_up": declared.speed_up}
     options["rate"] = None if options["rate"] == math.inf else options["rate"]
     return Request(shares=shares, own=own, **options)
+
+
+def show_client_log(verbose: bool) -> None:
+    """Show the Kafka client's own log on stderr, or keep it off: what matters is said in our words, once."""
+    if verbose:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    else:
+        logging.getLogger("kafka").setLevel(logging.CRITICAL + 1)
 
 
 def stop_on_signals(stop: Event) -> list[int]:

@@ -24,7 +24,7 @@ from pyiceberg.table import Table
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
-from twofold import database, kafka_access, shell, tables
+from twofold import database, kafka, shell, tables
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
 from twofold.errors import BoundaryError, Busy, NotRunning
@@ -318,7 +318,7 @@ def topic_fence(settings: Settings, topic: str, topic_id: str, lock: JobLock) ->
     """
     java = jvm().java
     properties = java.util.Properties()
-    for name, value in kafka_access.java(settings).items():
+    for name, value in kafka.java(settings).items():
         properties.setProperty(name, value)
     # Spark's own class loader knows the Kafka client; the gateway thread's may not.
     admin = jvm().org.apache.kafka.clients.admin.Admin.create(properties)

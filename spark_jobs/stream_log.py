@@ -28,7 +28,7 @@ from spark_jobs import maintenance
 from spark_jobs.checkpoints import Checkpoint
 from spark_jobs.spark_session import Job
 from spark_jobs.tasks import FromKafka, WrittenBatch, crashed, packed
-from twofold import commits, kafka_access, schemas, table_state, tables, topic
+from twofold import commits, kafka, schemas, table_state, tables
 from twofold.definition.model import Pipeline
 from twofold.errors import BoundaryError, TwofoldError
 from twofold.table_files import Place
@@ -88,7 +88,7 @@ class LogWriter:
         """Start the query where the table ends, or where its checkpoint is."""
         self.checkpoint.settle()
         self.refresh()
-        access = {f"kafka.{name}": value for name, value in kafka_access.java(self.job.settings).items()}
+        access = {f"kafka.{name}": value for name, value in kafka.java(self.job.settings).items()}
         records = (
             self.job.spark.readStream.format("kafka")
             .options(**access)
@@ -112,7 +112,7 @@ class LogWriter:
         if not self.landed.offsets or self.checkpoint.has_begun():
             return "earliest"
         # Spark wants every partition named, also those that were added since.
-        state = topic.describe(self.job.settings, self.pipeline.topic.name)
+        state = kafka.describe(self.job.settings, self.pipeline.topic.name)
         beginnings = dict.fromkeys(state.partitions if state else (), _EARLIEST)
         return table_state.kafka_json(self.pipeline.topic.name, {**beginnings, **self.landed.offsets})
 

@@ -29,7 +29,7 @@ from spark_jobs.spark_session import Job, declared, topic_fence
 from spark_jobs.stream_log import LogWriter, Trigger
 from spark_jobs.stream_progress import StreamProgress
 from spark_jobs.stream_views import ViewWriter
-from twofold import health, table_state, tables, topic
+from twofold import health, kafka, table_state, tables, topic
 from twofold.definition.watch import DefinitionWatch
 from twofold.errors import ClockBehind, DefinitionChanged, NotRunning, TwofoldError, end
 from twofold.lake import Lake
@@ -96,7 +96,7 @@ def run(lake: Lake, until_caught_up: bool, health_port: int) -> None:
 
 def check(lake: Lake) -> str:
     """Make topic and tables, or refuse before anything is written; returns the topic's id."""
-    state = topic.ensure(lake.settings, lake.pipeline)
+    state = kafka.ensure(lake.settings, lake.pipeline)
     topic.require_exact(lake.name, state)
     made = lake.ensure()
     table_state.landed(table_state.history_of(made[tables.STREAM_LOG]), lake.name, state.topic_id)

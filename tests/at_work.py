@@ -30,7 +30,7 @@ from spark_jobs.spark_session import Job as SparkJob
 from tests import small_world
 from tests.small_world import Row
 from twofold import catalog as catalogs
-from twofold import database, health, inbox, schemas, table_state, tables, topic
+from twofold import database, health, inbox, kafka, schemas, table_state, tables
 from twofold.definition.model import Pipeline, Topic
 from twofold.lake import Lake
 from twofold.proof.report import Proof
@@ -67,7 +67,7 @@ class Work:
     def _topic(self) -> str:
         """The topic, there as declared; asked once per declaration."""
         if self._declared != self.pipeline.topic:
-            topic.ensure(self.settings, self.pipeline)
+            kafka.ensure(self.settings, self.pipeline)
             self._declared = self.pipeline.topic
         return self.pipeline.topic.name
 

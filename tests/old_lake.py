@@ -36,7 +36,7 @@ from tests import at_work, small_world
 from tests.at_work import Work
 from tests.small_world import HOUR, Row, event
 from twofold import catalog as catalogs
-from twofold import topic
+from twofold import kafka
 from twofold.catalog import LakeCatalog
 from twofold.settings import CATALOG, Settings
 
@@ -127,7 +127,7 @@ def as_before(settings: Settings) -> LakeCatalog:
 def fill(work: Work) -> None:
     """Topic, tables, files and checkpoints of a pipeline that is defined as `tests.conftest.DEFINITION`."""
     assert work.spark
-    topic_id = topic.ensure(work.settings, work.pipeline).topic_id
+    topic_id = kafka.ensure(work.settings, work.pipeline).topic_id
     name, lake = work.pipeline.name, as_before(work.settings)
     made = {table: _make(lake, name, table) for table in COLUMNS}
 

@@ -22,7 +22,7 @@ from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 
 from twofold import catalog as catalogs
-from twofold import inbox, journal, schemas, table_state, tables, topic
+from twofold import inbox, journal, kafka, schemas, table_state, tables
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline
 from twofold.settings import Settings
@@ -104,7 +104,7 @@ def build(settings: Settings, pipeline: Pipeline) -> SmallWorld:
 
 
 def _send(world: SmallWorld) -> None:
-    state = topic.ensure(world.settings, world.pipeline)
+    state = kafka.ensure(world.settings, world.pipeline)
     world.topic_id = state.topic_id
     values = [*map(as_json, STREAMED), as_json(event("s99", 5, hidden=True))]
     values[5:5], values[30:30] = REJECTED[:1], REJECTED[1:]

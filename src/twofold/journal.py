@@ -3,13 +3,13 @@
     <home>/journal/<pipeline>/<source>.json            one file per source, replaced in one step
     <home>/journal/<pipeline>/<source>.too_large.jsonl records the broker would not take, byte for byte
 
-The producer alone writes it; everyone else reads it with `acknowledged` and `entries`.
+The producer alone writes it; everyone else reads it with `entries` and `acknowledged`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -44,7 +44,7 @@ class Entry:
     version: Mapping[str, Any]
     memory: Mapping[str, Any] = field(default_factory=dict)
     positions: tuple[int, ...] = ()
-    """Per worker: every record of its share before this position is acknowledged, or set aside as too large."""
+    """Every record before the lowest is acknowledged, or set aside; older journals have one per worker process."""
     exhausted: bool = False
     """Whether the source was sent to its end."""
     partitions: Mapping[int, Delivered] = field(default_factory=dict)
@@ -92,10 +92,10 @@ def entries(settings: Settings, pipeline: str) -> list[Entry]:
     return [entry for entry in found if entry is not None]
 
 
-def acknowledged(settings: Settings, pipeline: str, topic_id: str) -> dict[int, int]:
+def acknowledged(entries: Iterable[Entry], topic_id: str) -> dict[int, int]:
     """Partition → highest offset that any producer run was acknowledged for THIS topic; older topics are left out."""
     highest: dict[int, int] = {}
-    for entry in entries(settings, pipeline):
+    for entry in entries:
         if entry.topic_id == topic_id:
             for partition, delivered in entry.partitions.items():
                 highest[partition] = max(delivered.highest, highest.get(partition, -1))

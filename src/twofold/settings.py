@@ -102,6 +102,8 @@ class Settings(Environment):
     kafka_protocol: Literal["SASL_PLAINTEXT", "SASL_SSL"] = "SASL_PLAINTEXT"
     """How a login travels; a managed Kafka wants `SASL_SSL`."""
     kafka_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = "SCRAM-SHA-512"
+    producer_client: Literal["confluent", "kafka-python"] = "confluent"
+    """The producer's Kafka client: librdkafka, or one in Python alone."""
 
     postgres_host: str = "127.0.0.1"
     postgres_port: int = 15432

@@ -23,7 +23,7 @@ from kafka.admin import KafkaAdminClient
 
 from tests import at_work
 from tests.running import frozen
-from twofold import journal, topic
+from twofold import journal, kafka
 from twofold.definition.model import Pipeline
 from twofold.settings import Settings
 from twofold.stack import supervisor
@@ -38,7 +38,7 @@ Delivered = dict[tuple[int, int], tuple[bytes | None, bytes]]
 
 def in_topic(settings: Settings, pipeline: Pipeline) -> Delivered:
     """Everything in a pipeline's topic."""
-    state = topic.describe(settings, pipeline.topic.name)
+    state = kafka.describe(settings, pipeline.topic.name)
     assert state is not None
     consumer = KafkaConsumer(bootstrap_servers=settings.kafka_bootstrap, auto_offset_reset="earliest")
     consumer.assign([TopicPartition(state.name, number) for number, end in state.ends.items() if end])
@@ -89,6 +89,15 @@ def health(settings: Settings, pipeline: Pipeline) -> dict[str, Any]:
         return {**place, **json.load(error)}
 
 
+both_clients = pytest.mark.parametrize("stack", ["confluent", "kafka-python"], indirect=True)
+
+
+@pytest.fixture
+def stack(stack: Settings, request: pytest.FixtureRequest) -> Settings:
+    """The stack, with the producer's Kafka client that a test asks for."""
+    return stack.model_copy(update={"producer_client": getattr(request, "param", "confluent")})
+
+
 @pytest.fixture
 def running_producers() -> Iterator[list[Popen[str]]]:
     """Producers that a test starts; none stays behind."""
@@ -99,6 +108,7 @@ def running_producers() -> Iterator[list[Popen[str]]]:
         program.communicate()
 
 
+@both_clients
 def test_bytes_stay_as_they_are_and_a_finished_replay_says_so(
     stack: Settings, define: Define, twofold: Twofold, tmp_path: Path
 ) -> None:
@@ -120,10 +130,10 @@ def test_bytes_stay_as_they_are_and_a_finished_replay_says_so(
     keys = {value: key for key, value in found.values()}
     assert [keys[line] for line in lines] == [b"a", b"a", None, None, b"7", None, None]
     assert len({partition for (partition, _), (key, _) in found.items() if key == b"a"}) == 1
-    state = topic.describe(stack, pipeline.topic.name)
+    state = kafka.describe(stack, pipeline.topic.name)
     assert state is not None
     assert state.settings["message.timestamp.type"] == "LogAppendTime"
-    sample = topic.records(stack, pipeline.topic.name, {number: [0, 10**6] for number in state.partitions})
+    sample = kafka.records(stack, pipeline.topic.name, {number: [0, 10**6] for number in state.partitions})
     assert sample == {place: value for place, (_, value) in found.items() if place[1] == 0}
 
     assert "finished before: 7 records" in twofold("produce", pipeline.name, "--from", str(path)).stderr
@@ -131,13 +141,13 @@ def test_bytes_stay_as_they_are_and_a_finished_replay_says_so(
     assert values(in_topic(stack, pipeline)) == Counter(dict.fromkeys(lines, 2))
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@both_clients
 def test_killed_midway_it_goes_on_and_every_line_is_there(
-    stack: Settings, define: Define, twofold: Twofold, tmp_path: Path, running_producers: list[Popen[str]], workers: int
+    stack: Settings, define: Define, twofold: Twofold, tmp_path: Path, running_producers: list[Popen[str]]
 ) -> None:
     pipeline, count = define(topic={"partitions": 3}), 100_000
     path = numbered(tmp_path, count)
-    command = [pipeline.name, "--from", str(path), "--workers", str(workers)]
+    command = [pipeline.name, "--from", str(path)]
     running_producers.append(started(stack, *command, "--rate", "5000"))
     eventually(lambda: position(stack, pipeline) > 3000)
     # A broker that takes nothing more, so that the producer dies with much in hand.
@@ -147,7 +157,6 @@ def test_killed_midway_it_goes_on_and_every_line_is_there(
         running_producers[0].wait()
     journaled = position(stack, pipeline)
     assert 3000 < journaled < count
-    # A worker outlives its parent by its next report at most.
     assert f"going on after record {journaled:,}" in twofold("produce", *command).stderr
     found = in_topic(stack, pipeline)
     expected = Counter(path.read_bytes().splitlines())
@@ -160,12 +169,13 @@ def test_killed_midway_it_goes_on_and_every_line_is_there(
         if number >= journaled + 20_000:
             assert seen.get(key, -1) < number
         seen[key] = number
-    state = topic.describe(stack, pipeline.topic.name)
+    state = kafka.describe(stack, pipeline.topic.name)
     assert state is not None
-    highest = journal.acknowledged(stack, pipeline.name, state.topic_id)
+    highest = journal.acknowledged(journal.entries(stack, pipeline.name), state.topic_id)
     assert highest == {number: end - 1 for number, end in state.ends.items()}
 
 
+@both_clients
 def test_a_broker_killed_midway_costs_and_doubles_nothing(
     stack: Settings, define: Define, tmp_path: Path, running_producers: list[Popen[str]]
 ) -> None:
@@ -181,6 +191,7 @@ def test_a_broker_killed_midway_costs_and_doubles_nothing(
     assert values(in_topic(stack, pipeline)) == Counter(path.read_bytes().splitlines())
 
 
+@both_clients
 def test_records_too_large_are_kept_aside_and_the_rest_is_sent(
     stack: Settings, define: Define, twofold: Twofold, tmp_path: Path
 ) -> None:
@@ -190,6 +201,8 @@ def test_records_too_large_are_kept_aside_and_the_rest_is_sent(
     lines = [b'{"id":"%d","x":"%s"}' % (number, noise.randbytes(60).hex().encode()) for number in range(2000)]
     huge = [b'{"id":"%d","x":"%s"}' % (number, noise.randbytes(size).hex().encode()) for number, size in [(7, 30_000)]]
     huge.append(noise.randbytes(2_000_000).hex().encode())
+    # Nearly too large: it travels alone, too, and is taken.
+    lines.insert(300, b'{"id":"8","x":"%s"}' % noise.randbytes(9_500).hex().encode())
     lines[700:700] = huge[:1]
     lines[900:900] = huge[1:]
     path = tmp_path / "large.jsonl"
@@ -204,6 +217,7 @@ def test_records_too_large_are_kept_aside_and_the_rest_is_sent(
     assert sorted(aside.read_bytes().splitlines()) == sorted(huge)
 
 
+@both_clients
 def test_sigterm_leaves_exactly_what_is_journaled_and_health_tells_progress(
     stack: Settings, define: Define, twofold: Twofold, tmp_path: Path, running_producers: list[Popen[str]]
 ) -> None:
@@ -233,29 +247,31 @@ def test_a_topic_made_again_is_not_gone_on_with(
     pipeline = define()
     path = numbered(tmp_path, 500)
     twofold("produce", pipeline.name, "--from", str(path), "--limit", "200")
-    first = topic.describe(stack, pipeline.topic.name)
+    first = kafka.describe(stack, pipeline.topic.name)
     admin = KafkaAdminClient(bootstrap_servers=stack.kafka_bootstrap)
     admin.delete_topics([pipeline.topic.name])
-    eventually(lambda: topic.describe(stack, pipeline.topic.name) is None)
+    eventually(lambda: kafka.describe(stack, pipeline.topic.name) is None)
     outcome = twofold("produce", pipeline.name, "--from", str(path), check=False)
     assert outcome.returncode == 1
     assert "deleted and made again" in outcome.stderr
     assert "--restart" in outcome.stderr
     twofold("produce", pipeline.name, "--from", str(path), "--restart")
-    second = topic.describe(stack, pipeline.topic.name)
+    second = kafka.describe(stack, pipeline.topic.name)
     assert first is not None
     assert second is not None
     assert values(in_topic(stack, pipeline)) == Counter(path.read_bytes().splitlines())
-    assert journal.acknowledged(stack, pipeline.name, first.topic_id) == {}
-    assert journal.acknowledged(stack, pipeline.name, second.topic_id) == {n: end - 1 for n, end in second.ends.items()}
+    assert journal.acknowledged(journal.entries(stack, pipeline.name), first.topic_id) == {}
+    assert journal.acknowledged(journal.entries(stack, pipeline.name), second.topic_id) == {
+        n: end - 1 for n, end in second.ends.items()
+    }
 
 
 def test_ensure_raises_partitions_and_reports_other_drift_without_touching_it(stack: Settings, define: Define) -> None:
     before = define(topic={"partitions": 1, "settings": {"retention.ms": "1000000"}})
-    made = topic.ensure(stack, before)
+    made = kafka.ensure(stack, before)
     assert (made.drift, list(made.partitions)) == ({}, [0])
     after = define(name=before.name, topic={"partitions": 3, "settings": {"retention.ms": "2000000"}})
-    state = topic.ensure(stack, after)
+    state = kafka.ensure(stack, after)
     assert list(state.partitions) == [0, 1, 2]
     assert state.drift == {"retention.ms": ("2000000", "1000000")}
     assert state.topic_id == made.topic_id

@@ -23,7 +23,7 @@ from pyiceberg.expressions import BooleanExpression, EqualTo, LessThan
 
 from tests import conftest, running, small_world
 from tests.small_world import SmallWorld
-from twofold import database, inbox, journal, serving, table_state, tables, topic, windows
+from twofold import database, inbox, journal, kafka, serving, table_state, tables, windows
 from twofold.definition import fingerprint
 from twofold.definition.load import load_file
 from twofold.definition.model import Pipeline
@@ -473,7 +473,7 @@ class Transactions:
 
     def land(self, rows: list[dict[str, Any]]) -> None:
         """As the job does: committed rows, and the last stable offsets as the ends; then the views."""
-        state = topic.describe(self.world.settings, self.world.pipeline.topic.name)
+        state = kafka.describe(self.world.settings, self.world.pipeline.topic.name)
         assert state is not None
         ends = Landed(self.world.pipeline.name, self.landing, self.world.topic_id, dict(state.stable_ends))
         self.world.append(tables.STREAM_LOG, rows, ends)
@@ -575,7 +575,7 @@ def test_of_a_transactional_topic_the_job_lands_what_was_committed(
 ) -> None:
     """Commit two, abort two, commit one: three records, and five offsets that hold none, the last marker among them."""
     pipeline = define(topic={"partitions": 1}, views=None)
-    topic.ensure(stack, pipeline)
+    kafka.ensure(stack, pipeline)
     producer = KafkaProducer(bootstrap_servers=stack.kafka_bootstrap, transactional_id=pipeline.name)
     producer.init_transactions()
     commit, abort = producer.commit_transaction, producer.abort_transaction

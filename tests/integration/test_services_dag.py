@@ -10,7 +10,7 @@ from tests import running
 from tests.airflow_tasks import tasks_test
 from tests.at_work import crash, eventually
 from tests.prometheus import Prometheus
-from twofold import topic
+from twofold import kafka
 from twofold.definition.model import Pipeline
 from twofold.services.controller import Controller
 from twofold.services.record import SERVICES
@@ -118,7 +118,7 @@ def services(airflow: Settings, airflow_define: Define) -> Iterator[ServicesDag]
 def test_a_scheduled_run_makes_the_topic_and_starts_both(airflow: Settings, services: ServicesDag) -> None:
     run = services.next_run()
     assert services.states(run) == ALL_WELL
-    made = topic.describe(airflow, services.pipeline)
+    made = kafka.describe(airflow, services.pipeline)
     assert made is not None
     assert made.settings["retention.ms"] == "604800000"
     assert made.settings["message.timestamp.type"] == "LogAppendTime"
@@ -133,7 +133,7 @@ def test_kafka_away_fails_the_run_with_that_reason(airflow: Settings, services: 
     with running.frozen(supervisor.states(airflow)["kafka"].pid):
         run = services.next_run()
     assert services.states(run)["topic"] == "failed"
-    assert "Kafka does not answer" in services.log(run, "topic")
+    assert "Kafka (connection kafka_default) does not answer" in services.log(run, "topic")
     services.next_run_where(**ALL_WELL)
 
 

@@ -23,7 +23,7 @@ from spark_jobs.checkpoints import Checkpoint
 from tests import at_work, conftest, overhear, running, small_world
 from tests.at_work import Work
 from twofold import catalog as catalogs
-from twofold import commits, database, tables, topic
+from twofold import commits, database, kafka, tables
 from twofold.contract import reasons
 from twofold.definition.model import Pipeline
 from twofold.errors import BoundaryError, Busy, IncompatibleDefinition
@@ -140,7 +140,7 @@ def test_any_bytes_get_their_outcome_and_nothing_stops_the_path(
 ) -> None:
     work = Work(spark, stack, define(event={"fields": EVERY_TYPE}, topic=TOPIC))
     values = [*(value for value, _ in REJECTED), *(value for value, _ in ACCEPTED), *FILTERED]
-    state = topic.ensure(stack, work.pipeline)
+    state = kafka.ensure(stack, work.pipeline)
     with at_work.producing(stack) as producer:
         for number, value in enumerate(values):
             producer.send(state.name, value, key=b"k", partition=number % 2).get(timeout=60)
@@ -299,8 +299,8 @@ def made_anew(settings: Settings, pipeline: Pipeline) -> None:
     admin = KafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
     admin.delete_topics([pipeline.topic.name])
     admin.close()
-    at_work.eventually(lambda: topic.describe(settings, pipeline.topic.name) is None)
-    topic.ensure(settings, pipeline)
+    at_work.eventually(lambda: kafka.describe(settings, pipeline.topic.name) is None)
+    kafka.ensure(settings, pipeline)
     with at_work.producing(settings) as producer:
         for number in range(200):
             event = small_world.as_json(small_world.event(f"new{number}", number))

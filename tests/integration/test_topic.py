@@ -10,14 +10,14 @@ from subprocess import CompletedProcess
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from kafka import KafkaProducer
+from kafka.admin import KafkaAdminClient
 
-from producer import topic as topics
 from spark_jobs import streaming_job
-from twofold import topic
+from twofold import kafka, topic
 from twofold.definition.model import Pipeline, Topic
 from twofold.lake import Lake
 from twofold.settings import Settings
-from twofold_airflow.topic import TopicOperator
+from twofold_airflow.topic_operator import TopicOperator
 
 Define = Callable[..., Pipeline]
 Twofold = Callable[..., CompletedProcess[str]]
@@ -57,7 +57,7 @@ def test_a_topic_of_ours_is_sound_from_its_start(stack: Settings, define: Define
     pipeline = define()
     assert f"there is no topic {pipeline.topic.name}" in twofold("topic", pipeline.name, check=False).stderr
     assert f"there is no topic {pipeline.topic.name}" in twofold("topic", pipeline.name, "--repair", check=False).stderr
-    state = topic.ensure(stack, pipeline)
+    state = kafka.ensure(stack, pipeline)
     assert state.drift == {}
     assert topic.REQUIRED_SETTINGS.items() <= state.settings.items()
     assert "as declared" in twofold("topic", pipeline.name).stdout
@@ -73,19 +73,19 @@ def test_the_task_of_the_dag_names_the_command_too() -> None:
 @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
 def test_records_in_any_codec_can_be_read(stack: Settings, define: Define, codec: str) -> None:
     pipeline = define(topic={"partitions": 1, "settings": {"compression.type": codec}})
-    topic.ensure(stack, pipeline)
+    kafka.ensure(stack, pipeline)
     sent = [b"one", b"two" * 1000, b"three"]
     producer = KafkaProducer(bootstrap_servers=stack.kafka_bootstrap, acks="all", compression_type=codec)
     for value in sent:
         producer.send(pipeline.topic.name, value).get(timeout=30)
     producer.close()
-    found = topic.records(stack, pipeline.topic.name, {0: [0, 1, 2]})
+    found = kafka.records(stack, pipeline.topic.name, {0: [0, 1, 2]})
     assert [found[0, number] for number in range(3)] == sent
 
 
 def made(settings: Settings, declared: Topic, configs: dict[str, str]) -> None:
     """Make a topic as someone else would."""
-    client = topics.admin(settings)
+    client = KafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
     wanted = {"num_partitions": declared.partitions, "replication_factor": 1, "configs": configs}
     client.create_topics({declared.name: wanted})
     client.wait_for_topics([declared.name])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from producer.request import Request
-from producer.run import announce
+from producer.sending import announce
+from producer.sources import Request
 from twofold import health
 
 

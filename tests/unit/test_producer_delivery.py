@@ -6,8 +6,9 @@ import json
 import socket
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from producer import journal
-from producer.desk import Desk
-from producer.ledger import Ledger
-from producer.pace import Pace
-from producer.progress import Progress
-from producer.request import Request, Shares
-from producer.screen import Screen
-from producer.shard import Share, within
-from producer.sources import Chunk
+from producer import reporting
+from producer.delivery import Ledger, Record
+from producer.reporting import Progress, Reporter, Screen
+from producer.sending import Pace, split, within
+from producer.sources import Chunk, Request, Shares, Source
 from tests import overhear, running
-from twofold import health, metrics
-from twofold import journal as reading
+from twofold import health, journal, metrics
 from twofold.errors import Busy, TwofoldError, UsageError
 from twofold.journal import Delivered
 from twofold.meter import Meter
@@ -35,90 +31,118 @@ from twofold.settings import Settings
 from twofold.topic import TopicState
 
 
-@dataclass
-class Batch:
-    partition: int
-    positions: list[int] = field(default_factory=list)
-    bytes_held: int = 0
-    settled: int = 0
-    opened_at: float = 0.0
-
-
 def chunk_of(keys: list[bytes | None], first: int = 0) -> Chunk:
     return Chunk(first, [b"%d" % number for number in range(len(keys))], keys)
 
 
+LIMIT = 1_000_000
+
+
+def numbered(first: int, count: int) -> list[Record]:
+    return [(position, b"k", b"v%d" % position) for position in range(first, first + count)]
+
+
 @given(sizes=st.lists(st.integers(1, 5), min_size=1, max_size=12), data=st.data())
 def test_the_position_never_passes_a_record_that_is_not_acknowledged(sizes: list[int], data: st.DataObject) -> None:
-    ledger = Ledger(100, Path("unused"))
-    batches, position = [], 100
-    for size in sizes:
-        batch = Batch(position % 2)
-        ledger.opened(batch, position)
-        batch.positions.extend(range(position + 1, position + size))
-        batches.append(batch)
+    ledger = Ledger(100, 3, Path("unused"), LIMIT)
+    lanes: list[deque[int]] = [deque() for _ in range(3)]
+    position = 100
+    for index, size in enumerate(sizes):
+        ledger.hand_over(index % 3, numbered(position, size))
+        lanes[index % 3] += range(position, position + size)
         position += size
-        ledger.submitted(position, size, 0)
-    waiting = {number for batch in batches for number in batch.positions}
-    for batch in data.draw(st.permutations(batches)):
+        ledger.submitted(position)
+    while waiting := {number for lane in lanes for number in lane}:
         assert ledger.progress().position == min(waiting)
-        ledger.delivered(batch, len(batch.positions), 0)
-        waiting -= set(batch.positions)
+        assert ledger.held_bytes > 0
+        partition = data.draw(st.sampled_from([number for number, lane in enumerate(lanes) if lane]))
+        count = data.draw(st.integers(1, len(lanes[partition])))
+        taken = [lanes[partition].popleft() for _ in range(count)]
+        ledger.delivered(partition, count, taken[-1])
     assert ledger.progress().position == position
     assert ledger.progress().acked == position - 100
+    assert ledger.held_bytes == 0
 
 
-def test_a_split_batch_counts_each_record_and_a_too_large_one_is_kept_aside(tmp_path: Path) -> None:
-    ledger, batch = Ledger(0, tmp_path / "j" / "aside"), Batch(0, bytes_held=9)
-    ledger.opened(batch, 0)
-    batch.positions.extend([4, 7])
-    ledger.submitted(8, 3, 9)
-    ledger.delivered(batch, 1, 20)
-    ledger.too_large(batch, 4, b"\xffbytes")
-    assert ledger.progress().position == 0
-    ledger.delivered(batch, 1, 21)
+def test_a_group_counts_each_record_and_a_too_large_one_is_kept_aside(tmp_path: Path) -> None:
+    ledger = Ledger(0, 2, tmp_path / "j" / "aside", limit=1000)
+    large = b"\xff" + b"x" * 2000
+    groups = list(ledger.parted([(0, b"a", b"one"), (4, b"b", large), (7, b"c", b"two")]))
+    assert [(len(group), alone) for group, alone in groups] == [(1, False), (1, True), (1, False)]
+    for group, _ in groups:
+        ledger.hand_over(0, group)
+    ledger.submitted(8)
+    ledger.delivered(0, 1, 20)
+    assert ledger.progress().position == 4
+    ledger.refused(0, "MSG_SIZE_TOO_LARGE", too_large=True)
+    assert ledger.progress().position == 7
+    ledger.delivered(0, 1, 21)
     assert ledger.progress() == Progress(
         position=8,
         sent=3,
         acked=2,
         too_large=1,
-        refused=((4, 6),),
+        refused=((4, 2001),),
         partitions={0: Delivered(2, 21)},
-        sent_bytes=9,
+        sent_bytes=2007,
         last_ack_at=ledger.progress().last_ack_at,
         ack_s=ledger.progress().ack_s,
     )
-    assert (tmp_path / "j" / "aside").read_bytes() == b"\xffbytes\n"
+    assert (tmp_path / "j" / "aside").read_bytes() == large + b"\n"
 
 
-def test_nothing_is_empty_after_a_refusal() -> None:
-    ledger = Ledger(0, Path("unused"))
-    ledger.opened(Batch(0), 0)
-    ledger.failed("no")
-    assert not ledger.wait_until_empty(60)
-    assert not ledger.wait_for_room(lambda: False)
+@pytest.mark.parametrize("too_large", [False, True])
+def test_what_follows_a_refusal_settles_nothing(tmp_path: Path, too_large: bool) -> None:
+    """A record that is small is never set aside: the topic may take it once its limit is what it was."""
+    ledger = Ledger(0, 1, tmp_path / "aside", LIMIT)
+    ledger.hand_over(0, numbered(0, 3))
+    ledger.submitted(3)
+    ledger.delivered(0, 1, 0)
+    ledger.refused(0, "no", too_large)
+    ledger.delivered(0, 1, 2)
+    found = ledger.progress()
+    assert (found.failure, found.position, found.too_large) == ("Kafka refuses: no", 1, 0)
+    assert found.partitions == {0: Delivered(2, 2)}
+    assert ledger.held_bytes > 0
+    assert not (tmp_path / "aside").exists()
+
+
+def test_a_wait_begins_with_the_first_record_in_flight_and_ends_with_a_report() -> None:
+    now = [50.0]
+    ledger = Ledger(0, 1, Path("unused"), LIMIT, lambda: now[0])
+    assert ledger.progress().waiting_s == 0
+    ledger.hand_over(0, numbered(0, 2))
+    assert ledger.progress().waiting_s == 0
+    now[0] += 3
+    assert ledger.progress().waiting_s == 3
+    ledger.delivered(0, 1, 0)
+    assert (ledger.progress().waiting_s, ledger.progress().last_ack_at) == (0, 53)
+    now[0] += 2
+    assert ledger.progress().waiting_s == 2
+    ledger.delivered(0, 1, 1)
+    assert ledger.progress().waiting_s == 0
+    now[0] += 9
+    assert (ledger.progress().waiting_s, ledger.progress().ack_s) == (0, 5)
 
 
 @given(
     keys=st.lists(st.none() | st.binary(max_size=3), max_size=80),
-    workers=st.integers(1, 4),
     partitions=st.integers(1, 5),
     first=st.integers(0, 10_000),
 )
-def test_every_record_is_one_workers_and_every_id_one_workers_and_one_partitions(
-    keys: list[bytes | None], workers: int, partitions: int, first: int
+def test_every_record_is_in_one_partition_and_every_id_in_one(
+    keys: list[bytes | None], partitions: int, first: int
 ) -> None:
     chunk = chunk_of(keys, first)
     seen: list[int] = []
-    home: dict[bytes, set[tuple[int, int]]] = {}
-    for worker in range(workers):
-        for partition, group in enumerate(Share(worker, workers, partitions).split(chunk, 0, len(keys))):
-            positions = [position for position, _, _ in group]
-            assert positions == sorted(positions)
-            seen += positions
-            for _, key, _ in group:
-                if key is not None:
-                    home.setdefault(key, set()).add((worker, partition))
+    home: dict[bytes, set[int]] = {}
+    for partition, group in enumerate(split(chunk, 0, len(keys), partitions)):
+        positions = [position for position, _, _ in group]
+        assert positions == sorted(positions)
+        seen += positions
+        for _, key, _ in group:
+            if key is not None:
+                home.setdefault(key, set()).add(partition)
     assert sorted(seen) == list(range(first, first + len(keys)))
     assert all(len(places) == 1 for places in home.values())
 
@@ -174,7 +198,6 @@ def test_at_full_speed_nothing_waits() -> None:
     "options",
     [
         {"from_file": "a", "generate": 1},
-        {"from_file": "-", "workers": 2},
         {"from_file": "a", "speed_up": 2.0},
         {"rate": 1.0, "speed_up": 2.0},
         {"generate": 1, "shares": Shares(late=0.6, malformed=0.6)},
@@ -185,22 +208,13 @@ def test_options_that_do_not_fit_together_are_refused(options: dict[str, Any]) -
         Request(**options)
 
 
-@dataclass
-class Fixed:
+class Fixed(Source):
     """A source whose content is `version`."""
 
-    version: dict[str, Any]
-    memory: dict[str, Any] = field(default_factory=lambda: {"base": "now"})
-    identity: dict[str, Any] = field(default_factory=lambda: {"kind": "lines", "path": "/x"})
+    identity = {"kind": "lines", "path": "/x"}  # noqa: RUF012
 
-    def remember(self, memory: Mapping[str, Any]) -> None:
-        self.memory = dict(memory)
-
-    def total(self) -> int | None:
-        return None
-
-    def chunks(self, start: int) -> Iterator[Chunk]:
-        raise AssertionError(start)
+    def __init__(self, version: dict[str, Any], memory: dict[str, Any] | None = None) -> None:
+        self.version, self.memory = version, memory or {"base": "now"}
 
 
 def topic(identifier: str) -> TopicState:
@@ -214,61 +228,69 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def path(settings: Settings) -> Path:
-    path = journal.path_of(settings, "p", Fixed({}).identity)
-    journal.lock(path)
-    book = journal.start(path, "p", topic("A"), Fixed({"size": 1}, {"base": "then"}), restart=False)
-    book.save([Progress(position=70, partitions={0: Delivered(60, 59)}), Progress(position=90)])
+    path = reporting.path_of(settings, "p", Fixed.identity)
+    reporting.lock(path)
+    book = reporting.start(path, "p", topic("A"), Fixed({"size": 1}, {"base": "then"}), restart=False)
+    book.save(Progress(position=70, partitions={0: Delivered(60, 59)}))
     return path
 
 
-def test_a_journal_goes_on_where_each_worker_stopped_or_where_the_slowest_did(path: Path) -> None:
+def test_a_journal_goes_on_where_the_run_stopped(path: Path) -> None:
     source = Fixed({"size": 1})
-    book = journal.start(path, "p", topic("A"), source, restart=False)
-    assert (book.starts(2), book.starts(1), book.starts(3)) == ([70, 90], [70], [70, 70, 70])
+    book = reporting.start(path, "p", topic("A"), source, restart=False)
+    assert book.entry.position == 70
     assert source.memory == {"base": "then"}
-    book.save([Progress(position=80, partitions={0: Delivered(1, 60)}), Progress(position=90)])
-    assert reading.read(path) == reading.Entry(
+    book.save(Progress(position=80, partitions={0: Delivered(1, 60)}))
+    assert journal.read(path) == journal.Entry(
         "p",
         "t",
         "A",
         {"kind": "lines", "path": "/x"},
         {"size": 1},
         {"base": "then"},
-        (80, 90),
+        (80,),
         partitions={0: Delivered(61, 60)},
-        updated=reading.read(path).updated,  # type: ignore[union-attr]
+        updated=journal.read(path).updated,  # type: ignore[union-attr]
     )
+
+
+def test_a_journal_of_several_workers_goes_on_where_the_slowest_stopped(path: Path) -> None:
+    before = journal.read(path)
+    assert before is not None
+    path.write_text(replace(before, positions=(70, 90)).to_json())
+    book = reporting.start(path, "p", topic("A"), Fixed({"size": 1}), restart=False)
+    assert book.entry.position == 70
 
 
 @pytest.mark.parametrize(("version", "restart"), [({"size": 2}, False), ({"size": 1}, True)])
 def test_changed_content_or_restart_begin_anew_and_keep_what_was_acknowledged(
     path: Path, settings: Settings, version: dict[str, Any], restart: bool
 ) -> None:
-    book = journal.start(path, "p", topic("A"), Fixed(version), restart)
-    assert book.starts(2) == [0, 0]
+    book = reporting.start(path, "p", topic("A"), Fixed(version), restart)
+    assert book.entry.position == 0
     assert bool(book.note) is not restart
-    book.save([Progress(), Progress()])
-    assert reading.acknowledged(settings, "p", "A") == {0: 59}
+    book.save(Progress())
+    assert journal.acknowledged(journal.entries(settings, "p"), "A") == {0: 59}
 
 
 def test_offsets_of_a_topic_made_again_are_never_compared(path: Path, settings: Settings) -> None:
     with pytest.raises(TwofoldError, match="deleted and made again"):
-        journal.start(path, "p", topic("B"), Fixed({"size": 1}), restart=False)
-    book = journal.start(path, "p", topic("B"), Fixed({"size": 1}), restart=True)
-    book.save([Progress(position=5, partitions={1: Delivered(5, 4)})])
-    assert reading.acknowledged(settings, "p", "B") == {1: 4}
-    assert reading.acknowledged(settings, "p", "A") == {}
+        reporting.start(path, "p", topic("B"), Fixed({"size": 1}), restart=False)
+    book = reporting.start(path, "p", topic("B"), Fixed({"size": 1}), restart=True)
+    book.save(Progress(position=5, partitions={1: Delivered(5, 4)}))
+    assert journal.acknowledged(journal.entries(settings, "p"), "B") == {1: 4}
+    assert journal.acknowledged(journal.entries(settings, "p"), "A") == {}
 
 
 def test_two_producers_of_one_source_are_refused(path: Path) -> None:
     with pytest.raises(Busy, match="another producer"):
-        journal.lock(path)
+        reporting.lock(path)
 
 
 def test_a_spoilt_journal_is_named_and_not_overwritten(path: Path) -> None:
     path.write_text("{")
     with pytest.raises(TwofoldError, match="cannot be understood"):
-        journal.start(path, "p", topic("A"), Fixed({"size": 1}), restart=False)
+        reporting.start(path, "p", topic("A"), Fixed({"size": 1}), restart=False)
     assert path.read_text() == "{"
 
 
@@ -303,12 +325,12 @@ def test_metrics_reach_the_exporter_under_their_names_and_never_stop_the_work() 
 @pytest.mark.parametrize("lives", [True, False])
 def test_a_run_beside_the_pipelines_own_producer_counts_and_does_not_speak_for_it(tmp_path: Path, lives: bool) -> None:
     settings = running.fresh_settings(tmp_path, tmp_path)
-    path = journal.path_of(settings, "p", Fixed({}).identity)
-    journal.lock(path)
-    book = journal.start(path, "p", topic("A"), Fixed({"size": 1}), restart=False)
+    path = reporting.path_of(settings, "p", Fixed.identity)
+    reporting.lock(path)
+    book = reporting.start(path, "p", topic("A"), Fixed({"size": 1}), restart=False)
     with overhear.statsd_lines(settings) as lines:
-        desk = Desk(book, [0], Meter(settings, "p"), Screen(Console(stderr=True), "t", "broker", 0, None), lives)
-        desk.take(0, Progress(sent=5, acked=5, done=True))
+        screen = Screen(Console(stderr=True), "t", "broker", 0, None)
+        Reporter(0, book.save, Meter(settings, "p"), screen, lives).take(Progress(sent=5, acked=5, done=True))
     told = {name.partition(",")[0]: value for name, _, value in (line.rpartition(":") for line in lines)}
     assert told[metrics.PRODUCER_ACKED.name] == "5|c"
     assert told.get(metrics.PRODUCER_RUNNING.name) == ("0|g" if lives else None)

@@ -86,12 +86,12 @@ def test_what_a_command_starts_takes_no_module_from_the_users_folder(strangers: 
     script = (
         "from twofold import shell; shell.enter()\n"
         "import subprocess, sys\n"
-        "sys.exit(subprocess.run([sys.executable, '-m', 'producer.topic', '--help']).returncode)\n"
+        "sys.exit(subprocess.run([sys.executable, '-m', 'producer.producer', '--help']).returncode)\n"
     )
     # The first program must itself get past the strangers: only what it starts is looked at.
     done = run(["-P", "-c", script], {}, cwd=strangers)
     assert (done.returncode, done.stderr) == (0, b"")
-    assert b"describe" in done.stdout
+    assert b"Send a pipeline" in done.stdout
 
 
 def test_a_module_of_the_users_folder_is_found_also_by_a_program_run_anew(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@
         holds a record ─► missing        holds none: a marker, an aborted record ─► vacant
         deleted since  ─► untold         in a transaction that is still open     ─► open
 
-Kafka is asked once, of all gaps together, in one pass per partition (`producer.committed`).
+Kafka is asked once, of all gaps together, in one pass per partition (`kafka.filled`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from twofold import table_state, tables, topic
+from twofold import kafka, table_state, tables
 from twofold.topic import Filled, Range
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def find(world: World) -> Gaps:
     ranges = _ranges(world)
     if not ranges or not is_of_this_topic(world):
         return Gaps(missing=ranges)
-    filled = topic.filled(world.settings, world.pipeline.topic.name, ranges, _KAFKA_TIMEOUT_S)
+    filled = kafka.filled(world.settings, world.pipeline.topic.name, ranges, _KAFKA_TIMEOUT_S)
     return sort(ranges, filled, world.after.ends, _landed(world))
 
 

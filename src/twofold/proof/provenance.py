@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from twofold import table_state, tables, topic
+from twofold import kafka, table_state, tables
 from twofold.proof import gaps, landings, sent_json, sql
 from twofold.proof.report import MOST_OFFENDERS, Check, Findings, counted
 from twofold.proof.world import World
@@ -92,7 +92,7 @@ def _bytes(world: World, found: Findings) -> None:
     wanted: dict[int, list[int]] = {}
     for partition, offset in [*rejected, *accepted]:
         wanted.setdefault(partition, []).append(offset)
-    sent = topic.records(world.settings, world.pipeline.topic.name, wanted, _KAFKA_TIMEOUT_S) if wanted else {}
+    sent = kafka.records(world.settings, world.pipeline.topic.name, wanted, _KAFKA_TIMEOUT_S) if wanted else {}
     _compare_payloads(world, rejected, sent, found)
     _compare_values(world, accepted, sent, found)
     _uncommitted(world, {*rejected, *accepted} - set(sent), found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from twofold import journal, topic
+from twofold import journal, kafka
 from twofold.definition.model import Pipeline
 from twofold.settings import Settings
 
@@ -42,7 +42,7 @@ class Sent:
 def read(settings: Settings, pipeline: Pipeline) -> Sent:
     """Ask the journals, then Kafka: what was acknowledged before is in Kafka after."""
     entries = journal.entries(settings, pipeline.name)
-    state = topic.describe(settings, pipeline.topic.name)
+    state = kafka.describe(settings, pipeline.topic.name)
     if state is None:
         return Sent(pipeline.name, None, foreign_journals=len(entries))
     ours = [entry for entry in entries if entry.topic_id == state.topic_id]
@@ -52,16 +52,7 @@ def read(settings: Settings, pipeline: Pipeline) -> Sent:
         begins={partition: begin for partition, (begin, _) in state.partitions.items()},
         ends=state.ends,
         stable_ends=state.stable_ends,
-        acknowledged=_highest(ours),
+        acknowledged=journal.acknowledged(ours, state.topic_id),
         acknowledged_records=sum(part.acked for entry in ours for part in entry.partitions.values()),
         foreign_journals=len(entries) - len(ours),
     )
-
-
-def _highest(entries: list[journal.Entry]) -> dict[int, int]:
-    """Partition → highest acknowledged offset over all journals."""
-    highest: dict[int, int] = {}
-    for entry in entries:
-        for partition, delivered in entry.partitions.items():
-            highest[partition] = max(delivered.highest, highest.get(partition, -1))
-    return {partition: offset for partition, offset in highest.items() if offset >= 0}

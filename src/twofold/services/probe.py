@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from twofold import database, health, topic
+from twofold import database, health, kafka
 from twofold.definition.model import Pipeline
 from twofold.errors import NotRunning
 from twofold.services.controller import Controller, State
@@ -56,7 +56,7 @@ def as_look(state: State, health: Mapping[str, Any], missing: str = "") -> Look:
 def missing(settings: Settings, pipeline: Pipeline) -> str:
     """Which of Kafka and the catalog does not answer, in a sentence; empty: both do."""
     try:
-        topic.describe(settings, pipeline.topic.name, _TIMEOUT_S)
+        kafka.describe(settings, pipeline.topic.name, _TIMEOUT_S)
         database.connect(settings).close()
     except NotRunning as error:
         return error.message

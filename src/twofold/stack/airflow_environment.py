@@ -12,7 +12,7 @@ import sys
 from base64 import urlsafe_b64encode
 from pathlib import Path
 
-from twofold import kafka_access
+from twofold import kafka
 from twofold.settings import Settings
 
 _AUTH_MANAGER = "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
@@ -90,7 +90,7 @@ def _metrics(settings: Settings) -> dict[str, str]:
 def _connections(settings: Settings) -> tuple[tuple[str, dict[str, object]], ...]:
     return (
         ("SPARK_DEFAULT", {"conn_type": "spark", "host": settings.spark_master, "extra": {"deploy-mode": "client"}}),
-        ("KAFKA_DEFAULT", {"conn_type": "kafka", "extra": kafka_access.librdkafka(settings)}),
+        ("KAFKA_DEFAULT", {"conn_type": "kafka", "extra": kafka.librdkafka(settings)}),
     )
 
 

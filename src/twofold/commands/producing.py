@@ -1,15 +1,31 @@
-"""`twofold topic`: a pipeline's Kafka topic, as it is and as it is declared, and what mends it."""
+"""`twofold produce`, which hands over to the producer, a program of its own; and `twofold topic`, what it sends to.
+
+twofold produce … ──exec──► python -m producer.producer …    same process: signals and exit code pass through
+"""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import click
 
-from twofold import topic as topics
+from twofold import kafka
+from twofold.commands.become import become
 from twofold.definition.load import load_pipeline
 from twofold.settings import Settings
-from twofold.topic import TopicState
+from twofold.topic import TopicState, drift, inexact, not_there, repair_command
+
+
+@click.command(
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.pass_obj
+def produce(settings: Settings, arguments: tuple[str, ...]) -> None:
+    """Send a pipeline's events to Kafka; all options and examples: `twofold produce --help`."""
+    become(settings, "producer.producer", *arguments)
 
 
 @click.command()
@@ -31,13 +47,13 @@ def topic(context: click.Context, pipeline: str, repair: bool, as_json: bool) ->
     """
     settings: Settings = context.obj
     declared = load_pipeline(settings, pipeline)
-    found = topics.repair(settings, declared) if repair else topics.describe(settings, declared.topic.name)
+    found = kafka.repair(settings, declared) if repair else kafka.describe(settings, declared.topic.name)
     if found is None:
-        raise topics.not_there(declared.topic.name)
-    differs = topics.drift(declared.topic, len(found.partitions), found.settings)
-    click.echo(json.dumps({**found.to_json(), "drift": differs}, indent=2) if as_json else _text(found, differs))
-    if fault := topics.inexact(differs):
-        click.echo(f"cannot be counted exactly: {fault}; `{topics.repair_command(pipeline)}` sets it", err=True)
+        raise not_there(declared.topic.name)
+    differs = drift(declared.topic, len(found.partitions), found.settings)
+    click.echo(json.dumps({**asdict(found), "drift": differs}, indent=2) if as_json else _text(found, differs))
+    if fault := inexact(differs):
+        click.echo(f"cannot be counted exactly: {fault}; `{repair_command(pipeline)}` sets it", err=True)
         context.exit(1)
 
 

@@ -20,8 +20,7 @@ from typing import Any
 import duckdb
 import orjson
 
-from producer.request import Request
-from producer.sources.chunk import Chunk, key_bytes
+from producer.sources import Chunk, Request, Source, key_bytes
 from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError, UsageError
 
@@ -34,10 +33,8 @@ ROWS_PER_CHUNK = 2000
 _JSON = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 
 
-class Table:
+class Table(Source):
     """Events made by the definition's replay query."""
-
-    memory: Mapping[str, Any] = {}
 
     def __init__(self, pipeline: Pipeline, request: Request) -> None:
         if pipeline.replay is None:
@@ -52,16 +49,13 @@ class Table:
         self._packaged = pipeline.replay.source in PACKAGED
         stat = self._file.stat()
         query = hashlib.sha256(self._query.encode()).hexdigest()
-        self.identity: Mapping[str, Any] = {
+        self.identity = {
             "kind": "query",
             "path": str(self._file),
             "since": self._since and self._since.isoformat(),
             "until": self._until and self._until.isoformat(),
         }
-        self.version: Mapping[str, Any] = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "query": query}
-
-    def remember(self, memory: Mapping[str, Any]) -> None:
-        """A table needs no memory."""
+        self.version = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "query": query}
 
     def total(self) -> int | None:
         """Number of rows in the asked range."""

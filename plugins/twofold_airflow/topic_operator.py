@@ -1,0 +1,70 @@
+"""The operator that makes sure of a pipeline's topic, by the Kafka provider's connection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow.providers.apache.kafka.hooks.client import KafkaAdminClientHook
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from twofold import kafka
+from twofold.definition.model import Topic
+from twofold.errors import NotRunning, TwofoldError
+from twofold.topic import inexact, repair_command
+from twofold_airflow.failure import failed
+from twofold_airflow.links import Linked
+from twofold_airflow.services import START, STOP
+
+
+class TopicOperator(Linked):
+    """Make a pipeline's topic with its declared settings if there is none; report what differs, and alter nothing.
+
+    More partitions are added where more are declared. A drift that breaks the counts fails the task. To stop services
+    needs no topic, and must work while Kafka is away. (The hook's own `create_topic` takes no settings.)
+    """
+
+    template_fields = ("action",)
+
+    def __init__(
+        self,
+        *,
+        pipeline: str,
+        topic: Topic,
+        action: str = START,
+        kafka_config_id: str = "kafka_default",
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.pipeline = pipeline
+        self.topic = topic
+        self.action = action
+        self.kafka_config_id = kafka_config_id
+
+    def execute(self, context: Context) -> dict[str, str]:
+        """Make sure, and return the drift: setting → what it is and what is declared."""
+        if self.action == STOP:
+            self.log.info("topic %s is not looked at: nothing is to be started", self.topic.name)
+            return {}
+        try:
+            with kafka.explained(f"Kafka (connection {self.kafka_config_id})"):
+                found = kafka.ensure_by(KafkaAdminClientHook(self.kafka_config_id).get_conn, self.topic)
+        except NotRunning as error:
+            remedy = "see that the broker runs: `twofold status`"
+            raise AirflowException(failed(error.message, remedy, "kafka-away")) from None
+        except TwofoldError as error:
+            raise AirflowFailException(failed(error.message, error.remedy, "topic-refused")) from None
+        return self._reported(found.drift)
+
+    def _reported(self, drift: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+        told = {name: f"{actual}, declared {declared}" for name, (declared, actual) in drift.items()}
+        for name, text in told.items():
+            self.log.warning("topic %s: %s is %s; it is left as it is", self.topic.name, name, text)
+        if fault := inexact(drift):
+            what = f"topic {self.topic.name} is there already, and cannot be counted exactly: {fault}"
+            remedy = f"`{repair_command(self.pipeline)}` sets it"
+            raise AirflowFailException(failed(what, remedy, "topic-drift"))
+        if not told:
+            self.log.info("topic %s is as declared", self.topic.name)
+        return told

@@ -1,0 +1,105 @@
+"""The producer's second Kafka client, by its public interface only: `TWOFOLD_PRODUCER_CLIENT=kafka-python`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from threading import Lock
+from typing import Any
+
+from kafka import KafkaProducer
+from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError, RecordListTooLargeError
+from kafka.producer.future import RecordMetadata
+
+from producer.delivery import LARGEST_REQUEST_BYTES, LINGER_MS, Ledger, Record
+from twofold.settings import Settings
+
+CONNECT_MS, BLOCK_MS = 5_000, 1_000
+NEVER_MS = 10**12
+
+
+class KafkaPython:
+    """Delivery reports come from the client's own thread."""
+
+    def __init__(self, settings: Settings, topic: str, ledger: Ledger, stopped: Callable[[], bool]) -> None:
+        self._settings, self._topic, self._ledger, self._stopped = settings, topic, ledger, stopped
+        self._producer: KafkaProducer | None = None
+        self._reporting = Lock()
+        self._spent = False
+
+    def send(self, partition: int, records: Sequence[Record]) -> None:
+        """Send records, in order; returns before they are delivered."""
+        for _, key, value in records:
+            self._send(partition, key, value)
+
+    def poll(self, seconds: float) -> None:
+        """Reports come by themselves."""
+        time.sleep(min(seconds, 0.01))
+
+    def poll_if_idle(self) -> None:
+        """Reports come by themselves."""
+
+    def close(self) -> None:
+        """Stop at once."""
+        if self._producer is not None:
+            self._producer.close(timeout=0)
+
+    def _send(self, partition: int, key: bytes | None, value: bytes) -> None:
+        while not self._stopped():
+            if self._spent:
+                self.close()
+                self._producer, self._spent = None, False
+            try:
+                producer = self._producer = self._producer or self._connected()
+            except KafkaError:  # no broker yet
+                continue
+            try:
+                sent = producer.send(self._topic, value, key, partition=partition)
+            except KafkaTimeoutError:  # no broker any more, or no room yet
+                continue
+            except KafkaError as error:
+                self._refused(partition, error)
+            else:
+                sent.add_callback(self._delivered)
+                sent.add_errback(partial(self._refused, partition))
+            return
+
+    def _delivered(self, metadata: RecordMetadata) -> None:
+        # A report that is there already is given to the sending thread.
+        with self._reporting:
+            self._ledger.delivered(metadata.partition, 1, metadata.offset)
+
+    def _refused(self, partition: int, error: BaseException) -> None:
+        too_large = isinstance(error, (MessageSizeTooLargeError, RecordListTooLargeError))
+        # An idempotent client stops for good after a refusal; this record was alone, so another one takes over.
+        self._spent = self._spent or too_large
+        with self._reporting:
+            self._ledger.refused(partition, f"{type(error).__name__}: {error}", too_large)
+
+    def _connected(self) -> KafkaProducer:
+        access: dict[str, Any] = {}
+        if self._settings.kafka_user:
+            access = {
+                "security_protocol": self._settings.kafka_protocol,
+                "sasl_mechanism": self._settings.kafka_mechanism,
+                "sasl_plain_username": self._settings.kafka_user,
+                "sasl_plain_password": self._settings.kafka_password.get_secret_value(),
+            }
+        return KafkaProducer(
+            bootstrap_servers=self._settings.kafka_bootstrap.split(","),
+            **access,
+            client_id="twofold",
+            bootstrap_timeout_ms=CONNECT_MS,
+            reconnect_backoff_max_ms=1000,
+            enable_idempotence=True,
+            acks="all",
+            compression_type="lz4",
+            linger_ms=LINGER_MS,
+            batch_size=self._ledger.batch_bytes,
+            max_request_size=LARGEST_REQUEST_BYTES,
+            delivery_timeout_ms=NEVER_MS,
+            max_block_ms=BLOCK_MS,
+            metrics_enabled=False,
+            allow_auto_create_topics=False,
+        )

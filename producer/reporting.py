@@ -1,0 +1,292 @@
+"""How far a run is: kept in the journal, answered on `/healthz`, measured, and shown to people.
+
+Progress, 4 a second ─► Reporter ─► journal file
+                           ├──────► snapshot() ◄── /healthz
+                           ├──────► metrics, once a second
+                           └──────► Screen
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from producer.sources import Source
+from twofold import journal, metrics
+from twofold.errors import Busy, TwofoldError
+from twofold.journal import Delivered, Entry
+from twofold.meter import Meter
+from twofold.settings import Settings
+from twofold.topic import TopicState
+
+WAITING_AFTER_S = 2.0
+"""Records in flight for so long without an acknowledgement mean that the broker is away."""
+RATE_WINDOW_S = 5.0
+METRICS_EVERY_S = 1.0
+LINE_EVERY_S = 10.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The state of a run; all counts are of this run."""
+
+    position: int = 0
+    """Every record before it is acknowledged, or set aside as too large."""
+    sent: int = 0
+    acked: int = 0
+    too_large: int = 0
+    sent_bytes: int = 0
+    refused: tuple[tuple[int, int], ...] = ()
+    """The first records set aside as too large: (position, bytes)."""
+    partitions: Mapping[int, Delivered] = field(default_factory=dict)
+    last_ack_at: float | None = None
+    """Unix seconds."""
+    ack_s: float | None = None
+    """How long the records acknowledged last had taken."""
+    waiting_s: float = 0.0
+    """For how long records have been in flight with no acknowledgement."""
+    exhausted: bool = False
+    """The source is sent to its end, all of it acknowledged."""
+    failure: str | None = None
+    done: bool = False
+
+    @property
+    def in_flight(self) -> int:
+        """Records handed to the client and not yet acknowledged."""
+        return max(0, self.sent - self.acked - self.too_large)
+
+    @property
+    def state(self) -> str:
+        """starting | sending | waiting_for_broker | finished | failed."""
+        if self.failure:
+            return "failed"
+        if self.done:
+            return "finished"
+        if self.waiting_s > WAITING_AFTER_S:
+            return "waiting_for_broker"
+        return "sending" if self.sent else "starting"
+
+
+class Journal:
+    """The journal of one source, locked by this process until it ends."""
+
+    def __init__(self, path: Path, entry: Entry, note: str = "") -> None:
+        self._path, self._base, self.entry, self.note = path, entry, entry, note
+        self._saved: Entry | None = None
+
+    @property
+    def aside(self) -> Path:
+        """Where records too large for the broker are kept, one per line, byte for byte."""
+        return self._path.with_suffix(".too_large.jsonl")
+
+    def save(self, progress: Progress) -> None:
+        """Write down how far the run is; nothing is written if nothing has changed."""
+        before = self._base.partitions
+        self.entry = replace(
+            self._base,
+            positions=(progress.position,),
+            exhausted=progress.exhausted,
+            partitions={
+                number: before.get(number, Delivered()).plus(progress.partitions.get(number, Delivered()))
+                for number in sorted({*before, *progress.partitions})
+            },
+            too_large=self._base.too_large + progress.too_large,
+        )
+        if self.entry != self._saved:
+            self._saved = self.entry
+            _replace(self._path, replace(self.entry, updated=datetime.now(UTC).isoformat(timespec="seconds")))
+
+
+def path_of(settings: Settings, pipeline: str, identity: Mapping[str, Any]) -> Path:
+    """The journal of a source, whatever its present content."""
+    name = hashlib.sha256(json.dumps(dict(identity), sort_keys=True).encode()).hexdigest()[:16]
+    return journal.folder(settings, pipeline) / f"{identity['kind']}-{name}.json"
+
+
+def lock(path: Path) -> int:
+    """Lock a journal until this process ends, however it ends; raise Busy if another one has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise Busy(
+            f"another producer is sending this source (it holds {path.with_suffix('.lock')})",
+            "wait for it or stop it; two at once would send every record twice",
+        ) from error
+    return descriptor
+
+
+def start(path: Path, pipeline: str, topic: TopicState, source: Source, restart: bool) -> Journal:
+    """Decide where to go on: where the last run stopped, or at the start; the source is told what it must remember."""
+    before = journal.read(path)
+    fresh = Entry(pipeline, topic.name, topic.topic_id, source.identity, source.version, source.memory)
+    if before is None:
+        return Journal(path, fresh)
+    if before.topic_id == topic.topic_id:
+        fresh = replace(fresh, partitions=before.partitions)
+    if restart:
+        return Journal(path, fresh)
+    if dict(before.version) != dict(source.version):
+        return Journal(path, fresh, "" if source.identity["kind"] == "stdin" else "the source has changed since then")
+    refuse_other_topic(before, topic)
+    source.memory = before.memory or source.memory
+    return Journal(path, before)
+
+
+def refuse_other_topic(before: Entry, topic: TopicState) -> None:
+    """Going on halfway would leave the new topic without the first half, in silence."""
+    if before.topic_id != topic.topic_id:
+        raise TwofoldError(
+            f"topic {topic.name} was deleted and made again (id {before.topic_id}, now {topic.topic_id})"
+            f" since {before.position} records of this source were sent",
+            "send the source again from its start with --restart; a streaming job that has landed of the old topic"
+            " refuses the new one: then declare the stream under a new pipeline name",
+        )
+
+
+def _replace(path: Path, entry: Entry) -> None:
+    draft = path.with_suffix(".tmp")
+    try:
+        with draft.open("w") as file:
+            file.write(entry.to_json())
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        raise TwofoldError(f"the journal {path} cannot be written: {error.strerror}", "make room for it") from error
+
+
+class Screen:
+    """What a person sees on stderr: a live line on a terminal, a plain line now and then anywhere else.
+
+    `total` is the number of records of the source, None if unknown.
+    """
+
+    def __init__(self, console: Console, topic: str, broker: str, start: int, total: int | None) -> None:
+        self._console, self._topic, self._broker, self._total = console, topic, broker, total
+        self._said_at = time.monotonic()
+        self._waiting = False
+        self._bar = _bar(console) if console.is_terminal else None
+        self._task: TaskID | None = None
+        if self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task(topic, total=total, completed=start, note="")
+
+    def say(self, text: str) -> None:
+        """One line, above the live one."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def show(self, progress: Progress, rate: float) -> None:
+        """The present state; waiting for the broker is said as soon as it begins and ends."""
+        waiting = progress.state == "waiting_for_broker"
+        wait = (
+            f"waiting for Kafka at {self._broker} ({progress.waiting_s:.0f} s); "
+            f"{progress.in_flight:,} records are kept, nothing is lost"
+        )
+        if waiting != self._waiting:
+            self._waiting = waiting
+            self.say(wait if waiting else f"Kafka at {self._broker} answers again")
+        speed = f"{rate:,.0f}/s, {progress.acked:,} acknowledged"
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=progress.position, note=speed)
+        elif time.monotonic() - self._said_at >= LINE_EVERY_S:
+            self._said_at = time.monotonic()
+            of = f" of {self._total:,}" if self._total else ""
+            self.say(wait if waiting else f"{self._topic}: at record {progress.position:,}{of}, {speed}")
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bar is not None:
+            self._bar.stop()
+
+
+class Reporter:
+    """Takes the progress of a run; `save` keeps it in the journal.
+
+    `reports_liveness`: its metrics report the state of the pipeline's own producer.
+    """
+
+    def __init__(
+        self, start: int, save: Callable[[Progress], None], meter: Meter, screen: Screen, reports_liveness: bool
+    ) -> None:
+        self.progress = Progress(position=start)
+        self._save, self._meter, self._screen, self._reports_liveness = save, meter, screen, reports_liveness
+        self._recent: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
+        self._metered_at = 0.0
+        self._metered = Progress()
+        # A counter whose first sample is not 0 hides what came before it from rates.
+        self._measure()
+
+    def take(self, progress: Progress) -> None:
+        """The present progress."""
+        self.progress = progress
+        self._save(progress)
+        now = time.monotonic()
+        self._recent.append((now, progress.acked))
+        while now - self._recent[0][0] > RATE_WINDOW_S and len(self._recent) > 2:
+            self._recent.popleft()
+        self._screen.show(progress, self.rate())
+        if now - self._metered_at >= METRICS_EVERY_S or progress.done:
+            self._metered_at = now
+            self._measure()
+
+    def rate(self) -> float:
+        """Acknowledged records per second, over the last seconds."""
+        (first, before), (last, after) = self._recent[0], self._recent[-1]
+        return (after - before) / (last - first) if last > first else 0.0
+
+    def snapshot(self) -> dict[str, Any]:
+        """For `/healthz`: healthy unless the broker is away or has refused."""
+        now = self.progress
+        return {
+            "healthy": now.state not in ("waiting_for_broker", "failed"),
+            "state": now.state,
+            "sent": now.sent,
+            "acked": now.acked,
+            "in_flight": now.in_flight,
+            "too_large": now.too_large,
+            "position": now.position,
+            "last_ack_age_s": round(time.time() - now.last_ack_at, 3) if now.last_ack_at else None,
+            "waiting_s": round(now.waiting_s, 3),
+            "rate_per_s": round(self.rate(), 1),
+        }
+
+    def _measure(self) -> None:
+        before, self._metered = self._metered, self.progress
+        now, count, gauge = self._metered, self._meter.count, self._meter.gauge
+        count(metrics.PRODUCER_SENT, now.sent - before.sent)
+        count(metrics.PRODUCER_ACKED, now.acked - before.acked)
+        count(metrics.PRODUCER_BYTES, now.sent_bytes - before.sent_bytes)
+        count(metrics.PRODUCER_TOO_LARGE, now.too_large - before.too_large)
+        count(metrics.PRODUCER_FAILED, int(bool(now.failure) and not before.failure))
+        if now.ack_s is not None and now.acked > before.acked:
+            self._meter.observe(metrics.PRODUCER_LATENCY, now.ack_s)
+        if not self._reports_liveness:
+            return
+        gauge(metrics.PRODUCER_QUEUE, now.in_flight)
+        gauge(metrics.PRODUCER_POSITION, now.position)
+        gauge(metrics.PRODUCER_WAITING, int(now.state == "waiting_for_broker"))
+        gauge(metrics.PRODUCER_HEARTBEAT, time.time())
+        gauge(metrics.PRODUCER_RUNNING, int(not now.done or bool(now.failure)))
+        if now.last_ack_at:
+            gauge(metrics.PRODUCER_LAST_ACK, now.last_ack_at)
+
+
+def _bar(console: Console) -> Bar:
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,} {task.fields[note]}")
+    return Bar(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True)

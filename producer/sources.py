@@ -1,0 +1,274 @@
+"""What a run is asked to send, and a file of JSON lines as it is: bytes untouched, malformed lines stay malformed.
+
+file | file.gz | stdin ──blocks──► split on "\n" ──► Chunk (key: the id, where a line parses)
+replay.query ──► `query_source`        the definition alone ──► `generator`
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import select
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+from twofold.errors import TwofoldError, UsageError
+
+BLOCK_BYTES = 256 * 1024
+COUNT_BELOW_BYTES = 1 << 30
+"""Lines are counted beforehand, for the progress bar, in files below this size."""
+STDIN_POLL_S = 0.2
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Shares (0 to 1) of records that a generated stream gives on purpose; together at most 1."""
+
+    duplicates: float = 0.0
+    late: float = 0.0
+    out_of_order: float = 0.0
+    malformed: float = 0.0
+    future: float = 0.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run, as asked on the command line."""
+
+    from_file: str | None = None
+    generate: int | None = None
+    """How many records to generate; 0 = without end."""
+    seed: int = 0
+    shares: Shares = field(default_factory=Shares)
+    interval_ms: float | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    limit: int | None = None
+    """Only the first records, this many, of the source, whether sent by this run or an earlier one."""
+    rate: float | None = None
+    """Records per second; None = as fast as possible."""
+    speed_up: float | None = None
+    """Keep the gaps between `send_at`, divided by this."""
+    restart: bool = False
+    health_port: int = 0
+    own: bool = False
+    """Whether it sends the definition's own replay, as the pipeline's service does."""
+
+    def __post_init__(self) -> None:
+        """Refuse options that do not go together."""
+        for wrong, message, remedy in self._conflicts():
+            if wrong:
+                raise UsageError(message, remedy)
+
+    @property
+    def path(self) -> Path | None:
+        """The file to replay, absolute; None for another source or stdin."""
+        return Path(self.from_file).absolute() if self.from_file not in (None, "-") else None
+
+    @property
+    def from_stdin(self) -> bool:
+        """Whether records come from standard input."""
+        return self.from_file == "-"
+
+    def _conflicts(self) -> list[tuple[bool, str, str]]:
+        mapped = self.from_file is None and self.generate is None
+        ranged = bool(self.since or self.until or self.speed_up)
+        return [
+            (
+                self.from_file is not None and self.generate is not None,
+                "--from and --generate name two sources",
+                "choose one",
+            ),
+            (
+                ranged and not mapped,
+                "--since, --until and --speed-up need a send_at",
+                "leave out --from and --generate: only the definition's replay query has send_at",
+            ),
+            (
+                self.rate is not None and self.speed_up is not None,
+                "--rate and --speed-up both set the pace",
+                "choose one",
+            ),
+            (
+                sum(vars(self.shares).values()) > 1,
+                "the shares of special records add up to more than 1",
+                "lower --duplicates, --late, --out-of-order, --malformed or --future",
+            ),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Records `first`, `first + 1`, … of a source (counted from 0)."""
+
+    first: int
+    values: list[bytes]
+    keys: list[bytes | None]
+    """Event id of each, None where it is not known."""
+    send_at: list[float] | None = None
+    """When each was really sent, Unix seconds, never falling; None where the source does not say."""
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+class Source:
+    """Records in a fixed order: the same position always means the same record, or `version` differs."""
+
+    identity: Mapping[str, Any]
+    """What the source is: names its journal."""
+    version: Mapping[str, Any]
+    """Its present content: a journal of another version is sent from the start."""
+    memory: Mapping[str, Any] = {}
+    """What a later run must know to give the same records; it is handed the journal's."""
+
+    def total(self) -> int | None:
+        """How many records there are, None if that is costly or impossible to know."""
+        return None
+
+    def chunks(self, start: int) -> Iterator[Chunk]:
+        """All records from position `start` on."""
+        raise NotImplementedError
+
+
+class Lines(Source):
+    """The lines of a file."""
+
+    def __init__(self, path: Path, id_field: str, parse_below_bytes: int) -> None:
+        self._path, self._id_field, self._parse_below_bytes = path, id_field, parse_below_bytes
+        self._zipped = path.name.endswith((".gz", ".gzip"))
+        stat = _stat(path)
+        self._size = stat.st_size
+        self.identity = {"kind": "lines", "path": str(path)}
+        self.version = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+
+    def total(self) -> int | None:
+        """Number of lines of a plain file below COUNT_BELOW_BYTES."""
+        if self._zipped or self._size > COUNT_BELOW_BYTES:
+            return None
+        with self._path.open("rb") as file:
+            blocks = iter(lambda: file.read(BLOCK_BYTES), b"")
+            count, last = 0, b"\n"
+            for last in blocks:
+                count += last.count(b"\n")
+        return count + (not last.endswith(b"\n"))
+
+    def chunks(self, start: int) -> Iterator[Chunk]:
+        """All lines from line `start` on; the last one need not end with a newline."""
+        with self._open() as file:
+            yield from chunked(split(self._blocks(file)), start, self._id_field, self._parse_below_bytes)
+
+    def _open(self) -> IO[bytes]:
+        return gzip.open(self._path, "rb") if self._zipped else self._path.open("rb")  # type: ignore[return-value]
+
+    def _blocks(self, file: IO[bytes]) -> Iterator[bytes]:
+        try:
+            yield from iter(lambda: file.read(BLOCK_BYTES), b"")
+        except (OSError, EOFError, zlib.error) as error:
+            raise TwofoldError(
+                f"{self._path} cannot be read to its end: {error}",
+                "all lines up to there are sent; fix the file and run again with --restart",
+            ) from error
+
+
+class Stdin(Source):
+    """Lines from standard input; they cannot be had again, so there is nothing to go on with after a stop."""
+
+    def __init__(self, id_field: str, parse_below_bytes: int, stopped: Callable[[], bool]) -> None:
+        self._id_field, self._parse_below_bytes, self._stopped = id_field, parse_below_bytes, stopped
+        self.identity = {"kind": "stdin"}
+        self.version = {"pid": os.getpid()}
+
+    def chunks(self, start: int) -> Iterator[Chunk]:
+        """Lines as they come, as soon as they come."""
+        yield from chunked(split(self._blocks()), start, self._id_field, self._parse_below_bytes)
+
+    def _blocks(self) -> Iterator[bytes]:
+        descriptor = sys.stdin.fileno()
+        while not self._stopped():
+            if not select.select([descriptor], [], [], STDIN_POLL_S)[0]:
+                continue
+            if not (block := os.read(descriptor, BLOCK_BYTES)):
+                return
+            yield block
+
+
+def split(blocks: Iterator[bytes]) -> Iterator[list[bytes]]:
+    r"""Cut blocks into whole lines, on newlines only; a line may span any number of blocks.
+
+    >>> list(split(iter([b"a\nb", b"c", b"\r\n\nd"])))
+    [[b'a'], [b'bc\r', b''], [b'd']]
+    """
+    pieces: list[bytes] = []
+    for block in blocks:
+        lines = block.split(b"\n")
+        pieces.append(lines[0])
+        if len(lines) > 1:
+            lines[0] = b"".join(pieces)
+            pieces = [lines.pop()]
+            yield lines
+    if any(pieces):
+        yield [b"".join(pieces)]
+
+
+def chunked(groups: Iterator[list[bytes]], start: int, id_field: str, parse_below_bytes: int) -> Iterator[Chunk]:
+    """Number the lines, leave out those before `start`, and find their keys; a huge line is not parsed for one."""
+    first, find = 0, key_finder(id_field)
+    for lines in groups:
+        skip = max(0, min(start - first, len(lines)))
+        values = lines[skip:]
+        if values:
+            keys = [find(value) if len(value) <= parse_below_bytes else None for value in values]
+            yield Chunk(first + skip, values, keys)
+        first += len(lines)
+
+
+def _stat(path: Path) -> os.stat_result:
+    if not path.is_file():
+        raise UsageError(f"no file {path}", "name a file of JSON lines, plain or gzipped, or - for standard input")
+    with path.open("rb") as file:
+        if file.read(4) == b"PAR1":
+            raise UsageError(f"{path} is Parquet, not JSON lines", "name it as `replay.source` in the pipeline file")
+    return path.stat()
+
+
+def key_finder(id_field: str) -> Callable[[bytes], bytes | None]:
+    """How to find the event id in a JSON record, as key bytes; None if it does not parse or has no plain id.
+
+    An id that comes first, as it mostly does, is read without parsing the rest: a third of the time.
+
+    >>> find = key_finder("id")
+    >>> find(b'{"id": "a", "x": 1}'), find(b'{"x": 1, "id": "a"}'), find(b'{"id": "\\\\u0061"}'), find(b'{"id": 7}')
+    (b'a', b'a', b'a', b'7')
+    >>> find(b'{"x":'), find(b'["id"]'), find(b'{"id": null}')
+    (None, None, None)
+    """
+    leading = re.compile(rb"\s*\{\s*" + re.escape(orjson.dumps(id_field)) + rb'\s*:\s*"([^"\\]*)"').match
+
+    def find(value: bytes) -> bytes | None:
+        return found[1] if (found := leading(value)) else _parsed(value, id_field)
+
+    return find
+
+
+def _parsed(value: bytes, id_field: str) -> bytes | None:
+    try:
+        event = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return None
+    return key_bytes(event.get(id_field)) if type(event) is dict else None
+
+
+def key_bytes(identifier: object) -> bytes | None:
+    """Key bytes of an id value."""
+    if type(identifier) is str:
+        return identifier.encode()
+    return str(identifier).encode() if type(identifier) is int else None

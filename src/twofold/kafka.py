@@ -1,0 +1,446 @@
+"""The core's one way to Kafka: topics, offsets, single records, and how each client logs in.
+
+    describe | ensure | repair ◄─── admin client ───┐
+    records  | filled          ◄─── consumer, ──────┴── brokers
+                                    committed records only
+
+What a topic must be like, known without a broker: `twofold.topic`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from confluent_kafka import (
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicCollection,
+    TopicPartition,
+    Uuid,
+)
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
+
+from twofold.errors import NotRunning, TwofoldError
+from twofold.topic import REQUIRED_SETTINGS, Filled, Range, TopicState, configs, drift, inexact, not_there
+
+if TYPE_CHECKING:
+    from twofold.definition.model import Pipeline, Topic
+    from twofold.settings import Settings
+
+_Told = TypeVar("_Told")
+TIMEOUT_S = 10.0
+"""How long a broker may take to answer before it counts as not running."""
+_PAUSE_S = 0.1
+_RECORDS_A_STEP = 5_000
+_NEAR = 5_000
+"""Records between two ranges are read along, up to this many: another request costs more."""
+_SETTLING = (
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+)
+"""What a broker says of a topic that its controller has made a moment ago."""
+_AWAY = (
+    *_SETTLING,
+    KafkaError._TRANSPORT,
+    KafkaError._TIMED_OUT,
+    KafkaError._TIMED_OUT_QUEUE,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._RESOLVE,
+    KafkaError._BAD_MSG,
+    KafkaError._WAIT_COORD,
+    KafkaError.BROKER_NOT_AVAILABLE,
+    KafkaError.NETWORK_EXCEPTION,
+    KafkaError.NOT_CONTROLLER,
+    KafkaError.REQUEST_TIMED_OUT,
+)
+"""What a client meets while no broker answers, or one that starts or ends."""
+_DENIED = (KafkaError._AUTHENTICATION, KafkaError._SSL)
+_URL_SAFE = str.maketrans("+/", "-_")
+_LOGIN_MODULES = {
+    "PLAIN": "org.apache.kafka.common.security.plain.PlainLoginModule",
+    "SCRAM": "org.apache.kafka.common.security.scram.ScramLoginModule",
+}
+
+
+def java(settings: Settings) -> dict[str, str]:
+    """Access for Spark's source (each with `kafka.` before it) and Kafka's own tools; holds the password."""
+    properties = {"bootstrap.servers": settings.kafka_bootstrap}
+    if settings.kafka_user:
+        password = settings.kafka_password.get_secret_value()
+        properties |= {
+            "security.protocol": settings.kafka_protocol,
+            "sasl.mechanism": settings.kafka_mechanism,
+            "sasl.jaas.config": login_module(settings.kafka_mechanism, settings.kafka_user, password),
+        }
+    return properties
+
+
+def login_module(mechanism: str, user: str, password: str) -> str:
+    """A client's login in Java's words.
+
+    >>> login_module("PLAIN", "me", 'a"b')
+    'org.apache.kafka.common.security.plain.PlainLoginModule required username="me" password="a\\\\"b";'
+    """
+    return f"{_LOGIN_MODULES[mechanism.split('-')[0]]} required username={quoted(user)} password={quoted(password)};"
+
+
+def quoted(text: str) -> str:
+    """A value in Java's JAAS syntax."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def librdkafka(settings: Settings) -> dict[str, Any]:
+    """Access for clients built on librdkafka: this module's, the producer's, Airflow's connection."""
+    properties: dict[str, Any] = {"bootstrap.servers": settings.kafka_bootstrap}
+    if settings.kafka_user:
+        properties |= {
+            "security.protocol": settings.kafka_protocol,
+            "sasl.mechanism": settings.kafka_mechanism,
+            "sasl.username": settings.kafka_user,
+            "sasl.password": settings.kafka_password.get_secret_value(),
+        }
+    return properties
+
+
+@contextmanager
+def admin(settings: Settings) -> Iterator[AdminClient]:
+    """A client for questions; what it meets is raised as NotRunning or TwofoldError."""
+    heard: list[KafkaError] = []
+    # What matters is said in our words, once: the library's own log stays off the terminal.
+    quiet: dict[str, Any] = {"client.id": "twofold", "log_level": 0, "error_cb": heard.append}
+    client = AdminClient({**librdkafka(settings), **quiet})
+    with explained(f"Kafka at {settings.kafka_bootstrap}", heard):
+        try:
+            yield client
+        finally:
+            client.poll(0)
+
+
+@contextmanager
+def explained(where: str, heard: Sequence[KafkaError] = ()) -> Iterator[None]:
+    """Raise what a client says as NotRunning or TwofoldError."""
+    try:
+        yield
+    except KafkaException as error:
+        raise explain(where, error.args[0], heard) from error
+
+
+def explain(where: str, error: KafkaError, heard: Sequence[KafkaError] = ()) -> TwofoldError:
+    """The error to show: no broker answers, or one answers that it will not. `heard`: what connections met."""
+    if denied := next((each for each in heard if each.code() in _DENIED), None):
+        return TwofoldError(f"{where} refuses: {denied.str()}", "check TWOFOLD_KAFKA_USER and its password")
+    if error.code() in _AWAY or error.retriable():
+        said = "no answer in time" if error.code() == KafkaError._TIMED_OUT else error.str()
+        return NotRunning(
+            f"{where} does not answer: {heard[-1].str() if heard else said}",
+            "start it with `twofold up`, or point TWOFOLD_KAFKA_BOOTSTRAP at a running broker",
+        )
+    if error.code() > 0:
+        return TwofoldError(f"{where} refuses: {error.name()}: {error.str()}")
+    return TwofoldError(f"{where} cannot be used: {error.str()}")
+
+
+def describe(settings: Settings, name: str, timeout_s: float = TIMEOUT_S) -> TopicState | None:
+    """Describe a topic, None if there is none; raise NotRunning if no broker answers within `timeout_s`."""
+    with admin(settings) as client:
+        return _described(client, name, timeout_s)
+
+
+def ensure(settings: Settings, pipeline: Pipeline, timeout_s: float = TIMEOUT_S) -> TopicState:
+    """Make the pipeline's topic if there is none, raise its partitions if more are declared; report other drift."""
+    with admin(settings) as client:
+        return ensure_by(client, pipeline.topic, timeout_s)
+
+
+def ensure_by(client: AdminClient, topic: Topic, timeout_s: float = TIMEOUT_S) -> TopicState:
+    """`ensure` by a client that is there already; raises KafkaException while no broker answers."""
+    state = _described(client, topic.name, timeout_s)
+    if state is None:
+        wanted = NewTopic(topic.name, topic.partitions, topic.replication, config=configs(topic))
+        _changed(topic, client.create_topics([wanted], request_timeout=timeout_s))
+    elif len(state.partitions) < topic.partitions:
+        more = NewPartitions(topic.name, topic.partitions)
+        _changed(topic, client.create_partitions([more], request_timeout=timeout_s))
+    deadline = time.monotonic() + timeout_s
+    while (state := _described(client, topic.name, timeout_s)) is None or len(state.partitions) < topic.partitions:
+        if time.monotonic() > deadline:
+            raise TwofoldError(f"topic {topic.name} vanished while it was being made", "run the command again")
+        time.sleep(_PAUSE_S)
+    return _compared(state, topic)
+
+
+def repair(settings: Settings, pipeline: Pipeline, timeout_s: float = TIMEOUT_S) -> TopicState:
+    """Give the pipeline's topic, which must be there, the settings that exactness needs; leave all others."""
+    topic = pipeline.topic
+    with admin(settings) as client:
+        if _described(client, topic.name, timeout_s) is None:
+            raise not_there(topic.name)
+        entries = [
+            ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+            for name, value in REQUIRED_SETTINGS.items()
+        ]
+        wanted = ConfigResource(ResourceType.TOPIC, topic.name, incremental_configs=entries)
+        (altered,) = client.incremental_alter_configs([wanted], request_timeout=timeout_s).values()
+        refusal = altered.exception()
+        deadline = time.monotonic() + timeout_s
+        # A broker takes up what its controller was told a moment later.
+        while True:
+            state = _described(client, topic.name, timeout_s)
+            if state is None:
+                raise not_there(topic.name)
+            if not (fault := inexact((compared := _compared(state, topic)).drift)):
+                return compared
+            if refusal or time.monotonic() > deadline:
+                said = refusal or "OK"
+                what = f"the broker does not take up the settings of topic {topic.name} (it says {said}): {fault}"
+                raise TwofoldError(what, "have them set by someone who may")
+            time.sleep(_PAUSE_S)
+
+
+def topic_id(client: AdminClient, name: str, timeout_s: float = TIMEOUT_S) -> str | None:
+    """Kafka's own id of a topic, as Kafka prints it; None: no such topic."""
+    found = _if_there(client, name, timeout_s)
+    return found and _as_kafka_prints(found.topic_id)
+
+
+def broker_fault(host: str, port: int, timeout_s: float) -> str:
+    """Why a broker is not well, or an empty string: it must be registered, and know the cluster's controller."""
+    conf: dict[str, Any] = {"bootstrap.servers": f"{host}:{port}", "log_level": 0, "error_cb": lambda _: None}
+    client = AdminClient(conf)
+    try:
+        found = client.list_topics(timeout=timeout_s)
+    except KafkaException as error:
+        return str(error.args[0].str())
+    return "" if found.brokers and found.controller_id >= 0 else "the broker is not registered yet"
+
+
+def records(
+    settings: Settings, name: str, offsets: Mapping[int, Sequence[int]], timeout_s: float = TIMEOUT_S
+) -> dict[tuple[int, int], bytes | None]:
+    """Fetch single committed records by (partition, offset); meant for samples. A record with a null value gives None.
+
+    Left out are offsets that are gone, or hold no committed record.
+    """
+    found: dict[tuple[int, int], bytes | None] = {}
+    with admin(settings) as client, closing(_consumer(settings)) as consumer:
+        bounds = _offsets(client, name, offsets, timeout_s)
+        for number, wanted in offsets.items():
+            begin, stable, _ = bounds[number]
+            for offset in sorted(wanted):
+                if begin <= offset < stable:
+                    for message in _read(consumer, name, number, (offset, offset + 1), timeout_s, step=1):
+                        found[number, offset] = message.value()
+    return found
+
+
+def filled(
+    settings: Settings, name: str, ranges: Mapping[int, Sequence[Range]], timeout_s: float = TIMEOUT_S
+) -> dict[int, Filled]:
+    """Which offsets of the given ranges hold a committed record; the others are markers, or of aborted transactions.
+
+    The ranges are in order per partition, and do not meet: near ones are read in one pass.
+    """
+    found: dict[int, Filled] = {}
+    with admin(settings) as client, closing(_consumer(settings)) as consumer:
+        for number, wanted in ranges.items():
+            begin, end, _ = _offsets(client, name, [number], timeout_s)[number]
+            there = [(max(low, begin), min(high, end)) for low, high in wanted]
+            there = [(low, high) for low, high in there if low < high]
+            read = (
+                message.offset() or 0
+                for span in merged(there, _NEAR)
+                for message in _read(consumer, name, number, span, timeout_s, _RECORDS_A_STEP)
+            )
+            held = tuple(joined(within(read, there)))
+            # An offset may have gone between the two questions; so what is there is said as of the end.
+            now = _offsets(client, name, [number], timeout_s)[number][0] if there else begin
+            found[number] = Filled(max(begin, now), end, held)
+    return found
+
+
+def _if_there(client: AdminClient, name: str, timeout_s: float) -> Any:  # noqa: ANN401
+    try:
+        return client.describe_topics(TopicCollection([name]), request_timeout=timeout_s)[name].result()
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            return None
+        raise
+
+
+def _described(client: AdminClient, name: str, timeout_s: float) -> TopicState | None:
+    found = _if_there(client, name, timeout_s)
+    if found is None:
+        return None
+    offsets = _offsets(client, name, sorted(each.id for each in found.partitions), timeout_s)
+    resource = ConfigResource(ResourceType.TOPIC, name)
+    settings = _settled(
+        lambda: client.describe_configs([resource], request_timeout=timeout_s)[resource].result(), timeout_s
+    )
+    return TopicState(
+        name=name,
+        topic_id=_as_kafka_prints(found.topic_id),
+        partitions={number: (begin, end) for number, (begin, _, end) in offsets.items()},
+        settings={key: entry.value for key, entry in settings.items()},
+        stable_ends={number: stable for number, (_, stable, _) in offsets.items()},
+    )
+
+
+def _compared(state: TopicState, topic: Topic) -> TopicState:
+    return replace(state, drift=drift(topic, len(state.partitions), state.settings))
+
+
+def _changed(topic: Topic, asked: Mapping[str, Any]) -> None:
+    """Raise what the broker says; someone else having made the topic meanwhile is fine."""
+    error = asked[topic.name].exception()
+    if not isinstance(error, KafkaException):
+        return
+    told: KafkaError = error.args[0]
+    if told.code() in _AWAY:
+        raise error
+    if told.code() != KafkaError.TOPIC_ALREADY_EXISTS:
+        what = f"the broker refuses topic {topic.name}: {told.str()}"
+        raise TwofoldError(what, "correct `topic` in the pipeline file") from error
+
+
+def _offsets(
+    client: AdminClient, name: str, numbers: Iterable[int], timeout_s: float
+) -> dict[int, tuple[int, int, int]]:
+    """Partition → first offset, last stable offset, end; asked in this order, so that they never contradict."""
+    places = [TopicPartition(name, number) for number in numbers]
+
+    def asked(spec: OffsetSpec, isolation: IsolationLevel) -> dict[int, int]:
+        def ask() -> dict[int, int]:
+            told = client.list_offsets(
+                dict.fromkeys(places, spec), isolation_level=isolation, request_timeout=timeout_s
+            )
+            return {place.partition: future.result().offset for place, future in told.items()}
+
+        return _settled(ask, timeout_s) if places else {}
+
+    first, last = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]
+    begin = asked(first, IsolationLevel.READ_UNCOMMITTED)
+    stable = asked(last, IsolationLevel.READ_COMMITTED)
+    end = asked(last, IsolationLevel.READ_UNCOMMITTED)
+    return {number: (begin[number], stable[number], end[number]) for number in begin}
+
+
+def _settled(ask: Callable[[], _Told], timeout_s: float) -> _Told:
+    """Ask until the brokers have all heard of a topic that was made just now."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return ask()
+        except KafkaException as error:
+            if error.args[0].code() not in _SETTLING or time.monotonic() > deadline:
+                raise
+        time.sleep(_PAUSE_S)
+
+
+def _as_kafka_prints(identifier: Uuid) -> str:
+    """Kafka's tools print the 16 bytes in URL-safe base64."""
+    return str(identifier).translate(_URL_SAFE)
+
+
+def _consumer(settings: Settings) -> Consumer:
+    return Consumer(
+        {
+            **librdkafka(settings),
+            "client.id": "twofold",
+            # Asked for by the library, and never joined: partitions are assigned, and nothing is stored.
+            "group.id": "twofold",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": 50,
+            "log_level": 0,
+            "error_cb": lambda _: None,
+        }
+    )
+
+
+def _read(consumer: Consumer, name: str, number: int, span: Range, timeout_s: float, step: int) -> Iterator[Message]:
+    """The records of a span, which ends at the last stable offset at the latest; KafkaException without progress."""
+    at, end = span
+    consumer.assign([TopicPartition(name, number, at)])
+    deadline = time.monotonic() + timeout_s
+    while at < end:
+        for message in consumer.consume(num_messages=step, timeout=_PAUSE_S):
+            error = message.error()
+            if error is None:
+                at = (message.offset() or 0) + 1
+                deadline = time.monotonic() + timeout_s
+                if at <= end:
+                    yield message
+            elif error.code() == KafkaError._PARTITION_EOF:
+                at = end
+            elif error.code() not in (*_AWAY, KafkaError.GROUP_AUTHORIZATION_FAILED):
+                raise KafkaException(error)
+        if at < end and time.monotonic() > deadline:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{name}[{number}]@{at}"))
+
+
+def merged(ranges: Sequence[Range], near: int) -> list[Range]:
+    """Ranges with those that lie near each other made one.
+
+    >>> merged([(1, 2), (4, 5), (20, 30)], 3)
+    [(1, 5), (20, 30)]
+    >>> merged([], 3)
+    []
+    """
+    found: list[Range] = []
+    for low, high in ranges:
+        if found and low - found[-1][1] <= near:
+            found[-1] = (found[-1][0], high)
+        else:
+            found.append((low, high))
+    return found
+
+
+def within(offsets: Iterable[int], ranges: Sequence[Range]) -> Iterator[int]:
+    """Those of the offsets, which ascend, that lie in one of the ranges, which are in order.
+
+    >>> list(within([1, 2, 3, 7, 9, 12, 13], [(2, 4), (9, 10)]))
+    [2, 3, 9]
+    """
+    left = iter(ranges)
+    low, high = 0, 0
+    for offset in offsets:
+        while high <= offset:
+            low, high = next(left, (sys.maxsize, sys.maxsize))
+        if low <= offset:
+            yield offset
+
+
+def joined(offsets: Iterable[int]) -> list[Range]:
+    """Ascending offsets as ranges.
+
+    >>> joined([2, 3, 4, 9])
+    [(2, 5), (9, 10)]
+    """
+    found: list[Range] = []
+    for offset in offsets:
+        if found and found[-1][1] == offset:
+            found[-1] = (found[-1][0], offset + 1)
+        else:
+            found.append((offset, offset + 1))
+    return found
