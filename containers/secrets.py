@@ -5,24 +5,23 @@
                              ▼
     /secrets/all/<name>, and /secrets/<role>/twofold_<setting> for each role that needs it
 
-A changed secret takes effect when the containers that hold it are started anew.
+A changed secret takes effect when the containers that hold it are recreated.
 
-By hand: `docker compose run --rm secrets`
+Run manually: `docker compose run --rm secrets`
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
-from containers.running import main
 from twofold.errors import UsageError
+from twofold.local_files import write_whole
 from twofold.settings import secret_fault
-from twofold.stack.state import write_private
 
 FOLDER = Path("/secrets")
 GIVEN = Path("/given")
@@ -96,7 +95,7 @@ def chosen(given: Mapping[str, str], kept: Mapping[str, str]) -> dict[str, str]:
     return {name: asked.get(name) or kept.get(name) or secrets.token_hex(16) for name in NAMES}
 
 
-def start(_arguments: Sequence[str]) -> None:
+def start() -> None:
     """Read what there is, and write each role's files."""
     environment = {name: os.environ.get(f"TWOFOLD_{name.upper()}", "") for name in (*NAMES, SINGLE_PAIR)}
     named = {name: value for name, value in environment.items() if value}
@@ -115,8 +114,4 @@ def _read(folder: Path) -> dict[str, str]:
 def _write(folder: Path, values: Mapping[str, str]) -> None:
     """Each file whole or not at all, readable by this user and its group."""
     for name, value in values.items():
-        write_private(folder / name, value, mode=0o440)
-
-
-if __name__ == "__main__":
-    main(start)
+        write_whole(folder / name, value, 0o440)

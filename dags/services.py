@@ -26,7 +26,7 @@ from airflow.sdk import Param
 from twofold.services.controller import services_of
 from twofold.settings import Settings
 from twofold_airflow import wiring
-from twofold_airflow.services import ACTIONS, BOTH, ServiceHealthSensor, ServiceOperator
+from twofold_airflow.service_operators import ACTIONS, BOTH, ServiceHealthSensor, ServiceOperator
 from twofold_airflow.topic import TopicOperator
 
 EVERY = timedelta(seconds=Settings().services_every_s)

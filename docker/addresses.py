@@ -1,6 +1,6 @@
 """Where everything is, once it is up: the table at the end of `make compose-up`.
 
-By hand: `python3 docker/addresses.py`
+Run manually: `python3 docker/addresses.py`
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     docker info, docker compose config ─► faults ─► exit code 1
 
-Standard library only: it runs before anything is installed. By hand: `python3 docker/preflight.py`
+Standard library only: it runs before anything is installed. Run manually: `python3 docker/preflight.py`
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 It saves a job some 9 CPU-seconds. The JVM itself checks whether an archive fits it and its class path, and where it
 does not, or where there is none, loads the classes from their jars.
 
-By hand: `python -m spark_jobs.class_archive`
+Run manually: `python -m spark_jobs.class_archive`
 """
 
 from __future__ import annotations

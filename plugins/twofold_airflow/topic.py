@@ -16,7 +16,7 @@ from twofold import topic as topics
 from twofold.definition.model import Topic
 from twofold_airflow.failure import failed
 from twofold_airflow.links import Linked
-from twofold_airflow.services import START, STOP
+from twofold_airflow.service_operators import START, STOP
 
 _TIMEOUT_S = 10.0
 

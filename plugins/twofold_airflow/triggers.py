@@ -1,6 +1,6 @@
 """The trigger that watches a service until it is healthy; it only looks, and stops nothing, however it ends itself.
 
-every few seconds: probe.look ─► verdict.judge ─┬─ healthy, finished ─► the task succeeds here, without a worker
+every few seconds: look ─► judge ─┬─ healthy, finished ─► the task succeeds here, without a worker
                                                 ├─ stopped by hand ───► it is skipped, the same way
                                                 ├─ left down, stuck ──► back to the task
                                                 └─ not yet ───────────► looks again; back to the task when time is up
@@ -20,7 +20,7 @@ from pydantic import JsonValue
 
 from twofold.definition.load import load_pipeline
 from twofold.errors import NotRunning
-from twofold.services import probe
+from twofold.services.controller import Controller, limits, look
 from twofold.services.verdict import Look, Verdict, judge
 from twofold.settings import Settings
 from twofold_airflow.links import pages
@@ -58,11 +58,12 @@ class ServiceHealthTrigger(BaseTrigger):
         """Look once more. A supervisor that does not answer now may answer soon; nothing is known meanwhile."""
         declared = load_pipeline(settings, self.pipeline)
         try:
-            looks.append(probe.look(settings, declared, self.service))
+            state = Controller(settings).state(self.pipeline, self.service)
+            looks.append(look(settings, declared, state))
         except NotRunning as error:
             looks.clear()
             return Verdict("not yet", error.message)
-        return judge(self.service, tuple(looks), probe.limits(settings, declared))
+        return judge(self.service, tuple(looks), limits(settings, declared))
 
     def _event(self, verdict: Verdict) -> TriggerEvent:
         xcoms: dict[str, JsonValue] = {"return_value": verdict.reason}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from demo.airflow_rest import AirflowRest
 from tests import running
 from tests.airflow_tasks import tasks_test
 from tests.at_work import crash, eventually
@@ -16,7 +17,6 @@ from twofold.services.controller import Controller
 from twofold.services.record import SERVICES
 from twofold.settings import Settings
 from twofold.stack import supervisor
-from twofold.stack.airflow_rest import AirflowRest
 
 Define = Callable[..., Pipeline]
 ENDED = ("success", "failed")

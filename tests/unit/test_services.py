@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from twofold.services import report
-from twofold.services.controller import State
+from twofold.services import controller as report
+from twofold.services.controller import RUNBOOKS, State
 from twofold.services.record import (
     AWAY,
     BUDGET_S,
@@ -28,7 +28,6 @@ from twofold.services.record import (
     start,
     stop,
 )
-from twofold.services.report import RUNBOOKS
 from twofold.services.verdict import Kind, Limits, Look, Verdict, judge
 
 ROOT = Path(__file__).parents[2]

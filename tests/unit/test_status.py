@@ -13,7 +13,7 @@ import pytest
 from twofold import boundary
 from twofold.boundary import Boundary, Folded, History, Landed, Snapshot
 from twofold.errors import BoundaryError
-from twofold.services import report
+from twofold.services import controller as report
 from twofold.services.controller import State
 from twofold.services.record import Record
 from twofold.services.verdict import Limits

@@ -4,5 +4,5 @@
     probe ──GET /healthz──► the service                                              verdict.py: does it get on?
 
 One implementation for a laptop (the stack's supervisord) and for containers (a supervisord in the producer's and in
-the streaming job's); where they are is in the settings. By hand: `twofold services`.
+the streaming job's); where they are is in the settings. Run manually: `twofold services`.
 """

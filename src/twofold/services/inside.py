@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import signal
 import sys
 import time
@@ -27,35 +26,25 @@ from supervisor.process import Subprocess
 from supervisor.states import RUNNING_STATES, ProcessStates, SupervisorStates, getProcessStateDescription
 from supervisor.xmlrpc import Faults, RPCError
 
+from twofold import supervisord
 from twofold.definition.names import pipeline_fault
 from twofold.health import announced, place_of
+from twofold.local_files import write_whole
 from twofold.services import record as rules
 from twofold.services.record import PRODUCER, SERVICES, STREAM, End, Record
-from twofold.stack.processes import marks
-from twofold.stack.supervisor_text import environment, escape, log_path
 
 _DOWN = (ProcessStates.STOPPED, ProcessStates.EXITED, ProcessStates.FATAL)
 _VERBS = {PRODUCER: "produce", STREAM: "stream"}
 # priority: after the broker and the catalog, and gone before them. startsecs: every end is told to `finish`, an early
-# one too. autostart, autorestart: who starts again is decided by the record alone.
-_PROGRAM = """
-[program:{name}]
-command={command}
-environment={environment}
-directory={home}
-priority=35
-autostart=false
-autorestart=false
-startsecs=0
-startretries=0
-stopsignal=TERM
-stopwaitsecs=30
-killasgroup=true
-redirect_stderr=true
-stdout_logfile={log}
-stdout_logfile_maxbytes=10MB
-stdout_logfile_backups=2
-"""
+# one too. autorestart: who starts again is decided by the record alone.
+_OPTIONS: dict[str, Any] = {
+    "priority": 35,
+    "autorestart": "false",
+    "startsecs": 0,
+    "startretries": 0,
+    "stopsignal": "TERM",
+    "stopwaitsecs": 30,
+}
 
 
 class Service(Subprocess):  # type: ignore[misc]
@@ -85,16 +74,13 @@ class Keeper:
     """The record of one service, in memory and on disk."""
 
     def __init__(self, path: Path, service: str, per_hour: int) -> None:
-        self.record = _read(path)
+        self.record = Record.from_dict(json.loads(path.read_text())) if path.exists() else Record()
         self.per_hour = per_hour
         self._path, self._service = path, service
 
     def keep(self, record: Record) -> None:
         """Write the record, whole or not at all."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self._path.with_suffix(".new")
-        draft.write_text(record.to_json())
-        draft.replace(self._path)
+        write_whole(self._path, record.to_json())
         self.record = record
 
     def note(self, record: Record) -> None:
@@ -124,8 +110,8 @@ class Declared(ProcessConfig):  # type: ignore[misc]
 class Services:
     """The XML-RPC namespace `twofold`: each method takes a pipeline's name and `producer` or `stream`."""
 
-    def __init__(self, supervisord: Any, home: Path, per_hour: int) -> None:  # noqa: ANN401
-        self._supervisord, self.home, self._per_hour = supervisord, home, per_hour
+    def __init__(self, daemon: Any, home: Path, per_hour: int) -> None:  # noqa: ANN401
+        self._daemon, self.home, self._per_hour = daemon, home, per_hour
 
     def start(self, pipeline: str, service: str, by_hand: bool) -> str:
         """Start it unless it runs, or something stands against it; returns what was done."""
@@ -176,37 +162,31 @@ class Services:
         """The service's process, declared now if it was not."""
         if pipeline_fault(pipeline) or service not in SERVICES:
             raise RPCError(Faults.BAD_NAME, f"{pipeline}-{service}")
-        if self._supervisord.options.mood <= SupervisorStates.RESTARTING:
+        if self._daemon.options.mood <= SupervisorStates.RESTARTING:
             raise RPCError(Faults.SHUTDOWN_STATE)
         name = f"{pipeline}-{service}"
-        if name not in self._supervisord.process_groups:
+        if name not in self._daemon.process_groups:
             self._declare(name, pipeline, service)
-        process: Service = self._supervisord.process_groups[name].processes[name]
+        process: Service = self._daemon.process_groups[name].processes[name]
         return process
 
     def _declare(self, name: str, pipeline: str, service: str) -> None:
-        options, parser = self._supervisord.options, UnhosedConfigParser()
-        logs = self.home / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
-        text = _PROGRAM.format(
-            name=name,
-            command=escape(shlex.join(self.command(pipeline, service))),
-            environment=environment(marks(self.home, name)),
-            home=escape(str(self.home)),
-            log=log_path(logs / f"{name}.log"),
-        )
+        options, parser = self._daemon.options, UnhosedConfigParser()
+        (self.home / "logs").mkdir(parents=True, exist_ok=True)
+        command = self.command(pipeline, service)
+        text = supervisord.program(name, command, home=self.home, directory=self.home, **_OPTIONS)
         parser.read_string(text)
         parser.expansions = options.environ_expansions
         (group,) = options.process_groups_from_parser(parser)
         (config,) = options.processes_from_section(parser, f"program:{name}", name, Declared)
         config.keeper = Keeper(self.home / "run" / "services" / f"{name}.json", service, self._per_hour)
         group.process_configs = [config]
-        self._supervisord.add_process_group(group)
+        self._daemon.add_process_group(group)
 
 
-def make(supervisord: Any, home: str, restarts_per_hour: str) -> Services:  # noqa: ANN401
+def make(daemon: Any, home: str, restarts_per_hour: str) -> Services:  # noqa: ANN401
     """What supervisord's configuration names."""
-    return Services(supervisord, Path(home), int(restarts_per_hour))
+    return Services(daemon, Path(home), int(restarts_per_hour))
 
 
 def _alive(process: Service) -> bool:
@@ -223,10 +203,3 @@ def _health_port(place: Path, pid: int) -> int:
     """The port of the running process's `/healthz`; 0: it does not answer yet."""
     found = announced(place)
     return int(found["port"]) if found and pid and found["pid"] == pid else 0
-
-
-def _read(path: Path) -> Record:
-    try:
-        return Record.from_dict(json.loads(path.read_text()))
-    except FileNotFoundError:
-        return Record()

@@ -1,30 +1,35 @@
-"""Bring the embedded stack up.
+"""Bring the embedded stack up, and take it down.
 
-    lock ─► end orphans ─► ports free? ─► prepare ─► supervisord ─► all servers at once
-                  storage healthy ─► databases, bucket ─► Airflow set up and started ─► all healthy
-
-`twofold.stack.stopping` takes it down.
+up:    lock ─► end orphans ─► ports free? ─► prepare ─► supervisord ─► all servers at once
+                     storage healthy ─► databases, bucket ─► Airflow set up and started ─► all healthy
+down:  lock ─► supervisord stops programs in descending start order ─► end what is left
 """
 
 from __future__ import annotations
 
+import signal
 import time
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from twofold.errors import TwofoldError, UsageError
+from twofold.local_files import write_whole
 from twofold.settings import Settings
-from twofold.stack import airflow, kafka, minio, monitoring, postgres, processes, state, supervisor
-from twofold.stack.ports import SUPERVISOR, require_free
-from twofold.stack.program import Program
-from twofold.stack.stopping import Say, end_leftovers, stop
+from twofold.stack import airflow_programs, brokers, postgres, processes, programs, supervisor
+from twofold.stack.home_state import HomeState, Say, environment_file, lock, read_state, with_secrets
+from twofold.stack.ports import PORTS, require_free
+from twofold.stack.programs import Program
 from twofold.stack.supervisor import FATAL, RUNNING, STARTING
+from twofold.supervisord import log_file
 
 HEALTHY_WITHIN_S = 300.0
 TRIES = 3
 """Runs of one program that `up` watches fail; a broker needs two where its predecessor was killed."""
+STOPPED_WITHIN_S = 240.0
+_STOP_FIRST = (processes.SUPERVISOR,)
+_STOP_LAST = ("airflow-api-server", "kafka", "zookeeper", "minio", "postgres")
+_STOP_SIGNALS = {"postgres": signal.SIGINT}
 
 
 class StackFailed(TwofoldError):
@@ -44,50 +49,49 @@ class Programs(NamedTuple):
         """Every program, in start order."""
         return self.storage + self.brokers + self.airflow + self.monitoring
 
-    def chosen(self, known: state.State) -> Programs:
+    def chosen(self, known: HomeState) -> Programs:
         """These, without what is not wanted."""
         wanted = self if known.airflow else self._replace(airflow=())
         return wanted if known.monitoring else wanted._replace(monitoring=())
 
 
-def programs(settings: Settings, postgres_folder: Path) -> Programs:
+def possible(settings: Settings, known: HomeState) -> Programs:
     """Everything that this stack can run."""
-    bucket = (minio.program(settings),) if settings.store == "minio" else ()
+    bucket = (programs.minio(settings),) if settings.store == "minio" else ()
     return Programs(
-        storage=(postgres.program(settings, postgres_folder), *bucket),
-        brokers=(kafka.zookeeper_program(settings), kafka.kafka_program(settings)),
-        airflow=airflow.programs(settings),
-        monitoring=monitoring.programs(settings),
+        storage=(postgres.program(settings, Path(known.postgres_folder)), *bucket),
+        brokers=brokers.programs(settings),
+        airflow=airflow_programs.programs(settings),
+        monitoring=programs.monitoring(settings),
     )
 
 
 def up(
     settings: Settings, store: str | None, with_airflow: bool, with_monitoring: bool | None, say: Say
-) -> tuple[Settings, state.State]:
+) -> tuple[Settings, HomeState]:
     """Bring the stack up, or what is dead of it, and wait until all is healthy; returns what is in force.
 
     Without Airflow or monitoring, one that runs is stopped; `with_monitoring` None leaves it as it is.
     """
-    with state.lock(settings.home, lambda: say("another command changes this stack: waiting for it")):
+    with lock(settings.home, say):
         settings, known = _settle(Settings(home=settings.home), store, with_airflow, with_monitoring)
         if known.monitoring:
-            monitoring.prepare(settings)
-        possible = programs(settings, Path(known.postgres_folder))
+            programs.prepare_monitoring(settings)
         if supervisor.answers(settings):
-            _repair(settings, known, possible, say)
+            _repair(settings, known, say)
         else:
-            _start(settings, known, possible, say)
+            _start(settings, known, say)
     return settings, known
 
 
 def _settle(
     settings: Settings, store: str | None, with_airflow: bool, with_monitoring: bool | None
-) -> tuple[Settings, state.State]:
+) -> tuple[Settings, HomeState]:
     """Fix the store and the passwords of this home on its first start; refuse another store later."""
-    known = state.read_state(settings.home)
+    known = read_state(settings.home)
     chosen = store or settings.store
     if known is None:
-        known = state.State(chosen, str(postgres.choose_folder(settings.home)))
+        known = HomeState(chosen, str(postgres.choose_folder(settings.home)))
     elif known.store != chosen:
         raise UsageError(
             f"{settings.home} holds a stack with --store {known.store}: its tables cannot move to {chosen}",
@@ -98,37 +102,36 @@ def _settle(
             f"PostgreSQL's folder {known.postgres_folder} is gone, and the catalog of all tables with it",
             f"bring it back from a copy, or delete {settings.home} to start from nothing",
         )
-    settings = state.with_secrets(settings.model_copy(update={"store": chosen}))
-    _refuse_moved_ports(settings)
-    state.write_private(settings.home / "stack.env", state.environment_file(settings))
+    settings = with_secrets(settings.model_copy(update={"store": chosen}))
+    kept, path = environment_file(settings), settings.home / "stack.env"
+    if path.exists() and processes.ours(settings.home).get(processes.SUPERVISOR):
+        _refuse_moved_ports(path.read_text(), kept)
+    write_whole(path, kept, 0o600)
     watched = known.monitoring if with_monitoring is None else with_monitoring
     known = replace(known, airflow=with_airflow, monitoring=watched)
     known.write(settings.home)
     return settings, known
 
 
-def _refuse_moved_ports(settings: Settings) -> None:
+def _refuse_moved_ports(before: str, after: str) -> None:
     """A running stack keeps its ports: what already talks to it would be lost."""
-    path = settings.home / "stack.env"
-    if not path.exists() or not processes.ours(settings.home).get(processes.SUPERVISOR):
-        return
-    before, after = set(path.read_text().splitlines()), set(state.environment_file(settings).splitlines())
-    moved = sorted(line.partition("=")[0] for line in after - before)
+    moved = sorted(line.partition("=")[0] for line in {*after.splitlines()} - {*before.splitlines()})
     if moved:
         raise UsageError(f"the stack runs with another {', '.join(moved)}", "run `twofold down` first")
 
 
-def _start(settings: Settings, known: state.State, possible: Programs, say: Say) -> None:
+def _start(settings: Settings, known: HomeState, say: Say) -> None:
     """Start from nothing; on failure nothing is left running."""
+    all_programs = possible(settings, known)
+    wanted = all_programs.chosen(known)
     end_leftovers(settings.home, say)
-    wanted = possible.chosen(known)
-    require_free([SUPERVISOR, *(port for program in wanted.all for port in program.ports)], settings)
+    require_free([PORTS["supervisor"], *(port for program in wanted.all for port in program.ports)], settings)
     say(f"starting {', '.join(program.name for program in wanted.all)}")
     postgres.prepare(settings, Path(known.postgres_folder))
-    kafka.prepare(settings)
+    brokers.prepare(settings)
     if settings.store == "minio":
-        minio.prepare(settings)
-    supervisor.start(settings, possible.all)
+        programs.prepare_minio(settings)
+    supervisor.start(settings, all_programs.all)
     try:
         _start_programs(settings, wanted, say)
     except BaseException:
@@ -136,11 +139,12 @@ def _start(settings: Settings, known: state.State, possible: Programs, say: Say)
         raise
 
 
-def _repair(settings: Settings, known: state.State, possible: Programs, say: Say) -> None:
+def _repair(settings: Settings, known: HomeState, say: Say) -> None:
     """Under a live supervisord, start what does not run, and stop what is not wanted."""
-    states, wanted = supervisor.states(settings), possible.chosen(known)
+    states, all_programs = supervisor.states(settings), possible(settings, known)
+    wanted = all_programs.chosen(known)
     alive = {name for name, seen in states.items() if seen.state in (RUNNING, STARTING)}
-    unwanted = [program.name for program in possible.all if program not in wanted.all and program.name in alive]
+    unwanted = [program.name for program in all_programs.all if program not in wanted.all and program.name in alive]
     if unwanted:
         say(f"stopping {', '.join(unwanted)}")
         supervisor.stop_programs(settings, reversed(unwanted))
@@ -156,27 +160,19 @@ def _repair(settings: Settings, known: state.State, possible: Programs, say: Say
 def _start_programs(settings: Settings, wanted: Programs, say: Say) -> None:
     """Start all; Airflow when its database is there, and the database and bucket of the jobs that it will start."""
     since = time.monotonic()
-    _ask_for(settings, wanted.monitoring + wanted.storage + wanted.brokers)
+    supervisor.start_programs(settings, wanted.monitoring + wanted.storage + wanted.brokers)
     _wait_healthy(settings, wanted.storage, say, since)
     _finish(settings)
     if wanted.airflow:
-        airflow.prepare(settings, say)
-        _ask_for(settings, wanted.airflow)
+        airflow_programs.prepare(settings, say)
+        supervisor.start_programs(settings, wanted.airflow)
     _wait_healthy(settings, wanted.brokers + wanted.airflow + wanted.monitoring, say, since)
-
-
-def _ask_for(settings: Settings, programs: Iterable[Program]) -> None:
-    for program in programs:
-        supervisor.start_program(settings, program.name)
 
 
 def _finish(settings: Settings) -> None:
     """Make the database and the bucket, where they are not there yet."""
-    postgres.finish(settings)
-    if settings.store == "minio":
-        minio.finish(settings)
-    else:
-        (settings.home / "bucket").mkdir(exist_ok=True)
+    postgres.make_database(settings, settings.postgres_database)
+    programs.make_bucket(settings)
 
 
 def _wait_healthy(settings: Settings, wanted: tuple[Program, ...], say: Say, since: float) -> None:
@@ -198,6 +194,41 @@ def _wait_healthy(settings: Settings, wanted: tuple[Program, ...], say: Say, sin
 
 
 def _failure(settings: Settings, name: str, what: str) -> StackFailed:
-    path = supervisor.log_file(settings, name)
+    path = log_file(settings.home, name)
     lines = path.read_text(errors="replace").splitlines()[-15:] if path.exists() else []
     return StackFailed("\n  ".join([what, "last lines of its log:", *lines]), f"see {path}")
+
+
+def down(settings: Settings, say: Say) -> None:
+    """Stop everything of this home, in the order that loses nothing; returns when no process is left."""
+    if not settings.home.exists() and not processes.ours(settings.home):
+        say("nothing to stop")
+        return
+    with lock(settings.home, say):
+        if not stop(Settings(home=settings.home), say):
+            say("nothing to stop")
+
+
+def stop(settings: Settings, say: Say) -> bool:
+    """Stop through supervisord where it answers, then end what is left; returns whether anything ran."""
+    found = supervisor.answers(settings)
+    if found:
+        daemon = processes.ours(settings.home).get(processes.SUPERVISOR, [])
+        say("stopping")
+        supervisor.rpc(settings).shutdown()
+        processes.wait_gone(daemon, patience_s=STOPPED_WITHIN_S)
+    return end_leftovers(settings.home, say) or found
+
+
+def end_leftovers(home: Path, say: Say) -> bool:
+    """End processes of ours that no supervisord looks after; returns whether there were any.
+
+    supervisord goes first (it would start the others again), then everything that writes, then what it writes to.
+    """
+    left = processes.ours(home)
+    middle = sorted(set(left) - {*_STOP_FIRST, *_STOP_LAST})
+    for name in (*_STOP_FIRST, *middle, *_STOP_LAST):
+        if name in left:
+            say(f"ending what was left of {name} (pid {', '.join(str(p.pid) for p in left[name])})")
+            processes.end(left[name], _STOP_SIGNALS.get(name, signal.SIGTERM), patience_s=30)
+    return bool(left)
