@@ -27,56 +27,43 @@ FOLDER = Path("/secrets")
 GIVEN = Path("/given")
 """Files of a person, each named after a secret."""
 
+
+def _own(*names: str) -> dict[str, str]:
+    """Secrets that a role reads by their own names."""
+    return dict(zip(names, names, strict=True))
+
+
+_KAFKA = tuple(f"kafka_{user}_password" for user in ("admin", "producer", "stream", "airflow", "reader"))
+_S3 = tuple(f"s3_{user}_secret_key" for user in ("stream", "airflow", "reader"))
 ROLES: Mapping[str, Mapping[str, str]] = {
-    "zookeeper": {"zookeeper_password": "zookeeper_password"},
-    "kafka": {
-        "zookeeper_password": "zookeeper_password",
-        "kafka_admin_password": "kafka_admin_password",
-        "kafka_producer_password": "kafka_producer_password",
-        "kafka_stream_password": "kafka_stream_password",
-        "kafka_airflow_password": "kafka_airflow_password",
-        "kafka_reader_password": "kafka_reader_password",
-    },
-    "store": {
-        "store_root_password": "store_root_password",
-        "s3_stream_secret_key": "s3_stream_secret_key",
-        "s3_airflow_secret_key": "s3_airflow_secret_key",
-        "s3_reader_secret_key": "s3_reader_secret_key",
-    },
-    "postgres": {
-        "postgres_admin_password": "postgres_admin_password",
-        "postgres_password": "postgres_password",
-        "airflow_database_password": "airflow_database_password",
-    },
-    "producer": {"kafka_password": "kafka_producer_password", "supervisor_password": "supervisor_password"},
+    "zookeeper": _own("zookeeper_password"),
+    "kafka": _own("zookeeper_password", *_KAFKA),
+    "store": _own("store_root_password", *_S3),
+    "postgres": _own("postgres_admin_password", "postgres_password", "airflow_database_password"),
+    "producer": {"kafka_password": "kafka_producer_password", **_own("supervisor_password")},
     "stream": {
         "kafka_password": "kafka_stream_password",
         "s3_secret_key": "s3_stream_secret_key",
-        "postgres_password": "postgres_password",
-        "supervisor_password": "supervisor_password",
+        **_own("postgres_password", "supervisor_password"),
     },
     "airflow": {
         "kafka_password": "kafka_airflow_password",
         "s3_secret_key": "s3_airflow_secret_key",
-        "postgres_password": "postgres_password",
-        "supervisor_password": "supervisor_password",
-        "airflow_password": "airflow_password",
-        "airflow_database_password": "airflow_database_password",
-        "airflow_secret": "airflow_secret",
+        **_own("postgres_password", "supervisor_password"),
+        **_own("airflow_password", "airflow_database_password", "airflow_secret"),
     },
     "reader": {
         "kafka_password": "kafka_reader_password",
         "s3_secret_key": "s3_reader_secret_key",
-        "postgres_password": "postgres_password",
+        **_own("postgres_password"),
     },
-    "grafana": {"grafana_password": "grafana_password"},
+    "grafana": _own("grafana_password"),
 }
 """Role → file (the setting it is read as) → secret."""
 NAMES = tuple(sorted({secret for files in ROLES.values() for secret in files.values()}))
 SINGLE_PAIR = "s3_secret_key"
 """The secret of all roles' S3 keys where only one pair is given."""
 _SHORTEST = 4
-_S3 = ("s3_stream_secret_key", "s3_airflow_secret_key", "s3_reader_secret_key")
 
 
 def chosen(given: Mapping[str, str], kept: Mapping[str, str]) -> dict[str, str]:
