@@ -105,15 +105,16 @@ def properties(settings: ContainerSettings) -> str:
 
 
 def _listeners(settings: ContainerSettings, kraft: bool) -> str:
-    listen = [f"CLIENT://:{CLIENT_PORT}", f"BROKER://:{BROKER_PORT}", f"HOST://:{settings.kafka_port}"]
-    local = f"LOCAL://127.0.0.1:{kafka_local_port(settings.kafka_node)}"
-    told = [
-        f"CLIENT://{settings.kafka_name}:{CLIENT_PORT}",
-        f"BROKER://{settings.kafka_name}:{BROKER_PORT}",
+    local, name = f"LOCAL://127.0.0.1:{kafka_local_port(settings.kafka_node)}", settings.kafka_name
+    listen = [f"CLIENT://:{CLIENT_PORT}", f"BROKER://:{BROKER_PORT}", f"HOST://:{settings.kafka_port}", local]
+    if kraft:
+        listen.append(f"CONTROLLER://:{CONTROLLER_PORT}")
+    shown = [
+        f"CLIENT://{name}:{CLIENT_PORT}",
+        f"BROKER://{name}:{BROKER_PORT}",
         f"HOST://127.0.0.1:{settings.kafka_port}",
     ]
-    controller = [f"CONTROLLER://:{CONTROLLER_PORT}"] if kraft else []
-    return f"listeners={','.join([*listen, local, *controller])}\nadvertised.listeners={','.join([*told, local])}\n"
+    return f"listeners={','.join(listen)}\nadvertised.listeners={','.join([*shown, local])}\n"
 
 
 def _logins(password: str) -> str:

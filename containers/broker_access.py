@@ -1,7 +1,7 @@
 """Kafka's users and rights, made by the broker's own administrator whenever a broker starts.
 
 The same in ZooKeeper and in KRaft mode, and at every start, so that a changed password takes effect. The broker counts
-as healthy once this has ended well: nobody is told to come before they can log in.
+as healthy once this has ended well: nobody is sent to it before they can log in.
 
     user      topics                                     groups
     producer  make, describe, write                      -

@@ -1,4 +1,4 @@
-"""What only containers are told, beside `twofold.settings`: the secrets of servers, and how Kafka is set up.
+"""Settings that only containers have, beside `twofold.settings`: the secrets of servers, and how Kafka is set up.
 
 environment TWOFOLD_* ─► files in TWOFOLD_SECRETS ─► defaults
 """

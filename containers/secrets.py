@@ -75,8 +75,8 @@ def chosen(given: Mapping[str, str], kept: Mapping[str, str]) -> dict[str, str]:
     """
     single = dict.fromkeys(_S3, given[SINGLE_PAIR]) if given.get(SINGLE_PAIR) else {}
     asked = {**single, **{name: value for name, value in given.items() if value}}
-    told = {name: "is too short" if len(value) < _SHORTEST else secret_fault(value) for name, value in asked.items()}
-    faults = [f"TWOFOLD_{name.upper()} {fault}" for name, fault in told.items() if fault]
+    wrong = {name: "is too short" if len(value) < _SHORTEST else secret_fault(value) for name, value in asked.items()}
+    faults = [f"TWOFOLD_{name.upper()} {fault}" for name, fault in wrong.items() if fault]
     if faults:
         raise UsageError("; ".join(faults), "give others, or none: they are made")
     return {name: asked.get(name) or kept.get(name) or secrets.token_hex(16) for name in NAMES}

@@ -78,7 +78,7 @@ def _exercise(spark: SparkSession, folder: str) -> None:
 
 def _records(spark: SparkSession) -> DataFrame:
     values = spark.range(_RECORDS).select(F.col("id").cast("string").cast("binary").alias("value"))
-    # As the landing does: bytes to Python's workers, and a little back.
+    # As the streaming job does: bytes to Python's workers, and a little back.
     rows = values.coalesce(1).mapInArrow(_same, "value binary").selectExpr("CAST(value AS STRING) AS id")
     ranked = rows.withColumn("place", F.expr("row_number() OVER (PARTITION BY id ORDER BY id)")).where("place = 1")
     return ranked.selectExpr("id", "TIMESTAMP '2013-01-02 03:04:05' AS at", "CAST(id AS INT) AS n")

@@ -1,7 +1,7 @@
 """The trigger that watches a service until it is healthy; it only looks, and stops nothing, however it ends itself.
 
 every few seconds: look ─► judge ─┬─ healthy, finished ─► the task succeeds here, without a worker
-                                                ├─ stopped by hand ───► it is skipped, the same way
+                                                ├─ stopped manually ──► it is skipped, the same way
                                                 ├─ left down, stuck ──► back to the task
                                                 └─ not yet ───────────► looks again; back to the task when time is up
 """
@@ -29,7 +29,7 @@ _LOOKS_KEPT = 100
 
 
 class ServiceHealthTrigger(BaseTrigger):
-    """Look at a service until there is a verdict, at most `until` (Unix seconds): a restarted triggerer goes on."""
+    """Look at a service until there is a verdict, at most `until` (Unix seconds): a restarted triggerer continues."""
 
     def __init__(self, pipeline: str, service: str, until: float) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

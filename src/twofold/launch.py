@@ -1,4 +1,4 @@
-"""How a JVM of ours is started: which Java, and what a Spark job's must be told before it runs.
+"""How a JVM of ours is started: which Java, and what a Spark job's needs before it runs.
 
 `twofold batch`  ─► python ─► spark_jobs.session ─► JVM
 Airflow          ─► spark-submit ─► JVM ─► python ─► spark_jobs.session

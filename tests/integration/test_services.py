@@ -206,7 +206,7 @@ def test_the_command_shows_starts_and_stops(
     twofold("services", pipeline.name, "producer", "--restart")
     eventually(lambda: producer.state().pid not in (0, first))
     shown = twofold("services", pipeline.name, "--stop").stdout
-    assert "stopped by hand" in shown
+    assert "stopped manually" in shown
     assert not producer.family()
 
 

@@ -165,7 +165,7 @@ def test_stopped_by_the_form_it_stays_stopped(airflow: Settings, services: Servi
         "success",
     )
     run = services.next_run_where(stream_healthy="skipped")
-    assert "was stopped by hand and stays down" in services.log(run, "start_stream")
+    assert "was stopped manually and stays down" in services.log(run, "start_stream")
     assert not services.controller.state(services.pipeline, "stream").runs
 
 

@@ -237,7 +237,7 @@ VERDICTS: dict[str, tuple[str, list[Look], Kind, str]] = {
     ),
     "between end and start": (STREAM, [Look(1, 0, "STOPPED")], "not yet", "does not run (STOPPED)"),
     "lost": (STREAM, [Look(1, 0, "STOPPED"), Look(6, 0, "STOPPED")], "lost", "has not started it"),
-    "lost, but stopped by hand": (STREAM, [Look(1, 0, "STOPPED", stopped_at=1.0)] * 2, "stopped", "stopped by hand"),
+    "lost, but stopped by hand": (STREAM, [Look(1, 0, "STOPPED", stopped_at=1.0)] * 2, "stopped", "stopped manually"),
     "finished": (PRODUCER, [Look(1, 0, "EXITED", finished=True)], "finished", "all is sent"),
 }
 

@@ -24,8 +24,8 @@ Row = tuple[State, Verdict, Look]
 @click.argument("pipeline", required=False)
 @click.argument("service", required=False, type=click.Choice(SERVICES))
 @click.option("--start", "action", flag_value="start", help="Start, whatever was before; clears the restart budget.")
-@click.option("--stop", "action", flag_value="stop", help="Stop; stays down until started by hand.")
-@click.option("--restart", "action", flag_value="restart", help="End and start anew; clears the restart budget.")
+@click.option("--stop", "action", flag_value="stop", help="Stop; stays down until started manually.")
+@click.option("--restart", "action", flag_value="restart", help="End and start again; clears the restart budget.")
 @click.option("--log", "with_log", is_flag=True, help="Print the last lines that each service wrote.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array, for programs.")
 @click.pass_context
@@ -40,7 +40,7 @@ def services(
     """Look at, start or stop the long-running services of PIPELINE (default: of all).
 
     Health is judged by one look; the DAG <pipeline>_services takes several, for what moves. Exit code 1 when a
-    service is down that was not stopped by hand, or says that it does not get on.
+    service is down that was not stopped manually, or reports that it is not healthy.
 
     \b
     Examples:

@@ -92,15 +92,15 @@ class Controller:
     def start(self, pipeline: str, service: str, *, by_hand: bool) -> Did:
         """Start a service; one that runs is left alone.
 
-        Not by hand it stays down where a person stopped it, where its budget is spent, and where it has finished. By
-        hand it is started whatever was, and its budget is full again.
+        Asked by a schedule it stays down where a person stopped it, where its budget is spent, and where it has
+        finished. Started manually (`by_hand`) it starts whatever was, and its budget is full again.
         """
         return cast(Did, self._call("start", pipeline, service, by_hand))
 
     def stop(self, pipeline: str, service: str) -> State:
-        """Stop a service, to stay down until it is started by hand; returns once it has ended.
+        """Stop a service, to stay down until it is started manually; returns once it has ended.
 
-        What was killed, or failed, has left word that it runs, and alerts by that; a stop takes the word back.
+        What was killed, or failed, has left a gauge that says it runs, and alerts by that; a stop resets the gauge.
         """
         self._call("stop", pipeline, service)
         deadline = time.monotonic() + ENDED_WITHIN_S
@@ -112,23 +112,23 @@ class Controller:
         return state
 
     def restart(self, pipeline: str, service: str, *, by_hand: bool, why: str = "") -> Did:
-        """End a service and start it anew, in one step; not by hand it counts against the budget, with `why`."""
+        """End a service and start it again, in one step; unless `by_hand` it counts against the budget, with `why`."""
         return cast(Did, self._call("restart", pipeline, service, by_hand, why))
 
     def state(self, pipeline: str, service: str) -> State:
         """What there is to know of a service."""
-        told: Mapping[str, Any] = json.loads(str(self._call("status", pipeline, service)))
+        status: Mapping[str, Any] = json.loads(str(self._call("status", pipeline, service)))
         return State(
             pipeline=pipeline,
             service=service,
-            state=told["state"],
-            pid=told["pid"],
-            uptime_s=told["uptime_s"],
-            health=f"{self._address(service)[0]}:{told['health_port']}" if told["health_port"] else "",
-            spent=told["spent"],
-            per_hour=told["per_hour"],
-            record=Record.from_dict(told["record"]),
-            changes=told.get("changes", 0),  # an older release's supervisor knows of none
+            state=status["state"],
+            pid=status["pid"],
+            uptime_s=status["uptime_s"],
+            health=f"{self._address(service)[0]}:{status['health_port']}" if status["health_port"] else "",
+            spent=status["spent"],
+            per_hour=status["per_hour"],
+            record=Record.from_dict(status["record"]),
+            changes=status.get("changes", 0),  # an older release's supervisor has none
         )
 
     def log_tail(self, pipeline: str, service: str) -> list[str]:
@@ -229,7 +229,7 @@ def limits(settings: Settings, pipeline: Pipeline, good_samples: int | None = No
     )
 
 
-# ---- what is said of a service ----
+# ---- reports ----
 
 
 def unhealthy(settings: Settings, pipeline: str, service: str, verdict: Verdict) -> Unhealthy:

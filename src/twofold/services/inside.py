@@ -35,7 +35,7 @@ from twofold.services.record import PRODUCER, SERVICES, STREAM, End, Record
 
 _DOWN = (ProcessStates.STOPPED, ProcessStates.EXITED, ProcessStates.FATAL)
 _VERBS = {PRODUCER: "produce", STREAM: "stream"}
-# priority: after the broker and the catalog, and gone before them. startsecs: every end is told to `finish`, an early
+# priority: after the broker and the catalog, and gone before them. startsecs: `finish` sees every end, an early
 # one too. autorestart: who starts again is decided by the record alone.
 _OPTIONS: dict[str, Any] = {
     "priority": 35,
@@ -122,14 +122,14 @@ class Services:
         return did
 
     def stop(self, pipeline: str, service: str) -> bool:
-        """Ask it to end, and keep it down until it is started by hand; does not wait for the end."""
+        """Ask it to end, and keep it down until it is started manually; does not wait for the end."""
         process = self._process(pipeline, service)
         process.keeper.keep(rules.stop(process.keeper.record, time.time()))
         _end(process)
         return True
 
     def restart(self, pipeline: str, service: str, by_hand: bool, why: str) -> str:
-        """Ask it to end and start it anew; not by hand only within the budget. Returns what was done."""
+        """Ask it to end and start it again; unless `by_hand` only within the budget. Returns what was done."""
         process = self._process(pipeline, service)
         record, did = rules.restart(process.keeper.record, time.time(), self._per_hour, by_hand=by_hand, why=why)
         process.keeper.keep(record)

@@ -1,4 +1,4 @@
-"""Does a service get on? Judged by progress, over several looks at it. Pure: a `Look` is data, times are in it.
+"""Is a service healthy? Judged by its progress over several looks at it. Pure: a `Look` is data, times are in it.
 
 Look, Look, Look … ─► judge ─► Verdict: healthy | finished | stopped | left down | lost | stuck | not yet
 """
@@ -14,9 +14,9 @@ from twofold.services.record import PRODUCER, STREAM, moment
 
 Kind = Literal["healthy", "finished", "stopped", "left down", "lost", "stuck", "not yet"]
 STARTS_SLOWER = 3
-"""A start, first batch included, may take so many times as long as a pause in a service's work."""
+"""A start, first batch included, may take that many times as long as a pause in a service's work."""
 IDLE_COUNTS_S = 25.0
-"""Past the trigger: for so long nothing to read counts as known, the same as before `StreamStalled` is told.
+"""Past the trigger: for that long a report of nothing to read counts, the same as before `StreamStalled` fires.
 
 Spark says every ten seconds that it is idle (`spark.sql.streaming.noDataProgressEventInterval`), or with the first
 trigger past them; the rest is for pauses of its JVM and of a loaded machine.
@@ -43,7 +43,7 @@ class Look:
     health: Mapping[str, Any] = field(default_factory=dict)
     """The body of `/healthz`; empty: it does not answer."""
     missing: str = ""
-    """What the service needs and what does not answer, in a sentence; asked only when it does not get on."""
+    """What the service needs and what does not answer, in a sentence; asked only when it makes no progress."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def judge(service: str, looks: Sequence[Look], limits: Limits) -> Verdict:
     if settled := _settled(last):
         return settled
     if [look.state for look in looks[-2:]] == [NEVER_STARTED, NEVER_STARTED]:
-        return Verdict("lost", f"its supervisor, itself started anew, has not started it ({last.last_end or 'no end'})")
+        return Verdict("lost", f"its supervisor, itself restarted, has not started it ({last.last_end or 'no end'})")
     rated = [(look, *rate(service, before, look)) for before, look in zip([None, *looks[:-1]], looks, strict=True)]
     counted = _run_of_good(rated)
     reason = rated[-1][2]
@@ -92,7 +92,7 @@ def judge(service: str, looks: Sequence[Look], limits: Limits) -> Verdict:
 def _settled(last: Look) -> Verdict | None:
     """What needs no further look."""
     if last.stopped_at:
-        return Verdict("stopped", f"stopped by hand on {moment(last.stopped_at)}")
+        return Verdict("stopped", f"stopped manually on {moment(last.stopped_at)}")
     if last.left_down:
         return Verdict("left down", f"left down: {last.left_down}")
     if last.finished and not last.pid:
@@ -146,7 +146,7 @@ def _rate_stream(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> tu
         return GOOD, f"nothing to read; {numbers}"
     if before is not None and now["batch"] is not None and now["batch"] != before["batch"]:
         return GOOD, f"the batch advances; {numbers}"
-    # A batch that takes long, or what it needs hangs: only its end tells which.
+    # A batch that takes long, or what it needs hangs: only its end shows which.
     return NEITHER, f"{'had nothing to read, and no word since' if idle else 'at work'}; {numbers}"
 
 

@@ -15,7 +15,7 @@ from twofold.settings import cache_folder
 from twofold.setup.cache import cache_lock, run, staging
 
 _HERE = Path(__file__).parent
-_REMEDY = "check the network and run the same command again; it goes on where it stopped"
+_REMEDY = "check the network and run the same command again; it continues where it stopped"
 
 
 def ensure(name: str) -> Path:
