@@ -28,10 +28,10 @@ from twofold.services.record import (
     start,
     stop,
 )
-from twofold.services.verdict import Kind, Limits, Look, Verdict, judge
+from twofold.services.verdict import HealthLimits, Kind, Look, Verdict, judge
 
 ROOT = Path(__file__).parents[2]
-LIMITS = Limits(good_samples=3, stalled_after_s=60)
+LIMITS = HealthLimits(good_samples=3, stalled_after_s=60)
 
 
 def crashed(record: Record, at: float, code: int = -9, service: str = STREAM) -> Record:

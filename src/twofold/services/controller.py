@@ -22,7 +22,7 @@ from twofold.errors import NotRunning, TwofoldError, UsageError
 from twofold.meter import Meter
 from twofold.metrics import PRODUCER_RUNNING, STREAM_RUNNING
 from twofold.services.record import PRODUCER, SERVICES, STREAM, Did, Record, Restart, moment
-from twofold.services.verdict import BAD, Kind, Limits, Look, Verdict, rate
+from twofold.services.verdict import BAD, HealthLimits, Kind, Look, Verdict, rate
 from twofold.settings import Settings
 from twofold.supervisord import UNREACHABLE, connect, log_file
 
@@ -221,9 +221,9 @@ def _missing(settings: Settings, pipeline: Pipeline) -> str:
     return ""
 
 
-def limits(settings: Settings, pipeline: Pipeline, good_samples: int | None = None) -> Limits:
+def limits(settings: Settings, pipeline: Pipeline, good_samples: int | None = None) -> HealthLimits:
     """What counts as healthy, by the settings and the pipeline's own pace."""
-    return Limits(
+    return HealthLimits(
         good_samples=good_samples or settings.service_good_samples,
         stalled_after_s=settings.service_stalled_after_s + pipeline.stream.trigger.total_seconds(),
     )

@@ -47,7 +47,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Limits:
+class HealthLimits:
     """What counts as healthy."""
 
     good_samples: int = 3
@@ -70,7 +70,7 @@ class Verdict:
         return self.kind in ("healthy", "finished")
 
 
-def judge(service: str, looks: Sequence[Look], limits: Limits) -> Verdict:
+def judge(service: str, looks: Sequence[Look], limits: HealthLimits) -> Verdict:
     """Judge a service by the looks so far, oldest first."""
     last = looks[-1]
     if settled := _settled(last):
@@ -161,7 +161,7 @@ def _run_of_good(rated: Sequence[tuple[Look, str, str]]) -> list[Look]:
     return run
 
 
-def _stalled(service: str, last: Look, limits: Limits) -> str:
+def _stalled(service: str, last: Look, limits: HealthLimits) -> str:
     """Too long without progress while there is work; empty: not so. A process without `/healthz` counts, too."""
     age_s, limit_s = last.uptime_s, limits.stalled_after_s
     if last.health:

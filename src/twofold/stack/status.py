@@ -10,7 +10,7 @@ import psutil
 from twofold.health import ask
 from twofold.services.controller import Controller, as_look
 from twofold.services.record import SERVICES
-from twofold.services.verdict import Limits, judge
+from twofold.services.verdict import HealthLimits, judge
 from twofold.settings import Settings
 from twofold.stack import lifecycle, processes, programs, supervisor
 from twofold.stack.home_state import read_state
@@ -76,7 +76,7 @@ def _service(settings: Settings, seen: ProgramState) -> ProgramStatus:
     """One look at a service; `twofold services` says more."""
     pipeline, _, service = seen.name.rpartition("-")
     state = Controller(settings).state(pipeline, service)
-    found = judge(service, [as_look(state, ask(state.health))], Limits(good_samples=1))
+    found = judge(service, [as_look(state, ask(state.health))], HealthLimits(good_samples=1))
     return ProgramStatus(
         name=seen.name,
         state=seen.state,

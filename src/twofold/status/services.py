@@ -34,7 +34,7 @@ def by_hand(name: str, told: Told) -> Service:
     return Service(name, told["state"], running=True, healthy=told.get("healthy", True), text=text)
 
 
-def supervised(name: str, state: State, told: Told, healthy: verdict.Limits) -> Service:
+def supervised(name: str, state: State, told: Told, healthy: verdict.HealthLimits) -> Service:
     """A service that a supervisor looks after; one that was never asked for is not running, and nothing is wrong."""
     found = verdict.judge(name, [as_look(state, told)], healthy)
     at_work = found.kind in ("not yet", "healthy") and state.runs
