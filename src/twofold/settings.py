@@ -35,11 +35,6 @@ def _checkout(folder: str) -> Path:
     return Path(__file__).parents[2] / folder
 
 
-def secret_files(settings_cls: type[BaseSettings]) -> SecretsSettingsSource:
-    """Settings as files named after them, in the folder that TWOFOLD_SECRETS names; none where it names none."""
-    return SecretsSettingsSource(settings_cls, secrets_dir=os.environ.get("TWOFOLD_SECRETS") or None)
-
-
 def secret_fault(text: str) -> str:
     """Why a secret cannot be used; empty where it can: addresses, shells and five kinds of files must hold it."""
     whole = text.isascii() and text.isprintable() and not set(text) & set(" '\"\\$")
@@ -71,7 +66,10 @@ class Use:
 
 
 class Environment(BaseSettings):
-    """Settings of which every field is set by `TWOFOLD_<FIELD>`; UsageError names all that cannot be used."""
+    """Settings of which every field is set by `TWOFOLD_<FIELD>`, or by a file of that name in small letters.
+
+    Those files lie in the folder that TWOFOLD_SECRETS names. UsageError names all settings that cannot be used.
+    """
 
     model_config = SettingsConfigDict(env_prefix="TWOFOLD_", frozen=True, extra="ignore")
 
@@ -80,6 +78,24 @@ class Environment(BaseSettings):
             super().__init__(**given)
         except ValidationError as error:
             raise UsageError(_told(error), "set them right") from None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over files, so one setting can be overridden for one command."""
+        secrets = SecretsSettingsSource(settings_cls, secrets_dir=os.environ.get("TWOFOLD_SECRETS") or None)
+        return init_settings, env_settings, secrets, *cls.files(init_settings().get("home", ""))
+
+    @classmethod
+    def files(cls, home: str) -> tuple[PydanticBaseSettingsSource, ...]:
+        """More files that settings are read from, for a home folder that is given."""
+        return ()
 
 
 def _told(error: ValidationError) -> str:
@@ -200,18 +216,10 @@ class Settings(Environment):
     """Folder made by `make setup`; its `spark/` goes on Spark's class path, `kafka/` starts ZooKeeper and Kafka."""
 
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment wins over files, so one setting can be overridden for one command."""
-        home = Path(init_settings().get("home") or os.environ.get("TWOFOLD_HOME") or ".twofold")
-        stack = DotEnvSettingsSource(settings_cls, env_file=home / "stack.env")
-        return init_settings, env_settings, secret_files(settings_cls), stack
+    def files(cls, home: str) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What `twofold up` wrote into the home folder: the default one unless given, or named in the environment."""
+        stack = Path(home or os.environ.get("TWOFOLD_HOME") or ".twofold") / "stack.env"
+        return (DotEnvSettingsSource(cls, env_file=stack),)
 
     def model_post_init(self, context: object, /) -> None:
         """Paths are made absolute once, so that children with another working folder agree."""
