@@ -102,7 +102,7 @@ def _write(updates: DataFrame, _batch_id: int) -> None:
 
 def _end_jvm() -> None:
     """Wait for the JVM, which writes the archive on its way out."""
-    gateway = SparkContext._gateway
+    gateway = SparkContext._gateway  # pyspark hands out its JVM's process nowhere else
     assert gateway is not None
     gateway.shutdown()
     gateway.proc.stdin.close()
