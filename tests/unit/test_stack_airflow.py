@@ -42,6 +42,6 @@ def test_supervisord_reads_every_variable_as_it_is() -> None:
 
 @pytest.mark.parametrize("value", ["ends with '", "both ' and \" inside"])
 def test_what_supervisord_cannot_read_is_refused(value: str) -> None:
-    program = Program("p", ("true",), check=str, start_order=1, environment={"A": value})
+    program = Program("p", "storage", ("true",), check=str, start_order=1, environment={"A": value})
     with pytest.raises(TwofoldError, match="cannot be given"):
         supervisor.render(settings("one"), [program])

@@ -182,27 +182,15 @@ class Controller:
 
 def look(settings: Settings, pipeline: Pipeline, state: State) -> Look:
     """One look at a service: its `/healthz` and, where it makes no progress, whether what it needs is there."""
-    seen = as_look(state, health.ask(state.health))
-    if seen.left_down or seen.stopped_at or seen.finished or not _needs_asking(state.service, seen):
+    seen, record = as_look(state, health.ask(state.health)), state.record
+    if record.left_down or record.stopped_at or record.finished or not _needs_asking(state.service, seen):
         return seen
     return as_look(state, seen.health, _missing(settings, pipeline))
 
 
 def as_look(state: State, told: Mapping[str, Any], missing: str = "") -> Look:
     """What is known of a service, as one look."""
-    record = state.record
-    return Look(
-        at=time.time(),
-        pid=state.pid,
-        state=state.state,
-        uptime_s=state.uptime_s,
-        stopped_at=record.stopped_at,
-        left_down=record.left_down,
-        finished=record.finished,
-        last_end=f"last ended with {record.ends[-1]}" if record.ends else "",
-        health=told,
-        missing=missing,
-    )
+    return Look(state.pid, state.state, state.uptime_s, state.record, told, missing)
 
 
 def _needs_asking(service: str, seen: Look) -> bool:

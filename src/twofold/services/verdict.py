@@ -1,4 +1,4 @@
-"""Is a service healthy? Judged by its progress over several looks at it. Pure: a `Look` is data, times are in it.
+"""Is a service healthy? Judged by its progress over several looks at it. Pure: a `Look` is data.
 
 Look, Look, Look … ─► judge ─► Verdict: healthy | finished | stopped | left down | lost | stuck | not yet
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
 
-from twofold.services.record import PRODUCER, STREAM, moment
+from twofold.services.record import PRODUCER, STREAM, Record, moment
 
 Kind = Literal["healthy", "finished", "stopped", "left down", "lost", "stuck", "not yet"]
 STARTS_SLOWER = 3
@@ -30,20 +30,20 @@ GOOD, BAD, NEITHER = "good", "bad", "neither"
 class Look:
     """One look at a service: what its supervisor says, what it says of itself, and whether what it needs is there."""
 
-    at: float
-    """Unix seconds."""
     pid: int
     state: str
     """supervisord's word."""
     uptime_s: float = 0.0
-    stopped_at: float = 0.0
-    left_down: str = ""
-    finished: bool = False
-    last_end: str = ""
+    record: Record = field(default_factory=Record)
     health: Mapping[str, Any] = field(default_factory=dict)
     """The body of `/healthz`; empty: it does not answer."""
     missing: str = ""
     """What the service needs and what does not answer, in a sentence; asked only when it makes no progress."""
+
+    @property
+    def last_end(self) -> str:
+        """How it ended last; empty: it never did."""
+        return f"last ended with {self.record.ends[-1]}" if self.record.ends else ""
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,6 @@ class Verdict:
 
     kind: Kind
     reason: str
-    good: int = 0
-    """Good looks in a row, up to the last."""
 
     @property
     def fine(self) -> bool:
@@ -83,19 +81,19 @@ def judge(service: str, looks: Sequence[Look], limits: HealthLimits) -> Verdict:
     if stalled := _stalled(service, last, limits):
         return Verdict("not yet" if last.missing else "stuck", stalled)
     if len(counted) < limits.good_samples:
-        return Verdict("not yet", reason, len(counted))
+        return Verdict("not yet", reason)
     if growing := _growing(counted[-limits.good_samples :]):
-        return Verdict("not yet", growing, len(counted))
-    return Verdict("healthy", reason, len(counted))
+        return Verdict("not yet", growing)
+    return Verdict("healthy", reason)
 
 
 def _settled(last: Look) -> Verdict | None:
     """What needs no further look."""
-    if last.stopped_at:
-        return Verdict("stopped", f"stopped manually on {moment(last.stopped_at)}")
-    if last.left_down:
-        return Verdict("left down", f"left down: {last.left_down}")
-    if last.finished and not last.pid:
+    if last.record.stopped_at:
+        return Verdict("stopped", f"stopped manually on {moment(last.record.stopped_at)}")
+    if last.record.left_down:
+        return Verdict("left down", f"left down: {last.record.left_down}")
+    if last.record.finished and not last.pid:
         return Verdict("finished", f"finished: all is sent ({last.last_end})")
     return None
 

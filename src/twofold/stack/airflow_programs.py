@@ -54,6 +54,7 @@ def programs(settings: Settings) -> tuple[Program, ...]:
     return tuple(
         Program(
             name=f"airflow-{process}",
+            group="airflow",
             command=(sys.executable, "-m", *command),
             check=partial(_check, settings, process),
             start_order=60 if process == "api-server" else 70,

@@ -107,6 +107,7 @@ def programs(settings: Settings) -> tuple[Program, ...]:
     return (
         Program(
             name="zookeeper",
+            group="brokers",
             command=tuple(java(settings, found, *ZOOKEEPER_MAIN, str(_config(settings, "zookeeper")))),
             check=partial(probes.zookeeper, here, settings.zookeeper_port),
             start_order=20,
@@ -115,6 +116,7 @@ def programs(settings: Settings) -> tuple[Program, ...]:
         ),
         Program(
             name="kafka",
+            group="brokers",
             command=tuple(java(settings, found, *main, str(_config(settings, "kafka")))),
             check=partial(probes.kafka, here, settings.kafka_port),
             start_order=30,

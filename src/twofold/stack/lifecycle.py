@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 from twofold.errors import TwofoldError, UsageError
 from twofold.local_files import write_whole
@@ -36,34 +36,21 @@ class StackFailed(TwofoldError):
     """A program of the stack does not get healthy."""
 
 
-class Programs(NamedTuple):
-    """The programs of a stack, each group in start order."""
-
-    storage: tuple[Program, ...]
-    brokers: tuple[Program, ...]
-    airflow: tuple[Program, ...]
-    monitoring: tuple[Program, ...]
-
-    @property
-    def all(self) -> tuple[Program, ...]:
-        """Every program, in start order."""
-        return self.storage + self.brokers + self.airflow + self.monitoring
-
-    def chosen(self, known: HomeState) -> Programs:
-        """These, without what is not wanted."""
-        wanted = self if known.airflow else self._replace(airflow=())
-        return wanted if known.monitoring else wanted._replace(monitoring=())
-
-
-def possible(settings: Settings, known: HomeState) -> Programs:
-    """Everything that this stack can run."""
-    bucket = (programs.minio(settings),) if settings.store == "minio" else ()
-    return Programs(
-        storage=(postgres.program(settings, Path(known.postgres_folder)), *bucket),
-        brokers=brokers.programs(settings),
-        airflow=airflow_programs.programs(settings),
-        monitoring=programs.monitoring(settings),
+def possible(settings: Settings, known: HomeState) -> tuple[Program, ...]:
+    """Everything that this stack can run, in start order."""
+    return (
+        postgres.program(settings, Path(known.postgres_folder)),
+        *([programs.minio(settings)] if settings.store == "minio" else []),
+        *brokers.programs(settings),
+        *airflow_programs.programs(settings),
+        *programs.monitoring(settings),
     )
+
+
+def chosen(all_programs: Iterable[Program], known: HomeState) -> list[Program]:
+    """Those that are wanted."""
+    unwanted = {"airflow": not known.airflow, "monitoring": not known.monitoring}
+    return [program for program in all_programs if not unwanted.get(program.group)]
 
 
 def up(
@@ -123,15 +110,15 @@ def _refuse_moved_ports(before: str, after: str) -> None:
 def _start(settings: Settings, known: HomeState, say: Say) -> None:
     """Start from nothing; on failure nothing is left running."""
     all_programs = possible(settings, known)
-    wanted = all_programs.chosen(known)
+    wanted = chosen(all_programs, known)
     end_leftovers(settings.home, say)
-    require_free([PORTS["supervisor"], *(port for program in wanted.all for port in program.ports)], settings)
-    say(f"starting {', '.join(program.name for program in wanted.all)}")
+    require_free([PORTS["supervisor"], *(port for program in wanted for port in program.ports)], settings)
+    say(f"starting {', '.join(program.name for program in wanted)}")
     postgres.prepare(settings, Path(known.postgres_folder))
     brokers.prepare(settings)
     if settings.store == "minio":
         programs.prepare_minio(settings)
-    supervisor.start(settings, all_programs.all)
+    supervisor.start(settings, all_programs)
     try:
         _start_programs(settings, wanted, say)
     except BaseException:
@@ -142,31 +129,32 @@ def _start(settings: Settings, known: HomeState, say: Say) -> None:
 def _repair(settings: Settings, known: HomeState, say: Say) -> None:
     """Under a live supervisord, start what does not run, and stop what is not wanted."""
     states, all_programs = supervisor.states(settings), possible(settings, known)
-    wanted = all_programs.chosen(known)
+    wanted = chosen(all_programs, known)
     alive = {name for name, seen in states.items() if seen.state in (RUNNING, STARTING)}
-    unwanted = [program.name for program in all_programs.all if program not in wanted.all and program.name in alive]
+    unwanted = [program.name for program in all_programs if program not in wanted and program.name in alive]
     if unwanted:
         say(f"stopping {', '.join(unwanted)}")
         supervisor.stop_programs(settings, reversed(unwanted))
-    dead = [program.name for program in wanted.all if program.name not in alive]
+    dead = [program.name for program in wanted if program.name not in alive]
     if dead:
         say(f"starting {', '.join(dead)}")
-    elif not any(program.check() for program in wanted.all):
+    elif not any(program.check() for program in wanted):
         say("the stack is up already")
         return _finish(settings)
     return _start_programs(settings, wanted, say)
 
 
-def _start_programs(settings: Settings, wanted: Programs, say: Say) -> None:
+def _start_programs(settings: Settings, wanted: list[Program], say: Say) -> None:
     """Start all; Airflow when its database is there, and the database and bucket of the jobs that it will start."""
     since = time.monotonic()
-    supervisor.start_programs(settings, wanted.monitoring + wanted.storage + wanted.brokers)
-    _wait_healthy(settings, wanted.storage, say, since)
+    airflow = [program for program in wanted if program.group == "airflow"]
+    supervisor.start_programs(settings, [program for program in wanted if program not in airflow])
+    _wait_healthy(settings, [program for program in wanted if program.group == "storage"], say, since)
     _finish(settings)
-    if wanted.airflow:
+    if airflow:
         airflow_programs.prepare(settings, say)
-        supervisor.start_programs(settings, wanted.airflow)
-    _wait_healthy(settings, wanted.brokers + wanted.airflow + wanted.monitoring, say, since)
+        supervisor.start_programs(settings, airflow)
+    _wait_healthy(settings, [program for program in wanted if program.group != "storage"], say, since)
 
 
 def _finish(settings: Settings) -> None:
@@ -175,7 +163,7 @@ def _finish(settings: Settings) -> None:
     programs.make_bucket(settings)
 
 
-def _wait_healthy(settings: Settings, wanted: tuple[Program, ...], say: Say, since: float) -> None:
+def _wait_healthy(settings: Settings, wanted: list[Program], say: Say, since: float) -> None:
     pending = list(wanted)
     runs: dict[str, set[int]] = {program.name: set() for program in wanted}
     while pending:

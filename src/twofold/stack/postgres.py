@@ -133,6 +133,7 @@ def program(settings: Settings, folder: Path) -> Program:
     options = {**_OPTIONS, "port": str(settings.postgres_port)}
     return Program(
         name="postgres",
+        group="storage",
         command=(
             str(binaries(folder) / "bin" / "postgres"),
             "-D",

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from twofold import probes
@@ -43,6 +44,7 @@ class Program:
     """
 
     name: str
+    group: Literal["storage", "brokers", "airflow", "monitoring"]
     command: tuple[str, ...]
     check: Callable[[], str]
     """A real request to the server: why it is not healthy, or an empty string. Never raises for a dead one."""
@@ -63,6 +65,7 @@ def _server(
     command: tuple[str, ...],
     *ports: Port,
     ready: str,
+    group: Literal["storage", "monitoring"] = "monitoring",
     start_order: int = 90,
     stop_wait_s: int = 15,
     environment: Mapping[str, str] | None = None,
@@ -74,6 +77,7 @@ def _server(
     url = _url(settings, ports[0])
     return Program(
         name=name,
+        group=group,
         command=command,
         check=partial(probes.http_page, url + ready) if ready else partial(probes.listening, *_address(url)),
         start_order=start_order,
@@ -109,6 +113,7 @@ def minio(settings: Settings) -> Program:
         PORTS["minio"],
         PORTS["minio_console"],
         ready="/minio/health/ready",
+        group="storage",
         start_order=15,
         stop_wait_s=30,
         environment={

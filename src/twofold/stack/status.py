@@ -58,7 +58,7 @@ def status(settings: Settings) -> StackStatus:
     known = read_state(settings.home)
     if known is None:
         return StackStatus(str(settings.home), None, healthy=False, pss_bytes=0, airflow_url=None, programs=())
-    wanted = lifecycle.possible(settings, known).chosen(known).all
+    wanted = lifecycle.chosen(lifecycle.possible(settings, known), known)
     states = supervisor.states(settings) if supervisor.answers(settings) else {}
     orphans = {} if states else processes.ours(settings.home)
     with ThreadPoolExecutor(len(wanted)) as pool:
