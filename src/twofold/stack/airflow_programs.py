@@ -32,9 +32,8 @@ from twofold.errors import NotRunning, TwofoldError
 from twofold.local_files import write_whole
 from twofold.settings import Settings
 from twofold.stack import airflow_forking, postgres, supervisor
-from twofold.stack.home_state import Say
 from twofold.stack.ports import PORTS
-from twofold.stack.programs import Program
+from twofold.stack.programs import Program, Say
 from twofold.supervisord import UNREACHABLE
 
 SET_UP = "twofold_airflow.metadata"

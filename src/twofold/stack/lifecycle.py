@@ -1,4 +1,4 @@
-"""Bring the embedded stack up, and take it down.
+"""Bring the embedded stack up, and take it down; what is remembered of it in between.
 
 up:    lock ─► end orphans ─► ports free? ─► prepare ─► supervisord ─► all servers at once
                      storage healthy ─► databases, bucket ─► Airflow set up and started ─► all healthy
@@ -7,19 +7,24 @@ down:  lock ─► supervisord stops programs in descending start order ─► e
 
 from __future__ import annotations
 
+import json
+import secrets
+import shlex
 import signal
 import time
 from collections.abc import Iterable
-from dataclasses import replace
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from twofold.errors import TwofoldError, UsageError
-from twofold.local_files import write_whole
-from twofold.settings import Settings
+from twofold.local_files import locked, write_whole
+from twofold.settings import GENERATED, KEPT, Settings, Use
 from twofold.stack import airflow_programs, brokers, postgres, processes, programs, supervisor
-from twofold.stack.home_state import HomeState, Say, environment_file, lock, read_state, with_secrets
 from twofold.stack.ports import PORTS, require_free
-from twofold.stack.programs import Program
+from twofold.stack.programs import Program, Say
 from twofold.stack.supervisor import FATAL, RUNNING, STARTING
 from twofold.supervisord import log_file
 
@@ -34,6 +39,49 @@ _STOP_SIGNALS = {"postgres": signal.SIGINT}
 
 class StackFailed(TwofoldError):
     """A program of the stack does not get healthy."""
+
+
+@dataclass(frozen=True)
+class HomeState:
+    """What commands must know of this home, whatever the settings say."""
+
+    store: str
+    postgres_folder: str
+    """Where PostgreSQL's data (and, where needed, a copy of its binaries) are; outside home if it must be."""
+    airflow: bool = False
+    """Whether the last `up` was with Airflow."""
+    monitoring: bool = False
+    """The same for monitoring."""
+
+    def write(self, home: Path) -> None:
+        """Put the state in place at once."""
+        write_whole(home / "stack.json", json.dumps(asdict(self), indent=2) + "\n", 0o600)
+
+
+def read_state(home: Path) -> HomeState | None:
+    """The state of a home, or None where no stack was ever started."""
+    try:
+        return HomeState(**json.loads((home / "stack.json").read_text()))
+    except FileNotFoundError:
+        return None
+
+
+def with_secrets(settings: Settings) -> Settings:
+    """The settings with a generated value for every password that has none yet."""
+    marked = [name for name, field in Settings.model_fields.items() if GENERATED in field.metadata]
+    missing = [name for name in marked if not getattr(settings, name).get_secret_value()]
+    return settings.model_copy(update={name: SecretStr(secrets.token_hex(16)) for name in missing})
+
+
+def environment_file(settings: Settings) -> str:
+    """Text of `stack.env`: the settings that are marked to be kept, and the ports."""
+    environment = settings.environment()
+    names = [
+        f"TWOFOLD_{name.upper()}"
+        for name, field in Settings.model_fields.items()
+        if KEPT in field.metadata or any(isinstance(mark, Use) for mark in field.metadata)
+    ]
+    return "".join(f"{name}={shlex.quote(environment[name])}\n" for name in names)
 
 
 def possible(settings: Settings, known: HomeState) -> tuple[Program, ...]:
@@ -53,6 +101,10 @@ def chosen(all_programs: Iterable[Program], known: HomeState) -> list[Program]:
     return [program for program in all_programs if not unwanted.get(program.group)]
 
 
+def _lock(home: Path, say: Say) -> AbstractContextManager[None]:
+    return locked(home / "lock", lambda: say("another command changes this stack: waiting for it"))
+
+
 def up(
     settings: Settings, store: str | None, with_airflow: bool, with_monitoring: bool | None, say: Say
 ) -> tuple[Settings, HomeState]:
@@ -60,7 +112,7 @@ def up(
 
     Without Airflow or monitoring, one that runs is stopped; `with_monitoring` None leaves it as it is.
     """
-    with lock(settings.home, say):
+    with _lock(settings.home, say):
         settings, known = _settle(Settings(home=settings.home), store, with_airflow, with_monitoring)
         if known.monitoring:
             programs.prepare_monitoring(settings)
@@ -192,7 +244,7 @@ def down(settings: Settings, say: Say) -> None:
     if not settings.home.exists() and not processes.ours(settings.home):
         say("nothing to stop")
         return
-    with lock(settings.home, say):
+    with _lock(settings.home, say):
         if not stop(Settings(home=settings.home), say):
             say("nothing to stop")
 

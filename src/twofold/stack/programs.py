@@ -35,6 +35,10 @@ _KEPT_FOR = "15d"
 _GRAFANA_HOME = Path("/usr/share/grafana")
 
 
+Say = Callable[[str], None]
+"""Where progress goes, a line at a time."""
+
+
 @dataclass(frozen=True)
 class Program:
     """A program that supervisord keeps running.

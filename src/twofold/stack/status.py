@@ -13,7 +13,6 @@ from twofold.services.record import SERVICES
 from twofold.services.verdict import HealthLimits, judge
 from twofold.settings import Settings
 from twofold.stack import lifecycle, processes, programs, supervisor
-from twofold.stack.home_state import read_state
 from twofold.stack.programs import Program
 from twofold.stack.supervisor import ProgramState
 
@@ -55,7 +54,7 @@ class StackStatus:
 
 def status(settings: Settings) -> StackStatus:
     """Look at every program of this home; a home where no stack was ever started has none."""
-    known = read_state(settings.home)
+    known = lifecycle.read_state(settings.home)
     if known is None:
         return StackStatus(str(settings.home), None, healthy=False, pss_bytes=0, airflow_url=None, programs=())
     wanted = lifecycle.chosen(lifecycle.possible(settings, known), known)
