@@ -33,8 +33,6 @@ _DEBIAN = ("prometheus", "prometheus-alertmanager")
 """Programs, and the packages that they come with."""
 _KEPT_FOR = "15d"
 _GRAFANA_HOME = Path("/usr/share/grafana")
-
-
 Say = Callable[[str], None]
 """Where progress goes, a line at a time."""
 
@@ -78,12 +76,12 @@ def _server(
 
     Monitoring starts last (90), so that it goes first, and raises no alert while the rest is stopped.
     """
-    url = _url(settings, ports[0])
+    url, number = _url(settings, ports[0]), ports[0].number(settings)
     return Program(
         name=name,
         group=group,
         command=command,
-        check=partial(probes.http_page, url + ready) if ready else partial(probes.listening, *_address(url)),
+        check=partial(probes.http_page, url + ready) if ready else partial(probes.listening, "127.0.0.1", number),
         start_order=start_order,
         ports=ports,
         environment=environment or {},
@@ -94,11 +92,6 @@ def _server(
 
 def _url(settings: Settings, port: Port) -> str:
     return f"http://127.0.0.1:{port.number(settings)}"
-
-
-def _address(url: str) -> tuple[str, int]:
-    place = urlsplit(url)
-    return str(place.hostname), int(place.port or 0)
 
 
 # ---- MinIO ----
