@@ -16,7 +16,7 @@ from twofold.definition.load import load_pipeline
 from twofold.errors import NotRunning
 from twofold.meter import Meter
 from twofold.metrics import SERVICE_LEFT_DOWN
-from twofold.services.controller import Controller, limits, look, unhealthy
+from twofold.services.controller import Controller
 from twofold.services.record import Did
 from twofold.services.verdict import Verdict, judge
 from twofold.settings import Settings
@@ -100,12 +100,12 @@ class ServiceHealthSensor(Linked, BaseSensorOperator):
     def execute(self, context: Context) -> str:
         """Look once; what is not settled by that is watched by a trigger."""
         settings = Settings()
-        declared = load_pipeline(settings, self.pipeline)
+        declared, controller = load_pipeline(settings, self.pipeline), Controller(settings)
         try:
-            seen = look(settings, declared, Controller(settings).state(self.pipeline, self.service))
+            seen = controller.look(declared, controller.state(self.pipeline, self.service))
         except NotRunning as error:
             raise AirflowException(str(error)) from None
-        verdict = judge(self.service, [seen], limits(settings, declared))
+        verdict = judge(self.service, [seen], controller.limits(declared))
         self.log.info("%s-%s: %s: %s", self.pipeline, self.service, verdict.kind, verdict.reason)
         if verdict.kind in ("not yet", "healthy"):
             self._watch(settings)
@@ -132,7 +132,7 @@ class ServiceHealthSensor(Linked, BaseSensorOperator):
             self._watch(settings)
         if verdict.kind == "stuck" and self._restarted(settings, verdict):
             self._watch(settings)
-        raise AirflowFailException(str(unhealthy(settings, self.pipeline, self.service, verdict))) from None
+        raise AirflowFailException(str(Controller(settings).unhealthy(self.pipeline, self.service, verdict))) from None
 
     def _restarted(self, settings: Settings, verdict: Verdict) -> bool:
         """Whether a restart was still within the budget."""

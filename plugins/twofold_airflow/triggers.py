@@ -20,7 +20,7 @@ from pydantic import JsonValue
 
 from twofold.definition.load import load_pipeline
 from twofold.errors import NotRunning
-from twofold.services.controller import Controller, limits, look
+from twofold.services.controller import Controller
 from twofold.services.verdict import Look, Verdict, judge
 from twofold.settings import Settings
 from twofold_airflow.links import pages
@@ -56,14 +56,13 @@ class ServiceHealthTrigger(BaseTrigger):
 
     def _judged(self, settings: Settings, looks: deque[Look]) -> Verdict:
         """Look once more. A supervisor that does not answer now may answer soon; nothing is known meanwhile."""
-        declared = load_pipeline(settings, self.pipeline)
+        declared, controller = load_pipeline(settings, self.pipeline), Controller(settings)
         try:
-            state = Controller(settings).state(self.pipeline, self.service)
-            looks.append(look(settings, declared, state))
+            looks.append(controller.look(declared, controller.state(self.pipeline, self.service)))
         except NotRunning as error:
             looks.clear()
             return Verdict("not yet", error.message)
-        return judge(self.service, tuple(looks), limits(settings, declared))
+        return judge(self.service, tuple(looks), controller.limits(declared))
 
     def _event(self, verdict: Verdict) -> TriggerEvent:
         xcoms: dict[str, JsonValue] = {"return_value": verdict.reason}

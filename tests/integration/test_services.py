@@ -21,7 +21,7 @@ from tests.at_work import Work, crash, eventually
 from twofold import catalog as catalogs
 from twofold import ensure
 from twofold.definition.model import Pipeline
-from twofold.services.controller import Controller, State, budget, limits, look, unhealthy
+from twofold.services.controller import Controller, State, budget
 from twofold.services.record import CHANGED
 from twofold.services.verdict import Look, Verdict, judge
 from twofold.settings import Settings
@@ -50,8 +50,8 @@ class Watched:
         found: list[Verdict] = []
 
         def reached() -> bool:
-            looks.append(look(self.settings, self.pipeline, self.state()))
-            found.append(judge(self.service, looks, limits(self.settings, self.pipeline)))
+            looks.append(self.controller.look(self.pipeline, self.state()))
+            found.append(judge(self.service, looks, Controller(self.settings).limits(self.pipeline)))
             return found[-1].kind == kind and reason in found[-1].reason
 
         eventually(reached)
@@ -108,7 +108,7 @@ def test_a_streaming_job_is_started_once_healed_left_down_and_stopped(stack: Set
     eventually(lambda: not stream.family())
     assert stream.start() == "left down"
     assert not stream.state().runs
-    said = str(unhealthy(stack, work.pipeline.name, "stream", verdict))
+    said = str(stream.controller.unhealthy(work.pipeline.name, "stream", verdict))
     assert "3 of 3 restarts within the last hour" in said
     assert "no progress for" in said
     assert "signal 9 (SIGKILL)" in said

@@ -131,7 +131,7 @@ def test_restarts_for_a_changed_definition_are_told_beside_the_budget() -> None:
         "and 1 for a changed definition, which do not count",
         "  1970-01-01 00:00:20 UTC: the definition changed",
     ]
-    told = report.as_json(state, Verdict("healthy", ""), {})
+    told = report.as_dict(state, Verdict("healthy", ""), {})
     assert (told["restarts"], told["definition_restarts"]) == (1, 1)
     assert told["last_restart"] == {"at": 20.0, "why": "the definition changed", "counts": False}
     assert report.budget(replace(state, changes=0)) == "1 of 3/h"

@@ -11,8 +11,7 @@ from rich.table import Table
 
 from twofold.definition.load import load_all, load_pipeline
 from twofold.definition.model import Pipeline
-from twofold.services import controller as asked
-from twofold.services.controller import Controller, State, services_of
+from twofold.services.controller import Controller, State, as_dict, budget, services_of
 from twofold.services.record import SERVICES
 from twofold.services.verdict import Look, Verdict, judge
 from twofold.settings import Settings
@@ -79,9 +78,10 @@ def _act(settings: Settings, action: str | None, pipeline: str, service: str) ->
 
 
 def _look(settings: Settings, pipeline: Pipeline, service: str) -> Row:
-    state = Controller(settings).state(pipeline.name, service)
-    seen = asked.look(settings, pipeline, state)
-    found = judge(service, [seen], asked.limits(settings, pipeline, good_samples=1))
+    controller = Controller(settings)
+    state = controller.state(pipeline.name, service)
+    seen = controller.look(pipeline, state)
+    found = judge(service, [seen], controller.limits(pipeline, good_samples=1))
     return state, found, seen
 
 
@@ -92,14 +92,14 @@ def _fine(row: Row) -> bool:
 
 def _show(rows: Iterable[Row], as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps([asked.as_json(state, found, seen.health) for state, found, seen in rows], indent=2))
+        click.echo(json.dumps([as_dict(state, found, seen.health) for state, found, seen in rows], indent=2))
         return
     table = Table(box=None)
     for name in ("service", "state", "pid", "up", "restarts", "health"):
         table.add_column(name, justify="right" if name in ("pid", "up") else "left")
     for state, found, _ in rows:
         up = f"{state.uptime_s:.0f} s" if state.runs else ""
-        table.add_row(state.name, state.state, str(state.pid or ""), up, asked.budget(state), _health(found))
+        table.add_row(state.name, state.state, str(state.pid or ""), up, budget(state), _health(found))
     Console(highlight=False).print(table)
 
 

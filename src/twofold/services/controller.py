@@ -3,7 +3,7 @@
 Controller(settings).start("flights", "stream", by_hand=True) ──XML-RPC──► supervisord, namespace `twofold`
 
 Controller.state ─┐
-GET /healthz ─────┼─► Look ─► verdict.judge ─► Verdict ─► as_json, unhealthy
+GET /healthz ─────┼─► Look ─► verdict.judge ─► Verdict ─► as_dict, unhealthy
 broker, catalog ──┘
 """
 
@@ -145,6 +145,41 @@ class Controller:
         """Where the whole log is: a path on the machine, or in the container, of the service."""
         return str(log_file(self._settings.home, state.name))
 
+    def look(self, pipeline: Pipeline, state: State) -> Look:
+        """One look at a service: its `/healthz` and, where it makes no progress, whether what it needs is there."""
+        seen, record = as_look(state, health.ask(state.health)), state.record
+        if record.left_down or record.stopped_at or record.finished or not _needs_asking(state.service, seen):
+            return seen
+        return as_look(state, seen.health, self._missing(pipeline))
+
+    def limits(self, pipeline: Pipeline, good_samples: int | None = None) -> HealthLimits:
+        """What counts as healthy, by the settings and the pipeline's own pace."""
+        return HealthLimits(
+            good_samples=good_samples or self._settings.service_good_samples,
+            stalled_after_s=self._settings.service_stalled_after_s + pipeline.stream.trigger.total_seconds(),
+        )
+
+    def unhealthy(self, pipeline: str, service: str, verdict: Verdict) -> Unhealthy:
+        """All that a person needs to know, as one error: numbers, restarts, the last log lines, and what to read."""
+        lines = [f"{pipeline}-{service}: {verdict.reason}"]
+        try:
+            state = self.state(pipeline, service)
+            tail = self.log_tail(pipeline, service)
+            lines += [*restarts(state), f"last lines of {self.log_place(state)}:", *(f"  {line}" for line in tail)]
+        except NotRunning as error:
+            lines.append(error.message)
+        page = RUNBOOKS.get(verdict.kind, "service-not-healthy")
+        return Unhealthy("\n  ".join(lines), f"see {runbook(self._settings, page)}")
+
+    def _missing(self, pipeline: Pipeline) -> str:
+        """Which of Kafka and the catalog does not answer, in a sentence; empty: both do."""
+        try:
+            topic.describe(self._settings, pipeline.topic.name, _NEEDS_TIMEOUT_S)
+            locks.connect(self._settings).close()
+        except NotRunning as error:
+            return error.message
+        return ""
+
     def _call(self, method: str, pipeline: str, service: str, *arguments: Any) -> object:  # noqa: ANN401
         if service not in SERVICES:
             raise UsageError(f"there is no service {service!r}", f"choose {' or '.join(SERVICES)}")
@@ -177,15 +212,7 @@ class Controller:
         )
 
 
-# ---- one look ----
-
-
-def look(settings: Settings, pipeline: Pipeline, state: State) -> Look:
-    """One look at a service: its `/healthz` and, where it makes no progress, whether what it needs is there."""
-    seen, record = as_look(state, health.ask(state.health)), state.record
-    if record.left_down or record.stopped_at or record.finished or not _needs_asking(state.service, seen):
-        return seen
-    return as_look(state, seen.health, _missing(settings, pipeline))
+# ---- reports ----
 
 
 def as_look(state: State, told: Mapping[str, Any], missing: str = "") -> Look:
@@ -197,40 +224,6 @@ def _needs_asking(service: str, seen: Look) -> bool:
     mark, _ = rate(service, None, seen)
     silent_s = float(seen.health.get("last_batch_age_s", 0.0)) if seen.health else seen.uptime_s
     return silent_s > ASK_AFTER_S or (mark == BAD and bool(seen.health or not seen.pid))
-
-
-def _missing(settings: Settings, pipeline: Pipeline) -> str:
-    """Which of Kafka and the catalog does not answer, in a sentence; empty: both do."""
-    try:
-        topic.describe(settings, pipeline.topic.name, _NEEDS_TIMEOUT_S)
-        locks.connect(settings).close()
-    except NotRunning as error:
-        return error.message
-    return ""
-
-
-def limits(settings: Settings, pipeline: Pipeline, good_samples: int | None = None) -> HealthLimits:
-    """What counts as healthy, by the settings and the pipeline's own pace."""
-    return HealthLimits(
-        good_samples=good_samples or settings.service_good_samples,
-        stalled_after_s=settings.service_stalled_after_s + pipeline.stream.trigger.total_seconds(),
-    )
-
-
-# ---- reports ----
-
-
-def unhealthy(settings: Settings, pipeline: str, service: str, verdict: Verdict) -> Unhealthy:
-    """All that a person needs to know, as one error: numbers, restarts, the last log lines, and what to read."""
-    controller = Controller(settings)
-    lines = [f"{pipeline}-{service}: {verdict.reason}"]
-    try:
-        state = controller.state(pipeline, service)
-        tail = controller.log_tail(pipeline, service)
-        lines += [*restarts(state), f"last lines of {controller.log_place(state)}:", *(f"  {line}" for line in tail)]
-    except NotRunning as error:
-        lines.append(error.message)
-    return Unhealthy("\n  ".join(lines), f"see {runbook(settings, RUNBOOKS.get(verdict.kind, 'service-not-healthy'))}")
 
 
 def restarts(state: State) -> list[str]:
@@ -259,8 +252,8 @@ def runbook(settings: Settings, page: str) -> str:
     return f"{settings.runbooks_url.rstrip('/')}/{page}.md"
 
 
-def as_json(state: State, verdict: Verdict, told: Mapping[str, Any]) -> dict[str, object]:
-    """One service as plain JSON, for programs; `told` is what it says of itself."""
+def as_dict(state: State, verdict: Verdict, told: Mapping[str, Any]) -> dict[str, object]:
+    """One service as JSON has it, for programs; `told` is what it says of itself."""
     last = state.record.last_restart
     return {
         "pipeline": state.pipeline,

@@ -13,7 +13,7 @@ from twofold import health
 from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError
 from twofold.services import verdict
-from twofold.services.controller import RUNBOOKS, Controller, State, as_look, limits, services_of
+from twofold.services.controller import RUNBOOKS, Controller, State, as_look, services_of
 from twofold.settings import Settings
 from twofold.status.model import Service
 
@@ -54,12 +54,13 @@ def supervised(name: str, state: State, told: Told, healthy: verdict.HealthLimit
 
 
 def _look(settings: Settings, pipeline: Pipeline, name: str) -> tuple[Service, Told]:
+    controller = Controller(settings)
     try:
-        state = Controller(settings).state(pipeline.name, name)
+        state = controller.state(pipeline.name, name)
     except TwofoldError:  # no supervisor, or an older one: what runs was started by hand
         state = None
     place = health.place_of(settings.home, pipeline.name, name)
     told = health.ask(state.health if state and state.runs else health.address(place))
     if state is None or (told and not state.runs):
         return by_hand(name, told), told
-    return supervised(name, state, told, limits(settings, pipeline, good_samples=1)), told
+    return supervised(name, state, told, controller.limits(pipeline, good_samples=1)), told
