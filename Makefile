@@ -101,7 +101,7 @@ compose-up:  ## Check this machine, build and start the whole stack in container
 	@python3 docker/preflight.py
 	@$(TAKE_BINARIES)
 	@$(COMPOSE) up --detach --build --wait
-	@python3 docker/addresses.py
+	@python3 docker/preflight.py addresses
 
 compose-down:  ## Stop and remove the containers; the data stays
 	@$(COMPOSE) --profile commands down --remove-orphans

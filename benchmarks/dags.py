@@ -19,9 +19,9 @@ from typing import Any
 from benchmarks import data
 from benchmarks.failures import until
 from benchmarks.measure import measured
+from demo.airflow_rest import AirflowRest
 from tests import running
 from twofold.settings import Settings
-from twofold.stack.airflow_rest import AirflowRest
 
 RUNS = 3
 COMMANDS = {

@@ -1,6 +1,6 @@
 """PyFlink's environment, made on demand in the user's cache: it cannot share ours, as it wants an older pyarrow.
 
-    flink_jars.toml ─► Ivy ─► jar-sets/<key>/{job,lib}
+    flink_ivy.xml ─► Ivy ─► jar-sets/<key>/{job,lib}
     uv venv ─► apache-flink ─► + lib/*.jar, + Hadoop's client jars as pyspark ships them ─► <cache>/flink/<key>
 
 By hand: `python -m benchmarks.flink_setup` prints where its Python is.
@@ -19,14 +19,11 @@ from pathlib import Path
 from benchmarks.failures import BenchFailure
 from twofold.settings import cache_folder
 from twofold.setup import jars
-from twofold.setup.cache import locked, publish, staging
-from twofold.setup.errors import SetupError
-from twofold.setup.process import run
+from twofold.setup.cache import SetupError, cache_lock, publish, run, staging
 
 REQUIREMENT = "apache-flink==2.2.1"
-SETS = ("job", "lib")
 _HADOOP = "hadoop-client-*.jar"
-LIST = Path(__file__).with_name("flink_jars.toml")
+LIST = Path(__file__).with_name("flink_ivy.xml")
 _REMEDY = "check the network and run `make bench PARTS=live` again; nothing half-made is kept"
 
 
@@ -47,13 +44,13 @@ def ensure_flink() -> Flink:
 
 
 def _ensured() -> Flink:
-    cache, listed = cache_folder(), jars.parse_list(LIST.read_text(), SETS)
-    with locked(cache, "jars"):
-        found = jars.have(listed, cache)
+    cache = cache_folder()
+    with cache_lock(cache, "jars"):
+        found = jars.have(LIST, cache)
     hadoop = _hadoop_jars()
-    made_of = "\n".join([REQUIREMENT, sys.version, jars.key(listed), *(jar.name for jar in hadoop)])
+    made_of = "\n".join([REQUIREMENT, sys.version, found.name, *(jar.name for jar in hadoop)])
     target = cache / "flink" / hashlib.sha256(made_of.encode()).hexdigest()[:16]
-    with locked(cache, "flink"):
+    with cache_lock(cache, "flink"):
         if not target.exists():
             _make(cache, target, [*sorted((found / "lib").glob("*.jar")), *hadoop])
     return Flink(target / "bin" / "python", tuple(sorted((found / "job").glob("*.jar"))))

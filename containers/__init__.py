@@ -1,6 +1,6 @@
-"""What containers start with: each module writes the configuration of one program and then becomes it.
+"""What containers start with: each entry writes the configuration of one program and then becomes it.
 
     secrets ─► a volume per role ─► settings ─► configuration in memory (/tmp) ─► the program itself
 
-By hand, inside a container: `python -m containers.<module> …`; see docker-compose.yml.
+Run manually, inside a container: `python -m containers`; see docker-compose.yml.
 """

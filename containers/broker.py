@@ -1,36 +1,43 @@
-"""A Kafka broker with logins, in ZooKeeper or KRaft mode.
+"""Kafka in containers: a broker with logins, in ZooKeeper or KRaft mode, and ZooKeeper, which lets in nobody else.
 
-    listener    who                                      login
-    BROKER      brokers among themselves, and `access`   PLAIN, the one user `admin`
-    CLIENT      other containers                         SCRAM, users and rights made by `access`
-    HOST        programs on the host                     SCRAM
-    CONTROLLER  KRaft's controllers                      PLAIN, `admin`
-    LOCAL       the health check, in this container      none; has no right but to ask who is there
+    listener    who                                             login
+    BROKER      brokers among themselves, and `broker_access`   PLAIN, the one user `admin`
+    CLIENT      other containers                                SCRAM, users and rights made by `broker_access`
+    HOST        programs on the host                            SCRAM
+    CONTROLLER  KRaft's controllers                             PLAIN, `admin`
+    LOCAL       the health check, in this container             none; has no right but to ask who is there
 
-By hand: `python -m containers.broker`
+Run manually: `python -m containers zookeeper`, `python -m containers kafka`
 """
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from containers import zookeeper
-from containers.places import ZOOKEEPER_PORT, kafka_local_port
-from containers.running import main
-from containers.settings import ContainerSettings
+import click
+
+from containers.container_settings import ContainerSettings
+from containers.healthcheck import ZOOKEEPER_PORT, kafka_local_port
 from twofold.commands.become import become_program
 from twofold.errors import TwofoldError, UsageError
 from twofold.kafka import login_module, quoted
+from twofold.local_files import write_whole
 from twofold.settings import Settings
-from twofold.stack import kafka
-from twofold.stack.state import write_private
+from twofold.stack import brokers
 
 ADMIN = "admin"
 CLIENT_PORT, BROKER_PORT, CONTROLLER_PORT = 9092, 9093, 9094
 _SCRAM = "SCRAM-SHA-512"
+_DIGEST = "org.apache.zookeeper.server.auth.DigestLoginModule required"
+_JAAS = "-Djava.security.auth.login.config="
+_AUTHENTICATED = """\
+authProvider.1=org.apache.zookeeper.server.auth.SASLAuthenticationProvider
+sessionRequireClientSASLAuth=true
+"""
 _ALWAYS = """\
 listener.security.protocol.map=BROKER:SASL_PLAINTEXT,CLIENT:SASL_PLAINTEXT,HOST:SASL_PLAINTEXT,\
 CONTROLLER:SASL_PLAINTEXT,LOCAL:PLAINTEXT
@@ -43,18 +50,37 @@ min.insync.replicas={in_sync}
 """
 
 
-def start(_arguments: Sequence[str]) -> None:
-    """Become the broker; users and rights are made by a child as soon as it answers."""
+def zookeeper() -> None:
+    """Become ZooKeeper; where Kafka runs without it, wait and do nothing."""
     settings = ContainerSettings()
-    remember_mode(settings)
-    config = write_private(settings.run / "kafka.properties", properties(settings))
-    login = write_private(settings.run / "kafka.jaas", _jaas(settings))
-    here = Settings()
-    java = ["java", *kafka.JVM, f"-Djava.security.auth.login.config={login}", "-cp", f"{here.jars / 'kafka'}/*"]
     if settings.kafka_mode == "kraft":
+        click.echo("Kafka runs in KRaft mode: ZooKeeper is not needed, and not started", err=True)
+        signal.pause()
+        return
+    folder = settings.data / "data"
+    folder.mkdir(exist_ok=True)
+    text = brokers.ZOOKEEPER.format(folder=folder, port=ZOOKEEPER_PORT) + _AUTHENTICATED
+    config = write_whole(settings.run / "zookeeper.properties", text, 0o600)
+    password = quoted(settings.secret("zookeeper_password"))
+    login = write_whole(settings.run / "zookeeper.jaas", f"Server {{ {_DIGEST} user_kafka={password}; }};\n", 0o600)
+    become_program(brokers.java(Settings(), "java", f"{_JAAS}{login}", *brokers.ZOOKEEPER_MAIN, str(config)))
+
+
+def start() -> None:
+    """Become the broker; users and rights are made by a child as soon as it answers."""
+    settings, here = ContainerSettings(), Settings()
+    remember_mode(settings)
+    kraft = settings.kafka_mode == "kraft"
+    config = write_whole(settings.run / "kafka.properties", properties(settings), 0o600)
+    login = settings.run / "kafka.jaas"
+    password = "" if kraft else quoted(settings.secret("zookeeper_password"))
+    client = "" if kraft else f'Client {{ {_DIGEST} username="kafka" password={password}; }};\n'
+    write_whole(login, client, 0o600)
+    java = brokers.java(here, "java", f"{_JAAS}{login}")
+    if kraft:
         _format(settings, java, config)
-    subprocess.Popen([sys.executable, "-m", "containers.access"])
-    become_program([*java, f"-Xmx{settings.kafka_heap}", *kafka.agent(here, "0.0.0.0"), "kafka.Kafka", str(config)])
+    subprocess.Popen([sys.executable, "-m", "containers", "kafka-access"])
+    become_program([*java, f"-Xmx{settings.kafka_heap}", *brokers.agent(here, "0.0.0.0"), "kafka.Kafka", str(config)])
 
 
 def remember_mode(settings: ContainerSettings) -> None:
@@ -74,20 +100,21 @@ def properties(settings: ContainerSettings) -> str:
     scale = {"replication": settings.kafka_replication, "in_sync": settings.kafka_in_sync}
     folder = settings.data / "data"
     kraft = settings.kafka_mode == "kraft"
-    text = (kafka.BROKER + _ALWAYS).format(folder=folder, **scale) + _logins(settings.secret("kafka_admin_password"))
+    text = (brokers.BROKER + _ALWAYS).format(folder=folder, **scale) + _logins(settings.secret("kafka_admin_password"))
     return text + _listeners(settings, kraft) + (_kraft(settings) if kraft else _with_zookeeper(settings))
 
 
 def _listeners(settings: ContainerSettings, kraft: bool) -> str:
-    listen = [f"CLIENT://:{CLIENT_PORT}", f"BROKER://:{BROKER_PORT}", f"HOST://:{settings.kafka_port}"]
-    local = f"LOCAL://127.0.0.1:{kafka_local_port(settings.kafka_node)}"
-    told = [
-        f"CLIENT://{settings.kafka_name}:{CLIENT_PORT}",
-        f"BROKER://{settings.kafka_name}:{BROKER_PORT}",
+    local, name = f"LOCAL://127.0.0.1:{kafka_local_port(settings.kafka_node)}", settings.kafka_name
+    listen = [f"CLIENT://:{CLIENT_PORT}", f"BROKER://:{BROKER_PORT}", f"HOST://:{settings.kafka_port}", local]
+    if kraft:
+        listen.append(f"CONTROLLER://:{CONTROLLER_PORT}")
+    shown = [
+        f"CLIENT://{name}:{CLIENT_PORT}",
+        f"BROKER://{name}:{BROKER_PORT}",
         f"HOST://127.0.0.1:{settings.kafka_port}",
     ]
-    controller = [f"CONTROLLER://:{CONTROLLER_PORT}"] if kraft else []
-    return f"listeners={','.join([*listen, local, *controller])}\nadvertised.listeners={','.join([*told, local])}\n"
+    return f"listeners={','.join(listen)}\nadvertised.listeners={','.join([*shown, local])}\n"
 
 
 def _logins(password: str) -> str:
@@ -107,9 +134,10 @@ def _logins(password: str) -> str:
 
 
 def _with_zookeeper(settings: ContainerSettings) -> str:
+    zookeeper = f"zookeeper:{ZOOKEEPER_PORT}"
     return (
-        f"broker.id={settings.kafka_node}\nzookeeper.connect=zookeeper:{ZOOKEEPER_PORT}\nzookeeper.set.acl=true\n"
-        f"{kafka.SESSION}authorizer.class.name=kafka.security.authorizer.AclAuthorizer\n"
+        brokers.BROKER_OF_ZOOKEEPER.format(node=settings.kafka_node, zookeeper=zookeeper)
+        + "zookeeper.set.acl=true\nauthorizer.class.name=kafka.security.authorizer.AclAuthorizer\n"
     )
 
 
@@ -122,12 +150,6 @@ def _kraft(settings: ContainerSettings) -> str:
     )
 
 
-def _jaas(settings: ContainerSettings) -> str:
-    if settings.kafka_mode == "kraft":
-        return ""
-    return zookeeper.client_login(settings.secret("zookeeper_password"))
-
-
 def _format(settings: ContainerSettings, java: Sequence[str], config: Path) -> None:
     """Give a new broker its storage; one that has it keeps it."""
     arguments = ["format", "--cluster-id", settings.kafka_cluster, "--config", str(config), "--ignore-formatted"]
@@ -136,7 +158,3 @@ def _format(settings: ContainerSettings, java: Sequence[str], config: Path) -> N
     )
     if made.returncode:
         raise TwofoldError(f"Kafka's storage cannot be made: {(made.stdout + made.stderr).strip()}")
-
-
-if __name__ == "__main__":
-    main(start)

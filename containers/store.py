@@ -8,7 +8,7 @@
 Users and policies are MinIO's, by its admin API; of another store only the bucket is made. Safe to repeat, and done at
 every start, so that a changed secret takes effect. The producer has no user: it knows nothing of the store.
 
-By hand: `docker compose run --rm store-setup`
+Run manually: `docker compose run --rm store-setup`
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ import click
 from minio import Minio, MinioAdmin
 from minio.credentials.providers import StaticProvider
 
-from containers.running import main
-from containers.settings import ContainerSettings
+from containers.container_settings import ContainerSettings
 from twofold.settings import Settings
 
 ROLES = ("stream", "airflow", "reader")
@@ -47,7 +46,7 @@ def _statement(effect: str, actions: Sequence[str], resource: str) -> dict[str, 
     return {"Effect": effect, "Action": list(actions), "Resource": [resource]}
 
 
-def start(_arguments: Sequence[str]) -> None:
+def start() -> None:
     """Make the bucket, and at MinIO the users."""
     settings, ours = Settings(), ContainerSettings()
     place = urlsplit(settings.s3_endpoint)
@@ -67,7 +66,3 @@ def _users(admin: MinioAdmin, ours: ContainerSettings, bucket: str) -> None:
         admin.policy_add(name, policy=policy(role, bucket))
         admin.user_add(user, ours.secret(f"s3_{role}_secret_key"))
         admin.policy_set(name, user=user)
-
-
-if __name__ == "__main__":
-    main(start)

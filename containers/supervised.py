@@ -3,48 +3,26 @@
     Airflow ──XML-RPC, password──► supervisord ─► twofold produce <p> | twofold stream <p>
                                         └─► their logs, on the container's own output, too
 
-By hand: `python -m containers.supervised`
+Run manually: `python -m containers supervised`
 """
 
 from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from containers.running import main
-from containers.settings import ContainerSettings
+from containers.container_settings import ContainerSettings
+from twofold import supervisord
 from twofold.commands.become import become_program
 from twofold.definition.load import load_sound
+from twofold.local_files import write_whole
 from twofold.services.record import SERVICES
 from twofold.settings import Settings
-from twofold.stack.state import write_private
-from twofold.stack.supervisor_text import escape
 
-_CONFIG = """\
-[supervisord]
-nodaemon=true
-logfile=/dev/null
-logfile_maxbytes=0
-pidfile={run}/supervisord.pid
-childlogdir={run}
-
-[inet_http_server]
-port=0.0.0.0:{port}
-username={user}
-password={password}
-
-[rpcinterface:supervisor]
-supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
-
-[rpcinterface:twofold]
-supervisor.rpcinterface_factory=twofold.services.inside:make
-home={home}
-restarts_per_hour={restarts_per_hour}
-
+_SHOWN_LOGS = """
 [program:shown-logs]
-command={show}
+command={command}
 autorestart=true
 stdout_logfile=/dev/stdout
 stdout_logfile_maxbytes=0
@@ -52,27 +30,27 @@ stderr_logfile=NONE
 """
 
 
-def start(_arguments: Sequence[str]) -> None:
+def start() -> None:
     """Become supervisord."""
     settings, run = Settings(), ContainerSettings().run
-    text = _CONFIG.format(
-        run=run,
-        port=settings.supervisor_port,
-        user=settings.supervisor_user,
-        password=escape(settings.supervisor_password.get_secret_value()),
-        home=escape(str(settings.home)),
+    text = supervisord.configuration(
+        home=settings.home,
+        listen=f"0.0.0.0:{settings.supervisor_port}",
+        login=(settings.supervisor_user, settings.supervisor_password.get_secret_value()),
         restarts_per_hour=settings.service_restarts_per_hour,
-        show=escape(shlex.join(["tail", "-q", "-n", "0", "-F", *(str(log) for log in logs(settings))])),
+        nodaemon="true",
+        logfile="/dev/null",
+        logfile_maxbytes=0,
+        pidfile=f"{run}/supervisord.pid",
+        childlogdir=str(run),
     )
-    config = write_private(run / "supervisord.conf", text)
+    shown = shlex.join(["tail", "-q", "-n", "0", "-F", *(str(log) for log in logs(settings))])
+    text += _SHOWN_LOGS.format(command=supervisord.escape(shown))
+    config = write_whole(run / "supervisord.conf", text, 0o600)
     become_program([sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(config)])
 
 
 def logs(settings: Settings) -> list[Path]:
     """The log of every service that there may be; `tail` waits for the ones that are not there."""
-    folder = settings.home / "logs"
-    return [folder / f"{name}-{service}.log" for name in load_sound(settings.pipelines)[0] for service in SERVICES]
-
-
-if __name__ == "__main__":
-    main(start)
+    names = load_sound(settings.pipelines)[0]
+    return [supervisord.log_file(settings.home, f"{name}-{service}") for name in names for service in SERVICES]

@@ -7,9 +7,9 @@ from typing import Any
 
 from rich.table import Table
 
+from demo.airflow_rest import AirflowRest
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
-from twofold.stack.airflow_rest import AirflowRest
 
 
 class DagRuns:

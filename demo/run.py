@@ -36,7 +36,7 @@ from twofold.lake import Lake
 from twofold.services.controller import Controller
 from twofold.services.record import PRODUCER, STREAM
 from twofold.settings import Settings
-from twofold.stack import monitoring
+from twofold.stack import programs
 
 HERE = Path(__file__).resolve().parent.parent
 HOME = HERE / ".twofold"
@@ -108,7 +108,7 @@ def demonstrate(store: str) -> int:
     say("5. the proof")
     code = twofold("prove", PIPELINE, check=False)
     password = settings.airflow_password.get_secret_value()
-    watching = monitoring.pages(settings).items() if watched else ()
+    watching = programs.pages(settings).items() if watched else ()
     pages = "".join(f"  {url}   {name}\n" for name, url in watching)
     text = NEXT.format(url=settings.airflow_url, user=settings.airflow_user, password=password, pages=pages)
     console.print(text, markup=False)

@@ -1,8 +1,9 @@
-"""What `make compose-up` checks before anything starts; each fault is a sentence with its remedy, all at once.
+"""What `make compose-up` checks before anything starts, and says once all is up.
 
-    docker info, docker compose config ─► faults ─► exit code 1
+    docker info, docker compose config ─► faults, each a sentence with its remedy, all at once ─► exit code 1
+                  docker compose config ─► where everything is (`addresses`)
 
-Standard library only: it runs before anything is installed. By hand: `python3 docker/preflight.py`
+Standard library only: it runs before anything is installed. Run manually: `python3 docker/preflight.py [addresses]`
 """
 
 from __future__ import annotations
@@ -23,6 +24,23 @@ LAYOUT = "1"
 GIB = 1 << 30
 TRIED_ON = "x86_64"
 _STORE_OF_ANOTHER = ("TWOFOLD_STORE_ROOT_USER", "TWOFOLD_STORE_ROOT_PASSWORD")
+# service, port in the container, what, log in as, secret
+_ROWS = (
+    ("airflow-api-server", 8080, "Airflow: start here, the DAG flights_services", "admin", "airflow_password"),
+    ("grafana", 3000, "Grafana: dashboards", "admin", "grafana_password"),
+    ("object-store", 9001, "MinIO: the bucket, in a browser", "twofold-reader", "s3_reader_secret_key"),
+    ("object-store", 9000, "MinIO: S3", "twofold-reader", "s3_reader_secret_key"),
+    ("spark-master", 8080, "Spark: workers and jobs", "", ""),
+    ("prometheus", 9090, "Prometheus: metrics, rules, targets", "", ""),
+    ("alertmanager", 9093, "Alertmanager: what is wrong now", "", ""),
+    ("kafka", 0, "Kafka, SASL_PLAINTEXT, SCRAM-SHA-512", "reader", "kafka_reader_password"),
+    ("postgres", 5432, "PostgreSQL: the Iceberg catalog", "twofold", "postgres_password"),
+)
+_HINTS = """
+The passwords are in the volume `secrets`:  docker compose run --rm secrets cat /secrets/all/<password>
+Flights flow within some two minutes. Then: make compose-prove            the invariants, on live data
+                                            make compose-query SQL='SELECT count(*) FROM flights.unified_events'
+"""
 Config = Mapping[str, Any]
 """What `docker compose config --format json` prints: all files merged, all variables filled in."""
 
@@ -134,7 +152,7 @@ def faults() -> list[str]:
     if fault := engine_fault():
         return [fault]
     try:
-        config: Config = json.loads(docker("compose", "config", "--format", "json"))
+        config = _config()
     except subprocess.CalledProcessError as error:
         return [f"docker-compose.yml cannot be read with these settings: {error.stderr.strip()}"]
     env, example = ROOT / ".env", dotenv((ROOT / ".env.example").read_text().replace("# TWOFOLD_", "TWOFOLD_"))
@@ -145,6 +163,11 @@ def faults() -> list[str]:
         *port_faults(config, _published()),
         *volume_faults(_volumes(str(config["name"]))),
     ]
+
+
+def _config() -> Config:
+    config: Config = json.loads(docker("compose", "config", "--format", "json"))
+    return config
 
 
 def _published() -> set[int]:
@@ -159,8 +182,29 @@ def _volumes(project: str) -> list[Mapping[str, Any]]:
     return found
 
 
+def table(config: Config) -> str:
+    """One line for each address; only services that run are in it.
+
+    >>> service = {"ports": [{"target": 9090, "published": "1"}]}
+    >>> print(table({"services": {"prometheus": service}}))
+    http://127.0.0.1:1  Prometheus: metrics, rules, targets
+    """
+    lines = []
+    for name, target, what, user, secret in _ROWS:
+        service = config["services"].get(name, {})
+        for port in service.get("ports", []) if not service.get("profiles") else []:
+            if target in (0, int(port["target"])):
+                scheme = "" if name in ("kafka", "postgres") else "http://"
+                login = f"  ({user}, password {secret})" if user else ""
+                lines.append(f"{scheme}127.0.0.1:{port['published']}  {what}{login}")
+    return "\n".join(lines)
+
+
 def main() -> None:
-    """Print every fault, and end with 1 where there is any."""
+    """Print every fault, and end with 1 where there is any; with `addresses`, print where everything is."""
+    if sys.argv[1:] == ["addresses"]:
+        sys.stdout.write(table(_config()) + "\n" + _HINTS)
+        return
     if platform.machine() not in (TRIED_ON, "AMD64"):
         sys.stderr.write(f"note: this machine is no {TRIED_ON}: nothing is tied to that, but nothing else was tried\n")
     if found := faults():

@@ -5,7 +5,7 @@
 It saves a job some 9 CPU-seconds. The JVM itself checks whether an archive fits it and its class path, and where it
 does not, or where there is none, loads the classes from their jars.
 
-By hand: `python -m spark_jobs.class_archive`
+Run manually: `python -m spark_jobs.class_archive`
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _exercise(spark: SparkSession, folder: str) -> None:
 
 def _records(spark: SparkSession) -> DataFrame:
     values = spark.range(_RECORDS).select(F.col("id").cast("string").cast("binary").alias("value"))
-    # As the landing does: bytes to Python's workers, and a little back.
+    # As the streaming job does: bytes to Python's workers, and a little back.
     rows = values.coalesce(1).mapInArrow(_same, "value binary").selectExpr("CAST(value AS STRING) AS id")
     ranked = rows.withColumn("place", F.expr("row_number() OVER (PARTITION BY id ORDER BY id)")).where("place = 1")
     return ranked.selectExpr("id", "TIMESTAMP '2013-01-02 03:04:05' AS at", "CAST(id AS INT) AS n")
@@ -102,7 +102,7 @@ def _write(updates: DataFrame, _batch_id: int) -> None:
 
 def _end_jvm() -> None:
     """Wait for the JVM, which writes the archive on its way out."""
-    gateway = SparkContext._gateway
+    gateway = SparkContext._gateway  # pyspark hands out its JVM's process nowhere else
     assert gateway is not None
     gateway.shutdown()
     gateway.proc.stdin.close()

@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 
 from twofold.settings import Settings
-from twofold.stack.airflow_environment import airflow_environment
+from twofold.stack.airflow_programs import airflow_environment
 
 _HEADING = "=== tasks test "
 _STATE = re.compile(r"new_state=(\w+)")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from twofold.settings import Settings
-from twofold.stack.ports import IN_USE, is_free
+from twofold.stack.ports import PORTS, is_free
 
 QUICK_TO_NOTICE = {
     "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",
@@ -67,11 +67,11 @@ def run(
 def fresh_settings(home: Path, pipelines: Path, **others: Any) -> Settings:  # noqa: ANN401
     """Settings of a stack that never ran, every port free now and below the range of outgoing connections."""
     numbers: set[int] = set()
-    while len(numbers) < len(IN_USE):
+    while len(numbers) < len(PORTS):
         number = random.randrange(20_000, 32_000)
         if is_free(number):
             numbers.add(number)
-    ports = {f"{port.name}_port": number for port, number in zip(IN_USE, numbers, strict=True)}
+    ports = {f"{name}_port": number for name, number in zip(PORTS, numbers, strict=True)}
     addresses = {"kafka_bootstrap": "", "s3_endpoint": "", "airflow_url": ""}
     return Settings(home=home, pipelines=pipelines, **{**addresses, **ports, **GIVEN, **others})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twofold.services.report import runbook as address
+from twofold.services.controller import runbook as address
 from twofold.settings import Settings
 
 

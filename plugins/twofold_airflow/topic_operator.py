@@ -15,7 +15,7 @@ from twofold.errors import NotRunning, TwofoldError
 from twofold.topic import inexact, repair_command
 from twofold_airflow.failure import failed
 from twofold_airflow.links import Linked
-from twofold_airflow.services import START, STOP
+from twofold_airflow.service_operators import START, STOP
 
 
 class TopicOperator(Linked):

@@ -1,7 +1,7 @@
 """The trigger that watches a service until it is healthy; it only looks, and stops nothing, however it ends itself.
 
-every few seconds: probe.look ─► verdict.judge ─┬─ healthy, finished ─► the task succeeds here, without a worker
-                                                ├─ stopped by hand ───► it is skipped, the same way
+every few seconds: look ─► judge ─┬─ healthy, finished ─► the task succeeds here, without a worker
+                                                ├─ stopped manually ──► it is skipped, the same way
                                                 ├─ left down, stuck ──► back to the task
                                                 └─ not yet ───────────► looks again; back to the task when time is up
 """
@@ -20,7 +20,7 @@ from pydantic import JsonValue
 
 from twofold.definition.load import load_pipeline
 from twofold.errors import NotRunning
-from twofold.services import probe
+from twofold.services.controller import Controller
 from twofold.services.verdict import Look, Verdict, judge
 from twofold.settings import Settings
 from twofold_airflow.links import pages
@@ -29,7 +29,7 @@ _LOOKS_KEPT = 100
 
 
 class ServiceHealthTrigger(BaseTrigger):
-    """Look at a service until there is a verdict, at most `until` (Unix seconds): a restarted triggerer goes on."""
+    """Look at a service until there is a verdict, at most `until` (Unix seconds): a restarted triggerer continues."""
 
     def __init__(self, pipeline: str, service: str, until: float) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -56,13 +56,13 @@ class ServiceHealthTrigger(BaseTrigger):
 
     def _judged(self, settings: Settings, looks: deque[Look]) -> Verdict:
         """Look once more. A supervisor that does not answer now may answer soon; nothing is known meanwhile."""
-        declared = load_pipeline(settings, self.pipeline)
+        declared, controller = load_pipeline(settings, self.pipeline), Controller(settings)
         try:
-            looks.append(probe.look(settings, declared, self.service))
+            looks.append(controller.look(declared, controller.state(self.pipeline, self.service)))
         except NotRunning as error:
             looks.clear()
             return Verdict("not yet", error.message)
-        return judge(self.service, tuple(looks), probe.limits(settings, declared))
+        return judge(self.service, tuple(looks), controller.limits(declared))
 
     def _event(self, verdict: Verdict) -> TriggerEvent:
         xcoms: dict[str, JsonValue] = {"return_value": verdict.reason}

@@ -2,7 +2,7 @@
 
     service's own thread ──writes──► its state ◄──snapshot()── HTTP thread ◄── GET /healthz
 
-Try it by hand: `curl -s http://127.0.0.1:$(jq .port .twofold/run/flights-producer.json)/healthz`
+Try it: `curl -s http://127.0.0.1:$(jq .port .twofold/run/flights-producer.json)/healthz`
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from twofold.errors import TwofoldError
+from twofold.local_files import write_whole
 
 _TIMEOUT_S = 3.0
 Snapshot = Callable[[], Mapping[str, Any]]
@@ -37,10 +38,7 @@ class HealthServer:
 
     def announce(self, path: Path) -> None:
         """Write `{pid, host, port}` to `path` in one step, for those who want to ask (sensors, `twofold status`)."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(f".{os.getpid()}.tmp")
-        draft.write_text(json.dumps({"pid": os.getpid(), "host": self.host, "port": self.port}))
-        draft.replace(path)
+        write_whole(path, json.dumps({"pid": os.getpid(), "host": self.host, "port": self.port}))
 
     def close(self) -> None:
         """Stop answering and free the port."""

@@ -1,4 +1,4 @@
-"""How the JVM of a Spark job is started: the one place for whoever starts it, pyspark or spark-submit.
+"""How a JVM of ours is started: which Java, and what a Spark job's needs before it runs.
 
 `twofold batch`  ─► python ─► spark_jobs.spark_session ─► JVM
 Airflow          ─► spark-submit ─► JVM ─► python ─► spark_jobs.spark_session
@@ -9,30 +9,73 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
+import re
+import shutil
+import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from twofold import java
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
 
+OLDEST_JAVA = 17
+_RELEASE = re.compile(r'^JAVA_VERSION="?(?:1\.)?(\d+)', re.MULTILINE)
+_SAID = re.compile(r' version "(?:1\.)?(\d+)')
 WORKERS = "spark_jobs.python_workers"
 """The module that Spark starts for its Python workers."""
-_COMPILED_LATE = " ".join(
-    f"-XX:Tier4{name}={times}"
-    for name, times in {
-        "InvocationThreshold": 50_000,
-        "MinInvocationThreshold": 20_000,
-        "CompileThreshold": 200_000,
-        "BackEdgeThreshold": 1_000_000,
-    }.items()
+_COMPILED_LATE = (
+    "-XX:Tier4InvocationThreshold=50000 -XX:Tier4MinInvocationThreshold=20000 "
+    "-XX:Tier4CompileThreshold=200000 -XX:Tier4BackEdgeThreshold=1000000"
 )
 """The second compiler only for what runs ten times as often as it asks for by itself.
 
 Most of what a batch of the stream runs is planning, so often never worth it: in its first minutes under load a job
 spent more CPU on compiling (5.6 s per million events) than on anything else, and so 1.9 s.
 """
+
+
+def find_java(environment: Mapping[str, str] | None = None) -> Path:
+    """The one `java` that everything runs on, found as Spark's own scripts look for it: JAVA_HOME, else PATH.
+
+    TwofoldError naming the variable where there is none, or one that is too old.
+    """
+    given = os.environ if environment is None else environment
+    home = given.get("JAVA_HOME", "")
+    if home:
+        return _checked(Path(home, "bin", "java"), f"JAVA_HOME is {home}", "unset it or point it to a Java 17")
+    found = shutil.which("java", path=given.get("PATH", os.defpath))
+    if found is None:
+        raise TwofoldError(
+            "there is no `java` in a folder of PATH", "install a Java 17 (`make setup` does), or point JAVA_HOME to one"
+        )
+    return _checked(Path(found), f"PATH leads to {found}", "put a Java 17 first, or point JAVA_HOME to one")
+
+
+def _checked(program: Path, where: str, remedy: str) -> Path:
+    if not os.access(program, os.X_OK):
+        raise TwofoldError(f"{where}, which has no bin/java", remedy)
+    version = _version(program.resolve())
+    if version < OLDEST_JAVA:
+        raise TwofoldError(f"{where}, which is a Java {version}" if version else f"{where}, which is no Java", remedy)
+    return program
+
+
+@cache
+def _version(program: Path) -> int:
+    """Its feature number, 0 where there is none. Every JDK and JRE has it in a file, which is quicker than to ask."""
+    release = program.parents[1] / "release"
+    if release.is_file() and (found := _RELEASE.search(release.read_text(errors="replace"))):
+        return int(found[1])
+    try:
+        asked = subprocess.run([program, "-version"], capture_output=True, text=True, errors="replace", check=False)
+    except OSError:  # not for this machine, or no program at all
+        return 0
+    found = _SAID.search(asked.stderr)
+    return int(found[1]) if found else 0
 
 
 @dataclass(frozen=True)
@@ -50,10 +93,13 @@ class Launch:
     def of(cls, settings: Settings, short_lived: bool) -> Launch:
         """`short_lived` leaves out the second compiler, which takes a third of the CPU of a job of a few seconds."""
         jars = settings.jars / "spark"
-        java.find()
+        find_java()
         if not any(jars.glob("*.jar")):
             raise TwofoldError(f"no Spark connectors in {jars}", "run `make setup`, or set TWOFOLD_JARS")
-        java_options = _java_options(short_lived) + _classes(class_archive(settings))
+        java_options, archive = _java_options(short_lived), class_archive(settings)
+        if archive.exists():
+            # One that does not fit, after an upgrade of Java for example, the JVM passes over without a word.
+            java_options += f' "-XX:SharedArchiveFile={archive}" -Xlog:cds=off'
         worker_python = settings.spark_python or sys.executable
         return cls(settings.spark_master, settings.spark_driver_memory, f"{jars}/*", java_options, worker_python)
 
@@ -83,22 +129,10 @@ def spark_home() -> Path:
 
 def class_archive(settings: Settings) -> Path:
     """Where `spark_jobs.class_archive` records the classes of this Java, this pyspark and these jars."""
-    installed = (java.find().resolve(), _package("pyspark") / "jars", settings.jars)
+    installed = (find_java().resolve(), _package("pyspark") / "jars", settings.jars)
     fits = [f"{path} {path.stat().st_mtime_ns if path.exists() else 0}" for path in installed]
     # In the environment that it fits, and no other: it goes where that goes, and nothing is left behind in a cache.
     return Path(sys.prefix) / "share" / "twofold" / f"{hashlib.sha256(repr(fits).encode()).hexdigest()[:16]}.jsa"
-
-
-def _package(name: str) -> Path:
-    found = importlib.util.find_spec(name)
-    if found is None or not found.submodule_search_locations:
-        raise TwofoldError(f"the package {name} is not installed", "run `make setup`")
-    return Path(found.submodule_search_locations[0])
-
-
-def _classes(archive: Path) -> str:
-    """An archive that does not fit, after an upgrade of Java for example, the JVM passes over without a word."""
-    return f' "-XX:SharedArchiveFile={archive}" -Xlog:cds=off' if archive.exists() else ""
 
 
 def _java_options(short_lived: bool) -> str:
@@ -108,3 +142,10 @@ def _java_options(short_lived: bool) -> str:
     zone = "-Duser.language=en -Duser.timezone=UTC"
     # Deep plans of a definition with many fields, in frames that are not compiled yet, outgrow the default of 1 MiB.
     return f"{zone} -Xss4m -Dlog4j2.configurationFile={log4j.as_uri()} -XX:+UseParallelGC {compiler}"
+
+
+def _package(name: str) -> Path:
+    found = importlib.util.find_spec(name)
+    if found is None or not found.submodule_search_locations:
+        raise TwofoldError(f"the package {name} is not installed", "run `make setup`")
+    return Path(found.submodule_search_locations[0])

@@ -6,10 +6,16 @@ Each returns why the server is not well, or an empty string.
 from __future__ import annotations
 
 import http.client
+import json
 import socket
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 TIMEOUT_S = 3.0
+AIRFLOW_TIMEOUT_S = 5.0
 
 
 def zookeeper(host: str, port: int) -> str:
@@ -42,13 +48,44 @@ def listening(host: str, port: int) -> str:
 
 def http_page(url: str) -> str:
     """A page that answers 200."""
-    place = urlsplit(url)
-    connection = http.client.HTTPConnection(place.netloc, timeout=TIMEOUT_S)
     try:
-        connection.request("GET", place.path)
-        status = connection.getresponse().status
+        _get(url)
     except (OSError, http.client.HTTPException) as error:
         return str(error)
+    return ""
+
+
+def airflow(url: str, process: str, started_at: Callable[[], float]) -> str:
+    """One of Airflow's processes, by what the API server at `url` says.
+
+    The API server is healthy when it answers and has its database, another process when it gave a heartbeat since it
+    was started (Unix seconds): that of a killed one stays good for a while.
+    """
+    try:
+        health: dict[str, Any] = json.loads(_get(f"{url}/api/v2/monitor/health", AIRFLOW_TIMEOUT_S))
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return f"the API server: {error}"
+    if process == "api-server":
+        return "" if health["metadatabase"]["status"] == "healthy" else "it does not reach its database"
+    name = process.replace("-", "_")
+    state = health.get(name) or {}
+    if (beat := state.get(f"latest_{name}_heartbeat")) is None:
+        return "no heartbeat yet"
+    beat_at = datetime.fromisoformat(beat).timestamp()
+    if beat_at < started_at():
+        return "no heartbeat since its start"
+    return "" if state["status"] == "healthy" else f"last heartbeat {time.time() - beat_at:.0f} s ago"
+
+
+def _get(url: str, timeout_s: float = TIMEOUT_S) -> bytes:
+    """The body of a page; OSError where the answer is not 200."""
+    place = urlsplit(url)
+    connection = http.client.HTTPConnection(place.netloc, timeout=timeout_s)
+    try:
+        connection.request("GET", place.path)
+        answer = connection.getresponse()
+        if answer.status != http.HTTPStatus.OK:
+            raise OSError(f"HTTP status {answer.status}")
+        return answer.read()
     finally:
         connection.close()
-    return "" if status == http.HTTPStatus.OK else f"HTTP status {status}"

@@ -9,6 +9,7 @@ Children (Spark jobs, producer) get the same settings through `Settings.environm
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -34,11 +35,6 @@ def _checkout(folder: str) -> Path:
     return Path(__file__).parents[2] / folder
 
 
-def secret_files(settings_cls: type[BaseSettings]) -> SecretsSettingsSource:
-    """Settings as files named after them, in the folder that TWOFOLD_SECRETS names; none where it names none."""
-    return SecretsSettingsSource(settings_cls, secrets_dir=os.environ.get("TWOFOLD_SECRETS") or None)
-
-
 def secret_fault(text: str) -> str:
     """Why a secret cannot be used; empty where it can: addresses, shells and five kinds of files must hold it."""
     whole = text.isascii() and text.isprintable() and not set(text) & set(" '\"\\$")
@@ -52,11 +48,28 @@ def _checked(secret: SecretStr) -> SecretStr:
 
 
 Secret = Annotated[SecretStr, AfterValidator(_checked)]
-"""A password or key, generated or given by hand."""
+"""A password or key, generated or given."""
+KEPT = "kept in stack.env"
+"""Marks a field that a stack keeps as it was when the stack was made; addresses derive from the ports."""
+GENERATED = "generated"
+"""Marks a password that a stack makes up where none is given."""
+Text = Annotated[str, KEPT]
+Password = Annotated[Secret, KEPT, GENERATED]
+
+
+@dataclass(frozen=True)
+class Use:
+    """Marks the field of a port that the embedded stack listens on, and that it keeps."""
+
+    by: str
+    protocol: str = "tcp"
 
 
 class Environment(BaseSettings):
-    """Settings of which every field is set by `TWOFOLD_<FIELD>`; UsageError names all that cannot be used."""
+    """Settings of which every field is set by `TWOFOLD_<FIELD>`, or by a file of that name in small letters.
+
+    Those files lie in the folder that TWOFOLD_SECRETS names. UsageError names all settings that cannot be used.
+    """
 
     model_config = SettingsConfigDict(env_prefix="TWOFOLD_", frozen=True, extra="ignore")
 
@@ -65,6 +78,24 @@ class Environment(BaseSettings):
             super().__init__(**given)
         except ValidationError as error:
             raise UsageError(_told(error), "set them right") from None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over files, so one setting can be overridden for one command."""
+        secrets = SecretsSettingsSource(settings_cls, secrets_dir=os.environ.get("TWOFOLD_SECRETS") or None)
+        return init_settings, env_settings, secrets, *cls.files(init_settings().get("home", ""))
+
+    @classmethod
+    def files(cls, home: str) -> tuple[PydanticBaseSettingsSource, ...]:
+        """More files that settings are read from, for a home folder that is given."""
+        return ()
 
 
 def _told(error: ValidationError) -> str:
@@ -82,18 +113,18 @@ class Settings(Environment):
     home: Path = Path(".twofold")
     pipelines: Path = Path("pipelines")
 
-    store: Literal["local", "minio"] = "local"
-    bucket: str = "twofold"
-    minio_port: int = 19000
-    minio_console_port: int = 19001
+    store: Annotated[Literal["local", "minio"], KEPT] = "local"
+    bucket: Text = "twofold"
+    minio_port: Annotated[int, Use("MinIO, S3 interface (`--store minio`)")] = 19000
+    minio_console_port: Annotated[int, Use("MinIO, web console (`--store minio`)")] = 19001
     s3_endpoint: str = ""
     """URL of the S3 store; empty: the embedded MinIO at `minio_port`."""
-    s3_region: str = "us-east-1"
-    s3_access_key: str = "twofold"
-    s3_secret_key: Secret = SecretStr("")
+    s3_region: Text = "us-east-1"
+    s3_access_key: Text = "twofold"
+    s3_secret_key: Password = SecretStr("")
 
-    zookeeper_port: int = 12181
-    kafka_port: int = 19092
+    zookeeper_port: Annotated[int, Use("ZooKeeper")] = 12181
+    kafka_port: Annotated[int, Use("Kafka broker")] = 19092
     kafka_bootstrap: str = ""
     """`host:port,…` of the brokers; empty: the embedded broker at `kafka_port`."""
     kafka_user: str = ""
@@ -106,15 +137,15 @@ class Settings(Environment):
     """The producer's Kafka client: librdkafka, or one in Python alone."""
 
     postgres_host: str = "127.0.0.1"
-    postgres_port: int = 15432
-    postgres_user: str = "twofold"
-    postgres_password: Secret = SecretStr("")
-    postgres_database: str = "twofold"
+    postgres_port: Annotated[int, Use("PostgreSQL: Iceberg catalog, locks")] = 15432
+    postgres_user: Text = "twofold"
+    postgres_password: Password = SecretStr("")
+    postgres_database: Text = "twofold"
 
     supervisor_host: str = "127.0.0.1"
-    supervisor_port: int = 19100
-    supervisor_user: str = "twofold"
-    supervisor_password: Secret = SecretStr("")
+    supervisor_port: Annotated[int, Use("supervisord, XML-RPC")] = 19100
+    supervisor_user: Text = "twofold"
+    supervisor_password: Password = SecretStr("")
     producer_supervisor: str = ""
     """`host:port` of the supervisord that runs the producers; empty: the embedded stack's own."""
     stream_supervisor: str = ""
@@ -129,11 +160,11 @@ class Settings(Environment):
     service_sample_every_s: float = 5.0
     """Pause between two looks at a service's progress."""
     service_good_samples: int = 3
-    """So many looks in a row must be good before a service counts as healthy."""
+    """At least that many looks in a row must be good before a service counts as healthy."""
     service_healthy_within_s: float = 300.0
     """A service that is not healthy by then fails its task."""
     service_stalled_after_s: float = 120.0
-    """With work to do and none done for so long, a service is stuck, and is restarted."""
+    """With work to do and none done for that long, a service is stuck, and is restarted."""
     runbooks_url: str = "docs/runbooks"
     """Where failure messages say that the runbook pages are: a folder or an address."""
     grafana_url: str = ""
@@ -144,33 +175,33 @@ class Settings(Environment):
 
     airflow_host: str = "127.0.0.1"
     """Where Airflow's API server listens; in a container all of its interfaces, `0.0.0.0`."""
-    airflow_port: int = 18080
+    airflow_port: Annotated[int, Use("Airflow: pages, REST, tasks' reports")] = 18080
     airflow_url: str = ""
     """Where Airflow's pages are for a browser; empty: the embedded one at `airflow_port`."""
     airflow_internal_url: str = ""
     """Where Airflow's other processes and its tasks reach the API server; empty: on this machine."""
-    airflow_user: str = "admin"
-    airflow_password: Secret = SecretStr("")
-    airflow_database: str = "airflow"
+    airflow_user: Text = "admin"
+    airflow_password: Password = SecretStr("")
+    airflow_database: Text = "airflow"
     """Name of Airflow's own database in PostgreSQL, and of the role that it belongs to."""
-    airflow_database_password: Secret = SecretStr("")
-    airflow_secret: Secret = SecretStr("")
+    airflow_database_password: Password = SecretStr("")
+    airflow_secret: Password = SecretStr("")
     """What Airflow's keys (connections, tokens, sessions) are made from."""
     airflow_executor: str = "LocalExecutor"
     airflow_dags_paused: bool = False
-    """Whether a new DAG waits to be switched on by hand."""
+    """Whether a new DAG waits to be switched on manually."""
     dags: Path = Field(default_factory=lambda: _checkout("dags"))
     plugins: Path = Field(default_factory=lambda: _checkout("plugins"))
 
     statsd_host: str = "127.0.0.1"
-    statsd_port: int = 19125
-    statsd_exporter_port: int = 19102
-    kafka_metrics_port: int = 19404
-    prometheus_port: int = 19090
-    alertmanager_port: int = 19093
-    alert_log_port: int = 19094
-    grafana_port: int = 13000
-    grafana_password: Secret = SecretStr("")
+    statsd_port: Annotated[int, Use("statsd-exporter, StatsD lines (`--monitoring`)", "udp")] = 19125
+    statsd_exporter_port: Annotated[int, Use("statsd-exporter, metrics for Prometheus (`--monitoring`)")] = 19102
+    kafka_metrics_port: Annotated[int, Use("Kafka broker, metrics for Prometheus")] = 19404
+    prometheus_port: Annotated[int, Use("Prometheus (`--monitoring`)")] = 19090
+    alertmanager_port: Annotated[int, Use("Alertmanager (`--monitoring`)")] = 19093
+    alert_log_port: Annotated[int, Use("log of the alerts that Alertmanager sends (`--monitoring`)")] = 19094
+    grafana_port: Annotated[int, Use("Grafana, where it is installed (`--monitoring`)")] = 13000
+    grafana_password: Password = SecretStr("")
     monitoring: Path = Field(default_factory=lambda: _checkout("monitoring"))
 
     spark_python: str = ""
@@ -187,18 +218,10 @@ class Settings(Environment):
     """Folder made by `make setup`; its `spark/` goes on Spark's class path, `kafka/` starts ZooKeeper and Kafka."""
 
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment wins over files, so one setting can be overridden for one command."""
-        home = Path(init_settings().get("home") or os.environ.get("TWOFOLD_HOME") or ".twofold")
-        stack = DotEnvSettingsSource(settings_cls, env_file=home / "stack.env")
-        return init_settings, env_settings, secret_files(settings_cls), stack
+    def files(cls, home: str) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What `twofold up` wrote into the home folder: the default one unless given, or named in the environment."""
+        stack = Path(home or os.environ.get("TWOFOLD_HOME") or ".twofold") / "stack.env"
+        return (DotEnvSettingsSource(cls, env_file=stack),)
 
     def model_post_init(self, context: object, /) -> None:
         """Paths are made absolute once, so that children with another working folder agree."""
@@ -207,14 +230,15 @@ class Settings(Environment):
         # A link to one set of jars: what started with a set stays with it when `make setup` moves the link.
         object.__setattr__(self, "jars", self.jars.resolve())
         # Derived here and not as defaults, so that moving a port in the environment moves the address with it.
-        if not self.kafka_bootstrap:
-            object.__setattr__(self, "kafka_bootstrap", f"127.0.0.1:{self.kafka_port}")
-        if not self.s3_endpoint:
-            object.__setattr__(self, "s3_endpoint", f"http://127.0.0.1:{self.minio_port}")
-        if not self.airflow_url:
-            object.__setattr__(self, "airflow_url", f"http://127.0.0.1:{self.airflow_port}")
-        if not self.airflow_internal_url:
-            object.__setattr__(self, "airflow_internal_url", f"http://127.0.0.1:{self.airflow_port}")
+        derived = {
+            "kafka_bootstrap": f"127.0.0.1:{self.kafka_port}",
+            "s3_endpoint": f"http://127.0.0.1:{self.minio_port}",
+            "airflow_url": f"http://127.0.0.1:{self.airflow_port}",
+            "airflow_internal_url": f"http://127.0.0.1:{self.airflow_port}",
+        }
+        for name, address in derived.items():
+            if not getattr(self, name):
+                object.__setattr__(self, name, address)
         if not self.status_page_url:
             page = f"{self.airflow_url.rstrip('/')}/plugin/twofold/twofold/#{{pipeline}}"
             object.__setattr__(self, "status_page_url", page)

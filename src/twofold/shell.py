@@ -86,7 +86,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 def enter() -> None:
     """Free this process, and so its children, from the shell's environment; call it before anything else.
 
-    Python itself reads some of it at its start, PYTHONPATH for example: then this program is run anew, in the same
+    Python itself reads some of it at its start, PYTHONPATH for example: then this program is run again, in the same
     process, with the same arguments.
     """
     again = _steers_python(os.environ) or not _is_utf8(sys.getfilesystemencoding())

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from demo.airflow_rest import AirflowRest
 from tests.at_work import eventually
 from twofold.settings import Settings
-from twofold.stack.airflow_rest import AirflowRest
 from twofold.stack.ports import is_free
 
 Done = subprocess.CompletedProcess[str]

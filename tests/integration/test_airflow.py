@@ -13,12 +13,12 @@ import httpx
 import psutil
 import pytest
 
+from demo.airflow_rest import AirflowRest
 from tests import at_work, running
 from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
 from twofold.stack import processes, supervisor
-from twofold.stack.airflow_rest import AirflowRest
 
 eventually = partial(at_work.eventually, within_s=90.0)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import psutil
 
+from demo.airflow_rest import AirflowRest
 from tests import airflow_tasks, running, small_world
 from tests.at_work import Work, eventually, hold
 from tests.small_world import LANDED, as_json, event
@@ -17,7 +18,6 @@ from twofold.definition.model import Pipeline
 from twofold.lake import Lake
 from twofold.proof.run import prove
 from twofold.settings import Settings
-from twofold.stack.airflow_rest import AirflowRest
 
 Define = Callable[..., Pipeline]
 ENDED = ("success", "failed")

@@ -18,10 +18,10 @@ from spark_jobs import spark_session, union
 from tests import at_work
 from tests.at_work import Work
 from tests.small_world import Row, event
-from twofold import tables
+from twofold import probes, tables
 from twofold.definition.model import Pipeline
 from twofold.settings import Settings
-from twofold.stack import health, supervisor
+from twofold.stack import supervisor
 
 Define = Callable[..., Pipeline]
 
@@ -64,7 +64,7 @@ def test_the_streaming_job_is_killed_before_in_and_after_its_commits(
         broker = supervisor.states(stack)["kafka"].pid
         os.kill(broker, signal.SIGKILL)
         at_work.eventually(lambda: supervisor.states(stack)["kafka"].pid not in (0, broker))
-        at_work.eventually(lambda: not health.kafka(stack))
+        at_work.eventually(lambda: not probes.kafka("127.0.0.1", stack.kafka_port))
         work.send(*burst(1), partition=1)
         work.holds(behind=True)
         assert job.exit_code() is None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from demo.airflow_rest import AirflowRest
 from monitoring.boards import model, panel_queries
 from tests import running, small_world
 from tests.at_work import eventually
@@ -18,7 +19,6 @@ from twofold.services.controller import Controller
 from twofold.services.record import PRODUCER, STREAM
 from twofold.settings import Settings
 from twofold.stack import supervisor
-from twofold.stack.airflow_rest import AirflowRest
 
 Define = Callable[..., Pipeline]
 

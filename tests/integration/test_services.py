@@ -21,12 +21,12 @@ from tests.at_work import Work, crash, eventually
 from twofold import catalog as catalogs
 from twofold import schemas
 from twofold.definition.model import Pipeline
-from twofold.services import probe, report
-from twofold.services.controller import Controller, State
+from twofold.services.controller import Controller, State, budget
 from twofold.services.record import CHANGED
 from twofold.services.verdict import Look, Verdict, judge
 from twofold.settings import Settings
 from twofold.stack import processes, supervisor
+from twofold.supervisord import marks
 
 Define = Callable[..., Pipeline]
 
@@ -50,8 +50,8 @@ class Watched:
         found: list[Verdict] = []
 
         def reached() -> bool:
-            looks.append(probe.look(self.settings, self.pipeline, self.service))
-            found.append(judge(self.service, looks, probe.limits(self.settings, self.pipeline)))
+            looks.append(self.controller.look(self.pipeline, self.state()))
+            found.append(judge(self.service, looks, Controller(self.settings).limits(self.pipeline)))
             return found[-1].kind == kind and reason in found[-1].reason
 
         eventually(reached)
@@ -108,7 +108,7 @@ def test_a_streaming_job_is_started_once_healed_left_down_and_stopped(stack: Set
     eventually(lambda: not stream.family())
     assert stream.start() == "left down"
     assert not stream.state().runs
-    said = str(report.unhealthy(stack, work.pipeline.name, "stream", verdict))
+    said = str(stream.controller.unhealthy(work.pipeline.name, "stream", verdict))
     assert "3 of 3 restarts within the last hour" in said
     assert "no progress for" in said
     assert "signal 9 (SIGKILL)" in said
@@ -206,7 +206,7 @@ def test_the_command_shows_starts_and_stops(
     twofold("services", pipeline.name, "producer", "--restart")
     eventually(lambda: producer.state().pid not in (0, first))
     shown = twofold("services", pipeline.name, "--stop").stdout
-    assert "stopped by hand" in shown
+    assert "stopped manually" in shown
     assert not producer.family()
 
 
@@ -225,8 +225,8 @@ def start_ending(settings: Settings) -> None:
     (settings.home / "logs").mkdir()
     config = settings.home / "supervisord.conf"
     config.write_text(supervisor.render(settings, ()).replace("twofold.services.inside:make", "tests.ending:make"))
-    marks = processes.marks(settings.home, processes.SUPERVISOR)
-    environment = {**os.environ, **settings.environment(), **marks, "PYTHONPATH": str(Path(__file__).parents[2])}
+    marked = marks(settings.home, processes.SUPERVISOR)
+    environment = {**os.environ, **settings.environment(), **marked, "PYTHONPATH": str(Path(__file__).parents[2])}
     subprocess.run([sys.executable, "-m", "supervisor.supervisord", "-c", str(config)], env=environment, check=True)
     eventually(lambda: supervisor.answers(settings))
 
@@ -261,7 +261,7 @@ def test_ends_for_a_changed_definition_are_followed_by_a_start_and_leave_the_bud
             followed = ends_with(CHANGED, CHANGED, 1, CHANGED, CHANGED, CHANGED)
             assert (followed.spent, followed.changes, followed.record.left_down) == (1, 5, "")
             eventually(lambda: stream.state().runs)
-            assert report.budget(stream.state()) == "1 of 3/h, 5 for a changed definition"
+            assert budget(stream.state()) == "1 of 3/h, 5 for a changed definition"
             # A crash, then a definition that the job cannot start with: the budget is what it always is.
             left = ends_with(CHANGED, 1, 1)
             assert (left.spent, left.changes, left.runs) == (3, 6, False)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from demo.airflow_rest import AirflowRest
 from tests import running
 from tests.airflow_tasks import tasks_test
 from tests.at_work import crash, eventually
@@ -16,7 +17,6 @@ from twofold.services.controller import Controller
 from twofold.services.record import SERVICES
 from twofold.settings import Settings
 from twofold.stack import supervisor
-from twofold.stack.airflow_rest import AirflowRest
 
 Define = Callable[..., Pipeline]
 ENDED = ("success", "failed")
@@ -165,7 +165,7 @@ def test_stopped_by_the_form_it_stays_stopped(airflow: Settings, services: Servi
         "success",
     )
     run = services.next_run_where(stream_healthy="skipped")
-    assert "was stopped by hand and stays down" in services.log(run, "start_stream")
+    assert "was stopped manually and stays down" in services.log(run, "start_stream")
     assert not services.controller.state(services.pipeline, "stream").runs
 
 

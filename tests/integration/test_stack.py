@@ -19,9 +19,9 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 from monitoring.boards import panel_queries
 from tests import at_work, running
 from tests.prometheus import Prometheus
-from twofold import catalog
+from twofold import catalog, probes
 from twofold.settings import Settings
-from twofold.stack import health, processes, supervisor
+from twofold.stack import postgres, processes, supervisor
 
 eventually = partial(at_work.eventually, within_s=60.0)
 
@@ -70,7 +70,7 @@ def test_passwords_are_private_and_needed(own_stack: Settings) -> None:
     for name in ("stack.env", "supervisord.conf", "stack.json"):
         assert (own_stack.home / name).stat().st_mode & 0o077 == 0
     wrong = own_stack.model_copy(update={"postgres_password": type(own_stack.postgres_password)("wrong")})
-    assert "password authentication failed" in health.postgres(wrong)
+    assert "password authentication failed" in postgres.check(wrong)
 
 
 def test_up_again_even_twice_at_once_changes_nothing(own_stack: Settings) -> None:
@@ -109,7 +109,7 @@ def test_a_killed_broker_comes_back_by_itself(own_stack: Settings) -> None:
     killed = pids(own_stack)["kafka"]
     os.kill(killed, signal.SIGKILL)
     eventually(lambda: supervisor.states(own_stack)["kafka"].pid not in (0, killed))
-    eventually(lambda: not health.kafka(own_stack))
+    eventually(lambda: not probes.kafka("127.0.0.1", own_stack.kafka_port))
 
 
 def test_up_replaces_what_a_killed_supervisor_leaves(own_stack: Settings) -> None:

@@ -26,8 +26,8 @@ from twofold import metrics
 from twofold.meter import OTHER, Meter
 from twofold.metrics import Metric
 from twofold.settings import Settings
-from twofold.setup.servers import STATSD_EXPORTER, ensure
-from twofold.stack import monitoring
+from twofold.setup.servers import ensure
+from twofold.stack import programs
 
 LINES = Path(__file__).parents[1] / "data" / "statsd"
 _SAMPLE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
@@ -93,10 +93,10 @@ def parsed(text: str) -> Scraped:
 
 @pytest.fixture(scope="module")
 def exporter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
-    ensure(STATSD_EXPORTER)
+    ensure("statsd_exporter")
     home = tmp_path_factory.mktemp("exporter")
     settings = running.fresh_settings(home, home)
-    program = monitoring.programs(settings)[0]
+    program = programs.monitoring(settings)[0]
     with subprocess.Popen(program.command, stderr=subprocess.DEVNULL) as process:
         try:
             eventually(lambda: not program.check(), every_s=0.05)

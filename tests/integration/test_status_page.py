@@ -18,6 +18,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
+from demo.airflow_rest import AirflowRest
 from tests import small_world
 from tests.at_work import eventually
 from tests.conftest import random_name
@@ -27,7 +28,6 @@ from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError
 from twofold.proof.run import prove
 from twofold.settings import Settings
-from twofold.stack.airflow_rest import AirflowRest
 from twofold.table_state import Landed
 
 Login = Callable[..., dict[str, str]]

@@ -72,6 +72,6 @@ def test_the_rivals_statements_are_whole_and_filled_in() -> None:
 
 
 def test_the_rivals_jars_are_a_list_with_checksums() -> None:
-    listed = jars.parse_list(flink_setup.LIST.read_text(), flink_setup.SETS)
-    assert [jar.set for jar in listed] == ["job", "lib"]
-    assert 'conf="job-&gt;default"' in jars.ivy_module(listed)
+    listed = jars.listed(flink_setup.LIST)
+    assert [path.split("/")[0] for path in listed] == ["job", "lib"]
+    assert {len(sha256) for sha256 in listed.values()} == {64}

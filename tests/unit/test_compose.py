@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from containers import access, broker, secrets, store
-from containers.settings import ContainerSettings
+from containers import broker, broker_access, secrets, store
+from containers.container_settings import ContainerSettings
 from twofold.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -98,7 +98,7 @@ def test_only_the_batch_writes_where_files_come_from_and_the_reader_writes_nothi
 
 
 def test_only_the_producer_writes_topics() -> None:
-    writers = {acl.principal for acl in access.rights() if acl.operation.name == "WRITE"}
+    writers = {acl.principal for acl in broker_access.rights() if acl.operation.name == "WRITE"}
     assert writers == {"User:producer"}
 
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 DAG_FILES = sorted((ROOT / "dags").glob("*.py"))
 PLUGIN_FILES = sorted((ROOT / "plugins").rglob("*.py"))
 KINDS = {"services", "batch", "union", "maintenance", "replay"}
-BESIDE_THE_DATABASE = {"setup.py", "page"}
+BESIDE_THE_DATABASE = {"metadata.py", "page"}
 """Parts of the plugins that run before Airflow, or in its API server, and in no task."""
 
 

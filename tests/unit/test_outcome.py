@@ -14,7 +14,7 @@ from py4j.protocol import Py4JError, Py4JNetworkError
 
 from spark_jobs import outcome
 from spark_jobs.outcome import root_cause
-from twofold import java, launch
+from twofold import launch
 
 HEAD = "An error occurred while calling o97.sql."
 THROWN = ": org.apache.iceberg.exceptions.ValidationException: Deleted manifest m0.avro could not be found: in 7"
@@ -61,7 +61,7 @@ def test_a_jvm_that_was_killed_and_a_full_disk_are_told_in_a_sentence(
 def test_the_jvm_logs_what_an_exception_says_without_its_stack() -> None:
     log4j = launch.jobs_folder() / "log4j2.properties"
     jars = f"{launch.spark_home()}/jars/*"
-    command = [java.find(), "-cp", jars, f"-Dlog4j2.configurationFile={log4j.as_uri()}", "py4j.GatewayServer"]
+    command = [launch.find_java(), "-cp", jars, f"-Dlog4j2.configurationFile={log4j.as_uri()}", "py4j.GatewayServer"]
     server = subprocess.Popen(
         [*command, "--die-on-broken-pipe", "0"],
         stdin=subprocess.PIPE,

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from twofold.services import report
-from twofold.services.controller import State
+from twofold.services import controller as report
+from twofold.services.controller import RUNBOOKS, State
 from twofold.services.record import (
     AWAY,
     BUDGET_S,
@@ -28,11 +28,10 @@ from twofold.services.record import (
     start,
     stop,
 )
-from twofold.services.report import RUNBOOKS
-from twofold.services.verdict import Kind, Limits, Look, Verdict, judge
+from twofold.services.verdict import HealthLimits, Kind, Look, Verdict, judge
 
 ROOT = Path(__file__).parents[2]
-LIMITS = Limits(good_samples=3, stalled_after_s=60)
+LIMITS = HealthLimits(good_samples=3, stalled_after_s=60)
 
 
 def crashed(record: Record, at: float, code: int = -9, service: str = STREAM) -> Record:
@@ -132,7 +131,7 @@ def test_restarts_for_a_changed_definition_are_told_beside_the_budget() -> None:
         "and 1 for a changed definition, which do not count",
         "  1970-01-01 00:00:20 UTC: the definition changed",
     ]
-    told = report.as_json(state, Verdict("healthy", ""), {})
+    told = report.as_dict(state, Verdict("healthy", ""), {})
     assert (told["restarts"], told["definition_restarts"]) == (1, 1)
     assert told["last_restart"] == {"at": 20.0, "why": "the definition changed", "counts": False}
     assert report.budget(replace(state, changes=0)) == "1 of 3/h"
@@ -150,15 +149,15 @@ def test_a_start_of_what_runs_changes_nothing_but_the_budget_by_hand() -> None:
 def streaming(at: float, batch: int | None, behind: int | None, age_s: float = 1, pid: int = 7, **told: Any) -> Look:  # noqa: ANN401
     health = {"state": "running", "batch": batch, "offsets_behind": behind, "last_batch_age_s": age_s, "idle": False}
     missing = told.pop("missing", "")
-    return Look(at, pid, "RUNNING", uptime_s=500, health={**health, **told}, missing=missing)
+    return Look(pid, "RUNNING", uptime_s=500, health={**health, **told}, missing=missing)
 
 
 def producing(at: float, acked: int, in_flight: int, **told: Any) -> Look:  # noqa: ANN401
     health = {"state": "sending", "acked": acked, "in_flight": in_flight, "waiting_s": 0, "rate_per_s": 10}
-    return Look(at, 7, "RUNNING", uptime_s=500, health={**health, **told})
+    return Look(7, "RUNNING", uptime_s=500, health={**health, **told})
 
 
-DOWN = Look(1, 0, "EXITED", last_end="last ended with exit code 1 after 2 s")
+DOWN = Look(0, "EXITED", record=Record(ends=(End(1, 1, asked=False, ran_s=2),)))
 KAFKA = "Kafka at k:9092 does not answer"
 
 VERDICTS: dict[str, tuple[str, list[Look], Kind, str]] = {
@@ -223,10 +222,10 @@ VERDICTS: dict[str, tuple[str, list[Look], Kind, str]] = {
         "nothing to read",
     ),
     "down": (STREAM, [DOWN], "not yet", "does not run (EXITED); last ended with exit code 1"),
-    "silent": (STREAM, [Look(1, 7, "RUNNING", uptime_s=30)], "not yet", "runs for 30 s and does not answer yet"),
-    "silent for ever": (STREAM, [Look(1, 7, "RUNNING", uptime_s=200)], "stuck", "runs for 200 s"),
-    "left down": (STREAM, [Look(1, 0, "EXITED", left_down="3 times")], "left down", "3 times"),
-    "stopped": (STREAM, [Look(1, 0, "STOPPED", stopped_at=1.0)], "stopped", "1970-01-01 00:00:01 UTC"),
+    "silent": (STREAM, [Look(7, "RUNNING", uptime_s=30)], "not yet", "runs for 30 s and does not answer yet"),
+    "silent for ever": (STREAM, [Look(7, "RUNNING", uptime_s=200)], "stuck", "runs for 200 s"),
+    "left down": (STREAM, [Look(0, "EXITED", record=Record(left_down="3 times"))], "left down", "3 times"),
+    "stopped": (STREAM, [Look(0, "STOPPED", record=Record(stopped_at=1.0))], "stopped", "1970-01-01 00:00:01 UTC"),
     "sending": (PRODUCER, [producing(i, i * 10, 5) for i in range(4)], "healthy", "30 records acknowledged"),
     "nothing due": (PRODUCER, [producing(i, 10, 0) for i in range(3)], "healthy", "nothing is due"),
     "not acknowledged": (PRODUCER, [producing(i, 10, 5) for i in range(9)], "not yet", "5 in flight"),
@@ -236,10 +235,15 @@ VERDICTS: dict[str, tuple[str, list[Look], Kind, str]] = {
         "not yet",
         "waits for the broker since 9 s",
     ),
-    "between end and start": (STREAM, [Look(1, 0, "STOPPED")], "not yet", "does not run (STOPPED)"),
-    "lost": (STREAM, [Look(1, 0, "STOPPED"), Look(6, 0, "STOPPED")], "lost", "has not started it"),
-    "lost, but stopped by hand": (STREAM, [Look(1, 0, "STOPPED", stopped_at=1.0)] * 2, "stopped", "stopped by hand"),
-    "finished": (PRODUCER, [Look(1, 0, "EXITED", finished=True)], "finished", "all is sent"),
+    "between end and start": (STREAM, [Look(0, "STOPPED")], "not yet", "does not run (STOPPED)"),
+    "lost": (STREAM, [Look(0, "STOPPED"), Look(0, "STOPPED")], "lost", "has not started it"),
+    "lost, but stopped by hand": (
+        STREAM,
+        [Look(0, "STOPPED", record=Record(stopped_at=1.0))] * 2,
+        "stopped",
+        "stopped manually",
+    ),
+    "finished": (PRODUCER, [Look(0, "EXITED", record=Record(finished=True))], "finished", "all is sent"),
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests import running
 from twofold.errors import UsageError
 from twofold.settings import Settings
-from twofold.stack.state import environment_file
+from twofold.stack.lifecycle import environment_file
 
 
 def test_all_faults_are_named_and_no_value_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:

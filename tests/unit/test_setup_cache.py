@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from twofold.setup.cache import point, publish, staging
-from twofold.setup.errors import SetupError
-from twofold.setup.process import run
+from twofold.setup.cache import SetupError, point, publish, run, staging
 
 
 def test_failed_stage_leaves_nothing(tmp_path: Path) -> None:

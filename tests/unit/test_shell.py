@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from twofold import java, shell
+from twofold import shell
 from twofold.errors import TwofoldError
+from twofold.launch import find_java
 
 FLIGHTS = Path(__file__).parents[2] / "pipelines" / "flights.yaml"
 NAME = "März Übersicht 中文 \udcff.yaml"
@@ -186,15 +187,15 @@ def test_a_java_that_cannot_be_used_is_named(tmp_path: Path, variables: dict[str
         "none": installed(tmp_path / "none", ""),
     }
     with pytest.raises(TwofoldError) as raised:
-        java.find({name: value.format(**places) for name, value in variables.items()})
+        find_java({name: value.format(**places) for name, value in variables.items()})
     assert raised.value.message == said.format(**places)
     assert "JAVA_HOME" in str(raised.value)
 
 
 def test_the_java_of_java_home_comes_first(tmp_path: Path) -> None:
     newer = installed(tmp_path / "newer", 'IMPLEMENTOR="x"\nJAVA_VERSION="21.0.1"\n')
-    assert java.find({"JAVA_HOME": str(newer), "PATH": os.environ["PATH"]}) == newer / "bin" / "java"
-    assert java.find({"JAVA_HOME": "", "PATH": os.environ["PATH"]}).name == "java"
+    assert find_java({"JAVA_HOME": str(newer), "PATH": os.environ["PATH"]}) == newer / "bin" / "java"
+    assert find_java({"JAVA_HOME": "", "PATH": os.environ["PATH"]}).name == "java"
 
 
 def installed(folder: Path, release: str) -> Path:

@@ -12,9 +12,9 @@ from supervisor.datatypes import dict_of_key_value_pairs
 
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
-from twofold.stack import airflow, supervisor
-from twofold.stack.airflow_environment import airflow_environment
-from twofold.stack.program import Program
+from twofold.stack import airflow_programs, supervisor
+from twofold.stack.airflow_programs import airflow_environment
+from twofold.stack.programs import Program
 
 
 def settings(secret: str) -> Settings:
@@ -31,10 +31,10 @@ def test_keys_are_the_same_for_a_secret_and_differ_by_purpose_and_secret() -> No
 
 def test_supervisord_reads_every_variable_as_it_is() -> None:
     given = settings("one")
-    text = supervisor.render(given, airflow.programs(given))
+    text = supervisor.render(given, airflow_programs.programs(given))
     parser = configparser.RawConfigParser()
     parser.read_string(text)
-    for program in airflow.programs(given):
+    for program in airflow_programs.programs(given):
         read = dict_of_key_value_pairs(parser[f"program:{program.name}"]["environment"].replace("%%", "%"))
         assert read.items() >= dict(program.environment).items()
         assert "{" in read["AIRFLOW_CONN_SPARK_DEFAULT"]
@@ -42,6 +42,6 @@ def test_supervisord_reads_every_variable_as_it_is() -> None:
 
 @pytest.mark.parametrize("value", ["ends with '", "both ' and \" inside"])
 def test_what_supervisord_cannot_read_is_refused(value: str) -> None:
-    program = Program("p", ("true",), check=str, start_order=1, environment={"A": value})
+    program = Program("p", "storage", ("true",), check=str, start_order=1, environment={"A": value})
     with pytest.raises(TwofoldError, match="cannot be given"):
         supervisor.render(settings("one"), [program])

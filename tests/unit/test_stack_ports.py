@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from twofold.settings import Settings
-from twofold.stack.ports import IN_USE, page
+from twofold.stack.ports import PORTS, page
 
 
 def test_the_docs_page_is_made_from_the_table() -> None:
@@ -14,5 +14,7 @@ def test_the_docs_page_is_made_from_the_table() -> None:
 
 def test_defaults_of_the_table_are_those_of_the_settings() -> None:
     fields = Settings.model_fields
-    assert {port.name: fields[f"{port.name}_port"].default for port in IN_USE} == {p.name: p.default for p in IN_USE}
-    assert len({port.default for port in IN_USE}) == len(IN_USE)
+    assert {port.name: fields[f"{port.name}_port"].default for port in PORTS.values()} == {
+        name: port.default for name, port in PORTS.items()
+    }
+    assert len({port.default for port in PORTS.values()}) == len(PORTS)

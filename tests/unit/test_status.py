@@ -12,10 +12,10 @@ import pytest
 
 from twofold import table_state
 from twofold.errors import BoundaryError
-from twofold.services import report
+from twofold.services import controller as report
 from twofold.services.controller import State
 from twofold.services.record import Record
-from twofold.services.verdict import Limits
+from twofold.services.verdict import HealthLimits
 from twofold.status import layers, problems, services, speed
 from twofold.status.model import Checked, Extent, Layers, Log, Outcomes, Proved, Rejected, Service, Speed, Status
 from twofold.status.tables import joined
@@ -88,20 +88,22 @@ def test_a_service_says_what_is_wrong_with_it() -> None:
 
 def test_a_supervised_service_tells_its_budget_and_its_page_of_the_runbook() -> None:
     never = State("p", "stream", "STOPPED", 0, 0.0, "", 0, 3, Record())
-    asleep = services.supervised("stream", never, {}, Limits(1))
+    asleep = services.supervised("stream", never, {}, HealthLimits(1))
     assert (asleep.state, asleep.running, asleep.healthy) == ("not running", False, True)
     down = replace(never, spent=3, record=Record(left_down="restarted 3 times"))
-    found = services.supervised("stream", down, {}, Limits(1))
+    found = services.supervised("stream", down, {}, HealthLimits(1))
     assert (found.state, found.healthy, found.restarts, found.budget) == ("left down", False, 3, 3)
     assert found.runbook == "service-left-down"
-    assert services.supervised("stream", replace(never, changes=2), {}, Limits(1)).changes == 2
-    starting = services.supervised("stream", replace(never, pid=7, uptime_s=2, state="RUNNING"), {}, Limits(1))
+    assert services.supervised("stream", replace(never, changes=2), {}, HealthLimits(1)).changes == 2
+    starting = services.supervised("stream", replace(never, pid=7, uptime_s=2, state="RUNNING"), {}, HealthLimits(1))
     assert (starting.state, starting.running, starting.healthy) == ("starting", True, True)
     says = {"batch": None, "offsets_behind": None, "last_batch_age_s": 50.0, "healthy": False}
     runs = replace(never, pid=7, uptime_s=70, state="RUNNING")
-    first_batch = services.supervised("stream", runs, {**says, "state": "running"}, Limits(1))
+    first_batch = services.supervised("stream", runs, {**says, "state": "running"}, HealthLimits(1))
     assert (first_batch.state, first_batch.healthy) == ("running", True)
-    retrying = services.supervised("stream", runs, {**says, "state": "retrying", "problem": "no catalog"}, Limits(1))
+    retrying = services.supervised(
+        "stream", runs, {**says, "state": "retrying", "problem": "no catalog"}, HealthLimits(1)
+    )
     assert (retrying.state, retrying.healthy) == ("retrying", False)
     assert "no catalog" in retrying.text
 

@@ -9,8 +9,7 @@ import click
 
 from twofold.commands.become import become
 from twofold.settings import Settings
-from twofold.stack import airflow as stack
-from twofold.stack.airflow_environment import airflow_environment
+from twofold.stack.airflow_programs import airflow_environment, require_up
 
 
 @click.command(
@@ -33,5 +32,5 @@ def airflow(settings: Settings, arguments: tuple[str, ...]) -> None:
         context = click.get_current_context()
         click.echo(context.get_help())
         context.exit(0)
-    stack.require_up(settings)
+    require_up(settings)
     become(settings, "airflow", *arguments, environment=airflow_environment(settings))

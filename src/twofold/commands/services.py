@@ -11,10 +11,9 @@ from rich.table import Table
 
 from twofold.definition.load import load_all, load_pipeline
 from twofold.definition.model import Pipeline
-from twofold.services import probe, report, verdict
-from twofold.services.controller import Controller, State, services_of
+from twofold.services.controller import Controller, State, as_dict, budget, services_of
 from twofold.services.record import SERVICES
-from twofold.services.verdict import Look, Verdict
+from twofold.services.verdict import Look, Verdict, judge
 from twofold.settings import Settings
 
 Row = tuple[State, Verdict, Look]
@@ -24,8 +23,8 @@ Row = tuple[State, Verdict, Look]
 @click.argument("pipeline", required=False)
 @click.argument("service", required=False, type=click.Choice(SERVICES))
 @click.option("--start", "action", flag_value="start", help="Start, whatever was before; clears the restart budget.")
-@click.option("--stop", "action", flag_value="stop", help="Stop; stays down until started by hand.")
-@click.option("--restart", "action", flag_value="restart", help="End and start anew; clears the restart budget.")
+@click.option("--stop", "action", flag_value="stop", help="Stop; stays down until started manually.")
+@click.option("--restart", "action", flag_value="restart", help="End and start again; clears the restart budget.")
 @click.option("--log", "with_log", is_flag=True, help="Print the last lines that each service wrote.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array, for programs.")
 @click.pass_context
@@ -40,7 +39,7 @@ def services(
     """Look at, start or stop the long-running services of PIPELINE (default: of all).
 
     Health is judged by one look; the DAG <pipeline>_services takes several, for what moves. Exit code 1 when a
-    service is down that was not stopped by hand, or says that it does not get on.
+    service is down that was not stopped manually, or reports that it is not healthy.
 
     \b
     Examples:
@@ -79,9 +78,10 @@ def _act(settings: Settings, action: str | None, pipeline: str, service: str) ->
 
 
 def _look(settings: Settings, pipeline: Pipeline, service: str) -> Row:
-    state = Controller(settings).state(pipeline.name, service)
-    seen = probe.look_at(settings, pipeline, state)
-    found = verdict.judge(service, [seen], probe.limits(settings, pipeline, good_samples=1))
+    controller = Controller(settings)
+    state = controller.state(pipeline.name, service)
+    seen = controller.look(pipeline, state)
+    found = judge(service, [seen], controller.limits(pipeline, good_samples=1))
     return state, found, seen
 
 
@@ -92,14 +92,14 @@ def _fine(row: Row) -> bool:
 
 def _show(rows: Iterable[Row], as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps([report.as_json(state, found, seen.health) for state, found, seen in rows], indent=2))
+        click.echo(json.dumps([as_dict(state, found, seen.health) for state, found, seen in rows], indent=2))
         return
     table = Table(box=None)
     for name in ("service", "state", "pid", "up", "restarts", "health"):
         table.add_column(name, justify="right" if name in ("pid", "up") else "left")
     for state, found, _ in rows:
         up = f"{state.uptime_s:.0f} s" if state.runs else ""
-        table.add_row(state.name, state.state, str(state.pid or ""), up, report.budget(state), _health(found))
+        table.add_row(state.name, state.state, str(state.pid or ""), up, budget(state), _health(found))
     Console(highlight=False).print(table)
 
 

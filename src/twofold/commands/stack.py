@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from twofold.settings import Settings
-from twofold.stack import lifecycle, monitoring, stopping
+from twofold.stack import lifecycle, programs
 from twofold.stack.status import StackStatus
 from twofold.stack.status import status as stack_status
 
@@ -52,7 +52,7 @@ def up(settings: Settings, store: str | None, with_airflow: bool, with_monitorin
     console = _stderr()
     settings, known = lifecycle.up(settings, store, with_airflow, with_monitoring, console.print)
     console.print(f"up: store {settings.store}, Kafka {settings.kafka_bootstrap}, state in {settings.home}")
-    for name, url in (monitoring.pages(settings) if known.monitoring else {}).items():
+    for name, url in (programs.pages(settings) if known.monitoring else {}).items():
         console.print(f"{name}: {url}")
     if with_airflow:
         place = f"TWOFOLD_AIRFLOW_PASSWORD in {settings.home / 'stack.env'}"
@@ -70,7 +70,7 @@ def down(settings: Settings) -> None:
       twofold --home /srv/twofold down
     """
     console = _stderr()
-    stopping.down(settings, console.print)
+    lifecycle.down(settings, console.print)
     console.print(f"down: nothing of {settings.home} is running")
 
 

@@ -1,6 +1,10 @@
-"""Start, stop and look at a pipeline's services, wherever their supervisord runs.
+"""A pipeline's services from outside: start, stop, look at and report them, wherever their supervisord runs.
 
 Controller(settings).start("flights", "stream", by_hand=True) ──XML-RPC──► supervisord, namespace `twofold`
+
+Controller.state ─┐
+GET /healthz ─────┼─► Look ─► verdict.judge ─► Verdict ─► as_dict, unhealthy
+broker, catalog ──┘
 """
 
 from __future__ import annotations
@@ -8,25 +12,38 @@ from __future__ import annotations
 import json
 import time
 import xmlrpc.client
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
+from twofold import database, health, kafka
 from twofold.definition.model import Pipeline
 from twofold.errors import NotRunning, TwofoldError, UsageError
 from twofold.meter import Meter
 from twofold.metrics import PRODUCER_RUNNING, STREAM_RUNNING
-from twofold.services.record import PRODUCER, SERVICES, STREAM, Did, Record
+from twofold.services.record import PRODUCER, SERVICES, STREAM, Did, Record, Restart, moment
+from twofold.services.verdict import BAD, HealthLimits, Kind, Look, Verdict, rate
 from twofold.settings import Settings
-from twofold.supervisor_rpc import UNREACHABLE, connect
+from twofold.supervisord import UNREACHABLE, connect, log_file
 
 TIMEOUT_S = 10.0
 ENDED_WITHIN_S = 45.0
 """supervisord kills what does not end in 30 seconds."""
-LOG_LINES = 15
-_LOG_BYTES = 8192
+ASK_AFTER_S = 15.0
+"""Without progress for that long: see whether what the service needs is there. Spark reports idleness every ten."""
+_NEEDS_TIMEOUT_S = 3.0
+_LOG_LINES, _LOG_BYTES = 15, 8192
 _RUNNING = {PRODUCER: PRODUCER_RUNNING, STREAM: STREAM_RUNNING}
-RUNNING, FATAL = "RUNNING", "FATAL"
+RUNBOOKS: dict[Kind, str] = {
+    "left down": "service-left-down",
+    "stuck": "service-stuck",
+    "not yet": "service-not-healthy",
+    "stopped": "service-stopped",
+}
+
+
+class Unhealthy(TwofoldError):
+    """A service does not run, or makes no progress."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +92,15 @@ class Controller:
     def start(self, pipeline: str, service: str, *, by_hand: bool) -> Did:
         """Start a service; one that runs is left alone.
 
-        Not by hand it stays down where a person stopped it, where its budget is spent, and where it has finished. By
-        hand it is started whatever was, and its budget is full again.
+        Asked by a schedule it stays down where a person stopped it, where its budget is spent, and where it has
+        finished. Started manually (`by_hand`) it starts whatever was, and its budget is full again.
         """
         return cast(Did, self._call("start", pipeline, service, by_hand))
 
     def stop(self, pipeline: str, service: str) -> State:
-        """Stop a service, to stay down until it is started by hand; returns once it has ended.
+        """Stop a service, to stay down until it is started manually; returns once it has ended.
 
-        What was killed, or failed, has left word that it runs, and alerts by that; a stop takes the word back.
+        What was killed, or failed, has left a gauge that says it runs, and alerts by that; a stop resets the gauge.
         """
         self._call("stop", pipeline, service)
         deadline = time.monotonic() + ENDED_WITHIN_S
@@ -95,26 +112,26 @@ class Controller:
         return state
 
     def restart(self, pipeline: str, service: str, *, by_hand: bool, why: str = "") -> Did:
-        """End a service and start it anew, in one step; not by hand it counts against the budget, with `why`."""
+        """End a service and start it again, in one step; unless `by_hand` it counts against the budget, with `why`."""
         return cast(Did, self._call("restart", pipeline, service, by_hand, why))
 
     def state(self, pipeline: str, service: str) -> State:
         """What there is to know of a service."""
-        told: Mapping[str, Any] = json.loads(str(self._call("status", pipeline, service)))
+        status: Mapping[str, Any] = json.loads(str(self._call("status", pipeline, service)))
         return State(
             pipeline=pipeline,
             service=service,
-            state=told["state"],
-            pid=told["pid"],
-            uptime_s=told["uptime_s"],
-            health=f"{self._address(service)[0]}:{told['health_port']}" if told["health_port"] else "",
-            spent=told["spent"],
-            per_hour=told["per_hour"],
-            record=Record.from_dict(told["record"]),
-            changes=told.get("changes", 0),  # an older release's supervisor knows of none
+            state=status["state"],
+            pid=status["pid"],
+            uptime_s=status["uptime_s"],
+            health=f"{self._address(service)[0]}:{status['health_port']}" if status["health_port"] else "",
+            spent=status["spent"],
+            per_hour=status["per_hour"],
+            record=Record.from_dict(status["record"]),
+            changes=status.get("changes", 0),  # an older release's supervisor has none
         )
 
-    def log_tail(self, pipeline: str, service: str, lines: int = LOG_LINES) -> list[str]:
+    def log_tail(self, pipeline: str, service: str) -> list[str]:
         """The last lines of what a service printed; none where it never ran."""
         try:
             tail: Any = self._proxy(service).supervisor.tailProcessStdoutLog(f"{pipeline}-{service}", 0, _LOG_BYTES)
@@ -122,11 +139,46 @@ class Controller:
             return []
         except (*UNREACHABLE, xmlrpc.client.ProtocolError) as error:
             raise self._away(service, error) from None
-        return str(tail[0]).splitlines()[-lines:]
+        return str(tail[0]).splitlines()[-_LOG_LINES:]
 
     def log_place(self, state: State) -> str:
         """Where the whole log is: a path on the machine, or in the container, of the service."""
-        return str(self._settings.home / "logs" / f"{state.name}.log")
+        return str(log_file(self._settings.home, state.name))
+
+    def look(self, pipeline: Pipeline, state: State) -> Look:
+        """One look at a service: its `/healthz` and, where it makes no progress, whether what it needs is there."""
+        seen, record = as_look(state, health.ask(state.health)), state.record
+        if record.left_down or record.stopped_at or record.finished or not _needs_asking(state.service, seen):
+            return seen
+        return as_look(state, seen.health, self._missing(pipeline))
+
+    def limits(self, pipeline: Pipeline, good_samples: int | None = None) -> HealthLimits:
+        """What counts as healthy, by the settings and the pipeline's own pace."""
+        return HealthLimits(
+            good_samples=good_samples or self._settings.service_good_samples,
+            stalled_after_s=self._settings.service_stalled_after_s + pipeline.stream.trigger.total_seconds(),
+        )
+
+    def unhealthy(self, pipeline: str, service: str, verdict: Verdict) -> Unhealthy:
+        """All that a person needs to know, as one error: numbers, restarts, the last log lines, and what to read."""
+        lines = [f"{pipeline}-{service}: {verdict.reason}"]
+        try:
+            state = self.state(pipeline, service)
+            tail = self.log_tail(pipeline, service)
+            lines += [*restarts(state), f"last lines of {self.log_place(state)}:", *(f"  {line}" for line in tail)]
+        except NotRunning as error:
+            lines.append(error.message)
+        page = RUNBOOKS.get(verdict.kind, "service-not-healthy")
+        return Unhealthy("\n  ".join(lines), f"see {runbook(self._settings, page)}")
+
+    def _missing(self, pipeline: Pipeline) -> str:
+        """Which of Kafka and the catalog does not answer, in a sentence; empty: both do."""
+        try:
+            kafka.describe(self._settings, pipeline.topic.name, _NEEDS_TIMEOUT_S)
+            database.connect(self._settings).close()
+        except NotRunning as error:
+            return error.message
+        return ""
 
     def _call(self, method: str, pipeline: str, service: str, *arguments: Any) -> object:  # noqa: ANN401
         if service not in SERVICES:
@@ -156,5 +208,65 @@ class Controller:
         return NotRunning(
             f"the supervisor of the {service} service does not answer at {host}:{port}: {why}",
             f"start the embedded stack with `twofold up`, or set TWOFOLD_{service.upper()}_SUPERVISOR; "
-            f"see {self._settings.runbooks_url}/supervisor-away.md",
+            f"see {runbook(self._settings, 'supervisor-away')}",
         )
+
+
+# ---- reports ----
+
+
+def as_look(state: State, told: Mapping[str, Any], missing: str = "") -> Look:
+    """What is known of a service, as one look."""
+    return Look(state.pid, state.state, state.uptime_s, state.record, told, missing)
+
+
+def _needs_asking(service: str, seen: Look) -> bool:
+    mark, _ = rate(service, None, seen)
+    silent_s = float(seen.health.get("last_batch_age_s", 0.0)) if seen.health else seen.uptime_s
+    return silent_s > ASK_AFTER_S or (mark == BAD and bool(seen.health or not seen.pid))
+
+
+def restarts(state: State) -> list[str]:
+    """The restarts of the last hour and the budget, a line each; those for a changed definition after the others."""
+    record = state.record
+    lines = [f"{state.spent} of {state.per_hour} restarts within the last hour"]
+    lines += _listed(record.restarts[-state.spent :] if state.spent else ())
+    if state.changes:
+        lines += [f"and {state.changes} for a changed definition, which do not count"]
+        lines += _listed(record.changes[-state.changes :])
+    return lines
+
+
+def _listed(restarts: Iterable[Restart]) -> list[str]:
+    return [f"  {moment(restart.at)}: {restart.why}" for restart in restarts]
+
+
+def budget(state: State) -> str:
+    """What is spent of the budget, and what was free, in a few words."""
+    free = f", {state.changes} for a changed definition" if state.changes else ""
+    return f"{state.spent} of {state.per_hour}/h{free}"
+
+
+def runbook(settings: Settings, page: str) -> str:
+    """Where a page of the runbook is."""
+    return f"{settings.runbooks_url.rstrip('/')}/{page}.md"
+
+
+def as_dict(state: State, verdict: Verdict, told: Mapping[str, Any]) -> dict[str, object]:
+    """One service as JSON has it, for programs; `told` is what it says of itself."""
+    last = state.record.last_restart
+    return {
+        "pipeline": state.pipeline,
+        "service": state.service,
+        "state": state.state,
+        "pid": state.pid or None,
+        "uptime_s": state.uptime_s,
+        "verdict": verdict.kind,
+        "reason": verdict.reason,
+        "health": dict(told),
+        "restarts": state.spent,
+        "restarts_per_hour": state.per_hour,
+        "definition_restarts": state.changes,
+        "last_restart": None if last is None else {**asdict(last), "counts": last in state.record.restarts},
+        "record": json.loads(state.record.to_json()),
+    }

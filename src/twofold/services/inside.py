@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import signal
 import sys
 import time
@@ -27,74 +26,35 @@ from supervisor.process import Subprocess
 from supervisor.states import RUNNING_STATES, ProcessStates, SupervisorStates, getProcessStateDescription
 from supervisor.xmlrpc import Faults, RPCError
 
+from twofold import supervisord
 from twofold.definition.names import pipeline_fault
 from twofold.health import announced, place_of
+from twofold.local_files import write_whole
 from twofold.services import record as rules
 from twofold.services.record import PRODUCER, SERVICES, STREAM, End, Record
-from twofold.stack.processes import marks
-from twofold.stack.supervisor_text import environment, escape, log_path
 
 _DOWN = (ProcessStates.STOPPED, ProcessStates.EXITED, ProcessStates.FATAL)
 _VERBS = {PRODUCER: "produce", STREAM: "stream"}
-# priority: after the broker and the catalog, and gone before them. startsecs: every end is told to `finish`, an early
-# one too. autostart, autorestart: who starts again is decided by the record alone.
-_PROGRAM = """
-[program:{name}]
-command={command}
-environment={environment}
-directory={home}
-priority=35
-autostart=false
-autorestart=false
-startsecs=0
-startretries=0
-stopsignal=TERM
-stopwaitsecs=30
-killasgroup=true
-redirect_stderr=true
-stdout_logfile={log}
-stdout_logfile_maxbytes=10MB
-stdout_logfile_backups=2
-"""
+# priority: after the broker and the catalog, and gone before them. startsecs: `finish` sees every end, an early
+# one too. autorestart: who starts again is decided by the record alone.
+_OPTIONS: dict[str, Any] = {
+    "priority": 35,
+    "autorestart": "false",
+    "startsecs": 0,
+    "startretries": 0,
+    "stopsignal": "TERM",
+    "stopwaitsecs": 30,
+}
 
 
-class Service(Subprocess):  # type: ignore[misc]
-    """A supervised process that starts again when its record says so."""
+class SupervisedProcess(Subprocess):  # type: ignore[misc]
+    """A service's process: it keeps the service's record, in memory and on disk, and starts again when that says so."""
 
-    keeper: Keeper
-
-    def finish(self, pid: int, status: int) -> None:
-        """It ended: end what is left of its group (a JVM without its driver), then see whether to start again."""
-        asked, ran_s = bool(self.killing), max(0.0, time.time() - self.laststart)
-        super().finish(pid, status)
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGKILL)
-        self.keeper.ended(End(time.time(), os.waitstatus_to_exitcode(status), asked, ran_s))
-
-    def transition(self) -> None:
-        """Called by supervisord every second, and after every event."""
-        super().transition()
-        going_down = self.config.options.mood <= SupervisorStates.RESTARTING
-        if self.keeper.record.again and self.state in _DOWN and not going_down:
-            self.keeper.note(replace(self.keeper.record, again=False))
-            self.spawn()
-            super().transition()
-
-
-class Keeper:
-    """The record of one service, in memory and on disk."""
-
-    def __init__(self, path: Path, service: str, per_hour: int) -> None:
-        self.record = _read(path)
-        self.per_hour = per_hour
-        self._path, self._service = path, service
+    record: Record
 
     def keep(self, record: Record) -> None:
         """Write the record, whole or not at all."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self._path.with_suffix(".new")
-        draft.write_text(record.to_json())
-        draft.replace(self._path)
+        write_whole(self.config.record_path, record.to_json())
         self.record = record
 
     def note(self, record: Record) -> None:
@@ -104,49 +64,66 @@ class Keeper:
         except OSError:
             self.record = record
 
-    def ended(self, end: End) -> None:
-        """Note an end, and whether it is followed by a start."""
-        self.note(rules.ended(self.record, end, self._service, self.per_hour))
+    def finish(self, pid: int, status: int) -> None:
+        """It ended: end what is left of its group (a JVM without its driver), then see whether to start again."""
+        asked, ran_s = bool(self.killing), max(0.0, time.time() - self.laststart)
+        super().finish(pid, status)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
+        end = End(time.time(), os.waitstatus_to_exitcode(status), asked, ran_s)
+        self.note(rules.ended(self.record, end, self.config.service, self.config.per_hour))
+
+    def transition(self) -> None:
+        """Called by supervisord every second, and after every event."""
+        super().transition()
+        going_down = self.config.options.mood <= SupervisorStates.RESTARTING
+        if self.record.again and self.state in _DOWN and not going_down:
+            self.note(replace(self.record, again=False))
+            self.spawn()
+            super().transition()
 
 
 class Declared(ProcessConfig):  # type: ignore[misc]
-    """A program whose processes are `Service`s."""
+    """A program whose one process is a service's."""
 
-    keeper: Keeper
+    service: str
+    per_hour: int
+    record_path: Path
 
-    def make_process(self, group: Any = None) -> Service:  # noqa: ANN401
-        """The one process of this program."""
-        process = Service(self)
-        process.group, process.keeper = group, self.keeper
+    def make_process(self, group: Any = None) -> SupervisedProcess:  # noqa: ANN401
+        """The process, with the record that an earlier one left."""
+        process, path = SupervisedProcess(self), self.record_path
+        process.group = group
+        process.record = Record.from_dict(json.loads(path.read_text())) if path.exists() else Record()
         return process
 
 
 class Services:
     """The XML-RPC namespace `twofold`: each method takes a pipeline's name and `producer` or `stream`."""
 
-    def __init__(self, supervisord: Any, home: Path, per_hour: int) -> None:  # noqa: ANN401
-        self._supervisord, self.home, self._per_hour = supervisord, home, per_hour
+    def __init__(self, daemon: Any, home: Path, per_hour: int) -> None:  # noqa: ANN401
+        self._daemon, self.home, self._per_hour = daemon, home, per_hour
 
     def start(self, pipeline: str, service: str, by_hand: bool) -> str:
         """Start it unless it runs, or something stands against it; returns what was done."""
         process = self._process(pipeline, service)
-        record, did = rules.start(process.keeper.record, time.time(), by_hand=by_hand, alive=_alive(process))
-        process.keeper.keep(record)
+        record, did = rules.start(process.record, time.time(), by_hand=by_hand, alive=_alive(process))
+        process.keep(record)
         process.transition()
         return did
 
     def stop(self, pipeline: str, service: str) -> bool:
-        """Ask it to end, and keep it down until it is started by hand; does not wait for the end."""
+        """Ask it to end, and keep it down until it is started manually; does not wait for the end."""
         process = self._process(pipeline, service)
-        process.keeper.keep(rules.stop(process.keeper.record, time.time()))
+        process.keep(rules.stop(process.record, time.time()))
         _end(process)
         return True
 
     def restart(self, pipeline: str, service: str, by_hand: bool, why: str) -> str:
-        """Ask it to end and start it anew; not by hand only within the budget. Returns what was done."""
+        """Ask it to end and start it again; unless `by_hand` only within the budget. Returns what was done."""
         process = self._process(pipeline, service)
-        record, did = rules.restart(process.keeper.record, time.time(), self._per_hour, by_hand=by_hand, why=why)
-        process.keeper.keep(record)
+        record, did = rules.restart(process.record, time.time(), self._per_hour, by_hand=by_hand, why=why)
+        process.keep(record)
         _end(process)
         process.transition()
         return did
@@ -154,17 +131,16 @@ class Services:
     def status(self, pipeline: str, service: str) -> str:
         """State, process and record as one JSON object (XML-RPC has no null and no large numbers)."""
         process = self._process(pipeline, service)
-        keeper = process.keeper
         return json.dumps(
             {
                 "state": getProcessStateDescription(process.state),
                 "pid": process.pid,
                 "uptime_s": round(time.time() - process.laststart, 1) if process.pid else 0.0,
-                "spent": keeper.record.spent(time.time()),
-                "per_hour": keeper.per_hour,
-                "changes": keeper.record.changed(time.time()),
+                "spent": process.record.spent(time.time()),
+                "per_hour": self._per_hour,
+                "changes": process.record.changed(time.time()),
                 "health_port": _health_port(place_of(self.home, pipeline, service), process.pid),
-                "record": json.loads(keeper.record.to_json()),
+                "record": json.loads(process.record.to_json()),
             }
         )
 
@@ -172,48 +148,43 @@ class Services:
         """The program of a service."""
         return [sys.executable, "-m", "twofold.cli", _VERBS[service], pipeline]
 
-    def _process(self, pipeline: str, service: str) -> Service:
+    def _process(self, pipeline: str, service: str) -> SupervisedProcess:
         """The service's process, declared now if it was not."""
         if pipeline_fault(pipeline) or service not in SERVICES:
             raise RPCError(Faults.BAD_NAME, f"{pipeline}-{service}")
-        if self._supervisord.options.mood <= SupervisorStates.RESTARTING:
+        if self._daemon.options.mood <= SupervisorStates.RESTARTING:
             raise RPCError(Faults.SHUTDOWN_STATE)
         name = f"{pipeline}-{service}"
-        if name not in self._supervisord.process_groups:
+        if name not in self._daemon.process_groups:
             self._declare(name, pipeline, service)
-        process: Service = self._supervisord.process_groups[name].processes[name]
+        process: SupervisedProcess = self._daemon.process_groups[name].processes[name]
         return process
 
     def _declare(self, name: str, pipeline: str, service: str) -> None:
-        options, parser = self._supervisord.options, UnhosedConfigParser()
-        logs = self.home / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
-        text = _PROGRAM.format(
-            name=name,
-            command=escape(shlex.join(self.command(pipeline, service))),
-            environment=environment(marks(self.home, name)),
-            home=escape(str(self.home)),
-            log=log_path(logs / f"{name}.log"),
-        )
+        options, parser = self._daemon.options, UnhosedConfigParser()
+        (self.home / "logs").mkdir(parents=True, exist_ok=True)
+        command = self.command(pipeline, service)
+        text = supervisord.program(name, command, home=self.home, directory=self.home, **_OPTIONS)
         parser.read_string(text)
         parser.expansions = options.environ_expansions
         (group,) = options.process_groups_from_parser(parser)
         (config,) = options.processes_from_section(parser, f"program:{name}", name, Declared)
-        config.keeper = Keeper(self.home / "run" / "services" / f"{name}.json", service, self._per_hour)
+        config.service, config.per_hour = service, self._per_hour
+        config.record_path = self.home / "run" / "services" / f"{name}.json"
         group.process_configs = [config]
-        self._supervisord.add_process_group(group)
+        self._daemon.add_process_group(group)
 
 
-def make(supervisord: Any, home: str, restarts_per_hour: str) -> Services:  # noqa: ANN401
+def make(daemon: Any, home: str, restarts_per_hour: str) -> Services:  # noqa: ANN401
     """What supervisord's configuration names."""
-    return Services(supervisord, Path(home), int(restarts_per_hour))
+    return Services(daemon, Path(home), int(restarts_per_hour))
 
 
-def _alive(process: Service) -> bool:
+def _alive(process: SupervisedProcess) -> bool:
     return process.state in RUNNING_STATES
 
 
-def _end(process: Service) -> None:
+def _end(process: SupervisedProcess) -> None:
     """Ask a process to end; supervisord kills it, and its group, when it does not."""
     if _alive(process):
         process.stop()
@@ -223,10 +194,3 @@ def _health_port(place: Path, pid: int) -> int:
     """The port of the running process's `/healthz`; 0: it does not answer yet."""
     found = announced(place)
     return int(found["port"]) if found and pid and found["pid"] == pid else 0
-
-
-def _read(path: Path) -> Record:
-    try:
-        return Record.from_dict(json.loads(path.read_text()))
-    except FileNotFoundError:
-        return Record()

@@ -1,7 +1,7 @@
 """What is remembered of one service, and the rules of starting it again. Pure: times are arguments.
 
-asked by hand ──► wanted or not; a start clears the budget
-asked by a schedule ──► started, unless stopped by hand, left down, or finished
+asked manually ──► wanted or not; a start clears the budget
+asked by a schedule ──► started, unless stopped manually, left down, or finished
 an end nobody asked for ──► again at once while the budget lasts, then left down
 an end for a changed definition ──► again at once, at no cost
 """
@@ -22,9 +22,9 @@ SERVICES = (PRODUCER, STREAM)
 AWAY = 75
 """Exit code (EX_TEMPFAIL) of a service that gave up waiting for the broker or the catalog: no crash of its own."""
 CHANGED = 76
-"""Exit code of a streaming job whose event was declared anew while it ran: no crash, it wants the new definition."""
+"""Exit code of a streaming job whose event's declaration changed while it ran: no crash, it wants the new one."""
 CHANGES_PER_HOUR = 30
-"""So many starts for a changed definition are free. No person makes more: what comes after is a fault, and counts."""
+"""Up to that many starts for a changed definition are free. No person makes more: later ones are a fault, and count."""
 BUDGET_S = 3600.0
 _KEPT = 50
 _MEANS = {AWAY: "what it needs was away", CHANGED: "the definition changed"}
@@ -42,7 +42,7 @@ class End:
     code: int
     """Exit code; negative: the signal that ended it."""
     asked: bool
-    """Whether it was told to stop."""
+    """Whether it was asked to stop."""
     ran_s: float
 
     def __str__(self) -> str:
@@ -68,9 +68,9 @@ class Record:
     again: bool = False
     """To be started as soon as it is down."""
     stopped_at: float = 0.0
-    """When it was stopped by hand; 0: it was not, or was started again since."""
+    """When it was stopped manually; 0: it was not, or was started again since."""
     left_down: str = ""
-    """Why nothing but a start by hand brings it back; empty: nothing stands against a start."""
+    """Why only a manual start brings it back; empty: nothing prevents a start."""
     finished: bool = False
     """It came to its own end, with all its work done."""
     cleared_at: float = 0.0
@@ -115,7 +115,7 @@ class Record:
 
 
 def start(record: Record, now: float, *, by_hand: bool, alive: bool) -> tuple[Record, Did]:
-    """Someone wants it to run. A start by hand overrules everything and clears the budget."""
+    """Someone wants it to run. A manual start (`by_hand`) overrules everything and clears the budget."""
     if by_hand:
         record = replace(record, stopped_at=0.0, left_down="", cleared_at=now)
     if alive:
@@ -135,7 +135,7 @@ def stop(record: Record, now: float) -> Record:
 
 
 def restart(record: Record, now: float, per_hour: int, *, by_hand: bool, why: str) -> tuple[Record, Did]:
-    """Start it anew, whether it runs or not; not by hand only within the budget, and never against a person's will."""
+    """Start it again, running or not; unless `by_hand` only within the budget, and never against a person's will."""
     if by_hand:
         return start(record, now, by_hand=True, alive=False)
     if record.stopped_at:

@@ -1,4 +1,4 @@
-"""Does a service get on? Judged by progress, over several looks at it. Pure: a `Look` is data, times are in it.
+"""Is a service healthy? Judged by its progress over several looks at it. Pure: a `Look` is data.
 
 Look, Look, Look … ─► judge ─► Verdict: healthy | finished | stopped | left down | lost | stuck | not yet
 """
@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
 
-from twofold.services.record import PRODUCER, STREAM, moment
+from twofold.services.record import PRODUCER, STREAM, Record, moment
 
 Kind = Literal["healthy", "finished", "stopped", "left down", "lost", "stuck", "not yet"]
 STARTS_SLOWER = 3
-"""A start, first batch included, may take so many times as long as a pause in a service's work."""
+"""A start, first batch included, may take that many times as long as a pause in a service's work."""
 IDLE_COUNTS_S = 25.0
-"""Past the trigger: for so long nothing to read counts as known, the same as before `StreamStalled` is told.
+"""Past the trigger: for that long a report of nothing to read counts, the same as before `StreamStalled` fires.
 
 Spark says every ten seconds that it is idle (`spark.sql.streaming.noDataProgressEventInterval`), or with the first
 trigger past them; the rest is for pauses of its JVM and of a loaded machine.
@@ -30,24 +30,24 @@ GOOD, BAD, NEITHER = "good", "bad", "neither"
 class Look:
     """One look at a service: what its supervisor says, what it says of itself, and whether what it needs is there."""
 
-    at: float
-    """Unix seconds."""
     pid: int
     state: str
     """supervisord's word."""
     uptime_s: float = 0.0
-    stopped_at: float = 0.0
-    left_down: str = ""
-    finished: bool = False
-    last_end: str = ""
+    record: Record = field(default_factory=Record)
     health: Mapping[str, Any] = field(default_factory=dict)
     """The body of `/healthz`; empty: it does not answer."""
     missing: str = ""
-    """What the service needs and what does not answer, in a sentence; asked only when it does not get on."""
+    """What the service needs and what does not answer, in a sentence; asked only when it makes no progress."""
+
+    @property
+    def last_end(self) -> str:
+        """How it ended last; empty: it never did."""
+        return f"last ended with {self.record.ends[-1]}" if self.record.ends else ""
 
 
 @dataclass(frozen=True)
-class Limits:
+class HealthLimits:
     """What counts as healthy."""
 
     good_samples: int = 3
@@ -61,8 +61,6 @@ class Verdict:
 
     kind: Kind
     reason: str
-    good: int = 0
-    """Good looks in a row, up to the last."""
 
     @property
     def fine(self) -> bool:
@@ -70,32 +68,32 @@ class Verdict:
         return self.kind in ("healthy", "finished")
 
 
-def judge(service: str, looks: Sequence[Look], limits: Limits) -> Verdict:
+def judge(service: str, looks: Sequence[Look], limits: HealthLimits) -> Verdict:
     """Judge a service by the looks so far, oldest first."""
     last = looks[-1]
     if settled := _settled(last):
         return settled
     if [look.state for look in looks[-2:]] == [NEVER_STARTED, NEVER_STARTED]:
-        return Verdict("lost", f"its supervisor, itself started anew, has not started it ({last.last_end or 'no end'})")
+        return Verdict("lost", f"its supervisor, itself restarted, has not started it ({last.last_end or 'no end'})")
     rated = [(look, *rate(service, before, look)) for before, look in zip([None, *looks[:-1]], looks, strict=True)]
     counted = _run_of_good(rated)
     reason = rated[-1][2]
     if stalled := _stalled(service, last, limits):
         return Verdict("not yet" if last.missing else "stuck", stalled)
     if len(counted) < limits.good_samples:
-        return Verdict("not yet", reason, len(counted))
+        return Verdict("not yet", reason)
     if growing := _growing(counted[-limits.good_samples :]):
-        return Verdict("not yet", growing, len(counted))
-    return Verdict("healthy", reason, len(counted))
+        return Verdict("not yet", growing)
+    return Verdict("healthy", reason)
 
 
 def _settled(last: Look) -> Verdict | None:
     """What needs no further look."""
-    if last.stopped_at:
-        return Verdict("stopped", f"stopped by hand on {moment(last.stopped_at)}")
-    if last.left_down:
-        return Verdict("left down", f"left down: {last.left_down}")
-    if last.finished and not last.pid:
+    if last.record.stopped_at:
+        return Verdict("stopped", f"stopped manually on {moment(last.record.stopped_at)}")
+    if last.record.left_down:
+        return Verdict("left down", f"left down: {last.record.left_down}")
+    if last.record.finished and not last.pid:
         return Verdict("finished", f"finished: all is sent ({last.last_end})")
     return None
 
@@ -146,7 +144,7 @@ def _rate_stream(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> tu
         return GOOD, f"nothing to read; {numbers}"
     if before is not None and now["batch"] is not None and now["batch"] != before["batch"]:
         return GOOD, f"the batch advances; {numbers}"
-    # A batch that takes long, or what it needs hangs: only its end tells which.
+    # A batch that takes long, or what it needs hangs: only its end shows which.
     return NEITHER, f"{'had nothing to read, and no word since' if idle else 'at work'}; {numbers}"
 
 
@@ -161,7 +159,7 @@ def _run_of_good(rated: Sequence[tuple[Look, str, str]]) -> list[Look]:
     return run
 
 
-def _stalled(service: str, last: Look, limits: Limits) -> str:
+def _stalled(service: str, last: Look, limits: HealthLimits) -> str:
     """Too long without progress while there is work; empty: not so. A process without `/healthz` counts, too."""
     age_s, limit_s = last.uptime_s, limits.stalled_after_s
     if last.health:

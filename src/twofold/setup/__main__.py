@@ -6,13 +6,11 @@ import click
 
 from twofold.errors import as_sentences
 from twofold.setup.jars import ensure_jars
-from twofold.setup.servers import ensure_minio, ensure_statsd_exporter
-
-STEPS = {"jars": ensure_jars, "minio": ensure_minio, "statsd-exporter": ensure_statsd_exporter}
+from twofold.setup.servers import ensure
 
 
 @click.command()
-@click.argument("what", type=click.Choice(list(STEPS)))
+@click.argument("what", type=click.Choice(["jars", "minio", "statsd-exporter"]))
 def main(what: str) -> None:
     """Have WHAT in the per-user cache, and print its path.
 
@@ -22,7 +20,7 @@ def main(what: str) -> None:
       python -m twofold.setup minio
     """
     with as_sentences():
-        click.echo(STEPS[what]())
+        click.echo(ensure_jars() if what == "jars" else ensure(what.replace("-", "_")))
 
 
 if __name__ == "__main__":

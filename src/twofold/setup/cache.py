@@ -1,21 +1,29 @@
-"""The per-user cache as the set-up steps use it: one writer at a time, and nothing half-made in place."""
+"""The per-user cache as the set-up steps use it: long commands with a progress line, and nothing half-made in place."""
 
 from __future__ import annotations
 
-import fcntl
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from twofold.errors import TwofoldError
+from twofold.local_files import locked
 
-@contextmanager
-def locked(folder: Path, name: str) -> Iterator[None]:
-    """Hold the cache's lock for one thing, so that two set-ups at once fetch it once. The kernel frees it on a kill."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f".{name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+_TERMINAL_REFRESH_S, _LOG_REFRESH_S = 1.0, 30.0
+_TAIL_LINES = 8
+
+
+class SetupError(TwofoldError):
+    """Something this machine lacks, or could not fetch or build."""
+
+
+def cache_lock(folder: Path, name: str) -> AbstractContextManager[None]:
+    """Hold the cache's lock for one thing, so that two set-ups at once fetch it once."""
+    return locked(folder / f".{name}.lock")
 
 
 @contextmanager
@@ -47,3 +55,40 @@ def point(link: Path, target: Path) -> None:
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(target, target_is_directory=True)
     fresh.replace(link)
+
+
+def run(command: Sequence[str | Path], label: str, log: Path, remedy: str) -> None:
+    """Run one long command, saying on stderr how long it has taken, its output in a log.
+
+    Raises SetupError with the last lines of its output and `remedy` when it fails.
+    """
+    started, terminal = time.monotonic(), sys.stderr.isatty()
+
+    def say(end: str = "") -> None:
+        """On a terminal one line that counts, elsewhere a new line each time."""
+        line = f"{label} … {time.monotonic() - started:.0f} s"
+        sys.stderr.write(f"\r{line}{end}" if terminal else f"{line}\n")
+        sys.stderr.flush()
+
+    with log.open("wb") as output:
+        try:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        except FileNotFoundError as error:
+            raise SetupError(f"{label}: there is no program {command[0]}", remedy) from error
+        with process:
+            code = None
+            while code is None:
+                say()
+                try:
+                    code = process.wait(timeout=_TERMINAL_REFRESH_S if terminal else _LOG_REFRESH_S)
+                except subprocess.TimeoutExpired:
+                    continue
+    say("\n")
+    if code != 0:
+        raise SetupError(f"{label} failed (exit {code}); the end of {log}:\n{_tail(log)}", remedy)
+
+
+def _tail(log: Path) -> str:
+    """The last lines of a log, indented, without the lines of dots that downloads print."""
+    kept = [line for line in log.read_text(errors="replace").splitlines() if line.strip(" .\t")]
+    return "\n".join(f"    {line}" for line in kept[-_TAIL_LINES:])

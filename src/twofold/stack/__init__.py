@@ -4,5 +4,5 @@
                      │                                     ▲
                      └─► health checks                     └── XML-RPC on loopback: start, stop, state
 
-By hand: `twofold up`, `twofold status`, `twofold down`.
+Run manually: `twofold up`, `twofold status`, `twofold down`.
 """

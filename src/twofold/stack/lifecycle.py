@@ -1,93 +1,136 @@
-"""Bring the embedded stack up.
+"""Bring the embedded stack up, and take it down; what is remembered of it in between.
 
-    lock ─► end orphans ─► ports free? ─► prepare ─► supervisord ─► all servers at once
-                  storage healthy ─► databases, bucket ─► Airflow set up and started ─► all healthy
-
-`twofold.stack.stopping` takes it down.
+up:    lock ─► end orphans ─► ports free? ─► prepare ─► supervisord ─► all servers at once
+                     storage healthy ─► databases, bucket ─► Airflow set up and started ─► all healthy
+down:  lock ─► supervisord stops programs in descending start order ─► end what is left
 """
 
 from __future__ import annotations
 
+import json
+import secrets
+import shlex
+import signal
 import time
 from collections.abc import Iterable
-from dataclasses import replace
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+
+from pydantic import SecretStr
 
 from twofold.errors import TwofoldError, UsageError
-from twofold.settings import Settings
-from twofold.stack import airflow, kafka, minio, monitoring, postgres, processes, state, supervisor
-from twofold.stack.ports import SUPERVISOR, require_free
-from twofold.stack.program import Program
-from twofold.stack.stopping import Say, end_leftovers, stop
+from twofold.local_files import locked, write_whole
+from twofold.settings import GENERATED, KEPT, Settings, Use
+from twofold.stack import airflow_programs, brokers, postgres, processes, programs, supervisor
+from twofold.stack.ports import PORTS, require_free
+from twofold.stack.programs import Program, Say
 from twofold.stack.supervisor import FATAL, RUNNING, STARTING
+from twofold.supervisord import log_file
 
 HEALTHY_WITHIN_S = 300.0
 TRIES = 3
 """Runs of one program that `up` watches fail; a broker needs two where its predecessor was killed."""
+STOPPED_WITHIN_S = 240.0
+_STOP_FIRST = (processes.SUPERVISOR,)
+_STOP_LAST = ("airflow-api-server", "kafka", "zookeeper", "minio", "postgres")
+_STOP_SIGNALS = {"postgres": signal.SIGINT}
 
 
 class StackFailed(TwofoldError):
     """A program of the stack does not get healthy."""
 
 
-class Programs(NamedTuple):
-    """The programs of a stack, each group in start order."""
+@dataclass(frozen=True)
+class HomeState:
+    """What commands must know of this home, whatever the settings say."""
 
-    storage: tuple[Program, ...]
-    brokers: tuple[Program, ...]
-    airflow: tuple[Program, ...]
-    monitoring: tuple[Program, ...]
+    store: str
+    postgres_folder: str
+    """Where PostgreSQL's data (and, where needed, a copy of its binaries) are; outside home if it must be."""
+    airflow: bool = False
+    """Whether the last `up` was with Airflow."""
+    monitoring: bool = False
+    """The same for monitoring."""
 
-    @property
-    def all(self) -> tuple[Program, ...]:
-        """Every program, in start order."""
-        return self.storage + self.brokers + self.airflow + self.monitoring
-
-    def chosen(self, known: state.State) -> Programs:
-        """These, without what is not wanted."""
-        wanted = self if known.airflow else self._replace(airflow=())
-        return wanted if known.monitoring else wanted._replace(monitoring=())
+    def write(self, home: Path) -> None:
+        """Put the state in place at once."""
+        write_whole(home / "stack.json", json.dumps(asdict(self), indent=2) + "\n", 0o600)
 
 
-def programs(settings: Settings, postgres_folder: Path) -> Programs:
-    """Everything that this stack can run."""
-    bucket = (minio.program(settings),) if settings.store == "minio" else ()
-    return Programs(
-        storage=(postgres.program(settings, postgres_folder), *bucket),
-        brokers=(kafka.zookeeper_program(settings), kafka.kafka_program(settings)),
-        airflow=airflow.programs(settings),
-        monitoring=monitoring.programs(settings),
+def read_state(home: Path) -> HomeState | None:
+    """The state of a home, or None where no stack was ever started."""
+    try:
+        return HomeState(**json.loads((home / "stack.json").read_text()))
+    except FileNotFoundError:
+        return None
+
+
+def with_secrets(settings: Settings) -> Settings:
+    """The settings with a generated value for every password that has none yet."""
+    marked = [name for name, field in Settings.model_fields.items() if GENERATED in field.metadata]
+    missing = [name for name in marked if not getattr(settings, name).get_secret_value()]
+    return settings.model_copy(update={name: SecretStr(secrets.token_hex(16)) for name in missing})
+
+
+def environment_file(settings: Settings) -> str:
+    """Text of `stack.env`: the settings that are marked to be kept, and the ports."""
+    environment = settings.environment()
+    names = [
+        f"TWOFOLD_{name.upper()}"
+        for name, field in Settings.model_fields.items()
+        if KEPT in field.metadata or any(isinstance(mark, Use) for mark in field.metadata)
+    ]
+    return "".join(f"{name}={shlex.quote(environment[name])}\n" for name in names)
+
+
+def possible(settings: Settings, known: HomeState) -> tuple[Program, ...]:
+    """Everything that this stack can run, in start order."""
+    return (
+        postgres.program(settings, Path(known.postgres_folder)),
+        *([programs.minio(settings)] if settings.store == "minio" else []),
+        *brokers.programs(settings),
+        *airflow_programs.programs(settings),
+        *programs.monitoring(settings),
     )
+
+
+def chosen(all_programs: Iterable[Program], known: HomeState) -> list[Program]:
+    """Those that are wanted."""
+    unwanted = {"airflow": not known.airflow, "monitoring": not known.monitoring}
+    return [program for program in all_programs if not unwanted.get(program.group)]
+
+
+def _lock(home: Path, say: Say) -> AbstractContextManager[None]:
+    return locked(home / "lock", lambda: say("another command changes this stack: waiting for it"))
 
 
 def up(
     settings: Settings, store: str | None, with_airflow: bool, with_monitoring: bool | None, say: Say
-) -> tuple[Settings, state.State]:
+) -> tuple[Settings, HomeState]:
     """Bring the stack up, or what is dead of it, and wait until all is healthy; returns what is in force.
 
     Without Airflow or monitoring, one that runs is stopped; `with_monitoring` None leaves it as it is.
     """
-    with state.lock(settings.home, lambda: say("another command changes this stack: waiting for it")):
+    with _lock(settings.home, say):
         settings, known = _settle(Settings(home=settings.home), store, with_airflow, with_monitoring)
         if known.monitoring:
-            monitoring.prepare(settings)
-        possible = programs(settings, Path(known.postgres_folder))
+            programs.prepare_monitoring(settings)
         if supervisor.answers(settings):
-            _repair(settings, known, possible, say)
+            _repair(settings, known, say)
         else:
-            _start(settings, known, possible, say)
+            _start(settings, known, say)
     return settings, known
 
 
 def _settle(
     settings: Settings, store: str | None, with_airflow: bool, with_monitoring: bool | None
-) -> tuple[Settings, state.State]:
+) -> tuple[Settings, HomeState]:
     """Fix the store and the passwords of this home on its first start; refuse another store later."""
-    known = state.read_state(settings.home)
+    known = read_state(settings.home)
     chosen = store or settings.store
     if known is None:
-        known = state.State(chosen, str(postgres.choose_folder(settings.home)))
+        known = HomeState(chosen, str(postgres.choose_folder(settings.home)))
     elif known.store != chosen:
         raise UsageError(
             f"{settings.home} holds a stack with --store {known.store}: its tables cannot move to {chosen}",
@@ -98,37 +141,36 @@ def _settle(
             f"PostgreSQL's folder {known.postgres_folder} is gone, and the catalog of all tables with it",
             f"bring it back from a copy, or delete {settings.home} to start from nothing",
         )
-    settings = state.with_secrets(settings.model_copy(update={"store": chosen}))
-    _refuse_moved_ports(settings)
-    state.write_private(settings.home / "stack.env", state.environment_file(settings))
+    settings = with_secrets(settings.model_copy(update={"store": chosen}))
+    kept, path = environment_file(settings), settings.home / "stack.env"
+    if path.exists() and processes.ours(settings.home).get(processes.SUPERVISOR):
+        _refuse_moved_ports(path.read_text(), kept)
+    write_whole(path, kept, 0o600)
     watched = known.monitoring if with_monitoring is None else with_monitoring
     known = replace(known, airflow=with_airflow, monitoring=watched)
     known.write(settings.home)
     return settings, known
 
 
-def _refuse_moved_ports(settings: Settings) -> None:
+def _refuse_moved_ports(before: str, after: str) -> None:
     """A running stack keeps its ports: what already talks to it would be lost."""
-    path = settings.home / "stack.env"
-    if not path.exists() or not processes.ours(settings.home).get(processes.SUPERVISOR):
-        return
-    before, after = set(path.read_text().splitlines()), set(state.environment_file(settings).splitlines())
-    moved = sorted(line.partition("=")[0] for line in after - before)
+    moved = sorted(line.partition("=")[0] for line in {*after.splitlines()} - {*before.splitlines()})
     if moved:
         raise UsageError(f"the stack runs with another {', '.join(moved)}", "run `twofold down` first")
 
 
-def _start(settings: Settings, known: state.State, possible: Programs, say: Say) -> None:
+def _start(settings: Settings, known: HomeState, say: Say) -> None:
     """Start from nothing; on failure nothing is left running."""
+    all_programs = possible(settings, known)
+    wanted = chosen(all_programs, known)
     end_leftovers(settings.home, say)
-    wanted = possible.chosen(known)
-    require_free([SUPERVISOR, *(port for program in wanted.all for port in program.ports)], settings)
-    say(f"starting {', '.join(program.name for program in wanted.all)}")
+    require_free([PORTS["supervisor"], *(port for program in wanted for port in program.ports)], settings)
+    say(f"starting {', '.join(program.name for program in wanted)}")
     postgres.prepare(settings, Path(known.postgres_folder))
-    kafka.prepare(settings)
+    brokers.prepare(settings)
     if settings.store == "minio":
-        minio.prepare(settings)
-    supervisor.start(settings, possible.all)
+        programs.prepare_minio(settings)
+    supervisor.start(settings, all_programs)
     try:
         _start_programs(settings, wanted, say)
     except BaseException:
@@ -136,50 +178,44 @@ def _start(settings: Settings, known: state.State, possible: Programs, say: Say)
         raise
 
 
-def _repair(settings: Settings, known: state.State, possible: Programs, say: Say) -> None:
+def _repair(settings: Settings, known: HomeState, say: Say) -> None:
     """Under a live supervisord, start what does not run, and stop what is not wanted."""
-    states, wanted = supervisor.states(settings), possible.chosen(known)
+    states, all_programs = supervisor.states(settings), possible(settings, known)
+    wanted = chosen(all_programs, known)
     alive = {name for name, seen in states.items() if seen.state in (RUNNING, STARTING)}
-    unwanted = [program.name for program in possible.all if program not in wanted.all and program.name in alive]
+    unwanted = [program.name for program in all_programs if program not in wanted and program.name in alive]
     if unwanted:
         say(f"stopping {', '.join(unwanted)}")
         supervisor.stop_programs(settings, reversed(unwanted))
-    dead = [program.name for program in wanted.all if program.name not in alive]
+    dead = [program.name for program in wanted if program.name not in alive]
     if dead:
         say(f"starting {', '.join(dead)}")
-    elif not any(program.check() for program in wanted.all):
+    elif not any(program.check() for program in wanted):
         say("the stack is up already")
         return _finish(settings)
     return _start_programs(settings, wanted, say)
 
 
-def _start_programs(settings: Settings, wanted: Programs, say: Say) -> None:
+def _start_programs(settings: Settings, wanted: list[Program], say: Say) -> None:
     """Start all; Airflow when its database is there, and the database and bucket of the jobs that it will start."""
     since = time.monotonic()
-    _ask_for(settings, wanted.monitoring + wanted.storage + wanted.brokers)
-    _wait_healthy(settings, wanted.storage, say, since)
+    airflow = [program for program in wanted if program.group == "airflow"]
+    supervisor.start_programs(settings, [program for program in wanted if program not in airflow])
+    _wait_healthy(settings, [program for program in wanted if program.group == "storage"], say, since)
     _finish(settings)
-    if wanted.airflow:
-        airflow.prepare(settings, say)
-        _ask_for(settings, wanted.airflow)
-    _wait_healthy(settings, wanted.brokers + wanted.airflow + wanted.monitoring, say, since)
-
-
-def _ask_for(settings: Settings, programs: Iterable[Program]) -> None:
-    for program in programs:
-        supervisor.start_program(settings, program.name)
+    if airflow:
+        airflow_programs.prepare(settings, say)
+        supervisor.start_programs(settings, airflow)
+    _wait_healthy(settings, [program for program in wanted if program.group != "storage"], say, since)
 
 
 def _finish(settings: Settings) -> None:
     """Make the database and the bucket, where they are not there yet."""
-    postgres.finish(settings)
-    if settings.store == "minio":
-        minio.finish(settings)
-    else:
-        (settings.home / "bucket").mkdir(exist_ok=True)
+    postgres.make_database(settings, settings.postgres_database)
+    programs.make_bucket(settings)
 
 
-def _wait_healthy(settings: Settings, wanted: tuple[Program, ...], say: Say, since: float) -> None:
+def _wait_healthy(settings: Settings, wanted: list[Program], say: Say, since: float) -> None:
     pending = list(wanted)
     runs: dict[str, set[int]] = {program.name: set() for program in wanted}
     while pending:
@@ -198,6 +234,41 @@ def _wait_healthy(settings: Settings, wanted: tuple[Program, ...], say: Say, sin
 
 
 def _failure(settings: Settings, name: str, what: str) -> StackFailed:
-    path = supervisor.log_file(settings, name)
+    path = log_file(settings.home, name)
     lines = path.read_text(errors="replace").splitlines()[-15:] if path.exists() else []
     return StackFailed("\n  ".join([what, "last lines of its log:", *lines]), f"see {path}")
+
+
+def down(settings: Settings, say: Say) -> None:
+    """Stop everything of this home, in the order that loses nothing; returns when no process is left."""
+    if not settings.home.exists() and not processes.ours(settings.home):
+        say("nothing to stop")
+        return
+    with _lock(settings.home, say):
+        if not stop(Settings(home=settings.home), say):
+            say("nothing to stop")
+
+
+def stop(settings: Settings, say: Say) -> bool:
+    """Stop through supervisord where it answers, then end what is left; returns whether anything ran."""
+    found = supervisor.answers(settings)
+    if found:
+        daemon = processes.ours(settings.home).get(processes.SUPERVISOR, [])
+        say("stopping")
+        supervisor.rpc(settings).shutdown()
+        processes.wait_gone(daemon, patience_s=STOPPED_WITHIN_S)
+    return end_leftovers(settings.home, say) or found
+
+
+def end_leftovers(home: Path, say: Say) -> bool:
+    """End processes of ours that no supervisord looks after; returns whether there were any.
+
+    supervisord goes first (it would start the others again), then everything that writes, then what it writes to.
+    """
+    left = processes.ours(home)
+    middle = sorted(set(left) - {*_STOP_FIRST, *_STOP_LAST})
+    for name in (*_STOP_FIRST, *middle, *_STOP_LAST):
+        if name in left:
+            say(f"ending what was left of {name} (pid {', '.join(str(p.pid) for p in left[name])})")
+            processes.end(left[name], _STOP_SIGNALS.get(name, signal.SIGTERM), patience_s=30)
+    return bool(left)

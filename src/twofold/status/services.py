@@ -12,9 +12,8 @@ from typing import Any
 from twofold import health
 from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError
-from twofold.services import probe, verdict
-from twofold.services.controller import Controller, State, services_of
-from twofold.services.report import RUNBOOKS
+from twofold.services import verdict
+from twofold.services.controller import RUNBOOKS, Controller, State, as_look, services_of
 from twofold.settings import Settings
 from twofold.status.model import Service
 
@@ -35,9 +34,9 @@ def by_hand(name: str, told: Told) -> Service:
     return Service(name, told["state"], running=True, healthy=told.get("healthy", True), text=text)
 
 
-def supervised(name: str, state: State, told: Told, limits: verdict.Limits) -> Service:
+def supervised(name: str, state: State, told: Told, healthy: verdict.HealthLimits) -> Service:
     """A service that a supervisor looks after; one that was never asked for is not running, and nothing is wrong."""
-    found = verdict.judge(name, [probe.as_look(state, told)], limits)
+    found = verdict.judge(name, [as_look(state, told)], healthy)
     at_work = found.kind in ("not yet", "healthy") and state.runs
     # "running" but unhealthy is a pause that the verdict knows better: a first batch takes longer than others.
     in_trouble = state.runs and told.get("healthy") is False and told["state"] != "running"
@@ -55,12 +54,13 @@ def supervised(name: str, state: State, told: Told, limits: verdict.Limits) -> S
 
 
 def _look(settings: Settings, pipeline: Pipeline, name: str) -> tuple[Service, Told]:
+    controller = Controller(settings)
     try:
-        state = Controller(settings).state(pipeline.name, name)
+        state = controller.state(pipeline.name, name)
     except TwofoldError:  # no supervisor, or an older one: what runs was started by hand
         state = None
     place = health.place_of(settings.home, pipeline.name, name)
     told = health.ask(state.health if state and state.runs else health.address(place))
     if state is None or (told and not state.runs):
         return by_hand(name, told), told
-    return supervised(name, state, told, probe.limits(settings, pipeline, good_samples=1)), told
+    return supervised(name, state, told, controller.limits(pipeline, good_samples=1)), told

@@ -1,7 +1,7 @@
 """Kafka's users and rights, made by the broker's own administrator whenever a broker starts.
 
 The same in ZooKeeper and in KRaft mode, and at every start, so that a changed password takes effect. The broker counts
-as healthy once this has ended well: nobody is told to come before they can log in.
+as healthy once this has ended well: nobody is sent to it before they can log in.
 
     user      topics                                     groups
     producer  make, describe, write                      -
@@ -10,13 +10,12 @@ as healthy once this has ended well: nobody is told to come before they can log 
     reader    describe, read                             -
     anyone else: nothing; Kafka's own topics (`__…`): nobody
 
-By hand: `python -m containers.access`
+Run manually: `python -m containers kafka-access`
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 import click
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
@@ -34,9 +33,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from pydantic import SecretStr
 
 from containers.broker import ADMIN, BROKER_PORT
-from containers.places import ACCESS_IS_SET
-from containers.running import main
-from containers.settings import ContainerSettings
+from containers.container_settings import ContainerSettings
+from containers.healthcheck import ACCESS_IS_SET
 from twofold import kafka
 from twofold.settings import Settings
 
@@ -66,15 +64,15 @@ def rights() -> list[AclBinding]:
     ]
 
 
-def start(_arguments: Sequence[str]) -> None:
+def start() -> None:
     """Make users and rights as soon as the broker lets them be made: it may still look for its controller."""
-    settings, told = ContainerSettings(), ""
+    settings, said = ContainerSettings(), ""
     # That the broker is not there yet is no news: it starts beside this.
     client = AdminClient({**kafka.librdkafka(_administrator(settings)), "log_level": 0})
     while refusal := _refusal(client, settings):
-        if refusal != told:
+        if refusal != said:
             click.echo(f"users and rights are not made yet: {refusal}", err=True)
-        told = refusal
+        said = refusal
         time.sleep(_PAUSE_S)
     ACCESS_IS_SET.touch()
 
@@ -101,7 +99,3 @@ def _administrator(settings: ContainerSettings) -> Settings:
         kafka_password=SecretStr(settings.secret("kafka_admin_password")),
         kafka_mechanism="PLAIN",
     )
-
-
-if __name__ == "__main__":
-    main(start)

@@ -1,4 +1,4 @@
-"""What only containers are told, beside `twofold.settings`: the secrets of servers, and how Kafka is set up.
+"""Settings that only containers have, beside `twofold.settings`: the secrets of servers, and how Kafka is set up.
 
 environment TWOFOLD_* ─► files in TWOFOLD_SECRETS ─► defaults
 """
@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import SecretStr
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from twofold.errors import UsageError
-from twofold.settings import Environment, Secret, secret_files
+from twofold.settings import Environment, Secret
 
 
 class ContainerSettings(Environment):
-    """Every field is set by `TWOFOLD_<FIELD>`, or by a file of that name in small letters in `TWOFOLD_SECRETS`."""
+    """The fields are read as those of `Settings` are; the secrets are there where a role needs them."""
 
     data: Path = Path("/var/lib/twofold")
     """The container's own volume."""
@@ -54,18 +53,6 @@ class ContainerSettings(Environment):
     s3_airflow_secret_key: Secret = SecretStr("")
     s3_reader_access_key: str = "twofold-reader"
     s3_reader_secret_key: Secret = SecretStr("")
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The role's own files, where the container has any."""
-        return init_settings, env_settings, secret_files(settings_cls)
 
     def secret(self, name: str) -> str:
         """A secret by its field's name; UsageError where this container was given none."""

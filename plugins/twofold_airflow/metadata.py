@@ -2,7 +2,7 @@
 
 One process, since every start of Airflow's command line takes seconds. Safe to repeat.
 
-By hand: `python -m twofold_airflow.setup`, in the environment of Airflow's processes; `twofold up` runs it.
+Run manually: `python -m twofold_airflow.metadata`, in the environment of Airflow's processes; `twofold up` runs it.
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ from twofold.definition.load import load_pipeline
 from twofold.errors import NotRunning
 from twofold.meter import Meter
 from twofold.metrics import SERVICE_LEFT_DOWN
-from twofold.services import probe, report
 from twofold.services.controller import Controller
 from twofold.services.record import Did
 from twofold.services.verdict import Verdict, judge
@@ -30,8 +29,8 @@ MANUAL = "manual"
 _SAY: dict[Did, str] = {
     "started": "started",
     "running": "runs already",
-    "finished": "has finished: all is sent, nothing to start; a start by hand sends what is new",
-    "stopped": "was stopped by hand and stays down; start it by hand: action=start of this DAG, or `twofold services`",
+    "finished": "has finished: all is sent, nothing to start; a manual start sends what is new",
+    "stopped": "was stopped manually and stays down; start it: action=start of this DAG, or `twofold services`",
     "left down": "is left down, its restarts used up; see the task that judges its health",
 }
 
@@ -60,16 +59,16 @@ class ServiceOperator(Linked):
     def execute(self, context: Context) -> str:
         """Ask, and say what came of it."""
         if self.chosen not in (BOTH, self.service):
-            return self._told(f"left as it is: {self.action} was asked for {self.chosen} only")
+            return self._logged(f"left as it is: {self.action} was asked for {self.chosen} only")
         try:
-            return self._told(self._asked(by_hand=context["dag_run"].run_type == MANUAL))
+            return self._logged(self._asked(by_hand=context["dag_run"].run_type == MANUAL))
         except NotRunning as error:
             raise AirflowException(str(error)) from None
 
     def _asked(self, *, by_hand: bool) -> str:
         settings = Settings()
         did = self._did(Controller(settings), by_hand=by_hand)
-        # A stuck service is ended well, and then says of itself that it does not run: that it should is told here.
+        # A stuck service is ended well, and then reports that it does not run: that it should, this gauge says.
         Meter(settings, self.pipeline).gauge(SERVICE_LEFT_DOWN, int(did == "left down"), service=self.service)
         return _SAY[did]
 
@@ -81,13 +80,13 @@ class ServiceOperator(Linked):
             return controller.restart(self.pipeline, self.service, by_hand=True)
         return controller.start(self.pipeline, self.service, by_hand=by_hand)
 
-    def _told(self, text: str) -> str:
+    def _logged(self, text: str) -> str:
         self.log.info("%s-%s %s", self.pipeline, self.service, text)
         return text
 
 
 class ServiceHealthSensor(Linked, BaseSensorOperator):
-    """Wait until several looks in a row show that a service gets on; restart it, within its budget, where it is stuck.
+    """Wait until several looks in a row show a healthy service; restart it, within its budget, where it is stuck.
 
     What was lost with its supervisor (a container that came back) is started, at no cost.
 
@@ -101,12 +100,12 @@ class ServiceHealthSensor(Linked, BaseSensorOperator):
     def execute(self, context: Context) -> str:
         """Look once; what is not settled by that is watched by a trigger."""
         settings = Settings()
-        declared = load_pipeline(settings, self.pipeline)
+        declared, controller = load_pipeline(settings, self.pipeline), Controller(settings)
         try:
-            seen = probe.look(settings, declared, self.service)
+            seen = controller.look(declared, controller.state(self.pipeline, self.service))
         except NotRunning as error:
             raise AirflowException(str(error)) from None
-        verdict = judge(self.service, [seen], probe.limits(settings, declared))
+        verdict = judge(self.service, [seen], controller.limits(declared))
         self.log.info("%s-%s: %s: %s", self.pipeline, self.service, verdict.kind, verdict.reason)
         if verdict.kind in ("not yet", "healthy"):
             self._watch(settings)
@@ -133,7 +132,7 @@ class ServiceHealthSensor(Linked, BaseSensorOperator):
             self._watch(settings)
         if verdict.kind == "stuck" and self._restarted(settings, verdict):
             self._watch(settings)
-        raise AirflowFailException(str(report.unhealthy(settings, self.pipeline, self.service, verdict))) from None
+        raise AirflowFailException(str(Controller(settings).unhealthy(self.pipeline, self.service, verdict))) from None
 
     def _restarted(self, settings: Settings, verdict: Verdict) -> bool:
         """Whether a restart was still within the budget."""

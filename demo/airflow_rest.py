@@ -1,4 +1,5 @@
-"""Airflow's REST interface, as its pages use it: log in, trigger a DAG, look at a run.
+"""Airflow's REST interface, as its pages use it: log in, trigger a DAG, look at a run. For the demo, the benchmarks and
+tests.
 
 With httpx, which comes with Airflow; import this module only where Airflow is.
 """

@@ -1,0 +1,286 @@
+"""A supervised program as data, and those of the embedded stack that are servers of others, run as they come.
+
+    MinIO (`--store minio`)                    the bucket, where a real S3 store is wanted
+    monitoring (`--monitoring`)
+        producer, jobs, Airflow ──StatsD──► statsd-exporter ──┐
+        Kafka's agent, MinIO ────────────────────────────────┴─► Prometheus ──► Alertmanager ──► a log of alerts
+                                                              └──► Grafana, where its server is installed
+
+The files of the checkout's `monitoring/` are used as they are; who is scraped, and this stack's port of the log of
+alerts, are put in here. `brokers`, `postgres` and `airflow_programs` have the others.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from twofold import probes
+from twofold.errors import TwofoldError
+from twofold.local_files import write_whole
+from twofold.settings import Settings
+from twofold.setup.servers import binary_path, ensure
+from twofold.stack.ports import PORTS, Port
+
+_DEBIAN = ("prometheus", "prometheus-alertmanager")
+"""Programs, and the packages that they come with."""
+_KEPT_FOR = "15d"
+_GRAFANA_HOME = Path("/usr/share/grafana")
+Say = Callable[[str], None]
+"""Where progress goes, a line at a time."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that supervisord keeps running.
+
+    `start_order`: programs start in ascending order and stop in descending order, each group stopped before the next,
+    so what others write to comes first here and goes last.
+    """
+
+    name: str
+    group: Literal["storage", "brokers", "airflow", "monitoring"]
+    command: tuple[str, ...]
+    check: Callable[[], str]
+    """A real request to the server: why it is not healthy, or an empty string. Never raises for a dead one."""
+    start_order: int
+    ports: tuple[Port, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    user: str = ""
+    """Account to run as; empty: the supervisor's own."""
+    directory: Path = Path("/")
+    stop_signal: str = "TERM"
+    stop_wait_s: int = 30
+    """After this long without an end, the supervisor kills."""
+
+
+def _server(
+    settings: Settings,
+    name: str,
+    command: tuple[str, ...],
+    *ports: Port,
+    ready: str,
+    group: Literal["storage", "monitoring"] = "monitoring",
+    start_order: int = 90,
+    stop_wait_s: int = 15,
+    environment: Mapping[str, str] | None = None,
+) -> Program:
+    """A server on the first of the `ports`; `ready` is the page that answers once it is, empty where it has none.
+
+    Monitoring starts last (90), so that it goes first, and raises no alert while the rest is stopped.
+    """
+    url, number = _url(settings, ports[0]), ports[0].number(settings)
+    return Program(
+        name=name,
+        group=group,
+        command=command,
+        check=partial(probes.http_page, url + ready) if ready else partial(probes.listening, "127.0.0.1", number),
+        start_order=start_order,
+        ports=ports,
+        environment=environment or {},
+        directory=settings.home,
+        stop_wait_s=stop_wait_s,
+    )
+
+
+def _url(settings: Settings, port: Port) -> str:
+    return f"http://127.0.0.1:{port.number(settings)}"
+
+
+# ---- MinIO ----
+
+
+def minio(settings: Settings) -> Program:
+    """The server, on loopback; it goes after everything that writes tables and before the catalog."""
+    listen = (
+        f"--address=127.0.0.1:{settings.minio_port}",
+        f"--console-address=127.0.0.1:{settings.minio_console_port}",
+    )
+    return _server(
+        settings,
+        "minio",
+        (str(binary_path("minio")), "server", str(settings.home / "minio"), *listen),
+        PORTS["minio"],
+        PORTS["minio_console"],
+        ready="/minio/health/ready",
+        group="storage",
+        start_order=15,
+        stop_wait_s=30,
+        environment={
+            "MINIO_ROOT_USER": settings.s3_access_key,
+            "MINIO_ROOT_PASSWORD": settings.s3_secret_key.get_secret_value(),
+            "MINIO_REGION": settings.s3_region,
+            "MINIO_UPDATE": "off",
+            "MINIO_BROWSER": "on",
+            # Its metrics are open to whoever may connect, which is this machine.
+            "MINIO_PROMETHEUS_AUTH_TYPE": "public",
+        },
+    )
+
+
+def prepare_minio(settings: Settings) -> None:
+    """Build the server if this user never did, and make the data folder."""
+    ensure("minio")
+    (settings.home / "minio").mkdir(exist_ok=True)
+
+
+def make_bucket(settings: Settings) -> None:
+    """Make the bucket where it is not there yet, in MinIO with a plain S3 client."""
+    if settings.store != "minio":
+        (settings.home / "bucket").mkdir(exist_ok=True)
+        return
+    from pyarrow.fs import S3FileSystem  # takes as long to import as all else together, and only MinIO needs it
+
+    endpoint = urlsplit(settings.s3_endpoint)
+    client = S3FileSystem(
+        access_key=settings.s3_access_key,
+        secret_key=settings.s3_secret_key.get_secret_value(),
+        region=settings.s3_region,
+        scheme=endpoint.scheme,
+        endpoint_override=endpoint.netloc,
+        allow_bucket_creation=True,
+    )
+    client.create_dir(settings.bucket)
+
+
+# ---- monitoring ----
+
+
+def monitoring(settings: Settings) -> tuple[Program, ...]:
+    """The exporter, Prometheus, Alertmanager with a log of alerts, and Grafana where it is installed."""
+    home, here = settings.home, "127.0.0.1"
+    # A program of the checkout, beside the rules and boards; it is not installed.
+    receiver = (sys.executable, str(settings.monitoring / "receiver.py"), f"--port={settings.alert_log_port}")
+    return (
+        _server(
+            settings,
+            "statsd-exporter",
+            (
+                str(binary_path("statsd_exporter")),
+                f"--statsd.mapping-config={settings.monitoring / 'statsd' / 'mapping.yml'}",
+                f"--statsd.listen-udp={here}:{settings.statsd_port}",
+                "--statsd.listen-tcp=",
+                f"--web.listen-address={here}:{settings.statsd_exporter_port}",
+            ),
+            PORTS["statsd_exporter"],
+            PORTS["statsd"],
+            ready="/-/ready",
+        ),
+        _server(
+            settings,
+            "prometheus",
+            (
+                "prometheus",
+                f"--config.file={home / 'prometheus' / 'prometheus.yml'}",
+                f"--storage.tsdb.path={home / 'prometheus' / 'data'}",
+                f"--storage.tsdb.retention.time={_KEPT_FOR}",
+                f"--web.listen-address={here}:{settings.prometheus_port}",
+            ),
+            PORTS["prometheus"],
+            ready="/-/ready",
+        ),
+        _server(
+            settings,
+            "alertmanager",
+            (
+                "prometheus-alertmanager",
+                f"--config.file={home / 'alertmanager' / 'alertmanager.yml'}",
+                f"--storage.path={home / 'alertmanager' / 'data'}",
+                f"--web.listen-address={here}:{settings.alertmanager_port}",
+                "--cluster.listen-address=",
+            ),
+            PORTS["alertmanager"],
+            ready="/-/ready",
+        ),
+        _server(settings, "alert-log", receiver, PORTS["alert_log"], ready=""),
+        *([_grafana(settings)] if _grafana_server() else []),
+    )
+
+
+def _grafana(settings: Settings) -> Program:
+    folder, home = settings.monitoring / "grafana", settings.home / "grafana"
+    return _server(
+        settings,
+        "grafana",
+        (_grafana_server(), f"--homepath={_GRAFANA_HOME}"),
+        PORTS["grafana"],
+        ready="/api/health",
+        environment={
+            "GF_SERVER_HTTP_ADDR": "127.0.0.1",
+            "GF_SERVER_HTTP_PORT": str(settings.grafana_port),
+            "GF_PATHS_DATA": str(home),
+            "GF_PATHS_LOGS": str(home / "logs"),
+            "GF_PATHS_PLUGINS": str(home / "plugins"),
+            "GF_PATHS_PROVISIONING": str(folder / "provisioning"),
+            "GF_SECURITY_ADMIN_PASSWORD": settings.grafana_password.get_secret_value(),
+            # Who is on this machine may look, as at Prometheus.
+            "GF_AUTH_ANONYMOUS_ENABLED": "true",
+            "GF_ANALYTICS_REPORTING_ENABLED": "false",
+            "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
+            "GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES": "false",
+            "GF_NEWS_NEWS_FEED_ENABLED": "false",
+            "GF_PLUGINS_PREINSTALL_DISABLED": "true",
+            "GF_PLUGINS_PUBLIC_KEY_RETRIEVAL_DISABLED": "true",
+            # Read by the provisioning's files.
+            "PROMETHEUS_URL": _url(settings, PORTS["prometheus"]),
+            "DASHBOARDS_PATH": str(folder / "dashboards"),
+        },
+    )
+
+
+def _grafana_server() -> str:
+    """Grafana's server; empty where it is not installed, as not every distribution has it.
+
+    Its package puts it where a plain user's PATH does not lead.
+    """
+    return shutil.which("grafana-server") or shutil.which("grafana-server", path="/usr/sbin") or ""
+
+
+def pages(settings: Settings) -> dict[str, str]:
+    """Name → address of what a browser can show of monitoring."""
+    shown = ["prometheus", "alertmanager", *(["grafana"] if _grafana_server() else [])]
+    return {name.capitalize(): _url(settings, PORTS[name]) for name in shown}
+
+
+def prepare_monitoring(settings: Settings) -> None:
+    """Have the programs, the configuration and the list of who is scraped."""
+    ensure("statsd_exporter")
+    _require_debian(settings)
+    home, files = settings.home / "prometheus", settings.monitoring / "prometheus"
+    scraped = {"statsd": "statsd_exporter", "kafka": "kafka_metrics"}
+    scraped |= {
+        name: name for name in ("prometheus", "alertmanager", *(["minio"] if settings.store == "minio" else []))
+    }
+    for job, name in scraped.items():
+        targets = f"- targets: ['127.0.0.1:{PORTS[name].number(settings)}']\n"
+        write_whole(home / "targets" / f"{job}.yml", targets, 0o600)
+    shutil.copyfile(files / "prometheus.yml", home / "prometheus.yml")
+    routes = (settings.monitoring / "alertmanager" / "alertmanager.yml").read_text()
+    own = routes.replace(f"127.0.0.1:{PORTS['alert_log'].default}", f"127.0.0.1:{settings.alert_log_port}")
+    write_whole(settings.home / "alertmanager" / "alertmanager.yml", own, 0o600)
+    (home / "rules").unlink(missing_ok=True)
+    (home / "rules").symlink_to(files / "rules")
+    # Without the folder Grafana logs errors at every start.
+    (settings.home / "grafana" / "plugins").mkdir(parents=True, exist_ok=True)
+
+
+def _require_debian(settings: Settings) -> None:
+    """Install what is missing where that may be done; else the script says what to type."""
+    script = settings.monitoring.parent / "scripts" / "prerequisites"
+    if all(map(shutil.which, _DEBIAN)):
+        return
+    if script.exists():
+        subprocess.run([script, sys.executable, "monitoring"], check=False)
+    if missing := [name for name in _DEBIAN if not shutil.which(name)]:
+        raise TwofoldError(
+            f"not installed: {', '.join(missing)}",
+            f"type: sudo apt-get install -y --no-install-recommends {' '.join(_DEBIAN)}; or run `twofold up` without "
+            "--monitoring",
+        )
