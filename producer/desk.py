@@ -17,7 +17,7 @@ from producer.journal import Journal
 from producer.progress import Progress, combined
 from producer.screen import Screen
 from twofold import metrics
-from twofold.meter import Meter
+from twofold.metrics import Meter
 
 WAITING_AFTER_S = 2.0
 """Records in flight for so long without an acknowledgement mean that the broker is away."""

@@ -19,7 +19,7 @@ from producer.sources import Source, open_source
 from twofold import health
 from twofold.definition.model import Pipeline
 from twofold.errors import NotRunning
-from twofold.meter import Meter
+from twofold.metrics import Meter
 from twofold.services.record import PRODUCER
 from twofold.settings import Settings
 from twofold.topic import TopicState, require_exact

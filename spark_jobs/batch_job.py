@@ -16,10 +16,10 @@ import click
 from spark_jobs import batch, locks, outcome, session, tasks
 from spark_jobs.batch import Batch, Landing
 from twofold import catalog as catalogs
-from twofold import ensure, inbox, metrics, runs
+from twofold import ensure, inbox, job_metrics, metrics
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
-from twofold.meter import Meter
+from twofold.metrics import Meter
 from twofold.settings import Settings
 
 _SHORT_BYTES = 256 << 20
@@ -44,7 +44,7 @@ def main(pipeline: str, as_json: bool, wait: float, outcome_file: Path | None) -
 
 def run(settings: Settings, pipeline: Pipeline, wait_s: float = 0.0) -> Batch | None:
     """Ingest all that is new, and measure it; None where nothing was."""
-    with runs.measured(settings, pipeline, "batch") as meter:
+    with job_metrics.measured(settings, pipeline, "batch") as meter:
         done = _ingest(settings, pipeline, wait_s)
         for one in done.landings if done else ():
             _measure(meter, one)

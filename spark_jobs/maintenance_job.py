@@ -24,12 +24,12 @@ from spark_jobs.rewriting import Rewritten
 from spark_jobs.snapshots import Expired
 from spark_jobs.upkeep_plan import Layout
 from spark_jobs.upkeep_text import sentences
-from twofold import catalog, ensure, runs, table_metrics, upkeep
+from twofold import catalog, ensure, job_metrics, upkeep
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
+from twofold.job_metrics import DataFiles
 from twofold.lake import Lake
 from twofold.settings import Settings
-from twofold.table_metrics import DataFiles
 from twofold.upkeep import Upkeep
 from twofold.versions import StreamView
 
@@ -74,9 +74,9 @@ def run(settings: Settings, pipeline: Pipeline, asked: Upkeep) -> dict[str, Any]
     """Check, then do all steps, and measure the tables; returns what was done. A dry run counts for nothing."""
     if asked.dry_run:
         return _run(settings, pipeline, asked)
-    with runs.measured(settings, pipeline, "maintenance") as meter:
+    with job_metrics.measured(settings, pipeline, "maintenance") as meter:
         report = _run(settings, pipeline, asked)
-        table_metrics.send(settings, pipeline, meter)
+        job_metrics.send_tables(settings, pipeline, meter)
     return report
 
 
@@ -158,7 +158,7 @@ class Maintenance:
         )
 
     def _files(self, layout: Layout) -> DataFiles:
-        return table_metrics.data_files(catalog.load(self.settings).load_table((self.pipeline.name, layout.table)))
+        return job_metrics.data_files(catalog.load(self.settings).load_table((self.pipeline.name, layout.table)))
 
 
 if __name__ == "__main__":

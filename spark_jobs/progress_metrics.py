@@ -12,7 +12,7 @@ from math import inf
 from typing import Any
 
 from twofold import metrics
-from twofold.meter import Meter
+from twofold.metrics import Meter
 
 
 @dataclass(frozen=True)

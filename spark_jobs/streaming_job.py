@@ -27,7 +27,7 @@ from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
 from twofold.definition.watch import DefinitionWatch
 from twofold.errors import DefinitionChanged, NotRunning, TwofoldError, end
-from twofold.meter import Meter
+from twofold.metrics import Meter
 from twofold.services.record import AWAY, CHANGED, STREAM
 from twofold.settings import Settings
 

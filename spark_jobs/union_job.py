@@ -14,11 +14,11 @@ from pyspark.sql import SparkSession
 
 from spark_jobs import batch_views, locks, outcome, session
 from spark_jobs.union import unite
-from twofold import boundary, catalog, ensure, metrics, runs, table_metrics, tables
+from twofold import boundary, catalog, ensure, job_metrics, metrics, tables
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
 from twofold.lake import Lake
-from twofold.meter import Meter
+from twofold.metrics import Meter
 from twofold.settings import Settings
 
 _WAIT_S = 600.0
@@ -41,7 +41,7 @@ def main(pipeline: str, as_json: bool, outcome_file: Path | None) -> None:
 
 def run(settings: Settings, pipeline: Pipeline) -> dict[str, Any]:
     """Check, lock, union, measure; returns the counts."""
-    with runs.measured(settings, pipeline, "union") as meter:
+    with job_metrics.measured(settings, pipeline, "union") as meter:
         report = _run(settings, pipeline)
         _measure(settings, pipeline, meter, report)
     return report
@@ -88,7 +88,7 @@ def _measure(settings: Settings, pipeline: Pipeline, meter: Meter, report: dict[
         folded = boundary.folded(Lake(settings, pipeline).history(tables.batch_view_name(view)))
         if folded and folded.sealed_through:
             meter.gauge(metrics.UNION_SEALED, max(folded.sealed_through.timestamp(), 0.0), view=view.name)
-    table_metrics.send(settings, pipeline, meter)
+    job_metrics.send_tables(settings, pipeline, meter)
 
 
 def _sentence(report: dict[str, Any]) -> str:

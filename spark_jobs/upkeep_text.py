@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from twofold.table_metrics import SMALL_BYTES
+from twofold.job_metrics import SMALL_BYTES
 
 
 def sentences(report: Mapping[str, Any]) -> Iterator[str]:

@@ -1,7 +1,7 @@
-"""The dashboards, as data; `python -m monitoring.boards` makes Grafana's files of them.
+"""Grafana's dashboards as data; `make docs` writes monitoring/grafana/dashboards/*.json from them.
 
-overview, speed, batch, airflow, storage, quality ─► BOARDS ─► render ─► monitoring/grafana/dashboards/*.json
-                                                       └─► panel_queries: every query, for a test to run
+pipeline_boards, service_boards, storage_board ─► BOARDS ─► grafana.dashboard ─► monitoring/grafana/dashboards/*.json
+                                                    └─► panel_queries: every query, for a test to run
 """
 
 from __future__ import annotations
@@ -9,17 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from monitoring.boards import airflow, batch, overview, quality, speed, storage
-from monitoring.boards.model import Board
+from monitoring.boards.pipeline_boards import BATCH, OVERVIEW, QUALITY
+from monitoring.boards.service_boards import AIRFLOW, SPEED
+from monitoring.boards.storage_board import STORAGE
 
-BOARDS: tuple[Board, ...] = (
-    overview.BOARD,
-    speed.BOARD,
-    batch.BOARD,
-    airflow.BOARD,
-    storage.BOARD,
-    quality.BOARD,
-)
+BOARDS = (OVERVIEW, SPEED, BATCH, AIRFLOW, STORAGE, QUALITY)
 
 
 class PanelQuery(NamedTuple):
@@ -40,8 +34,8 @@ def panel_queries(pipeline: str = ".+", rate: str = "20s", span: str = "15m") ->
     """
     for board in BOARDS:
         for panel in board.panels:
-            for query in panel.queries:
-                yield PanelQuery(board.uid, panel.title, filled_in(query.expr, pipeline, rate, span), query.only)
+            for expr in panel.queries.values():
+                yield PanelQuery(board.uid, panel.title, filled_in(expr, pipeline, rate, span), panel.only)
 
 
 def filled_in(expr: str, pipeline: str, rate: str, span: str) -> str:

@@ -14,8 +14,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from twofold.definition.load import load_pipeline
 from twofold.errors import NotRunning
-from twofold.meter import Meter
-from twofold.metrics import SERVICE_LEFT_DOWN
+from twofold.metrics import SERVICE_LEFT_DOWN, Meter
 from twofold.services import probe, report
 from twofold.services.controller import Controller
 from twofold.services.record import Did

@@ -18,8 +18,7 @@ from airflow.sdk import DAG, Asset, Context
 from twofold import tables
 from twofold.definition.load import load_all, load_sound
 from twofold.definition.model import Pipeline
-from twofold.meter import Meter
-from twofold.metrics import RUN_FAILED
+from twofold.metrics import RUN_FAILED, Meter
 from twofold.settings import Settings
 
 OWNER = "twofold"

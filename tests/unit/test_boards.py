@@ -15,14 +15,14 @@ import yaml
 from click.testing import CliRunner
 
 from monitoring.boards import BOARDS, filled_in
-from monitoring.boards.__main__ import files, main
+from scripts import docs
 from twofold import metrics
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "monitoring" / "prometheus" / "rules"
 UNITS = {"short", "none", "s", "ms", "bytes", "Bps", "rps", "cps", "reqps", "percentunit", "dateTimeAsIso", "locale"}
 """Of those that Grafana's valueFormats has, the ones used here: a misspelt one shows bare numbers."""
-DASHBOARDS = [json.loads(text) for text in files().values()]
+DASHBOARDS = [json.loads(text) for path, text in docs.generated().items() if path.suffix == ".json"]
 PANELS = [
     pytest.param(board, panel, id=f"{board['uid']}-{panel['title']}")
     for board in DASHBOARDS
@@ -43,7 +43,7 @@ def rules() -> Iterator[dict[str, Any]]:
 
 
 def test_files_are_as_made() -> None:
-    assert CliRunner().invoke(main, ["--check"]).exit_code == 0
+    assert CliRunner().invoke(docs.main, ["--check"]).exit_code == 0
 
 
 def test_six_boards_with_ids_that_alerts_link_to() -> None:
@@ -137,11 +137,11 @@ def test_promtool_takes_every_query(tmp_path: Path) -> None:
 
 
 def test_a_changed_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("monitoring.boards.__main__.FOLDER", tmp_path)
-    assert CliRunner().invoke(main, []).exit_code == 0
-    assert CliRunner().invoke(main, ["--check"]).exit_code == 0
+    monkeypatch.setattr(docs, "DASHBOARDS", tmp_path)
+    assert CliRunner().invoke(docs.main, []).exit_code == 0
+    assert CliRunner().invoke(docs.main, ["--check"]).exit_code == 0
     (tmp_path / "twofold-speed.json").write_text("{}")
     (tmp_path / "left-over.json").write_text("{}")
-    told = CliRunner().invoke(main, ["--check"])
+    told = CliRunner().invoke(docs.main, ["--check"])
     assert told.exit_code == 1
     assert "left-over.json, twofold-speed.json" in told.stderr

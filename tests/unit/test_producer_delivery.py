@@ -30,7 +30,7 @@ from twofold import health, metrics
 from twofold import journal as reading
 from twofold.errors import Busy, TwofoldError, UsageError
 from twofold.journal import Delivered
-from twofold.meter import Meter
+from twofold.metrics import Meter
 from twofold.settings import Settings
 from twofold.topic import TopicState
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import duckdb
 
-from twofold import boundary, metrics, results, runs, tables
+from twofold import boundary, job_metrics, metrics, results, tables
 from twofold import catalog as catalogs
 from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError
@@ -44,7 +44,7 @@ def prove(settings: Settings, pipeline: Pipeline, longest_wait_s: float, say: Sa
 
     The outcome is kept in `twofold.results`, and sent as metrics, too.
     """
-    with runs.measured(settings, pipeline, "prove") as meter:
+    with job_metrics.measured(settings, pipeline, "prove") as meter:
         proof = _prove(settings, pipeline, longest_wait_s, say)
         for check in proof.checks:
             meter.gauge(metrics.PROVED_HOLDS, int(check.ok), invariant=check.id)

@@ -14,8 +14,7 @@ from typing import Any, cast
 
 from twofold.definition.model import Pipeline
 from twofold.errors import NotRunning, TwofoldError, UsageError
-from twofold.meter import Meter
-from twofold.metrics import PRODUCER_RUNNING, STREAM_RUNNING
+from twofold.metrics import PRODUCER_RUNNING, STREAM_RUNNING, Meter
 from twofold.services.record import PRODUCER, SERVICES, STREAM, Did, Record
 from twofold.settings import Settings
 from twofold.supervisor_rpc import UNREACHABLE, connect

@@ -1,7 +1,4 @@
-"""The ports of the embedded stack: one table, the check that they are free, and the page in the docs.
-
-By hand: `python -m twofold.stack.ports > docs/ports.md`.
-"""
+"""The ports of the embedded stack: one table, and the check that they are free."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import click
 import psutil
 
 from twofold.errors import TwofoldError
@@ -112,24 +108,3 @@ def require_free(ports: Iterable[Port], settings: Settings) -> None:
     lines = [f"port {number} ({port.name}) is taken{listener(number)}" for port, number in taken]
     remedies = [f"{port.setting}=<free port>" for port, _ in taken]
     raise PortTaken("; ".join(lines), f"stop what listens there, or move it: {' '.join(remedies)} twofold up")
-
-
-def page() -> str:
-    """The docs page of the ports, in Markdown."""
-    head = (
-        "# Ports of the embedded stack\n\n"
-        "Everything listens on 127.0.0.1 only. `twofold up` says which port is taken, and by which setting to move\n"
-        "it; a moved port is remembered in the home folder. This page is made by "
-        "`python -m twofold.stack.ports > docs/ports.md`.\n\n"
-        "| port | used by | setting |\n|---|---|---|\n"
-    )
-    return head + "\n".join(map(_row, IN_USE)) + "\n"
-
-
-def _row(port: Port) -> str:
-    number = f"{port.default}{'/udp' if port.protocol == 'udp' else ''}"
-    return f"| {number} | {port.use} | `{port.setting}` |"
-
-
-if __name__ == "__main__":
-    click.echo(page(), nl=False)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from string import ascii_uppercase
 from typing import Any
 
-from monitoring.boards.model import Board, Panel, Query, Row
+from monitoring.boards.panels import Board, Panel
 
 COLUMNS = 24
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 DATASOURCE_UID = "twofold-prometheus"
 """Set in monitoring/grafana/provisioning/datasources."""
 TAG = "twofold"
+AIRFLOW_URL = "http://127.0.0.1:18080"
 RUNBOOKS = "${airflow}/twofold/runbooks"
 
 
@@ -40,18 +42,16 @@ def dashboard(board: Board) -> dict[str, Any]:
 
 
 def _links() -> list[dict[str, Any]]:
-    runbooks = {"type": "link", "title": "Status page", "url": "${airflow}/twofold/", "icon": "external link"}
+    boards = {"type": "dashboards", "title": "Twofold", "tags": [TAG], "asDropdown": False}
+    status = {"type": "link", "title": "Status page", "url": "${airflow}/twofold/", "icon": "external link"}
     return [
-        {"type": "dashboards", "title": "Twofold", "tags": [TAG], "asDropdown": False, **_carrying()},
-        {**runbooks, "tooltip": "What each pipeline does now, and what to type", "targetBlank": True, "tags": []},
+        {**boards, "includeVars": True, "keepTime": True, "targetBlank": False},
+        {**status, "tooltip": "What each pipeline does now, and what to type", "targetBlank": True, "tags": []},
     ]
 
 
-def _carrying() -> dict[str, bool]:
-    return {"includeVars": True, "keepTime": True, "targetBlank": False}
-
-
 def _variables() -> list[dict[str, Any]]:
+    pipelines = 'label_values({__name__=~"twofold_.+"}, pipeline)'
     return [
         {
             "name": "datasource",
@@ -64,39 +64,34 @@ def _variables() -> list[dict[str, Any]]:
             "regex": "",
             "options": [],
         },
-        _pipelines(),
+        {
+            "name": "pipeline",
+            "label": "Pipeline",
+            "type": "query",
+            "datasource": DATASOURCE,
+            "definition": pipelines,
+            "query": {"query": pipelines, "refId": "pipelines"},
+            "refresh": 2,
+            "sort": 1,
+            "multi": True,
+            "includeAll": True,
+            "allValue": ".+",
+            "current": {"text": ["All"], "value": ["$__all"], "selected": True},
+            "hide": 0,
+            "regex": "",
+            "options": [],
+        },
         {
             "name": "airflow",
             "label": "Airflow",
             "description": "Where Airflow's pages are; those of the runbook are among them.",
             "type": "textbox",
-            "query": "http://127.0.0.1:18080",
-            "current": {"text": "http://127.0.0.1:18080", "value": "http://127.0.0.1:18080", "selected": True},
+            "query": AIRFLOW_URL,
+            "current": {"text": AIRFLOW_URL, "value": AIRFLOW_URL, "selected": True},
             "hide": 0,
             "options": [],
         },
     ]
-
-
-def _pipelines() -> dict[str, Any]:
-    query = 'label_values({__name__=~"twofold_.+"}, pipeline)'
-    return {
-        "name": "pipeline",
-        "label": "Pipeline",
-        "type": "query",
-        "datasource": DATASOURCE,
-        "definition": query,
-        "query": {"query": query, "refId": "pipelines"},
-        "refresh": 2,
-        "sort": 1,
-        "multi": True,
-        "includeAll": True,
-        "allValue": ".+",
-        "current": {"text": ["All"], "value": ["$__all"], "selected": True},
-        "hide": 0,
-        "regex": "",
-        "options": [],
-    }
 
 
 def _annotations() -> list[dict[str, Any]]:
@@ -118,13 +113,13 @@ def _annotation(name: str, expr: str, color: str, title: str, tags: str) -> dict
     return {"name": name, "datasource": DATASOURCE, "enable": True, "iconColor": color, **query, **look}
 
 
-def _panels(rows: tuple[Row, ...]) -> Iterator[dict[str, Any]]:
+def _panels(rows: Mapping[str, tuple[Panel, ...]]) -> Iterator[dict[str, Any]]:
     """Rows from top to bottom; in each, panels from left to right and on to the next line."""
     number, y = 1, 0
-    for row in rows:
-        yield {"id": number, "type": "row", "title": row.title, "collapsed": False, "panels": [], **_at(0, y, 24, 1)}
+    for title, panels in rows.items():
+        yield {"id": number, "type": "row", "title": title, "collapsed": False, "panels": [], **_at(0, y, COLUMNS, 1)}
         number, y, x, tallest = number + 1, y + 1, 0, 0
-        for panel in row.panels:
+        for panel in panels:
             if x + panel.width > COLUMNS:
                 x, y, tallest = 0, y + tallest, 0
             yield {"id": number, **_panel(panel), **_at(x, y, panel.width, panel.height)}
@@ -137,56 +132,45 @@ def _at(x: int, y: int, width: int, height: int) -> dict[str, Any]:
 
 
 def _panel(panel: Panel) -> dict[str, Any]:
-    instant = panel.kind in ("stat", "table")
+    instant, table = panel.kind in ("stat", "table"), panel.kind == "table"
+    how = {
+        "instant": instant,
+        "range": not instant,
+        "format": "table" if table else "time_series",
+        "editorMode": "code",
+    }
+    link = {"title": "What to do", "url": f"{RUNBOOKS}/{panel.runbook}", "targetBlank": True}
     return {
         "type": panel.kind,
         "title": panel.title,
         "description": panel.description,
         "datasource": DATASOURCE,
-        "targets": [_target(query, chr(ord("A") + i), panel) for i, query in enumerate(panel.queries)],
-        "fieldConfig": {"defaults": _defaults(panel), "overrides": _overrides() if panel.kind == "table" else []},
+        "targets": [
+            {"refId": ref, "datasource": DATASOURCE, "expr": expr, "legendFormat": legend or "__auto", **how}
+            for ref, (legend, expr) in zip(ascii_uppercase, panel.queries.items(), strict=False)
+        ],
+        "fieldConfig": {"defaults": _defaults(panel), "overrides": _overrides() if table else []},
         "options": _options(panel),
-        "transformations": _columns() if panel.kind == "table" else [],
-        "links": [_runbook(panel.runbook)] if panel.runbook else [],
+        "transformations": _columns() if table else [],
+        "links": [link] if panel.runbook else [],
         **({} if instant else {"interval": "5s"}),
     }
 
 
-def _runbook(page: str) -> dict[str, Any]:
-    return {"title": "What to do", "url": f"{RUNBOOKS}/{page}", "targetBlank": True}
-
-
-def _target(query: Query, ref: str, panel: Panel) -> dict[str, Any]:
-    instant = panel.kind in ("stat", "table")
-    return {
-        "refId": ref,
-        "datasource": DATASOURCE,
-        "expr": query.expr,
-        "legendFormat": query.legend or "__auto",
-        "instant": instant,
-        "range": not instant,
-        "format": "table" if panel.kind == "table" else "time_series",
-        "editorMode": "code",
-    }
-
-
 def _defaults(panel: Panel) -> dict[str, Any]:
-    steps = [{"color": panel.base, "value": None}, *({"color": color, "value": value} for value, color in panel.steps)]
+    words = {str(value): {"text": text} for value, text in panel.words}
     optional = {"decimals": panel.decimals, "noValue": panel.no_value or None}
     return {
         "unit": panel.unit,
         "color": {"mode": "palette-classic" if panel.kind == "timeseries" else "thresholds"},
-        "thresholds": {"mode": "absolute", "steps": steps},
-        "mappings": _mappings(panel),
+        "thresholds": {
+            "mode": "absolute",
+            "steps": [{"color": color, "value": value} for value, color in panel.thresholds],
+        },
+        "mappings": [{"type": "value", "options": words}] if words else [],
         "custom": _drawing(panel),
         **{name: value for name, value in optional.items() if value is not None},
     }
-
-
-def _mappings(panel: Panel) -> list[dict[str, Any]]:
-    if not panel.words:
-        return []
-    return [{"type": "value", "options": {str(value): {"text": text} for value, text in panel.words}}]
 
 
 def _drawing(panel: Panel) -> dict[str, Any]:
@@ -198,7 +182,7 @@ def _drawing(panel: Panel) -> dict[str, Any]:
         "showPoints": "never",
         "spanNulls": 60000,
         "stacking": {"mode": "normal" if panel.stacked else "none", "group": "A"},
-        "thresholdsStyle": {"mode": "dashed" if panel.steps else "off"},
+        "thresholdsStyle": {"mode": "dashed" if len(panel.thresholds) > 1 else "off"},
     }
 
 
@@ -217,7 +201,7 @@ def _options(panel: Panel) -> dict[str, Any]:
 def _columns() -> list[dict[str, Any]]:
     """A table of series: their labels are the columns; what every series has is left out."""
     hidden = dict.fromkeys(("Time", "Value", "__name__", "alertstate", "instance", "job"), True)
-    return [{"id": "organize", "options": {"excludeByName": hidden, "renameByName": {"runbook": "cure"}}}]
+    return [{"id": "organize", "options": {"excludeByName": hidden, "renameByName": {}}}]
 
 
 def _overrides() -> list[dict[str, Any]]:
@@ -225,7 +209,7 @@ def _overrides() -> list[dict[str, Any]]:
     link = {"title": "What to do", "url": f"{RUNBOOKS}/${{__value.text}}", "targetBlank": True}
     colors = {"critical": {"color": "red", "text": "critical"}, "warning": {"color": "orange", "text": "warning"}}
     return [
-        {"matcher": {"id": "byName", "options": "cure"}, "properties": [{"id": "links", "value": [link]}]},
+        {"matcher": {"id": "byName", "options": "runbook"}, "properties": [{"id": "links", "value": [link]}]},
         {
             "matcher": {"id": "byName", "options": "severity"},
             "properties": [
