@@ -18,8 +18,7 @@ from airflow.sdk import CronDataIntervalTimetable
 
 from twofold import tables
 from twofold_airflow import wiring
-from twofold_airflow.announce import AnnounceOperator
-from twofold_airflow.checks import LandedFilesCheck
+from twofold_airflow.operators import AnnounceOperator, LandedFilesCheck
 from twofold_airflow.spark_job import SparkJobOperator
 
 for pipeline in wiring.pipelines():

@@ -25,8 +25,7 @@ from airflow.sdk import Param
 
 from twofold import tables
 from twofold_airflow import wiring
-from twofold_airflow.announce import AnnounceOperator
-from twofold_airflow.replay import LANDINGS, MENDED, ReplayOperator
+from twofold_airflow.operators import LANDINGS, MENDED, AnnounceOperator, ReplayOperator
 from twofold_airflow.spark_job import SparkJobOperator
 
 FORM = {

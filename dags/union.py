@@ -20,9 +20,7 @@ from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable
 
 from twofold import tables
 from twofold_airflow import wiring
-from twofold_airflow.announce import AnnounceOperator
-from twofold_airflow.checks import LimitsCheck
-from twofold_airflow.compare import CompareOperator
+from twofold_airflow.operators import AnnounceOperator, CompareOperator, LimitsCheck
 from twofold_airflow.spark_job import SparkJobOperator
 
 for pipeline in wiring.pipelines():

@@ -20,8 +20,8 @@ from twofold.services.controller import Controller
 from twofold.services.record import Did
 from twofold.services.verdict import Verdict, judge
 from twofold.settings import Settings
-from twofold_airflow.links import Linked
 from twofold_airflow.triggers import ServiceHealthTrigger
+from twofold_airflow.wiring import Linked
 
 ACTIONS = START, STOP, RESTART = ("start", "stop", "restart")
 BOTH = "both"

@@ -14,9 +14,8 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from twofold import topic as topics
 from twofold.definition.model import Topic
-from twofold_airflow.failure import failed
-from twofold_airflow.links import Linked
 from twofold_airflow.services import START, STOP
+from twofold_airflow.wiring import Linked, failed
 
 _TIMEOUT_S = 10.0
 
