@@ -1,6 +1,6 @@
 """Pictures of the dashboards without Grafana: every panel's query, asked of Prometheus, drawn by Chart.js.
 
-    BOARDS ─► Prometheus ─► <folder>/<board>.html, and .png where Chromium is installed
+    monitoring/boards ─► Prometheus ─► <folder>/<board>.html, and .png where Chromium is installed
 
 Manually: `python -m scripts.board_pictures --pipeline flights --to docs/images/boards`
 """
@@ -12,14 +12,13 @@ import re
 import shutil
 import subprocess
 import time
-from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 
 import click
 import httpx
 
-from monitoring.boards import BOARDS, filled_in
+from monitoring.dashboards import boards, filled_in
 
 _CHART_JS = files("chartkick") / "django" / "static" / "chartkick" / "Chart.bundle.js"
 _POINTS = 240
@@ -35,7 +34,7 @@ const board = BOARD, INK = {blue: "#2f6fb2", green: "#2e8b57", orange: "#d9822b"
 const LINES = [...Object.values(INK), "#8e5bb5", "#1d9a9a", "#a0742c", "#6b7785"];
 const add = (to, tag, text = "") => to.appendChild(Object.assign(document.createElement(tag), {textContent: text}));
 function shown(value, {words, unit}) {
-  const word = new Map(words).get(value) ?? (unit === "dateTimeAsIso" && new Date(value).toISOString().slice(0, 16));
+  const word = words[value] ?? (unit === "dateTimeAsIso" && new Date(value).toISOString().slice(0, 16));
   return word || `${+value.toPrecision(4)} ${["short", "none"].includes(unit) ? "" : unit}`;
 }
 function stat(to, panel, [name, , points]) {
@@ -58,7 +57,7 @@ function chart(to, panel) {
   }});
 }
 add(document.body, "h1", board.title);
-for (const [title, panels] of Object.entries(board.rows)) {
+for (const [title, panels] of Object.entries(board.panels)) {
   add(document.body, "h3", title);
   const row = add(document.body, "section");
   for (const panel of panels) {
@@ -87,11 +86,13 @@ def main(prometheus: str, pipeline: str, minutes: float, to: Path) -> None:
     span_s, end = minutes * 60, time.time()
     step = max(span_s / _POINTS, 5)
     course = ("query_range", {"start": end - span_s, "end": end, "step": step})
-    for board in BOARDS:
-        drawn = asdict(board)
-        for panel in (panel for row in drawn["rows"].values() for panel in row):
+    for board in boards():
+        rows = {
+            heading: [panel.model_dump() | {"thresholds": panel.thresholds, "series": []} for panel in row]
+            for heading, row in board.panels.items()
+        }
+        for panel in (panel for row in rows.values() for panel in row):
             what, when = course if panel["kind"] == "timeseries" else ("query", {"time": end})
-            panel["series"] = []
             for legend, query in panel["queries"].items():
                 expr = filled_in(query, pipeline, f"{max(step, 20):.0f}s", f"{span_s:.0f}s")
                 answer = httpx.get(f"{prometheus}/api/v1/{what}", params={"query": expr, **when}, timeout=30)
@@ -99,11 +100,11 @@ def main(prometheus: str, pipeline: str, minutes: float, to: Path) -> None:
                     panel["series"].append(
                         (named(legend, one["metric"]), one["metric"], one.get("values") or [one["value"]])
                     )
-        data = json.dumps(drawn).replace("<", "\\u003c")
+        data = json.dumps({"title": board.title, "panels": rows}).replace("<", "\\u003c")
         path = (to / f"{board.uid}.html").absolute()
         path.write_text(_PAGE.replace("BOARD", data, 1).replace("LIBRARY", _CHART_JS.read_text(), 1))
         if chromium := shutil.which("chromium"):
-            lines = sum(-(-sum(panel.width for panel in row) // 24) for row in board.rows.values())
+            lines = sum(-(-sum(panel.width for panel in row) // 24) for row in board.panels.values())
             options = ["--headless", "--no-sandbox", "--hide-scrollbars", f"--window-size=1442,{100 + 250 * lines}"]
             command = [chromium, *options, f"--screenshot={path.with_suffix('.png')}", path.as_uri()]
             subprocess.run(command, check=True, capture_output=True, timeout=120)

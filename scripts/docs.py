@@ -1,7 +1,7 @@
 """Writes what is generated from the code: pages of docs/, and Grafana's dashboards.
 
 docstrings of dags/*.py ─► docs/DAGS.md        twofold.metrics ───► docs/metrics.md
-twofold.stack.ports ─────► docs/ports.md       monitoring.boards ─► monitoring/grafana/dashboards/*.json
+twofold.stack.ports ─────► docs/ports.md       monitoring/boards ─► monitoring/grafana/dashboards/*.json
 
 Manually: `make docs`; `make lint` fails while a file differs.
 """
@@ -16,8 +16,7 @@ from pathlib import Path
 
 import click
 
-from monitoring.boards import BOARDS
-from monitoring.boards.grafana import dashboard
+from monitoring.dashboards import boards, dashboard
 from twofold import metrics
 from twofold.stack.ports import IN_USE
 
@@ -82,9 +81,9 @@ def ports() -> str:
 def generated() -> dict[Path, str]:
     """Every generated file, with its text."""
     pages = {"DAGS.md": manuals(), "metrics.md": metrics_page(), "ports.md": ports()}
-    boards = {board.uid: json.dumps(dashboard(board), indent=2, ensure_ascii=False) + "\n" for board in BOARDS}
     return {DOCS / name: text for name, text in pages.items()} | {
-        DASHBOARDS / f"{uid}.json": text for uid, text in boards.items()
+        DASHBOARDS / f"{board.uid}.json": json.dumps(dashboard(board), indent=2, ensure_ascii=False) + "\n"
+        for board in boards()
     }
 
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from monitoring.boards import BOARDS, filled_in
+from monitoring.dashboards import boards, filled_in
 from scripts import docs
 from twofold import metrics
 
@@ -47,9 +47,9 @@ def test_files_are_as_made() -> None:
 
 
 def test_six_boards_with_ids_that_alerts_link_to() -> None:
-    assert [board.title[0] for board in BOARDS] == list("123456")
+    assert [board.title[0] for board in boards()] == list("123456")
     linked = {re.match(r"/d/([\w-]+)", rule["annotations"]["dashboard"])[1] for rule in rules() if "alert" in rule}
-    assert linked <= {board.uid for board in BOARDS}
+    assert linked <= {board.uid for board in boards()}
 
 
 @pytest.mark.parametrize("board", DASHBOARDS, ids=lambda board: board["uid"])

@@ -1,12 +1,21 @@
-"""Grafana's classic dashboard JSON of a board: the form that file provisioning takes in every version."""
+"""Grafana's dashboards: each is a file of monitoring/boards, and becomes the JSON that Grafana's provisioning takes.
+
+    boards/*.yml ─► boards() ─► dashboard ─► grafana/dashboards/*.json (`make docs`)
+                       └─► panel_queries: every query, for a test to run
+
+A panel in such a file: its title, `text` (what it shows), `queries` (legend ─► PromQL), `show` (all else of `Panel`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 from string import ascii_uppercase
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-from monitoring.boards.panels import Board, Panel
+from pydantic import BaseModel, ConfigDict
+from ruamel.yaml import YAML
 
 COLUMNS = 24
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
@@ -17,13 +26,101 @@ AIRFLOW_URL = "http://127.0.0.1:18080"
 RUNBOOKS = "${airflow}/twofold/runbooks"
 
 
+class Panel(BaseModel):
+    """One panel: `kind` is Grafana's panel type, `unit` one of its units, `width` in its 24 columns."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: str
+    text: str
+    queries: dict[str, str]
+    """PromQL by legend; a legend names its series by labels in `{{…}}`."""
+    unit: str
+    kind: Literal["stat", "timeseries", "table", "state-timeline"] = "timeseries"
+    colors: tuple[str | float | int, ...] = ("blue",)
+    """A colour, and from each value on another one: green, 60, orange, 300, red."""
+    width: int = 8
+    height: int = 7
+    stacked: bool = False
+    decimals: int | None = None
+    words: dict[int, str] = {}
+    """What a value is shown as."""
+    no_value: str = ""
+    """What is shown where there are no data."""
+    runbook: str = ""
+    """The page that says what to do about a bad value."""
+    only: Literal["", "alert", "failed task", "proof", "minio", "minio failed"] = ""
+    """When it has data, if it has none on a healthy stack under load: while an alert fires, once a task has failed,
+    after `twofold prove`, where the store is MinIO, once a request to MinIO has failed."""
+
+    @property
+    def thresholds(self) -> tuple[tuple[Any, Any], ...]:
+        """(value, colour from it on), ascending; the first value is None: the colour below all others."""
+        return tuple(zip((None, *self.colors[1::2]), self.colors[::2], strict=True))
+
+
+class Board(BaseModel):
+    """One dashboard: rows of panels, each under its heading."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    uid: str
+    title: str
+    text: str
+    rows: dict[str, dict[str, Any]]
+
+    @property
+    def panels(self) -> dict[str, list[Panel]]:
+        """The panels of each row, as they are read."""
+        return {
+            heading: [
+                Panel(title=title, text=panel["text"], queries=panel["queries"], **panel["show"])
+                for title, panel in row.items()
+            ]
+            for heading, row in self.rows.items()
+        }
+
+
+class PanelQuery(NamedTuple):
+    """One query of one panel, ready to be run."""
+
+    board: str
+    panel: str
+    expr: str
+    only: str
+
+
+@cache
+def boards() -> tuple[Board, ...]:
+    """All of them, by title."""
+    read = (Board(**YAML(typ="safe").load(path)) for path in (Path(__file__).parent / "boards").glob("*.yml"))
+    return tuple(sorted(read, key=lambda board: board.title))
+
+
+def panel_queries(pipeline: str = ".+", rate: str = "20s", span: str = "15m") -> Iterator[PanelQuery]:
+    """Every query with its variables filled in: `pipeline` a name or pattern, `rate` and `span` Prometheus durations.
+
+    >>> next(panel_queries("flights")).expr
+    'count(ALERTS{alertstate="firing",pipeline=~"flights|"}) or vector(0)'
+    """
+    for board in boards():
+        for panel in (panel for row in board.panels.values() for panel in row):
+            for expr in panel.queries.values():
+                yield PanelQuery(board.uid, panel.title, filled_in(expr, pipeline, rate, span), panel.only)
+
+
+def filled_in(expr: str, pipeline: str, rate: str, span: str) -> str:
+    """A query as Grafana sends it."""
+    return expr.replace("$__rate_interval", rate).replace("$__range", span).replace("$pipeline", pipeline)
+
+
 def dashboard(board: Board) -> dict[str, Any]:
     """The whole document. `id` is null: Grafana knows a provisioned board by its uid."""
     return {
         "id": None,
         "uid": board.uid,
         "title": board.title,
-        "description": board.description,
+        "description": board.text,
         "tags": [TAG],
         "schemaVersion": 39,
         "editable": False,
@@ -37,7 +134,7 @@ def dashboard(board: Board) -> dict[str, Any]:
         "links": _links(),
         "templating": {"list": _variables()},
         "annotations": {"list": _annotations()},
-        "panels": list(_panels(board.rows)),
+        "panels": list(_panels(board)),
     }
 
 
@@ -113,10 +210,10 @@ def _annotation(name: str, expr: str, color: str, title: str, tags: str) -> dict
     return {"name": name, "datasource": DATASOURCE, "enable": True, "iconColor": color, **query, **look}
 
 
-def _panels(rows: Mapping[str, tuple[Panel, ...]]) -> Iterator[dict[str, Any]]:
+def _panels(board: Board) -> Iterator[dict[str, Any]]:
     """Rows from top to bottom; in each, panels from left to right and on to the next line."""
     number, y = 1, 0
-    for title, panels in rows.items():
+    for title, panels in board.panels.items():
         yield {"id": number, "type": "row", "title": title, "collapsed": False, "panels": [], **_at(0, y, COLUMNS, 1)}
         number, y, x, tallest = number + 1, y + 1, 0, 0
         for panel in panels:
@@ -143,7 +240,7 @@ def _panel(panel: Panel) -> dict[str, Any]:
     return {
         "type": panel.kind,
         "title": panel.title,
-        "description": panel.description,
+        "description": panel.text,
         "datasource": DATASOURCE,
         "targets": [
             {"refId": ref, "datasource": DATASOURCE, "expr": expr, "legendFormat": legend or "__auto", **how}
@@ -158,7 +255,7 @@ def _panel(panel: Panel) -> dict[str, Any]:
 
 
 def _defaults(panel: Panel) -> dict[str, Any]:
-    words = {str(value): {"text": text} for value, text in panel.words}
+    words = {str(value): {"text": text} for value, text in panel.words.items()}
     optional = {"decimals": panel.decimals, "noValue": panel.no_value or None}
     return {
         "unit": panel.unit,
@@ -182,7 +279,7 @@ def _drawing(panel: Panel) -> dict[str, Any]:
         "showPoints": "never",
         "spanNulls": 60000,
         "stacking": {"mode": "normal" if panel.stacked else "none", "group": "A"},
-        "thresholdsStyle": {"mode": "dashed" if len(panel.thresholds) > 1 else "off"},
+        "thresholdsStyle": {"mode": "dashed" if len(panel.colors) > 1 else "off"},
     }
 
 
