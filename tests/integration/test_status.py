@@ -19,7 +19,7 @@ from twofold.proof.run import prove
 from twofold.settings import Settings
 from twofold.status import gather
 from twofold.status.gather import Gatherer
-from twofold.status.model import Rejected, Status
+from twofold.status.facts import Rejected, Status
 
 Define = Callable[..., Pipeline]
 

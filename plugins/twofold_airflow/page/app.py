@@ -32,8 +32,8 @@ from sqlalchemy.orm import Session
 from twofold.definition.load import load_sound
 from twofold.definition.model import Pipeline
 from twofold.settings import Settings
+from twofold.status.facts import Problem
 from twofold.status.gather import Gatherer
-from twofold.status.model import Problem
 from twofold.status.problems import worst_first
 from twofold_airflow.page import content
 from twofold_airflow.page.dags import Dag, DagRun, dag_problems

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote
 
-from twofold.status.model import Problem
+from twofold.status.facts import Problem
 
 _RUNBOOKS = {"services": "service-not-healthy", "replay": "replay-refused"}
 
