@@ -47,7 +47,7 @@ export function pipeline(name) {
   side.proof.node.classList.add("wide");
   const grid = el("div", { class: "grid" }, line, left, right, side.proof.node);
   const node = el("section", { id: name, "data-pipeline": name }, head.node, wrong.node, empty.node, tiles.node, grid);
-  const charts = { line: timeline(lineCanvas), rate: rate(rateCanvas) };
+  const [drawLine, drawRate] = [timeline(lineCanvas), rate(rateCanvas)];
 
   return {
     node,
@@ -67,8 +67,8 @@ export function pipeline(name) {
       side.dags.fill(...dags(one, now));
       side.proof.fill(...(told ? proof(status.proved, one.name, now) : []));
       if (reached) {
-        charts.line.update(status.layers, status.speed, now);
-        charts.rate.update(status.speed.landed);
+        drawLine(status.layers, status.speed, now, reached);
+        drawRate(status.speed.landed);
       }
     },
   };
