@@ -19,6 +19,7 @@ from twofold import catalog as catalogs
 from twofold import ensure, inbox, job_metrics, metrics
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
+from twofold.lake import Lake
 from twofold.metrics import Meter
 from twofold.settings import Settings
 
@@ -44,7 +45,7 @@ def main(pipeline: str, as_json: bool, wait: float, outcome_file: Path | None) -
 
 def run(settings: Settings, pipeline: Pipeline, wait_s: float = 0.0) -> Batch | None:
     """Ingest all that is new, and measure it; None where nothing was."""
-    with job_metrics.measured(settings, pipeline, "batch") as meter:
+    with job_metrics.measured(Lake(settings, pipeline), "batch") as meter:
         done = _ingest(settings, pipeline, wait_s)
         for one in done.landings if done else ():
             _measure(meter, one)

@@ -74,9 +74,10 @@ def run(settings: Settings, pipeline: Pipeline, asked: Upkeep) -> dict[str, Any]
     """Check, then do all steps, and measure the tables; returns what was done. A dry run counts for nothing."""
     if asked.dry_run:
         return _run(settings, pipeline, asked)
-    with job_metrics.measured(settings, pipeline, "maintenance") as meter:
+    lake = Lake(settings, pipeline)
+    with job_metrics.measured(lake, "maintenance") as meter:
         report = _run(settings, pipeline, asked)
-        job_metrics.send_tables(settings, pipeline, meter)
+        job_metrics.send_tables(lake, meter)
     return report
 
 

@@ -41,7 +41,7 @@ def main(pipeline: str, as_json: bool, outcome_file: Path | None) -> None:
 
 def run(settings: Settings, pipeline: Pipeline) -> dict[str, Any]:
     """Check, lock, union, measure; returns the counts."""
-    with job_metrics.measured(settings, pipeline, "union") as meter:
+    with job_metrics.measured(Lake(settings, pipeline), "union") as meter:
         report = _run(settings, pipeline)
         _measure(settings, pipeline, meter, report)
     return report
@@ -88,7 +88,7 @@ def _measure(settings: Settings, pipeline: Pipeline, meter: Meter, report: dict[
         folded = boundary.folded(Lake(settings, pipeline).history(tables.batch_view_name(view)))
         if folded and folded.sealed_through:
             meter.gauge(metrics.UNION_SEALED, max(folded.sealed_through.timestamp(), 0.0), view=view.name)
-    job_metrics.send_tables(settings, pipeline, meter)
+    job_metrics.send_tables(Lake(settings, pipeline), meter)
 
 
 def _sentence(report: dict[str, Any]) -> str:

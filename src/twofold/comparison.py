@@ -97,7 +97,7 @@ def from_json(body: Mapping[str, Any]) -> Comparison:
 
 def compare_and_send(lake: Lake) -> Comparison:
     """Compare, and send the numbers as metrics: gauges, as a comparison that is repeated tells the same again."""
-    with job_metrics.measured(lake.settings, lake.pipeline, "compare") as meter:
+    with job_metrics.measured(lake, "compare") as meter:
         found = compare(lake)
         for name, view in found.views.items():
             meter.gauge(metrics.COMPARED_WINDOWS, view.compared, view=name)

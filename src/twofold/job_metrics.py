@@ -1,6 +1,6 @@
 """What every job sends when it has ended well: that, how long it took, when the next is due; and the size of tables.
 
-with measured(settings, pipeline, "union"): … ─► good, seconds, due ─► "missed its schedule" is `time() > due + grace`
+with measured(lake, "union"): … ─► good, seconds, due ─► "missed its schedule" is `time() > due + grace`
 
 Apart from `metrics`, since the producer has no pyiceberg.
 """
@@ -17,25 +17,24 @@ from croniter import croniter
 from pyiceberg.manifest import DataFileContent
 from pyiceberg.table import Table
 
-from twofold import catalog as catalogs
 from twofold import metrics, tables
-from twofold.definition.model import Pipeline, Schedule
+from twofold.definition.model import Schedule
+from twofold.lake import Lake
 from twofold.metrics import Meter
-from twofold.settings import Settings
 
 SMALL_BYTES = 8 << 20
 """Reading a smaller file costs more for finding it than for what is in it."""
 
 
 @contextmanager
-def measured(settings: Settings, pipeline: Pipeline, kind: str) -> Iterator[Meter]:
+def measured(lake: Lake, kind: str) -> Iterator[Meter]:
     """Report the run that the block is, unless it raises; gives the meter for what else there is to send."""
-    meter, started = Meter(settings, pipeline.name), time.monotonic()
+    meter, started = Meter(lake.settings, lake.name), time.monotonic()
     yield meter
     now = datetime.now(UTC)
     meter.gauge(metrics.RUN_GOOD, now.timestamp(), kind=kind)
     meter.gauge(metrics.RUN_SECONDS, time.monotonic() - started, kind=kind)
-    if due := next_run(pipeline.schedule, kind, now):
+    if due := next_run(lake.pipeline.schedule, kind, now):
         meter.gauge(metrics.RUN_DUE, due.timestamp(), kind=kind)
 
 
@@ -71,11 +70,10 @@ def data_files(table: Table) -> DataFiles:
     return DataFiles(len(sizes), sum(size < SMALL_BYTES for size in sizes), sum(sizes))
 
 
-def send_tables(settings: Settings, pipeline: Pipeline, meter: Meter) -> None:
+def send_tables(lake: Lake, meter: Meter) -> None:
     """Files, bytes, rows and snapshots of every table that there is, from its metadata."""
-    catalog = catalogs.load(settings)
-    for name in tables.names(pipeline):
-        if table := catalogs.find(catalog, pipeline.name, name):
+    for name in tables.names(lake.pipeline):
+        if table := lake.find(name):
             snapshot, files = table.current_snapshot(), data_files(table)
             rows = snapshot.summary["total-records"] if snapshot and snapshot.summary else None
             meter.gauge(metrics.TABLE_FILES, files.count, table=name)

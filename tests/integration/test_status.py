@@ -18,8 +18,8 @@ from twofold.definition.model import Pipeline
 from twofold.proof.run import prove
 from twofold.settings import Settings
 from twofold.status import gather
-from twofold.status.gather import Gatherer
 from twofold.status.facts import Rejected, Status
+from twofold.status.gather import Gatherer
 
 Define = Callable[..., Pipeline]
 
