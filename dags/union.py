@@ -20,8 +20,8 @@ from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable
 
 from twofold import tables
 from twofold_airflow import wiring
-from twofold_airflow.operators import AnnounceOperator, CompareOperator, LimitsCheck
 from twofold_airflow.spark_job import SparkJobOperator
+from twofold_airflow.table_operators import AnnounceOperator, CompareOperator, LimitsCheck
 
 for pipeline in wiring.pipelines():
     on_time = CronTriggerTimetable(pipeline.schedule.union, timezone="UTC")

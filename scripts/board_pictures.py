@@ -21,7 +21,6 @@ import httpx
 from monitoring.dashboards import boards, filled_in
 
 _CHART_JS = files("chartkick") / "django" / "static" / "chartkick" / "Chart.bundle.js"
-_POINTS = 240
 _PAGE = """<!doctype html><meta charset="utf-8"><style>
 body {margin: 16px; width: 1410px; font: 13px system-ui; background: #f4f6f8}
 b {display: block}
@@ -84,7 +83,7 @@ def main(prometheus: str, pipeline: str, minutes: float, to: Path) -> None:
     """Draw every board."""
     to.mkdir(parents=True, exist_ok=True)
     span_s, end = minutes * 60, time.time()
-    step = max(span_s / _POINTS, 5)
+    step = max(span_s / 240, 5)
     course = ("query_range", {"start": end - span_s, "end": end, "step": step})
     for board in boards():
         rows = {
@@ -97,17 +96,20 @@ def main(prometheus: str, pipeline: str, minutes: float, to: Path) -> None:
                 expr = filled_in(query, pipeline, f"{max(step, 20):.0f}s", f"{span_s:.0f}s")
                 answer = httpx.get(f"{prometheus}/api/v1/{what}", params={"query": expr, **when}, timeout=30)
                 for one in answer.raise_for_status().json()["data"]["result"]:
-                    panel["series"].append(
-                        (named(legend, one["metric"]), one["metric"], one.get("values") or [one["value"]])
-                    )
-        data = json.dumps({"title": board.title, "panels": rows}).replace("<", "\\u003c")
+                    points = one.get("values") or [one["value"]]
+                    panel["series"].append((named(legend, one["metric"]), one["metric"], points))
         path = (to / f"{board.uid}.html").absolute()
-        path.write_text(_PAGE.replace("BOARD", data, 1).replace("LIBRARY", _CHART_JS.read_text(), 1))
+        path.write_text(document({"title": board.title, "panels": rows}))
         if chromium := shutil.which("chromium"):
-            lines = sum(-(-sum(panel.width for panel in row) // 24) for row in board.panels.values())
-            options = ["--headless", "--no-sandbox", "--hide-scrollbars", f"--window-size=1442,{100 + 250 * lines}"]
+            options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1442,1900"]
             command = [chromium, *options, f"--screenshot={path.with_suffix('.png')}", path.as_uri()]
             subprocess.run(command, check=True, capture_output=True, timeout=120)
+
+
+def document(data: dict[str, object]) -> str:
+    """The page that draws a board; whatever the data hold, they cannot end its script."""
+    page = _PAGE.replace("LIBRARY", _CHART_JS.read_text(), 1)
+    return page.replace("BOARD", json.dumps(data).replace("<", "\\u003c"), 1)
 
 
 def named(legend: str, labels: dict[str, str]) -> str:

@@ -24,15 +24,7 @@ from twofold.settings import Settings
 WORDS: dict[str, tuple[str, ...]] = {
     "outcome": (tables.ACCEPTED, tables.FILTERED, tables.REJECTED),
     "reason": reasons.KINDS,
-    "part": (
-        "addBatch",
-        "commitOffsets",
-        "getBatch",
-        "latestOffset",
-        "queryPlanning",
-        "triggerExecution",
-        "walCommit",
-    ),
+    "part": ("addBatch", "commitOffsets", "getBatch", "latestOffset", "queryPlanning", "triggerExecution", "walCommit"),
     "result": ("new", "corrected", "duplicate"),
     "fate": ("taken", "set_aside"),
     "kind": ("services", "batch", "union", "compare", "maintenance", "replay", "prove"),

@@ -14,8 +14,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from monitoring.dashboards import boards, filled_in
-from scripts import docs
+from monitoring.dashboards import Panel, boards, filled_in
+from scripts import board_pictures, docs
 from twofold import metrics
 
 ROOT = Path(__file__).parents[2]
@@ -126,6 +126,17 @@ def description_of(expr: str) -> str:
         for panel in param.values[1:]
         if expr in {target["expr"] for target in panel["targets"]}
     )
+
+
+def test_colours_become_thresholds() -> None:
+    age = Panel(title="Age", text="How old.", unit="s", queries={"": "x"}, colors=("green", 60, "orange", 300, "red"))
+    assert age.thresholds == ((None, "green"), (60, "orange"), (300, "red"))
+
+
+def test_what_is_drawn_without_grafana_is_data() -> None:
+    hostile = "</script><b>"
+    assert hostile not in board_pictures.document({"title": hostile})
+    assert board_pictures.named("{{pipeline}} late {{query}}", {"pipeline": hostile}) == f"{hostile} late "
 
 
 def test_promtool_takes_every_query(tmp_path: Path) -> None:

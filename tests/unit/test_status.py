@@ -18,7 +18,18 @@ from twofold.services.controller import State
 from twofold.services.record import Record
 from twofold.services.verdict import Limits
 from twofold.status import measures
-from twofold.status.facts import Checked, Extent, Layers, Log, Outcomes, Proved, Rejected, Service, Speed, Status
+from twofold.status.facts import (
+    CheckedInvariant,
+    Extent,
+    Layers,
+    Log,
+    Outcomes,
+    Proved,
+    Rejected,
+    ServiceStatus,
+    Speed,
+    Status,
+)
 from twofold.status.problems import find_problems, worst_first
 
 RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks"
@@ -81,7 +92,7 @@ def test_extents_join() -> None:
 
 
 def test_a_service_says_what_is_wrong_with_it() -> None:
-    assert measures.unsupervised("stream", {}) == Service("stream", "not running")
+    assert measures.unsupervised("stream", {}) == ServiceStatus("stream", "not running")
     broken = measures.unsupervised("stream", {"state": "retrying", "problem": "<script>", "healthy": False})
     assert (broken.running, broken.healthy, broken.state, broken.text) == (True, False, "retrying", "<script>")
 
@@ -110,8 +121,8 @@ FINE = (
     Layers(Log(), Log(), Log(rows=9), day(1), day(1), 0, 0, NOW),
     Speed(0, 1.0, None, ()),
     Outcomes(day(1)),
-    Proved(NOW, (Checked("I1", "holds", ""),)),
-    (Service("producer", "finished"), Service("stream", "running", running=True)),
+    Proved(NOW, (CheckedInvariant("I1", "holds", ""),)),
+    (ServiceStatus("producer", "finished"), ServiceStatus("stream", "running", running=True)),
 )
 
 
@@ -128,7 +139,7 @@ def test_each_problem_names_its_command_the_worst_first() -> None:
     covered, fast, outcomes, _, (producer, stream) = FINE
     old = replace(covered, stream_past_boundary=7, united_at=NOW - timedelta(days=3))
     unread = replace(outcomes, set_aside=1, rejected=(Rejected("stream", "not JSON", 4),))
-    violated = Proved(NOW, (Checked("I2", "violated", "1 offset missing"),))
+    violated = Proved(NOW, (CheckedInvariant("I2", "violated", "1 offset missing"),))
     stuck = (producer, replace(stream, healthy=False, state="stuck"))
     assert severities(old, replace(fast, offsets_behind=None), unread, violated, stuck) == [
         ("error", "twofold services p stream --restart"),
@@ -145,7 +156,7 @@ def test_each_problem_names_its_command_the_worst_first() -> None:
 
 def test_a_job_that_stands_still_is_wrong_only_while_records_wait() -> None:
     covered, fast, outcomes, proved, (producer, _) = FINE
-    down = (producer, Service("stream", "not running"))
+    down = (producer, ServiceStatus("stream", "not running"))
     assert severities(covered, fast, outcomes, proved, down) == []
     waiting = severities(covered, replace(fast, offsets_behind=1), outcomes, proved, down)
     assert waiting == [("warning", "twofold services p stream --start")]

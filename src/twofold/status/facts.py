@@ -86,7 +86,7 @@ class Outcomes:
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedInvariant:
     """One invariant, as the last `prove` found it: `state` is holds, behind or violated."""
 
     id: str
@@ -100,11 +100,11 @@ class Proved:
     """The last `prove`."""
 
     at: datetime
-    checks: tuple[Checked, ...]
+    checks: tuple[CheckedInvariant, ...]
 
 
 @dataclass(frozen=True)
-class Service:
+class ServiceStatus:
     """One long-running service: `state` in one word, `text` what it reports of itself."""
 
     name: str
@@ -146,7 +146,7 @@ class Status:
     speed: Speed | None
     outcomes: Outcomes | None
     proved: Proved | None
-    services: tuple[Service, ...]
+    services: tuple[ServiceStatus, ...]
     problems: tuple[Problem, ...]
 
     def to_json(self) -> dict[str, Any]:

@@ -38,7 +38,7 @@ from twofold.services.record import STREAM
 from twofold.settings import CATALOG, Settings
 from twofold.status import measures
 from twofold.status.facts import (
-    Checked,
+    CheckedInvariant,
     Extent,
     Layers,
     Log,
@@ -46,7 +46,7 @@ from twofold.status.facts import (
     Problem,
     Proved,
     Rejected,
-    Service,
+    ServiceStatus,
     Speed,
     Status,
 )
@@ -113,7 +113,7 @@ class Gatherer:
         found = worst_first(find_problems(name, now, layers, speed, outcomes, proved, running))
         return Status(name, now, layers, speed, outcomes, proved, running, tuple(found))
 
-    def _service(self, name: str) -> tuple[Service, Health]:
+    def _service(self, name: str) -> tuple[ServiceStatus, Health]:
         try:
             state = Controller(self.settings).state(self.pipeline.name, name)
         except TwofoldError:  # no supervisor, or an older one: what runs was started manually
@@ -275,7 +275,7 @@ def first_day(now: datetime) -> datetime:
     return now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=REJECTED_DAYS)
 
 
-def checked(check: Mapping[str, object]) -> Checked:
+def checked(check: Mapping[str, object]) -> CheckedInvariant:
     """One invariant of a proof's JSON.
 
     >>> checked({"id": "I2", "ok": True, "behind": True, "text": "3 to go"}).state
@@ -283,7 +283,7 @@ def checked(check: Mapping[str, object]) -> Checked:
     """
     state = "violated" if not check["ok"] else "behind" if check["behind"] else "holds"
     name = str(check["id"])
-    return Checked(name, state, str(check["text"]), MEANINGS.get(name, ""))
+    return CheckedInvariant(name, state, str(check["text"]), MEANINGS.get(name, ""))
 
 
 def unreadable(error: Exception) -> Problem:

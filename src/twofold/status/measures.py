@@ -17,7 +17,7 @@ from twofold.boundary import Boundary, History, Landed
 from twofold.services import probe, verdict
 from twofold.services.controller import State
 from twofold.services.report import RUNBOOKS
-from twofold.status.facts import Extent, Layers, Log, Service
+from twofold.status.facts import Extent, Layers, Log, ServiceStatus
 
 BIN = timedelta(seconds=15)
 WINDOW = timedelta(minutes=15)
@@ -89,21 +89,21 @@ def _floor(at: datetime) -> datetime:
     return datetime.fromtimestamp(seconds - seconds % int(BIN.total_seconds()), UTC)
 
 
-def unsupervised(name: str, health: Mapping[str, Any]) -> Service:
+def unsupervised(name: str, health: Mapping[str, Any]) -> ServiceStatus:
     """A service without supervisor, by what it reports; empty: it does not answer."""
     if not health:
-        return Service(name, "not running")
+        return ServiceStatus(name, "not running")
     text = str(health.get("problem") or "")
-    return Service(name, health["state"], running=True, healthy=health.get("healthy", True), text=text)
+    return ServiceStatus(name, health["state"], running=True, healthy=health.get("healthy", True), text=text)
 
 
-def supervised(name: str, state: State, health: Mapping[str, Any], limits: verdict.Limits) -> Service:
+def supervised(name: str, state: State, health: Mapping[str, Any], limits: verdict.Limits) -> ServiceStatus:
     """A service under a supervisor; one that was never asked for is not running, and nothing is wrong."""
     found = verdict.judge(name, [probe.as_look(state, health)], limits)
     at_work = found.kind in ("not yet", "healthy") and state.runs
     # "running" but unhealthy is a pause that the verdict knows better: a first batch takes longer than others.
     in_trouble = state.runs and health.get("healthy") is False and health["state"] != "running"
-    return Service(
+    return ServiceStatus(
         name,
         health.get("state", "starting") if at_work else "not running" if found.kind == "not yet" else found.kind,
         running=state.runs,

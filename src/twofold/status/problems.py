@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from twofold.proof.report import counted
 from twofold.services.record import STREAM
-from twofold.status.facts import Layers, Outcomes, Problem, Proved, Service, Speed
+from twofold.status.facts import Layers, Outcomes, Problem, Proved, ServiceStatus, Speed
 
 PROOF_IS_OLD = timedelta(days=7)
 UNION_IS_OLD = timedelta(hours=26)
@@ -21,7 +21,7 @@ def find_problems(
     speed: Speed,
     outcomes: Outcomes,
     proved: Proved | None,
-    services: Iterable[Service],
+    services: Iterable[ServiceStatus],
 ) -> tuple[Problem, ...]:
     """All that is wrong."""
     return (
@@ -37,7 +37,7 @@ def worst_first(found: Iterable[Problem]) -> list[Problem]:
     return sorted(found, key=lambda problem: ("error", "warning", "note").index(problem.severity))
 
 
-def _of_services(pipeline: str, services: Iterable[Service], speed: Speed) -> Iterator[Problem]:
+def _of_services(pipeline: str, services: Iterable[ServiceStatus], speed: Speed) -> Iterator[Problem]:
     """A service that is not healthy; one that stands still while records wait for it."""
     behind = speed.offsets_behind
     for service in services:
