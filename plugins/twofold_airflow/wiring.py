@@ -26,12 +26,8 @@ from twofold.settings import Settings
 
 OWNER = "twofold"
 KINDS = ("services", "batch", "union", "maintenance", "replay")
-TAGS = frozenset({OWNER, *KINDS})
-"""Every tag that a DAG may have."""
 SPARK_POOL = "spark"
 """One slot: two Spark jobs at once would share the memory of one machine."""
-PLACEHOLDER = "<p>"
-"""Stands for the pipeline's name in a manual."""
 
 _RETRIES = 2
 _RETRY: dict[str, Any] = {"retry_delay": timedelta(seconds=10), "retry_exponential_backoff": 2.0}
@@ -59,14 +55,14 @@ def pipeline_dag(
     schedule: Any,  # noqa: ANN401
     **arguments: Any,  # noqa: ANN401
 ) -> DAG:
-    """The DAG `<pipeline>_<kind>`, one run at a time; `manual` is the DAG file's docstring, shown in the UI."""
+    """The DAG `<pipeline>_<kind>`, one run at a time; `manual`: the DAG file's docstring, `<p>` in it the pipeline."""
     return DAG(
         dag_id(pipeline, kind),
         schedule=schedule,
         catchup=False,
         max_active_runs=1,
         tags={OWNER, kind},
-        doc_md=(manual or "").replace(PLACEHOLDER, pipeline.name),
+        doc_md=(manual or "").replace("<p>", pipeline.name),
         default_args=default_args(pipeline, kind),
         **arguments,
     )

@@ -31,6 +31,7 @@ from sqlalchemy.orm import Session
 
 from twofold.definition.load import load_sound
 from twofold.definition.model import Pipeline
+from twofold.lake import Lake
 from twofold.settings import Settings
 from twofold.status.facts import Problem
 from twofold.status.gather import Gatherer
@@ -135,7 +136,7 @@ def _may_read(user: BaseUser, pipeline: str) -> bool:
 def _one(settings: Settings, pipeline: Pipeline, session: Session) -> dict[str, Any]:
     wanted = _dag_ids(pipeline.name)
     dags = last_runs(session, wanted)
-    found = _gatherer(settings, pipeline).status()
+    found = _gatherer(Lake(settings, pipeline)).status()
     return {
         "name": pipeline.name,
         "topic": pipeline.topic.name,
@@ -145,13 +146,12 @@ def _one(settings: Settings, pipeline: Pipeline, session: Session) -> dict[str, 
     }
 
 
-def _gatherer(settings: Settings, pipeline: Pipeline) -> Gatherer:
+def _gatherer(lake: Lake) -> Gatherer:
     """The pipeline's own; a new one where its definition, or a setting, has changed."""
     with _lock:
-        known = _gatherers.get(pipeline.name)
-        if known is None or (known.pipeline, known.settings) != (pipeline, settings):
-            known = _gatherers[pipeline.name] = Gatherer(settings, pipeline)
-        return known
+        if lake.name not in _gatherers or _gatherers[lake.name].lake != lake:
+            _gatherers[lake.name] = Gatherer(lake)
+        return _gatherers[lake.name]
 
 
 def _plain(settings: Settings, problems: Iterable[Problem]) -> list[dict[str, str]]:

@@ -24,7 +24,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from twofold import accounts, boundary, comparison, health, locks, results, tables
 from twofold import catalog as catalogs
 from twofold.boundary import History
-from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError
 from twofold.lake import Lake
 from twofold.proof import sent
@@ -35,7 +34,7 @@ from twofold.reader.rejects import Rejects
 from twofold.services import probe
 from twofold.services.controller import Controller, services_of
 from twofold.services.record import STREAM
-from twofold.settings import CATALOG, Settings
+from twofold.settings import CATALOG
 from twofold.status import measures
 from twofold.status.facts import (
     CheckedInvariant,
@@ -73,15 +72,14 @@ Health = Mapping[str, Any]
 class Gatherer:
     """Gathers the status of one pipeline, again and again; one thread at a time does, and the others do not wait."""
 
-    settings: Settings
-    pipeline: Pipeline
+    lake: Lake
     _lock: Lock = field(default_factory=Lock)
     _last: tuple[float, Status] | None = None
     _asked_kafka: tuple[float, Sent | None] | None = None
 
     def __post_init__(self) -> None:
-        self._tables = Tables(Lake(self.settings, self.pipeline))
-        self._rejected = RejectedSoFar(self.settings, self.pipeline)
+        self._tables = Tables(self.lake)
+        self._rejected = RejectedSoFar(self.lake)
         self._set_aside: tuple[int | None, datetime, int] | None = None
         """The head of landed_files, when the inbox was listed, and how many of its files could not be read."""
 
@@ -97,17 +95,13 @@ class Gatherer:
             return self._last[1]
 
     def _gather(self) -> Status:
-        name, now = self.pipeline.name, datetime.now(UTC)
-        looks = {service: self._service(service) for service in services_of(self.pipeline)}
+        name, now = self.lake.name, datetime.now(UTC)
+        looks = {service: self._service(service) for service in services_of(self.lake.pipeline)}
         running, job = tuple(service for service, _ in looks.values()), looks[STREAM][1]
         try:
             self._tables.refresh()
-            layers, speed, outcomes, proved = (
-                self._layers(),
-                self._speed(job, now),
-                self._outcomes(job, now),
-                self._proved(),
-            )
+            layers, speed = self._layers(), self._speed(job, now)
+            outcomes, proved = self._outcomes(job, now), self._proved()
         except _AWAY as error:
             return Status(name, now, None, None, None, None, running, (unreadable(error),))
         found = worst_first(find_problems(name, now, layers, speed, outcomes, proved, running))
@@ -115,24 +109,23 @@ class Gatherer:
 
     def _service(self, name: str) -> tuple[ServiceStatus, Health]:
         try:
-            state = Controller(self.settings).state(self.pipeline.name, name)
+            state = Controller(self.lake.settings).state(self.lake.name, name)
         except TwofoldError:  # no supervisor, or an older one: what runs was started manually
             state = None
-        place = health.place_of(self.settings.home, self.pipeline.name, name)
+        place = health.place_of(self.lake.settings.home, self.lake.name, name)
         answer = health.ask(state.health if state and state.runs else health.address(place))
         if state is None or (answer and not state.runs):
             return measures.unsupervised(name, answer), answer
-        return measures.supervised(
-            name, state, answer, probe.limits(self.settings, self.pipeline, good_samples=1)
-        ), answer
+        limits = probe.limits(self.lake.settings, self.lake.pipeline, good_samples=1)
+        return measures.supervised(name, state, answer, limits), answer
 
     def _layers(self) -> Layers:
         logs = (tables.STREAM_LOG, tables.BATCH_LOG, tables.EVENTS)
         return measures.layers(
-            self.pipeline.name,
-            {log: self._tables.log(log, self.pipeline.event.time) for log in logs},
+            self.lake.name,
+            {log: self._tables.log(log, self.lake.pipeline.event.time) for log in logs},
             {log: self._tables.history(log) for log in logs},
-            [self._tables.history(tables.batch_view_name(view)) for view in self.pipeline.views],
+            [self._tables.history(tables.batch_view_name(view)) for view in self.lake.pipeline.views],
         )
 
     def _speed(self, job: Health, now: datetime) -> Speed:
@@ -145,16 +138,16 @@ class Gatherer:
             return int(job["offsets_behind"])
         if self._asked_kafka is None or time.monotonic() - self._asked_kafka[0] > KAFKA_EVERY_S:
             try:
-                found = sent.read(self.settings, self.pipeline)
+                found = sent.read(self.lake.settings, self.lake.pipeline)
             except TwofoldError:
                 found = None
             self._asked_kafka = (time.monotonic(), found)
         kafka = self._asked_kafka[1]
-        return kafka.offsets_behind(boundary.landed(log, self.pipeline.name).offsets) if kafka else None
+        return kafka.offsets_behind(boundary.landed(log, self.lake.name).offsets) if kafka else None
 
     def _outcomes(self, job: Health, now: datetime) -> Outcomes:
         self._rejected.refresh({name: self._tables.history(name).head for name in _LOGS.values()}, now)
-        kept = results.latest(self.settings, self.pipeline.name, comparison.KIND)
+        kept = results.latest(self.lake.settings, self.lake.name, comparison.KIND)
         compared = comparison.from_json(kept.body) if kept else None
         return Outcomes(
             self._rejected.since or now,
@@ -171,12 +164,12 @@ class Gatherer:
         """Listed again after a landing, and now and then: no commit says that a file was removed."""
         head, seen = self._tables.history(tables.LANDED_FILES).head, self._set_aside
         if seen is None or seen[0] != head or now - seen[1] > LISTED_EVERY:
-            count = len(accounts.set_aside(Lake(self.settings, self.pipeline))) if head else 0
+            count = len(accounts.set_aside(self.lake)) if head else 0
             seen = self._set_aside = (head, now, count)
         return seen[2]
 
     def _proved(self) -> Proved | None:
-        result = results.latest(self.settings, self.pipeline.name, results.PROOF)
+        result = results.latest(self.lake.settings, self.lake.name, results.PROOF)
         return Proved(result.at, tuple(checked(check) for check in result.body["invariants"])) if result else None
 
 
@@ -241,8 +234,7 @@ class RejectedSoFar:
     first count, and the first of each day: all of the last days ─► later: what landed since
     """
 
-    settings: Settings
-    pipeline: Pipeline
+    lake: Lake
     since: datetime | None = None
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     _landings: dict[str, int] = field(default_factory=dict)
@@ -254,8 +246,8 @@ class RejectedSoFar:
         if since != self.since:
             self.since, self.counts, self._landings, self._heads = since, Counter(), {}, {}
         if heads != self._heads and any(heads.values()):
-            with Reader(self.settings, {self.pipeline.name: self.pipeline}) as reader:
-                found = Rejects(reader, self.pipeline, since=since, after=self._landings)
+            with Reader(self.lake.settings, {self.lake.name: self.lake.pipeline}) as reader:
+                found = Rejects(reader, self.lake.pipeline, since=since, after=self._landings)
                 # Pinned here and read below: what lands meanwhile is counted the next time.
                 landings = {layer: self._landing(reader, log) for layer, log in _LOGS.items()}
                 self.counts.update(found.counts())
@@ -263,7 +255,7 @@ class RejectedSoFar:
         self._heads = heads
 
     def _landing(self, reader: Reader, log: str) -> int:
-        return boundary.landed(reader.pinned(self.pipeline, log).history, self.pipeline.name).landing
+        return boundary.landed(reader.pinned(self.lake.pipeline, log).history, self.lake.name).landing
 
 
 def first_day(now: datetime) -> datetime:
