@@ -20,7 +20,7 @@ TAKE_BINARIES := find $(CACHE)/bin -type f -exec cp --update --preserve=timestam
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-unit lint manuals metrics dashboards format lock bench up down clean clean-data \
+.PHONY: help setup demo test test-unit lint docs format lock bench up down clean clean-data \
     compose-up compose-down compose-reset compose-logs compose-prove compose-query test-compose test-compose-all
 
 help:  ## List the targets
@@ -60,18 +60,10 @@ lint: setup  ## Style, types, and which package may import which
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	PYTHONPATH=plugins $(BIN)/lint-imports
-	PYTHONPATH=plugins $(BIN)/python -m twofold_airflow.manuals --check
-	$(BIN)/python -m monitoring.boards --check
-	$(BIN)/python -m twofold.metrics_page --check
+	$(BIN)/python -m scripts.docs --check
 
-manuals: setup  ## Write docs/DAGS.md anew from the docstrings in dags/
-	PYTHONPATH=plugins $(BIN)/python -m twofold_airflow.manuals
-
-metrics: setup  ## Write docs/metrics.md anew from src/twofold/metrics.py
-	@$(BIN)/python -m twofold.metrics_page
-
-dashboards: setup  ## Write Grafana's dashboards anew from monitoring/boards
-	@$(BIN)/python -m monitoring.boards
+docs: setup  ## Rewrite what is generated from the code: docs/DAGS.md, metrics.md, ports.md, Grafana's dashboards
+	@$(BIN)/python -m scripts.docs
 
 format: setup  ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix

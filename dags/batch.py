@@ -1,6 +1,6 @@
 """# Batch of `<p>`: landed files into `batch_log`
 
-On the schedule that the pipeline's file declares (`schedule.batch`), or by hand; one run at a time.
+On the schedule that the pipeline's file declares (`schedule.batch`), or manually; one run at a time.
 
 | task | does |
 |---|---|
@@ -18,9 +18,8 @@ from airflow.sdk import CronDataIntervalTimetable
 
 from twofold import tables
 from twofold_airflow import wiring
-from twofold_airflow.announce import AnnounceOperator
-from twofold_airflow.checks import LandedFilesCheck
 from twofold_airflow.spark_job import SparkJobOperator
+from twofold_airflow.table_operators import AnnounceOperator, LandedFilesCheck
 
 for pipeline in wiring.pipelines():
     cron = pipeline.schedule.batch

@@ -6,8 +6,8 @@ Daily, or as `schedule.maintenance` of the pipeline's file says; one run at a ti
 |---|---|
 | `maintain` | compacts small files, expires snapshots that no reader needs, removes files that nothing refers to |
 
-Each step is guarded (see `docs/maintenance.md`) and safe to repeat, to kill, and to run beside a streaming job. By hand
-with other ages, or as a dry run: `twofold maintain <p> --dry-run`.
+Each step is guarded (see `docs/maintenance.md`) and safe to repeat, to kill, and to run beside a streaming job.
+Manually, with other ages, or as a dry run: `twofold maintain <p> --dry-run`.
 """
 
 from airflow.sdk import CronTriggerTimetable

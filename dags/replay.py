@@ -1,22 +1,22 @@
-"""# Replay of `<p>`: landed files or mended records go through again
+"""# Replay of `<p>`: landed files or corrected records go through again
 
-By hand only, with a form; a dry run by default, which only tells what would be done (in the log and XCom of `plan`).
+Manually only, with a form; a dry run by default, which only reports what would be done (in the log and XCom of `plan`).
 
 | field | means |
 |---|---|
-| `what` | `landings`: files that were landed before; `mended`: files of mended records |
+| `what` | `landings`: files that were landed before; `mended`: files of corrected records |
 | `first`, `last` | landings: the range by number, both included; without `last` up to the last one |
 | `files` | mended: one path a line, on the machine that runs the tasks |
 | `dry_run` | on: change nothing |
 
 | task | does |
 |---|---|
-| `plan` | tells what goes and what is left out; unless dry, puts copies into `replay/<run>/` of the inbox |
+| `plan` | reports what goes and what is left out; unless dry, puts copies into `replay/<run>/` of the inbox |
 | `land` | the batch job: takes each copy once; its rows win over the old ones of the same id |
 | `announce` | updates the asset `<p>.batch_log`, so the union follows |
 
-For landed files: after a changed definition, so that what was rejected or filtered is judged anew. A range whose ids a
-later landing corrected is refused. For mended records: `twofold rejects <p> --to FILE`, mend it, replay it.
+For landed files: after a changed definition, so that what was rejected or filtered is judged again. A range whose ids a
+later landing corrected is refused. For corrected records: `twofold rejects <p> --to FILE`, fix it, replay it.
 
 Without Airflow: `twofold replay <p> --landings A..B` or `--mended FILE`, with `--go`, then `twofold batch <p>`.
 """
@@ -25,16 +25,15 @@ from airflow.sdk import Param
 
 from twofold import tables
 from twofold_airflow import wiring
-from twofold_airflow.announce import AnnounceOperator
-from twofold_airflow.replay import LANDINGS, MENDED, ReplayOperator
 from twofold_airflow.spark_job import SparkJobOperator
+from twofold_airflow.table_operators import LANDINGS, MENDED, AnnounceOperator, ReplayOperator
 
 FORM = {
     "what": Param(LANDINGS, enum=[LANDINGS, MENDED], description="What goes through again"),
     "first": Param(1, type="integer", minimum=1, description="landings: the first"),
     "last": Param(None, type=["null", "integer"], minimum=1, description="landings: the last; empty: all since"),
     "files": Param("", type="string", format="multiline", description="mended: one path a line"),
-    "dry_run": Param(True, type="boolean", description="Only tell what would be done"),
+    "dry_run": Param(True, type="boolean", description="Only report what would be done"),
 }
 
 for pipeline in wiring.pipelines():

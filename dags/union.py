@@ -20,10 +20,8 @@ from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable
 
 from twofold import tables
 from twofold_airflow import wiring
-from twofold_airflow.announce import AnnounceOperator
-from twofold_airflow.checks import LimitsCheck
-from twofold_airflow.compare import CompareOperator
 from twofold_airflow.spark_job import SparkJobOperator
+from twofold_airflow.table_operators import AnnounceOperator, CompareOperator, LimitsCheck
 
 for pipeline in wiring.pipelines():
     on_time = CronTriggerTimetable(pipeline.schedule.union, timezone="UTC")

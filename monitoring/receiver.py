@@ -1,6 +1,6 @@
-"""An example of who Alertmanager tells: prints one line for each alert, with what is lost and where the cure is.
+"""An example receiver for Alertmanager: prints one line for each alert, with what is lost and its runbook.
 
-By hand: `python -m monitoring.receiver` (the address is in monitoring/alertmanager/alertmanager.yml)
+Manually: `python -m monitoring.receiver` (the address is in monitoring/alertmanager/alertmanager.yml)
 """
 
 from __future__ import annotations

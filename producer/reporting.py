@@ -28,7 +28,7 @@ from producer.sources import Source
 from twofold import journal, metrics
 from twofold.errors import Busy, TwofoldError
 from twofold.journal import Delivered, Entry
-from twofold.meter import Meter
+from twofold.metrics import Meter
 from twofold.settings import Settings
 from twofold.topic import TopicState
 

@@ -26,7 +26,7 @@ from producer.sources import Chunk, Lines, Request, Source, Stdin
 from twofold import health, kafka
 from twofold.definition.model import Pipeline
 from twofold.errors import NotRunning, TwofoldError
-from twofold.meter import Meter
+from twofold.metrics import Meter
 from twofold.services.record import PRODUCER
 from twofold.settings import Settings
 from twofold.topic import TopicState, require_exact

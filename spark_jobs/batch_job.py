@@ -16,9 +16,9 @@ import click
 from spark_jobs import batch_log, outcome, tasks
 from spark_jobs.batch_log import BatchRun, Landing
 from spark_jobs.spark_session import declared, started_job
-from twofold import inbox, metrics, runs
+from twofold import inbox, job_metrics, metrics
 from twofold.lake import Lake
-from twofold.meter import Meter
+from twofold.metrics import Meter
 
 _SHORT_BYTES = 256 << 20
 """Up to this much is ingested in well under a minute."""
@@ -45,7 +45,7 @@ def main(pipeline: str, as_json: bool, wait: float, outcome_file: Path | None) -
 
 def run(lake: Lake, wait_s: float = 0.0) -> BatchRun | None:
     """Ingest all that is new, and measure it; None where nothing was."""
-    with runs.measured(lake.settings, lake.pipeline, "batch") as meter:
+    with job_metrics.measured(lake, "batch") as meter:
         done = _ingest(lake, wait_s)
         for one in done.landings if done else ():
             _measure(meter, one)

@@ -22,11 +22,11 @@ import click
 from spark_jobs import maintenance, outcome
 from spark_jobs.maintenance import Expired, Retained, Rewritten
 from spark_jobs.spark_session import Job, declared, started_job
-from twofold import retention, runs, table_metrics, tables
+from twofold import job_metrics, retention, tables
 from twofold.definition.model import Pipeline, View
+from twofold.job_metrics import SMALL_BYTES, DataFiles
 from twofold.lake import Lake
 from twofold.retention import Upkeep
-from twofold.table_metrics import SMALL_BYTES, DataFiles
 from twofold.versions import StreamView
 
 _WAIT_S = 600.0
@@ -54,12 +54,12 @@ def main(pipeline: str, as_json: bool, outcome_file: Path | None, **options: Any
 
 def run(lake: Lake, asked: Upkeep) -> dict[str, Any]:
     """Check, then do all steps, and measure the tables; returns what was done. A dry run counts for nothing."""
-    with nullcontext() if asked.dry_run else runs.measured(lake.settings, lake.pipeline, "maintenance") as meter:
+    with nullcontext() if asked.dry_run else job_metrics.measured(lake, "maintenance") as meter:
         lake.ensure()
         with started_job(lake, "maintain") as job:
             report = Maintenance(job, asked, datetime.now(UTC)).run()
         if meter:
-            table_metrics.send(lake.settings, lake.pipeline, meter)
+            job_metrics.send_tables(lake, meter)
     return report
 
 
@@ -143,7 +143,7 @@ class Maintenance:
         return Rewritten(conflict=True) if folded is None else Rewritten(*folded)
 
     def _files(self, layout: Layout) -> DataFiles:
-        return table_metrics.data_files(self.job.lake.table(layout.table))
+        return job_metrics.data_files(self.job.lake.table(layout.table))
 
 
 def _layouts(pipeline: Pipeline) -> Iterator[Layout]:

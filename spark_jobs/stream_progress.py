@@ -37,7 +37,7 @@ from twofold import metrics, tables
 from twofold.contract import reasons
 from twofold.definition.model import Pipeline
 from twofold.errors import DefinitionChanged
-from twofold.meter import Meter
+from twofold.metrics import Meter
 
 STALLED_AFTER_S = 60.0
 """Neither a batch nor a report that there is nothing to read, for this long past the trigger: not healthy."""

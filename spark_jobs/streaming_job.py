@@ -33,7 +33,7 @@ from twofold import health, kafka, table_state, tables, topic
 from twofold.definition.watch import DefinitionWatch
 from twofold.errors import ClockBehind, DefinitionChanged, NotRunning, TwofoldError, end
 from twofold.lake import Lake
-from twofold.meter import Meter
+from twofold.metrics import Meter
 from twofold.services.record import AWAY, CHANGED, STREAM
 
 _WAIT_S = 20.0

@@ -14,9 +14,9 @@ import click
 from spark_jobs import outcome
 from spark_jobs.spark_session import Job, declared, started_job
 from spark_jobs.union import recompute_view, unite
-from twofold import metrics, runs, table_metrics, table_state, tables
+from twofold import job_metrics, metrics, table_state, tables
 from twofold.lake import Lake
-from twofold.meter import Meter
+from twofold.metrics import Meter
 
 _WAIT_S = 600.0
 """A second union waits for the first: it then finds what is left, which may be nothing."""
@@ -34,7 +34,7 @@ def main(pipeline: str, as_json: bool, outcome_file: Path | None) -> None:
 
 def run(lake: Lake) -> dict[str, Any]:
     """Check, lock, union, measure; returns the counts."""
-    with runs.measured(lake.settings, lake.pipeline, "union") as meter:
+    with job_metrics.measured(lake, "union") as meter:
         lake.ensure()
         with started_job(lake, "union", short_lived=True) as job, job.lock("union", wait_s=_WAIT_S):
             report = union(job)
@@ -73,7 +73,7 @@ def _measure(lake: Lake, meter: Meter, report: dict[str, Any]) -> None:
         folded = table_state.folded(lake.history(tables.batch_view_name(view)))
         if folded and folded.sealed_through:
             meter.gauge(metrics.UNION_SEALED, max(folded.sealed_through.timestamp(), 0.0), view=view.name)
-    table_metrics.send(lake.settings, lake.pipeline, meter)
+    job_metrics.send_tables(lake, meter)
 
 
 def _sentence(report: dict[str, Any]) -> str:

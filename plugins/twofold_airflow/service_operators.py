@@ -14,14 +14,13 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from twofold.definition.load import load_pipeline
 from twofold.errors import NotRunning
-from twofold.meter import Meter
-from twofold.metrics import SERVICE_LEFT_DOWN
+from twofold.metrics import SERVICE_LEFT_DOWN, Meter
 from twofold.services.controller import Controller
 from twofold.services.record import Did
 from twofold.services.verdict import Verdict, judge
 from twofold.settings import Settings
-from twofold_airflow.links import Linked
 from twofold_airflow.triggers import ServiceHealthTrigger
+from twofold_airflow.wiring import Linked
 
 ACTIONS = START, STOP, RESTART = ("start", "stop", "restart")
 BOTH = "both"

@@ -24,12 +24,10 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from twofold.launch import Launch, jobs_folder
 from twofold.settings import Settings
-from twofold_airflow.failure import failed
-from twofold_airflow.links import Linked
-from twofold_airflow.wiring import SPARK_POOL
+from twofold_airflow.wiring import SPARK_POOL, Linked, failed
 
 _USAGE = 2
-"""Exit code of a wrong command line or definition: trying again does not mend it."""
+"""Exit code of a wrong command line or definition: a retry does not fix it."""
 
 
 class SparkJobOperator(Linked, SparkSubmitOperator):
@@ -75,9 +73,8 @@ class SparkJobOperator(Linked, SparkSubmitOperator):
             return self._report(outcome, fault)
 
     def on_kill(self) -> None:
-        """End spark-submit and everything it started, whatever has become of spark-submit itself."""
-        submitted = self._hook._submit_sp if self._hook else None
-        tree = _descendants(submitted.pid) if submitted else []
+        """End all that the task's process has started, whatever has become of spark-submit itself."""
+        tree = psutil.Process().children(recursive=True)
         super().on_kill()
         for process in tree:
             with suppress(psutil.NoSuchProcess):
@@ -91,12 +88,5 @@ class SparkJobOperator(Linked, SparkSubmitOperator):
         if "error" in ending:
             kind = AirflowFailException if ending["exit_code"] == _USAGE else AirflowException
             raise kind(failed(ending["error"], ending["remedy"], self.runbook)) from None
-        said = str(fault) if fault else "spark-submit ended well, but the job told nothing"
-        raise AirflowException(failed(f"the job ended without a word: {said}", "", self.runbook)) from None
-
-
-def _descendants(pid: int) -> list[psutil.Process]:
-    try:
-        return psutil.Process(pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
+        said = str(fault) if fault else "spark-submit ended well, but the job wrote no report"
+        raise AirflowException(failed(f"the job ended without a report: {said}", "", self.runbook)) from None

@@ -13,9 +13,8 @@ from twofold import kafka
 from twofold.definition.model import Topic
 from twofold.errors import NotRunning, TwofoldError
 from twofold.topic import inexact, repair_command
-from twofold_airflow.failure import failed
-from twofold_airflow.links import Linked
 from twofold_airflow.service_operators import START, STOP
+from twofold_airflow.wiring import Linked, failed
 
 
 class TopicOperator(Linked):

@@ -23,7 +23,7 @@ from twofold.errors import NotRunning
 from twofold.services.controller import Controller
 from twofold.services.verdict import Look, Verdict, judge
 from twofold.settings import Settings
-from twofold_airflow.links import pages
+from twofold_airflow.wiring import pages
 
 _LOOKS_KEPT = 100
 

@@ -1,10 +1,10 @@
-"""What all DAG files share: which pipelines there are, and how a DAG of one of them is set up.
+"""What all DAG files and operators share: the pipelines, how a DAG of one is set up, what a failed task says, links.
 
     pipelines/*.yaml ─► pipelines() ─► pipeline_dag(…) for each, in every DAG file
                 └─ faulty ─► dags/definitions.py fails to import, with all faults; the sound pipelines keep their DAGs
 
-A DAG file is parsed anew every few seconds, so a pipeline file that is added, changed or taken away while all runs
-shows without a restart.
+A DAG file is parsed again every few seconds, so a pipeline file that is added, changed or removed while all runs shows
+without a restart.
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from airflow.sdk import DAG, Asset, Context
+import attrs
+from airflow.sdk import DAG, Asset, BaseOperator, BaseOperatorLink, Context
+from airflow.sdk.types import TaskInstanceKey
 
 from twofold import tables
 from twofold.definition.load import load_all, load_sound
 from twofold.definition.model import Pipeline
-from twofold.meter import Meter
-from twofold.metrics import RUN_FAILED
+from twofold.metrics import RUN_FAILED, Meter
+from twofold.services.controller import runbook as address_of
 from twofold.settings import Settings
 
 OWNER = "twofold"
 KINDS = ("services", "batch", "union", "maintenance", "replay")
-TAGS = frozenset({OWNER, *KINDS})
-"""Every tag that a DAG may have."""
 SPARK_POOL = "spark"
 """One slot: two Spark jobs at once would share the memory of one machine."""
-PLACEHOLDER = "<p>"
-"""Stands for the pipeline's name in a manual."""
 
 _RETRIES = 2
 _RETRY: dict[str, Any] = {"retry_delay": timedelta(seconds=10), "retry_exponential_backoff": 2.0}
 _RETRY_SOON: dict[str, Any] = {"retry_delay": timedelta(seconds=5), "retry_exponential_backoff": 0.0}
-"""Of the services' DAG: what is not there now is asked for again soon, as the next run comes in a minute."""
+"""Of the services' DAG: it retries soon, as the next run comes in a minute."""
 _LONGEST = timedelta(hours=6)
+_PAGES = {"Grafana": "grafana_url", "Status page": "status_page_url", "Spark UI": "spark_ui_url"}
+"""Name of a task's link → the setting that has its address, in which `{pipeline}` becomes the pipeline's name."""
 
 
 def pipelines() -> list[Pipeline]:
-    """Every sound definition, by name. What is wrong with the others is told by `dags/definitions.py`."""
+    """Every sound definition, by name. `dags/definitions.py` reports what is wrong with the others."""
     return list(load_sound(Settings().pipelines)[0].values())
 
 
@@ -55,14 +55,14 @@ def pipeline_dag(
     schedule: Any,  # noqa: ANN401
     **arguments: Any,  # noqa: ANN401
 ) -> DAG:
-    """The DAG `<pipeline>_<kind>`, one run at a time; `manual` is the DAG file's docstring, shown in the UI."""
+    """The DAG `<pipeline>_<kind>`, one run at a time; `manual`: the DAG file's docstring, `<p>` in it the pipeline."""
     return DAG(
         dag_id(pipeline, kind),
         schedule=schedule,
         catchup=False,
         max_active_runs=1,
         tags={OWNER, kind},
-        doc_md=(manual or "").replace(PLACEHOLDER, pipeline.name),
+        doc_md=(manual or "").replace("<p>", pipeline.name),
         default_args=default_args(pipeline, kind),
         **arguments,
     )
@@ -76,7 +76,7 @@ def dag_id(pipeline: Pipeline, kind: str) -> str:
 
 
 def default_args(pipeline: Pipeline, kind: str) -> dict[str, Any]:
-    """What every task of a DAG starts from. All tasks are safe to repeat, so all are tried again."""
+    """What every task of a DAG starts from. All tasks are safe to repeat, so all are retried."""
     return {
         "owner": OWNER,
         "retries": _RETRIES,
@@ -87,7 +87,7 @@ def default_args(pipeline: Pipeline, kind: str) -> dict[str, Any]:
 
 
 def count_failure(pipeline: str, kind: str, context: Context) -> None:
-    """Tell StatsD that a task failed for good, its retries used up."""
+    """Count a task that failed for good, its retries used up."""
     Meter(Settings(), pipeline).count(RUN_FAILED, 1, kind=kind)
 
 
@@ -103,3 +103,51 @@ def events(pipeline: Pipeline) -> Asset:
 
 def _asset(pipeline: Pipeline, table: str) -> Asset:
     return Asset(name=f"{pipeline.name}.{table}", uri=f"twofold://{pipeline.name}/{table}", group="twofold")
+
+
+def failed(what: str, remedy: str, runbook: str) -> str:
+    """The text of a task's failure; `runbook` is the name of a page under docs/runbooks, without its ending."""
+    lines = (what, f"remedy: {remedy}" if remedy else "", f"runbook: {address_of(Settings(), runbook)}")
+    return "\n".join(line for line in lines if line)
+
+
+@attrs.define()
+class PageLink(BaseOperatorLink):
+    """A link from a task to a page that shows its pipeline."""
+
+    title: str
+    address: str
+
+    @property
+    def name(self) -> str:
+        """The text of the link."""
+        return self.title
+
+    @property
+    def xcom_key(self) -> str:
+        """Where the address is kept for the UI."""
+        return f"_link_{self.title.replace(' ', '_').lower()}"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """The address."""
+        return self.address
+
+
+def pages(pipeline: str) -> tuple[PageLink, ...]:
+    """The links of a pipeline's tasks: to those pages whose address is in the settings."""
+    settings = Settings()
+    addresses = {title: str(getattr(settings, name)) for title, name in _PAGES.items()}
+    return tuple(
+        PageLink(title, address.replace("{pipeline}", pipeline)) for title, address in addresses.items() if address
+    )
+
+
+class Linked(BaseOperator):
+    """An operator that has a `pipeline`: its tasks link to the pages that show it."""
+
+    pipeline: str
+
+    @property
+    def operator_extra_links(self) -> tuple[PageLink, ...]:  # type: ignore[override]
+        """Pages that show the pipeline."""
+        return pages(self.pipeline)

@@ -18,7 +18,7 @@ from typing import Any
 
 from pyiceberg.types import DecimalType, DoubleType, FloatType, IntegerType, LongType
 
-from twofold import database, metrics, runs, serving, table_state, tables
+from twofold import database, job_metrics, metrics, serving, table_state, tables
 from twofold.definition.model import Limits, Pipeline, View
 from twofold.lake import Lake
 from twofold.reader import Reader, layers, views
@@ -97,7 +97,7 @@ def from_json(body: Mapping[str, Any]) -> Comparison:
 
 def compare_and_send(lake: Lake) -> Comparison:
     """Compare, and send the numbers as metrics: gauges, as a comparison that is repeated tells the same again."""
-    with runs.measured(lake.settings, lake.pipeline, "compare") as meter:
+    with job_metrics.measured(lake, "compare") as meter:
         found = compare(lake)
         for name, view in found.views.items():
             meter.gauge(metrics.COMPARED_WINDOWS, view.compared, view=name)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from demo.airflow_rest import AirflowRest
-from monitoring.boards import model, panel_queries
+from monitoring.dashboards import panel_queries
 from tests import running, small_world
 from tests.at_work import eventually
 from tests.prometheus import Prometheus
@@ -22,7 +22,7 @@ from twofold.stack import supervisor
 
 Define = Callable[..., Pipeline]
 
-ELSEWHERE = {model.ALERT, model.MINIO, model.MINIO_FAILED}
+ELSEWHERE = {"alert", "minio", "minio failed"}
 """Panels that have data only then are looked at while an alert fires, and in a stack with MinIO, in test_stack.py."""
 
 TOLD_WITHIN_S = 60.0
@@ -102,7 +102,7 @@ def test_frozen_services_are_told_and_resolve(watched: Watched) -> None:
             stack.enter_context(running.frozen(watched.pid(service)))
         watched.told(stalled, silent)
         assert seen.number(f'twofold_stream_running{{pipeline="{name}"}}') == 1
-        assert not empty(watched, {model.ALERT})
+        assert not empty(watched, {"alert"})
     watched.resolved(stalled, silent)
 
 

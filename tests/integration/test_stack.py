@@ -16,7 +16,7 @@ import psutil
 import pytest
 from pyiceberg.io.pyarrow import PyArrowFileIO
 
-from monitoring.boards import panel_queries
+from monitoring.dashboards import panel_queries
 from tests import at_work, running
 from tests.prometheus import Prometheus
 from twofold import catalog, probes

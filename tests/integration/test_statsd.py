@@ -23,8 +23,7 @@ from spark_jobs.spark_session import DRIVER_GAUGES
 from tests import running
 from tests.at_work import eventually
 from twofold import metrics
-from twofold.meter import OTHER, Meter
-from twofold.metrics import Metric
+from twofold.metrics import OTHER, Meter, Metric
 from twofold.settings import Settings
 from twofold.setup.servers import ensure
 from twofold.stack import programs

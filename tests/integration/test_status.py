@@ -14,11 +14,12 @@ from tests.small_world import SmallWorld
 from twofold import database, health, tables
 from twofold.contract import reasons
 from twofold.definition.model import Pipeline
+from twofold.lake import Lake
 from twofold.proof.run import prove
 from twofold.settings import Settings
 from twofold.status import gather
+from twofold.status.facts import Rejected, Status
 from twofold.status.gather import Gatherer
-from twofold.status.model import Rejected, Status
 from twofold.table_state import Landed
 
 Define = Callable[..., Pipeline]
@@ -34,7 +35,7 @@ def status(world: SmallWorld, monkeypatch: pytest.MonkeyPatch) -> Callable[[], S
     """Gathered anew at every call, by the same gatherer."""
     monkeypatch.setattr(gather, "FRESH_S", 0.0)
     monkeypatch.setattr(gather, "KAFKA_EVERY_S", 0.0)
-    return Gatherer(world.settings, world.pipeline).status
+    return Gatherer(Lake(world.settings, world.pipeline)).status
 
 
 def times(rows: list[dict[str, Any]]) -> tuple[datetime, datetime]:
@@ -120,7 +121,7 @@ def test_the_last_proof_is_kept(world: SmallWorld, status: Callable[[], Status])
 
 
 def test_nothing_landed_yet_is_no_error(stack: Settings, define: Define) -> None:
-    told = Gatherer(stack, define()).status()
+    told = Gatherer(Lake(stack, define())).status()
     assert told.layers is not None
     assert (told.layers.stream_log.rows, told.layers.sealed_through, told.proved) == (0, None, None)
     assert [problem.severity for problem in told.problems if problem.severity == "error"] == []
@@ -128,7 +129,7 @@ def test_nothing_landed_yet_is_no_error(stack: Settings, define: Define) -> None
 
 def test_without_the_catalog_what_is_away_and_what_to_do_is_told(stack: Settings, define: Define) -> None:
     away = stack.model_copy(update={"postgres_port": 1})
-    told = Gatherer(away, define()).status()
+    told = Gatherer(Lake(away, define())).status()
     assert (told.layers, told.outcomes, told.proved) == (None, None, None)
     assert [service.name for service in told.services] == ["stream"]
     (problem,) = told.problems
@@ -140,7 +141,7 @@ def test_without_the_bucket_so_it_is(world: SmallWorld) -> None:
     folder = world.settings.home / "bucket" / "tables" / world.pipeline.name
     hidden = folder.rename(folder.with_name(f".{folder.name}"))
     try:
-        told = Gatherer(world.settings, world.pipeline).status()
+        told = Gatherer(Lake(world.settings, world.pipeline)).status()
     finally:
         hidden.rename(folder)
     (problem,) = told.problems

@@ -14,15 +14,15 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from monitoring.boards import BOARDS, filled_in
-from monitoring.boards.__main__ import files, main
+from monitoring.dashboards import Panel, boards, filled_in
+from scripts import board_pictures, docs
 from twofold import metrics
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "monitoring" / "prometheus" / "rules"
 UNITS = {"short", "none", "s", "ms", "bytes", "Bps", "rps", "cps", "reqps", "percentunit", "dateTimeAsIso", "locale"}
 """Of those that Grafana's valueFormats has, the ones used here: a misspelt one shows bare numbers."""
-DASHBOARDS = [json.loads(text) for text in files().values()]
+DASHBOARDS = [json.loads(text) for path, text in docs.generated().items() if path.suffix == ".json"]
 PANELS = [
     pytest.param(board, panel, id=f"{board['uid']}-{panel['title']}")
     for board in DASHBOARDS
@@ -43,13 +43,13 @@ def rules() -> Iterator[dict[str, Any]]:
 
 
 def test_files_are_as_made() -> None:
-    assert CliRunner().invoke(main, ["--check"]).exit_code == 0
+    assert CliRunner().invoke(docs.main, ["--check"]).exit_code == 0
 
 
 def test_six_boards_with_ids_that_alerts_link_to() -> None:
-    assert [board.title[0] for board in BOARDS] == list("123456")
+    assert [board.title[0] for board in boards()] == list("123456")
     linked = {re.match(r"/d/([\w-]+)", rule["annotations"]["dashboard"])[1] for rule in rules() if "alert" in rule}
-    assert linked <= {board.uid for board in BOARDS}
+    assert linked <= {board.uid for board in boards()}
 
 
 @pytest.mark.parametrize("board", DASHBOARDS, ids=lambda board: board["uid"])
@@ -128,6 +128,17 @@ def description_of(expr: str) -> str:
     )
 
 
+def test_colours_become_thresholds() -> None:
+    age = Panel(title="Age", text="How old.", unit="s", queries={"": "x"}, colors=("green", 60, "orange", 300, "red"))
+    assert age.thresholds == ((None, "green"), (60, "orange"), (300, "red"))
+
+
+def test_what_is_drawn_without_grafana_is_data() -> None:
+    hostile = "</script><b>"
+    assert hostile not in board_pictures.document({"title": hostile})
+    assert board_pictures.named("{{pipeline}} late {{query}}", {"pipeline": hostile}) == f"{hostile} late "
+
+
 def test_promtool_takes_every_query(tmp_path: Path) -> None:
     exprs = {filled_in(target["expr"], "flights", "20s", "15m") for param in TARGETS for target in param.values}
     found = [{"record": f"query:{number}", "expr": expr} for number, expr in enumerate(sorted(exprs))]
@@ -137,11 +148,11 @@ def test_promtool_takes_every_query(tmp_path: Path) -> None:
 
 
 def test_a_changed_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("monitoring.boards.__main__.FOLDER", tmp_path)
-    assert CliRunner().invoke(main, []).exit_code == 0
-    assert CliRunner().invoke(main, ["--check"]).exit_code == 0
+    monkeypatch.setattr(docs, "DASHBOARDS", tmp_path)
+    assert CliRunner().invoke(docs.main, []).exit_code == 0
+    assert CliRunner().invoke(docs.main, ["--check"]).exit_code == 0
     (tmp_path / "twofold-speed.json").write_text("{}")
     (tmp_path / "left-over.json").write_text("{}")
-    told = CliRunner().invoke(main, ["--check"])
+    told = CliRunner().invoke(docs.main, ["--check"])
     assert told.exit_code == 1
     assert "left-over.json, twofold-speed.json" in told.stderr

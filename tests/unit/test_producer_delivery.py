@@ -26,7 +26,7 @@ from tests import overhear, running
 from twofold import health, journal, metrics
 from twofold.errors import Busy, TwofoldError, UsageError
 from twofold.journal import Delivered
-from twofold.meter import Meter
+from twofold.metrics import Meter
 from twofold.settings import Settings
 from twofold.topic import TopicState
 

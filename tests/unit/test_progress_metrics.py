@@ -11,7 +11,7 @@ import pytest
 from spark_jobs.stream_progress import Finished, send, send_log, send_view
 from tests import overhear, running
 from twofold import metrics
-from twofold.meter import Meter
+from twofold.metrics import Meter
 from twofold.settings import Settings
 
 LANDING: dict[str, Any] = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from monitoring.boards import BOARDS
+from monitoring.dashboards import boards
 from twofold.cli import COMMANDS, cli
 from twofold.settings import Settings
 
@@ -41,7 +41,7 @@ def test_settings_exist(page: Path) -> None:
 @page
 def test_boards_and_panels_exist(page: Path) -> None:
     text = re.sub(r"`[^`]*`", "", " ".join(page.read_text().split()))
-    titles = {board.title for board in BOARDS}
+    titles = {board.title for board in boards()}
     assert set(re.findall(r"\*(\d [^*]+)\*", text)) <= titles
-    panels = {panel.title for board in BOARDS for panel in board.panels}
+    panels = {panel.title for board in boards() for row in board.panels.values() for panel in row}
     assert set(re.findall(r'"([A-Z][^"]+)"', text)) - panels <= {"Running"}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from scripts import docs
 from twofold.settings import Settings
-from twofold.stack.ports import PORTS, page
+from twofold.stack.ports import PORTS
 
 
 def test_the_docs_page_is_made_from_the_table() -> None:
-    assert Path("docs/ports.md").read_text() == page()
+    assert Path("docs/ports.md").read_text() == docs.ports()
 
 
 def test_defaults_of_the_table_are_those_of_the_settings() -> None:

@@ -16,9 +16,20 @@ from twofold.services import controller as report
 from twofold.services.controller import State
 from twofold.services.record import Record
 from twofold.services.verdict import HealthLimits
-from twofold.status import layers, problems, services, speed
-from twofold.status.model import Checked, Extent, Layers, Log, Outcomes, Proved, Rejected, Service, Speed, Status
-from twofold.status.tables import joined
+from twofold.status import measures
+from twofold.status.facts import (
+    CheckedInvariant,
+    Extent,
+    Layers,
+    Log,
+    Outcomes,
+    Proved,
+    Rejected,
+    ServiceStatus,
+    Speed,
+    Status,
+)
+from twofold.status.problems import find_problems, worst_first
 from twofold.table_state import Boundary, Folded, History, Landed, Snapshot
 
 RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks"
@@ -49,12 +60,12 @@ def test_the_union_has_yet_to_take_what_lies_past_the_boundary() -> None:
     }
     logs = dict.fromkeys(histories, Log())
     views = [chain(table_state.encode(Folded(1, "d", day(2)))), chain(table_state.encode(Folded(1, "d", day(1))))]
-    found = layers.layers("p", logs, histories, views)
+    found = measures.layers("p", logs, histories, views)
     assert (found.stream_past_boundary, found.landings_past_boundary) == (5 + 3, 3)
     assert (found.boundary, found.sealed_through) == (day(3), day(1))
-    assert layers.sealed_through([*views, NOTHING]) is None
+    assert measures.sealed_through([*views, NOTHING]) is None
     with pytest.raises(BoundaryError, match="'q'"):
-        layers.layers("q", logs, histories, views)
+        measures.layers("q", logs, histories, views)
 
 
 def test_only_commits_that_landed_rows_count_for_the_rate() -> None:
@@ -67,41 +78,41 @@ def test_only_commits_that_landed_rows_count_for_the_rate() -> None:
         {**mark, "added-records": "90"},
         ago_s=(3600, 120, 59, 50, 5),
     )
-    assert speed.rows_per_second(log, NOW) == 2.0
-    bins = speed.landed(log, NOW)
-    assert len(bins) == speed.WINDOW / speed.BIN
+    assert measures.rows_per_second(log, NOW) == 2.0
+    bins = measures.landed(log, NOW)
+    assert len(bins) == measures.WINDOW / measures.BIN
     assert bins[-1][0] == datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
     assert [rows for _, rows in bins if rows] == [900, 30, 90]
-    assert {later - first for (first, _), (later, _) in pairwise(bins)} == {speed.BIN}
+    assert {later - first for (first, _), (later, _) in pairwise(bins)} == {measures.BIN}
 
 
 def test_extents_join() -> None:
-    assert joined([None, Extent(day(2), day(3)), Extent(day(1), day(2)), None]) == Extent(day(1), day(3))
-    assert joined([None]) is None
+    assert measures.joined([None, Extent(day(2), day(3)), Extent(day(1), day(2)), None]) == Extent(day(1), day(3))
+    assert measures.joined([None]) is None
 
 
 def test_a_service_says_what_is_wrong_with_it() -> None:
-    assert services.by_hand("stream", {}) == Service("stream", "not running")
-    broken = services.by_hand("stream", {"state": "retrying", "problem": "<script>", "healthy": False})
+    assert measures.unsupervised("stream", {}) == ServiceStatus("stream", "not running")
+    broken = measures.unsupervised("stream", {"state": "retrying", "problem": "<script>", "healthy": False})
     assert (broken.running, broken.healthy, broken.state, broken.text) == (True, False, "retrying", "<script>")
 
 
 def test_a_supervised_service_tells_its_budget_and_its_page_of_the_runbook() -> None:
     never = State("p", "stream", "STOPPED", 0, 0.0, "", 0, 3, Record())
-    asleep = services.supervised("stream", never, {}, HealthLimits(1))
+    asleep = measures.supervised("stream", never, {}, HealthLimits(1))
     assert (asleep.state, asleep.running, asleep.healthy) == ("not running", False, True)
     down = replace(never, spent=3, record=Record(left_down="restarted 3 times"))
-    found = services.supervised("stream", down, {}, HealthLimits(1))
+    found = measures.supervised("stream", down, {}, HealthLimits(1))
     assert (found.state, found.healthy, found.restarts, found.budget) == ("left down", False, 3, 3)
     assert found.runbook == "service-left-down"
-    assert services.supervised("stream", replace(never, changes=2), {}, HealthLimits(1)).changes == 2
-    starting = services.supervised("stream", replace(never, pid=7, uptime_s=2, state="RUNNING"), {}, HealthLimits(1))
+    assert measures.supervised("stream", replace(never, changes=2), {}, HealthLimits(1)).changes == 2
+    starting = measures.supervised("stream", replace(never, pid=7, uptime_s=2, state="RUNNING"), {}, HealthLimits(1))
     assert (starting.state, starting.running, starting.healthy) == ("starting", True, True)
     says = {"batch": None, "offsets_behind": None, "last_batch_age_s": 50.0, "healthy": False}
     runs = replace(never, pid=7, uptime_s=70, state="RUNNING")
-    first_batch = services.supervised("stream", runs, {**says, "state": "running"}, HealthLimits(1))
+    first_batch = measures.supervised("stream", runs, {**says, "state": "running"}, HealthLimits(1))
     assert (first_batch.state, first_batch.healthy) == ("running", True)
-    retrying = services.supervised(
+    retrying = measures.supervised(
         "stream", runs, {**says, "state": "retrying", "problem": "no catalog"}, HealthLimits(1)
     )
     assert (retrying.state, retrying.healthy) == ("retrying", False)
@@ -112,13 +123,13 @@ FINE = (
     Layers(Log(), Log(), Log(rows=9), day(1), day(1), 0, 0, NOW),
     Speed(0, 1.0, None, ()),
     Outcomes(day(1)),
-    Proved(NOW, (Checked("I1", "holds", ""),)),
-    (Service("producer", "finished"), Service("stream", "running", running=True)),
+    Proved(NOW, (CheckedInvariant("I1", "holds", ""),)),
+    (ServiceStatus("producer", "finished"), ServiceStatus("stream", "running", running=True)),
 )
 
 
 def severities(*state: object) -> list[tuple[str, str]]:
-    found = problems.worst_first(problems.problems("p", NOW, *state))  # type: ignore[arg-type]
+    found = worst_first(find_problems("p", NOW, *state))  # type: ignore[arg-type]
     return [(problem.severity, problem.command) for problem in found]
 
 
@@ -130,7 +141,7 @@ def test_each_problem_names_its_command_the_worst_first() -> None:
     covered, fast, outcomes, _, (producer, stream) = FINE
     old = replace(covered, stream_past_boundary=7, united_at=NOW - timedelta(days=3))
     unread = replace(outcomes, set_aside=1, rejected=(Rejected("stream", "not JSON", 4),))
-    violated = Proved(NOW, (Checked("I2", "violated", "1 offset missing"),))
+    violated = Proved(NOW, (CheckedInvariant("I2", "violated", "1 offset missing"),))
     stuck = (producer, replace(stream, healthy=False, state="stuck"))
     assert severities(old, replace(fast, offsets_behind=None), unread, violated, stuck) == [
         ("error", "twofold services p stream --restart"),
@@ -140,14 +151,14 @@ def test_each_problem_names_its_command_the_worst_first() -> None:
         ("warning", "twofold rejects p --layer batch"),
         ("note", "twofold rejects p"),
     ]
-    told = problems.problems("p", NOW, old, fast, unread, violated, stuck)
+    told = find_problems("p", NOW, old, fast, unread, violated, stuck)
     pages = {problem.runbook for problem in told if problem.runbook} | set(report.RUNBOOKS.values())
     assert all((RUNBOOKS / f"{page}.md").exists() for page in pages)
 
 
 def test_a_job_that_stands_still_is_wrong_only_while_records_wait() -> None:
     covered, fast, outcomes, proved, (producer, _) = FINE
-    down = (producer, Service("stream", "not running"))
+    down = (producer, ServiceStatus("stream", "not running"))
     assert severities(covered, fast, outcomes, proved, down) == []
     waiting = severities(covered, replace(fast, offsets_behind=1), outcomes, proved, down)
     assert waiting == [("warning", "twofold services p stream --start")]

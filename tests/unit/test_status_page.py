@@ -5,23 +5,23 @@ from __future__ import annotations
 import gzip
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from twofold.settings import Settings
-from twofold_airflow.page import advice, assets, runbooks
+from twofold_airflow.page import content
+from twofold_airflow.page.dags import Dag, DagRun, dag_problems
 
 ROOT = Path(__file__).parents[2]
 WEB = ROOT / "plugins" / "twofold_airflow" / "page" / "web"
 
 
 def test_every_file_of_the_page_is_served_and_no_other() -> None:
-    served = {path.name for path in WEB.iterdir() if assets.asset(path.name)}
+    served = {path.name for path in WEB.iterdir() if content.asset(path.name)}
     assert served == {path.name for path in WEB.iterdir()}
     for name in ("app.py", "../app.py", "", "page.html/"):
-        assert assets.asset(name) is None
-    library = assets.asset("chart.js")
+        assert content.asset(name) is None
+    library = content.asset("chart.js")
     assert library is not None
     assert library.content.startswith(b"/*!\n * Chart.js v4")
     assert gzip.decompress(library.gzipped) == library.content
@@ -50,7 +50,7 @@ def pages(tmp_path: Path) -> Settings:
 
 
 def test_a_page_of_the_runbook_is_html_and_what_is_in_it_is_text(pages: Settings) -> None:
-    html = runbooks.as_html(pages, "a-page")
+    html = content.runbook_html(pages, "a-page")
     assert html is not None
     assert "<h1>A &lt;script&gt;alert(1)&lt;/script&gt;</h1>" in html
     assert '<a href="b-page#x">b</a>' in html
@@ -59,27 +59,26 @@ def test_a_page_of_the_runbook_is_html_and_what_is_in_it_is_text(pages: Settings
 
 @pytest.mark.parametrize("name", ["../secret", "..%2fsecret", "a-page.md", "none", "", "A-PAGE"])
 def test_nothing_but_pages_of_the_runbook_is_read(pages: Settings, name: str) -> None:
-    assert runbooks.as_html(pages, name) is None
-    assert runbooks.address(pages, name) == ""
+    assert content.runbook_html(pages, name) is None
+    assert content.runbook_address(pages, name) == ""
 
 
 def test_the_runbook_may_be_elsewhere(pages: Settings) -> None:
-    assert runbooks.address(pages, "a-page") == "runbooks/a-page"
+    assert content.runbook_address(pages, "a-page") == "runbooks/a-page"
     away = pages.model_copy(update={"runbooks_url": "https://wiki.example.org/runbooks/"})
-    assert runbooks.address(away, "a-page") == "https://wiki.example.org/runbooks/a-page.md"
-    assert runbooks.as_html(away, "a-page") is None
+    assert content.runbook_address(away, "a-page") == "https://wiki.example.org/runbooks/a-page.md"
+    assert content.runbook_html(away, "a-page") is None
 
 
-def dag(name: str, *states: str, paused: bool = False) -> SimpleNamespace:
+def dag(name: str, *states: str, paused: bool = False) -> Dag:
     """A DAG with runs in these states, the latest first."""
     at = datetime(2026, 5, 1, tzinfo=UTC)
-    runs = tuple(SimpleNamespace(id=f"manual__{n}+00:00", state=state, at=at) for n, state in enumerate(states))
-    return SimpleNamespace(id=name, paused=paused, runs=runs)
+    return Dag(name, paused, runs=[DagRun(f"manual__{n}+00:00", state, at) for n, state in enumerate(states)])
 
 
 def test_the_last_run_that_ended_counts() -> None:
     failed, fine, fresh = dag("p_union", "running", "failed"), dag("p_batch", "success", "failed"), dag("p_replay")
-    (problem,) = advice.problems(["p_union", "p_batch", "p_replay"], [failed, fine, fresh])  # type: ignore[list-item]
+    (problem,) = dag_problems(["p_union", "p_batch", "p_replay"], [failed, fine, fresh])
     assert (problem.severity, problem.runbook) == ("error", "union-failed")
     assert problem.link == "dags/p_union/runs/manual__1%2B00%3A00"
     assert (ROOT / "docs" / "runbooks" / f"{problem.runbook}.md").exists()
@@ -87,7 +86,7 @@ def test_the_last_run_that_ended_counts() -> None:
 
 def test_a_dag_that_waits_to_be_switched_on_is_told_but_for_one_run_by_hand() -> None:
     paused = [dag("p_services", paused=True), dag("p_replay", paused=True)]
-    found = advice.problems(["p_services", "p_replay", "p_union"], paused)  # type: ignore[arg-type]
+    found = dag_problems(["p_services", "p_replay", "p_union"], paused)
     assert [(problem.severity, problem.command) for problem in found] == [
         ("note", "twofold airflow dags list-import-errors"),
         ("warning", "twofold airflow dags unpause p_services"),

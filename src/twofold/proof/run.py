@@ -16,9 +16,10 @@ from pathlib import Path
 import duckdb
 
 from twofold import catalog as catalogs
-from twofold import database, metrics, runs, table_state, tables
+from twofold import database, job_metrics, metrics, table_state, tables
 from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError
+from twofold.lake import Lake
 from twofold.proof import files, identity, offsets, provenance, reading, sent, sources, unified, views, waiting
 from twofold.proof.report import Check, Findings, Proof
 from twofold.proof.sent import Sent
@@ -44,7 +45,7 @@ def prove(settings: Settings, pipeline: Pipeline, longest_wait_s: float, say: Sa
 
     The outcome is kept in `twofold.database`, and sent as metrics, too.
     """
-    with runs.measured(settings, pipeline, "prove") as meter:
+    with job_metrics.measured(Lake(settings, pipeline), "prove") as meter:
         proof = _prove(settings, pipeline, longest_wait_s, say)
         for check in proof.checks:
             meter.gauge(metrics.PROVED_HOLDS, int(check.ok), invariant=check.id)

@@ -19,8 +19,7 @@ from typing import Any, cast
 from twofold import database, health, kafka
 from twofold.definition.model import Pipeline
 from twofold.errors import NotRunning, TwofoldError, UsageError
-from twofold.meter import Meter
-from twofold.metrics import PRODUCER_RUNNING, STREAM_RUNNING
+from twofold.metrics import PRODUCER_RUNNING, STREAM_RUNNING, Meter
 from twofold.services.record import PRODUCER, SERVICES, STREAM, Did, Record, Restart, moment
 from twofold.services.verdict import BAD, HealthLimits, Kind, Look, Verdict, rate
 from twofold.settings import Settings

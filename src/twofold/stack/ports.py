@@ -1,7 +1,4 @@
-"""The ports of the embedded stack: declared on the settings that move them, checked before a start, a page in the docs.
-
-Run manually: `python -m twofold.stack.ports > docs/ports.md`.
-"""
+"""The ports of the embedded stack: declared on the settings that move them, and the check that they are free."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import click
 import psutil
 
 from twofold.errors import TwofoldError
@@ -81,22 +77,3 @@ def require_free(ports: Iterable[Port], settings: Settings) -> None:
             "stop what listens there, or move it: "
             + " ".join([*(f"{port.setting}=<free port>" for port in taken), "twofold up"]),
         )
-
-
-def page() -> str:
-    """The docs page of the ports, in Markdown."""
-    rows = [
-        f"| {port.default}{'/udp' if port.use.protocol == 'udp' else ''} | {port.use.by} | `{port.setting}` |\n"
-        for port in PORTS.values()
-    ]
-    return (
-        "# Ports of the embedded stack\n\n"
-        "Everything listens on 127.0.0.1 only. `twofold up` says which port is taken, and by which setting to move\n"
-        "it; a moved port is remembered in the home folder. This page is made by "
-        "`python -m twofold.stack.ports > docs/ports.md`.\n\n"
-        "| port | used by | setting |\n|---|---|---|\n" + "".join(rows)
-    )
-
-
-if __name__ == "__main__":
-    click.echo(page(), nl=False)

@@ -1,144 +1,157 @@
-"""Gathers one pipeline's Status; keeps between two polls what does not change.
+"""Gathers one pipeline's Status; keeps between two polls what does not change: no row of a table is read twice.
 
-services ─────────────────┬─► Status        with the catalog or the bucket away services are still told of,
+services' /healthz ───────┬─► Status        with the catalog or the bucket away services are still reported,
 tables, results, Kafka ───┘                 and a problem says what is away and what to do
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from threading import Lock
+from typing import Any
 
 import psycopg
+from pyiceberg.conversions import from_bytes
+from pyiceberg.manifest import ManifestFile
+from pyiceberg.table import Table
+from pyiceberg.types import TimestamptzType
 from sqlalchemy.exc import SQLAlchemyError
 
-from twofold import comparison, database, table_state, tables
-from twofold.definition.model import Pipeline
+from twofold import comparison, database, health, table_state, tables
 from twofold.errors import TwofoldError
 from twofold.lake import Lake
 from twofold.proof import sent
 from twofold.proof.report import MEANINGS
 from twofold.proof.sent import Sent
+from twofold.reader import Reader
+from twofold.reader.rejects import Rejects
+from twofold.services.controller import Controller, services_of
 from twofold.services.record import STREAM
-from twofold.settings import Settings
-from twofold.status import layers, services, speed
-from twofold.status.model import Checked, Layers, Outcomes, Problem, Proved, Speed, Status
-from twofold.status.outcomes import RejectedSoFar, SetAside
-from twofold.status.problems import problems, worst_first
-from twofold.status.services import Told
-from twofold.status.tables import Tables
+from twofold.settings import CATALOG
+from twofold.status import measures
+from twofold.status.facts import (
+    CheckedInvariant,
+    Extent,
+    Layers,
+    Log,
+    Outcomes,
+    Problem,
+    Proved,
+    Rejected,
+    ServiceStatus,
+    Speed,
+    Status,
+)
+from twofold.status.problems import find_problems, worst_first
+from twofold.table_state import History
 
 FRESH_S = 2.0
 """However many look at it, a pipeline is gathered no more often."""
 KAFKA_EVERY_S = 30.0
 """While the streaming job is down, Kafka is asked through a process of its own: not often."""
+REJECTED_DAYS = 7
+"""What was rejected longer ago has been seen to, or never will be."""
+LISTED_EVERY = timedelta(minutes=1)
 
 _AWAY = (TwofoldError, OSError, psycopg.Error, SQLAlchemyError)
+_LOGS = {tables.STREAM_LAYER: tables.STREAM_LOG, tables.BATCH_LAYER: tables.BATCH_LOG}
+_LOCATIONS = "SELECT table_name, metadata_location FROM iceberg_tables WHERE catalog_name = %s AND table_namespace = %s"
+_EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC).timestamp(), datetime.max.replace(tzinfo=UTC).timestamp()
 
-
-def unreadable(error: Exception) -> Problem:
-    """Why the tables cannot be read."""
-    if isinstance(error, TwofoldError):
-        return Problem("error", str(error.message) + (f"; {error.remedy}" if error.remedy else ""), "twofold status")
-    return Problem("error", f"the tables cannot be read: {str(error).splitlines()[0]}", "twofold status")
+Health = Mapping[str, Any]
+"""The body of a service's `/healthz`; empty: it does not answer."""
 
 
 @dataclass
 class Gatherer:
     """Gathers the status of one pipeline, again and again; one thread at a time does, and the others do not wait."""
 
-    settings: Settings
-    pipeline: Pipeline
+    lake: Lake
     _lock: Lock = field(default_factory=Lock)
     _last: tuple[float, Status] | None = None
     _asked_kafka: tuple[float, Sent | None] | None = None
 
     def __post_init__(self) -> None:
-        self._tables = Tables(self.settings, self.pipeline.name)
-        self._rejected = RejectedSoFar(self.settings, self.pipeline)
-        self._set_aside = SetAside(Lake(self.settings, self.pipeline))
+        self._tables = Tables(self.lake)
+        self._rejected = RejectedSoFar(self.lake)
+        self._set_aside: tuple[int | None, datetime, int] | None = None
+        """The head of landed_files, when the inbox was listed, and how many of its files could not be read."""
 
     def status(self) -> Status:
-        """The status now, or of a moment ago. Where the tables cannot be read, what they tell is None."""
-        known = self._last
-        if known is None:
-            with self._lock:
-                return self._anew()
+        """The status now, or of a moment ago. Where the tables cannot be read, their parts are None."""
         # Only the first of all waits: threads that wait for something slow would be missing elsewhere.
-        if _fresh(known) or not self._lock.acquire(blocking=False):
-            return known[1]
-        try:
-            return self._anew()
-        finally:
-            self._lock.release()
-
-    def _anew(self) -> Status:
-        if self._last is None or not _fresh(self._last):
-            found = self._gather()
-            self._last = (time.monotonic(), found)
-        return self._last[1]
+        if self._last and self._lock.locked():
+            return self._last[1]
+        with self._lock:
+            if self._last is None or time.monotonic() - self._last[0] >= FRESH_S:
+                found = self._gather()
+                self._last = (time.monotonic(), found)
+            return self._last[1]
 
     def _gather(self) -> Status:
-        name, now = self.pipeline.name, datetime.now(UTC)
-        looked_at = services.looked_at(self.settings, self.pipeline)
-        running, job = tuple(service for service, _ in looked_at.values()), looked_at[STREAM][1]
+        name, now = self.lake.name, datetime.now(UTC)
+        looks = {service: self._service(service) for service in services_of(self.lake.pipeline)}
+        running, job = tuple(service for service, _ in looks.values()), looks[STREAM][1]
         try:
             self._tables.refresh()
-            covered, fast = self._layers(), self._speed(job, now)
+            layers, speed = self._layers(), self._speed(job, now)
             outcomes, proved = self._outcomes(job, now), self._proved()
         except _AWAY as error:
             return Status(name, now, None, None, None, None, running, (unreadable(error),))
-        found = problems(name, now, covered, fast, outcomes, proved, running)
-        return Status(name, now, covered, fast, outcomes, proved, running, tuple(worst_first(found)))
+        found = worst_first(find_problems(name, now, layers, speed, outcomes, proved, running))
+        return Status(name, now, layers, speed, outcomes, proved, running, tuple(found))
+
+    def _service(self, name: str) -> tuple[ServiceStatus, Health]:
+        controller = Controller(self.lake.settings)
+        try:
+            state = controller.state(self.lake.name, name)
+        except TwofoldError:  # no supervisor, or an older one: what runs was started manually
+            state = None
+        place = health.place_of(self.lake.settings.home, self.lake.name, name)
+        answer = health.ask(state.health if state and state.runs else health.address(place))
+        if state is None or (answer and not state.runs):
+            return measures.unsupervised(name, answer), answer
+        limits = controller.limits(self.lake.pipeline, good_samples=1)
+        return measures.supervised(name, state, answer, limits), answer
 
     def _layers(self) -> Layers:
         logs = (tables.STREAM_LOG, tables.BATCH_LOG, tables.EVENTS)
-        time_column = self.pipeline.event.time
-        return layers.layers(
-            self.pipeline.name,
-            {log: self._tables.log(log, time_column) for log in logs},
+        return measures.layers(
+            self.lake.name,
+            {log: self._tables.log(log, self.lake.pipeline.event.time) for log in logs},
             {log: self._tables.history(log) for log in logs},
-            [self._tables.history(tables.batch_view_name(view)) for view in self.pipeline.views],
+            [self._tables.history(tables.batch_view_name(view)) for view in self.lake.pipeline.views],
         )
 
-    def _speed(self, job: Told, now: datetime) -> Speed:
+    def _speed(self, job: Health, now: datetime) -> Speed:
         log = self._tables.history(tables.STREAM_LOG)
-        watermark = job.get("watermark")
-        return Speed(
-            self._behind(job),
-            speed.rows_per_second(log, now),
-            datetime.fromisoformat(watermark) if watermark else None,
-            speed.landed(log, now),
-        )
+        watermark = datetime.fromisoformat(job["watermark"]) if job.get("watermark") else None
+        return Speed(self._behind(job, log), measures.rows_per_second(log, now), watermark, measures.landed(log, now))
 
-    def _behind(self, job: Told) -> int | None:
+    def _behind(self, job: Health, log: History) -> int | None:
         if job.get("offsets_behind") is not None:
             return int(job["offsets_behind"])
-        kafka = self._kafka()
-        log = table_state.landed(self._tables.history(tables.STREAM_LOG), self.pipeline.name)
-        return None if kafka is None else kafka.offsets_behind(log.offsets)
-
-    def _kafka(self) -> Sent | None:
         if self._asked_kafka is None or time.monotonic() - self._asked_kafka[0] > KAFKA_EVERY_S:
             try:
-                found = sent.read(self.settings, self.pipeline)
+                found = sent.read(self.lake.settings, self.lake.pipeline)
             except TwofoldError:
                 found = None
             self._asked_kafka = (time.monotonic(), found)
-        return self._asked_kafka[1]
+        kafka = self._asked_kafka[1]
+        return kafka.offsets_behind(table_state.landed(log, self.lake.name).offsets) if kafka else None
 
-    def _outcomes(self, job: Told, now: datetime) -> Outcomes:
-        self._rejected.refresh(self._tables, now)
-        self._set_aside.refresh(self._tables, now)
-        kept = database.latest_result(self.settings, self.pipeline.name, comparison.KIND)
+    def _outcomes(self, job: Health, now: datetime) -> Outcomes:
+        self._rejected.refresh({name: self._tables.history(name).head for name in _LOGS.values()}, now)
+        kept = database.latest_result(self.lake.settings, self.lake.name, comparison.KIND)
         compared = comparison.from_json(kept.body) if kept else None
         return Outcomes(
             self._rejected.since or now,
-            self._rejected.counts(),
-            self._set_aside.count,
+            tuple(Rejected(layer, kind, count) for (layer, kind), count in self._rejected.counts.most_common()),
+            self._files_set_aside(now),
             late=job.get("late"),
             late_by_view=dict(job.get("late_by_view", {})),
             healed=compared.healed_late if compared else None,
@@ -146,18 +159,114 @@ class Gatherer:
             compared_at=kept.at if kept else None,
         )
 
+    def _files_set_aside(self, now: datetime) -> int:
+        """Listed again after a landing, and now and then: no commit says that a file was removed."""
+        head, seen = self._tables.history(tables.LANDED_FILES).head, self._set_aside
+        if seen is None or seen[0] != head or now - seen[1] > LISTED_EVERY:
+            count = len(self.lake.set_aside()) if head else 0
+            seen = self._set_aside = (head, now, count)
+        return seen[2]
+
     def _proved(self) -> Proved | None:
-        result = database.latest_result(self.settings, self.pipeline.name, database.PROOF)
-        if result is None:
-            return None
-        return Proved(result.at, tuple(checked(check) for check in result.body["invariants"]))
+        result = database.latest_result(self.lake.settings, self.lake.name, database.PROOF)
+        return Proved(result.at, tuple(checked(check) for check in result.body["invariants"])) if result else None
 
 
-def _fresh(known: tuple[float, Status]) -> bool:
-    return time.monotonic() - known[0] < FRESH_S
+@dataclass
+class Tables:
+    """The tables of one pipeline, loaded again only when a commit has moved them; each manifest is read once."""
+
+    lake: Lake
+    _loaded: dict[str, tuple[Table, History]] = field(default_factory=dict)
+    _extents: dict[str, dict[str, Extent | None]] = field(default_factory=dict)
+    """Table → path of a manifest → event time of the rows in its files. A manifest never changes."""
+
+    def refresh(self) -> None:
+        """Load what was committed since the last time; NotRunning where the catalog does not answer."""
+        with database.session(self.lake.settings) as connection:
+            locations: dict[str, str] = dict(connection.execute(_LOCATIONS, (CATALOG, self.lake.name)).fetchall())
+        kept = {name: one for name, one in self._loaded.items() if one[0].metadata_location == locations.get(name)}
+        moved = {name: self.lake.find(name) for name in locations.keys() - kept.keys()}
+        self._loaded = kept | {name: (table, table_state.history_of(table)) for name, table in moved.items() if table}
+
+    def history(self, name: str) -> History:
+        """A table's snapshots; an empty history where there is no such table."""
+        return self._loaded[name][1] if name in self._loaded else History({}, None)
+
+    def log(self, name: str, time: str) -> Log:
+        """Rows of a table and their event time (column `time`), from its metadata alone."""
+        history = self.history(name)
+        if history.head is None:
+            return Log()
+        head = history.snapshots[history.head]
+        return Log(head.rows, self._extent(name, time), head.at)
+
+    def _extent(self, name: str, time: str) -> Extent | None:
+        table, known = self._loaded[name][0], self._extents.get(name, {})
+        snapshot = table.current_snapshot()
+        manifests = snapshot.manifests(table.io) if snapshot else ()
+        self._extents[name] = {
+            one.manifest_path: known[one.manifest_path] if one.manifest_path in known else extent_of(table, one, time)
+            for one in manifests
+        }
+        return measures.joined(self._extents[name].values())
 
 
-def checked(check: Mapping[str, object]) -> Checked:
+def extent_of(table: Table, manifest: ManifestFile, time: str) -> Extent | None:
+    """From the lowest to the highest value of `time` in the manifest's data files, by their statistics."""
+    column = table.schema().find_field(time).field_id
+    files = [entry.data_file for entry in manifest.fetch_manifest_entry(table.io)]
+    bounds = [((file.lower_bounds or {}).get(column), (file.upper_bounds or {}).get(column)) for file in files]
+    return measures.joined(Extent(_moment(low), _moment(high)) for low, high in bounds if low and high)
+
+
+def _moment(bound: bytes) -> datetime:
+    """A bound as a moment, cut to the years that Python knows."""
+    seconds = int(from_bytes(TimestamptzType(), bound)) / 1_000_000
+    return datetime.fromtimestamp(min(max(seconds, _EARLIEST), _LATEST), UTC)
+
+
+@dataclass
+class RejectedSoFar:
+    """What was rejected and why, counted as it lands: by (layer, kind), up to a commit of each layer.
+
+    first count, and the first of each day: all of the last days ─► later: what landed since
+    """
+
+    lake: Lake
+    since: datetime | None = None
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _landings: dict[str, int] = field(default_factory=dict)
+    _heads: dict[str, int | None] = field(default_factory=dict)
+
+    def refresh(self, heads: dict[str, int | None], now: datetime) -> None:
+        """Count what landed since the last time, where the heads of the logs have moved."""
+        since = first_day(now)
+        if since != self.since:
+            self.since, self.counts, self._landings, self._heads = since, Counter(), {}, {}
+        if heads != self._heads and any(heads.values()):
+            with Reader(self.lake.settings, {self.lake.name: self.lake.pipeline}) as reader:
+                found = Rejects(reader, self.lake.pipeline, since=since, after=self._landings)
+                # Pinned here and read below: what lands meanwhile is counted the next time.
+                landings = {layer: self._landing(reader, log) for layer, log in _LOGS.items()}
+                self.counts.update(found.counts())
+                self._landings = landings
+        self._heads = heads
+
+    def _landing(self, reader: Reader, log: str) -> int:
+        return table_state.landed(reader.pinned(self.lake.pipeline, log).history, self.lake.name).landing
+
+
+def first_day(now: datetime) -> datetime:
+    """The midnight from which rejected records count: it moves once a day, so that a count can be added to.
+
+    >>> first_day(datetime.fromisoformat("2024-05-09T13:00+00:00")).isoformat()
+    '2024-05-02T00:00:00+00:00'
+    """
+    return now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=REJECTED_DAYS)
+
+
+def checked(check: Mapping[str, object]) -> CheckedInvariant:
     """One invariant of a proof's JSON.
 
     >>> checked({"id": "I2", "ok": True, "behind": True, "text": "3 to go"}).state
@@ -165,4 +274,11 @@ def checked(check: Mapping[str, object]) -> Checked:
     """
     state = "violated" if not check["ok"] else "behind" if check["behind"] else "holds"
     name = str(check["id"])
-    return Checked(name, state, str(check["text"]), MEANINGS.get(name, ""))
+    return CheckedInvariant(name, state, str(check["text"]), MEANINGS.get(name, ""))
+
+
+def unreadable(error: Exception) -> Problem:
+    """Why the tables cannot be read."""
+    if isinstance(error, TwofoldError):
+        return Problem("error", str(error.message) + (f"; {error.remedy}" if error.remedy else ""), "twofold status")
+    return Problem("error", f"the tables cannot be read: {str(error).splitlines()[0]}", "twofold status")

@@ -7,28 +7,28 @@ from datetime import datetime, timedelta
 
 from twofold.proof.report import counted
 from twofold.services.record import STREAM
-from twofold.status.model import Layers, Outcomes, Problem, Proved, Service, Speed
+from twofold.status.facts import Layers, Outcomes, Problem, Proved, ServiceStatus, Speed
 
 PROOF_IS_OLD = timedelta(days=7)
 UNION_IS_OLD = timedelta(hours=26)
 """A daily union, and two hours for it to run."""
 
 
-def problems(
+def find_problems(
     pipeline: str,
     now: datetime,
     layers: Layers,
     speed: Speed,
     outcomes: Outcomes,
     proved: Proved | None,
-    services: Iterable[Service],
+    services: Iterable[ServiceStatus],
 ) -> tuple[Problem, ...]:
     """All that is wrong."""
     return (
-        *of_services(pipeline, services, speed),
-        *of_proof(pipeline, proved, layers, now),
-        *of_union(pipeline, layers, now),
-        *of_outcomes(pipeline, outcomes),
+        *_of_services(pipeline, services, speed),
+        *_of_proof(pipeline, proved, layers, now),
+        *_of_union(pipeline, layers, now),
+        *_of_outcomes(pipeline, outcomes),
     )
 
 
@@ -37,24 +37,24 @@ def worst_first(found: Iterable[Problem]) -> list[Problem]:
     return sorted(found, key=lambda problem: ("error", "warning", "note").index(problem.severity))
 
 
-def of_services(pipeline: str, services: Iterable[Service], speed: Speed) -> Iterator[Problem]:
-    """A service that does not get on; one that stands still while records wait for it."""
+def _of_services(pipeline: str, services: Iterable[ServiceStatus], speed: Speed) -> Iterator[Problem]:
+    """A service that is not healthy; one that stands still while records wait for it."""
     behind = speed.offsets_behind
     for service in services:
+        title = "the streaming job" if service.name == STREAM else f"the {service.name}"
+        command = f"twofold services {pipeline} {service.name}"
         if not service.healthy:
-            text = f"{service.title} is {service.state}" + (f": {service.text}" if service.text else "")
-            runbook = service.runbook or "service-not-healthy"
-            yield Problem("error", text, f"twofold services {pipeline} {service.name} --restart", runbook)
+            text = f"{title} is {service.state}" + (f": {service.text}" if service.text else "")
+            yield Problem("error", text, f"{command} --restart", service.runbook or "service-not-healthy")
         elif service.name == STREAM and not service.running and behind:
-            text = f"{service.title} does not run, and {counted(behind, 'record')} in Kafka wait for it"
-            yield Problem("warning", text, f"twofold services {pipeline} {service.name} --start", service.runbook)
+            text = f"{title} does not run, and {counted(behind, 'record')} in Kafka wait for it"
+            yield Problem("warning", text, f"{command} --start", service.runbook)
     if behind is None:
-        yield Problem(
-            "warning", "Kafka does not answer, so nobody knows how far behind the stream is", "twofold status"
-        )
+        text = "Kafka does not answer, so nobody knows how far behind the stream is"
+        yield Problem("warning", text, "twofold status")
 
 
-def of_union(pipeline: str, layers: Layers, now: datetime) -> Iterator[Problem]:
+def _of_union(pipeline: str, layers: Layers, now: datetime) -> Iterator[Problem]:
     """Rows that no union has taken for too long."""
     command, waiting = f"twofold union {pipeline}", counted(layers.stream_past_boundary, "record")
     if not layers.stream_past_boundary and not layers.landings_past_boundary:
@@ -66,25 +66,25 @@ def of_union(pipeline: str, layers: Layers, now: datetime) -> Iterator[Problem]:
         yield Problem("warning", text, command, "union-failed")
 
 
-def of_outcomes(pipeline: str, outcomes: Outcomes) -> Iterator[Problem]:
+def _of_outcomes(pipeline: str, outcomes: Outcomes) -> Iterator[Problem]:
     """Files that could not be read, and records that were rejected."""
+    command = f"twofold rejects {pipeline}"
     if outcomes.set_aside:
         text = f"{counted(outcomes.set_aside, 'file')} could not be read and were set aside"
-        yield Problem("warning", text, f"twofold rejects {pipeline} --layer batch", "files-set-aside")
-    rejected = sum(kind.count for kind in outcomes.rejected)
-    if rejected:
-        text = f"{counted(rejected, 'record')} broke the contract since {outcomes.since:%Y-%m-%d}"
-        yield Problem("note", text, f"twofold rejects {pipeline}")
+        yield Problem("warning", text, f"{command} --layer batch", "files-set-aside")
+    if rejected := sum(kind.count for kind in outcomes.rejected):
+        yield Problem(
+            "note", f"{counted(rejected, 'record')} broke the contract since {outcomes.since:%Y-%m-%d}", command
+        )
 
 
-def of_proof(pipeline: str, proved: Proved | None, layers: Layers, now: datetime) -> Iterator[Problem]:
+def _of_proof(pipeline: str, proved: Proved | None, layers: Layers, now: datetime) -> Iterator[Problem]:
     """A violated invariant; a proof that was never made, or long ago."""
     command = f"twofold prove {pipeline}"
-    if proved is None:
-        if layers.events.rows:
-            yield Problem("note", "the invariants were never checked on these tables", command)
-        return
-    if violated := proved.of("violated"):
-        yield Problem("error", f"the last proof found {', '.join(violated)} violated", command, "invariant-violated")
-    elif now - proved.at > PROOF_IS_OLD:
+    violated = ", ".join(check.id for check in proved.checks if check.state == "violated") if proved else ""
+    if violated:
+        yield Problem("error", f"the last proof found {violated} violated", command, "invariant-violated")
+    elif proved and now - proved.at > PROOF_IS_OLD:
         yield Problem("note", f"the last proof is of {proved.at:%Y-%m-%d}", command)
+    elif proved is None and layers.events.rows:
+        yield Problem("note", "the invariants were never checked on these tables", command)

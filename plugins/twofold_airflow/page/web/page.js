@@ -50,23 +50,15 @@ function draw(data) {
 }
 
 // What concerns no pipeline that is shown: faulty definitions, and that there is nothing to show.
-function apart(data) {
+function apart({ problems: found, pipelines, hidden }) {
   document.getElementById("apart")?.remove();
-  const nodes = [];
-  if (data.problems.length) nodes.push(problems(data.problems));
-  if (!data.pipelines.length) nodes.push(nothing(data.hidden));
-  if (nodes.length) main.prepend(el("div", { id: "apart" }, ...nodes));
-}
-
-function nothing(hidden) {
-  if (hidden) {
-    return el("p", { class: "empty" }, "You may not read the DAGs of any pipeline. An administrator can give your role that right.");
-  }
-  return el(
-    "p", { class: "empty" },
-    "No pipeline is declared yet. Write ", el("code", {}, "pipelines/<name>.yaml"), " and see it here within half a minute; ",
-    el("code", {}, "twofold check FILE"), " lists its faults.",
-  );
+  const code = (text) => el("code", {}, text);
+  const nothing = hidden
+    ? ["You may not read the DAGs of any pipeline. An administrator can give your role that right."]
+    : ["No pipeline is declared yet. Write ", code("pipelines/<name>.yaml"), " and see it here within half a minute; ", code("twofold check FILE"), " lists its faults."];
+  const nodes = found.length ? [problems(found)] : [];
+  if (!pipelines.length) nodes.push(el("p", { class: "empty" }, nothing));
+  if (nodes.length) main.prepend(el("div", { id: "apart" }, nodes));
 }
 
 /** Of when the oldest of the data is: a pipeline that is slow to gather is shown as it was. */

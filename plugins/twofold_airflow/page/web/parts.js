@@ -30,45 +30,44 @@ function box(tag, attributes) {
   };
 }
 
+/** A chart in a figure of its own. */
+function figure(pipeline, title, size, ...rest) {
+  const canvas = el("canvas", { role: "img", "aria-label": `${title} of ${pipeline}; the text below says the same` });
+  const node = el("figure", { class: "card" }, el("h3", {}, title), el("div", { class: `canvas ${size}` }, canvas), ...rest);
+  return { node, canvas };
+}
+
 export function pipeline(name) {
-  const head = box("div", { class: "head" });
-  const wrong = box("div", { class: "wrong" });
-  const tiles = box("div", { class: "tiles" });
-  const legend = box("ul", { class: "legend" });
-  const side = Object.fromEntries(["rejected", "services", "dags", "proof"].map((key) => [key, box("div", { class: "card" })]));
-  const [lineCanvas, rateCanvas] = ["Both layers on one time line", "Rows landed per second"].map((label) =>
-    el("canvas", { role: "img", "aria-label": `${label} of ${name}; the text below says the same` }),
-  );
-  const line = el("figure", { class: "card wide" }, el("h3", {}, "Both layers on one time line"), el("div", { class: "canvas line" }, lineCanvas), legend.node);
-  const speed = el("figure", { class: "card" }, el("h3", {}, "Rows landed per second"), el("div", { class: "canvas rate" }, rateCanvas));
-  const empty = box("p", { class: "empty" });
-  const left = el("div", { class: "column" }, speed, side.dags.node);
-  const right = el("div", { class: "column" }, side.services.node, side.rejected.node);
-  side.proof.node.classList.add("wide");
-  const grid = el("div", { class: "grid" }, line, left, right, side.proof.node);
+  const [head, wrong, tiles] = ["head", "wrong", "tiles"].map((part) => box("div", { class: part }));
+  const [rejects, running, runs] = [1, 2, 3].map(() => box("div", { class: "card" }));
+  const proven = box("div", { class: "card wide" }), empty = box("p", { class: "empty" }), legend = box("ul", { class: "legend" });
+  const line = figure(name, "Both layers on one time line", "line", legend.node);
+  const speed = figure(name, "Rows landed per second", "rate");
+  line.node.classList.add("wide");
+  const columns = [[speed, runs], [running, rejects]].map((parts) => el("div", { class: "column" }, parts.map((part) => part.node)));
+  const grid = el("div", { class: "grid" }, line.node, columns, proven.node);
   const node = el("section", { id: name, "data-pipeline": name }, head.node, wrong.node, empty.node, tiles.node, grid);
-  const charts = { line: timeline(lineCanvas), rate: rate(rateCanvas) };
+  const [drawLine, drawRate] = [timeline(line.canvas), rate(speed.canvas)];
 
   return {
     node,
     update(one, now) {
       const { status } = one;
-      const told = Boolean(status.layers);
-      const reached = told && reach(status.layers, Date.parse(now));
+      const known = Boolean(status.layers);
+      const reached = known && reach(status.layers, Date.parse(now));
       head.fill(...heading(one));
       wrong.fill(...(one.problems.length ? [problems(one.problems)] : []));
-      empty.fill(...(told && !reached ? nothingYet(one) : []));
-      tiles.fill(...(told ? numbers(status, now) : []));
-      line.hidden = !reached;
-      speed.hidden = !reached;
+      empty.fill(...(known && !reached ? nothingYet(one) : []));
+      tiles.fill(...(known ? numbers(status, now) : []));
+      line.node.hidden = speed.node.hidden = !reached;
       legend.fill(...(reached ? explained(status, now, reached) : []));
-      side.rejected.fill(...(told ? rejected(status.outcomes) : []));
-      side.services.fill(...services(status.services));
-      side.dags.fill(...dags(one, now));
-      side.proof.fill(...(told ? proof(status.proved, one.name, now) : []));
+      rejects.fill(...(known ? rejected(status.outcomes) : []));
+      running.fill(...services(status.services));
+      runs.fill(...dags(one, now));
+      proven.fill(...(known ? proof(status.proved, one.name, now) : []));
       if (reached) {
-        charts.line.update(status.layers, status.speed, now);
-        charts.rate.update(status.speed.landed);
+        drawLine(status.layers, status.speed, now, reached);
+        drawRate(status.speed.landed);
       }
     },
   };
@@ -149,21 +148,11 @@ function explained({ layers, speed }, now, reached) {
   ].filter(Boolean);
 }
 
-const MOST = 8;
-
 function rejected({ rejected: kinds, since }) {
-  const most = Math.max(...kinds.map((kind) => kind.count), 1);
-  const rows = kinds.slice(0, MOST).map((found) =>
-    el("tr", {},
-      el("td", { class: "reason" }, found.kind, el("meter", { class: found.layer, min: 0, max: most, value: found.count, "aria-hidden": "true" })),
-      el("td", { class: "quiet" }, found.layer),
-      el("td", { class: "number" }, count(found.count)),
-    ));
-  return [
-    el("h3", {}, "Rejected by kind"),
-    rows.length ? table(["kind", "layer", "records"], rows) : el("p", { class: "quiet" }, `Nothing was rejected since ${since.slice(0, 10)}.`),
-    kinds.length > MOST ? el("p", { class: "quiet" }, `and ${many(kinds.length - MOST, "kind")} more`) : null,
-  ];
+  const rows = kinds.map(({ kind, layer, count: records }) =>
+    el("tr", {}, el("td", {}, kind), el("td", {}, layer), el("td", { class: "number" }, count(records))));
+  const none = el("p", { class: "quiet" }, `Nothing was rejected since ${since.slice(0, 10)}.`);
+  return [el("h3", {}, "Rejected by kind"), rows.length ? table(["kind", "layer", "records"], rows) : none];
 }
 
 function services(found) {

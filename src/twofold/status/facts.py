@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Literal
-
-Severity = Literal["error", "warning", "note"]
 
 
 @dataclass(frozen=True)
@@ -16,10 +15,6 @@ class Extent:
 
     first: datetime
     last: datetime
-
-    def joined(self, other: Extent) -> Extent:
-        """Both together, and what is between them."""
-        return Extent(min(self.first, other.first), max(self.last, other.last))
 
 
 @dataclass(frozen=True)
@@ -45,14 +40,14 @@ class Layers:
     stream_past_boundary: int
     """Kafka records landed and not yet unioned."""
     landings_past_boundary: int
-    """Landings of files not yet unioned."""
+    """Commits of files not yet unioned."""
     united_at: datetime | None
     """When the last union committed."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """How the speed layer gets on."""
+    """The progress of the speed layer."""
 
     offsets_behind: int | None
     """Records in Kafka and not landed yet; None: not known."""
@@ -60,7 +55,7 @@ class Speed:
     """Landed over the last minute."""
     watermark: datetime | None
     landed: tuple[tuple[datetime, int], ...]
-    """Rows per `speed.BIN`, oldest first: (start, rows)."""
+    """Rows per `measures.BIN`, oldest first: (start, rows)."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +86,7 @@ class Outcomes:
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedInvariant:
     """One invariant, as the last `prove` found it: `state` is holds, behind or violated."""
 
     id: str
@@ -105,43 +100,34 @@ class Proved:
     """The last `prove`."""
 
     at: datetime
-    checks: tuple[Checked, ...]
-
-    def of(self, state: str) -> list[str]:
-        """Ids of the invariants in this state."""
-        return [check.id for check in self.checks if check.state == state]
+    checks: tuple[CheckedInvariant, ...]
 
 
 @dataclass(frozen=True)
-class Service:
-    """One long-running service: `state` in one word, `text` what it says of itself."""
+class ServiceStatus:
+    """One long-running service: `state` in one word, `text` what it reports of itself."""
 
     name: str
     """`producer` or `stream`."""
     state: str
     running: bool = False
     healthy: bool = True
-    """False: it should run and does not, or does not get on."""
+    """False: it should run and does not, or makes no progress."""
     text: str = ""
     runbook: str = ""
     """The page of the runbook for what is wrong."""
     restarts: int | None = None
-    """Restarts that count against the budget now; None: nobody looks after it."""
+    """Restarts that count against the budget now; None: it has no supervisor."""
     budget: int | None = None
     changes: int = 0
     """Restarts of the last hour for a changed definition, which do not count."""
-
-    @property
-    def title(self) -> str:
-        """How people call it."""
-        return {"stream": "the streaming job"}.get(self.name, f"the {self.name}")
 
 
 @dataclass(frozen=True)
 class Problem:
     """Something wrong, what to type, and the page of the runbook that has more."""
 
-    severity: Severity
+    severity: Literal["error", "warning", "note"]
     text: str
     command: str = ""
     runbook: str = ""
@@ -160,19 +146,10 @@ class Status:
     speed: Speed | None
     outcomes: Outcomes | None
     proved: Proved | None
-    services: tuple[Service, ...]
+    services: tuple[ServiceStatus, ...]
     problems: tuple[Problem, ...]
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON: times in ISO 8601."""
-        return {name: _plain(value) for name, value in vars(self).items()}
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return _plain(vars(value)) if hasattr(value, "__dataclass_fields__") else value
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self), default=datetime.isoformat))
+        return plain

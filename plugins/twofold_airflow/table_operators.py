@@ -1,0 +1,154 @@
+"""Operators of a pipeline's tables: announce what is new, check, compare the layers, replay. All but Spark's jobs.
+
+What reads tables is imported where it is used: it takes a second that no parsing of a DAG file has to spare.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Asset, Context
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DownstreamTasksSkipped
+
+from twofold import tables
+from twofold.definition.load import load_pipeline
+from twofold.errors import TwofoldError
+from twofold.settings import Settings
+from twofold_airflow.wiring import Linked, failed
+
+if TYPE_CHECKING:
+    from twofold.lake import Lake
+    from twofold.replay import Plan
+
+LANDINGS = "landings"
+MENDED = "mended"
+
+
+class PipelineOperator(Linked):
+    """An operator of one pipeline."""
+
+    def __init__(self, *, pipeline: str, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        self.pipeline = pipeline
+
+    def lake(self) -> Lake:
+        """Its tables and its inbox, as declared now."""
+        from twofold.lake import Lake
+
+        settings = Settings()
+        return Lake(settings, load_pipeline(settings, self.pipeline))
+
+
+class AnnounceOperator(PipelineOperator):
+    """Update the asset of a table with the counts of what is new since its last event; skipped where nothing is.
+
+    The asset's own last event says what was announced, and the tables say what is there. So a job killed after its
+    commit, before its event, is announced by the retry or by the next run: at least once, and never for nothing.
+    """
+
+    def __init__(self, *, asset: Asset, table: str, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(inlets=[asset], outlets=[asset], **kwargs)
+        self.asset = asset
+        self.table = table
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Compare, and put the counts into the event's extra."""
+        from twofold.lake import Lake
+
+        since = {tables.BATCH_LOG: Lake.landed_since, tables.EVENTS: Lake.unioned_since}[self.table]
+        last = context["inlet_events"][self.asset].ascending(False).limit(1)
+        news = since(self.lake(), (last[0].extra or {}) if len(last) else {})
+        if news is None:
+            raise AirflowSkipException(f"nothing new in {self.asset.uri}")
+        context["outlet_events"][self.asset].extra.update(news)
+        return news
+
+
+class _Check(PipelineOperator):
+    """A check of what the jobs left behind. It fails with the numbers, and is not retried: it would not help."""
+
+    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**{**kwargs, "retries": 0})
+
+
+class LandedFilesCheck(_Check):
+    """Fail while a file lies in the inbox that could not be read."""
+
+    def execute(self, context: Context) -> None:
+        """List them, each with its reason."""
+
+        unread = self.lake().set_aside()
+        if unread:
+            what = "\n".join(f"{name}: {reason}" for name, reason in unread.items())
+            remedy = f"fix each and land it again (`twofold land {self.pipeline} FILE`), or take it out of the inbox"
+            count = f"{len(unread)} file{'s' if len(unread) > 1 else ''} could not be read"
+            raise AirflowFailException(failed(f"{count}:\n{what}", remedy, "files-set-aside"))
+        self.log.info("every file of the inbox could be read")
+
+
+class LimitsCheck(_Check):
+    """Fail where the last comparison of the layers is beyond the limits that the pipeline's file declares."""
+
+    def execute(self, context: Context) -> None:
+        """Judge the kept comparison: it needs nothing from the run that made it."""
+        from twofold import comparison
+
+        lake = self.lake()
+        found = comparison.latest(lake.settings, lake.name)
+        faults = comparison.beyond(found, lake.pipeline.limits) if found else []
+        if faults:
+            remedy = "see whether the speed layer is behind, or files are wrong; else raise `limits` in the definition"
+            raise AirflowFailException(failed("\n".join(faults), remedy, "limit-passed"))
+        self.log.info("within limits: %s", found)
+
+
+class CompareOperator(PipelineOperator):
+    """Compare the layers in the windows that unions changed; send the numbers as metrics, and keep them.
+
+    No JVM, so no slot of the Spark pool. Without Airflow: `twofold compare`.
+    """
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Compare; repeated with no union in between, it reports the same again."""
+        from twofold import comparison
+
+        return asdict(comparison.compare_and_send(self.lake()))
+
+
+class ReplayOperator(PipelineOperator):
+    """Plan a replay; on a dry run report the plan and skip the rest, else put the copies into the inbox.
+
+    Without Airflow: `twofold replay`.
+    """
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Read the form; the run's id is the label, so a retry puts the same copies."""
+        from twofold import replay
+
+        form, run = context["params"], str(context["run_id"])
+        try:
+            lake = self.lake()
+            plan = self._plan(lake, form, run)
+            if not form["dry_run"]:
+                replay.carry_out(lake, plan)
+        except TwofoldError as error:
+            raise AirflowFailException(failed(error.message, error.remedy, "replay-refused")) from None
+        for copy in plan.copies:
+            self.log.info("%s (%s bytes) as %s", copy.source, f"{copy.size_bytes:,}", copy.target)
+        for line in plan.left_out:
+            self.log.warning("left out: %s", line)
+        report = {**asdict(plan), "done": not form["dry_run"]}
+        if form["dry_run"]:
+            context["ti"].xcom_push("return_value", report)
+            raise DownstreamTasksSkipped(tasks=sorted(self.downstream_task_ids))  # type: ignore[no-untyped-call]
+        return report
+
+    def _plan(self, lake: Lake, form: Any, run: str) -> Plan:  # noqa: ANN401
+        from twofold import replay
+
+        if form["what"] == MENDED:
+            files = [Path(line.strip()) for line in form["files"].splitlines() if line.strip()]
+            return replay.plan_mended(lake.name, files, run)
+        return replay.plan_landings(lake, form["first"], form["last"], run)

@@ -1,0 +1,83 @@
+"""What every job sends when it has ended well: that, how long it took, when the next is due; and the size of tables.
+
+with measured(lake, "union"): … ─► good, seconds, due ─► "missed its schedule" is `time() > due + grace`
+
+Apart from `metrics`, since the producer has no pyiceberg.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from croniter import croniter
+from pyiceberg.manifest import DataFileContent
+from pyiceberg.table import Table
+
+from twofold import metrics, tables
+from twofold.definition.model import Schedule
+from twofold.lake import Lake
+from twofold.metrics import Meter
+
+SMALL_BYTES = 8 << 20
+"""Reading a smaller file costs more for finding it than for what is in it."""
+
+
+@contextmanager
+def measured(lake: Lake, kind: str) -> Iterator[Meter]:
+    """Report the run that the block is, unless it raises; gives the meter for what else there is to send."""
+    meter, started = Meter(lake.settings, lake.name), time.monotonic()
+    yield meter
+    now = datetime.now(UTC)
+    meter.gauge(metrics.RUN_GOOD, now.timestamp(), kind=kind)
+    meter.gauge(metrics.RUN_SECONDS, time.monotonic() - started, kind=kind)
+    if due := next_run(lake.pipeline.schedule, kind, now):
+        meter.gauge(metrics.RUN_DUE, due.timestamp(), kind=kind)
+
+
+def next_run(schedule: Schedule, kind: str, now: datetime) -> datetime | None:
+    """When the schedule starts the next run after `now`; None for what has no schedule.
+
+    >>> next_run(Schedule(batch="15 * * * *"), "batch", datetime(2026, 1, 1, 7, 15, tzinfo=UTC))
+    datetime.datetime(2026, 1, 1, 8, 15, tzinfo=datetime.timezone.utc)
+    >>> [next_run(Schedule(), kind, datetime(2026, 1, 1, tzinfo=UTC)) for kind in ("batch", "prove")]
+    [None, None]
+    """
+    cron = {"batch": schedule.batch, "union": schedule.union, "maintenance": schedule.maintenance}.get(kind)
+    found: datetime | None = croniter(cron, now).get_next(datetime) if cron else None
+    return found
+
+
+@dataclass(frozen=True)
+class DataFiles:
+    """The data files of a table's current snapshot."""
+
+    count: int
+    small: int
+    """Those below `SMALL_BYTES`."""
+    size_bytes: int
+
+
+def data_files(table: Table) -> DataFiles:
+    """Count them, by the manifests."""
+    snapshot = table.current_snapshot()
+    manifests = snapshot.manifests(table.io) if snapshot else []
+    files = [entry.data_file for one in manifests for entry in one.fetch_manifest_entry(table.io)]
+    sizes = [file.file_size_in_bytes for file in files if file.content is DataFileContent.DATA]
+    return DataFiles(len(sizes), sum(size < SMALL_BYTES for size in sizes), sum(sizes))
+
+
+def send_tables(lake: Lake, meter: Meter) -> None:
+    """Files, bytes, rows and snapshots of every table that there is, from its metadata."""
+    for name in tables.names(lake.pipeline):
+        if table := lake.find(name):
+            snapshot, files = table.current_snapshot(), data_files(table)
+            rows = snapshot.summary["total-records"] if snapshot and snapshot.summary else None
+            meter.gauge(metrics.TABLE_FILES, files.count, table=name)
+            meter.gauge(metrics.TABLE_SMALL_FILES, files.small, table=name)
+            meter.gauge(metrics.TABLE_BYTES, files.size_bytes, table=name)
+            meter.gauge(metrics.TABLE_ROWS, int(rows or 0), table=name)
+            meter.gauge(metrics.TABLE_SNAPSHOTS, len(table.metadata.snapshots), table=name)
