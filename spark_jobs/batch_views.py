@@ -28,8 +28,8 @@ from twofold.data_files import Place
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline, View
 from twofold.reader.pinned import Pinned, day_of, pin
-from twofold.reader.rendering import quoted
 from twofold.settings import Settings
+from twofold.text import quoted
 from twofold.windows import event_days, window_days
 
 

@@ -29,8 +29,8 @@ from twofold.data_files import Place
 from twofold.definition import fingerprint
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline, View
-from twofold.reader.events import DuckDBEngine
 from twofold.reader.pinned import pin
+from twofold.reader.unified import DuckDBEngine
 from twofold.settings import Settings
 
 _WAIT_S = 600.0

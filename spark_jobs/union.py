@@ -26,10 +26,10 @@ from twofold.boundary import Boundary
 from twofold.data_files import Place
 from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError
-from twofold.reader.events import DuckDBEngine
 from twofold.reader.pinned import Pinned, day_of, pin
-from twofold.reader.rendering import quoted
+from twofold.reader.unified import DuckDBEngine
 from twofold.settings import Settings
+from twofold.text import quoted
 
 ATTEMPTS = 5
 

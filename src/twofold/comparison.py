@@ -22,9 +22,10 @@ from twofold import boundary, metrics, results, runs, serving, tables
 from twofold.boundary import Boundary, Folded, History
 from twofold.definition.model import Limits, Pipeline, View
 from twofold.lake import Lake
-from twofold.reader import Reader, layers, views
-from twofold.reader.rendering import quoted
+from twofold.reader import Reader, layers
+from twofold.reader.unified import is_current
 from twofold.settings import Settings
+from twofold.text import quoted
 from twofold.windows import window_days
 
 KIND = "comparison"
@@ -156,7 +157,7 @@ def _view(reader: Reader, pipeline: Pipeline, view: View, touched: set[date] | N
     pinned = {name: reader.pinned(pipeline, name) for name in (batch, stream)}
     folded = boundary.folded(pinned[batch].history)
     if (
-        not all(one.table and views.is_current(pipeline, view, one) for one in pinned.values())
+        not all(one.table and is_current(pipeline, view, one) for one in pinned.values())
         or folded is None
         or folded.sealed_through is None
     ):

@@ -34,9 +34,9 @@ from twofold.proof import differences, identity, sources, sql, unified, views
 from twofold.proof.report import Findings
 from twofold.proof.sent import Sent
 from twofold.proof.world import World
-from twofold.reader import engine, export, layers, names, output, source, statements
-from twofold.reader.rendering import quoted
+from twofold.reader import engine, layers, output, statements
 from twofold.settings import Settings
+from twofold.text import quoted
 
 Row = dict[str, Any]
 
@@ -339,21 +339,21 @@ def test_every_word_as_pipeline_and_view(words: list[str], tmp_path: Path) -> No
             assert pipeline is None
             continue
         assert pipeline, faults
-        view = names.unified_view_name(word)
-        for database in (source.PLAN, source.DATA):
+        view = statements.unified_view_name(word)
+        for database in (engine.PLAN, engine.DATA):
             connection.execute(f"USE {database}.main")
             connection.execute(f"CREATE SCHEMA {quoted(word)}")
-            connection.execute(f"CREATE VIEW {names.qualified(pipeline, view)} AS SELECT '{word}' AS it")
+            connection.execute(f"CREATE VIEW {statements.qualified(pipeline, view)} AS SELECT '{word}' AS it")
         for text in (
             f"SELECT it FROM {word}.{view}",
             f"SELECT it FROM {word.upper()} . {view}",
             f'FROM "{word}".{view}',
         ):
-            assert names.mentioned(text, {word: pipeline}, None) == {word: {view}}
-            usable = names.with_quotes(text, {word: pipeline}, keywords)
+            assert statements.mentioned(text, {word: pipeline}, None) == {word: {view}}
+            usable = statements.with_quotes(text, {word: pipeline}, keywords)
             body = statements.only_reading(connection, usable).body
             assert connection.execute(body).fetchall() == [(word,)], text
-        connection.execute(f"USE {source.DATA}.{quoted(word)}")
+        connection.execute(f"USE {engine.DATA}.{quoted(word)}")
         assert connection.execute(f"SELECT it FROM {view}").fetchall() == [(word,)]
 
 
@@ -389,11 +389,11 @@ def test_a_word_without_its_quotes_is_told_so(tmp_path: Path) -> None:
     pipeline = load_file(written(tmp_path, definition(["order", "n"], "id", "at", {})))
     connection = engine.connect(tmp_path)
     text = "SELECT order FROM p.unified_events ORDER BY n"
-    hint = names.unquoted_hint(text, [pipeline], engine.keywords(connection))
+    hint = statements.unquoted_hint(text, [pipeline], engine.keywords(connection))
     with pytest.raises(QueryError) as refused:
         statements.only_reading(connection, text, hint)
     assert str(refused.value).endswith('as a name, a word of SQL goes in double quotes: "order"')
-    assert not names.unquoted_hint('SELECT "order" FROM x ORDER BY n', [pipeline], engine.keywords(connection))
+    assert not statements.unquoted_hint('SELECT "order" FROM x ORDER BY n', [pipeline], engine.keywords(connection))
 
     columns = {"union": FieldType("int"), "n": FieldType("int")}
     (problem,) = check_filter("union > 1 and n > 2", columns).problems
@@ -413,7 +413,7 @@ def test_the_days_of_a_table_are_called_as_no_field_may_be(catalog: InMemoryCata
     pipeline = load_file(written(tmp_path, definition(fields, "id", "at", {})))
     for table in ensure.ensure(catalog, pipeline).values():
         assert [field.name for field in table.spec().fields] == ["_tw_day"]
-    assert export.day_column(pipeline) == "at_day_"
+    assert output.day_column(pipeline) == "at_day_"
 
 
 def test_a_field_called_as_the_days_of_an_older_table(catalog: InMemoryCatalog, tmp_path: Path) -> None:

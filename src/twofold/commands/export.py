@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from twofold.definition.load import load_pipeline
-from twofold.reader import Reader
-from twofold.reader import export as exports
+from twofold.reader import Reader, output
 from twofold.settings import Settings
 
 
@@ -36,13 +35,13 @@ def export(settings: Settings, pipeline: str, target: Path, single: bool, overwr
     declared = load_pipeline(settings, pipeline)
     console = Console(stderr=True)
     with (
-        exports.whole_folder(target, overwrite=overwrite) as folder,
+        output.whole_folder(target, overwrite=overwrite) as folder,
         Reader(settings, {declared.name: declared}) as reader,
         Progress(console=console, transient=True, disable=not console.is_terminal) as shown,
     ):
         task = shown.add_task(f"exporting {pipeline}", total=100)
-        rows = exports.export(
+        rows = output.export(
             reader, declared, folder, single=single, progress=lambda percent: shown.update(task, completed=percent)
         )
-        written_bytes = exports.size_bytes(folder)
+        written_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     click.echo(f"{rows:,} events, {written_bytes / 1e6:,.1f} MB, written to {target}", err=True)

@@ -12,7 +12,7 @@ from duckdb import DuckDBPyRelation
 
 from twofold.errors import UsageError
 from twofold.reader import Reader, output
-from twofold.reader.pipelines import mentioned_pipelines
+from twofold.reader.statements import mentioned_pipelines
 from twofold.settings import Settings
 
 

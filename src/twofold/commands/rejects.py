@@ -13,6 +13,7 @@ from twofold.definition.load import load_pipeline
 from twofold.reader import Reader, output
 from twofold.reader.rejects import LAYERS, Kind, Rejects, Written
 from twofold.settings import Settings
+from twofold.text import printable
 
 
 class Since(click.ParamType[datetime]):
@@ -81,15 +82,15 @@ def _show(found: Rejects, samples: int) -> None:
         _show_samples(kind)
     aside = found.set_aside()
     for file in aside:
-        click.echo(f"     file  batch   {output.printable(file['file'])} set aside: {output.printable(file['reason'])}")
+        click.echo(f"     file  batch   {printable(file['file'])} set aside: {printable(file['reason'])}")
     total = sum(kind.count for kind in kinds)
     click.echo(f"{total:,} records rejected, {len(aside)} files set aside", err=True)
 
 
 def _show_samples(kind: Kind) -> None:
     for sample in kind.samples:
-        payload = "(no value)" if sample.payload is None else output.printable(sample.payload)
-        click.echo(f"{'':19}{output.printable(sample.place)}  {output.printable(sample.reason)}  {payload}")
+        payload = "(no value)" if sample.payload is None else printable(sample.payload)
+        click.echo(f"{'':19}{printable(sample.place)}  {printable(sample.reason)}  {payload}")
 
 
 def _write(found: Rejects, target: Path) -> None:

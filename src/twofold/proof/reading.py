@@ -11,14 +11,14 @@ from twofold import tables
 from twofold.definition.model import Pipeline
 from twofold.proof import sql
 from twofold.proof.world import UNIFIED, Pinned, World, of
-from twofold.reader import Reader, names
+from twofold.reader import Reader, statements
 
 ORDER = (tables.EVENTS, tables.STREAM_LOG, tables.BATCH_LOG)
 
 
 def pins(reader: Reader, pipeline: Pipeline) -> dict[str, Pinned]:
     """The three tables that `unified_events` is made of."""
-    reader.pin_in_order(pipeline, [names.UNIFIED_EVENTS, *map(names.unified_view_name, pipeline.views)])
+    reader.pin_in_order(pipeline, [statements.UNIFIED_EVENTS, *map(statements.unified_view_name, pipeline.views)])
     return {name: of(name, reader.pinned(pipeline, name).table) for name in ORDER}
 
 
@@ -31,7 +31,7 @@ def materialize(reader: Reader, world: World) -> None:
     else:
         world.connection.execute(f"CREATE TEMP TABLE {UNIFIED} AS SELECT {columns} FROM {tables.EVENTS}")
     for view in pipeline.views.values():
-        name, kept = names.unified_view_name(view.name), sql.names([*tables.view_keys(view), *view.measures])
+        name, kept = statements.unified_view_name(view.name), sql.names([*tables.view_keys(view), *view.measures])
         if there:
             _copy(reader.query(f"SELECT {kept} FROM {sql.quoted(name)}", pipeline.name), world.connection, name)
         else:

@@ -10,7 +10,7 @@ from twofold.proof import sql
 from twofold.proof.differences import compare
 from twofold.proof.report import MOST_OFFENDERS, Check, Findings, counted
 from twofold.proof.world import UNIFIED, World
-from twofold.reader.names import unified_view_name
+from twofold.reader.statements import unified_view_name
 
 
 def equals_from_scratch(world: World) -> Check:

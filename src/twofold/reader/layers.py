@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from twofold.definition.model import Pipeline, View
-from twofold.reader.rendering import quoted
+from twofold.text import quoted
 from twofold.windows import EPOCH
 
 NEARLY = 1e-9
