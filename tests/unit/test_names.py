@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 from sqlglot import exp
 
 from tests import sql_words
-from twofold import ensure, serving, tables, unify, windows
+from twofold import comparison, ensure, serving, tables, unify, windows
 from twofold.boundary import Boundary
 from twofold.definition import names as rules
 from twofold.definition.expressions import check_filter
@@ -34,7 +34,7 @@ from twofold.proof import differences, identity, sources, sql, unified, views
 from twofold.proof.report import Findings
 from twofold.proof.sent import Sent
 from twofold.proof.world import World
-from twofold.reader import engine, layers, output, statements
+from twofold.reader import engine, output, statements
 from twofold.settings import Settings
 from twofold.text import quoted
 
@@ -209,10 +209,10 @@ class Lake:
 
     def _both_layers(self, view: View, batch: str, stream: str) -> None:
         """The two layers side by side, and as one: batch rows up to the sealed moment, stream rows past it."""
-        compared = layers.side_by_side(view, quoted(batch), quoted(stream), "true", frozenset(view.measures))
+        compared = comparison.side_by_side(view, quoted(batch), quoted(stream), "true", frozenset(view.measures))
         unequal = self.rows(f"SELECT count(*) FILTER (_tw_difference > 0) AS _tw_n FROM ({compared})")
         assert unequal == [{"_tw_n": 2 if view.by else 1}]  # as groups, 3 and 6 are in one layer each
-        late = layers.came_late(self.pipeline, view, tables.STREAM_LOG, "true", None, layers.Read((1,)))
+        late = comparison.came_late(self.pipeline, view, tables.STREAM_LOG, "true", None, (1,))
         assert self.connection.execute(late).fetchall() == []
         self._one_answer(view, batch, stream, groups=len(ANSWER) if view.by else 1)
 

@@ -14,6 +14,7 @@ from twofold.definition.load import check_file, clashes, definition_files, shown
 from twofold.definition.model import Pipeline
 from twofold.errors import UsageError
 from twofold.settings import Settings
+from twofold.text import counted
 
 
 class Result(NamedTuple):
@@ -75,7 +76,7 @@ def _folder_files(folder: Path) -> list[Path]:
 def _as_text(results: list[Result]) -> str:
     lines = [line for result in results for line in _lines(result)]
     faults, files = sum(len(result.faults) for result in results), len(results)
-    summary = f"{_count(files, 'file')}, {_count(faults, 'fault') if faults else 'no faults'}"
+    summary = f"{counted(files, 'file')}, {counted(faults, 'fault') if faults else 'no faults'}"
     return "\n".join([*lines, summary])
 
 
@@ -83,12 +84,8 @@ def _lines(result: Result) -> list[str]:
     if result.faults or result.pipeline is None:
         return [str(fault) for fault in result.faults]
     pipeline = result.pipeline
-    counts = f"{_count(len(pipeline.event.fields), 'field')}, {_count(len(pipeline.views), 'view')}"
+    counts = f"{counted(len(pipeline.event.fields), 'field')}, {counted(len(pipeline.views), 'view')}"
     return [f"{shown_path(result.path)}: ok ({pipeline.name}, {counts})"]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _as_object(result: Result) -> dict[str, object]:

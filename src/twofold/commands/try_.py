@@ -30,6 +30,7 @@ from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError
 from twofold.readers import files
 from twofold.settings import Settings
+from twofold.text import counted
 
 _OUTCOMES = (tables.ACCEPTED, tables.FILTERED, tables.REJECTED)
 _STANDARD_INPUT = "-"
@@ -69,7 +70,7 @@ class Summary:
         """For a person to read."""
         counts = ", ".join(f"{self.outcomes[outcome]:,} {outcome}" for outcome in _OUTCOMES)
         total = self.outcomes.total()
-        yield f"{name}: {total:,} record{'' if total == 1 else 's'}: {counts}"
+        yield f"{name}: {counted(total, 'record')}: {counts}"
         for kind, count in self.kinds.most_common():
             yield f"{count:>9,}  {kind}"
             for row, reason, payload in self.samples.get(kind, ()):
@@ -80,7 +81,7 @@ class Summary:
 @click.command(name="try")
 @click.argument("pipeline")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
-@click.option("--as", "name", metavar="NAME", help="Read FILE as if it had this name, whose ending tells the format.")
+@click.option("--as", "name", metavar="NAME", help="Read FILE as if it had this name, whose ending gives the format.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--samples", type=click.IntRange(0, 1000), default=3, show_default=True, help="Records shown per reason.")
 @click.pass_context
@@ -119,7 +120,7 @@ def try_(context: click.Context, pipeline: str, file: Path, name: str | None, fo
             context.exit(1)
         except OSError as error:
             raise TwofoldError(
-                f"{shown} cannot be read: {error.strerror or error}", "see to it, and try again"
+                f"{shown} cannot be read: {error.strerror or error}", "fix that, and try again"
             ) from error
         rows.seek(0)
         for line in summary.lines(shown) if form == "text" else rows:

@@ -206,7 +206,7 @@ def export(reader: Reader, pipeline: Pipeline, folder: Path, *, single: bool, pr
         counted = reader.connection.sql(f"SELECT count(*) FROM {unified}").fetchall()
         count = int(counted[0][0])
         with ThreadPoolExecutor(1) as writer:
-            # No event, no day, no folder: an empty file at least tells the columns.
+            # No event, no day, no folder: an empty file has the columns at least.
             by_day = not single and count > 0
             written = writer.submit(_write, rows, folder, day_column(pipeline) if by_day else None)
             while not wait([written], _PROGRESS_POLL_S).done:

@@ -1,4 +1,4 @@
-"""What both logs rejected and why, and its bytes for mending; files that were set aside unread."""
+"""What both logs rejected and why, and its bytes, to be fixed; files that were set aside unread."""
 
 from __future__ import annotations
 
