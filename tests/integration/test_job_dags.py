@@ -15,7 +15,7 @@ from tests.small_world import LANDED, as_json, event
 from twofold import accounts, catalog, comparison, ensure, inbox, tables
 from twofold.definition.model import Pipeline
 from twofold.lake import Lake
-from twofold.proof.run import prove
+from twofold.proof.prover import prove
 from twofold.settings import Settings
 from twofold.stack.airflow_rest import AirflowRest
 
@@ -89,7 +89,7 @@ def lines(*rows: small_world.Row) -> bytes:
 
 
 def holds(settings: Settings, pipeline: Pipeline) -> None:
-    proof = prove(settings, pipeline, 60, lambda line: None)
+    proof = prove(Lake(settings, pipeline), 60, lambda line: None)
     assert proof.ok and not proof.behind, proof
 
 

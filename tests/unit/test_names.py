@@ -30,7 +30,8 @@ from twofold.definition.load import check_file, load_file
 from twofold.definition.model import Pipeline, View
 from twofold.definition.types import FieldType
 from twofold.errors import IncompatibleDefinition, QueryError
-from twofold.proof import differences, identity, sources, sql, unified, views
+from twofold.lake import Lake as PipelineLake
+from twofold.proof import differences, recomputed, sql, world
 from twofold.proof.report import Findings
 from twofold.proof.sent import Sent
 from twofold.proof.world import World
@@ -118,7 +119,7 @@ class Lake:
 
     def put(self, table: tables.Table, rows: list[Row]) -> None:
         """A table of these rows."""
-        schema = sources.declared_schema(table)
+        schema = world.declared_schema(table)
         filled = [{name: row.get(name) for name in schema.names} for row in rows]
         self.connection.register("_tw_arrow", pa.Table.from_pylist(filled, schema=schema))
         self.connection.execute(f"CREATE TABLE {table.name} AS SELECT * FROM _tw_arrow")
@@ -173,17 +174,17 @@ class Lake:
 
     def prove(self) -> None:
         """What proves ids and union, and each view in both layers."""
-        world = World(Settings(), self.pipeline, self.connection, Sent("p", None), {})
-        assert identity.one_row_per_id(world).ok
-        assert unified.equals_from_scratch(world).ok
+        world = World(PipelineLake(Settings(), self.pipeline), self.connection, Sent("p", None), {})
+        assert recomputed.one_row_per_id(world).ok
+        assert recomputed.equals_from_scratch(world).ok
         for view in self.pipeline.views.values():
             self._view(world, view)
 
     def _view(self, world: World, view: View) -> None:
         time, batch, stream = self.pipeline.event.time, tables.batch_view_name(view), tables.stream_view_name(view)
-        side = views.Side(view, stream, tables.STREAM_LOG, "")
+        side = recomputed.ViewTable(view, stream, tables.STREAM_LOG, "")
         self._fold(batch, "unified_events", view)
-        first = views._first_of_each_id(world, tables.STREAM_LOG)
+        first = recomputed._first_of_each_id(world, tables.STREAM_LOG)
         self._fold(stream, f"({first}) AS _tw_first", view)
         self.connection.execute(f"CREATE VIEW {side.source} AS FROM {tables.STREAM_LOG}")
 
@@ -192,7 +193,7 @@ class Lake:
             len(ANSWER) if view.by else 1, 0, 0, ()
         )
         found = Findings("I5")
-        views._compare(world, side, found)
+        recomputed._compare(world, side, found)
         assert found.check().ok, found.check()
         if not view.by:
             (row,) = self.rows(f"SELECT * EXCLUDE (window_start, window_end, {tables.VERSION}) FROM {quoted(batch)}")
@@ -308,9 +309,9 @@ def test_every_word_as_id_and_as_time(words: list[str], tmp_path: Path) -> None:
     for key, time in zip(words[:half], words[half : 2 * half], strict=True):
         made = lake(tmp_path, definition(["n"] if "n" not in (key, time) else [], key, time, {}))
         made.unite()
-        world = World(Settings(), made.pipeline, made.connection, Sent("p", None), {})
-        assert identity.one_row_per_id(world).ok, (key, time)
-        assert unified.equals_from_scratch(world).ok, (key, time)
+        world = World(PipelineLake(Settings(), made.pipeline), made.connection, Sent("p", None), {})
+        assert recomputed.one_row_per_id(world).ok, (key, time)
+        assert recomputed.equals_from_scratch(world).ok, (key, time)
         made.connection.close()
 
 

@@ -15,8 +15,8 @@ from twofold import comparison
 from twofold.comparison import Comparison
 from twofold.definition.load import load_pipeline
 from twofold.lake import Lake
+from twofold.proof.prover import prove as run_proof
 from twofold.proof.report import Check, Proof
-from twofold.proof.run import prove as run_proof
 from twofold.settings import Settings
 
 _STATES = {"holds": "green", "behind": "yellow", "VIOLATED": "bold red"}
@@ -47,7 +47,7 @@ def prove(settings: Settings, pipeline: str, as_json: bool, wait: float) -> None
       twofold prove flights --wait 0    # do not wait for the streaming job
     """
     progress = Console(stderr=True, highlight=False)
-    proof = run_proof(settings, load_pipeline(settings, pipeline), wait, progress.print)
+    proof = run_proof(Lake(settings, load_pipeline(settings, pipeline)), wait, progress.print)
     if as_json:
         click.echo(json.dumps(proof.to_json(), indent=1, default=str))
     elif sys.stdout.isatty():

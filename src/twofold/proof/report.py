@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MOST_OFFENDERS = 10
-"""So many offending records are named; the numbers count all of them."""
+"""At most this many offending records are named; the numbers count all of them."""
 
 MEANINGS = {
     "I1": "every record the producer was acknowledged has landed",
@@ -113,12 +113,3 @@ class Findings:
         text = "; ".join([*self._faults, *(f"behind: {text}" for text in self._behind), *self._facts])
         named = tuple(self._offenders[:MOST_OFFENDERS])
         return Check(self.id, not self._faults, bool(self._behind), text, self.numbers, named)
-
-
-def counted(number: int, noun: str) -> str:
-    """A count with its noun.
-
-    >>> counted(1, "record"), counted(231004, "record")
-    ('1 record', '231,004 records')
-    """
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
