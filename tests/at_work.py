@@ -33,8 +33,8 @@ from twofold import boundary, ensure, health, inbox, locks, tables, topic
 from twofold import catalog as catalogs
 from twofold.definition.model import Pipeline, Topic
 from twofold.lake import Lake
+from twofold.proof.findings import Proof
 from twofold.proof.prover import prove
-from twofold.proof.report import Proof
 from twofold.reader import Reader
 from twofold.services.controller import Controller
 from twofold.services.record import STREAM

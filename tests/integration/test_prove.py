@@ -30,8 +30,8 @@ from twofold.definition import fingerprint
 from twofold.definition.load import load_file
 from twofold.definition.model import Pipeline
 from twofold.lake import Lake
+from twofold.proof.findings import Check, Proof
 from twofold.proof.prover import prove
-from twofold.proof.report import Check, Proof
 from twofold.settings import Settings
 
 MEASURES = conftest.DEFINITION["views"]["by_kind"]["measures"]

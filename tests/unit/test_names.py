@@ -32,7 +32,7 @@ from twofold.definition.types import FieldType
 from twofold.errors import IncompatibleDefinition, QueryError
 from twofold.lake import Lake as PipelineLake
 from twofold.proof import differences, recomputed, sql, world
-from twofold.proof.report import Findings
+from twofold.proof.findings import Findings
 from twofold.proof.sent import Sent
 from twofold.proof.world import World
 from twofold.reader import engine, output, statements

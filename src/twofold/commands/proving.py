@@ -15,8 +15,8 @@ from twofold import comparison
 from twofold.comparison import Comparison
 from twofold.definition.load import load_pipeline
 from twofold.lake import Lake
+from twofold.proof.findings import Check, Proof
 from twofold.proof.prover import prove as run_proof
-from twofold.proof.report import Check, Proof
 from twofold.settings import Settings
 
 _STATES = {"holds": "green", "behind": "yellow", "VIOLATED": "bold red"}

@@ -38,7 +38,7 @@ _PAYLOAD_SHOWN = 160
 _IN_MEMORY_BYTES = 16 << 20
 
 
-class Sample(NamedTuple):
+class RejectedRow(NamedTuple):
     """A rejected record, by its number in the file."""
 
     row: int
@@ -53,7 +53,7 @@ class Summary:
     samples_wanted: int
     outcomes: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
-    samples: dict[str, list[Sample]] = field(default_factory=dict)
+    samples: dict[str, list[RejectedRow]] = field(default_factory=dict)
 
     def add(self, row: int, judged: dict[str, Any]) -> None:
         """Count one record."""
@@ -64,7 +64,7 @@ class Summary:
         self.kinds[kind] += 1
         shown = self.samples.setdefault(kind, [])
         if len(shown) < self.samples_wanted:
-            shown.append(Sample(row, judged[tables.REASON], judged[tables.PAYLOAD]))
+            shown.append(RejectedRow(row, judged[tables.REASON], judged[tables.PAYLOAD]))
 
     def lines(self, name: str) -> Iterator[str]:
         """For a person to read."""

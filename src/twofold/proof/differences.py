@@ -8,7 +8,7 @@ from typing import Any
 
 from twofold.definition.model import View
 from twofold.proof import sql
-from twofold.proof.report import MOST_OFFENDERS
+from twofold.proof.findings import MOST_OFFENDERS
 from twofold.proof.world import World
 
 RELATIVE = 1e-9

@@ -15,7 +15,7 @@ from pyiceberg.table import Table as IcebergTable
 
 from twofold import table_files
 from twofold.lake import Lake
-from twofold.proof.report import Check, Findings
+from twofold.proof.findings import Check, Findings
 from twofold.text import counted
 
 OLD = timedelta(days=3)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from twofold import boundary, inbox, tables
 from twofold.proof import recount
-from twofold.proof.report import MOST_OFFENDERS, Findings
+from twofold.proof.findings import MOST_OFFENDERS, Findings
 from twofold.proof.world import World
 from twofold.text import counted
 
 
 @dataclass(frozen=True)
-class Taken:
+class TakenFile:
     """One version of a file that a landing took, and its rows in batch_log."""
 
     landing: int
@@ -66,7 +66,7 @@ def _register_landed(world: World) -> None:
         )
 
 
-def _taken(world: World) -> list[Taken]:
+def _taken(world: World) -> list[TakenFile]:
     rows = world.rows(
         f"""WITH logged AS (SELECT landing, file, count(*) AS logged, count(DISTINCT "row") AS different,
                               min("row") AS first FROM {tables.BATCH_LOG} GROUP BY landing, file)
@@ -74,7 +74,7 @@ def _taken(world: World) -> list[Taken]:
             FROM landed AS t LEFT JOIN logged AS l ON l.landing = t.landing AND l.file = t.file
             WHERE t.reason IS NULL ORDER BY t.landing, t.file"""
     )
-    return [Taken(*row) for row in rows]
+    return [TakenFile(*row) for row in rows]
 
 
 def _no_strangers(world: World, found: Findings) -> None:
@@ -113,7 +113,7 @@ def _set_aside(world: World, found: Findings) -> None:
     _say(found, aside, "set aside")
 
 
-def _recount(world: World, taken: list[Taken], found: Findings) -> None:
+def _recount(world: World, taken: list[TakenFile], found: Findings) -> None:
     """Count the records of files that still lie there as they were landed, without Spark or the product's readers."""
     folder = world.lake.inbox()
     newest = {file.file: file for file in taken}
@@ -150,7 +150,7 @@ def _say(found: Findings, files: list[str], what: str) -> None:
         found.say(f"{counted(len(files), 'file')} {what}: {', '.join(files[:MOST_OFFENDERS])}{more}")
 
 
-def _numbers_of_records(world: World, folder: inbox.Folder, file: Taken) -> list[int]:
+def _numbers_of_records(world: World, folder: inbox.Folder, file: TakenFile) -> list[int]:
     """The number by today's rules, and by the earlier ones where the file may have been landed by those."""
     since = boundary.rules_since(world.pins[tables.LANDED_FILES].properties)
     by_todays_rules = since is not None and file.landing >= since
@@ -164,7 +164,7 @@ def _numbers_of_records(world: World, folder: inbox.Folder, file: Taken) -> list
     return [today] if by_todays_rules or today == file.rows else [today, recount.records_before(folder, file.file)]
 
 
-def _unchanged(folder: inbox.Folder, file: Taken, present: inbox.File) -> bool:
+def _unchanged(folder: inbox.Folder, file: TakenFile, present: inbox.File) -> bool:
     if file.version == present.version:
         return True
     with folder.open(file.file) as stream:

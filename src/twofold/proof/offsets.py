@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from twofold import tables, topic
-from twofold.proof.report import MOST_OFFENDERS, Check, Findings
+from twofold.proof.findings import MOST_OFFENDERS, Check, Findings
 from twofold.proof.world import Gaps, World
 from twofold.text import counted
 from twofold.topic import Filled, Range

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from twofold import boundary, tables, topic
 from twofold.proof import landed_files, sql
-from twofold.proof.report import Check, Findings
+from twofold.proof.findings import Check, Findings
 from twofold.proof.world import World
 from twofold.text import counted
 

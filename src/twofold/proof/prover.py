@@ -20,7 +20,7 @@ from twofold import boundary, locks, metrics, results, runs, tables
 from twofold.errors import TwofoldError
 from twofold.lake import Lake
 from twofold.proof import files_there, offsets, origins, recomputed, sent, sql
-from twofold.proof.report import Check, Findings, Proof
+from twofold.proof.findings import Check, Findings, Proof
 from twofold.proof.sent import Sent
 from twofold.proof.world import UNIFIED, World, connect, declared, pinned
 from twofold.reader import Reader, statements

@@ -22,7 +22,7 @@ from twofold.definition import fingerprint
 from twofold.definition.model import View
 from twofold.proof import sql
 from twofold.proof.differences import LONG_AGO_US, compare
-from twofold.proof.report import Check, Findings
+from twofold.proof.findings import Check, Findings
 from twofold.proof.world import UNIFIED, TableAt, World
 from twofold.reader.statements import unified_view_name
 from twofold.text import counted

@@ -28,7 +28,7 @@ from twofold.definition.model import Pipeline
 from twofold.ensure import iceberg_type
 from twofold.lake import Lake
 from twofold.proof import sent
-from twofold.proof.report import MOST_OFFENDERS
+from twofold.proof.findings import MOST_OFFENDERS
 from twofold.proof.sent import Sent
 from twofold.tables import Table
 from twofold.topic import Range

@@ -20,7 +20,7 @@ from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError
 from twofold.lake import Lake
 from twofold.proof import sent
-from twofold.proof.report import MEANINGS
+from twofold.proof.findings import MEANINGS
 from twofold.proof.sent import Sent
 from twofold.services.record import STREAM
 from twofold.settings import Settings

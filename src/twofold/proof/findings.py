@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 MOST_OFFENDERS = 10
@@ -30,19 +30,8 @@ class Check:
     ok: bool
     behind: bool
     text: str
-    numbers: Mapping[str, Any] = field(default_factory=dict)
+    numbers: dict[str, Any] = field(default_factory=dict)
     offenders: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return {
-            "id": self.id,
-            "ok": self.ok,
-            "behind": self.behind,
-            "text": self.text,
-            "numbers": dict(self.numbers),
-            "offenders": list(self.offenders),
-        }
 
 
 @dataclass(frozen=True)
@@ -68,7 +57,7 @@ class Proof:
             "pipeline": self.pipeline,
             "ok": self.ok,
             "behind": self.behind,
-            "invariants": [check.to_json() for check in self.checks],
+            "invariants": [asdict(check) for check in self.checks],
         }
 
 
