@@ -31,7 +31,7 @@ from twofold.definition.model import Pipeline, View
 from twofold.definition.types import FieldType
 from twofold.errors import IncompatibleDefinition, QueryError
 from twofold.lake import Lake as PipelineLake
-from twofold.proof import differences, recomputed, sql, world
+from twofold.proof import recomputed, sql, world
 from twofold.proof.findings import Findings
 from twofold.proof.sent import Sent
 from twofold.proof.world import World
@@ -189,11 +189,11 @@ class Lake:
         self.connection.execute(f"CREATE VIEW {side.source} AS FROM {tables.STREAM_LOG}")
 
         wanted = sql.folded("unified_events", time, view)
-        assert differences.compare(world, view, batch, wanted, None, LONG_AGO_US) == differences.Difference(
+        assert recomputed.compare(world, view, batch, wanted, None, LONG_AGO_US) == recomputed.Difference(
             len(ANSWER) if view.by else 1, 0, 0, ()
         )
         found = Findings("I5")
-        recomputed._compare(world, side, found)
+        recomputed._compare_view(world, side, found)
         assert found.check().ok, found.check()
         if not view.by:
             (row,) = self.rows(f"SELECT * EXCLUDE (window_start, window_end, {tables.VERSION}) FROM {quoted(batch)}")
