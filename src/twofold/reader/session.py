@@ -146,7 +146,7 @@ class Reader:
 
     def _view(self, pipeline: Pipeline, name: str) -> str:
         if name == statements.UNIFIED_EVENTS:
-            return self._engine(pipeline).unified()
+            return self.engine_of(pipeline).unified()
         for view in pipeline.views.values():
             batch = tables.batch_view_name(view)
             if name == statements.unified_view_name(view.name):
@@ -164,9 +164,10 @@ class Reader:
     def windows(self, pipeline: Pipeline, view: View) -> Windows:
         """What of `unified_<view>` is not in batch_<view> as it is pinned: folded, as of the pinned tables."""
         self.pin_in_order(pipeline, [statements.unified_view_name(view.name)])
-        return unified.windows_of(self._engine(pipeline), view, self.pinned(pipeline, tables.batch_view_name(view)))
+        return unified.windows_of(self.engine_of(pipeline), view, self.pinned(pipeline, tables.batch_view_name(view)))
 
-    def _engine(self, pipeline: Pipeline) -> DuckDBEngine:
+    def engine_of(self, pipeline: Pipeline) -> DuckDBEngine:
+        """The steps of the union over a pipeline's pinned tables; they run once in a session."""
         if pipeline.name not in self._engines:
             events, stream, batch = (
                 self.pinned(pipeline, table) for table in (tables.EVENTS, tables.STREAM_LOG, tables.BATCH_LOG)
