@@ -24,10 +24,8 @@ from pyiceberg.manifest import DataFile
 
 from spark_jobs.spark_session import Job
 from spark_jobs.tasks import RESULT, Batches, packed, result, results
-from twofold.reader import engine, source
-from twofold.reader.columns import Column
-from twofold.reader.columns import of as columns_of
-from twofold.reader.pinned import Pinned
+from twofold.reader import engine
+from twofold.reader.pinned import Column, Pinned, columns_of
 from twofold.settings import Settings
 from twofold.table_files import Place, Writer
 
@@ -56,7 +54,7 @@ class Scratch:
 
     def show(self, name: str, fields: Sequence[Column], io: Mapping[str, str], files: Sequence[DataFile]) -> None:
         """Make a relation of some files."""
-        query = source.query_of(self.connection, f"{name}_remote", fields, io, files)
+        query = engine.query_of(self.connection, f"{name}_remote", fields, io, files)
         self.connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {query}")
 
     def number(self, query: str) -> int:

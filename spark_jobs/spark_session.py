@@ -30,7 +30,7 @@ from twofold.definition.model import Pipeline
 from twofold.errors import BoundaryError, Busy, NotRunning
 from twofold.lake import Lake
 from twofold.launch import Launch
-from twofold.reader.columns import Column
+from twofold.reader.pinned import Column
 from twofold.settings import CATALOG, Settings
 
 _S3_CHECKPOINTS = "org.apache.spark.internal.io.cloud.AbortableStreamBasedCheckpointFileManager"

@@ -17,8 +17,9 @@ from spark_jobs.spark_session import as_of
 from twofold import serving, tables
 from twofold.definition.model import Pipeline, View
 from twofold.errors import QueryError
-from twofold.reader import Reader, names, views
+from twofold.reader import Reader, statements
 from twofold.reader.pinned import Pinned
+from twofold.reader.unified import is_current
 from twofold.settings import Settings
 
 
@@ -29,7 +30,7 @@ def create_views(spark: SparkSession, settings: Settings, pipeline: Pipeline) ->
     rows. A view that no job has computed yet has no `live_<view>`.
     """
     with Reader(settings, {pipeline.name: pipeline}) as reader:
-        reader.pin_in_order(pipeline, names.offered(pipeline))
+        reader.pin_in_order(pipeline, statements.offered(pipeline))
         pins = [reader.pinned(pipeline, name) for name in (tables.EVENTS, tables.STREAM_LOG, tables.BATCH_LOG)]
         for pinned in pins:
             if pinned.table is None:
@@ -48,28 +49,28 @@ def create_views(spark: SparkSession, settings: Settings, pipeline: Pipeline) ->
             touched = f"(SELECT * FROM {untouched} WHERE {days})"
             untouched = f"(SELECT * FROM {untouched} WHERE NOT {days})"
         exact = serving.unified_events(pipeline, untouched, touched, tail, decided)
-        spark.sql(exact).createOrReplaceTempView(names.UNIFIED_EVENTS)
+        spark.sql(exact).createOrReplaceTempView(statements.UNIFIED_EVENTS)
         made = [name for view in pipeline.views.values() for name in _views(spark, reader, pipeline, view)]
-    return [names.UNIFIED_EVENTS, *made]
+    return [statements.UNIFIED_EVENTS, *made]
 
 
 def _views(spark: SparkSession, reader: Reader, pipeline: Pipeline, view: View) -> Iterator[str]:
     tabled = [reader.pinned(pipeline, name(view)) for name in (tables.batch_view_name, tables.stream_view_name)]
     batch, stream = (
-        _relation(pinned) if pinned.table is not None and views.is_current(pipeline, view, pinned) else None
+        _relation(pinned) if pinned.table is not None and is_current(pipeline, view, pinned) else None
         for pinned in tabled
     )
     found = reader.windows(pipeline, view)
     parts = ((part, getattr(found, part)) for part in ("touched", "folded"))
     touched, folded = (rows and _handed_over(spark, reader, f"_tw_{view.name}_{part}", rows) for part, rows in parts)
     exact = serving.unified_view(view, None if found.whole else batch, touched, folded, found.sealed_through)
-    spark.sql(exact).createOrReplaceTempView(names.unified_view_name(view.name))
-    yield names.unified_view_name(view.name)
+    spark.sql(exact).createOrReplaceTempView(statements.unified_view_name(view.name))
+    yield statements.unified_view_name(view.name)
     if batch or stream:
         spark.sql(serving.live_view(view, batch, stream, found.sealed_through)).createOrReplaceTempView(
-            names.live_view_name(view.name)
+            statements.live_view_name(view.name)
         )
-        yield names.live_view_name(view.name)
+        yield statements.live_view_name(view.name)
 
 
 def _handed_over(spark: SparkSession, reader: Reader, name: str, relation: str) -> str:

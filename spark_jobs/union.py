@@ -36,11 +36,11 @@ from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline, View
 from twofold.errors import TwofoldError
 from twofold.lake import Lake
-from twofold.reader.events import DuckDBEngine
 from twofold.reader.pinned import Pinned, day_of, pin
-from twofold.reader.rendering import quoted
+from twofold.reader.unified import DuckDBEngine
 from twofold.table_files import Place
 from twofold.table_state import Boundary, Folded
+from twofold.text import quoted
 from twofold.windows import event_days, window_days
 
 _ATTEMPTS = 5

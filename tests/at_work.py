@@ -33,8 +33,8 @@ from twofold import catalog as catalogs
 from twofold import database, health, inbox, kafka, schemas, table_state, tables
 from twofold.definition.model import Pipeline, Topic
 from twofold.lake import Lake
-from twofold.proof.report import Proof
-from twofold.proof.run import prove
+from twofold.proof.findings import Proof
+from twofold.proof.prover import prove
 from twofold.reader import Reader
 from twofold.services.controller import Controller
 from twofold.services.record import STREAM
@@ -149,7 +149,7 @@ class Work:
 
     def holds(self, *, behind: bool = False) -> Proof:
         """`twofold prove` finds nothing wrong and, unless `behind` is fine, nothing missing yet."""
-        proof = prove(self.settings, self.pipeline, 60, lambda line: None)
+        proof = prove(Lake(self.settings, self.pipeline), 60, lambda line: None)
         assert proof.ok, proof
         assert behind or not proof.behind, proof
         return proof

@@ -1,6 +1,6 @@
 """Where the command `twofold` begins: in an environment of its own, before any other module is imported.
 
-By hand: `twofold --help`, which is `python -m twofold --help`.
+Manually: `twofold --help`, which is `python -m twofold --help`.
 """
 
 from __future__ import annotations

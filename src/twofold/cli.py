@@ -2,7 +2,7 @@
 
     twofold COMMAND … ─► Settings (once) ─► twofold.commands.<module>:<function>
 
-By hand: `twofold --help`.
+Manually: `twofold --help`.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ COMMANDS = {
     "stream": ("jobs:stream", "Run the speed layer: Kafka to stream_log and the stream views."),
     "topic": ("producing:topic", "Show a pipeline's Kafka topic, or give it the settings that exact counts need."),
     "land": ("land:land", "Put files into a pipeline's inbox, whole or not at all."),
-    "batch": ("jobs:batch", "Take landed files into batch_log, each exactly once."),
+    "batch": ("jobs:batch", "Ingest the files of the inbox into batch_log, each exactly once."),
     "union": ("jobs:union", "Merge both layers into events and recompute the touched windows."),
-    "compare": ("compare:compare", "Compare the layers per window where unions changed the answer."),
+    "compare": ("proving:compare", "Compare the layers per window where unions changed the answer."),
     "maintain": ("jobs:maintain", "Compact small files, expire snapshots, remove orphans; each guarded."),
-    "query": ("query:query", "Run SQL over both layers, exact at every instant."),
-    "rejects": ("rejects:rejects", "Show rejected records by reason, or write their bytes to a file."),
-    "replay": ("replay:replay", "Let landed files, or mended records, go through again."),
-    "rebuild": ("jobs:rebuild", "Make events and all views anew from the logs."),
-    "export": ("export:export", "Write the unified events as plain Parquet."),
-    "prove": ("prove:prove", "Check the invariants on the live tables."),
+    "query": ("answers:query", "Run SQL over both layers, exact at every instant."),
+    "rejects": ("corrections:rejects", "Show rejected records by reason, or write their bytes to a file."),
+    "replay": ("corrections:replay", "Let ingested files, or fixed records, go through again."),
+    "rebuild": ("jobs:rebuild", "Recreate events and all views from the logs."),
+    "export": ("answers:export", "Write the unified events as plain Parquet."),
+    "prove": ("proving:prove", "Check the invariants on the live tables."),
 }
 """Command name → (module:function under twofold.commands, one line of help)."""
 

@@ -6,14 +6,14 @@
 
 The layers differ where events came late to the stream, and where files corrected it; the batch layer is right. So this
 is how far `live_<view>` was off; `unified_<view>` was exact all along.
-By hand: `twofold compare flights`.
+Manually: `twofold compare flights`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from pyiceberg.types import DecimalType, DoubleType, FloatType, IntegerType, LongType
@@ -21,14 +21,17 @@ from pyiceberg.types import DecimalType, DoubleType, FloatType, IntegerType, Lon
 from twofold import database, job_metrics, metrics, serving, table_state, tables
 from twofold.definition.model import Limits, Pipeline, View
 from twofold.lake import Lake
-from twofold.reader import Reader, layers, views
-from twofold.reader.rendering import quoted
+from twofold.reader import Reader
+from twofold.reader.unified import is_current
 from twofold.settings import Settings
 from twofold.table_state import Boundary, Folded, History
-from twofold.windows import window_days
+from twofold.text import quoted
+from twofold.windows import EPOCH, window_days
 
 KIND = "comparison"
-"""Under which `twofold.results` keeps the last one."""
+"""Under which `twofold.database` keeps the last one."""
+_NEARLY = 1e-9
+"""Doubles may differ by this much of their size: engines add in different orders."""
 _WORST = 5
 _NUMBERS = (IntegerType, LongType, FloatType, DoubleType, DecimalType)
 
@@ -96,7 +99,7 @@ def from_json(body: Mapping[str, Any]) -> Comparison:
 
 
 def compare_and_send(lake: Lake) -> Comparison:
-    """Compare, and send the numbers as metrics: gauges, as a comparison that is repeated tells the same again."""
+    """Compare, and send the numbers as metrics: gauges, as a comparison that is repeated reports the same again."""
     with job_metrics.measured(lake, "compare") as meter:
         found = compare(lake)
         for name, view in found.views.items():
@@ -158,7 +161,7 @@ def _view(reader: Reader, pipeline: Pipeline, view: View, touched: set[date] | N
     pinned = {name: reader.pinned(pipeline, name) for name in (batch, stream)}
     folded = table_state.folded(pinned[batch].history)
     if (
-        not all(one.table and views.is_current(pipeline, view, one) for one in pinned.values())
+        not all(one.table and is_current(pipeline, view, one) for one in pinned.values())
         or folded is None
         or folded.sealed_through is None
     ):
@@ -167,7 +170,7 @@ def _view(reader: Reader, pipeline: Pipeline, view: View, touched: set[date] | N
     sealed = f"window_end <= TIMESTAMPTZ '{folded.sealed_through.isoformat()}'"
     on_days = "true" if days is None else serving.duckdb(serving.on_days("window_start", days))
     numeric = frozenset(column.name for column in pinned[batch].columns if isinstance(column.iceberg, _NUMBERS))
-    rows = layers.side_by_side(view, quoted(batch), quoted(stream), f"{sealed} AND {on_days}", numeric)
+    rows = side_by_side(view, quoted(batch), quoted(stream), f"{sealed} AND {on_days}", numeric)
     return _summed(reader, pipeline, view, rows)
 
 
@@ -202,14 +205,14 @@ def _healed(reader: Reader, pipeline: Pipeline, before: Boundary, after: Boundar
         return 0
     tail = f"{serving.past_offsets(before.offsets)} AND NOT {serving.past_offsets(after.offsets)}"
     late = " UNION ".join(
-        f"({layers.came_late(pipeline, view, tables.STREAM_LOG, tail, before.seen, _read(reader, pipeline, view))})"
+        f"({came_late(pipeline, view, tables.STREAM_LOG, tail, before.seen, *_read(reader, pipeline, view))})"
         for view in pipeline.views.values()
     )
     return int(reader.query(f"SELECT count(*) FROM ({late})", pipeline.name).fetchall()[0][0])
 
 
-def _read(reader: Reader, pipeline: Pipeline, view: View) -> layers.Read:
-    """The micro-batches of a view's query, as far back as the commits of its table are kept."""
+def _read(reader: Reader, pipeline: Pipeline, view: View) -> tuple[list[int], int]:
+    """The last landings of the micro-batches of a view's query, and up to which landing its commits are not kept."""
     log = reader.pinned(pipeline, tables.STREAM_LOG).history
     commits = list(reader.pinned(pipeline, tables.stream_view_name(view)).history.ancestors())
     ends = []
@@ -217,7 +220,7 @@ def _read(reader: Reader, pipeline: Pipeline, view: View) -> layers.Read:
         if Folded.KEY in commit.summary and (state := table_state.folded(History({commit.id: commit}, commit.id))):
             ends.append(table_state.landed(History(log.snapshots, state.snapshot), pipeline.name).landing)
     whole = bool(commits) and commits[-1].parent is None
-    return layers.Read(tuple(sorted({*ends} - {0})), 0 if whole else min(ends, default=0))
+    return sorted({*ends} - {0}), 0 if whole else min(ends, default=0)
 
 
 def _rows(history: History) -> int:
@@ -228,3 +231,77 @@ def _rows(history: History) -> int:
 def _text(snapshot: int | None) -> str | None:
     """A snapshot's id as text: in JSON a reader may take so large a number for a double."""
     return None if snapshot is None else str(snapshot)
+
+
+def side_by_side(view: View, batch: str, stream: str, condition: str, numeric: frozenset[str]) -> str:
+    """One row per window and group that meets `condition` and lies where the stream has windows.
+
+    Columns: the keys, both sides of each measure (`_tw_b_<measure>`, `_tw_s_<measure>`), `_tw_in_batch`,
+    `_tw_in_stream`, and `_tw_difference`: the largest among the measures, each relative to the larger side; 1 where a
+    side lacks the row.
+    """
+    keys = ("window_start", "window_end", *view.by)
+    on = " AND ".join(f"_tw_b.{quoted(key)} IS NOT DISTINCT FROM _tw_s.{quoted(key)}" for key in keys)
+    either = ", ".join(f"coalesce(_tw_b.{quoted(key)}, _tw_s.{quoted(key)}) AS {quoted(key)}" for key in keys)
+    sides = "".join(
+        f", _tw_b.{quoted(m)} AS {quoted(f'_tw_b_{m}')}, _tw_s.{quoted(m)} AS {quoted(f'_tw_s_{m}')}"
+        for m in view.measures
+    )
+    differences = ", ".join(_difference(m, m in numeric) for m in view.measures)
+    reach = (
+        f"window_start BETWEEN (SELECT min(window_start) FROM {stream}) AND (SELECT max(window_start) FROM {stream})"
+    )
+    chosen = f"WHERE ({condition}) AND {reach}"
+    return f"""SELECT {either}{sides},
+  _tw_b._tw_there IS NOT NULL AS _tw_in_batch, _tw_s._tw_there IS NOT NULL AS _tw_in_stream,
+  CASE WHEN _tw_b._tw_there IS NULL OR _tw_s._tw_there IS NULL THEN 1.0
+       ELSE greatest({differences}) END AS _tw_difference
+FROM (SELECT *, true AS _tw_there FROM {batch} {chosen}) AS _tw_b
+FULL JOIN (SELECT *, true AS _tw_there FROM {stream} {chosen}) AS _tw_s ON {on}"""
+
+
+def came_late(
+    pipeline: Pipeline,
+    view: View,
+    log: str,
+    since: str,
+    top: datetime | None,
+    ends: Sequence[int],
+    known_after: int = 0,
+) -> str:
+    """Query of the places (partition, offset) of the accepted rows of `log` past `since` that came too late for a view.
+
+    As Spark counts, in milliseconds: a row is dropped at the watermark that the micro-batches before its own have left,
+    which is behind by the lateness and a window, so that no row is late that has an open window. `top` is how far
+    time had come before them all: no record says more of it than its own arrival does. `ends` are the last landings of
+    the micro-batches in which the view's query read the log; of landings up to `known_after` nothing is known: each
+    counts as a micro-batch, which can only find more rows late.
+    """
+    seen = f"least(epoch_us({quoted(pipeline.event.time)}), epoch_us(kafka_timestamp))"
+    behind_ms = (pipeline.lateness + view.window) // timedelta(milliseconds=1)
+    before = "NULL" if top is None else str((top - EPOCH) // timedelta(microseconds=1))
+    listed = ", ".join(f"({end})" for end in ends) or "(NULL::BIGINT)"
+    return f"""WITH _tw_tail AS (SELECT *, {seen} AS _tw_seen FROM {log} WHERE outcome = 'accepted' AND ({since})),
+  _tw_batches AS (SELECT landing, coalesce(min(_tw_end), landing) AS _tw_batch
+    FROM (SELECT DISTINCT landing FROM _tw_tail) AS _tw_landings
+    LEFT JOIN (VALUES {listed}) AS _tw_read(_tw_end) ON _tw_end >= landing AND landing > {known_after}
+    GROUP BY landing),
+  _tw_rows AS (SELECT * FROM _tw_tail JOIN _tw_batches USING (landing)),
+  _tw_latest AS (SELECT _tw_batch, max(_tw_seen) AS _tw_last FROM _tw_rows GROUP BY _tw_batch),
+  _tw_tops AS (SELECT _tw_batch, greatest({before}, max(_tw_last) OVER _tw_earlier) AS _tw_top FROM _tw_latest
+    WINDOW _tw_earlier AS (ORDER BY _tw_batch ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING))
+SELECT kafka_partition, kafka_offset FROM _tw_rows JOIN _tw_tops USING (_tw_batch)
+WHERE _tw_seen <= greatest(_tw_top // 1000 - {behind_ms}, 0) * 1000"""
+
+
+def _difference(measure: str, numeric: bool) -> str:
+    b, s = f"_tw_b.{quoted(measure)}", f"_tw_s.{quoted(measure)}"
+    same = f"{b} IS NOT DISTINCT FROM {s}"
+    if not numeric:
+        return f"CASE WHEN {same} THEN 0.0 ELSE 1.0 END"
+    x, y = f"{b}::DOUBLE", f"{s}::DOUBLE"
+    size = f"greatest(abs({x}), abs({y}))"
+    return (
+        f"CASE WHEN {same} THEN 0.0 WHEN {b} IS NULL OR {s} IS NULL THEN 1.0 "
+        f"WHEN abs({x} - {y}) <= {_NEARLY} * {size} THEN 0.0 ELSE least(1.0, abs({x} - {y}) / {size}) END"
+    )

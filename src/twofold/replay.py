@@ -22,7 +22,7 @@ from twofold import inbox, tables
 from twofold.errors import TwofoldError, UsageError
 from twofold.lake import Lake
 from twofold.reader import Reader
-from twofold.reader.rendering import quoted
+from twofold.text import quoted
 
 FOLDER = "replay"
 _RANGE = re.compile(r"(\d+)(?:\.\.(\d+)?)?")

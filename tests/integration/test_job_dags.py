@@ -16,7 +16,7 @@ from tests.small_world import LANDED, as_json, event
 from twofold import catalog, comparison, inbox, schemas, tables
 from twofold.definition.model import Pipeline
 from twofold.lake import Lake
-from twofold.proof.run import prove
+from twofold.proof.prover import prove
 from twofold.settings import Settings
 
 Define = Callable[..., Pipeline]
@@ -89,7 +89,7 @@ def lines(*rows: small_world.Row) -> bytes:
 
 
 def holds(settings: Settings, pipeline: Pipeline) -> None:
-    proof = prove(settings, pipeline, 60, lambda line: None)
+    proof = prove(Lake(settings, pipeline), 60, lambda line: None)
     assert proof.ok and not proof.behind, proof
 
 

@@ -27,8 +27,9 @@ from twofold import database, inbox, journal, kafka, serving, table_state, table
 from twofold.definition import fingerprint
 from twofold.definition.load import load_file
 from twofold.definition.model import Pipeline
-from twofold.proof.report import Check, Proof
-from twofold.proof.run import prove
+from twofold.lake import Lake
+from twofold.proof.findings import Check, Proof
+from twofold.proof.prover import prove
 from twofold.settings import Settings
 from twofold.table_state import Folded, Landed
 
@@ -66,7 +67,7 @@ def world(whole: SmallWorld) -> Iterator[SmallWorld]:
 
 
 def proof_of(world: SmallWorld) -> Proof:
-    return prove(world.settings, world.pipeline, 0, lambda line: None)
+    return prove(Lake(world.settings, world.pipeline), 0, lambda line: None)
 
 
 def check(proof: Proof, invariant: str) -> Check:
@@ -342,7 +343,7 @@ def test_a_missing_data_file_is_named_and_what_needs_it_is_not_taken_for_sound(w
 
 def test_ids_further_apart_than_the_horizon_are_reported(world: SmallWorld) -> None:
     event = replace(world.pipeline.event, id_horizon=timedelta(hours=1))
-    found = prove(world.settings, replace(world.pipeline, event=event), 0, lambda line: None)
+    found = prove(Lake(world.settings, replace(world.pipeline, event=event)), 0, lambda line: None)
     assert violated(found) == {"I3"}
     assert check(found, "I3").offenders == ("id 's9': from 2024-05-01T00:01:00+00:00 to 2024-05-01T01:03:00+00:00",)
 
@@ -415,7 +416,7 @@ def test_behind_is_reported_as_behind_and_a_live_job_is_waited_for(stack: Settin
             "SELECT pg_advisory_lock(%s, %s)",
             (database.LOCK_NAMESPACE, database.lock_key(world.pipeline.name, "stream")),
         )
-        after = prove(world.settings, world.pipeline, 60, land_when_waited_for)
+        after = prove(Lake(world.settings, world.pipeline), 60, land_when_waited_for)
     assert len(said) >= 2
     assert after.ok, after
     assert not check(after, "I2").behind
@@ -589,7 +590,7 @@ def test_of_a_transactional_topic_the_job_lands_what_was_committed(
     twofold("stream", pipeline.name, "--until-caught-up")
     rows = twofold("query", f"SELECT id FROM {pipeline.name}.unified_events ORDER BY id", "--format", "csv").stdout
     assert rows.split() == ["id", "a", "b", "c"]
-    found = prove(stack, pipeline, 0, lambda line: None)
+    found = prove(Lake(stack, pipeline), 0, lambda line: None)
     assert (found.ok, vacant(found), check(found, "I2").numbers["behind"]) == (True, 5, 0), found
 
 

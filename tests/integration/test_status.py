@@ -15,7 +15,7 @@ from twofold import database, health, tables
 from twofold.contract import reasons
 from twofold.definition.model import Pipeline
 from twofold.lake import Lake
-from twofold.proof.run import prove
+from twofold.proof.prover import prove
 from twofold.settings import Settings
 from twofold.status import gather
 from twofold.status.facts import Rejected, Status
@@ -113,7 +113,7 @@ def test_a_service_that_answers_is_believed(world: SmallWorld, status: Callable[
 def test_the_last_proof_is_kept(world: SmallWorld, status: Callable[[], Status]) -> None:
     assert database.latest_result(world.settings, world.pipeline.name, "no such kind") is None
     before = datetime.now(UTC)
-    proof = prove(world.settings, world.pipeline, 0, lambda line: None)
+    proof = prove(Lake(world.settings, world.pipeline), 0, lambda line: None)
     proved = status().proved
     assert proved is not None
     assert proved.at >= before

@@ -26,7 +26,8 @@ from tests.small_world import SmallWorld
 from twofold import tables
 from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError
-from twofold.proof.run import prove
+from twofold.lake import Lake
+from twofold.proof.prover import prove
 from twofold.settings import Settings
 from twofold.table_state import Landed
 
@@ -48,7 +49,7 @@ WITHIN_S = 120
 def world(airflow: Settings, airflow_define: Callable[..., Pipeline]) -> SmallWorld:
     """A pipeline with data in both layers, a proof, and a rejected record whose kind is an attack."""
     made = small_world.build(airflow, airflow_define())
-    prove(airflow, made.pipeline, 0, lambda line: None)
+    prove(Lake(airflow, made.pipeline), 0, lambda line: None)
     place = {"kafka_partition": 0, "kafka_offset": 10**6, "kafka_timestamp": datetime.now(UTC), "landing": 3}
     row = {"outcome": tables.REJECTED, "reason_kind": HOSTILE, "reason": HOSTILE, "payload": b"x", **place}
     made.append(tables.STREAM_LOG, [row], Landed(made.pipeline.name, 3, made.topic_id, made.ends(made.rows)))

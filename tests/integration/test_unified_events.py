@@ -24,7 +24,8 @@ from twofold import catalog as catalogs
 from twofold import serving, table_state, tables, windows
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline, View
-from twofold.reader import Reader, views
+from twofold.reader import Reader
+from twofold.reader import unified as reader_unified
 from twofold.settings import Settings
 from twofold.table_state import Boundary, Folded, Landed, encode
 
@@ -333,7 +334,7 @@ def test_only_windows_that_something_new_touches_are_folded(stack: Settings, dec
         (table_state, "touched_since", lambda history, snapshot: set()),
         (windows, "days_of", lambda view, starts: "SELECT 0"),
         (serving, "_without", lambda touched: ""),
-        (views, "_same", lambda pipeline, view, state: True),
+        (reader_unified, "_same", lambda pipeline, view, state: True),
     ],
     ids=["tail", "beaten rows", "days since the batch view", "days to read", "both at once", "another declaration"],
 )

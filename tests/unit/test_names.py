@@ -22,21 +22,22 @@ from ruamel.yaml import YAML
 from sqlglot import exp
 
 from tests import sql_words
-from twofold import schemas, serving, tables, windows
+from twofold import comparison, schemas, serving, tables, windows
 from twofold.definition import names as rules
 from twofold.definition.expressions import check_filter
 from twofold.definition.load import check_file, load_file
 from twofold.definition.model import Pipeline, View
 from twofold.definition.types import FieldType
 from twofold.errors import IncompatibleDefinition, QueryError
-from twofold.proof import differences, identity, sources, sql, unified, views
-from twofold.proof.report import Findings
+from twofold.lake import Lake as PipelineLake
+from twofold.proof import recomputed, sql, world
+from twofold.proof.findings import Findings
 from twofold.proof.sent import Sent
 from twofold.proof.world import World
-from twofold.reader import engine, export, layers, names, output, source, statements
-from twofold.reader.rendering import quoted
+from twofold.reader import engine, output, statements
 from twofold.settings import Settings
 from twofold.table_state import Boundary
+from twofold.text import quoted
 
 Row = dict[str, Any]
 
@@ -118,7 +119,7 @@ class Lake:
 
     def put(self, table: tables.TableShape, rows: list[Row]) -> None:
         """A table of these rows."""
-        schema = sources.declared_schema(table)
+        schema = world.declared_schema(table)
         filled = [{name: row.get(name) for name in schema.names} for row in rows]
         self.connection.register("_tw_arrow", pa.Table.from_pylist(filled, schema=schema))
         self.connection.execute(f"CREATE TABLE {table.name} AS SELECT * FROM _tw_arrow")
@@ -173,26 +174,26 @@ class Lake:
 
     def prove(self) -> None:
         """What proves ids and union, and each view in both layers."""
-        world = World(Settings(), self.pipeline, self.connection, Sent("p", None), {})
-        assert identity.one_row_per_id(world).ok
-        assert unified.equals_from_scratch(world).ok
+        world = World(PipelineLake(Settings(), self.pipeline), self.connection, Sent("p", None), {})
+        assert recomputed.one_row_per_id(world).ok
+        assert recomputed.equals_from_scratch(world).ok
         for view in self.pipeline.views.values():
             self._view(world, view)
 
     def _view(self, world: World, view: View) -> None:
         time, batch, stream = self.pipeline.event.time, tables.batch_view_name(view), tables.stream_view_name(view)
-        side = views.Side(view, stream, tables.STREAM_LOG, "")
+        side = recomputed.ViewTable(view, stream, tables.STREAM_LOG, "")
         self._fold(batch, "unified_events", view)
-        first = views._first_of_each_id(world, tables.STREAM_LOG)
+        first = recomputed._first_of_each_id(world, tables.STREAM_LOG)
         self._fold(stream, f"({first}) AS _tw_first", view)
         self.connection.execute(f"CREATE VIEW {side.source} AS FROM {tables.STREAM_LOG}")
 
         wanted = sql.folded("unified_events", time, view)
-        assert differences.compare(world, view, batch, wanted, None, LONG_AGO_US) == differences.Difference(
+        assert recomputed.compare(world, view, batch, wanted, None, LONG_AGO_US) == recomputed.Difference(
             len(ANSWER) if view.by else 1, 0, 0, ()
         )
         found = Findings("I5")
-        views._compare(world, side, found)
+        recomputed._compare_view(world, side, found)
         assert found.check().ok, found.check()
         if not view.by:
             (row,) = self.rows(f"SELECT * EXCLUDE (window_start, window_end, {tables.VERSION}) FROM {quoted(batch)}")
@@ -209,10 +210,10 @@ class Lake:
 
     def _both_layers(self, view: View, batch: str, stream: str) -> None:
         """The two layers side by side, and as one: batch rows up to the sealed moment, stream rows past it."""
-        compared = layers.side_by_side(view, quoted(batch), quoted(stream), "true", frozenset(view.measures))
+        compared = comparison.side_by_side(view, quoted(batch), quoted(stream), "true", frozenset(view.measures))
         unequal = self.rows(f"SELECT count(*) FILTER (_tw_difference > 0) AS _tw_n FROM ({compared})")
         assert unequal == [{"_tw_n": 2 if view.by else 1}]  # as groups, 3 and 6 are in one layer each
-        late = layers.came_late(self.pipeline, view, tables.STREAM_LOG, "true", None, layers.Read((1,)))
+        late = comparison.came_late(self.pipeline, view, tables.STREAM_LOG, "true", None, (1,))
         assert self.connection.execute(late).fetchall() == []
         self._one_answer(view, batch, stream, groups=len(ANSWER) if view.by else 1)
 
@@ -308,9 +309,9 @@ def test_every_word_as_id_and_as_time(words: list[str], tmp_path: Path) -> None:
     for key, time in zip(words[:half], words[half : 2 * half], strict=True):
         made = lake(tmp_path, definition(["n"] if "n" not in (key, time) else [], key, time, {}))
         made.unite()
-        world = World(Settings(), made.pipeline, made.connection, Sent("p", None), {})
-        assert identity.one_row_per_id(world).ok, (key, time)
-        assert unified.equals_from_scratch(world).ok, (key, time)
+        world = World(PipelineLake(Settings(), made.pipeline), made.connection, Sent("p", None), {})
+        assert recomputed.one_row_per_id(world).ok, (key, time)
+        assert recomputed.equals_from_scratch(world).ok, (key, time)
         made.connection.close()
 
 
@@ -339,21 +340,21 @@ def test_every_word_as_pipeline_and_view(words: list[str], tmp_path: Path) -> No
             assert pipeline is None
             continue
         assert pipeline, faults
-        view = names.unified_view_name(word)
-        for database in (source.PLAN, source.DATA):
+        view = statements.unified_view_name(word)
+        for database in (engine.PLAN, engine.DATA):
             connection.execute(f"USE {database}.main")
             connection.execute(f"CREATE SCHEMA {quoted(word)}")
-            connection.execute(f"CREATE VIEW {names.qualified(pipeline, view)} AS SELECT '{word}' AS it")
+            connection.execute(f"CREATE VIEW {statements.qualified(pipeline, view)} AS SELECT '{word}' AS it")
         for text in (
             f"SELECT it FROM {word}.{view}",
             f"SELECT it FROM {word.upper()} . {view}",
             f'FROM "{word}".{view}',
         ):
-            assert names.mentioned(text, {word: pipeline}, None) == {word: {view}}
-            usable = names.with_quotes(text, {word: pipeline}, keywords)
+            assert statements.mentioned(text, {word: pipeline}, None) == {word: {view}}
+            usable = statements.with_quotes(text, {word: pipeline}, keywords)
             body = statements.only_reading(connection, usable).body
             assert connection.execute(body).fetchall() == [(word,)], text
-        connection.execute(f"USE {source.DATA}.{quoted(word)}")
+        connection.execute(f"USE {engine.DATA}.{quoted(word)}")
         assert connection.execute(f"SELECT it FROM {view}").fetchall() == [(word,)]
 
 
@@ -389,11 +390,11 @@ def test_a_word_without_its_quotes_is_told_so(tmp_path: Path) -> None:
     pipeline = load_file(written(tmp_path, definition(["order", "n"], "id", "at", {})))
     connection = engine.connect(tmp_path)
     text = "SELECT order FROM p.unified_events ORDER BY n"
-    hint = names.unquoted_hint(text, [pipeline], engine.keywords(connection))
+    hint = statements.unquoted_hint(text, [pipeline], engine.keywords(connection))
     with pytest.raises(QueryError) as refused:
         statements.only_reading(connection, text, hint)
     assert str(refused.value).endswith('as a name, a word of SQL goes in double quotes: "order"')
-    assert not names.unquoted_hint('SELECT "order" FROM x ORDER BY n', [pipeline], engine.keywords(connection))
+    assert not statements.unquoted_hint('SELECT "order" FROM x ORDER BY n', [pipeline], engine.keywords(connection))
 
     columns = {"union": FieldType("int"), "n": FieldType("int")}
     (problem,) = check_filter("union > 1 and n > 2", columns).problems
@@ -413,7 +414,7 @@ def test_the_days_of_a_table_are_called_as_no_field_may_be(catalog: InMemoryCata
     pipeline = load_file(written(tmp_path, definition(fields, "id", "at", {})))
     for table in schemas.ensure_tables(catalog, pipeline).values():
         assert [field.name for field in table.spec().fields] == ["_tw_day"]
-    assert export.day_column(pipeline) == "at_day_"
+    assert output.day_column(pipeline) == "at_day_"
 
 
 def test_a_field_called_as_the_days_of_an_older_table(catalog: InMemoryCatalog, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from pyiceberg.types import IntegerType, LongType, NestedField, TimestamptzType
 
 from twofold.definition.model import Event, Pipeline, Topic, View
 from twofold.errors import QueryError
-from twofold.reader import columns, engine, names, narrow, predicates, source, statements
+from twofold.reader import engine, pruning, statements
+from twofold.reader.pinned import columns_of
 
 HOUR = timedelta(hours=1)
 FLIGHTS = Pipeline("flights", Topic("flights"), Event("id", "at", {}), HOUR, {"v": View("v", HOUR, HOUR, (), {})})
@@ -40,10 +41,10 @@ ROWS = Schema(
 )
 def test_tables_that_sql_mentions(sql: str, default: str | None, found: set[str]) -> None:
     """Only what is named is opened; literals and comments name nothing."""
-    assert names.mentioned(sql, {"flights": FLIGHTS}, default).get("flights", set()) == found
+    assert statements.mentioned(sql, {"flights": FLIGHTS}, default).get("flights", set()) == found
 
 
-def matches(condition: predicates.BooleanExpression, partition: int, offset: int, at: datetime | None = None) -> bool:
+def matches(condition: pruning.BooleanExpression, partition: int, offset: int, at: datetime | None = None) -> bool:
     """Whether a row of ROWS is in a condition."""
     micros = int((at - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(microseconds=1)) if at else None
     return visitors.expression_evaluator(ROWS, condition, case_sensitive=True)(Record(partition, offset, micros))
@@ -52,7 +53,7 @@ def matches(condition: predicates.BooleanExpression, partition: int, offset: int
 @given(st.dictionaries(st.integers(0, 6), st.integers(0, 9)), st.integers(0, 8), st.integers(0, 9))
 def test_past_offsets(offsets: dict[int, int], partition: int, offset: int) -> None:
     """A partition not named starts at 0, also between named ones."""
-    assert matches(predicates.past_offsets(offsets), partition, offset) == (offset >= offsets.get(partition, 0))
+    assert matches(pruning.past_offsets(offsets), partition, offset) == (offset >= offsets.get(partition, 0))
 
 
 @pytest.mark.parametrize(
@@ -78,15 +79,15 @@ def test_ranges_that_a_query_needs(tmp_path: Path, where: str, partition: int, o
     """Read off DuckDB's real plan: never less than what the condition is true of."""
     connection = engine.connect(tmp_path)
     stand_in(connection, tmp_path, 7)
-    bounds = narrow.bounds(connection, f"SELECT count(*) FROM s7 WHERE {where}")
+    bounds = pruning.bounds(connection, f"SELECT count(*) FROM s7 WHERE {where}")
     noon = datetime(2013, 5, 1, 12, tzinfo=UTC)
-    assert matches(bounds.get(7, predicates.EVERYTHING), partition, offset, noon) == found
+    assert matches(bounds.get(7, pruning.EVERYTHING), partition, offset, noon) == found
 
 
 def stand_in(connection: engine.duckdb.DuckDBPyConnection, folder: Path, number: int) -> None:
     """A view s<number> with the columns of ROWS, without rows."""
-    fields = columns.of(ROWS, None)
-    query = source.native(fields, source.stand_ins(folder), 1000, narrow.prefix(number))
+    fields = columns_of(ROWS, None)
+    query = engine.native(fields, engine.stand_ins(folder), 1000, pruning.prefix(number))
     connection.execute(f"CREATE VIEW s{number} AS {query}")
 
 
@@ -94,11 +95,11 @@ def stand_in(connection: engine.duckdb.DuckDBPyConnection, folder: Path, number:
     "sql", ["SELECT a.kafka_offset FROM s0 a, s1 b WHERE a.kafka_offset = 1", "SELECT 1 FROM s0, s1"]
 )
 def test_a_scan_that_names_no_column_narrows_nothing(tmp_path: Path, sql: str) -> None:
-    """It could be of any source."""
+    """It could be of any engine."""
     connection = engine.connect(tmp_path)
     stand_in(connection, tmp_path, 0)
     stand_in(connection, tmp_path, 1)
-    assert narrow.bounds(connection, sql) == {}
+    assert pruning.bounds(connection, sql) == {}
 
 
 def test_two_scans_of_one_source_need_both_their_ranges(tmp_path: Path) -> None:
@@ -106,7 +107,7 @@ def test_two_scans_of_one_source_need_both_their_ranges(tmp_path: Path) -> None:
     connection = engine.connect(tmp_path)
     stand_in(connection, tmp_path, 0)
     part = "SELECT kafka_offset FROM s0 WHERE kafka_offset"
-    bounds = narrow.bounds(connection, f"{part} = 1 UNION ALL {part} = 5")
+    bounds = pruning.bounds(connection, f"{part} = 1 UNION ALL {part} = 5")
     assert [matches(bounds[0], 0, offset) for offset in (1, 3, 5)] == [True, False, True]
 
 

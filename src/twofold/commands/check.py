@@ -14,9 +14,10 @@ from twofold.definition.load import check_file, clashes, definition_files, shown
 from twofold.definition.model import Pipeline
 from twofold.errors import UsageError
 from twofold.settings import Settings
+from twofold.text import counted
 
 
-class Result(NamedTuple):
+class CheckedFile(NamedTuple):
     """One checked file."""
 
     path: Path
@@ -51,10 +52,10 @@ def check(context: click.Context, files: tuple[Path, ...], pipelines: Path | Non
     context.exit(1 if any(result.faults for result in results) else 0)
 
 
-def check_files(paths: list[Path]) -> list[Result]:
+def check_files(paths: list[Path]) -> list[CheckedFile]:
     """Check files one by one, then against each other: names and topics must differ."""
     once = list({path.resolve(): path for path in paths}.values())
-    results = [Result(path, *check_file(path)) for path in once]
+    results = [CheckedFile(path, *check_file(path)) for path in once]
     found = clashes([(result.path, result.pipeline) for result in results if result.pipeline is not None])
     return [result._replace(faults=result.faults + _of(result.path, found)) for result in results]
 
@@ -72,26 +73,22 @@ def _folder_files(folder: Path) -> list[Path]:
     return files
 
 
-def _as_text(results: list[Result]) -> str:
+def _as_text(results: list[CheckedFile]) -> str:
     lines = [line for result in results for line in _lines(result)]
     faults, files = sum(len(result.faults) for result in results), len(results)
-    summary = f"{_count(files, 'file')}, {_count(faults, 'fault') if faults else 'no faults'}"
+    summary = f"{counted(files, 'file')}, {counted(faults, 'fault') if faults else 'no faults'}"
     return "\n".join([*lines, summary])
 
 
-def _lines(result: Result) -> list[str]:
+def _lines(result: CheckedFile) -> list[str]:
     if result.faults or result.pipeline is None:
         return [str(fault) for fault in result.faults]
     pipeline = result.pipeline
-    counts = f"{_count(len(pipeline.event.fields), 'field')}, {_count(len(pipeline.views), 'view')}"
+    counts = f"{counted(len(pipeline.event.fields), 'field')}, {counted(len(pipeline.views), 'view')}"
     return [f"{shown_path(result.path)}: ok ({pipeline.name}, {counts})"]
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _as_object(result: Result) -> dict[str, object]:
+def _as_object(result: CheckedFile) -> dict[str, object]:
     pipeline = result.pipeline
     return {
         "file": shown_path(result.path),

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NoReturn
 
 import click
 
 from twofold import retention
 from twofold.commands.become import become
 from twofold.definition.load import load_pipeline
-from twofold.settings import Settings
+
+_PIPELINE = click.argument("pipeline")
+_COUNTS = click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
+_DONE = click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+
+
+def _become(context: click.Context, program: str) -> NoReturn:
+    """Become a program of `spark_jobs` that has the same options, with the values that they have here."""
+    load_pipeline(context.obj, context.params["pipeline"])
+    arguments = []
+    for parameter in context.command.params:
+        value = context.params[parameter.name or ""]
+        if isinstance(parameter, click.Argument):
+            arguments.append(str(value))
+        elif value is True:
+            arguments.append(parameter.opts[0])
+        elif value is not None and value is not False:
+            arguments += [parameter.opts[0], str(value)]
+    become(context.obj, f"spark_jobs.{program}", *arguments)
 
 
 @click.command()
-@click.argument("pipeline")
+@_PIPELINE
 @click.option("--until-caught-up", is_flag=True, help="Take what is in Kafka now, finish the views, and exit.")
 @click.option("--health-port", default=0, show_default="any free one", help="Port of /healthz on loopback.")
-@click.pass_obj
-def stream(settings: Settings, pipeline: str, until_caught_up: bool, health_port: int) -> None:
+@click.pass_context
+def stream(context: click.Context, /, **_: object) -> None:
     """Run the speed layer of PIPELINE: every Kafka record to stream_log, windows to stream_<view>.
 
     \b
@@ -25,33 +43,30 @@ def stream(settings: Settings, pipeline: str, until_caught_up: bool, health_port
       twofold stream flights                     # until SIGTERM or Ctrl-C
       twofold stream flights --until-caught-up   # drain what is in Kafka now
     """
-    load_pipeline(settings, pipeline)
-    flags = ["--until-caught-up"] if until_caught_up else []
-    become(settings, "spark_jobs.streaming_job", pipeline, "--health-port", str(health_port), *flags)
+    _become(context, "streaming_job")
 
 
 @click.command()
-@click.argument("pipeline")
-@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
+@_PIPELINE
+@_COUNTS
 @click.option("--wait", default=600.0, show_default=True, help="Seconds to wait for another batch run to end.")
-@click.pass_obj
-def batch(settings: Settings, pipeline: str, as_json: bool, wait: float) -> None:
-    """Take the landed files of PIPELINE into batch_log, each exactly once.
+@click.pass_context
+def batch(context: click.Context, /, **_: object) -> None:
+    """Ingest the files in the inbox of PIPELINE into batch_log, each exactly once.
 
     \b
     Examples:
       twofold batch flights
       twofold batch flights --json
     """
-    load_pipeline(settings, pipeline)
-    become(settings, "spark_jobs.batch_job", pipeline, "--wait", str(wait), *(["--json"] if as_json else []))
+    _become(context, "batch_job")
 
 
 @click.command()
-@click.argument("pipeline")
-@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
-@click.pass_obj
-def union(settings: Settings, pipeline: str, as_json: bool) -> None:
+@_PIPELINE
+@_COUNTS
+@click.pass_context
+def union(context: click.Context, /, **_: object) -> None:
     """Merge everything past the boundary into PIPELINE's events, and recompute the windows touched.
 
     \b
@@ -59,14 +74,13 @@ def union(settings: Settings, pipeline: str, as_json: bool) -> None:
       twofold union flights
       twofold union flights --json
     """
-    load_pipeline(settings, pipeline)
-    become(settings, "spark_jobs.union_job", pipeline, *(["--json"] if as_json else []))
+    _become(context, "union_job")
 
 
 @click.command()
-@click.argument("pipeline")
+@_PIPELINE
 @click.option("--dry-run", is_flag=True, help="Say how many files are small, and what would be expired and removed.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@_DONE
 @click.option(
     "--snapshot-retention",
     default=retention.SNAPSHOT_RETENTION,
@@ -78,7 +92,7 @@ def union(settings: Settings, pipeline: str, as_json: bool) -> None:
     type=click.IntRange(min=1),
     default=retention.KEEP_SNAPSHOTS,
     show_default=True,
-    help="Keep so many of the newest snapshots of each table, however old.",
+    help="Always keep at least this many of the newest snapshots of each table.",
 )
 @click.option(
     "--orphan-age",
@@ -91,15 +105,15 @@ def union(settings: Settings, pipeline: str, as_json: bool) -> None:
     type=click.IntRange(min=2),
     default=retention.MIN_INPUT_FILES,
     show_default=True,
-    help="Compact a day where so many of its files are too small.",
+    help="Compact a day once at least this many of its files are too small.",
 )
 @click.option(
     "--retain-stream-log",
     metavar="AGE",
     help="Delete whole days of stream_log older than this, 7 days behind the union and every view.  [default: off]",
 )
-@click.pass_obj
-def maintain(settings: Settings, /, pipeline: str, dry_run: bool, as_json: bool, **options: Any) -> None:  # noqa: ANN401
+@click.pass_context
+def maintain(context: click.Context, /, pipeline: str, as_json: bool, **options: object) -> None:
     """Compact small files of PIPELINE's tables, expire old snapshots, remove orphans; report ids too far apart.
 
     Safe to repeat, to kill, and to run beside a streaming job.
@@ -110,27 +124,23 @@ def maintain(settings: Settings, /, pipeline: str, dry_run: bool, as_json: bool,
       twofold maintain flights --dry-run
       twofold maintain flights --retain-stream-log "30 days"
     """
-    load_pipeline(settings, pipeline)
-    retention.upkeep(dry_run=dry_run, **options)
-    flags = [*(["--dry-run"] if dry_run else []), *(["--json"] if as_json else [])]
-    given = {name: value for name, value in options.items() if value is not None}
-    values = [text for name, value in given.items() for text in (f"--{name.replace('_', '-')}", str(value))]
-    become(settings, "spark_jobs.maintenance_job", pipeline, *flags, *values)
+    load_pipeline(context.obj, pipeline)
+    retention.upkeep(**options)  # type: ignore[arg-type]
+    _become(context, "maintenance_job")
 
 
 @click.command()
-@click.argument("pipeline")
-@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
-@click.pass_obj
-def rebuild(settings: Settings, pipeline: str, as_json: bool) -> None:
-    """Make PIPELINE's events and all views anew from the logs, swapped in at the end.
+@_PIPELINE
+@_DONE
+@click.pass_context
+def rebuild(context: click.Context, /, **_: object) -> None:
+    """Recreate PIPELINE's events and all views from the logs, swapped in at the end.
 
     Also the way out after a changed view, and after a lost or damaged checkpoint. Stop the streaming job first; the
-    next `twofold stream` makes the stream views anew.
+    next `twofold stream` recreates the stream views.
 
     \b
     Examples:
       twofold rebuild flights
     """
-    load_pipeline(settings, pipeline)
-    become(settings, "spark_jobs.rebuild_job", pipeline, *(["--json"] if as_json else []))
+    _become(context, "rebuild_job")

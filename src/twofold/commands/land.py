@@ -1,4 +1,4 @@
-"""`twofold land P FILE…`: put files into a pipeline's inbox, each whole or not at all."""
+"""`twofold land`: puts files into a pipeline's inbox, each whole or not at all."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _check_sources(files: tuple[Path, ...]) -> None:
     """TwofoldError naming every source that cannot be read, before any is put."""
     faults = [f"{file}: {fault}" for file in files if (fault := _source_fault(file))]
     if faults:
-        raise TwofoldError("cannot be put:\n  " + "\n  ".join(faults), "nothing was put; mend the list of files")
+        raise TwofoldError("cannot be put:\n  " + "\n  ".join(faults), "nothing was put; correct the list of files")
 
 
 def _source_fault(file: Path) -> str:
@@ -79,5 +79,5 @@ def _put(folder: inbox.Folder, source: Path, target: str) -> None:
             folder.put(source, target, bar.update)
     except OSError as error:
         raise TwofoldError(
-            f"{target} was not put: {error.strerror or error}", "nothing of it is there; mend the cause and repeat"
+            f"{target} was not put: {error.strerror or error}", "nothing of it is there; fix the cause and repeat"
         ) from None

@@ -29,6 +29,7 @@ from twofold.definition.load import SUFFIXES, load_file, load_pipeline
 from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
+from twofold.text import counted
 
 _OUTCOMES = (tables.ACCEPTED, tables.FILTERED, tables.REJECTED)
 _STANDARD_INPUT = "-"
@@ -36,7 +37,7 @@ _PAYLOAD_SHOWN = 160
 _IN_MEMORY_BYTES = 16 << 20
 
 
-class Sample(NamedTuple):
+class RejectedRow(NamedTuple):
     """A rejected record, by its number in the file."""
 
     row: int
@@ -51,7 +52,7 @@ class Summary:
     samples_wanted: int
     outcomes: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
-    samples: dict[str, list[Sample]] = field(default_factory=dict)
+    samples: dict[str, list[RejectedRow]] = field(default_factory=dict)
 
     def add(self, row: int, judged: dict[str, Any]) -> None:
         """Count one record."""
@@ -62,13 +63,13 @@ class Summary:
         self.kinds[kind] += 1
         shown = self.samples.setdefault(kind, [])
         if len(shown) < self.samples_wanted:
-            shown.append(Sample(row, judged[tables.REASON], judged[tables.PAYLOAD]))
+            shown.append(RejectedRow(row, judged[tables.REASON], judged[tables.PAYLOAD]))
 
     def lines(self, name: str) -> Iterator[str]:
         """For a person to read."""
         counts = ", ".join(f"{self.outcomes[outcome]:,} {outcome}" for outcome in _OUTCOMES)
         total = self.outcomes.total()
-        yield f"{name}: {total:,} record{'' if total == 1 else 's'}: {counts}"
+        yield f"{name}: {counted(total, 'record')}: {counts}"
         for kind, count in self.kinds.most_common():
             yield f"{count:>9,}  {kind}"
             for row, reason, payload in self.samples.get(kind, ()):
@@ -79,7 +80,7 @@ class Summary:
 @click.command(name="try")
 @click.argument("pipeline")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
-@click.option("--as", "name", metavar="NAME", help="Read FILE as if it had this name, whose ending tells the format.")
+@click.option("--as", "name", metavar="NAME", help="Read FILE as if it had this name, whose ending gives the format.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--samples", type=click.IntRange(0, 1000), default=3, show_default=True, help="Records shown per reason.")
 @click.pass_context
@@ -118,7 +119,7 @@ def try_(context: click.Context, pipeline: str, file: Path, name: str | None, fo
             context.exit(1)
         except OSError as error:
             raise TwofoldError(
-                f"{shown} cannot be read: {error.strerror or error}", "see to it, and try again"
+                f"{shown} cannot be read: {error.strerror or error}", "fix that, and try again"
             ) from error
         rows.seek(0)
         for line in summary.lines(shown) if form == "text" else rows:

@@ -1,15 +1,27 @@
-"""I1 and I2: what Kafka holds, and what producers were told, against the offsets in stream_log."""
+"""I1 and I2: what Kafka holds, and what producers were told, against the offsets in stream_log.
+
+    stream_log's offsets, the end its last commit says ─► gaps ─► Kafka, committed records only
+        holds a record ─► missing        holds none: a marker, an aborted record ─► vacant
+        deleted since  ─► untold         in a transaction that is still open     ─► open
+
+Kafka is asked once, of all gaps together, in one pass per partition.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from twofold import table_state, tables
-from twofold.proof import gaps
-from twofold.proof.report import MOST_OFFENDERS, Check, Findings, counted
-from twofold.proof.world import World
-from twofold.topic import Range
+from twofold import kafka, tables
+from twofold.proof.findings import MOST_OFFENDERS, Check, Findings
+from twofold.proof.world import Gaps, World
+from twofold.text import counted
+from twofold.topic import Filled, Range
+
+_KAFKA_TIMEOUT_S = 60.0
+
+Ranges = dict[int, list[Range]]
+"""Partition → ranges of offsets, in order; a partition without any is not there."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +34,56 @@ class Span:
     distinct: int
 
 
-def spans(world: World) -> dict[int, Span]:
+def each_once(world: World) -> Check:
+    """I2: every offset of [first, landed end) that holds a record is there once; the landed end is the commit's own."""
+    found, held, landed = Findings("I2"), _spans(world), world.landed(tables.STREAM_LOG)
+    _compare_topic(world, landed.topic_id, found)
+    _compare_gaps(world, found)
+    _compare_rows(world, held, landed.offsets, found)
+    behind = world.before.offsets_behind(landed.offsets) if found.holds else 0
+    if behind:
+        found.behind(f"{counted(behind, 'offset')} of Kafka not landed yet")
+    found.numbers |= _numbers(world, held, landed.offsets, behind)
+    reach = ", ".join(f"{p}: [{span.first:,}, {span.last + 1:,})" for p, span in held.items()) or "none"
+    found.say(f"{counted(found.numbers['records'], 'record')} in {counted(len(held), 'partition')}: {reach}")
+    _say_vacant(world, found)
+    return found.check()
+
+
+def acknowledged(world: World) -> Check:
+    """I1: every acknowledged offset is below the landed end, where I2 says that all offsets below it are there."""
+    found, held, name = Findings("I1"), _spans(world), world.pipeline.topic.name
+    sent, ends = world.before, {partition: span.last + 1 for partition, span in held.items()}
+    for partition, offset in sorted(sent.acknowledged.items()):
+        if offset >= (end := sent.ends.get(partition, 0)):
+            found.violated("Kafka lost acknowledged records", [f"{name}[{partition}]@{offset}: Kafka ends at {end}"])
+    landed = world.landed(tables.STREAM_LOG).offsets
+    absent = {p: o for p, o in sorted(sent.acknowledged.items()) if o >= ends.get(p, 0)}
+    if lost := [f"{name}[{p}]@{o}" for p, o in absent.items() if o < landed.get(p, 0)]:
+        found.violated("acknowledged records are said to be landed, but are missing", lost)
+    if waiting := [f"{name}[{p}]@{o}" for p, o in absent.items() if o >= landed.get(p, 0)]:
+        found.behind(f"acknowledged but not landed yet: {', '.join(waiting)}")
+    for partition, ranges in gaps(world).missing.items():
+        below = min(sent.acknowledged.get(partition, -1), ends.get(partition, 0) - 1)
+        if missing := [(low, high) for low, high in ranges if low <= below]:
+            found.violated("acknowledged records are missing", _missing(name, partition, missing))
+    found.numbers |= {
+        "acknowledged": sent.acknowledged_records,
+        "highest": {str(p): o for p, o in sorted(sent.acknowledged.items())},
+        "landed_ends": {str(p): ends[p] for p in sorted(ends)},
+        "journals_of_other_topics": sent.foreign_journals,
+    }
+    if sent.foreign_journals:
+        found.say(f"{counted(sent.foreign_journals, 'journal')} of another topic id ignored")
+    if sent.acknowledged:
+        pairs = ", ".join(f"{p}: {o:,} < {ends.get(p, 0):,}" for p, o in sorted(sent.acknowledged.items()))
+        found.say(f"{counted(sent.acknowledged_records, 'record')} acknowledged; highest offset < landed end: {pairs}")
+    else:
+        found.say("no producer's journal here: nothing was acknowledged to compare (I2 needs none)")
+    return found.check()
+
+
+def _spans(world: World) -> dict[int, Span]:
     """Partition → its offsets in stream_log."""
     found = world.rows(
         f"""SELECT kafka_partition, count(*), min(kafka_offset), max(kafka_offset), count(DISTINCT kafka_offset)
@@ -31,155 +92,189 @@ def spans(world: World) -> dict[int, Span]:
     return {partition: Span(*numbers) for partition, *numbers in found}
 
 
-def each_once(world: World) -> Check:
-    """I2: every offset of [first, landed end) that holds a record is there once; the landed end is the commit's own."""
-    found, held = Findings("I2"), spans(world)
-    marker = table_state.landed(world.pins[tables.STREAM_LOG].history, world.pipeline.name)
-    _compare_topic(world, marker.topic_id, found)
-    _compare_gaps(world, found)
-    _compare_rows(world, held, marker.offsets, found)
-    behind = world.before.offsets_behind(marker.offsets) if found.holds else 0
-    if behind:
-        found.behind(f"{counted(behind, 'offset')} of Kafka not landed yet")
-    found.numbers |= _numbers(world, held, marker.offsets, behind)
-    records = sum(span.records for span in held.values())
-    found.say(f"{counted(records, 'record')} in {counted(len(held), 'partition')}: {_ranges(held)}")
-    _say_vacant(world, found)
-    return found.check()
-
-
-def acknowledged(world: World) -> Check:
-    """I1: every acknowledged offset is below the landed end, where I2 says that all offsets below it are there."""
-    found, held = Findings("I1"), spans(world)
-    sent, topic = world.before, world.pipeline.topic.name
-    for partition, offset in sorted(sent.acknowledged.items()):
-        if offset >= sent.ends.get(partition, 0):
-            end = sent.ends.get(partition, 0)
-            found.violated("Kafka lost acknowledged records", [f"{topic}[{partition}]@{offset}: Kafka ends at {end}"])
-    marker = table_state.landed(world.pins[tables.STREAM_LOG].history, world.pipeline.name).offsets
-    absent = {p: o for p, o in sent.acknowledged.items() if o >= _end(held, p)}
-    lost = {p: o for p, o in absent.items() if o < marker.get(p, 0)}
-    if lost:
-        found.violated("acknowledged records are said to be landed, but are missing", _named(topic, lost))
-    if waiting := {p: o for p, o in absent.items() if p not in lost}:
-        found.behind(f"acknowledged but not landed yet: {', '.join(_named(topic, waiting))}")
-    for partition, ranges in world.gaps.missing.items():
-        below = min(sent.acknowledged.get(partition, -1), _end(held, partition) - 1)
-        missing = [(low, high) for low, high in ranges if low <= below]
-        if missing:
-            found.violated("acknowledged records are missing", _missing(topic, partition, missing))
-    found.numbers |= {
-        "acknowledged": sent.acknowledged_records,
-        "highest": {str(p): o for p, o in sorted(sent.acknowledged.items())},
-        "landed_ends": {str(p): _end(held, p) for p in sorted(held)},
-        "journals_of_other_topics": sent.foreign_journals,
-    }
-    _say_acknowledged(world, held, found)
-    return found.check()
-
-
-def _say_acknowledged(world: World, held: Mapping[int, Span], found: Findings) -> None:
-    sent = world.before
-    if sent.foreign_journals:
-        found.say(f"{counted(sent.foreign_journals, 'journal')} of another topic id ignored")
-    if not sent.acknowledged:
-        found.say("no producer's journal here: nothing was acknowledged to compare (I2 needs none)")
-        return
-    ends = ", ".join(f"{p}: {o:,} < {_end(held, p):,}" for p, o in sorted(sent.acknowledged.items()))
-    found.say(f"{counted(sent.acknowledged_records, 'record')} acknowledged; highest offset < landed end: {ends}")
-
-
 def _compare_topic(world: World, landed_topic: str | None, found: Findings) -> None:
-    topic, now = world.pipeline.topic.name, world.before.topic_id
+    name, now = world.pipeline.topic.name, world.before.topic_id
     if landed_topic is not None and now is None:
-        found.violated(f"topic {topic} (id {landed_topic}) is gone from Kafka", [f"{topic}: no such topic"])
+        found.violated(f"topic {name} (id {landed_topic}) is gone from Kafka", [f"{name}: no such topic"])
     elif landed_topic is not None and now != landed_topic:
         found.violated(
-            f"stream_log was filled from topic id {landed_topic}, but {topic} now has id {now}",
-            [f"{topic}: another topic of this name"],
+            f"stream_log was filled from topic id {landed_topic}, but {name} now has id {now}",
+            [f"{name}: another topic of this name"],
         )
 
 
 def _compare_gaps(world: World, found: Findings) -> None:
     """Offsets that hold a record which stream_log does not have."""
-    topic = world.pipeline.topic.name
-    for partition, ranges in world.gaps.missing.items():
-        found.violated(
-            f"{counted(gaps.size(ranges), 'offset')} missing in partition {partition}",
-            _missing(topic, partition, ranges),
-        )
-    if waiting := gaps.total(world.gaps.open):
+    for partition, ranges in gaps(world).missing.items():
+        named = _missing(world.pipeline.topic.name, partition, ranges)
+        found.violated(f"{counted(_size(ranges), 'offset')} missing in partition {partition}", named)
+    if waiting := _total(gaps(world).open):
         found.behind(f"{counted(waiting, 'offset')} of a transaction that is still open, which no row is of")
 
 
-def _compare_rows(world: World, held: Mapping[int, Span], marker: Mapping[int, int], found: Findings) -> None:
-    """Offsets that are there more than once, or that no commit speaks of."""
-    topic = world.pipeline.topic.name
+def _compare_rows(world: World, held: Mapping[int, Span], landed: Mapping[int, int], found: Findings) -> None:
+    """Offsets that are there more than once, or that no commit covers."""
+    name = world.pipeline.topic.name
     for partition, span in held.items():
         if span.records > span.distinct:
-            more = span.records - span.distinct
-            found.violated(f"{counted(more, 'record')} too many in partition {partition}", _doubled(world, partition))
-        if (said := marker.get(partition, 0)) <= span.last:
+            twice = f"""SELECT kafka_offset, count(*) AS _tw_times FROM {tables.STREAM_LOG}
+                        WHERE kafka_partition = {partition} GROUP BY 1 HAVING count(*) > 1"""
+            place = f"{name}[{partition}]"
+            _, named = world.offenders(twice, "kafka_offset, _tw_times", lambda o, n, at=place: f"{at}@{o}: {n} times")
+            more = counted(span.records - span.distinct, "record")
+            found.violated(f"{more} too many in partition {partition}", named)
+        if (said := landed.get(partition, 0)) <= span.last:
             found.violated(
                 f"the last commit says that partition {partition} ends at {said:,}, its rows end at {span.last + 1:,}",
-                [f"{topic}[{partition}]@{said}"],
+                [f"{name}[{partition}]@{said}"],
             )
 
 
 def _say_vacant(world: World, found: Findings) -> None:
-    """Offsets without a row that nothing is missing at, as far as Kafka can tell."""
-    vacant, untold = gaps.total(world.gaps.vacant), gaps.total(world.gaps.untold)
+    """Offsets without a row that nothing is missing at, as far as Kafka can say."""
+    vacant, untold = _total(gaps(world).vacant), _total(gaps(world).untold)
     found.numbers |= {"offsets_without_record": vacant, "offsets_untold": untold}
     if vacant:
-        holds = "holds" if vacant == 1 else "hold"
-        found.say(f"{counted(vacant, 'offset')} {holds} no record: transactions")
+        found.say(f"{counted(vacant, 'offset')} {'holds' if vacant == 1 else 'hold'} no record: transactions")
     if untold:
         found.say(f"of {counted(untold, 'offset')} without a row nobody can tell any more, as Kafka has deleted them")
     if waiting := world.before.offsets_open:
         found.say(f"{counted(waiting, 'offset')} of Kafka can land only when an open transaction has ended")
 
 
-def _missing(topic: str, partition: int, ranges: Sequence[Range]) -> list[str]:
+def _missing(name: str, partition: int, ranges: Sequence[Range]) -> list[str]:
     return [
-        f"{topic}[{partition}]@{low}{'' if high == low + 1 else f'–{high - 1}'}: missing"
+        f"{name}[{partition}]@{low}{'' if high == low + 1 else f'–{high - 1}'}: missing"
         for low, high in ranges[:MOST_OFFENDERS]
     ]
 
 
-def _doubled(world: World, partition: int) -> list[str]:
-    topic = world.pipeline.topic.name
-    found = world.rows(
-        f"""SELECT kafka_offset, count(*) FROM {tables.STREAM_LOG} WHERE kafka_partition = {partition}
-            GROUP BY 1 HAVING count(*) > 1 ORDER BY 1 LIMIT {MOST_OFFENDERS}"""
-    )
-    return [f"{topic}[{partition}]@{offset}: {times} times" for offset, times in found]
-
-
-def _end(held: Mapping[int, Span], partition: int) -> int:
-    return held[partition].last + 1 if partition in held else 0
-
-
-def _named(topic: str, offsets: Mapping[int, int]) -> list[str]:
-    return [f"{topic}[{partition}]@{offset}" for partition, offset in sorted(offsets.items())]
-
-
-def _ranges(held: Mapping[int, Span]) -> str:
-    return ", ".join(f"{p}: [{span.first:,}, {span.last + 1:,})" for p, span in held.items()) or "none"
-
-
-def _numbers(world: World, held: Mapping[int, Span], marker: Mapping[int, int], behind: int) -> dict[str, object]:
+def _numbers(world: World, held: Mapping[int, Span], landed: Mapping[int, int], behind: int) -> dict[str, object]:
     partitions = {
         str(p): {
             "records": held[p].records if p in held else 0,
             "first": held[p].first if p in held else None,
-            "end": _end(held, p),
-            "landed": marker.get(p, 0),
-            "without_record": gaps.size(world.gaps.vacant.get(p, ())),
+            "end": held[p].last + 1 if p in held else 0,
+            "landed": landed.get(p, 0),
+            "without_record": _size(gaps(world).vacant.get(p, ())),
             "kafka_begin": world.before.begins.get(p),
             "kafka_end": world.before.ends.get(p),
             "kafka_stable_end": world.before.stable_ends.get(p),
         }
-        for p in sorted({*held, *marker, *world.before.ends})
+        for p in sorted({*held, *landed, *world.before.ends})
     }
     records = sum(span.records for span in held.values())
     return {"records": records, "behind": behind, "topic_id": world.before.topic_id, "partitions": partitions}
+
+
+def gaps(world: World) -> Gaps:
+    """All gaps, Kafka asked of them once; where it has another topic of this name, all of them are missing."""
+    if world.gaps is None:
+        ranges, topic_name = _ranges(world), world.pipeline.topic.name
+        if not ranges or not world.is_of_one_topic:
+            world.gaps = Gaps(missing=ranges)
+        else:
+            filled = kafka.filled(world.lake.settings, topic_name, ranges, _KAFKA_TIMEOUT_S)
+            world.gaps = sort(ranges, filled, world.after.ends, world.landed(tables.STREAM_LOG).offsets)
+    return world.gaps
+
+
+def sort(
+    ranges: Mapping[int, list[Range]],
+    filled: Mapping[int, Filled],
+    given_out: Mapping[int, int],
+    landed: Mapping[int, int],
+) -> Gaps:
+    """Gaps by kind. `given_out` are the ends of all offsets that Kafka has given out.
+
+    >>> found = sort({0: [(2, 4), (7, 8), (11, 15)]}, {0: Filled(3, 12, ((7, 8),))}, {0: 14}, {0: 15})
+    >>> found.missing, found.vacant, found.untold, found.open
+    ({0: [(7, 8), (14, 15)]}, {0: [(3, 4), (11, 12)]}, {0: [(2, 3)]}, {0: [(12, 14)]})
+
+    Where Kafka still has what landed next, and nothing in it speaks of transactions, what it has deleted is missing.
+
+    >>> sort({0: [(2, 4)]}, {0: Filled(5, 12, ())}, {0: 12}, {0: 12}).missing
+    {0: [(2, 4)]}
+    """
+    missing: Ranges = {}
+    vacant: Ranges = {}
+    untold: Ranges = {}
+    waiting: Ranges = {}
+    for partition, wanted in ranges.items():
+        kafka, end = filled[partition], given_out.get(partition, 0)
+        untold[partition] = _cut(wanted, 0, kafka.begin)
+        vacant[partition] = _without(_cut(wanted, kafka.begin, kafka.end), kafka.records)
+        waiting[partition] = _cut(wanted, kafka.end, end)
+        missing[partition] = [*kafka.records, *_cut(wanted, max(end, kafka.end), wanted[-1][1])]
+    kafka_has_next = any(kafka.begin < landed.get(p, 0) for p, kafka in filled.items())
+    if kafka_has_next and not any(vacant.values()):
+        missing = {partition: [*untold[partition], *found] for partition, found in missing.items()}
+        untold = {}
+    return Gaps(*({p: found for p, found in kind.items() if found} for kind in (missing, vacant, untold, waiting)))
+
+
+def _size(ranges: Iterable[Range]) -> int:
+    return sum(high - low for low, high in ranges)
+
+
+def _total(kind: Mapping[int, list[Range]]) -> int:
+    return sum(map(_size, kind.values()))
+
+
+def _cut(ranges: Iterable[Range], low: int, high: int) -> list[Range]:
+    """What lies from `low` up to `high`."""
+    cut = ((max(low, start), min(high, end)) for start, end in ranges)
+    return [(start, end) for start, end in cut if start < end]
+
+
+def _without(ranges: Iterable[Range], taken: Iterable[Range]) -> list[Range]:
+    """Ranges without those taken out of them; both in order, and each taken one lies within a range.
+
+    >>> _without([(1, 5), (8, 9), (12, 15)], [(2, 3), (8, 9)])
+    [(1, 2), (3, 5), (12, 15)]
+    """
+    left: list[Range] = []
+    out = iter(taken)
+    low, high = next(out, (-1, -1))
+    for start, end in ranges:
+        at = start
+        while at <= low < end:
+            left.append((at, low))
+            at = high
+            low, high = next(out, (-1, -1))
+        left.append((at, end))
+    return [(start, end) for start, end in left if start < end]
+
+
+def _ranges(world: World) -> Ranges:
+    """Per partition what lies between its lowest offset and the end that the last commit, or its last row, says."""
+    landed, held = world.landed(tables.STREAM_LOG).offsets, _spans(world)
+    edges = []
+    for partition in sorted({*landed, *held}):
+        # What Kafka still has must be there; what retention is deleting counts no more.
+        retained, end = world.retained_from.get(partition, 0), landed.get(partition, 0)
+        low = max(world.before.begins.get(partition, 0), retained)
+        if partition in held:
+            # What Kafka had dropped before the job began is in neither.
+            low, end = max(min(held[partition].first, low), retained), max(end, held[partition].last + 1)
+        if low < end:
+            edges.append((partition, low, end))
+    found: Ranges = {}
+    for partition, low, high in world.rows(_gaps_sql(edges)) if edges else ():
+        found.setdefault(partition, []).append((low, high))
+    return found
+
+
+def _gaps_sql(edges: Iterable[tuple[int, int, int]]) -> str:
+    """Partition, first offset and end of each gap; `edges` are partition, lowest offset and end."""
+    values = ", ".join(f"({partition}, {low}::BIGINT, {end}::BIGINT)" for partition, low, end in edges)
+    return f"""
+        WITH edges(_tw_part, _tw_low, _tw_end) AS (VALUES {values}),
+        placed AS (
+          SELECT _tw_part, kafka_offset AS _tw_at FROM {tables.STREAM_LOG} JOIN edges ON _tw_part = kafka_partition
+            WHERE kafka_offset >= _tw_low
+          UNION ALL SELECT _tw_part, _tw_low - 1 FROM edges
+          UNION ALL SELECT _tw_part, _tw_end FROM edges),
+        followed AS (
+          SELECT *, lead(_tw_at) OVER (PARTITION BY _tw_part ORDER BY _tw_at) AS _tw_next FROM placed)
+        SELECT _tw_part, _tw_at + 1, _tw_next FROM followed WHERE _tw_next > _tw_at + 1 ORDER BY ALL"""

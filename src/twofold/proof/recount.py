@@ -1,4 +1,4 @@
-"""How many records a landed file has, counted anew: plain scanners over its text, apart from the product's readers.
+"""How many records a landed file has, counted again: plain scanners over its text, apart from the product's readers.
 
     bytes ─► gzip ─► text, a block at a time ─► lines, elements of an array, or rows ─► a number
 

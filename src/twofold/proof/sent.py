@@ -1,4 +1,4 @@
-"""What was sent: the topic as Kafka tells it, and what the producers' journals say was acknowledged."""
+"""What was sent: the topic as Kafka describes it, and what the producers' journals say was acknowledged."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ Written for DuckDB alone, apart from the SQL that it checks, so that one mistake
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 from twofold.definition.model import Pipeline, View
@@ -56,6 +56,16 @@ def microseconds(length: timedelta) -> int:
     return length // timedelta(microseconds=1)
 
 
+def before(ends: Mapping[int, int]) -> str:
+    """Condition of stream rows below these ends; a partition not named has none.
+
+    >>> before({0: 3})
+    '(kafka_partition = 0 AND kafka_offset < 3)'
+    """
+    parts = [f"kafka_partition = {partition} AND kafka_offset < {end}" for partition, end in sorted(ends.items())]
+    return f"({' OR '.join(parts) or 'false'})"
+
+
 def union_columns(pipeline: Pipeline) -> tuple[str, ...]:
     """Event columns and where a row comes from: what `events` and `unified_events` have in common."""
     return (*pipeline.columns, "layer", *FROM_FILES, *FROM_KAFKA)
@@ -86,7 +96,7 @@ FROM {source} WHERE outcome = 'accepted' GROUP BY ALL"""
 
 
 def from_scratch(pipeline: Pipeline, stream: str, batch: str) -> str:
-    """The unified events made anew from the whole logs: the latest batch row of an id, else its earliest stream row."""
+    """The unified events recomputed from both logs: the latest batch row of an id, else its earliest stream row."""
     key, events = quoted(pipeline.event.id), names(pipeline.columns, "_tw_log.")
     return f"""
 WITH _tw_latest AS ({best_of_batch(batch, pipeline.event.id)}),
@@ -125,7 +135,7 @@ def in_windows(source: str, time: str, view: View) -> str:
 
 
 def folded(source: str, time: str, view: View) -> str:
-    """The view made anew: START, END, groups, measures."""
+    """The view recomputed: START, END, groups, measures."""
     measures = ", ".join(f"{measure.duckdb} AS {quoted(name)}" for name, measure in view.measures.items())
     by = "".join(f", {quoted(column)}" for column in view.by)
     return f"""SELECT {START}, {END}{by}, {measures}

@@ -1,4 +1,4 @@
-"""The tables as they are at one moment, and DuckDB over them.
+"""The tables as they are at one moment, and DuckDB over them: streamed from their files, none is held in Python.
 
 Pinned in an order in which everything refers to what is pinned after it:
 
@@ -7,92 +7,141 @@ Pinned in an order in which everything refers to what is pinned after it:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
-from pyiceberg.catalog import Catalog
+import pyarrow.dataset as ds
+from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
+from pyiceberg.schema import Schema
 from pyiceberg.table import Table as IcebergTable
+from pyiceberg.types import NestedField
 
-from twofold import catalog as catalogs
 from twofold import table_state, tables
 from twofold.definition.model import Pipeline
-from twofold.proof import gaps, sent, sources
-from twofold.proof.gaps import Gaps
+from twofold.lake import Lake
+from twofold.proof import sent
+from twofold.proof.findings import MOST_OFFENDERS
 from twofold.proof.sent import Sent
-from twofold.settings import Settings
-from twofold.table_state import History
+from twofold.schemas import iceberg_type
+from twofold.table_state import History, Landed
 from twofold.tables import TableShape
+from twofold.topic import Range
 
 UNIFIED = "unified_events"
 """DuckDB's name of the rows that a reader sees."""
+_MEMORY_LIMIT = "2GB"
 
 
 @dataclass(frozen=True)
-class Pinned:
+class TableAt:
     """One table at one snapshot; None where it was never made, or holds nothing."""
 
     name: str
     table: IcebergTable | None
-    snapshot_id: int | None
     history: History
 
-    def at(self, snapshot_id: int | None) -> Pinned:
+    def at(self, snapshot_id: int | None) -> TableAt:
         """The same table at another of its snapshots."""
-        return Pinned(self.name, self.table, snapshot_id, History(self.history.snapshots, snapshot_id))
+        return TableAt(self.name, self.table, History(self.history.snapshots, snapshot_id))
+
+    @property
+    def properties(self) -> Mapping[str, str]:
+        """Of the table; none where it was never made."""
+        return self.table.properties if self.table else {}
+
+
+def pinned(name: str, table: IcebergTable | None) -> TableAt:
+    """A table as it was when it was loaded."""
+    return TableAt(name, table, table_state.history_of(table))
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """Ranges of offsets that stream_log does not have, in order, by partition and kind."""
+
+    missing: Mapping[int, list[Range]] = field(default_factory=dict)
+    vacant: Mapping[int, list[Range]] = field(default_factory=dict)
+    untold: Mapping[int, list[Range]] = field(default_factory=dict)
+    open: Mapping[int, list[Range]] = field(default_factory=dict)
 
 
 @dataclass
 class World:
     """All that the checks look at."""
 
-    settings: Settings
-    pipeline: Pipeline
+    lake: Lake
     connection: duckdb.DuckDBPyConnection
     before: Sent
     """Kafka before the tables were pinned: all of it should have landed."""
-    pins: Mapping[str, Pinned]
-    retained_from: Mapping[int, int] = field(default_factory=dict)
-    """Partition → first offset that retention has left in stream_log; a partition not named is whole."""
+    pins: Mapping[str, TableAt]
     unreadable: dict[str, str] = field(default_factory=dict)
     """Table → why its files cannot be read."""
+    gaps: Gaps | None = None
+    """Kept by `offsets.gaps`."""
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """Whose tables these are."""
+        return self.lake.pipeline
+
+    @cached_property
+    def retained_from(self) -> Mapping[int, int]:
+        """Partition → first offset that retention has left in stream_log; a partition not named is whole."""
+        log = self.pins.get(tables.STREAM_LOG)
+        return table_state.retained_from(log.properties) if log else {}
 
     @cached_property
     def after(self) -> Sent:
         """Kafka after the tables were pinned: nothing past its ends can have landed."""
-        return sent.read(self.settings, self.pipeline)
+        return sent.read(self.lake.settings, self.pipeline)
 
-    @cached_property
-    def gaps(self) -> Gaps:
-        """Offsets that stream_log does not have, and what Kafka says of them."""
-        return gaps.find(self)
+    def landed(self, log: str) -> Landed:
+        """What the last commit of a log says that it holds."""
+        return table_state.landed(self.pins[log].history, self.pipeline.name)
 
-    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+    @property
+    def is_of_one_topic(self) -> bool:
+        """Whether stream_log and Kafka speak of one topic; where they do not, I2 says so."""
+        now = self.before.topic_id
+        return now is not None and self.landed(tables.STREAM_LOG).topic_id in (None, now)
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
         """All rows of a query whose result is small."""
-        return self.connection.execute(sql).fetchall()
+        return self.connection.execute(query).fetchall()
 
-    def row(self, sql: str) -> tuple[Any, ...]:
+    def row(self, query: str) -> tuple[Any, ...]:
         """The one row of a query."""
-        return self.rows(sql)[0]
+        return self.rows(query)[0]
 
-    def number(self, sql: str) -> int:
+    def number(self, query: str) -> int:
         """The one number of a query."""
-        return int(self.row(sql)[0] or 0)
+        return int(self.row(query)[0] or 0)
 
-    def register(self, name: str, pinned: Pinned) -> None:
+    def offenders(self, query: str, columns: str, describe: Callable[..., str]) -> tuple[int, list[str]]:
+        """How many rows a query has, and the first of them by these columns, each described."""
+        count = self.number(f"SELECT count(*) FROM ({query}) AS _tw_rows")
+        if not count:
+            return 0, []
+        first = self.rows(f"SELECT {columns} FROM ({query}) AS _tw_rows ORDER BY ALL LIMIT {MOST_OFFENDERS}")
+        return count, [describe(*row) for row in first]
+
+    def register(self, name: str, pin: TableAt) -> None:
         """Give a pinned table's rows a name in DuckDB."""
         try:
-            sources.register(self.connection, name, pinned.table, pinned.snapshot_id, self._schema(pinned))
+            _register(self.connection, name, pin, self._schema(pin))
         except OSError as error:
             self.unreadable[name] = str(error)
 
-    def _schema(self, pinned: Pinned) -> pa.Schema:
-        if pinned.table is not None:
-            return sources.arrow_schema(pinned.table)
-        return sources.declared_schema(declared(self.pipeline)[pinned.name])
+    def _schema(self, pin: TableAt) -> pa.Schema:
+        """The table's columns now, of which files may lack some; the declared ones where it is not made yet."""
+        if pin.table is None:
+            return declared_schema(declared(self.pipeline)[pin.name])
+        return schema_to_pyarrow(pin.table.schema(), include_field_ids=False)
 
 
 def declared(pipeline: Pipeline) -> dict[str, TableShape]:
@@ -101,18 +150,35 @@ def declared(pipeline: Pipeline) -> dict[str, TableShape]:
     return {table.name: table for table in found}
 
 
-def view_names(pipeline: Pipeline) -> list[str]:
-    """The view tables of both layers."""
-    names: Iterable[str] = pipeline.views
-    return [name(view) for view in names for name in (tables.batch_view_name, tables.stream_view_name)]
+def declared_schema(table: TableShape) -> pa.Schema:
+    """The columns of a table that is not made yet."""
+    fields = (NestedField(number, name, iceberg_type(kind)) for number, (name, kind) in enumerate(table.columns, 1))
+    return schema_to_pyarrow(Schema(*fields), include_field_ids=False)
 
 
-def pin(catalog: Catalog, pipeline: str, name: str) -> Pinned:
-    """A table at its newest snapshot."""
-    return of(name, catalogs.find(catalog, pipeline, name))
+def connect(spill_to: Path) -> duckdb.DuckDBPyConnection:
+    """DuckDB in memory, in UTC, that spills into `spill_to` past its memory limit."""
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET preserve_insertion_order = false")
+    connection.execute(f"SET memory_limit = '{_MEMORY_LIMIT}'")
+    connection.execute(f"SET temp_directory = '{spill_to}'")
+    return connection
 
 
-def of(name: str, table: IcebergTable | None) -> Pinned:
-    """A table as it was when it was loaded."""
-    history = table_state.history_of(table)
-    return Pinned(name, table, history.head, history)
+def _register(connection: duckdb.DuckDBPyConnection, name: str, pin: TableAt, schema: pa.Schema) -> None:
+    """Give the rows of one snapshot (none: no rows) a name in DuckDB; OSError where a file is missing."""
+    scan = pin.table.scan(snapshot_id=pin.history.head) if pin.table and pin.history.head is not None else None
+    tasks = list(scan.plan_files()) if scan else []
+    if not scan or not tasks:
+        connection.register(name, schema.empty_table())
+    elif any(task.delete_files for task in tasks):
+        connection.register(f"_tw_{name}_batches", scan.to_arrow_batch_reader())
+        connection.execute(f'CREATE TEMP TABLE "{name}" AS SELECT * FROM "_tw_{name}_batches"')
+        connection.unregister(f"_tw_{name}_batches")
+    else:
+        places = [PyArrowFileIO.parse_location(task.file.file_path) for task in tasks]
+        assert isinstance(scan.io, PyArrowFileIO)
+        store = scan.io.fs_by_scheme(*places[0][:2])
+        paths = [path for _, _, path in places]
+        connection.register(name, ds.dataset(paths, schema=schema, format="parquet", filesystem=store))

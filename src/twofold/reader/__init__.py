@@ -1,9 +1,9 @@
 """Reading without a JVM: DuckDB over the tables as pyiceberg finds them, each pinned at one snapshot.
 
-SQL ─► names (what it reads) ─► pinned (snapshot, files) ─► source (files as a DuckDB relation) ─┐
-                                         │                                                       ▼
-                                         └─► events, views (the two layers folded) ──────► plain names
-the plan of the SQL ─► narrow (which ranges it needs) ─► fewer files ─► run
+SQL ─► statements (what it reads) ─► pinned (snapshot, files) ─► engine (files as DuckDB relations) ─┐
+                                             │                                                       ▼
+                                             └─► unified (the two layers folded) ──────────────► plain names
+the plan of the SQL ─► pruning (which ranges it needs) ─► fewer files ─► run ─► output
 """
 
 from twofold.reader.session import Reader

@@ -1,9 +1,11 @@
-"""A query's rows in the form that was asked for, whole or not at all.
+"""A query's rows in the form that was asked for, and the unified events as files: whole or not at all.
 
-table    for reading; the first rows only, a note tells of the rest
+table    for reading; the first rows only, a note says that there are more
 json     an array of objects, one a line
 csv      with a header
 parquet  types as they are
+
+As text nothing is lost: moments in ISO 8601, decimals digit by digit, bytes as UTF-8 or else escaped.
 """
 
 from __future__ import annotations
@@ -12,20 +14,27 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from duckdb import DuckDBPyRelation
+from duckdb.sqltypes import DuckDBPyType
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError
-from twofold.reader import engine, rendering
+from twofold.reader import engine, statements
+from twofold.reader.session import Reader
+from twofold.text import printable, quoted
 
 SHOWN_ROWS = 1000
 _BATCH_ROWS = 10_000
+_PROGRESS_POLL_S = 0.2
+_ISO = "'%Y-%m-%dT%H:%M:%S.%f'"
 _NUMBERS = ("tinyint", "smallint", "integer", "bigint", "hugeint", "decimal", "double", "float")
 
 
@@ -33,7 +42,7 @@ def write_table(relation: DuckDBPyRelation, path: Path) -> int:
     """Write the first rows for a person; returns how many rows of the result are left out (at least: 1 for more)."""
     kinds = relation.types
     with engine.errors():
-        texts = rendering.rendered(relation).limit(SHOWN_ROWS + 1)
+        texts = rendered(relation).limit(SHOWN_ROWS + 1)
         rows = texts.project(", ".join(f"CAST(#{place} AS VARCHAR)" for place in range(1, len(kinds) + 1))).fetchall()
     if texts.columns == ["explain_key", "explain_value"]:
         path.write_text("".join(f"{text}\n" for _, text in rows))
@@ -50,15 +59,10 @@ def write_table(relation: DuckDBPyRelation, path: Path) -> int:
     return max(0, len(rows) - SHOWN_ROWS)
 
 
-def printable(text: str) -> str:
-    """Control characters as escapes: a value cannot move the cursor, nor break a row."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def write_json(relation: DuckDBPyRelation, path: Path) -> None:
     """An array of objects: decimals as exact numbers, moments ISO with Z, NaN and infinities null."""
-    safe = rendering.rendered(relation, finite=True)
-    packed = ", ".join(f"{rendering.quoted(name)} := {rendering.quoted(name)}" for name in safe.columns)
+    safe = rendered(relation, finite=True)
+    packed = ", ".join(f"{quoted(name)} := {quoted(name)}" for name in safe.columns)
     with path.open("w") as file, engine.errors():
         before = "["
         for row in _stream(safe.project(f"CAST(to_json(struct_pack({packed})) AS VARCHAR) AS _tw_line")):
@@ -75,7 +79,7 @@ def _stream(relation: DuckDBPyRelation) -> Iterator[str]:
 def write_csv(relation: DuckDBPyRelation, path: Path) -> None:
     """Comma-separated with a header; a null is empty, an empty text quoted."""
     with engine.errors():
-        rendering.rendered(relation).write_csv(str(path), header=True)
+        rendered(relation).write_csv(str(path), header=True)
 
 
 def write_parquet(relation: DuckDBPyRelation, path: Path) -> None:
@@ -117,3 +121,119 @@ def spooled(write: Callable[[Path], int | None], stream: BinaryIO) -> int | None
             shutil.copyfileobj(file, stream)
         stream.flush()
     return left_out
+
+
+def _names(relation: DuckDBPyRelation) -> list[str]:
+    """The columns' names, told apart where SQL does not: a JSON object has each key once.
+
+    `SELECT 1 AS a, 2 AS a` gives a, a_2.
+    """
+    seen: dict[str, int] = {}
+    result = []
+    for name in relation.columns:
+        seen[name] = seen.get(name, 0) + 1
+        result.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return result
+
+
+def rendered(relation: DuckDBPyRelation, *, finite: bool = False) -> DuckDBPyRelation:
+    """The same rows and columns; moments and bytes as text, and with `finite` NaN and infinities as null."""
+    columns = list(enumerate(zip(_names(relation), relation.types, strict=True), 1))
+    # By place first, since names may repeat; then by a name, as a place takes no field access.
+    placed = relation.project(", ".join(f"#{place} AS _tw_c{place}" for place, _ in columns))
+    texts = (
+        f"{_expression(f'_tw_c{place}', kind, finite=finite)} AS {quoted(name)}" for place, (name, kind) in columns
+    )
+    return placed.project(", ".join(texts))
+
+
+def _expression(value: str, kind: DuckDBPyType, *, finite: bool) -> str:
+    """SQL that renders `value`, an expression of this type."""
+    match kind.id:
+        case "timestamp with time zone":
+            return f"replace(strftime({value}, {_ISO}) || 'Z', '.000000Z', 'Z')"
+        case "timestamp":
+            return f"regexp_replace(strftime({value}, {_ISO}), '\\.000000$', '')"
+        case "blob":
+            return f"coalesce(TRY(decode({value})), CAST({value} AS VARCHAR))"
+        case "double" | "float" if finite:
+            return f"CASE WHEN isfinite({value}) THEN {value} END"
+        case "list":
+            return _list(value, kind, finite=finite)
+        case "struct":
+            return _struct(value, kind, finite=finite)
+    return value
+
+
+def _list(value: str, kind: DuckDBPyType, *, finite: bool) -> str:
+    inner = _expression("_tw_x", _fields(kind)["child"], finite=finite)
+    return value if inner == "_tw_x" else f"list_transform({value}, lambda _tw_x: {inner})"
+
+
+def _struct(value: str, kind: DuckDBPyType, *, finite: bool) -> str:
+    inner = {
+        name: _expression(f"{value}.{quoted(name)}", child, finite=finite) for name, child in _fields(kind).items()
+    }
+    if all(text == f"{value}.{quoted(name)}" for name, text in inner.items()):
+        return value
+    packed = ", ".join(f"{quoted(name)} := {text}" for name, text in inner.items())
+    return f"CASE WHEN {value} IS NOT NULL THEN struct_pack({packed}) END"
+
+
+def _fields(kind: DuckDBPyType) -> dict[str, DuckDBPyType]:
+    return {name: child for name, child in kind.children if isinstance(child, DuckDBPyType)}
+
+
+def day_column(pipeline: Pipeline) -> str:
+    """Name of the folders' column, the day of the event time in UTC: `<time>_day`, or `<time>_day_` beside such."""
+    name = f"{pipeline.event.time}_day"
+    while name in pipeline.event.fields:
+        name += "_"
+    return name
+
+
+def export(reader: Reader, pipeline: Pipeline, folder: Path, *, single: bool, progress: Callable[[float], None]) -> int:
+    """Write all unified events below `folder`, by day, or sorted as one file; returns the number of rows.
+
+    `progress` is given the percentage now and then.
+    """
+    time, key = quoted(pipeline.event.time), quoted(pipeline.event.id)
+    order = f" ORDER BY {time}, {key}" if single else ""
+    day = "" if single else f", CAST({time} AS DATE) AS {quoted(day_column(pipeline))}"
+    rows = reader.query(f"SELECT *{day} FROM {statements.UNIFIED_EVENTS}{order}", pipeline.name)
+    with engine.errors():
+        unified = statements.qualified(pipeline, statements.UNIFIED_EVENTS)
+        counted = reader.connection.sql(f"SELECT count(*) FROM {unified}").fetchall()
+        count = int(counted[0][0])
+        with ThreadPoolExecutor(1) as writer:
+            # No event, no day, no folder: an empty file has the columns at least.
+            by_day = not single and count > 0
+            written = writer.submit(_write, rows, folder, day_column(pipeline) if by_day else None)
+            while not wait([written], _PROGRESS_POLL_S).done:
+                progress(max(0.0, reader.connection.query_progress()))
+            written.result()
+    return count
+
+
+def _write(rows: DuckDBPyRelation, folder: Path, day: str | None) -> None:
+    if day is None:
+        rows.write_parquet(str(folder / "events.parquet"), compression="zstd")
+    else:
+        rows.write_parquet(str(folder), compression="zstd", partition_by=[day], overwrite=True)
+
+
+@contextmanager
+def whole_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A folder beside `target` to write to; it takes the name `target` at the end, unless something fails."""
+    if target.exists() and not target.is_dir():
+        raise TwofoldError(f"{target} is a file", "name a folder")
+    if target.exists() and any(target.iterdir()) and not overwrite:
+        raise TwofoldError(f"{target} is not empty", "name another folder, or replace its contents with --overwrite")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
+        part = Path(scratch) / "new"
+        part.mkdir()
+        yield part
+        if target.exists():
+            target.rename(Path(scratch) / "old")
+        part.rename(target)

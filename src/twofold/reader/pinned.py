@@ -1,26 +1,86 @@
-"""A table pinned at one snapshot: what is committed later does not show."""
+"""A table pinned at one snapshot, with its columns as DuckDB reads them: what is committed later does not show."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.expressions import BooleanExpression
+from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.expressions.visitors import _InclusiveMetricsEvaluator
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestFile
+from pyiceberg.schema import Schema
 from pyiceberg.table import Table as IcebergTable
+from pyiceberg.types import (
+    BinaryType,
+    BooleanType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    FloatType,
+    IcebergType,
+    IntegerType,
+    LongType,
+    NestedField,
+    StringType,
+    TimestampType,
+    TimestamptzType,
+)
 
 from twofold import catalog as catalogs
-from twofold import commits, table_state, windows
+from twofold import commits, schemas, table_state, windows
 from twofold.errors import TwofoldError
-from twofold.reader import columns
-from twofold.reader.columns import Column
-from twofold.reader.predicates import EVERYTHING
 from twofold.table_state import History
 from twofold.tables import TableShape
+
+_DUCKDB: dict[type[IcebergType], str] = {
+    StringType: "VARCHAR",
+    IntegerType: "INTEGER",
+    LongType: "BIGINT",
+    FloatType: "FLOAT",
+    DoubleType: "DOUBLE",
+    BooleanType: "BOOLEAN",
+    TimestamptzType: "TIMESTAMPTZ",
+    TimestampType: "TIMESTAMP",
+    DateType: "DATE",
+    BinaryType: "BLOB",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. It is found by its field id in the data files, so an older file lacks it harmlessly."""
+
+    id: int
+    name: str
+    iceberg: IcebergType
+
+    @property
+    def duckdb(self) -> str:
+        """Its type in DuckDB."""
+        if isinstance(self.iceberg, DecimalType):
+            return f"DECIMAL({self.iceberg.precision}, {self.iceberg.scale})"
+        try:
+            return _DUCKDB[type(self.iceberg)]
+        except KeyError:
+            raise TwofoldError(f"column {self.name} has a type that cannot be read here: {self.iceberg}") from None
+
+
+def columns_of(schema: Schema | None, declared: TableShape | None) -> tuple[Column, ...]:
+    """The table's columns, then those declared that it does not have yet (every file lacks them)."""
+    columns = [Column(field.field_id, field.name, field.field_type) for field in schema.fields] if schema else []
+    known = {column.name for column in columns}
+    fresh = max((column.id for column in columns), default=0) + 1_000_000
+    missing = [pair for pair in declared.columns if pair[0] not in known] if declared else []
+    columns += [Column(fresh + i, name, schemas.iceberg_type(kind)) for i, (name, kind) in enumerate(missing)]
+    return tuple(columns)
+
+
+def iceberg_schema(columns: Iterable[Column]) -> Schema:
+    """The columns as an Iceberg schema."""
+    return Schema(*(NestedField(column.id, column.name, column.iceberg, required=False) for column in columns))
 
 
 @dataclass(frozen=True)
@@ -44,17 +104,16 @@ class Pinned:
 
     def narrowed(self, files: Iterable[DataFile], where: BooleanExpression) -> tuple[DataFile, ...]:
         """Of these files, those that may hold rows of `where`, by their statistics."""
-        if where == EVERYTHING:
+        if where == AlwaysTrue():
             return tuple(files)
         # With the columns that are declared only: a query may ask for them too.
-        test = _InclusiveMetricsEvaluator(columns.iceberg_schema(self.columns), where)
+        test = _InclusiveMetricsEvaluator(iceberg_schema(self.columns), where)
         return tuple(file for file in files if test.eval(file))
 
     def on_days(self, days: Collection[date]) -> tuple[DataFile, ...]:
         """Every file of these days, by which the table is partitioned: each file is of one day."""
-        manifests = (manifest for manifest in self._manifests() if commits.may_hold(manifest, days))
-        files = (file for manifest in manifests for file in self._files_of(manifest) if day_of(file) in days)
-        return tuple(sorted(files, key=lambda file: file.file_path))
+        files = self._files(manifest for manifest in self._manifests() if commits.may_hold(manifest, days))
+        return tuple(file for file in files if day_of(file) in days)
 
     @cached_property
     def all_files(self) -> tuple[DataFile, ...]:
@@ -64,28 +123,24 @@ class Pinned:
     def files_since(self, covered: int | None) -> tuple[DataFile, ...]:
         """Every data file but (most of) those that a snapshot, `covered`, already had; None: every one."""
         before = self.table.snapshot_by_id(covered) if self.table and covered is not None else None
-        manifests = self._manifests()
-        if before and before.sequence_number:
-            # What a manifest holds was in the table when the manifest was written.
-            manifests = [manifest for manifest in manifests if manifest.sequence_number > before.sequence_number]
-        files = [file for manifest in manifests for file in self._files_of(manifest)]
-        return tuple(sorted(files, key=lambda file: file.file_path))
+        known = before.sequence_number if before and before.sequence_number else -1
+        # What a manifest holds was in the table when the manifest was written.
+        return self._files(manifest for manifest in self._manifests() if manifest.sequence_number > known)
 
     def _manifests(self) -> list[ManifestFile]:
         snapshot = self.table.current_snapshot() if self.table else None
         return snapshot.manifests(self.table.io) if self.table and snapshot else []
 
-    def _files_of(self, manifest: ManifestFile) -> Iterator[DataFile]:
-        if self.table is not None:
-            for entry in manifest.fetch_manifest_entry(self.table.io, discard_deleted=True):
-                _readable(self.name, entry.data_file)
-                yield entry.data_file
+    def _files(self, manifests: Iterable[ManifestFile]) -> tuple[DataFile, ...]:
+        entries = (entry for manifest in manifests for entry in manifest.fetch_manifest_entry(self.made.io))
+        files = [_readable(self.name, entry.data_file) for entry in entries]
+        return tuple(sorted(files, key=lambda file: file.file_path))
 
 
 def pin(catalog: Catalog, namespace: str, name: str, declared: TableShape | None = None) -> Pinned:
     """Load one table as it is now; where it was never made, an empty one with the declared columns."""
     table = catalogs.find(catalog, namespace, name)
-    return Pinned(f"{namespace}.{name}", columns.of(table.schema() if table else None, declared), table)
+    return Pinned(f"{namespace}.{name}", columns_of(table.schema() if table else None, declared), table)
 
 
 def day_of(file: DataFile) -> date:
@@ -93,7 +148,7 @@ def day_of(file: DataFile) -> date:
     return windows.day(int(file.partition[0]))
 
 
-def _readable(name: str, file: DataFile) -> None:
+def _readable(name: str, file: DataFile) -> DataFile:
     """Tables here are copy-on-write Parquet: ignoring a delete file would show rows that are gone."""
     if file.content != DataFileContent.DATA:
         raise TwofoldError(
@@ -103,3 +158,4 @@ def _readable(name: str, file: DataFile) -> None:
         )
     if file.file_format != FileFormat.PARQUET:
         raise TwofoldError(f"{name}: {file.file_path} is {file.file_format}, only Parquet is read here")
+    return file

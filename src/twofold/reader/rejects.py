@@ -1,11 +1,12 @@
-"""What both logs rejected and why, and its bytes for mending; files that were set aside unread."""
+"""What both logs rejected and why, and its bytes, to be fixed; files that were set aside unread."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -41,19 +42,6 @@ class Kind:
     kind: str
     count: int
     samples: tuple[Sample, ...]
-
-    def plain(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Written:
-    """What went where: records on lines of their own, in files of their own, and those without a byte."""
-
-    lines: int
-    apart: int
-    empty: int
 
 
 @dataclass(frozen=True)
@@ -96,22 +84,25 @@ class Rejects:
             WHERE reason IS NOT NULL AND {self._since("landed_at")} ORDER BY landed_at DESC, file"""
         return [dict(zip(names, row, strict=True)) for row in self._rows(query)]
 
-    def write(self, lines: BinaryIO, apart: Path) -> Written:
-        """Write exact bytes: a record per line; one that holds a line break itself becomes a file in `apart`."""
-        counted = {"lines": 0, "apart": 0, "empty": 0}
+    def write(self, lines: BinaryIO, apart: Path) -> Counter[str]:
+        """Write exact bytes: a record per line; one that holds a line break itself becomes a file in `apart`.
+
+        Returns how many went to `lines`, how many are `apart`, and how many are `empty`: without a byte.
+        """
+        written: Counter[str] = Counter()
         with tempfile.TemporaryDirectory(dir=apart.parent, prefix=f".{apart.name}.") as folder:
             for payload in self._payloads():
                 if not payload:
-                    counted["empty"] += 1
+                    written["empty"] += 1
                 elif b"\n" in payload:
-                    counted["apart"] += 1
-                    (Path(folder) / f"{counted['apart']:06}").write_bytes(payload)
+                    written["apart"] += 1
+                    (Path(folder) / f"{written['apart']:06}").write_bytes(payload)
                 else:
-                    counted["lines"] += 1
+                    written["lines"] += 1
                     lines.write(payload + b"\n")
-            if counted["apart"]:
+            if written["apart"]:
                 _move(Path(folder), apart)
-        return Written(**counted)
+        return written
 
     def _payloads(self) -> Iterator[bytes | None]:
         query = f"SELECT payload FROM ({self._rejected()}) ORDER BY layer DESC, _tw_received_at, _tw_a, _tw_b, _tw_c"

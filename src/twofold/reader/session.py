@@ -21,14 +21,12 @@ from twofold import catalog as catalogs
 from twofold import tables
 from twofold.definition.model import Pipeline, View
 from twofold.errors import QueryError
-from twofold.reader import engine, names, narrow, source, statements, views
-from twofold.reader.events import DuckDBEngine
+from twofold.reader import engine, pruning, statements, unified
+from twofold.reader.engine import FileSource
 from twofold.reader.pinned import Pinned, pin
-from twofold.reader.predicates import EVERYTHING
-from twofold.reader.rendering import quoted
-from twofold.reader.source import Source
-from twofold.reader.views import Windows
+from twofold.reader.unified import DuckDBEngine, Windows
 from twofold.settings import Settings
+from twofold.text import quoted
 
 
 class Reader:
@@ -42,9 +40,8 @@ class Reader:
         self._pinned: dict[tuple[str, str], Pinned] = {}
         self._opened: set[tuple[str, str]] = set()
         self._keywords = engine.keywords(self.connection)
-        self._stand_ins = source.stand_ins(Path(self._scratch.name))
-        self._sources: list[Source] = []
-        self._shown: dict[int, tuple[DataFile, ...]] = {}
+        self._stand_ins = engine.stand_ins(Path(self._scratch.name))
+        self._sources: list[FileSource] = []
         self._engines: dict[str, DuckDBEngine] = {}
 
     def __enter__(self) -> Self:
@@ -67,12 +64,12 @@ class Reader:
 
         Raises QueryError for what is wrong with the SQL, now or (DuckDB's own errors) when it is fetched.
         """
-        sql = names.with_quotes(sql, self.pipelines, self._keywords)
-        hint = names.unquoted_hint(sql, self.pipelines.values(), self._keywords)
+        sql = statements.with_quotes(sql, self.pipelines, self._keywords)
+        hint = statements.unquoted_hint(sql, self.pipelines.values(), self._keywords)
         statement = statements.only_reading(self.connection, sql, hint)
         body = self._names_as_sql(default) if statements.is_show_tables(statement.body) else statement.body
         absent: QueryError | None = None
-        for namespace, wanted in names.mentioned(body, self.pipelines, default).items():
+        for namespace, wanted in statements.mentioned(body, self.pipelines, default).items():
             try:
                 self.open(self.pipelines[namespace], wanted)
             except QueryError as error:  # unless it is the name of a column
@@ -82,13 +79,15 @@ class Reader:
         try:
             return self.connection.sql(statement.explain + body)
         except duckdb.Error as error:
-            known = names.unknown_table(body, str(error), self.pipelines.values(), default)
+            known = statements.unknown_table(body, str(error), self.pipelines.values(), default)
             raise (absent or known or engine.failure(error)) from None
 
     def open(self, pipeline: Pipeline, wanted: Iterable[str]) -> None:
         """Make these plain names of a pipeline queryable, each as of now or of its first opening."""
         fresh = [
-            name for name in names.offered(pipeline) if name in wanted and (pipeline.name, name) not in self._opened
+            name
+            for name in statements.offered(pipeline)
+            if name in wanted and (pipeline.name, name) not in self._opened
         ]
         if fresh and not self.catalog.namespace_exists(pipeline.name):
             raise QueryError(
@@ -104,10 +103,10 @@ class Reader:
             except QueryError as error:
                 absent = absent or error
                 continue
-            for database in (source.PLAN, source.DATA):
+            for database in (engine.PLAN, engine.DATA):
                 self.connection.execute(f"USE {database}.main")
                 self.connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(pipeline.name)}")
-                self.connection.execute(f"CREATE OR REPLACE VIEW {names.qualified(pipeline, name)} AS {query}")
+                self.connection.execute(f"CREATE OR REPLACE VIEW {statements.qualified(pipeline, name)} AS {query}")
             self._opened.add((pipeline.name, name))
         if absent:
             raise absent
@@ -121,22 +120,22 @@ class Reader:
 
     def read(self, pinned: Pinned, files: tuple[DataFile, ...]) -> str:
         """A relation of some files of a pinned table."""
-        made = Source(len(self._sources), pinned, files)
+        made = FileSource(len(self._sources), pinned, files)
         self._sources.append(made)
-        source.stand_in(self.connection, made, self._stand_ins, narrow.prefix(made.number))
-        self._show(made, files)
+        made.stand_in(self.connection, self._stand_ins, pruning.prefix(made.number))
+        made.show(self.connection, files)
         return made.relation
 
     def pin_in_order(self, pipeline: Pipeline, wanted: Iterable[str]) -> None:
         """Pin in the data's way backwards: what moves from a log into `events` meanwhile is then seen in the log."""
         needed = set(wanted)
         union = {tables.EVENTS, tables.STREAM_LOG, tables.BATCH_LOG}
-        if names.UNIFIED_EVENTS in needed:
+        if statements.UNIFIED_EVENTS in needed:
             needed |= union
         for view in pipeline.views:
-            if names.unified_view_name(view) in needed:
+            if statements.unified_view_name(view) in needed:
                 needed |= {tables.batch_view_name(view), *union}
-            if names.live_view_name(view) in needed:
+            if statements.live_view_name(view) in needed:
                 needed |= {tables.batch_view_name(view), tables.stream_view_name(view)}
         batch_views = [tables.batch_view_name(view) for view in pipeline.views]
         stream_views = [tables.stream_view_name(view) for view in pipeline.views]
@@ -146,26 +145,26 @@ class Reader:
                 self.pinned(pipeline, table)
 
     def _view(self, pipeline: Pipeline, name: str) -> str:
-        if name == names.UNIFIED_EVENTS:
+        if name == statements.UNIFIED_EVENTS:
             return self.engine_of(pipeline).unified()
         for view in pipeline.views.values():
             batch = tables.batch_view_name(view)
-            if name == names.unified_view_name(view.name):
-                return views.unified(view, self.pinned(pipeline, batch), self.windows(pipeline, view), self.read)
+            if name == statements.unified_view_name(view.name):
+                return unified.unified(view, self.pinned(pipeline, batch), self.windows(pipeline, view), self.read)
             if name == tables.stream_view_name(view):
-                return views.streamed(pipeline, view, self.pinned(pipeline, name), self.read)
-            if name == names.live_view_name(view.name):
+                return unified.streamed(pipeline, view, self.pinned(pipeline, name), self.read)
+            if name == statements.live_view_name(view.name):
                 stream = self.pinned(pipeline, tables.stream_view_name(view))
-                return views.live(pipeline, view, self.pinned(pipeline, batch), stream, self.read)
+                return unified.live(pipeline, view, self.pinned(pipeline, batch), stream, self.read)
         pinned = self.pinned(pipeline, name)
         if pinned.table is None and name in tables.view_names(pipeline):
-            raise views.never_made(pipeline, name)
+            raise unified.never_made(pipeline, name)
         return f"SELECT * FROM {self.read(pinned, pinned.all_files)}"
 
     def windows(self, pipeline: Pipeline, view: View) -> Windows:
         """What of `unified_<view>` is not in batch_<view> as it is pinned: folded, as of the pinned tables."""
-        self.pin_in_order(pipeline, [names.unified_view_name(view.name)])
-        return views.windows_of(self.engine_of(pipeline), view, self.pinned(pipeline, tables.batch_view_name(view)))
+        self.pin_in_order(pipeline, [statements.unified_view_name(view.name)])
+        return unified.windows_of(self.engine_of(pipeline), view, self.pinned(pipeline, tables.batch_view_name(view)))
 
     def engine_of(self, pipeline: Pipeline) -> DuckDBEngine:
         """The steps of the union over a pipeline's pinned tables; they run once in a session."""
@@ -178,18 +177,14 @@ class Reader:
 
     def _narrow(self, sql: str, schema: str) -> None:
         """Let every source read only the files that this query needs, whatever the query before it needed."""
-        bounds: narrow.Bounds = {}
-        if narrow.may_help(sql):
-            self.connection.execute(f"USE {source.PLAN}.{quoted(schema)}")
-            bounds = narrow.bounds(self.connection, sql)
-        self.connection.execute(f"USE {source.DATA}.{quoted(schema)}")
+        bounds = {}
+        if pruning.may_help(sql):
+            self.connection.execute(f"USE {engine.PLAN}.{quoted(schema)}")
+            bounds = pruning.bounds(self.connection, sql)
+        self.connection.execute(f"USE {engine.DATA}.{quoted(schema)}")
         for made in self._sources:
-            self._show(made, made.pinned.narrowed(made.files, bounds.get(made.number, EVERYTHING)))
-
-    def _show(self, made: Source, files: tuple[DataFile, ...]) -> None:
-        if self._shown.get(made.number) != files:
-            source.show(self.connection, made, files)
-            self._shown[made.number] = files
+            where = bounds.get(made.number, pruning.EVERYTHING)
+            made.show(self.connection, made.pinned.narrowed(made.files, where))
 
     def _names_as_sql(self, default: str | None) -> str:
         there = [p for name, p in sorted(self.pipelines.items()) if self.catalog.namespace_exists(name)]
@@ -197,7 +192,7 @@ class Reader:
             (pipeline.name, name)
             for pipeline in there
             if default in (None, pipeline.name)
-            for name in names.offered(pipeline)
+            for name in statements.offered(pipeline)
         ]
         values = ", ".join(f"({i}, '{pipeline}', '{name}')" for i, (pipeline, name) in enumerate(rows))
         listed = f"(VALUES {values or '(0, NULL, NULL)'}) AS _tw_listed(_tw_place, pipeline, name)"

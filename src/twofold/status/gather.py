@@ -25,7 +25,7 @@ from twofold import comparison, database, health, table_state, tables
 from twofold.errors import TwofoldError
 from twofold.lake import Lake
 from twofold.proof import sent
-from twofold.proof.report import MEANINGS
+from twofold.proof.findings import MEANINGS
 from twofold.proof.sent import Sent
 from twofold.reader import Reader
 from twofold.reader.rejects import Rejects

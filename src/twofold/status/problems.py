@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
-from twofold.proof.report import counted
 from twofold.services.record import STREAM
 from twofold.status.facts import Layers, Outcomes, Problem, Proved, ServiceStatus, Speed
+from twofold.text import counted
 
 PROOF_IS_OLD = timedelta(days=7)
 UNION_IS_OLD = timedelta(hours=26)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 MOST_OFFENDERS = 10
-"""So many offending records are named; the numbers count all of them."""
+"""At most this many offending records are named; the numbers count all of them."""
 
 MEANINGS = {
     "I1": "every record the producer was acknowledged has landed",
@@ -30,19 +30,8 @@ class Check:
     ok: bool
     behind: bool
     text: str
-    numbers: Mapping[str, Any] = field(default_factory=dict)
+    numbers: dict[str, Any] = field(default_factory=dict)
     offenders: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return {
-            "id": self.id,
-            "ok": self.ok,
-            "behind": self.behind,
-            "text": self.text,
-            "numbers": dict(self.numbers),
-            "offenders": list(self.offenders),
-        }
 
 
 @dataclass(frozen=True)
@@ -68,7 +57,7 @@ class Proof:
             "pipeline": self.pipeline,
             "ok": self.ok,
             "behind": self.behind,
-            "invariants": [check.to_json() for check in self.checks],
+            "invariants": [asdict(check) for check in self.checks],
         }
 
 
@@ -113,12 +102,3 @@ class Findings:
         text = "; ".join([*self._faults, *(f"behind: {text}" for text in self._behind), *self._facts])
         named = tuple(self._offenders[:MOST_OFFENDERS])
         return Check(self.id, not self._faults, bool(self._behind), text, self.numbers, named)
-
-
-def counted(number: int, noun: str) -> str:
-    """A count with its noun.
-
-    >>> counted(1, "record"), counted(231004, "record")
-    ('1 record', '231,004 records')
-    """
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

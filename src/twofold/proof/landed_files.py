@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from twofold import inbox, table_state, tables
 from twofold.proof import recount
-from twofold.proof.report import MOST_OFFENDERS, Findings, counted
+from twofold.proof.findings import MOST_OFFENDERS, Findings
 from twofold.proof.world import World
+from twofold.text import counted
 
 
 @dataclass(frozen=True)
-class Taken:
+class TakenFile:
     """One version of a file that a landing took, and its rows in batch_log."""
 
     landing: int
@@ -37,26 +38,21 @@ def compare(world: World, found: Findings) -> None:
     """Landed files against batch_log, and against the files that still lie there unchanged."""
     _register_landed(world)
     taken = _taken(world)
-    wrong = [file for file in taken if not file.whole]
-    if wrong:
+    if wrong := [file for file in taken if not file.whole]:
         named = [f"{file}: {file.rows:,} landed, {file.logged:,} logged, {file.distinct:,} different" for file in wrong]
-        found.violated(f"{counted(len(wrong), 'file')} not whole in batch_log", named[:MOST_OFFENDERS])
-    _strangers(world, found)
-    _twice(world, found)
-    rows = sum(file.rows for file in taken)
-    found.numbers |= {"files": len(taken), "file_rows": rows, "batch_log": _logged(world)}
-    found.say(f"{counted(len(taken), 'landed file')}, {counted(rows, 'row')} = {_logged(world):,} in batch_log")
+        found.violated(f"{counted(len(wrong), 'file')} not whole in batch_log", named)
+    _no_strangers(world, found)
+    _none_twice(world, found)
+    rows, logged = sum(file.rows for file in taken), world.number(f"SELECT count(*) FROM {tables.BATCH_LOG}")
+    found.numbers |= {"files": len(taken), "file_rows": rows, "batch_log": logged}
+    found.say(f"{counted(len(taken), 'landed file')}, {counted(rows, 'row')} = {logged:,} in batch_log")
     _set_aside(world, found)
     _recount(world, taken, found)
 
 
-def _logged(world: World) -> int:
-    return world.number(f"SELECT count(*) FROM {tables.BATCH_LOG}")
-
-
 def _register_landed(world: World) -> None:
     """`landed`: landed_files up to the pinned batch_log's last landing; and that landing's files, if not yet there."""
-    state = table_state.landed(world.pins[tables.BATCH_LOG].history, world.pipeline.name)
+    state = world.landed(tables.BATCH_LOG)
     world.connection.execute(
         f"""CREATE TEMP TABLE landed AS SELECT landing, file, "rows", version, sha256, reason
             FROM {tables.LANDED_FILES} WHERE landing <= {state.landing}"""
@@ -70,7 +66,7 @@ def _register_landed(world: World) -> None:
         )
 
 
-def _taken(world: World) -> list[Taken]:
+def _taken(world: World) -> list[TakenFile]:
     rows = world.rows(
         f"""WITH logged AS (SELECT landing, file, count(*) AS logged, count(DISTINCT "row") AS different,
                               min("row") AS first FROM {tables.BATCH_LOG} GROUP BY landing, file)
@@ -78,33 +74,31 @@ def _taken(world: World) -> list[Taken]:
             FROM landed AS t LEFT JOIN logged AS l ON l.landing = t.landing AND l.file = t.file
             WHERE t.reason IS NULL ORDER BY t.landing, t.file"""
     )
-    return [Taken(*row) for row in rows]
+    return [TakenFile(*row) for row in rows]
 
 
-def _strangers(world: World, found: Findings) -> None:
-    """Rows of batch_log that no landing speaks of."""
-    rows = world.rows(
-        f"""SELECT landing, file, min("row"), count(*) FROM {tables.BATCH_LOG}
-            ANTI JOIN (FROM landed WHERE reason IS NULL) USING (landing, file)
-            GROUP BY ALL ORDER BY ALL LIMIT {MOST_OFFENDERS}"""
+def _no_strangers(world: World, found: Findings) -> None:
+    """Rows of batch_log are of landings only."""
+    strange = f"""SELECT landing, file, min("row") AS _tw_first, count(*) AS _tw_rows FROM {tables.BATCH_LOG}
+                  ANTI JOIN (FROM landed WHERE reason IS NULL) USING (landing, file) GROUP BY ALL"""
+    count, named = world.offenders(
+        strange,
+        "landing, file, _tw_first, _tw_rows",
+        lambda landing, file, first, rows: f"{file}:{first} (landing {landing}): {counted(rows, 'row')}",
     )
-    if rows:
-        found.violated(
-            "batch_log has rows that no landing took",
-            [f"{file}:{first} (landing {number}): {counted(count, 'row')}" for number, file, first, count in rows],
-        )
+    if count:
+        found.violated("batch_log has rows that no landing took", named)
 
 
-def _twice(world: World, found: Findings) -> None:
+def _none_twice(world: World, found: Findings) -> None:
     """The same content of a file in two landings, one right after the other: it did not change in between."""
-    rows = world.rows(
-        f"""SELECT file, landing, before FROM (
-              SELECT file, landing, sha256, lag(landing) OVER w AS before, lag(sha256) OVER w AS sha256_before
-              FROM landed WINDOW w AS (PARTITION BY file ORDER BY landing))
-            WHERE sha256 = sha256_before AND sha256 <> '' ORDER BY ALL LIMIT {MOST_OFFENDERS}"""
+    twice = """FROM (SELECT file, landing, sha256, lag(landing) OVER w AS before, lag(sha256) OVER w AS sha256_before
+                FROM landed WINDOW w AS (PARTITION BY file ORDER BY landing))
+              WHERE sha256 = sha256_before AND sha256 <> ''"""
+    count, named = world.offenders(
+        twice, "file, landing, before", lambda file, landing, before: f"{file}: landings {before} and {landing}"
     )
-    if rows:
-        named = [f"{file}: landings {before} and {number}" for file, number, before in rows]
+    if count:
         found.violated("files were landed twice", named)
 
 
@@ -119,32 +113,33 @@ def _set_aside(world: World, found: Findings) -> None:
     _say(found, aside, "set aside")
 
 
-def _recount(world: World, taken: list[Taken], found: Findings) -> None:
+def _recount(world: World, taken: list[TakenFile], found: Findings) -> None:
     """Count the records of files that still lie there as they were landed, without Spark or the product's readers."""
-    folder = inbox.folder(world.settings, world.pipeline.name)
+    folder = world.lake.inbox()
     newest = {file.file: file for file in taken}
     present = {file.name: file for file in folder.files()}
     there = [file for name, file in newest.items() if name in present and _unchanged(folder, file, present[name])]
-    counted_anew, irregular, otherwise = 0, [], []
+    irregular: list[str] = []
+    otherwise: list[str] = []
     for file in there:
         try:
             numbers = _numbers_of_records(world, folder, file)
         except recount.Irregular as error:
             irregular.append(f"{file.file} ({error})")
             continue
-        counted_anew += 1
         if file.rows not in numbers:
             named = [f"{file.file}: {file.rows:,}, it has {numbers[0]:,}"]
             found.violated("a landed file has another number of records", named)
         elif file.rows != numbers[0]:
             otherwise.append(f"{file.file} ({file.rows:,}, now {numbers[0]:,})")
+    recounted = len(there) - len(irregular)
     found.numbers |= {
-        "files_recounted": counted_anew,
+        "files_recounted": recounted,
         "files_changed_or_gone": len(newest) - len(there),
         "files_irregular": len(irregular),
         "files_counted_otherwise_before": len(otherwise),
     }
-    found.say(f"{counted(counted_anew, 'file')} recounted")
+    found.say(f"{counted(recounted, 'file')} recounted")
     _say(found, irregular, "could not be recounted")
     _say(found, otherwise, "of an earlier release would have another number of records today: land it under a new name")
 
@@ -155,23 +150,21 @@ def _say(found: Findings, files: list[str], what: str) -> None:
         found.say(f"{counted(len(files), 'file')} {what}: {', '.join(files[:MOST_OFFENDERS])}{more}")
 
 
-def _numbers_of_records(world: World, folder: inbox.Folder, file: Taken) -> list[int]:
+def _numbers_of_records(world: World, folder: inbox.Folder, file: TakenFile) -> list[int]:
     """The number by today's rules, and by the earlier ones where the file may have been landed by those."""
-    table = world.pins[tables.LANDED_FILES].table
-    since = table_state.rules_since(table.properties if table else {})
-    if since is not None and file.landing >= since:
-        return [recount.records(folder, file.file, world.pipeline.event.fields)]
+    since = table_state.rules_since(world.pins[tables.LANDED_FILES].properties)
+    by_todays_rules = since is not None and file.landing >= since
     try:
         today = recount.records(folder, file.file, world.pipeline.event.fields)
     except recount.Irregular:
         with suppress(recount.Irregular):
-            if recount.records_before(folder, file.file) == file.rows:
+            if not by_todays_rules and recount.records_before(folder, file.file) == file.rows:
                 return [file.rows]
         raise
-    return [today] if today == file.rows else [today, recount.records_before(folder, file.file)]
+    return [today] if by_todays_rules or today == file.rows else [today, recount.records_before(folder, file.file)]
 
 
-def _unchanged(folder: inbox.Folder, file: Taken, present: inbox.File) -> bool:
+def _unchanged(folder: inbox.Folder, file: TakenFile, present: inbox.File) -> bool:
     if file.version == present.version:
         return True
     with folder.open(file.file) as stream:

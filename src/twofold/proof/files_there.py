@@ -10,12 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table as IcebergTable
 
 from twofold import table_files
-from twofold.proof.report import Check, Findings, counted
+from twofold.lake import Lake
+from twofold.proof.findings import Check, Findings
+from twofold.text import counted
 
 OLD = timedelta(days=3)
 """Unreferenced files that are younger may belong to a commit in flight."""
@@ -32,12 +33,13 @@ class Listed:
     """Old files of the table that nothing refers to; what a writer of tables would not name so is none of its files."""
 
 
-def all_there(catalog: Catalog, pipeline: str, now: datetime) -> Check:
+def all_there(lake: Lake, now: datetime) -> Check:
     """I7 for every table of the pipeline."""
     found = Findings("I7")
+    catalog, pipeline = lake.catalog(), lake.name
     names = sorted(name[-1] for name in catalog.list_tables(pipeline)) if catalog.namespace_exists(pipeline) else []
     with ThreadPoolExecutor(table_files.THREADS) as pool:
-        listed = [files for name in names if (files := _checked(pool, catalog, pipeline, name, now))]
+        listed = [files for name in names if (files := _checked(pool, lake, name, now))]
     for files in listed:
         if files.missing:
             named = [f"{pipeline}.{files.table}: {path} is missing" for path in files.missing]
@@ -58,13 +60,13 @@ def all_there(catalog: Catalog, pipeline: str, now: datetime) -> Check:
     return found.check()
 
 
-def _checked(pool: ThreadPoolExecutor, catalog: Catalog, pipeline: str, name: str, now: datetime) -> Listed | None:
+def _checked(pool: ThreadPoolExecutor, lake: Lake, name: str, now: datetime) -> Listed | None:
     """One table. What a commit took away during a look is not referred to by the next, so two looks must agree."""
     try:
-        first = _look(pool, catalog.load_table((pipeline, name)), now)
+        first = _look(pool, lake.table(name), now)
         if not first.missing:
             return first
-        second = _look(pool, catalog.load_table((pipeline, name)), now)
+        second = _look(pool, lake.table(name), now)
         return replace(second, missing=tuple(path for path in second.missing if path in first.missing))
     except NoSuchTableError:
         return None  # dropped since it was listed

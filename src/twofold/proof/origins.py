@@ -1,104 +1,100 @@
-"""I4 for the speed layer and `events`: nothing is there that was not sent; a rejected record keeps its exact bytes."""
+"""I4 for the speed layer and `events`: nothing is there that was not sent; a rejected record keeps its exact bytes.
+
+A sample of the records is asked of Kafka again, and read by Python's own JSON parser, made strict: a second opinion
+on what the product accepted.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from decimal import Decimal, InvalidOperation
+from typing import Any, NoReturn
 
 from twofold import kafka, table_state, tables
-from twofold.proof import gaps, landings, sent_json, sql
-from twofold.proof.report import MOST_OFFENDERS, Check, Findings, counted
+from twofold.proof import landed_files, sql
+from twofold.proof.findings import Check, Findings
 from twofold.proof.world import World
+from twofold.text import counted
 
 SAMPLE = 500
-"""So many rejected records at most are compared byte for byte with Kafka's."""
+"""At most this many rejected records are compared byte for byte with Kafka's."""
 IDS = 50
-"""So many accepted records at most are read anew, and compared value by value."""
+"""At most this many accepted records are read again, and compared value by value."""
 _COMPARABLE = ("string", "int", "long", "decimal", "double", "boolean")
 """Types whose values JSON and the column hold alike; instants and dates have many spellings."""
 _SAMPLE_BYTES = 64 << 20
 _KAFKA_TIMEOUT_S = 60.0
+_BLANK = re.compile(r"[ \t\n\r]*")
+_BOM = "\ufeff"
+
+Place = tuple[int, int]
+"""Partition and offset."""
 
 
 def nothing_invented(world: World) -> Check:
     """I4: events come from the logs, the stream log from Kafka, the batch log from files."""
     found = Findings("I4")
     _events(world, found)
-    _beyond_kafka(world, found)
-    _bytes(world, found)
-    landings.compare(world, found)
+    if world.is_of_one_topic:
+        _beyond_kafka(world, found)
+        _bytes(world, found)
+    landed_files.compare(world, found)
     return found.check()
 
 
 def _events(world: World, found: Findings) -> None:
     columns = sql.names(tables.events(world.pipeline).column_names)
     logged = sql.contenders(world.pipeline, "stream_log", "batch_log")
-    kept = _still_logged(world)
-    invented = f"""SELECT {columns} FROM {tables.EVENTS} WHERE {kept}
-                   EXCEPT SELECT {columns} FROM ({logged}) AS _tw_logged"""
-    count = world.number(f"SELECT count(*) FROM ({invented}) AS _tw_invented")
-    rows = world.number(f"SELECT count(*) FROM {tables.EVENTS} WHERE {kept}")
+    # Rows that retention has not yet taken from stream_log.
+    kept = f"{tables.EVENTS} WHERE coalesce(NOT {sql.before(world.retained_from)}, true)"
+    invented = f"SELECT {columns} FROM {kept} EXCEPT SELECT {columns} FROM ({logged}) AS _tw_logged"
+    id_and_origin = f"{sql.quoted(world.pipeline.event.id)}, {sql.origin(world.pipeline.topic.name)}"
+    count, named = world.offenders(invented, id_and_origin, lambda key, where: f"events: id {key!r} from {where}")
+    rows = world.number(f"SELECT count(*) FROM {kept}")
     found.numbers |= {"events": rows, "events_not_in_logs": count}
     if count:
-        found.violated(f"{counted(count, 'event')} not in the logs as they are", _first_invented(world, invented))
+        found.violated(f"{counted(count, 'event')} not in the logs as they are", named)
     found.say(f"{counted(rows, 'event')} found in the logs with equal columns")
 
 
-def _still_logged(world: World) -> str:
-    """Rows that retention has not yet taken from stream_log."""
-    gone = [f"(kafka_partition = {p} AND kafka_offset < {low})" for p, low in sorted(world.retained_from.items())]
-    return f"coalesce(NOT ({' OR '.join(gone)}), true)" if gone else "true"
-
-
-def _first_invented(world: World, invented: str) -> list[str]:
-    key, origin = sql.quoted(world.pipeline.event.id), sql.origin(world.pipeline.topic.name)
-    rows = world.rows(f"SELECT {key}, {origin} FROM ({invented}) AS _tw_invented ORDER BY ALL LIMIT {MOST_OFFENDERS}")
-    return [f"events: id {key!r} from {where}" for key, where in rows]
-
-
 def _beyond_kafka(world: World, found: Findings) -> None:
-    """Rows at offsets that Kafka has not given out; asked anew where more landed than there was at first."""
-    if not gaps.is_of_this_topic(world):
-        return
+    """Rows at offsets that Kafka has not given out; asked again where more landed than there was at first."""
     ends = world.before.ends
-    count = _count_beyond(world, ends)
+    count = world.number(f"SELECT count(*) FROM ({_beyond(ends)})")
+    named: list[str] = []
     if count:
         ends = world.after.ends
-        count = _count_beyond(world, ends)
+        count, named = world.offenders(
+            _beyond(ends),
+            "kafka_partition, kafka_offset",
+            lambda p, o: f"{world.pipeline.topic.name}[{p}]@{o}: Kafka ends at {ends.get(p, 0)}",
+        )
     found.numbers["beyond_kafka"] = count
     if count:
-        rows = world.rows(f"SELECT kafka_partition, kafka_offset {_beyond(ends)} ORDER BY ALL LIMIT {MOST_OFFENDERS}")
-        found.violated(
-            f"{counted(count, 'row')} of stream_log past Kafka's end",
-            [f"{world.pipeline.topic.name}[{p}]@{o}: Kafka ends at {ends.get(p, 0)}" for p, o in rows],
-        )
-
-
-def _count_beyond(world: World, ends: Mapping[int, int]) -> int:
-    return world.number(f"SELECT count(*) {_beyond(ends)}")
+        found.violated(f"{counted(count, 'row')} of stream_log past Kafka's end", named)
 
 
 def _beyond(ends: Mapping[int, int]) -> str:
-    inside = " OR ".join(f"(kafka_partition = {p} AND kafka_offset < {end})" for p, end in ends.items())
-    return f"FROM {tables.STREAM_LOG} WHERE NOT ({inside or 'false'})"
+    return f"SELECT kafka_partition, kafka_offset FROM {tables.STREAM_LOG} WHERE NOT {sql.before(ends)}"
 
 
 def _bytes(world: World, found: Findings) -> None:
-    if not gaps.is_of_this_topic(world):
-        return
     rejected, accepted = _rejected_sample(world), _accepted_sample(world)
     wanted: dict[int, list[int]] = {}
     for partition, offset in [*rejected, *accepted]:
         wanted.setdefault(partition, []).append(offset)
-    sent = kafka.records(world.settings, world.pipeline.topic.name, wanted, _KAFKA_TIMEOUT_S) if wanted else {}
+    name = world.pipeline.topic.name
+    sent = kafka.records(world.lake.settings, name, wanted, _KAFKA_TIMEOUT_S) if wanted else {}
     _compare_payloads(world, rejected, sent, found)
     _compare_values(world, accepted, sent, found)
     _uncommitted(world, {*rejected, *accepted} - set(sent), found)
 
 
-def _rejected_sample(world: World) -> dict[tuple[int, int], str | None]:
+def _rejected_sample(world: World) -> dict[Place, str | None]:
     """(partition, offset) → SHA-256 of the kept payload (None: null): all, or the first, the last, and some between."""
     third = SAMPLE // 3
     rows = world.rows(
@@ -120,8 +116,8 @@ def _rejected_sample(world: World) -> dict[tuple[int, int], str | None]:
 
 def _compare_payloads(
     world: World,
-    kept: Mapping[tuple[int, int], str | None],
-    sent: Mapping[tuple[int, int], bytes | None],
+    kept: Mapping[Place, str | None],
+    sent: Mapping[Place, bytes | None],
     found: Findings,
 ) -> None:
     rejected = world.number(f"SELECT count(*) FROM {tables.STREAM_LOG} WHERE outcome = 'rejected'")
@@ -132,7 +128,7 @@ def _compare_payloads(
         name = world.pipeline.topic.name
         found.violated(
             f"{counted(len(wrong), 'rejected record')} without their exact bytes",
-            [f"{name}[{p}]@{o}: payload differs from Kafka's bytes" for p, o in sorted(wrong)[:MOST_OFFENDERS]],
+            [f"{name}[{p}]@{o}: payload differs from Kafka's bytes" for p, o in sorted(wrong)],
         )
     gone = len(kept) - len(compared)
     expired = f" ({gone:,} no longer in Kafka)" if gone else ""
@@ -152,10 +148,9 @@ class Accepted:
     values: Mapping[str, Any]
 
 
-def _accepted_sample(world: World) -> dict[tuple[int, int], Accepted]:
+def _accepted_sample(world: World) -> dict[Place, Accepted]:
     """(partition, offset) → the fields whose values JSON can be compared with, of some accepted records."""
-    table = world.pins[tables.STREAM_LOG].table
-    since = table_state.rules_since(table.properties if table else {})
+    since = table_state.rules_since(world.pins[tables.STREAM_LOG].properties)
     fields = [name for name, field in world.pipeline.event.fields.items() if field.type.name in _COMPARABLE]
     rows = world.rows(
         f"""SELECT {sql.names(("kafka_partition", "kafka_offset", "landing", *fields))} FROM {tables.STREAM_LOG}
@@ -169,11 +164,11 @@ def _accepted_sample(world: World) -> dict[tuple[int, int], Accepted]:
 
 def _compare_values(
     world: World,
-    kept: Mapping[tuple[int, int], Accepted],
-    sent: Mapping[tuple[int, int], bytes | None],
+    kept: Mapping[Place, Accepted],
+    sent: Mapping[Place, bytes | None],
     found: Findings,
 ) -> None:
-    """Accepted records, read anew by Python's own parser: exactly one object, whose values are those in the log.
+    """Accepted records, read again by Python's own parser: exactly one object, whose values are those in the log.
 
     Earlier releases took more for an object; what they took is counted apart.
     """
@@ -185,7 +180,7 @@ def _compare_values(
             continue
         where = f"{name}[{partition}]@{offset}"
         try:
-            record = sent_json.members(sent[partition, offset] or b"")
+            record = members(sent[partition, offset] or b"")
         except RecursionError:
             continue  # nested deeper than Python's parser goes
         except ValueError as error:
@@ -197,20 +192,20 @@ def _compare_values(
         others += [
             f"{where}: {field} {row.values[field]!r}, sent {record[field].plain if field in record else None!r}"
             for field, kind in comparable.items()
-            if field not in record or not sent_json.alike(row.values[field], record[field], kind)
+            if field not in record or not alike(row.values[field], record[field], kind)
         ]
     found.numbers |= {"ids_compared": ids, "values_compared_records": compared, "values_wrong": len(others)}
     found.numbers |= {"accepted_not_json": len(unreadable), "accepted_not_json_before": len(before)}
     if unreadable:
         found.violated(f"{counted(len(unreadable), 'accepted record')} not one JSON object", unreadable)
     if others:
-        found.violated(f"{counted(len(others), 'value')} other than what was sent", others[:MOST_OFFENDERS])
+        found.violated(f"{counted(len(others), 'value')} other than what was sent", others)
     found.say(f"{counted(compared, 'accepted record')} equal what was sent")
     if before:
         found.say(f"{counted(len(before), 'record')} that an earlier release accepted would be rejected today")
 
 
-def _comparable(world: World, row: Accepted, record: Mapping[str, sent_json.Member]) -> dict[str, str]:
+def _comparable(world: World, row: Accepted, record: Mapping[str, SentValue]) -> dict[str, str]:
     """Field → type, where the log has a value: a null may be from before the field was declared."""
     kinds = {name: world.pipeline.event.fields[name].type.name for name, kept in row.values.items() if kept is not None}
     if row.exact:
@@ -222,7 +217,7 @@ def _comparable(world: World, row: Accepted, record: Mapping[str, sent_json.Memb
     return {key: kinds[key]}
 
 
-def _uncommitted(world: World, absent: set[tuple[int, int]], found: Findings) -> None:
+def _uncommitted(world: World, absent: set[Place], found: Findings) -> None:
     """Sampled rows at offsets that Kafka still reaches, but gives no reader of committed records anything at."""
     begins, ends = world.after.begins, world.before.stable_ends
     aborted = sorted((p, o) for p, o in absent if begins.get(p, 0) <= o < ends.get(p, 0))
@@ -230,5 +225,113 @@ def _uncommitted(world: World, absent: set[tuple[int, int]], found: Findings) ->
     if aborted:
         found.violated(
             f"{counted(len(aborted), 'record')} that no producer committed",
-            [f"{world.pipeline.topic.name}[{p}]@{o}: of an aborted transaction" for p, o in aborted[:MOST_OFFENDERS]],
+            [f"{world.pipeline.topic.name}[{p}]@{o}: of an aborted transaction" for p, o in aborted],
         )
+
+
+@dataclass(frozen=True)
+class SentValue:
+    """One value of an object."""
+
+    text: str
+    """As it was sent, without the blanks around it."""
+    string: str | None
+    """The value of a JSON string; None for any other kind."""
+
+    @property
+    def plain(self) -> str:
+        """What a `string` field takes: a string's own value, the text of anything else."""
+        return self.text if self.string is None else self.string
+
+
+def members(value: bytes) -> dict[str, SentValue]:
+    r"""The members of exactly one JSON object in UTF-8; the last one of a name counts. ValueError says what else it is.
+
+    >>> members(b'{"id": 1.50, "a": [1.0 ,2]}')["a"].text
+    '[1.0 ,2]'
+    >>> members(b'{"id": "a\\u0062"}')["id"].plain
+    'ab'
+    >>> for text in (b'{"a":1}{"b":2}', b'{"a":NaN}', b'[1]', rb'{"a":["\ud83d"]}', b'{"a":1,}', b'', b'{"a":"\xff"}'):
+    ...     try: members(text)
+    ...     except ValueError as error: print(type(error).__name__)
+    ValueError
+    ValueError
+    ValueError
+    UnicodeEncodeError
+    JSONDecodeError
+    ValueError
+    UnicodeDecodeError
+    """
+    text = value.decode().removeprefix(_BOM)
+    at = _expect(text, _past_blanks(text, 0), "{")
+    found: dict[str, SentValue] = {}
+    more = not text.startswith("}", at)
+    while more:
+        key, at = _string(text, at)
+        start = _expect(text, at, ":")
+        parsed, end = _DECODER.raw_decode(text, start)
+        _refuse_half_surrogates(parsed)
+        found[key] = SentValue(text[start:end], parsed if text[start] == '"' else None)
+        at = _past_blanks(text, end)
+        more = text.startswith(",", at)
+        at = _past_blanks(text, at + more)
+    at = _expect(text, at, "}")
+    if at < len(text):
+        raise ValueError(f"more follows the object, at character {at}")
+    return found
+
+
+def alike(kept: Any, sent: SentValue, kind: str) -> bool:  # noqa: ANN401
+    """Whether a column of a type holds what was sent; a number or a boolean may have been sent in quotes.
+
+    >>> sent = members(b'{"s": 1.50, "n": "5.0", "b": true}')
+    >>> alike("1.50", sent["s"], "string"), alike(5, sent["n"], "int"), alike(True, sent["b"], "boolean")
+    (True, True, True)
+    >>> alike("1.5", sent["s"], "string"), alike(50, sent["n"], "int")
+    (False, False)
+    """
+    if kind == "string":
+        return bool(kept == sent.plain)
+    if kind == "boolean":
+        return str(kept).lower() == sent.plain.lower()
+    try:
+        if kind == "double":
+            return bool(kept == float(sent.plain))
+        return bool(Decimal(kept) == Decimal(sent.plain))
+    except (ValueError, InvalidOperation):
+        return False
+
+
+def _string(text: str, at: int) -> tuple[str, int]:
+    """The string at a place, and where the blanks after it end."""
+    if not text.startswith('"', at):
+        raise json.JSONDecodeError("a name in quotes is missing", text, at)
+    key, end = _DECODER.raw_decode(text, at)
+    _refuse_half_surrogates(key)
+    return key, _past_blanks(text, end)
+
+
+def _expect(text: str, at: int, character: str) -> int:
+    """Past a character and the blanks that follow it."""
+    if not text.startswith(character, at):
+        raise ValueError(f"not one JSON object: no {character} at character {at}")
+    return _past_blanks(text, at + 1)
+
+
+def _past_blanks(text: str, at: int) -> int:
+    match = _BLANK.match(text, at)
+    assert match is not None
+    return match.end()
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _refuse_half_surrogates(parsed: Any) -> None:  # noqa: ANN401
+    """UnicodeEncodeError where a text, however deep, is none that UTF-8 can write."""
+    json.dumps(parsed, ensure_ascii=False).encode()
+
+
+# Numbers stay texts: Python would round them, and refuses whole ones of many digits.
+_DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_refuse_constant)

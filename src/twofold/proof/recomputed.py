@@ -1,0 +1,394 @@
+"""What is computed, against the proof's own computation: ids (I3), views (I5), union (I6), unified views (I8).
+
+    stream_log, batch_log ─► union and dedup ─┬─► I6: `unified_events`
+                                              └─► windows folded ─► I8: every `unified_<view>`
+
+I5 folds every view table again with the declared measures, in DuckDB:
+
+batch_<view>   from `events` as of the snapshot it was folded from: every row is compared
+stream_<view>  its newest rows, from stream_log as of the snapshot it has read: windows holding a possibly late
+               record, or an id whose duplicates disagree, are exempt, for there the stream may differ
+
+A record may be late where all its windows had ended, longer ago than the lateness, by what was landed before it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from twofold import table_state, tables
+from twofold.definition import fingerprint
+from twofold.definition.model import View
+from twofold.proof import sql
+from twofold.proof.findings import MOST_OFFENDERS, Check, Findings
+from twofold.proof.world import UNIFIED, TableAt, World
+from twofold.reader.statements import unified_view_name
+from twofold.table_state import Folded, History
+from twofold.text import counted
+
+RELATIVE = 1e-9
+"""Doubles may differ by this much of their size: engines add in different orders."""
+_CANCELLED = 1e-12
+"""… and by this much of the measure's largest value, for what is left where large numbers cancel out."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LONG_AGO_US = -(1 << 62)
+"""Before every window."""
+_FIRST_WATERMARK_US = 0
+"""Spark's watermark begins at the epoch: to the stream, what is older is late from the first batch on."""
+
+
+def one_row_per_id(world: World) -> Check:
+    """I3, and its precondition: rows of one id lie within `id_horizon` of event time."""
+    found = Findings("I3")
+    key, origin = sql.quoted(world.pipeline.event.id), sql.origin(world.pipeline.topic.name)
+    for name in (tables.EVENTS, UNIFIED):
+        rows, ids = world.row(f"SELECT count(*), count(DISTINCT {key}) FROM {name}")
+        found.numbers[name] = {"rows": rows, "ids": ids}
+        if rows == ids:
+            found.say(f"{name} {counted(rows, 'row')} = {counted(ids, 'id')}")
+            continue
+        _, named = world.offenders(
+            f"""SELECT {key}, count(*) AS _tw_times, string_agg({origin}, ', ') AS _tw_origins
+                FROM {name} GROUP BY {key} HAVING count(*) > 1 OR {key} IS NULL""",
+            f"{key}, _tw_times, _tw_origins",
+            lambda key, times, origins, name=name: f"{name}: id {key!r} {times} times, from {origins}",
+        )
+        found.violated(f"{counted(rows - ids, 'row')} too many in {name}", named)
+        found.say(f"{name} {ids:,} ids")
+    _spread(world, found)
+    return found.check()
+
+
+def _spread(world: World, found: Findings) -> None:
+    """Look-ups by id search only `id_horizon` around a row, so rows further apart would not find each other."""
+    event, horizon = world.pipeline.event, world.pipeline.event.id_horizon
+    time, logged = sql.quoted(event.time), sql.contenders(world.pipeline, "stream_log", "batch_log")
+    count, named = world.offenders(
+        f"""SELECT {sql.quoted(event.id)} AS _tw_id, min({time}) AS _tw_first, max({time}) AS _tw_last
+            FROM ({logged}) AS _tw_logged GROUP BY ALL
+            HAVING epoch_us(max({time})) - epoch_us(min({time})) > {sql.microseconds(horizon)}""",
+        "_tw_id, _tw_first, _tw_last",
+        lambda key, first, last: f"id {key!r}: from {first.isoformat()} to {last.isoformat()}",
+    )
+    found.numbers["ids_beyond_horizon"] = count
+    if count:
+        found.violated(
+            f"{counted(count, 'id')} with rows further apart than id_horizon ({horizon}): "
+            "their duplicates cannot be found; raise event.id_horizon and `twofold rebuild`, or correct the ids",
+            named,
+        )
+
+
+def equals_from_scratch(world: World) -> Check:
+    """I6: the same rows both ways, all columns, at the same snapshots of the logs."""
+    found, key = Findings("I6"), sql.quoted(world.pipeline.event.id)
+    columns, kept = sql.names(sql.union_columns(world.pipeline)), _kept(world)
+    _make_scratch(world)
+    unified = f"SELECT {columns} FROM {UNIFIED} WHERE {kept}"
+    scratch = f"SELECT {columns} FROM _tw_scratch WHERE {kept}"
+    there = world.number(f"SELECT count(*) FROM {UNIFIED}")
+    made = world.number("SELECT count(*) FROM _tw_scratch")
+    found.numbers |= {"unified_events": there, "from_scratch": made}
+    for number, what, rows in (
+        ("lost", "of the logs not in unified_events", f"{scratch} EXCEPT {unified}"),
+        ("invented", "of unified_events not in the logs", f"{unified} EXCEPT {scratch}"),
+    ):
+        found.numbers[number], named = world.offenders(
+            rows,
+            f"{key}, {sql.origin(world.pipeline.topic.name)}",
+            lambda key, where, what=what: f"id {key!r} from {where}: {what}",
+        )
+        if found.numbers[number]:
+            found.violated(f"{counted(found.numbers[number], 'row')} {what}", named)
+    found.say(f"unified_events {counted(there, 'row')}, made from scratch {counted(made, 'row')}")
+    return found.check()
+
+
+def unified_views_equal_folds(world: World) -> Check:
+    """I8: every row of every unified view, in the same windows and groups, at the same snapshots."""
+    found, pipeline = Findings("I8"), world.pipeline
+    _make_scratch(world)
+    columns, kept = sql.names(sql.union_columns(pipeline)), _kept(world)
+    # What retention has taken from stream_log can only be had from `events`: I4 and I6 leave it out, too.
+    events = f"""(SELECT {columns} FROM _tw_scratch WHERE {kept}
+UNION ALL SELECT {columns} FROM {UNIFIED} WHERE NOT ({kept}))"""
+    for view in pipeline.views.values():
+        name = unified_view_name(view.name)
+        difference = compare(world, view, name, sql.folded(events, pipeline.event.time, view))
+        found.numbers[name] = {"compared": difference.compared, "different": difference.different}
+        if difference.different:
+            found.violated(
+                f"{counted(difference.different, 'row')} of {name} differ from a fold of the union from scratch",
+                difference.offenders,
+            )
+        found.say(f"{name} {counted(difference.compared, 'row')} compared")
+    return found.check()
+
+
+def _make_scratch(world: World) -> None:
+    union = sql.from_scratch(world.pipeline, "stream_log", "batch_log")
+    world.connection.execute(f"CREATE TEMP TABLE IF NOT EXISTS _tw_scratch AS {union}")
+
+
+def _kept(world: World) -> str:
+    """Leave out ids whose winning row retention has taken from stream_log: there is nothing to make them from."""
+    key = sql.quoted(world.pipeline.event.id)
+    return f"{key} NOT IN (SELECT {key} FROM {UNIFIED} WHERE {sql.before(world.retained_from)})"
+
+
+@dataclass(frozen=True)
+class ViewTable:
+    """One view in one layer."""
+
+    view: View
+    name: str
+    log: str
+    """The table it is computed from."""
+    job: str
+    """What brings it up to date."""
+
+    @property
+    def source(self) -> str:
+        """DuckDB's name of the log's rows as of the snapshot that the view has read."""
+        return f"_tw_source_of_{self.name}"
+
+
+def views_equal_recomputations(world: World) -> Check:
+    """I5: all views of both layers."""
+    found = Findings("I5")
+    for view in world.pipeline.views.values():
+        union, stream = f"twofold union {world.pipeline.name}", f"twofold stream {world.pipeline.name}"
+        _check(world, ViewTable(view, tables.batch_view_name(view), tables.EVENTS, union), found)
+        _check(world, ViewTable(view, tables.stream_view_name(view), tables.STREAM_LOG, stream), found)
+    return found.check()
+
+
+def _check(world: World, side: ViewTable, found: Findings) -> None:
+    pinned, log = world.pins[side.name], world.pins[side.log]
+    state = table_state.folded(pinned.history)
+    if pinned.table is None or state is None:
+        # A crash between two commits leaves a view behind, and the next run fills it.
+        if world.number(f"SELECT count(*) FROM {side.log}"):
+            found.behind(f"{side.name} is not filled yet: `{side.job}`")
+        else:
+            found.say(f"{side.name} not there yet, nor any {side.log}")
+    elif state.definition != fingerprint.view(world.pipeline, side.view):
+        found.behind(f"{side.name} was computed by another declaration: `twofold rebuild {world.pipeline.name}`")
+    elif state.snapshot is not None and state.snapshot not in log.history.snapshots:
+        found.behind(f"{side.name} was computed from a snapshot of {side.log} that has expired: `{side.job}`")
+    else:
+        _say_behind(world, side, state, found)
+        _register(world, side, pinned)
+        world.register(side.source, log.at(state.snapshot))
+        _compare_view(world, side, found)
+
+
+def _register(world: World, side: ViewTable, pinned: TableAt) -> None:
+    """Give the view's rows its name: of a stream's those in force, each key's with the highest version."""
+    known = pinned.table.schema().column_names if pinned.table else ()
+    if side.log == tables.EVENTS or tables.VERSION not in known:
+        world.register(side.name, pinned)
+        return
+    versions, version = f"_tw_versions_of_{side.name}", sql.quoted(tables.VERSION)
+    world.register(versions, pinned)
+    keys = sql.names(tables.view_keys(side.view))
+    # Equal rows of one version are one: a batch that was done twice.
+    world.connection.execute(
+        f"""CREATE OR REPLACE TEMP VIEW {sql.quoted(side.name)} AS
+            SELECT DISTINCT * FROM (SELECT *, coalesce({version}, -1) AS _tw_at FROM {sql.quoted(versions)}) AS _tw_all
+            QUALIFY _tw_at = max(_tw_at) OVER (PARTITION BY {keys})"""
+    )
+
+
+def _say_behind(world: World, side: ViewTable, state: Folded, found: Findings) -> None:
+    log = world.pins[side.log]
+    if side.log == tables.EVENTS:
+        touched = table_state.touched_since(log.history, state.snapshot)
+        days = "unknown" if touched is None else len(touched)
+        if days:
+            found.behind(f"{side.name} has not caught up with events ({days} days touched): `{side.job}`")
+        return
+    # Accepted rows only: the others do not concern a view.
+    unread = f"outcome = 'accepted' AND NOT {sql.before(read_up_to(log.history, state, world.pipeline.name))}"
+    if behind := world.number(f"SELECT count(*) FROM {tables.STREAM_LOG} WHERE {unread}"):
+        found.behind(f"{side.name} has not read {counted(behind, 'record')} of stream_log: `{side.job}`")
+
+
+def read_up_to(log: History, folded: Folded | None, pipeline: str) -> dict[int, int]:
+    """Kafka offsets (exclusive) that a view of the speed layer has read from the log."""
+    if folded is None or folded.snapshot is None:
+        return {}
+    return table_state.landed(History(log.snapshots, folded.snapshot), pipeline).offsets
+
+
+def _compare_view(world: World, side: ViewTable, found: Findings) -> None:
+    time = world.pipeline.event.time
+    if side.log == tables.EVENTS:
+        rows, exempt = f"(SELECT * FROM {side.source} WHERE NOT withdrawn)", None
+    else:
+        rows, exempt = f"({_first_of_each_id(world, side.source)})", _exempt(world, side)
+    after_us = _deleted_up_to_us(world, side)
+    difference = compare(world, side.view, side.name, sql.folded(rows, time, side.view), exempt, after_us)
+    compared, exempted, different = difference.compared, difference.exempt, difference.different
+    found.numbers[side.name] = {"compared": compared, "exempt": exempted, "different": different}
+    if different:
+        found.violated(f"{counted(different, 'row')} of {side.name} differ from a recomputation", difference.offenders)
+    why = f" ({exempted:,} exempt: late records, disagreeing duplicates)" if exempted else ""
+    found.say(f"{side.name} {counted(compared, 'row')} compared{why}")
+    if after_us != LONG_AGO_US:
+        found.say(f"{side.name}: windows that rows deleted by retention may have been in are left out")
+
+
+def _deleted_up_to_us(world: World, side: ViewTable) -> int:
+    """The latest event time that rows deleted by retention may have had, in microseconds since the epoch."""
+    gone = [p for p, low in world.retained_from.items() if low]
+    if side.log == tables.EVENTS or not gone:
+        return LONG_AGO_US
+    oldest = f"""SELECT min(kafka_timestamp) AS _tw_oldest FROM {side.source}
+                 WHERE kafka_partition IN ({", ".join(map(str, gone))})
+                 GROUP BY kafka_partition HAVING min(kafka_offset) > 0"""
+    latest = world.row(f"SELECT epoch_us(max(_tw_oldest)) FROM ({oldest}) AS _tw_partitions")[0]
+    return LONG_AGO_US if latest is None else int(latest) + sql.microseconds(world.pipeline.event.max_future)
+
+
+def _first_of_each_id(world: World, source: str) -> str:
+    """Accepted rows, the earliest of each id."""
+    key = sql.quoted(world.pipeline.event.id)
+    return f"""SELECT _tw_log.* FROM {source} AS _tw_log
+JOIN ({sql.best_of_stream(source, world.pipeline.event.id)}) AS _tw_earliest
+  ON _tw_log.{key} = _tw_earliest._tw_id
+  AND {sql.struct(sql.FROM_KAFKA, "_tw_log.")} = _tw_earliest._tw_best
+WHERE _tw_log.outcome = 'accepted'"""
+
+
+def _exempt(world: World, side: ViewTable) -> str:
+    """Windows and groups that hold a possibly late record, or an id whose duplicates disagree."""
+    key, time = sql.quoted(world.pipeline.event.id), sql.quoted(world.pipeline.event.time)
+    behind = sql.microseconds(world.pipeline.lateness) + sql.microseconds(side.view.window)
+    # What a record says of how far time has come: no more than its arrival does.
+    seen = f"least(epoch_us({time}), epoch_us(kafka_timestamp))"
+    accepted = f"(SELECT * FROM {side.source} WHERE outcome = 'accepted')"
+    columns = sql.struct(world.pipeline.columns)
+    # The watermark that a record meets comes from micro-batches before its own, so from landings before its own:
+    # but for a landing that the limit of a micro-batch may have split.
+    doubtful = f"""(
+  WITH _tw_landings AS (
+         SELECT landing, count(*) AS _tw_size, max({seen}) FILTER (outcome = 'accepted') AS _tw_latest
+         FROM {side.source} GROUP BY landing),
+       _tw_tops AS (
+         SELECT landing, CASE WHEN sum(_tw_size) OVER _tw_up_to > {tables.VIEW_ROWS_PER_BATCH}
+                         THEN max(_tw_latest) OVER _tw_up_to ELSE max(_tw_latest) OVER _tw_before END AS _tw_top
+         FROM _tw_landings WINDOW _tw_up_to AS (ORDER BY landing ROWS UNBOUNDED PRECEDING),
+           _tw_before AS (ORDER BY landing ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)),
+       _tw_repeated AS (SELECT {key} AS _tw_id FROM {accepted} GROUP BY {key} HAVING count(*) > 1),
+       _tw_disagreeing AS (SELECT {key} AS _tw_id FROM {accepted} WHERE {key} IN (SELECT _tw_id FROM _tw_repeated)
+                       GROUP BY {key} HAVING count(DISTINCT {columns}) > 1)
+  SELECT _tw_log.* FROM {accepted} AS _tw_log JOIN _tw_tops USING (landing)
+  WHERE {seen} <= greatest(_tw_tops._tw_top - {behind}, {_FIRST_WATERMARK_US})
+     OR _tw_log.{key} IN (SELECT _tw_id FROM _tw_disagreeing))"""
+    by = "".join(f", {sql.quoted(column)}" for column in side.view.by)
+    windows = sql.in_windows(doubtful, world.pipeline.event.time, side.view)
+    return f"SELECT DISTINCT {sql.START}, {sql.END}{by} FROM ({windows}) AS _tw_doubtful"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How many rows were compared, exempt and different; and the first that differ."""
+
+    compared: int
+    exempt: int
+    different: int
+    offenders: tuple[str, ...]
+
+
+def compare(
+    world: World, view: View, table: str, expected: str, exempt: str | None = None, after_us: int = LONG_AGO_US
+) -> Difference:
+    """Compare a view's table with the query `expected`, but for the windows and groups of the query `exempt`.
+
+    Windows that start at or before `after_us` (microseconds since the epoch) are left out of the comparison.
+    """
+    by, keys = view.by, (sql.START, sql.END, *view.by)
+    world.connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE _tw_expected AS FROM ({expected}) WHERE {sql.START} > {after_us}"
+    )
+    world.connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE _tw_actual AS SELECT epoch_us(window_start) AS {sql.START},
+              epoch_us(window_end) AS {sql.END}, {sql.names([*by, *view.measures])} FROM {sql.quoted(table)}
+            WHERE epoch_us(window_start) > {after_us}"""
+    )
+    nothing = f"SELECT {sql.names(keys)} FROM _tw_expected WHERE false"
+    world.connection.execute(f"CREATE OR REPLACE TEMP TABLE _tw_exempt AS {exempt or nothing}")
+    world.connection.execute(f"CREATE OR REPLACE TEMP TABLE _tw_joined AS {_joined(view, keys)}")
+    wrong = " OR ".join([*(f"NOT {_same(world, name)}" for name in view.measures), _one_sided()])
+    compared = world.number("SELECT count(*) FROM _tw_joined WHERE NOT _tw_is_exempt")
+    exempted = world.number("SELECT count(*) FROM _tw_joined WHERE _tw_is_exempt")
+    different = world.number(f"SELECT count(*) FROM _tw_joined WHERE NOT _tw_is_exempt AND ({wrong})")
+    offenders = _offenders(world, view, table, wrong) if different else ()
+    return Difference(compared, exempted, different, offenders)
+
+
+def _joined(view: View, keys: tuple[str, ...]) -> str:
+    """Every row of either side: its keys, both sides' measures, how often each side has it, whether it is exempt."""
+    on = " AND ".join(f"_tw_a.{sql.quoted(key)} IS NOT DISTINCT FROM _tw_e.{sql.quoted(key)}" for key in keys)
+    both = ", ".join(f"coalesce(_tw_a.{sql.quoted(key)}, _tw_e.{sql.quoted(key)}) AS {sql.quoted(key)}" for key in keys)
+    measures = "".join(
+        f", _tw_a.{sql.quoted(m)} AS {_side('a', m)}, _tw_e.{sql.quoted(m)} AS {_side('e', m)}" for m in view.measures
+    )
+    same = " AND ".join(f"_tw_joined.{sql.quoted(key)} IS NOT DISTINCT FROM _tw_x.{sql.quoted(key)}" for key in keys)
+    return f"""SELECT *, EXISTS (SELECT 1 FROM _tw_exempt AS _tw_x WHERE {same}) AS _tw_is_exempt FROM (
+  SELECT {both}{measures}, _tw_a._tw_times AS _tw_times_a, _tw_e._tw_times AS _tw_times_e
+  FROM (SELECT *, count(*) OVER (PARTITION BY {sql.names(keys)}) AS _tw_times FROM _tw_actual) AS _tw_a
+  FULL JOIN (SELECT *, 1 AS _tw_times FROM _tw_expected) AS _tw_e ON {on}) AS _tw_joined"""
+
+
+def _one_sided() -> str:
+    return "_tw_times_a IS DISTINCT FROM 1 OR _tw_times_e IS DISTINCT FROM 1"
+
+
+def _side(side: str, measure: str) -> str:
+    return sql.quoted(f"_tw_{side}_{measure}")
+
+
+def _same(world: World, measure: str) -> str:
+    """Whether both sides' values are equal; where either is a double, nearly."""
+    actual, expected = _side("a", measure), _side("e", measure)
+    types = world.row(f"SELECT any_value(typeof({actual})), any_value(typeof({expected})) FROM _tw_joined")
+    equal = f"{actual} IS NOT DISTINCT FROM {expected}"
+    if not {"DOUBLE", "FLOAT"} & set(types):
+        return f"({equal})"
+    a, e = f"{actual}::DOUBLE", f"{expected}::DOUBLE"
+    largest = world.row(f"SELECT max(abs({e})) FILTER (isfinite({e})) FROM _tw_joined")[0] or 0.0
+    near = f"abs({a} - {e}) <= {RELATIVE} * greatest(abs({a}), abs({e})) + {_CANCELLED * largest!r}"
+    return f"({equal} OR coalesce(isfinite({a}) AND isfinite({e}) AND {near}, false))"
+
+
+def _offenders(world: World, view: View, table: str, wrong: str) -> tuple[str, ...]:
+    sides = [_side(side, measure) for measure in view.measures for side in ("a", "e")]
+    rest = ", ".join([*(sql.quoted(column) for column in view.by), *sides])
+    rows = world.rows(
+        f"""SELECT {sql.START}, {sql.END}, _tw_times_a, _tw_times_e, {rest}
+            FROM _tw_joined WHERE NOT _tw_is_exempt AND ({wrong}) ORDER BY ALL LIMIT {MOST_OFFENDERS}"""
+    )
+    return tuple(_described(view, table, row) for row in rows)
+
+
+def _described(view: View, table: str, row: tuple[Any, ...]) -> str:
+    start, end, actual_times, expected_times, *rest = row
+    groups = "".join(f" {name}={value!r}" for name, value in zip(view.by, rest, strict=False))
+    window = f"{table} [{_moment(start)}, {_moment(end)}){groups}"
+    if actual_times is None:
+        return f"{window}: missing"
+    if expected_times is None:
+        return f"{window}: nothing there to be counted"
+    if actual_times != 1:
+        return f"{window}: {actual_times} rows"
+    pairs = zip(view.measures, rest[len(view.by) :: 2], rest[len(view.by) + 1 :: 2], strict=True)
+    return f"{window}: " + ", ".join(f"{name} is {a}, recomputed {e}" for name, a, e in pairs if a != e)
+
+
+def _moment(microseconds: int) -> str:
+    return (_EPOCH + timedelta(microseconds=microseconds)).isoformat().replace("+00:00", "Z")
