@@ -95,7 +95,7 @@ class Launch:
         jars = settings.jars / "spark"
         find_java()
         if not any(jars.glob("*.jar")):
-            raise TwofoldError(f"no Spark connectors in {jars}", "run `make setup`, or set TWOFOLD_JARS")
+            raise TwofoldError(f"no Spark connectors in {jars}", "run `make setup` (from a checkout) or `python -m twofold.setup jars`, or set TWOFOLD_JARS")
         java_options, archive = _java_options(short_lived), class_archive(settings)
         if archive.exists():
             # One that does not fit, after an upgrade of Java for example, the JVM passes over without a word.

@@ -9,6 +9,7 @@ Children (Spark jobs, producer) get the same settings through `Settings.environm
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -30,9 +31,10 @@ def cache_folder() -> Path:
     return (named if named.is_absolute() else Path.home() / ".cache") / "twofold"
 
 
-def _checkout(folder: str) -> Path:
-    """A folder beside `src/`: DAGs and plugins are used where they lie and never installed."""
-    return Path(__file__).parents[2] / folder
+def shipped(folder: str) -> Path:
+    """A folder that is no package: beside `src/` in a checkout, else where the wheel has put it."""
+    beside = Path(__file__).parents[2] / folder
+    return beside if beside.exists() else Path(sys.prefix) / "share" / "twofold" / folder
 
 
 def secret_fault(text: str) -> str:
@@ -190,8 +192,8 @@ class Settings(Environment):
     airflow_executor: str = "LocalExecutor"
     airflow_dags_paused: bool = False
     """Whether a new DAG waits to be switched on manually."""
-    dags: Path = Field(default_factory=lambda: _checkout("dags"))
-    plugins: Path = Field(default_factory=lambda: _checkout("plugins"))
+    dags: Path = Field(default_factory=lambda: shipped("dags"))
+    plugins: Path = Field(default_factory=lambda: shipped("plugins"))
 
     statsd_host: str = "127.0.0.1"
     statsd_port: Annotated[int, Use("statsd-exporter, StatsD lines (`--monitoring`)", "udp")] = 19125
@@ -202,7 +204,7 @@ class Settings(Environment):
     alert_log_port: Annotated[int, Use("log of the alerts that Alertmanager sends (`--monitoring`)")] = 19094
     grafana_port: Annotated[int, Use("Grafana, where it is installed (`--monitoring`)")] = 13000
     grafana_password: Password = SecretStr("")
-    monitoring: Path = Field(default_factory=lambda: _checkout("monitoring"))
+    monitoring: Path = Field(default_factory=lambda: shipped("monitoring"))
 
     spark_python: str = ""
     """Python of the executors, which has Twofold installed; empty: the same path as the driver's."""
