@@ -23,6 +23,8 @@ from twofold.errors import TwofoldError
 from twofold.settings import Settings
 
 OLDEST_JAVA = 17
+FETCH_JARS = "run `make setup` in the checkout, or `python -m twofold.setup jars`; or set TWOFOLD_JARS"
+"""The remedy where jars are missing."""
 _RELEASE = re.compile(r'^JAVA_VERSION="?(?:1\.)?(\d+)', re.MULTILINE)
 _SAID = re.compile(r' version "(?:1\.)?(\d+)')
 WORKERS = "spark_jobs.python_workers"
@@ -95,7 +97,7 @@ class Launch:
         jars = settings.jars / "spark"
         find_java()
         if not any(jars.glob("*.jar")):
-            raise TwofoldError(f"no Spark connectors in {jars}", "run `make setup` (from a checkout) or `python -m twofold.setup jars`, or set TWOFOLD_JARS")
+            raise TwofoldError(f"no Spark connectors in {jars}", FETCH_JARS)
         java_options, archive = _java_options(short_lived), class_archive(settings)
         if archive.exists():
             # One that does not fit, after an upgrade of Java for example, the JVM passes over without a word.

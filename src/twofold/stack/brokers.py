@@ -11,7 +11,7 @@ from pathlib import Path
 
 from twofold import probes
 from twofold.errors import TwofoldError
-from twofold.launch import find_java
+from twofold.launch import FETCH_JARS, find_java
 from twofold.local_files import write_whole
 from twofold.settings import Settings
 from twofold.stack.ports import PORTS
@@ -78,7 +78,7 @@ def prepare(settings: Settings) -> None:
     """Make both data folders and write both configurations."""
     find_java()
     if not any((settings.jars / "kafka").glob("kafka_*.jar")):
-        raise TwofoldError(f"Kafka's jars are not in {settings.jars}", "run `make setup` (from a checkout) or `python -m twofold.setup jars`, or set TWOFOLD_JARS")
+        raise TwofoldError(f"Kafka's jars are not in {settings.jars}", FETCH_JARS)
     zookeeper = ZOOKEEPER.format(folder=_data(settings, "zookeeper"), port=settings.zookeeper_port)
     write_whole(_config(settings, "zookeeper"), f"{zookeeper}clientPortAddress=127.0.0.1\n", 0o600)
     listen = f"listeners=PLAINTEXT://127.0.0.1:{settings.kafka_port}\n"
