@@ -232,7 +232,7 @@ EVERY_RULE = History(
         ("PRECEDENCE", ("CASE layer WHEN 'batch' THEN 1 ELSE 0 END", *serving.PRECEDENCE[1:])),
         ("PRECEDENCE", (serving.PRECEDENCE[0], "landing ASC NULLS LAST", *serving.PRECEDENCE[2:])),
         ("past_offsets", lambda offsets: "FALSE"),
-        ("beaten", lambda pipeline, hits, decided: f"(SELECT * FROM {hits} WHERE FALSE)"),
+        ("_beaten", lambda pipeline, hits, decided: f"(SELECT * FROM {hits} WHERE FALSE)"),
         ("widened", lambda days, horizon: set()),
     ],
     ids=["stream before batch", "first landing wins", "tail lost", "beaten rows stay", "events not looked up"],

@@ -20,7 +20,7 @@ from twofold.definition.types import FieldType
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 KNOWN = {"id": "x", "at": "2026-03-01T11:00:00Z"}
-NONE = object()
+NONE = "no value"
 """Not of the type."""
 
 
