@@ -79,6 +79,8 @@ def fresh_settings(home: Path, pipelines: Path, **others: Any) -> Settings:  # n
 @contextmanager
 def frozen(pid: int) -> Iterator[None]:
     """A process that does nothing, and does not end, meanwhile."""
+    # Of a program that does not run the number is 0, and that would stop the tests themselves.
+    assert pid > 0, "it does not run"
     os.kill(pid, signal.SIGSTOP)
     try:
         yield

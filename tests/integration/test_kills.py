@@ -206,7 +206,7 @@ def test_the_store_goes_away_for_half_a_minute(minio_stack: Settings, define: De
         gone = time.monotonic()
         work.send(*burst(1), partition=1)
         at_work.eventually(lambda: time.monotonic() > gone + AWAY_S, job)
-        supervisor.start_program(minio_stack, "minio")
+        supervisor.start_programs(minio_stack, ["minio"])
         work.send(*burst(2))
         work.holds()
         assert job.exit_code() is None

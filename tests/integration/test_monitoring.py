@@ -128,12 +128,12 @@ def test_a_stopped_broker_and_a_stopped_exporter_are_told_and_resolve(watched: W
     try:
         watched.told(broker, landing)
     finally:
-        supervisor.start_program(settings, "kafka")
+        supervisor.start_programs(settings, ["kafka"])
     supervisor.stop_programs(settings, ["statsd-exporter"])
     try:
         watched.told(exporter)
     finally:
-        supervisor.start_program(settings, "statsd-exporter")
+        supervisor.start_programs(settings, ["statsd-exporter"])
     watched.resolved(broker, landing, exporter)
 
 

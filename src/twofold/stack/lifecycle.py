@@ -200,12 +200,12 @@ def _start_programs(settings: Settings, wanted: list[Program], say: Say) -> None
     """Start all; Airflow when its database is there, and the database and bucket of the jobs that it will start."""
     since = time.monotonic()
     airflow = [program for program in wanted if program.group == "airflow"]
-    supervisor.start_programs(settings, [program for program in wanted if program not in airflow])
+    supervisor.start_programs(settings, [program.name for program in wanted if program not in airflow])
     _wait_healthy(settings, [program for program in wanted if program.group == "storage"], say, since)
     _finish(settings)
     if airflow:
         airflow_programs.prepare(settings, say)
-        supervisor.start_programs(settings, airflow)
+        supervisor.start_programs(settings, [program.name for program in airflow])
     _wait_healthy(settings, [program for program in wanted if program.group != "storage"], say, since)
 
 

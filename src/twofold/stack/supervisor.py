@@ -115,10 +115,10 @@ def states(settings: Settings) -> dict[str, ProgramState]:
     }
 
 
-def start_programs(settings: Settings, programs: Iterable[Program]) -> None:
+def start_programs(settings: Settings, names: Iterable[str]) -> None:
     """Ask for programs without waiting for them; one that runs already stays as it is."""
-    for program in programs:
-        _ask(settings, "startProcess", program.name, False, "started", "ALREADY_STARTED")
+    for name in names:
+        _ask(settings, "startProcess", name, False, "started", "ALREADY_STARTED")
 
 
 def stop_programs(settings: Settings, names: Iterable[str]) -> None:
