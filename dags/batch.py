@@ -5,7 +5,7 @@ On the schedule that the pipeline's file declares (`schedule.batch`), or manuall
 | task | does |
 |---|---|
 | `land` | ingests all new files of the inbox into `batch_log`, each exactly once |
-| `announce` | updates the asset `<p>.batch_log` with the counts ingested since its last update; skipped if there are none |
+| `announce` | updates the asset `<p>.batch_log` with what was ingested since its last event; skipped if nothing |
 | `check_files` | fails while the inbox holds a file that could not be read; the others are ingested nevertheless |
 
 The interval only labels the run: which files are new is decided by their content. So a missed run needs no backfill,
