@@ -1,4 +1,4 @@
-"""The producer: a pipeline's events to Kafka, every one acknowledged, going on where it stopped.
+"""The producer: a pipeline's events to Kafka, every one acknowledged, resuming where it stopped.
 
     source ─► Kafka topic
        └─ Progress ─► journal, /healthz, StatsD, terminal
@@ -124,7 +124,7 @@ def as_request(options: dict[str, Any], declared: Replay | None = None) -> Reque
 
 
 def show_client_log(verbose: bool) -> None:
-    """Show the Kafka client's own log on stderr, or keep it off: what matters is said in our words, once."""
+    """Show the Kafka client's own log on stderr, or keep it off: the producer reports what matters itself, once."""
     if verbose:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     else:
@@ -132,7 +132,7 @@ def show_client_log(verbose: bool) -> None:
 
 
 def stop_on_signals(stop: Event) -> list[int]:
-    """Let SIGTERM and Ctrl-C end the run in good order, the second one at once; returns the list of those received."""
+    """Let SIGTERM and Ctrl-C end the run gracefully, the second signal at once; returns the list of those received."""
     received: list[int] = []
 
     def handle(number: int, _frame: FrameType | None) -> None:
