@@ -28,7 +28,7 @@ QUERY_CEILING = 4.0
 HIGHEST_LIVE_RATE = 20_000
 TASK_CEILING_S = 1.5
 LANDING_CPU_S, TRICKLE_CORES, FILES_A_DAY, METADATA_GB = 9, 0.10, 17_280, 2
-"""What a stream may cost that only lands: per million events, at a trickle, and a day at a trigger of 5 s."""
+"""What a stream that only ingests may cost: per million events, at a trickle, and a day at a trigger of 5 s."""
 AGED_CEILING = 1.3
 """What a table may get slower in a day."""
 TWOFOLD, FLINK = "twofold", "PyFlink"
@@ -67,7 +67,7 @@ def producer(bench: Bench) -> list[Row]:
 
 
 def drain(bench: Bench) -> list[Row]:
-    """Landing and view beside the textbook job, and beside the same job with Twofold's settings of Spark."""
+    """Ingest and view beside the textbook job, and beside the same job with Twofold's settings of Spark."""
     rivals = {"textbook": bench.drained_by_textbook, "tuned textbook": bench.drained_by_tuned_textbook}
     rows = [row for name, rival in rivals.items() for row in _stages(name, rival, bench.events)]
     rows += _stages("twofold", bench.drained, bench.events)
