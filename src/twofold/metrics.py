@@ -2,8 +2,8 @@
 
 gauge(STREAM_BEHIND, 7, partition=3) ─► twofold_stream_offsets_behind,pipeline=flights,partition=3:7|g ─► exporter
 
-A metric's name is the one that Prometheus shows; `docs/metrics.md` is generated from this (`make docs`). All
-metrics have the label `pipeline`. Label values are words of a definition, or of the lists below: what records hold
+A metric's name is the one that Prometheus shows; `docs/metrics.md` is generated from this module (`make docs`). All
+metrics have the label `pipeline`. Label values are words of a definition, or of the lists below: the content of records
 never names a series. Stalls are judged by time stamps, since an exporter keeps serving a dead sender's gauges.
 """
 

@@ -94,12 +94,12 @@ _BY_DAY = {
 """For `events` and the views, whose days are replaced whole."""
 _LOGS = (tables.STREAM_LOG, tables.BATCH_LOG)
 _RULED = (tables.STREAM_LOG, tables.LANDED_FILES)
-"""Tables that say since which landing the present rules hold: what landed before was read otherwise."""
+"""Tables that record since which landing the present rules hold: earlier records were read by other rules."""
 
 
 def ensure_tables(catalog: Catalog, pipeline: Pipeline) -> dict[str, IcebergTable]:
     """All tables but those of views, by name."""
-    # It looks, then makes; what another job of this pipeline makes in between is fine.
+    # This looks, then creates; tables that another job of this pipeline creates in between are fine.
     with suppress(IntegrityError):
         catalog.create_namespace_if_not_exists(pipeline.name)
     wanted = (tables.stream_log(pipeline), tables.batch_log(pipeline), tables.events(pipeline), tables.landed_files())
@@ -119,7 +119,7 @@ def ensure_tables(catalog: Catalog, pipeline: Pipeline) -> dict[str, IcebergTabl
 
 
 def _incompatibilities(pipeline: Pipeline, table: TableShape, existing: IcebergTable | None) -> list[str]:
-    """What of the definition this existing table cannot follow, a sentence each."""
+    """The parts of the definition that this existing table cannot follow, a sentence each."""
     if existing is None or table.name == tables.LANDED_FILES:
         return []
     faults = [
