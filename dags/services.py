@@ -6,7 +6,7 @@ Checks, every minute (`TWOFOLD_SERVICES_EVERY_S`) and one run at a time, that bo
 |---|---|
 | `topic` | creates a missing topic with its declared settings; reports what differs (not to stop a service) |
 | `start_producer`, `start_stream` | start the service; a running one is left alone, one stopped manually stays down |
-| `producer_healthy`, `stream_healthy` | wait for several good looks in a row, holding no worker; restart a stuck service |
+| `producer_healthy`, `stream_healthy` | wait for several good looks in a row, without a worker; restart if stuck |
 
 A service is healthy when it makes progress: the batch advances, or there is nothing to read; records are acknowledged,
 or none is due. A replay that has sent everything is a healthy end. A service stopped manually is skipped.
