@@ -143,7 +143,7 @@ def _refuse_stale(lake: Lake, first: int, end: int) -> None:
     if stale:
         raise TwofoldError(
             f"{stale:,} ids of landings {first}..{end} were corrected by later landings, and would lose the correction",
-            f"let the range go on to the last landing: {first}..",
+            f"extend the range to the last landing: {first}..",
         )
 
 

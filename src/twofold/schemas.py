@@ -136,7 +136,7 @@ def _incompatibilities(pipeline: Pipeline, table: TableShape, existing: IcebergT
                     f"event.fields.{field.name}: the days of {table.name} are called so; give the field another name"
                 )
             if field.required:
-                faults.append(f"event.fields.{field.name}: a new field must be optional (records without it are there)")
+                faults.append(f"event.fields.{field.name}: a new field must be optional (records without it exist)")
         elif columns[field.name] != iceberg_type(field.type.spark):
             faults.append(f"event.fields.{field.name}.type: was {columns[field.name]}, is now {field.type}")
     removed = [name for name in columns if name not in table.column_names]

@@ -78,5 +78,5 @@ def _put(folder: inbox.Folder, source: Path, target: str) -> None:
             folder.put(source, target, bar.update)
     except OSError as error:
         raise TwofoldError(
-            f"{target} was not put: {error.strerror or error}", "nothing of it is there; fix the cause and repeat"
+            f"{target} was not put: {error.strerror or error}", "no part of it was written; fix the cause and repeat"
         ) from None

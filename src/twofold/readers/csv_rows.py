@@ -332,7 +332,7 @@ class Unfinished(Exception):
     """The bytes end before the row does; `opened` is the place of a quote that is still open, or -1."""
 
     def __init__(self, opened: int = -1) -> None:
-        super().__init__("the row goes on past the bytes that are there")
+        super().__init__("the row continues past the available bytes")
         self.opened = opened
 
 
