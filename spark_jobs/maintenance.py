@@ -284,7 +284,7 @@ def _referenced(catalog: Catalog, table: IcebergTable) -> set[str]:
             if not found.unread:
                 return set(found.locations)
     raise TwofoldError(
-        f"{'.'.join(table.name())}: {min(found.unread)} is missing, so what it refers to cannot be told from orphans",
+        f"{'.'.join(table.name())}: {min(found.unread)} is missing, so the files that it names look like orphans",
         "restore the file from a backup; no orphan of this table was removed",
     )
 
