@@ -85,10 +85,9 @@ def produce(pipeline: str, pipelines: Path | None, verbose: bool, **options: Any
     """Send a pipeline's events to Kafka.
 
     Without --from or --generate, the definition's own `replay` is sent, its range and pace included unless options
-    say otherwise. What Kafka has acknowledged is journaled: the
-    same command goes on where it stopped, however it ended, and one that has finished says so. While the broker is
-    away the producer waits; it drops nothing. A record too large for the broker is kept aside, and makes the exit
-    code 1 at the end.
+    say otherwise. What Kafka has acknowledged is journaled: the same command resumes where it stopped, however it
+    ended, and reports when everything was sent. While the broker is away the producer waits; it drops nothing. A
+    record too large for the broker is kept aside, and makes the exit code 1 at the end.
 
     \b
     Examples:

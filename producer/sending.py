@@ -334,7 +334,7 @@ def _last_word(total: Progress, book: Journal, console: Console, seconds: float)
     if total.failure is not None:
         raise TwofoldError(
             f"sending has stopped: {total.failure}",
-            "what was acknowledged is journaled; fix the cause and run the same command to go on from there",
+            "what was acknowledged is journaled; fix the cause and run the same command to resume",
         )
     rate = total.acked / max(seconds, 1e-3)
     _say(console, f"{total.acked:,} records acknowledged in {seconds:.1f} s ({rate:,.0f}/s)")
