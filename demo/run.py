@@ -55,7 +55,7 @@ FROM flights.unified_events GROUP BY month ORDER BY month
 """
 
 NEXT = """
-What to try next (the stack goes on running; `make down` stops it):
+What to try next (the stack keeps running; `make down` stops it):
   {url}   user {user}, password {password}: every run above, with its logs
 {pages}  .venv/bin/twofold query "SELECT origin, count(*) FROM flights.unified_events GROUP BY origin"
   .venv/bin/twofold query "SELECT * FROM flights.unified_departures_by_origin ORDER BY window_start DESC LIMIT 5"
@@ -93,7 +93,7 @@ def demonstrate(store: str) -> int:
     twofold("up", "--store", store)
     settings = Settings()
     runs = DagRuns(settings, PIPELINE)
-    until("its DAGs are there", lambda: runs.there("services", "batch", "union"))
+    until("its DAGs exist", lambda: runs.there("services", "batch", "union"))
     for kind in ("services", "batch"):
         runs.start(kind)
     until("70,000 records are landed", lambda: landed(settings) > 70_000)
