@@ -119,7 +119,7 @@ class Bench:
 
     @cached_property
     def drained(self) -> Drained:
-        """Twofold's landing and view over the topic."""
+        """Twofold's ingest and view over the topic."""
         return self._drained(drain.TWOFOLD)
 
     @cached_property

@@ -1,7 +1,7 @@
 """What Airflow adds to a job: task wall time less the same command in a shell, both with nothing new to do.
 
     wait    queued ─► the task's process runs: the worker and its supervisor, by Airflow's own account
-    task    the task's process runs ─► it has ended: parses the DAG file, runs the job, tells how it ended
+    task    the task's process runs ─► it has ended: parses the DAG file, runs the job, reports how it ended
     shell   `twofold …`, start to end
 
 Nothing new, so that what is measured is the same in both, and the job itself hides least.

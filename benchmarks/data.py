@@ -55,7 +55,7 @@ def head(source: Path, target: Path, lines: int) -> None:
 
 
 def split(source: Path, counts: Mapping[Path, int]) -> None:
-    """The lines of a file, so many to each of others, in order."""
+    """The lines of a file, distributed to other files in order, a given number to each."""
     with source.open("rb") as records:
         for target, count in counts.items():
             with target.open("wb") as part:

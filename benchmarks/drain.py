@@ -1,6 +1,6 @@
 """Drain a topic in this process, Twofold's way or a textbook's, and write down the marks.
 
-By hand: `python -m benchmarks.drain twofold bench marks.json` (measured by `python -m benchmarks.run drain`).
+Manually: `python -m benchmarks.drain twofold bench marks.json` (measured by `python -m benchmarks.run drain`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main(way: str, pipeline: str, target: Path) -> None:
         spark = _twofold(settings, declared, marks)
     else:
         spark = _textbook(settings, declared, marks, tuned=way == TUNED)
-    # Spark tells its listeners of a batch after the batch.
+    # Spark notifies its listeners of a batch after the batch.
     spark._jsparkSession.sparkContext().listenerBus().waitUntilEmpty(_LISTENER_WAIT_MS)
     marks.mark(END)
     target.write_text(json.dumps([asdict(mark) for mark in marks.found]))

@@ -17,7 +17,7 @@ class CommandFailed(BenchFailure):
 
 
 class NotThere(BenchFailure):
-    """What is waited for does not come."""
+    """An awaited condition does not come true."""
 
 
 def until(condition: Callable[[], bool], what: str, give_up_s: float) -> None:

@@ -1,6 +1,6 @@
 """The rival's process: runs under PyFlink's own Python, which has nothing of ours, until SIGTERM.
 
-By hand: `<flink python> flink_job.py job.json`, with `{"configuration": {…}, "tables": […], "inserts": […]}`.
+Manually: `<flink python> flink_job.py job.json`, with `{"configuration": {…}, "tables": […], "inserts": […]}`.
 """
 
 from __future__ import annotations

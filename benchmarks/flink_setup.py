@@ -3,7 +3,7 @@
     flink_ivy.xml ─► Ivy ─► jar-sets/<key>/{job,lib}
     uv venv ─► apache-flink ─► + lib/*.jar, + Hadoop's client jars as pyspark ships them ─► <cache>/flink/<key>
 
-By hand: `python -m benchmarks.flink_setup` prints where its Python is.
+Manually: `python -m benchmarks.flink_setup` prints where its Python is.
 """
 
 from __future__ import annotations

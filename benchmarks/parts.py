@@ -28,7 +28,7 @@ QUERY_CEILING = 4.0
 HIGHEST_LIVE_RATE = 20_000
 TASK_CEILING_S = 1.5
 LANDING_CPU_S, TRICKLE_CORES, FILES_A_DAY, METADATA_GB = 9, 0.10, 17_280, 2
-"""What a stream may cost that only lands: per million events, at a trickle, and a day at a trigger of 5 s."""
+"""What a stream that only ingests may cost: per million events, at a trickle, and a day at a trigger of 5 s."""
 AGED_CEILING = 1.3
 """What a table may get slower in a day."""
 TWOFOLD, FLINK = "twofold", "PyFlink"
@@ -67,7 +67,7 @@ def producer(bench: Bench) -> list[Row]:
 
 
 def drain(bench: Bench) -> list[Row]:
-    """Landing and view beside the textbook job, and beside the same job with Twofold's settings of Spark."""
+    """Ingest and view beside the textbook job, and beside the same job with Twofold's settings of Spark."""
     rivals = {"textbook": bench.drained_by_textbook, "tuned textbook": bench.drained_by_tuned_textbook}
     rows = [row for name, rival in rivals.items() for row in _stages(name, rival, bench.events)]
     rows += _stages("twofold", bench.drained, bench.events)
@@ -120,8 +120,8 @@ def overhead(bench: Bench) -> list[Row]:
 
 
 def live_of(bench: Bench) -> Iterator[Row]:
-    """A stream that runs, landing alone and with one view, beside PyFlink; each as a part of its own would be."""
-    landing, view = "landing alone", "with the view"
+    """A stream that runs, ingest alone and with one view, beside PyFlink; each as a part of its own would be."""
+    landing, view = "ingest alone", "with the view"
     ways: dict[tuple[str, str], Callable[[str], tuple[live.Live, str]]] = {
         (landing, TWOFOLD): lambda who: bench.lived(LIVE_LANDING, who),
         (view, TWOFOLD): lambda who: bench.lived(LIVE_VIEW, who),
@@ -164,16 +164,16 @@ def _live_rows(name: str, found: live.Live, told: str, events: int) -> list[Row]
 
 
 def _bounds(found: live.Live, events: int) -> list[Row]:
-    """What landing alone has to keep."""
+    """What ingest alone has to keep."""
     rows = [
-        Row("live", "landing alone, CPU-s per million", ratio=found.cpu_s / events * 1e6, bound=f"<= {LANDING_CPU_S}")
+        Row("live", "ingest alone, CPU-s per million", ratio=found.cpu_s / events * 1e6, bound=f"<= {LANDING_CPU_S}")
     ]
     if quiet := found.quiet:
         files, size = quiet.a_day(quiet.data_files), quiet.a_day(quiet.metadata_bytes) / 1e9
         a_commit = f"{quiet.data_files / max(1, quiet.commits):.2f} a commit, {quiet.commits} commits"
         size_note = "extrapolated: see `commits` for how it grows"
         rows += [
-            Row("live", "landing alone, cores at a trickle", ratio=quiet.cores, bound=f"<= {TRICKLE_CORES}"),
+            Row("live", "ingest alone, cores at a trickle", ratio=quiet.cores, bound=f"<= {TRICKLE_CORES}"),
             Row("live", "data files a day", ratio=files, bound=f"<= {FILES_A_DAY}", note=a_commit),
             Row("live", "GB of metadata a day", ratio=size, bound=f"< {METADATA_GB}", note=size_note),
         ]

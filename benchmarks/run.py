@@ -1,6 +1,6 @@
 """Measure Twofold beside its rivals, on a stack of its own, and leave nothing running.
 
-By hand: `python -m benchmarks.run drain union --events 200000 --json figures.json`; all of it: `make bench`.
+Manually: `python -m benchmarks.run drain union --events 200000 --json figures.json`; all of it: `make bench`.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ class Written:
 
     @property
     def files(self) -> int:
-        """So many."""
+        """Number of files."""
         return len(self._sizes)
 
     @property

@@ -5,7 +5,7 @@
     CLIENT      other containers                                SCRAM, users and rights made by `broker_access`
     HOST        programs on the host                            SCRAM
     CONTROLLER  KRaft's controllers                             PLAIN, `admin`
-    LOCAL       the health check, in this container             none; has no right but to ask who is there
+    LOCAL       the health check, in this container             none; has no right but to list the brokers
 
 Run manually: `python -m containers zookeeper`, `python -m containers kafka`
 """

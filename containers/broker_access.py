@@ -67,7 +67,7 @@ def rights() -> list[AclBinding]:
 def start() -> None:
     """Make users and rights as soon as the broker lets them be made: it may still look for its controller."""
     settings, said = ContainerSettings(), ""
-    # That the broker is not there yet is no news: it starts beside this.
+    # The broker may not answer yet, which is not reported: it starts beside this process.
     client = AdminClient({**kafka.librdkafka(_administrator(settings)), "log_level": 0})
     while refusal := _refusal(client, settings):
         if refusal != said:
@@ -78,7 +78,7 @@ def start() -> None:
 
 
 def _refusal(client: AdminClient, settings: ContainerSettings) -> str:
-    """Make users and rights; what stands in the way, or nothing once they are there."""
+    """Make users and rights; the obstacle, or nothing once they exist."""
     how = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, _ITERATIONS)
     users: list[UserScramCredentialAlteration] = [
         UserScramCredentialUpsertion(user, how, settings.secret(f"kafka_{user}_password").encode()) for user in USERS

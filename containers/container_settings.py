@@ -15,7 +15,7 @@ from twofold.settings import Environment, Secret
 
 
 class ContainerSettings(Environment):
-    """The fields are read as those of `Settings` are; the secrets are there where a role needs them."""
+    """The fields are read as those of `Settings` are; the secrets are set where a role needs them."""
 
     data: Path = Path("/var/lib/twofold")
     """The container's own volume."""

@@ -21,7 +21,7 @@ ZOOKEEPER_PORT = 2181
 SPARK_MASTER_PAGE, SPARK_WORKER_PAGE = 8080, 8081
 SUPERVISOR_PORT = 19100
 ACCESS_IS_SET = Path("/tmp/access-is-set")
-"""Is there once Kafka's users and rights are as they should be."""
+"""A file that exists once Kafka's users and rights are as they should be."""
 
 
 def kafka_local_port(node: int) -> int:

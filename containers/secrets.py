@@ -1,4 +1,4 @@
-"""Makes what secrets are missing, once, and gives each role a volume with its own and no other.
+"""Generates missing secrets, once, and gives each role a volume with its own secrets only.
 
     given in .env ─► given as a file ─► kept from before ─► new
                   first wins │

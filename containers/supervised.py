@@ -51,6 +51,6 @@ def start() -> None:
 
 
 def logs(settings: Settings) -> list[Path]:
-    """The log of every service that there may be; `tail` waits for the ones that are not there."""
+    """The log of every service that there may be; `tail` waits for the ones that do not exist yet."""
     names = load_sound(settings.pipelines)[0]
     return [supervisord.log_file(settings.home, f"{name}-{service}") for name in names for service in SERVICES]

@@ -4,9 +4,9 @@ On the schedule that the pipeline's file declares (`schedule.batch`), or manuall
 
 | task | does |
 |---|---|
-| `land` | takes all files of the inbox that were not taken yet into `batch_log`, each exactly once |
-| `announce` | updates the asset `<p>.batch_log` with the counts of what landed since; skipped where nothing did |
-| `check_files` | fails while a file lies there that could not be read; the others are landed all the same |
+| `land` | ingests all new files of the inbox into `batch_log`, each exactly once |
+| `announce` | updates the asset `<p>.batch_log` with what was ingested since its last event; skipped if nothing |
+| `check_files` | fails while the inbox holds a file that could not be read; the others are ingested nevertheless |
 
 The interval only labels the run: which files are new is decided by their content. So a missed run needs no backfill,
 and any run or task may be repeated. A second run at once waits for the first.

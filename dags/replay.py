@@ -4,19 +4,19 @@ Manually only, with a form; a dry run by default, which only reports what would 
 
 | field | means |
 |---|---|
-| `what` | `landings`: files that were landed before; `mended`: files of corrected records |
+| `what` | `landings`: files that were ingested before; `mended`: files of corrected records |
 | `first`, `last` | landings: the range by number, both included; without `last` up to the last one |
 | `files` | mended: one path a line, on the machine that runs the tasks |
 | `dry_run` | on: change nothing |
 
 | task | does |
 |---|---|
-| `plan` | reports what goes and what is left out; unless dry, puts copies into `replay/<run>/` of the inbox |
-| `land` | the batch job: takes each copy once; its rows win over the old ones of the same id |
+| `plan` | reports what is replayed and what is left out; unless dry, puts copies into `replay/<run>/` of the inbox |
+| `land` | the batch job: ingests each copy once; its rows win over the old ones of the same id |
 | `announce` | updates the asset `<p>.batch_log`, so the union follows |
 
-For landed files: after a changed definition, so that what was rejected or filtered is judged again. A range whose ids a
-later landing corrected is refused. For corrected records: `twofold rejects <p> --to FILE`, fix it, replay it.
+For ingested files: after a changed definition, so that what was rejected or filtered is judged again. A range whose ids
+a later landing corrected is refused. For corrected records: `twofold rejects <p> --to FILE`, fix the file, replay it.
 
 Without Airflow: `twofold replay <p> --landings A..B` or `--mended FILE`, with `--go`, then `twofold batch <p>`.
 """

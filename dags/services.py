@@ -1,21 +1,21 @@
 """# Services of `<p>`: producer and streaming job
 
-Sees, every minute (`TWOFOLD_SERVICES_EVERY_S`) and one run at a time, that both run and get on.
+Checks, every minute (`TWOFOLD_SERVICES_EVERY_S`) and one run at a time, that both run and make progress.
 
 | task | does |
 |---|---|
-| `topic` | makes the topic with its declared settings if there is none; reports what differs (not to stop a service) |
-| `start_producer`, `start_stream` | start the service; one that runs is left alone, one stopped manually stays down |
-| `producer_healthy`, `stream_healthy` | wait for several good looks in a row, without a worker; restart what is stuck |
+| `topic` | creates a missing topic with its declared settings; reports what differs (not to stop a service) |
+| `start_producer`, `start_stream` | start the service; a running one is left alone, one stopped manually stays down |
+| `producer_healthy`, `stream_healthy` | wait for several good looks in a row, without a worker; restart if stuck |
 
-Healthy is what gets on: the batch advances, or there is nothing to read; records are acknowledged, or none is due. A
-replay that has sent everything is a healthy end. A service stopped manually is skipped.
+A service is healthy when it makes progress: the batch advances, or there is nothing to read; records are acknowledged,
+or none is due. A replay that has sent everything is a healthy end. A service stopped manually is skipped.
 
 A crashed service is started again at once by its supervisor, a stuck one by this DAG. Both count: after
 `TWOFOLD_SERVICE_RESTARTS_PER_HOUR` (3) within an hour the service is left down and its task fails with its last log
 lines. It stays down until it is started manually.
 
-By hand: `action` start (clears the count), stop (stays down) or restart, for `service` both, producer or stream.
+Manually: `action` start (clears the count), stop (stays down) or restart, for `service` both, producer or stream.
 Without Airflow: `twofold services <p> --start`. A pipeline that declares no `replay` has no producer here.
 """
 

@@ -1,17 +1,17 @@
 """# Union of `<p>`: both layers into `events`
 
-Whenever a batch landed something (the asset `<p>.batch_log`), and on time (`schedule.union`, by default hourly, for
+Whenever a batch ingested something (the asset `<p>.batch_log`), and on time (`schedule.union`, by default hourly, for
 what only the stream brings); one run at a time.
 
 | task | does |
 |---|---|
-| `union` | merges all that is past the boundary into `events`, one row per id, and recomputes the touched windows |
+| `union` | merges everything past the boundary into `events`, one row per id, and recomputes the touched windows |
 | `announce` | updates the asset `<p>.events` with how far `events` reaches now; skipped where it reaches no further |
 | `compare` | compares both layers in the windows changed; sends the difference and the healed late events as metrics |
 | `check_limits` | fails with the numbers where a row count or the difference is beyond the pipeline's `limits` |
 
-It needs neither an interval nor a message from the batch: the boundary in `events` says what is not unioned yet. So any
-run or task may be repeated, and two at once cannot double a row: the second waits, and then finds what is left.
+A union needs neither an interval nor a message from the batch: the boundary in `events` says what is not unioned yet.
+So any run or task may be repeated, and two at once cannot double a row: the second waits, and then unions what is left.
 
 Without Airflow: `twofold union <p>`, then `twofold compare <p>`.
 """

@@ -1,11 +1,11 @@
-"""Real flights through both layers, with Airflow in charge, the streaming job killed midway, and the proof.
+"""Real flights through both layers, run by Airflow, the streaming job killed midway, and the proof.
 
     January–June  ─► files ─► landing ─► DAG flights_batch ─────────────────────┐
                                                                                ├─► DAG flights_union ─► answer, proof
     May–December  ─► DAG flights_services: producer ─► Kafka ─► streaming job ──┘    (May and June come both ways)
 
 No job runs outside Airflow: two DAGs are triggered, as the button in its pages does, where they would wait for their
-schedules. By hand: `make demo`, or `STORE=minio make demo`. Its state is in .twofold of the checkout, made anew each
+schedules. Manually: `make demo`, or `STORE=minio make demo`. Its state is in .twofold of the checkout, recreated each
 time.
 """
 
@@ -55,7 +55,7 @@ FROM flights.unified_events GROUP BY month ORDER BY month
 """
 
 NEXT = """
-What to try next (the stack goes on running; `make down` stops it):
+What to try next (the stack keeps running; `make down` stops it):
   {url}   user {user}, password {password}: every run above, with its logs
 {pages}  .venv/bin/twofold query "SELECT origin, count(*) FROM flights.unified_events GROUP BY origin"
   .venv/bin/twofold query "SELECT * FROM flights.unified_departures_by_origin ORDER BY window_start DESC LIMIT 5"
@@ -93,7 +93,7 @@ def demonstrate(store: str) -> int:
     twofold("up", "--store", store)
     settings = Settings()
     runs = DagRuns(settings, PIPELINE)
-    until("its DAGs are there", lambda: runs.there("services", "batch", "union"))
+    until("its DAGs exist", lambda: runs.there("services", "batch", "union"))
     for kind in ("services", "batch"):
         runs.start(kind)
     until("70,000 records are landed", lambda: landed(settings) > 70_000)
@@ -116,7 +116,7 @@ def demonstrate(store: str) -> int:
 
 
 def can_be_watched() -> bool:
-    """Whether Prometheus and Alertmanager are here, or can be installed; if not, the script has said what to type."""
+    """Whether Prometheus and Alertmanager are installed, or can be; if not, the script has printed the command."""
     command = [str(HERE / "scripts" / "prerequisites"), sys.executable, "monitoring"]
     return subprocess.run(command, check=False).returncode == 0
 
@@ -135,7 +135,7 @@ def fresh() -> None:
 
 
 def landed(settings: Settings) -> int:
-    """Kafka records in stream_log, by the account of its newest commit."""
+    """Kafka records in stream_log, as recorded in its newest commit."""
     history = Lake(settings, load_pipeline(settings, PIPELINE)).history(tables.STREAM_LOG)
     return sum(table_state.landed(history, PIPELINE).offsets.values())
 

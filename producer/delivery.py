@@ -71,7 +71,7 @@ class Ledger:
         self._alone_from = limit * 9 // 10 - RECORD_OVERHEAD_BYTES
         self.lanes = [Lane() for _ in range(partitions)]
         self.failure: str | None = None
-        """Why nothing more can be sent, if so."""
+        """Why nothing more can be sent; empty while sending is possible."""
         self._aside, self._clock = aside, clock
         self._submitted = start
         self._sent = self._sent_bytes = self._handed_over = self._settled_bytes = 0
@@ -121,7 +121,7 @@ class Ledger:
         lane = self.lanes[partition]
         lane.highest = max(lane.highest, highest)
         lane.acked += count
-        # What was refused stays the first that is not settled.
+        # A refused record stays the first one that is not settled.
         while count and self.failure is None:
             group = lane.groups[0]
             taken = min(count, len(group.records) - group.settled)
@@ -214,7 +214,7 @@ def append_line(path: Path, value: bytes) -> None:
 
 
 class Client(Protocol):
-    """A Kafka producer for one topic, which tells the ledger what became of each record."""
+    """A Kafka producer for one topic, which reports the result of each record to the ledger."""
 
     def send(self, partition: int, records: Sequence[Record]) -> None:
         """Send records, in order; returns before they are delivered."""

@@ -1,8 +1,8 @@
-"""Seeded events from the definition alone, with set shares of what goes wrong in real streams.
+"""Seeded events from the definition alone, with set shares of the faults that real streams have.
 
     (seed, block of 1000 numbers, time base) ─► records, always the same ─► Chunk
 
-Every block has a random generator of its own, so a restarted run goes on without making what came before.
+Every block has a random generator of its own, so a restarted run continues without generating the earlier blocks.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from twofold.errors import TwofoldError
 BLOCK = 1000
 DEFAULT_INTERVAL_MS = 10.0
 ABSENT_SHARE = 0.1
-"""So often an optional field is left out."""
+"""How often an optional field is left out."""
 REACH_BACK = 500
 """A duplicate repeats one of this many records before it."""
 Record = tuple[bytes, bytes | None]
@@ -39,7 +39,7 @@ class Generated(Source):
         self._recipe = Recipe(pipeline, request.seed, request.shares)
         self._count = request.generate or None
         self._interval = timedelta(milliseconds=interval_ms(request))
-        # At full speed the events lie in the past and end now; at a set rate they go on from now.
+        # At full speed the events lie in the past and end now; at a set rate they continue from now.
         span = timedelta() if request.rate or self._count is None else self._interval * self._count
         self.identity = {
             "kind": "generate",
@@ -48,7 +48,7 @@ class Generated(Source):
             **vars(request.shares),
         }
         event = pipeline.event
-        # All of the contract that a record depends on, and no more: what else changes does not start a run over.
+        # The part of the contract that a record depends on, and no more: other changes do not start a run over.
         decides = repr((event.id, event.time, event.fields, event.max_future, pipeline.lateness))
         self.version = {"contract": hashlib.sha256(decides.encode()).hexdigest()}
         self.memory = {"made_at": now.isoformat(), "base": (now - span).isoformat()}
@@ -170,7 +170,7 @@ Maker = Callable[[Random, datetime], Any]
 """(random generator, event time) → a value of the field."""
 
 POOL = 64
-"""So many different values a pattern field has: a pattern is slow to satisfy."""
+"""Number of different values of a pattern field: a pattern is slow to satisfy."""
 TRIES = 2000
 SPREAD = 1000
 """Numbers without a declared bound lie within this much of the other bound, or of 0."""

@@ -66,7 +66,7 @@ class KafkaPython:
             return
 
     def _delivered(self, metadata: RecordMetadata) -> None:
-        # A report that is there already is given to the sending thread.
+        # A report that has already come is given to the sending thread.
         with self._reporting:
             self._ledger.delivered(metadata.partition, 1, metadata.offset)
 

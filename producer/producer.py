@@ -1,4 +1,4 @@
-"""The producer: a pipeline's events to Kafka, every one acknowledged, going on where it stopped.
+"""The producer: a pipeline's events to Kafka, every one acknowledged, resuming where it stopped.
 
     source ─► Kafka topic
        └─ Progress ─► journal, /healthz, StatsD, terminal
@@ -90,10 +90,9 @@ def produce(pipeline: str, pipelines: Path | None, verbose: bool, **options: Any
     """Send a pipeline's events to Kafka.
 
     Without --from or --generate, the definition's own `replay` is sent, its range and pace included unless options
-    say otherwise. What Kafka has acknowledged is journaled: the
-    same command goes on where it stopped, however it ended, and one that has finished says so. While the broker is
-    away the producer waits; it drops nothing. A record too large for the broker is kept aside, and makes the exit
-    code 1 at the end.
+    say otherwise. What Kafka has acknowledged is journaled: the same command resumes where it stopped, however it
+    ended, and reports when everything was sent. While the broker is away the producer waits; it drops nothing. A
+    record too large for the broker is kept aside, and makes the exit code 1 at the end.
 
     \b
     Examples:
@@ -129,7 +128,7 @@ def as_request(options: dict[str, Any], declared: Replay | None = None) -> Reque
 
 
 def show_client_log(verbose: bool) -> None:
-    """Show the Kafka client's own log on stderr, or keep it off: what matters is said in our words, once."""
+    """Show the Kafka client's own log on stderr, or keep it off: the producer reports what matters itself, once."""
     if verbose:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     else:
@@ -137,7 +136,7 @@ def show_client_log(verbose: bool) -> None:
 
 
 def stop_on_signals(stop: Event) -> list[int]:
-    """Let SIGTERM and Ctrl-C end the run in good order, the second one at once; returns the list of those received."""
+    """Let SIGTERM and Ctrl-C end the run gracefully, the second signal at once; returns the list of those received."""
     received: list[int] = []
 
     def handle(number: int, _frame: FrameType | None) -> None:

@@ -104,7 +104,7 @@ def ordered(query: str, columns: Mapping[str, str], since: datetime | None, unti
 
 
 def check_columns(columns: Mapping[str, str], id_field: str, ranged: bool) -> None:
-    """The id must be there, and `send_at` where a range of it is asked for."""
+    """The id must exist, and `send_at` too where a range of it is requested."""
     if id_field not in columns:
         raise TwofoldError(
             f"the replay query gives no column {id_field}, the event's id; it gives {', '.join(columns)}",

@@ -33,7 +33,7 @@ from twofold.settings import Settings
 from twofold.topic import TopicState
 
 WAITING_AFTER_S = 2.0
-"""Records in flight for so long without an acknowledgement mean that the broker is away."""
+"""Records in flight for this long without an acknowledgement mean that the broker is away."""
 RATE_WINDOW_S = 5.0
 METRICS_EVERY_S = 1.0
 LINE_EVERY_S = 10.0
@@ -132,7 +132,7 @@ def lock(path: Path) -> int:
 
 
 def start(path: Path, pipeline: str, topic: TopicState, source: Source, restart: bool) -> Journal:
-    """Decide where to go on: where the last run stopped, or at the start; the source is told what it must remember."""
+    """Decide where to resume: where the last run stopped, or at the start; the source gets what it must remember."""
     before = journal.read(path)
     fresh = Entry(pipeline, topic.name, topic.topic_id, source.identity, source.version, source.memory)
     if before is None:
@@ -149,7 +149,7 @@ def start(path: Path, pipeline: str, topic: TopicState, source: Source, restart:
 
 
 def refuse_other_topic(before: Entry, topic: TopicState) -> None:
-    """Going on halfway would leave the new topic without the first half, in silence."""
+    """Resuming halfway would silently leave the new topic without the first half."""
     if before.topic_id != topic.topic_id:
         raise TwofoldError(
             f"topic {topic.name} was deleted and made again (id {before.topic_id}, now {topic.topic_id})"
@@ -192,7 +192,7 @@ class Screen:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def show(self, progress: Progress, rate: float) -> None:
-        """The present state; waiting for the broker is said as soon as it begins and ends."""
+        """The present state; waiting for the broker is reported as soon as it begins and ends."""
         waiting = progress.state == "waiting_for_broker"
         wait = (
             f"waiting for Kafka at {self._broker} ({progress.waiting_s:.0f} s); "

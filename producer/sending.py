@@ -1,4 +1,4 @@
-"""One run, from the topic to the last word.
+"""One run, from the topic to the final report.
 
 source ─► slices when due ─► partition by hash of the id ─► client ─► Ledger ─► report (4 a second) ─► Reporter
 """
@@ -32,7 +32,7 @@ from twofold.settings import Settings
 from twofold.topic import TopicState, require_exact
 
 CONNECT_S = 3.0
-"""One attempt to reach the broker; attempts go on until it answers."""
+"""Duration of one attempt to reach the broker; attempts continue until it answers."""
 REPORT_EVERY_S = 0.25
 WATCH_EVERY_S = 1.0
 DRAIN_S = 8.0
@@ -77,7 +77,7 @@ def run(settings: Settings, pipeline: Pipeline, request: Request, stop: Event) -
     start = book.entry.position
     goals = [goal for goal in (request.limit, source.total()) if goal is not None]
     screen = Screen(console, state.name, settings.kafka_bootstrap, start, min(goals, default=None))
-    # A run beside the pipeline's own producer must not speak for that one: its end would silence the alert.
+    # A run beside the pipeline's own producer must not report for that one: its end would silence the alert.
     own = request.own or pipeline.replay is None
     reporter = Reporter(start, book.save, Meter(settings, pipeline.name), screen, reports_liveness=own)
     began = monotonic()
@@ -214,7 +214,7 @@ class Sending:
         return done and not self._stopped()
 
     def _wait(self, seconds: float) -> bool:
-        """Let reports in for so long; whether the run was stopped meanwhile."""
+        """Let reports in for this long; whether the run was stopped meanwhile."""
         until = monotonic() + seconds
         while not self._stopped() and (left := until - monotonic()) > 0:
             self._client.poll(min(left, 0.1))
@@ -330,11 +330,11 @@ def within(chunk: Chunk, limit: int | None) -> Chunk:
 
 
 def _last_word(total: Progress, book: Journal, console: Console, seconds: float) -> int:
-    """Say how it ended; the exit code."""
+    """Report how the run ended; the exit code."""
     if total.failure is not None:
         raise TwofoldError(
             f"sending has stopped: {total.failure}",
-            "what was acknowledged is journaled; fix the cause and run the same command to go on from there",
+            "what was acknowledged is journaled; fix the cause and run the same command to resume",
         )
     rate = total.acked / max(seconds, 1e-3)
     _say(console, f"{total.acked:,} records acknowledged in {seconds:.1f} s ({rate:,.0f}/s)")

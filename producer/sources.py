@@ -180,7 +180,7 @@ class Lines(Source):
 
 
 class Stdin(Source):
-    """Lines from standard input; they cannot be had again, so there is nothing to go on with after a stop."""
+    """Lines from standard input; they cannot be read again, so there is nothing to resume after a stop."""
 
     def __init__(self, id_field: str, parse_below_bytes: int, stopped: Callable[[], bool]) -> None:
         self._id_field, self._parse_below_bytes, self._stopped = id_field, parse_below_bytes, stopped

@@ -31,8 +31,8 @@ from the docstrings in `dags/` by `make docs`, and Airflow's UI shows the same t
 """
 _METRICS = """# Metrics
 
-What Twofold sends of itself, under the names that Prometheus shows. Every metric has the label `pipeline`. This page is
-generated from `src/twofold/metrics.py` by `make docs`; `docs/monitoring.md` says where other metrics come from.
+The metrics that Twofold sends, under the names that Prometheus shows. Every metric has the label `pipeline`. This page
+is generated from `src/twofold/metrics.py` by `make docs`; `docs/monitoring.md` says where other metrics come from.
 
 | metric | type | unit | labels | sent by | |
 |---|---|---|---|---|---|
@@ -40,7 +40,8 @@ generated from `src/twofold/metrics.py` by `make docs`; `docs/monitoring.md` say
 _LABELS = """
 ## Labels
 
-What records hold never names a series: a value that is not listed here, or not in the definition, is sent as `other`.
+The content of records never names a series: a value that is not listed here, or not in the definition, is sent as
+`other`.
 
 | label | values |
 |---|---|

@@ -4,10 +4,10 @@
 |---|---|
 | `streaming_job` Kafka to log and views | `stream_log`, `stream_views` the queries, `stream_progress` their report |
 | `batch_job` inbox to log | `batch_log` each file exactly once |
-| `union_job` logs to events and batch views; `rebuild_job` all of it again | `union`, `days` rows by day in DuckDB |
+| `union_job` logs to events and batch views; `rebuild_job` rebuilds both | `union`, `days` rows by day in DuckDB |
 | `maintenance_job` small files, old snapshots, orphans | `maintenance` its steps |
 
 All stand on `spark_session` (session, lock, fence), `checkpoints` and `outcome` (how a program ends). In Spark's Python
 workers run `tasks` (the contract), `view_aggregation` (a view's expressions) and `days`; `python_workers` starts them.
-`unified_views` gives the views of `twofold query` to other Spark programs; `class_archive` is of `make setup`.
+`unified_views` gives the views of `twofold query` to other Spark programs; `class_archive` belongs to `make setup`.
 """

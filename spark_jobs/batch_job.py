@@ -44,7 +44,7 @@ def main(pipeline: str, as_json: bool, wait: float, outcome_file: Path | None) -
 
 
 def run(lake: Lake, wait_s: float = 0.0) -> BatchRun | None:
-    """Ingest all that is new, and measure it; None where nothing was."""
+    """Ingest all new files, and send the metrics; None where nothing was new."""
     with job_metrics.measured(lake, "batch") as meter:
         done = _ingest(lake, wait_s)
         for one in done.landings if done else ():

@@ -4,8 +4,8 @@
     ─► still the same files? ─► commit 1: batch_log, its marker with the files ─► commit 2: landed_files ─► again
                                             a crash here ─► `heal` in the next run ──────┘
 
-Each commit holds only on top of the state it was decided on: of two runs that would take the same file, whatever became
-of the lock between them, one is refused, and decides again. A file that ends the process which reads it is found by
+Each commit holds only on top of the state it was decided on: of two runs that would ingest the same file, even if the
+lock between them failed, one is refused, and decides again. A file that ends the process which reads it is found by
 reading the files one by one, and set aside.
 """
 
@@ -39,8 +39,7 @@ from twofold.table_state import History, Landed
 
 MAX_FILES = 500
 MAX_BYTES = 4 << 30
-"""Limits of one commit, which takes one file at least: its marker stays small, and a run that is killed repeats no
-more than this."""
+"""Limits of a commit of at least one file: its marker stays small, and a killed run repeats no more than this."""
 _GROUP_FILES = 64
 _GROUP_BYTES = 64 << 20
 """Small files that one task reads, one after the other, into one data file; a large one it reads alone."""
@@ -51,7 +50,7 @@ _COLUMNS = tables.landed_files().column_names
 
 @dataclass(frozen=True)
 class Last:
-    """The last version of a file that was taken or set aside."""
+    """The last version of a file that was ingested or set aside."""
 
     landing: int
     version: str
@@ -98,14 +97,14 @@ def read_book(lake: Lake) -> Book:
 
 
 def _file_row(landing: int, one: TakenFile, landed_at: datetime) -> dict[str, Any]:
-    """A row of `landed_files`, plain enough for a marker; no reason means that the file was taken."""
+    """A row of `landed_files`, plain enough for a marker; no reason means that the file was ingested."""
     file, reason = one.file, one.reason or None
     values = (landing, file.name, file.size_bytes, file.version, one.sha256, one.rows, reason, landed_at.isoformat())
     return dict(zip(_COLUMNS, values, strict=True))
 
 
 def append_files(record: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """The second commit: which files these landings took or set aside."""
+    """The second commit: which files these landings ingested or set aside."""
     typed = [{**row, "landed_at": datetime.fromisoformat(row["landed_at"])} for row in rows]
     place = Place.of(record)
     writer = Writer(place)
@@ -114,13 +113,13 @@ def append_files(record: Table, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def heal(lake: Lake) -> None:
-    """Record what a crash kept from `landed_files`."""
+    """Record in `landed_files` what a crash left out."""
     for _ in range(_ATTEMPTS):
         book = read_book(lake)
         rows = book.unrecorded()
         if not rows:
             return
-        # Refused where another run was first: see what it left.
+        # Refused where another run was first: read what that run left.
         with suppress(CommitFailedException):
             append_files(book.record, rows)
             return
@@ -132,7 +131,7 @@ def heal(lake: Lake) -> None:
 
 @dataclass
 class Landing:
-    """One commit of `batch_log`: the files that it took or set aside."""
+    """One commit of `batch_log`: the files that it ingested or set aside."""
 
     number: int
     files: list[TakenFile]
@@ -162,7 +161,7 @@ class BatchRun:
         return self.job.lake.inbox()
 
     def run(self) -> None:
-        """Heal, then ingest until nothing new is there."""
+        """Heal, then ingest until nothing is new."""
         heal(self.job.lake)
         while True:
             book = read_book(self.job.lake)
@@ -173,7 +172,7 @@ class BatchRun:
             self._ingest(book, new[0])
 
     def warnings(self) -> Iterator[str]:
-        """What was set aside, or is left for the next run."""
+        """Files that were set aside, or are left for the next run."""
         for file in (file for one in self.landings for file in one.files if file.reason):
             yield f"{inbox.shown(file.file.name)} was set aside: {file.reason}; fix it and put it there again"
         for name, why in sorted(self.later.items()):
@@ -207,7 +206,7 @@ class BatchRun:
             commits.discard(book.log, files)
 
     def _settled(self, taken: Sequence[TakenFile]) -> bool:
-        """Note what is not to be committed; False where a file changed meanwhile, as its rows are among the others."""
+        """Note files not to be committed; False where a file changed meanwhile, as its rows are among the others."""
         self.later.update((one.file.name, one.later) for one in taken if one.later)
         self._same.update((one.file.name, one.file.version) for one in taken if one.unchanged)
         read = [one.file for one in taken if not one.later]

@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 from spark_jobs.spark_session import Job, in_jvm, jvm
 
 _PARTS = ("offsets", "commits", "sources", "state", "metadata")
-"""All that Spark keeps in a checkpoint's folder."""
+"""Everything that Spark keeps in a checkpoint's folder."""
 _BEGINNING = "sources/0/offsets/0"
 _MARKER = ".discarded"
 """Beside the folder: its name is the checkpoint's, and this."""
@@ -36,7 +36,7 @@ class Checkpoint:
 
     @classmethod
     def of(cls, job: Job, query: str) -> Checkpoint:
-        """That of a pipeline's query: `log`, or a view's name."""
+        """The checkpoint of a pipeline's query: `log`, or a view's name."""
         return cls(job.spark, job.settings.checkpoint(job.pipeline.name, query))
 
     def has_begun(self) -> bool:
@@ -98,13 +98,13 @@ class Checkpoint:
         classes.OffsetSeqLog(in_jvm(self.spark), f"{self.path}/offsets").add(0, entry)
 
     def discard(self) -> None:
-        """Remove a checkpoint whole: one half deleted counts as gone, and the next start removes the rest."""
+        """Remove a whole checkpoint: a half-deleted one counts as gone, and the next start removes the rest."""
         filesystem, marker = self._open(_MARKER)
         filesystem.create(marker, True).close()
         self.settle()
 
     def settle(self) -> None:
-        """Finish what a `discard` cut short left."""
+        """Finish an interrupted `discard`."""
         if not self._is_discarded():
             return
         # Part by part: a table `checkpoints.<p>` of an earlier release has its data in the folder of a query `data`.

@@ -1,9 +1,8 @@
-"""Spark's classes, parsed and verified once: `make setup` records an archive that the JVM of every job maps.
+"""Spark's classes, parsed and verified once: `make setup` records an archive that the JVM of every job maps.    a JVM
+that does a little of everything ─► at its end, all classes it loaded ─► .venv/share/twofold/<key>.jsa
 
-    a JVM that does a little of everything ─► at its end, all classes it loaded ─► .venv/share/twofold/<key>.jsa
-
-It saves a job some 9 CPU-seconds. The JVM itself checks whether an archive fits it and its class path, and where it
-does not, or where there is none, loads the classes from their jars.
+The archive saves a job some 9 CPU-seconds. The JVM itself checks whether an archive fits it and its class path, and
+where it does not, or where there is none, loads the classes from their jars.
 
 Run manually: `python -m spark_jobs.class_archive`
 """
@@ -33,7 +32,7 @@ _TABLE = f"CREATE TABLE {_LOG} (id STRING, at TIMESTAMP, n INT) USING iceberg PA
 
 @click.command()
 def main() -> None:
-    """Record the archive, unless it is there."""
+    """Record the archive, unless it exists."""
     with as_sentences():
         settings = Settings()
         target = class_archive(settings)
@@ -43,7 +42,7 @@ def main() -> None:
 
 
 def record(settings: Settings, target: Path) -> None:
-    """Run a JVM through what the jobs do, and keep what it loaded."""
+    """Run a JVM through what the jobs do, and keep the classes that it loaded."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         made = Path(folder) / target.name
@@ -63,7 +62,7 @@ def _session(settings: Settings, folder: Path, made: Path) -> SparkSession:
     jvm["spark.driver.extraJavaOptions"] += f" {recording}"
     options |= {f"spark.sql.catalog.{CATALOG}.type": "hadoop", f"spark.sql.catalog.{CATALOG}.warehouse": str(folder)}
     spark = spark_session.started("classes", "local[2]", jvm, options)
-    # Warnings about data that is thrown away are no concern of whoever installs.
+    # Warnings about discarded data do not concern the user who installs.
     spark.sparkContext.setLogLevel("ERROR")
     return spark
 

@@ -36,7 +36,7 @@ SPREAD_ROWS = 8_000_000
 _MEMORY = "512MiB"
 _FETCHED = 16_384
 _LEFT_S = 86_400.0
-"""What a killed job spilled is removed after this long."""
+"""Files that a killed job spilled are removed after this long."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Scratch:
 
 @contextmanager
 def scratch(settings: Settings, threads: int | None = None) -> Iterator[Scratch]:
-    """One that spills beside the stack's home, not into memory that /tmp may be.
+    """A connection that spills beside the stack's home, not into /tmp, which may be memory.
 
     A cluster's worker has no such home, but a folder for each executor, in which it runs.
     """
@@ -106,7 +106,7 @@ class DaysQuery(NamedTuple):
 
 
 def is_spread(parts: int, rows: int) -> bool:
-    """Whether tasks of Spark are worth their start for so many parts and rows."""
+    """Whether tasks of Spark are worth their start for that many parts and rows."""
     return parts > 1 and rows > SPREAD_ROWS
 
 

@@ -1,4 +1,4 @@
-"""What maintenance does to a table, step by step; each is safe to repeat and to kill.
+"""What maintenance does to a table, step by step; each step is safe to repeat and to kill.
 
 small files, many manifests ─► rewritten; as `replace`, without a state of ours: the nearest ancestor's stays in force
 snapshots ─► expired as far as the guards of `twofold.retention` let
@@ -53,7 +53,7 @@ class Rewritten:
     into: int = 0
     size_bytes: int = 0
     conflict: bool = False
-    """Another job changed the same files meanwhile: theirs stands, nothing was rewritten."""
+    """Another job changed the same files meanwhile: its commit stands, nothing was rewritten."""
 
 
 def rewrite_files(job: Job, table: str, min_input_files: int, order: str | None = None) -> Rewritten:
@@ -74,7 +74,7 @@ def rewrite_files(job: Job, table: str, min_input_files: int, order: str | None 
 
 
 def rewrite_manifests(job: Job, table: str) -> int:
-    """Rewrite the manifests where there are many; returns how many."""
+    """Rewrite the manifests where they are many; returns how many."""
     return _rewrite_manifests(job, table) if _manifest_count(job, table) >= _MANY_MANIFESTS else 0
 
 
@@ -151,18 +151,18 @@ def expire(job: Job, table: str, asked: Upkeep, now: datetime) -> Expired:
 
 
 def log_expirable(job: Job, history: History, now: datetime) -> list[int]:
-    """What the stream may expire of stream_log while it runs: all but an hour, and what anybody still needs."""
+    """What the stream may expire of stream_log while it runs: all but the last hour and what a reader still needs."""
     behind = table_state.covered(history, table_state.boundary(job.lake.history(tables.EVENTS), job.pipeline.name))
     young = {
         "age": retention.is_young(history, now, _LOG_RETENTION, retention.MOST_PER_BATCH),
-        # Readers look for what is past the boundary in the files that were added since.
+        # Readers look for rows past the boundary in the files that were added since.
         "query": min(retention.is_resumed_from(history, behind.id), retention.MOST_PER_BATCH) if behind else 0,
     }
     return retention.expirable(history, _guards(job, tables.STREAM_LOG, history) | young)
 
 
 def _guards(job: Job, table: str, history: History) -> dict[str, int]:
-    """What must be kept of this table whatever its age: the state it carries, and what its readers resume from."""
+    """What must be kept of this table regardless of age: the state it carries, and what its readers resume from."""
     if history.head is None or table == tables.LANDED_FILES:
         return {}
     if table == tables.STREAM_LOG:
@@ -175,13 +175,13 @@ def _guards(job: Job, table: str, history: History) -> dict[str, int]:
 
 
 def _resumes(job: Job, view: str, log: History) -> int:
-    """What a view's query may have to read again: its checkpoint knows, its table only knows what was written."""
+    """What a view's query may have to read again: its checkpoint knows this; its table only knows what was written."""
     resumed = Checkpoint.of(job, view).resumed_from()
     return retention.is_not_begun(log) if resumed is None else retention.is_resumed_from(log, resumed["snapshot_id"])
 
 
 def _recomputes(job: Job, view: str, events: History) -> int:
-    """What says which days a batch view has yet to recompute; without it the view is computed whole, once."""
+    """Snapshots that say which days a batch view must still recompute; without them the whole view is recomputed."""
     known = table_state.folded(job.lake.history(tables.batch_view_name(view)))
     if known is None or known.snapshot is None or events.since(known.snapshot) is None:
         return 0
@@ -274,8 +274,8 @@ def remove_leftovers(lake: Lake, asked: Upkeep, now: datetime) -> int:
 def _referenced(catalog: Catalog, table: IcebergTable) -> set[str]:
     """Paths of all files that are needed; TwofoldError where the metadata cannot be read to its end.
 
-    What a commit took away during a look is not referred to by the next. But where a manifest stays missing, it is not
-    known which data files it named: to remove the others would lose what a repair could still save.
+    Files that a commit removed during a look are not referred to at the next look. But where a manifest stays missing,
+    the data files that it named are not known: removing the others would lose what a repair could still save.
     """
     with ThreadPoolExecutor(table_files.THREADS) as pool:
         for _ in range(_TRIES):
@@ -284,7 +284,7 @@ def _referenced(catalog: Catalog, table: IcebergTable) -> set[str]:
             if not found.unread:
                 return set(found.locations)
     raise TwofoldError(
-        f"{'.'.join(table.name())}: {min(found.unread)} is missing, so what it refers to cannot be told from orphans",
+        f"{'.'.join(table.name())}: {min(found.unread)} is missing, so the files that it names look like orphans",
         "restore the file from a backup; no orphan of this table was removed",
     )
 

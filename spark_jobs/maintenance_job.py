@@ -1,4 +1,4 @@
-"""Maintenance: small files, old snapshots, orphans, and what is wrong with ids. Safe to repeat, to kill, and to run
+"""Maintenance: small files, old snapshots, orphans, and ids too far apart. Safe to repeat, to kill, and to run
 beside a streaming job.
 
     retention of stream_log (if asked) ─► logs compacted ─► under the union's lock: events and views compacted,
@@ -53,7 +53,7 @@ def main(pipeline: str, as_json: bool, outcome_file: Path | None, **options: Any
 
 
 def run(lake: Lake, asked: Upkeep) -> dict[str, Any]:
-    """Check, then do all steps, and measure the tables; returns what was done. A dry run counts for nothing."""
+    """Check, then do all steps, and measure the tables; returns what was done. A dry run sends no metrics."""
     with nullcontext() if asked.dry_run else job_metrics.measured(lake, "maintenance") as meter:
         lake.ensure()
         with started_job(lake, "maintain") as job:
@@ -71,7 +71,7 @@ class Layout:
     order: str | None
     """Sort order of rewritten files: "" is the table's own, None leaves the rows as they lie."""
     append_only: bool = False
-    """Its writer only appends, so a rewrite gets in nobody's way."""
+    """Its writer only appends, so a rewrite conflicts with nothing."""
     versions_of: View | None = None
     """The view of whose rows only the newest versions are left."""
 
@@ -158,7 +158,7 @@ def _layouts(pipeline: Pipeline) -> Iterator[Layout]:
 
 
 def _sentences(report: Mapping[str, Any]) -> Iterator[str]:
-    """A line for the run, one per table, and one for each thing out of the ordinary."""
+    """A line for the run, one per table, and one for each exception."""
     tense = "would be done (dry run)" if report["dry_run"] else "done"
     yield f"{report['pipeline']}: {tense} in {report['seconds']} s"
     for name, table in report["tables"].items():

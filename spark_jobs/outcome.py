@@ -2,7 +2,7 @@
 
 work() ─► report ──► stdout (text, or JSON with --json), warnings on stderr; exit 0, or 1 with warnings
      └─► failure ──► stderr; exit 1 (2 for a wrong command line)
-            both ──► --outcome FILE, whole or not at all, for who started the job: {"report": …} or {"error": …}
+            both ──► --outcome FILE, whole or not at all, for the job's caller: {"report": …} or {"error": …}
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from twofold.errors import ClockBehind, TwofoldError, end
 
 REPEAT = "what it had committed stays, nothing is half-written: fix the cause and run it again"
 WARNINGS = "warnings"
-"""Key of a report under which it lists what did not go well."""
+"""Key of a report under which it lists its warnings."""
 
 _DATED_BACK = ("Expected sorted snapshot log entries", "Invalid update timestamp", "Invalid snapshot timestamp")
 _THROWN = re.compile(r"(Caused by)?: ")

@@ -1,10 +1,10 @@
-"""Rebuild `events` and all views from the logs, with the current definition; nothing of it shows before its swap.
+"""Rebuild `events` and all views from the logs, with the current definition; nothing is visible before the swap.
 
     both logs, pinned ─► winners ─► `events`, one commit ─► batch_<view>, one commit each
     view queries ─► checkpoints discarded: the next `twofold stream` folds the whole log, and swaps it in
 
 Killed midway, a table is as it was or rebuilt. Rebuilt `events` count as changed on all days, so views that were not
-reached are recomputed by the next union; of a changed declaration they stay refused until the next rebuild.
+reached are recomputed by the next union; views of a changed declaration stay refused until the next rebuild.
 
 Manually: `python -m spark_jobs.rebuild_job flights`
 """
@@ -104,10 +104,10 @@ def _no_longer_logged(pipeline: Pipeline, events: str, retained_from: dict[int, 
 
 
 def _restart_stream_view(job: Job, view: View) -> None:
-    """Let the view's query begin again.
+    """Let the view's query start from the beginning.
 
-    First the checkpoint goes: were the table emptied first and the job killed then, the old checkpoint would resume
-    in the middle, and the view would lack its history for good.
+    The checkpoint is removed first: if the table were emptied first and the job killed then, the old checkpoint would
+    resume in the middle, and the view would lack its history for good.
     """
     Checkpoint.of(job, view.name).discard()
     pipeline, name = job.pipeline, tables.stream_view_name(view)

@@ -2,8 +2,8 @@
 
 The lock is held by the JVM, which is the process that commits. Were it held by the Python driver, a kill -9 of that
 would free the lock while its JVM may still be committing. Even a dead JVM's last commit may still wait inside
-PostgreSQL, which does not notice that its client is gone: so who takes a lock first ends what is left of the
-connections of who had it before.
+PostgreSQL, which does not notice that its client is gone: so the new holder of a lock first ends the remaining
+connections of the previous holder.
 
 Only this module looks into pyspark's private parts.
 """
@@ -102,7 +102,7 @@ def configuration(settings: Settings) -> dict[str, str]:
     return {
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
-        # Of every query Spark writes down the plan, which nobody sees.
+        # Spark writes down the plan of every query, which nobody reads.
         "spark.sql.ui.explainMode": "simple",
         "spark.driver.host": settings.spark_driver_host,
         "spark.driver.bindAddress": settings.spark_driver_host,
@@ -110,7 +110,7 @@ def configuration(settings: Settings) -> dict[str, str]:
         "spark.cores.max": str(settings.spark_cores_max),
         "spark.executor.memory": settings.spark_executor_memory,
         "spark.sql.session.timeZone": "UTC",
-        # A call of the contract for so many records; more would only hold more memory.
+        # One call of the contract for at most this many records; more would only hold more memory.
         "spark.sql.execution.arrow.maxRecordsPerBatch": "65536",
         "spark.sql.shuffle.partitions": "2",
         # The JVM only interprets longer methods; past this, Spark splits them into ones that it compiles.
@@ -305,7 +305,7 @@ class JobLock:
             )
 
     def forget_holder(self) -> None:
-        """Nothing of this holder's is under way any more."""
+        """Nothing of this holder is in flight any more."""
         with suppress(NotRunning), database.session(self.settings) as connection:
             connection.execute("DELETE FROM twofold_holders WHERE lock = %s", (self.key,))
 

@@ -38,7 +38,7 @@ QUERY = "log"
 _EARLIEST = -2
 """Spark's number for the first offset that Kafka still has."""
 TIDY_EVERY = commits.MERGED_AT_ONCE
-"""Commits between two looks at what the table keeps of its history."""
+"""Commits between two checks of the history that the table keeps."""
 _OFFSETS_PER_TASK = 100_000
 """A task takes this many in about half a second; each task leaves a data file of its own."""
 _ATTEMPTS = 5
@@ -60,7 +60,7 @@ class LogWriter:
     landed: Landed = field(init=False)
     table: Table = field(init=False)
     error: TwofoldError | None = None
-    """Why the last batch was refused: Spark wraps what a batch raises, so it is kept here."""
+    """Why the last batch was refused; kept here, as Spark wraps what a batch raises."""
     _clock_warned: bool = False
     _commits: int = 0
 
@@ -95,11 +95,11 @@ class LogWriter:
             .option("subscribe", self.pipeline.topic.name)
             .option("startingOffsets", self._starting_offsets())
             .option("maxOffsetsPerTrigger", self.pipeline.stream.max_offsets_per_trigger)
-            # What a transaction wrote counts once it is committed; what it aborted never does.
+            # Records of a transaction count once it is committed; aborted ones never do.
             .option("kafka.isolation.level", "read_committed")
             # A poll gives no more, and has a cost of its own: by itself it gives 500.
             .option("kafka.max.poll.records", 10_000)
-            # Loss must stop the job, never pass in silence.
+            # Loss must stop the job, never pass silently.
             .option("failOnDataLoss", "true")
             .load()
             .select("value", "partition", "offset", "timestamp")
@@ -154,7 +154,7 @@ class LogWriter:
         return f"delete the checkpoint {self.checkpoint.path}: the next start recreates it from what stream_log holds"
 
     def _ingest(self, records: DataFrame, batch_id: int, starts: Mapping[int, int], ends: Mapping[int, int]) -> bool:
-        """Write and commit one micro-batch; False where another commit was first, and all must be decided again."""
+        """Write and commit one micro-batch; False where another commit was first, so that all must be decided again."""
         held = self.landed.offsets
         size = sum(end - max(starts.get(partition, 0), held.get(partition, 0)) for partition, end in ends.items())
         repeated = {p: offset for p, offset in held.items() if starts.get(p, 0) < offset}
@@ -174,7 +174,7 @@ class LogWriter:
         return True
 
     def _tidy(self) -> None:
-        """Once in a while, between two batches: few manifests, and no more snapshots than are needed."""
+        """Now and then, between two batches: merge manifests, and expire snapshots that are no longer needed."""
         self._commits += 1
         if self._commits % TIDY_EVERY:
             return

@@ -48,7 +48,7 @@ _REPORTED_WITHIN_S = 30.0
 
 @dataclass(frozen=True)
 class Finished:
-    """What is wanted of one batch; `query` is `log` or a view's name."""
+    """The figures of one batch; `query` is `log` or a view's name."""
 
     query: str
     progress: Mapping[str, Any]
@@ -168,13 +168,13 @@ class StreamProgress(StreamingQueryListener):
         """Change the state: starting, running, retrying, draining, stopping."""
         self._state.update(state=state, problem=problem)
         if state == "draining":
-            # A drain takes what was there when it began; Kafka is not asked again.
+            # A drain takes what existed when it began; Kafka is not asked again.
             self._asked_at = time.time()
         if problem:
             click.echo(f"{self._pipeline.name}: {state}: {problem}", err=True)
 
     def summary(self) -> str:
-        """What was landed since the start, in one line."""
+        """What was ingested since the start, in one line."""
         counts = ", ".join(f"{self._outcomes[name]:,} {name}" for name in sorted(self._outcomes)) or "nothing new"
         return f"{self._pipeline.name}: landed {counts}; {sum(self._late.values()):,} rows late for a view"
 
@@ -266,7 +266,7 @@ class StreamProgress(StreamingQueryListener):
                 self._meter.count(metrics.STREAM_LATE, 0, query=query)
 
     def onQueryIdle(self, event: QueryIdleEvent) -> None:
-        """The source answered, and has nothing new. Views do not count for health: they idle while landing is stuck."""
+        """The source answered, and has nothing new. Views do not count for health: they idle while ingest is stuck."""
         query, now = self._runs.get(str(event.runId)), time.time()
         if query is None:
             return
@@ -283,7 +283,7 @@ class StreamProgress(StreamingQueryListener):
             self._ends.notify_all()
 
     def wait_for_end(self, run: str) -> None:
-        """Until all that was reported of an ended run is counted; Spark reports it later, in a thread of its own."""
+        """Wait until all reports of an ended run are counted; Spark reports it later, in a thread of its own."""
         with self._ends:
             self._ends.wait_for(lambda: run in self._ended, timeout=_REPORTED_WITHIN_S)
 

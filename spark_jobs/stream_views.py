@@ -1,7 +1,7 @@
 """The view queries: stream_log ─► watermark ─► one per id ─► windows ─► stream_<view>, appended while a window is open.
 
-They read the landed table, not Kafka: a record is parsed once, and a view added later finds all of history there.
-Where a query begins in stream_log, and where it keeps its state, is settled before Spark looks:
+They read stream_log, not Kafka: a record is parsed once, and a view added later finds the whole history there.
+Where a query begins in stream_log, and where it keeps its state, is decided before Spark starts the query:
 
     checkpoint, its snapshot still there ─► where it left off
     none, and nothing was landed yet ─────► the first snapshot, batch by batch
@@ -9,8 +9,8 @@ Where a query begins in stream_log, and where it keeps its state, is settled bef
     no batch of it was ever done ─────────► the same
     its state is of another make ─────────► the same: other parts, or in memory what no longer fits there
 
-Iceberg's source begins at the oldest snapshot left and reads only what that one added: after an expiry it would pass
-over the history before it in silence. It can also read all of a snapshot's files, but never asks for that itself; so
+Iceberg's source begins at the oldest snapshot left and reads only what that one added: after an expiry it would
+silently skip the history before it. The source can also read all of a snapshot's files, but never does so by itself; so
 the first batch is written into the checkpoint, as Spark would log it. The view itself is filled at once, by one query
 over the snapshot, as asking a state store about each row costs many times more; the first batch only makes the state.
 """
@@ -48,7 +48,7 @@ from twofold.table_state import Folded, History
 from twofold.versions import StreamView
 
 TIDY_EVERY = 20
-"""Commits between two looks at what the table keeps of its versions and its history."""
+"""Commits between two checks of the versions and the history that the table keeps."""
 MEMORY = "org.apache.spark.sql.execution.streaming.state.HDFSBackedStateStoreProvider"
 ROCKSDB = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
 BYTES_PER_ID = 300
@@ -56,7 +56,7 @@ BYTES_PER_ID = 300
 _SLACK = 2
 """State is taken to memory where it fits this many times, and leaves it where it no longer fits once: it stays put."""
 _LAYOUT = 1
-"""Raised where the queries are built otherwise than the states that are there."""
+"""Raised when the queries are built differently from the existing states."""
 _ATTEMPTS = 5
 
 
@@ -74,7 +74,7 @@ class Whole:
     landing: int
 
     def offset(self, position: int) -> dict[str, Any]:
-        """That many of them, as Iceberg's source writes it down."""
+        """The offset of that many files, as Iceberg's source writes it."""
         return {"version": 1, "snapshot_id": self.snapshot, "position": position, "scan_all_files": True}
 
 
@@ -107,13 +107,13 @@ class ViewWriter:
         self.table = StreamView(lake, self.view)
 
     def start(self, trigger: Trigger) -> StreamingQuery:
-        """Start where the checkpoint is; without one, fill the view with what is landed, and continue from there."""
+        """Start where the checkpoint is; without one, fill the view with what was ingested, and continue from there."""
         self.table.refresh()
         whole = self._prepare()
         log = (
             self.job.spark.readStream.format("iceberg")
             .option("streaming-max-rows-per-micro-batch", tables.VIEW_ROWS_PER_BATCH)
-            # Retention deletes old rows of the log; what it took was folded before.
+            # Retention deletes old rows of the log; they were folded before.
             .option("streaming-skip-delete-snapshots", "true")
             .load(self.job.qualified(tables.STREAM_LOG))
         )
@@ -188,14 +188,14 @@ class ViewWriter:
         return aggregation.fold(aggregation.on_time(distinct))
 
     def _make_state_first(self, updates: DataFrame, batch_id: int) -> None:
-        """The first batch of a filled view only makes the state: its windows are there, and some only begin in it."""
+        """The first batch of a filled view only makes the state: its windows exist, and some only begin in it."""
         if batch_id == 0:
             _make_state(updates)
         else:
             self.write(updates, batch_id)
 
     def write(self, updates: DataFrame, batch_id: int) -> None:
-        """Append the windows that changed. A batch without any commits too: what it read counts as read."""
+        """Append the windows that changed. A batch without any windows commits too: what it read counts as read."""
         end = self.checkpoint.offsets(batch_id)
         if end is None:
             raise BoundaryError(f"batch {batch_id} has no offsets in {self.checkpoint.path}", self._remedy())
@@ -230,7 +230,7 @@ class ViewWriter:
         return Measures.of(self.view, self.table.table, state.version)
 
     def _state(self, snapshot: int, sequence_number: int, files: int) -> Folded:
-        """What the table says of itself once this many files of a snapshot were read."""
+        """The state that the table carries once this many files of a snapshot were read."""
         definition, version = fingerprint.view(self.job.pipeline, self.view), versions.version(sequence_number, files)
         return Folded(snapshot, definition, version=version, state=_layout(self.view))
 

@@ -1,8 +1,8 @@
-"""The speed layer: one driver, one query that lands every record, one query per view on what was landed.
+"""The speed layer: one driver, one query that ingests every record, one query per view on what was ingested.
 
     Kafka ─► stream_log query ─► stream_log ─► view queries ─► stream_<view>
 
-A query that fails is started again while what it needs is away; what no new start can fix ends the job.
+A failed query is restarted while a service that it needs is away; an error that no restart can fix ends the job.
 
 Manually: `python -m spark_jobs.streaming_job flights --until-caught-up`
 """
@@ -41,7 +41,7 @@ _WAIT_S = 20.0
 _POLL_S = 0.25
 _LONGEST_PAUSE_S = 15.0
 _FAILURES_IN_A_ROW = 12
-"""About two minutes of pauses for something that is away; then the job ends, and who started it decides."""
+"""About two minutes of pauses for a service that is away; then the job ends, and its caller decides."""
 _UNKNOWN_FAILURES_IN_A_ROW = 3
 _AWAY = (
     "Connection refused",
@@ -57,7 +57,7 @@ _AWAY = (
     "NotRunning",
     "UncheckedSQLException",
 )
-"""Signs that a broker, store or catalog is away, not that the work is wrong."""
+"""Errors that show that a broker, store or catalog is away, not that the work is wrong."""
 _DATA_LOSS = ("KAFKA_DATA_LOSS", "data may have been lost", "Some data may have been lost")
 _CAUSE = re.compile(r"(Caused by: |: )?[\w.]+(Exception|Error)\b")
 
@@ -149,7 +149,7 @@ def _keep_running(queries: Sequence[RestartedQuery], progress: StreamProgress, s
 
 
 def _drain(queries: Sequence[RestartedQuery], progress: StreamProgress, stop: threading.Event) -> None:
-    """One query after the other, each until it has taken all that was there when it started."""
+    """One query after the other, each until it has read everything that existed when it started."""
     progress.say("draining")
     for one in queries:
         while not stop.is_set() and not one.step({"availableNow": True}):
@@ -176,7 +176,7 @@ class RestartedQuery:
     retry_at: float = 0.0
 
     def step(self, trigger: Trigger) -> bool:
-        """Start, or look after, the query; True once it ended well. Raises what no new start can fix."""
+        """Start, or watch, the query; True once it ended well. Raises errors that no restart can fix."""
         if self.query is None:
             if time.monotonic() >= self.retry_at:
                 self._start(trigger)
@@ -207,7 +207,7 @@ class RestartedQuery:
         self.batches_at_failure = batch
         away = any(sign in text for sign in _AWAY)
         if is_clock_behind(text):
-            # Waited for, as what is away: the clock gets there by itself.
+            # Waited for like a service that is away: the clock catches up by itself.
             text, away = ClockBehind(f"a table that query {self.name} writes").message, True
         if self.failures > (_FAILURES_IN_A_ROW if away else _UNKNOWN_FAILURES_IN_A_ROW):
             error = NotRunning if away else TwofoldError
@@ -224,7 +224,7 @@ class RestartedQuery:
 
 
 def _data_loss(name: str, text: str) -> TwofoldError:
-    """Kafka no longer has records that were never landed: going on would hide the loss."""
+    """Kafka no longer has records that were never ingested: continuing would hide the loss."""
     return TwofoldError(
         f"query {name}: Kafka no longer has records that were not landed yet (retention, or the topic was recreated): "
         + _shortened(text),

@@ -39,7 +39,7 @@ Batches = Iterable[pa.RecordBatch]
 
 
 def packed(*parts: object) -> bytes:
-    """What does not change from task to task, as it is sent to the workers."""
+    """The part that is the same for all tasks, as it is sent to the workers."""
     return pickle.dumps(parts)
 
 
@@ -110,7 +110,7 @@ class FromKafka:
 
 @dataclass(frozen=True)
 class Chosen:
-    """One file of the inbox to ingest; `sha256` is that of the content last taken under its name."""
+    """One file of the inbox to ingest; `sha256` is that of the content last ingested under its name."""
 
     file: inbox.File
     sha256: str = ""
@@ -118,16 +118,16 @@ class Chosen:
 
 @dataclass
 class TakenFile:
-    """What became of one file: its rows by outcome; or why it was set aside; or why it is left for later."""
+    """The result of one file: its rows by outcome; or why it was set aside; or why it is left for later."""
 
     file: inbox.File
     sha256: str = ""
     counts: Counter[str] = field(default_factory=Counter)
     reason: str = ""
     unchanged: bool = False
-    """Its content is the one last taken."""
+    """Its content is the one last ingested."""
     later: str = ""
-    """It could not be read now, which says nothing of the file."""
+    """It could not be read now, which says nothing about the file."""
 
     @property
     def rows(self) -> int:
@@ -217,7 +217,7 @@ class FromInbox:
 class _Waiting:
     """The rows of one file, of which none counts before its end: in memory, or past some size in data files of theirs.
 
-    An error of the store while they are written is none of the file: it ends the task.
+    An error of the store while they are written is not the file's fault: it ends the task.
     """
 
     def __init__(self, place: Place) -> None:

@@ -26,8 +26,8 @@ from twofold.settings import Settings
 def create_views(spark: SparkSession, settings: Settings, pipeline: Pipeline) -> list[str]:
     """Make (or renew) `unified_events`, and `unified_<view>` and `live_<view>` of every view; returns their names.
 
-    What `events` and batch_<view> do not say yet is computed by DuckDB, as `twofold query` does it, and handed over as
-    rows. A view that no job has computed yet has no `live_<view>`.
+    Rows that `events` and batch_<view> do not hold yet are computed by DuckDB, as in `twofold query`, and handed over.
+    A view that no job has computed yet has no `live_<view>`.
     """
     with Reader(settings, {pipeline.name: pipeline}) as reader:
         reader.pin_in_order(pipeline, statements.offered(pipeline))

@@ -6,10 +6,10 @@
     `events` commits since a view's own ─► days touched ─► days of windows ─► fold ─► batch_<view>, with sealed_through
 
 A commit holds only on top of the snapshot that was read: of two unions at once the second is refused, reads the new
-boundary and tries again. The pipeline's lock only keeps that from being the usual case.
+boundary and tries again. The pipeline's lock only makes this rare.
 
 Of a view exactly the files are replaced of the days of windows that hold a touched event: replaced, not upserted, so
-that a group that vanished goes. A crash before that commit is repaired by the next run, as the view's own commit says
+that vanished groups disappear. A crash before that commit is repaired by the next run, as the view's own commit says
 which `events` it is folded from.
 """
 
@@ -49,7 +49,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Logs:
-    """What one attempt reads: `events` first, then the logs, so what is past the boundary is all there."""
+    """What one attempt reads: `events` first, then the logs, so everything past the boundary is included."""
 
     pipeline: Pipeline
     events: Pinned
@@ -59,13 +59,13 @@ class Logs:
 
     @property
     def next(self) -> Boundary:
-        """The boundary that covers all that is pinned."""
+        """The boundary that covers everything pinned."""
         before = self.boundary
         stream, batch = (table_state.landed(log.history, before.pipeline) for log in (self.stream, self.batch))
         return Boundary(
             before.pipeline,
             stream.topic_id or before.topic_id,
-            # A log that was put back to an earlier state must not take the boundary back with it.
+            # A log that was restored to an earlier state must not move the boundary back.
             {**before.offsets, **{p: max(end, before.offsets.get(p, 0)) for p, end in stream.offsets.items()}},
             max(before.landing, batch.landing),
             before.max_event_time,
@@ -74,7 +74,7 @@ class Logs:
 
     @property
     def has_news(self) -> bool:
-        """Whether anything was landed past the boundary."""
+        """Whether anything was ingested past the boundary."""
         return (self.next.offsets, self.next.landing) != (self.boundary.offsets, self.boundary.landing)
 
     @property
@@ -132,7 +132,7 @@ def unite(job: Job) -> United:
 
 
 def retried(pipeline: str, table: str, attempt: Callable[[], _T]) -> _T:
-    """What the first attempt gives whose commit holds; TwofoldError where others change the table each time."""
+    """The result of the first attempt whose commit holds; TwofoldError where others change the table each time."""
     for _ in range(_ATTEMPTS):
         with suppress(CommitFailedException):
             return attempt()
@@ -304,7 +304,7 @@ class _Folding:
 
     @classmethod
     def of(cls, job: Job, view: View) -> _Folding:
-        """The view's table first: then `events` is never behind what it says of itself."""
+        """The view's table first: then `events` is never behind the state that the table carries."""
         catalog, pipeline = job.lake.catalog(), job.pipeline
         before = pin(catalog, pipeline.name, tables.batch_view_name(view))
         return cls(job, view, before, pin(catalog, pipeline.name, tables.EVENTS, tables.events(pipeline)))
@@ -315,7 +315,7 @@ class _Folding:
         return self.job.pipeline
 
     def state(self, known: Folded | None) -> Folded:
-        """What the view says of itself when it is folded from these events; what is sealed stays sealed."""
+        """The state that the view carries when it is folded from these events; what is sealed stays sealed."""
         edge = table_state.boundary(self.events.history, self.pipeline.name)
         ends = (known and known.sealed_through, table_state.sealed_through(edge, self.pipeline.lateness))
         sealed = max((end for end in ends if end), default=None)

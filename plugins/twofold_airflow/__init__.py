@@ -1,1 +1,1 @@
-"""What Twofold's DAGs are made of: wiring, operators, sensors, triggers. Imported by class path, from Airflow only."""
+"""The parts of Twofold's DAGs: wiring, operators, sensors, triggers. Imported by class path, from Airflow only."""

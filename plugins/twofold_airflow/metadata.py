@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def administrator(name: str, password: str) -> None:
-    """Create the administrator, or give the one who is there the password in force."""
+    """Create the administrator, or give the existing one the password in force."""
     with get_application_builder() as builder:
         users = builder.sm
         users.sync_roles()

@@ -35,7 +35,7 @@ _SAY: dict[Did, str] = {
 
 
 class ServiceOperator(Linked):
-    """Ask for one service: `start` (what runs is left alone), `stop` or `restart`, if `chosen` names it, or `both`.
+    """Ask for one service: `start` (a running one is left alone), `stop` or `restart`, if `chosen` names it, or `both`.
 
     A scheduled run starts only what a person has not stopped, and what has restarts left; a person always does.
     """
@@ -56,7 +56,7 @@ class ServiceOperator(Linked):
         self.action, self.chosen = action, chosen
 
     def execute(self, context: Context) -> str:
-        """Ask, and say what came of it."""
+        """Ask, and report the result."""
         if self.chosen not in (BOTH, self.service):
             return self._logged(f"left as it is: {self.action} was asked for {self.chosen} only")
         try:
@@ -67,7 +67,7 @@ class ServiceOperator(Linked):
     def _asked(self, *, by_hand: bool) -> str:
         settings = Settings()
         did = self._did(Controller(settings), by_hand=by_hand)
-        # A stuck service is ended well, and then reports that it does not run: that it should, this gauge says.
+        # A stuck service ends cleanly, and then reports that it does not run; this gauge says that it should.
         Meter(settings, self.pipeline).gauge(SERVICE_LEFT_DOWN, int(did == "left down"), service=self.service)
         return _SAY[did]
 
@@ -87,7 +87,7 @@ class ServiceOperator(Linked):
 class ServiceHealthSensor(Linked, BaseSensorOperator):
     """Wait until several looks in a row show a healthy service; restart it, within its budget, where it is stuck.
 
-    What was lost with its supervisor (a container that came back) is started, at no cost.
+    A service that was lost with its supervisor (a container that came back) is started, at no cost.
 
     Fails with what was seen, the restarts, the service's last log lines, and what to read.
     """
@@ -97,7 +97,7 @@ class ServiceHealthSensor(Linked, BaseSensorOperator):
         self.pipeline, self.service = pipeline, service
 
     def execute(self, context: Context) -> str:
-        """Look once; what is not settled by that is watched by a trigger."""
+        """Look once; a service without a verdict is then watched by a trigger."""
         settings = Settings()
         declared, controller = load_pipeline(settings, self.pipeline), Controller(settings)
         try:
@@ -111,7 +111,7 @@ class ServiceHealthSensor(Linked, BaseSensorOperator):
         return self._settle(settings, verdict)
 
     def watched(self, context: Context, event: Any) -> str:  # noqa: ANN401
-        """Go on with the trigger's verdict. What it ended by itself comes here in `airflow tasks test` only."""
+        """Continue with the trigger's verdict. A task that it ended comes here in `airflow tasks test` only."""
         if not isinstance(event, Mapping):
             return str(event)
         return self._settle(Settings(), Verdict(**event))

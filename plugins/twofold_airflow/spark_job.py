@@ -1,4 +1,4 @@
-"""The operator for Twofold's Spark jobs: the Spark provider's, with the job's own report and its own words on failure.
+"""The operator for Twofold's Spark jobs: the Spark provider's, with the job's own report and error message.
 
     task ─► spark-submit ─► JVM ─► python spark_jobs/<job>_job.py <pipeline> … --outcome FILE
       ▲                                                                             │
@@ -73,7 +73,7 @@ class SparkJobOperator(Linked, SparkSubmitOperator):
             return self._report(outcome, fault)
 
     def on_kill(self) -> None:
-        """End all that the task's process has started, whatever has become of spark-submit itself."""
+        """End all processes that the task's process has started, even if spark-submit itself is gone."""
         tree = psutil.Process().children(recursive=True)
         super().on_kill()
         for process in tree:

@@ -1,6 +1,6 @@
 """Operators of a pipeline's tables: announce what is new, check, compare the layers, replay. All but Spark's jobs.
 
-What reads tables is imported where it is used: it takes a second that no parsing of a DAG file has to spare.
+Code that reads tables is imported where it is used: the import takes a second, too long for parsing a DAG file.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class PipelineOperator(Linked):
 class AnnounceOperator(PipelineOperator):
     """Update the asset of a table with the counts of what is new since its last event; skipped where nothing is.
 
-    The asset's own last event says what was announced, and the tables say what is there. So a job killed after its
+    The asset's own last event says what was announced, and the tables say what exists. So a job killed after its
     commit, before its event, is announced by the retry or by the next run: at least once, and never for nothing.
     """
 
@@ -67,7 +67,7 @@ class AnnounceOperator(PipelineOperator):
 
 
 class _Check(PipelineOperator):
-    """A check of what the jobs left behind. It fails with the numbers, and is not retried: it would not help."""
+    """A check of the jobs' results. It fails with the numbers, and is not retried, as a retry would not help."""
 
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(**{**kwargs, "retries": 0})

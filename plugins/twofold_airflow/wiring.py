@@ -3,8 +3,8 @@
     pipelines/*.yaml ─► pipelines() ─► pipeline_dag(…) for each, in every DAG file
                 └─ faulty ─► dags/definitions.py fails to import, with all faults; the sound pipelines keep their DAGs
 
-A DAG file is parsed again every few seconds, so a pipeline file that is added, changed or removed while all runs shows
-without a restart.
+A DAG file is parsed again every few seconds, so a pipeline file that is added, changed or removed takes effect without
+a restart.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def count_failure(pipeline: str, kind: str, context: Context) -> None:
 
 
 def batch_log(pipeline: Pipeline) -> Asset:
-    """What `<p>_batch` updates when it landed something."""
+    """What `<p>_batch` updates when it ingested something."""
     return _asset(pipeline, tables.BATCH_LOG)
 
 

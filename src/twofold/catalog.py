@@ -27,7 +27,7 @@ _UNREACHABLE = "AWS Error NETWORK_CONNECTION"
 
 
 class LakeCatalog(SqlCatalog):
-    """Raises StoreAway where a table is there and the store that holds its metadata does not answer.
+    """Raises StoreAway where a table exists and the store that holds its metadata does not answer.
 
     A commit that would be dated before the last one raises ClockBehind: pyiceberg would write it, and Java could not
     read the table any longer.

@@ -28,7 +28,7 @@ COMMANDS = {
     "try": ("try_:try_", "Judge a file's records by a definition; nothing is started."),
     "up": ("stack:up", "Start the embedded stack and wait until it is healthy."),
     "down": ("stack:down", "Stop the embedded stack, losing nothing."),
-    "status": ("stack:status", "Show what of the embedded stack runs."),
+    "status": ("stack:status", "Show which parts of the embedded stack run."),
     "airflow": ("airflow:airflow", "Run a command of Airflow in the stack's environment."),
     "services": ("services:services", "Look at, start and stop producers and streaming jobs."),
     "produce": ("producing:produce", "Send a pipeline's events to Kafka."),

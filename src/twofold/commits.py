@@ -4,7 +4,7 @@
             ▲                                                                          │ no
             └── CommitFailedException: read again, decide again ◄──────────────────────┘
 
-So of two that would land the same, one is refused, whatever became of locks and connections meanwhile.
+So of two jobs that would ingest the same records, one is refused, even if locks and connections failed meanwhile.
 A commit of rows never waits for housekeeping: `tidy` merges manifests and expires snapshots in commits of its own.
 """
 
@@ -48,7 +48,7 @@ from pyiceberg.table.update import (
 from twofold import windows
 
 MERGED_AT_ONCE = 40
-"""At least this many manifests of one size become one: each file is written into few, and few are there to be read."""
+"""At least this many manifests of one size become one: each file is written into few, and few have to be read."""
 CLOCK_TOLERANCE_MS = 60_000
 """Iceberg takes a snapshot for one of the past from this much on."""
 _ADDED = ("added-data-files", "added-records", "added-files-size")
@@ -87,7 +87,7 @@ def append(
     """Append data files, with `state` in the snapshot's summary, on top of the snapshot that `table` has.
 
     Returns the table as committed. Raises CommitFailedException where another commit was first: nothing was changed.
-    Any other error leaves open whether it was committed: what the table says of itself tells.
+    Any other error leaves open whether it was committed: the state that the table carries shows it.
     """
     draft = _Draft(table, Operation.APPEND)
     return draft.commit([*draft.added(files), *_manifests(table)], _counts(_ADDED, files), state, requirements)

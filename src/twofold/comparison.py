@@ -51,7 +51,7 @@ class ViewDifference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One comparison; `snapshot` is the `events` snapshot that it speaks of."""
+    """One comparison; `snapshot` is the `events` snapshot that it covers."""
 
     pipeline: str
     snapshot: str | None

@@ -43,7 +43,7 @@ class IncompatibleDefinition(TwofoldError):
 
 
 class DefinitionChanged(TwofoldError):
-    """The event is declared otherwise than when the job started; nothing more may be written under the old words."""
+    """The event's declaration changed since the job started; nothing more may be written under the old one."""
 
     def __init__(self, pipeline: str, differences: Sequence[str]) -> None:
         listed = ", ".join(differences[:_LISTED])
@@ -56,7 +56,7 @@ class DefinitionChanged(TwofoldError):
 
 
 class ClockBehind(TwofoldError):
-    """This machine's clock is before a table's last commit, and Iceberg's tables know no way back in time."""
+    """This machine's clock is before a table's last commit, and the times of Iceberg's commits cannot go back."""
 
     def __init__(self, what: str) -> None:
         super().__init__(
@@ -84,11 +84,11 @@ class Busy(TwofoldError):
 
 
 class BoundaryError(TwofoldError):
-    """The boundary, or what was landed, belongs to another pipeline, topic or history."""
+    """The boundary, or the ingested data, belongs to another pipeline, topic or history."""
 
 
 class QueryError(TwofoldError):
-    """A query names a table that is not there, or does something else than read, or is no SQL."""
+    """A query names a table that does not exist, or does something else than read, or is no SQL."""
 
 
 def first_line(error: BaseException) -> str:
@@ -101,14 +101,14 @@ def first_line(error: BaseException) -> str:
 
 
 def end(error: TwofoldError, exit_code: int | None = None) -> NoReturn:
-    """Tell the error and end this program, with the error's own exit code unless another is given."""
+    """Print the error and end this program, with the error's own exit code unless another is given."""
     sys.stderr.write(f"error: {error}\n")
     sys.exit(error.exit_code if exit_code is None else exit_code)
 
 
 @contextmanager
 def as_sentences() -> Iterator[None]:
-    """What the user can act on ends the program with a sentence and a remedy; all else is our fault, with its trace."""
+    """An error that the user can act on ends the program with a sentence and a remedy; any other with a trace."""
     try:
         yield
     except TwofoldError as error:

@@ -73,7 +73,7 @@ def address(place: Path) -> str:
 
 
 def ask(address: str) -> Mapping[str, Any]:
-    """What the service at `host:port` says of itself, well or not; empty: it does not answer."""
+    """What the service at `host:port` reports, healthy or not; empty: it does not answer."""
     if not address:
         return {}
     try:

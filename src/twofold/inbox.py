@@ -3,7 +3,7 @@
     local store   a folder;            version = size, mtime and ctime;  put = hidden copy, fsync, rename
     S3 store      keys under a prefix; version = size and ETag;          put = one upload that completes or is aborted
 
-A file's name is its path below the folder. Names with a part that starts with `.` or `_` are hidden and never taken.
+A file's name is its path below the folder. Names with a part that starts with `.` or `_` are hidden and never ingested.
 Folders can be pickled, so that Spark's tasks open the files that the driver listed.
 
 The bucket has three roots that meet under no name:
@@ -13,8 +13,9 @@ The bucket has three roots that meet under no name:
     <warehouse>/checkpoints/<pipeline>/<query>/    of Spark's streaming queries
 
 Earlier releases made tables at <warehouse>/<pipeline>/<table>/. They stay there, and so a pipeline `landing` of that
-time has its table `events` in the very folder that is the inbox of a pipeline `events`; with `checkpoints` and `tables`
-it is the same. Whoever lists or removes files in a folder that may be shared asks here whose each file is, by its name.
+time has its table `events` in the very folder that is the inbox of a pipeline `events`; the same holds for
+`checkpoints` and `tables`. Code that lists or removes files in a folder that may be shared asks this module whose each
+file is, by its name.
 
 Incident: maintenance of a pipeline `landing` removed the files of another pipeline's inbox as orphans of its table, and
 that pipeline's batch job ingested the table's own files.
@@ -82,7 +83,7 @@ class Format:
 
 
 def format_of(name: str) -> Format | None:
-    """The format a file's name declares; None where it declares none of those accepted.
+    """The format that a file's name declares; None where it declares no accepted one.
 
     >>> format_of("2013/jan.csv.gz")
     Format(kind='csv', gzipped=True)
@@ -158,7 +159,7 @@ def folder(settings: Settings, pipeline: str) -> Folder:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether the batch job passes this name over.
+    """Whether the batch job ignores this name.
 
     >>> is_hidden("2013/.jan.csv.3f2a.part"), is_hidden("_tmp/a.csv"), is_hidden("2013/jan_1.csv")
     (True, True, False)
@@ -167,7 +168,7 @@ def is_hidden(name: str) -> bool:
 
 
 def name_fault(name: str) -> str:
-    """Why no file of this name can be taken, or nothing: a name is any text in one line that stays in the folder.
+    """Why no file of this name can be ingested, or nothing: a name is any text in one line that stays in the folder.
 
     >>> name_fault("2013/jan 1.csv"), name_fault("C:\\\\мартъ ۱۴۰۴.csv"), name_fault("../jan.csv")
     ('', '', 'it leaves the folder')
@@ -267,7 +268,7 @@ class BucketFolder:
         )
 
     def files(self) -> list[File]:
-        """All keys under the prefix; empty keys that stand for folders are passed over."""
+        """All keys under the prefix; empty keys that stand for folders are skipped."""
         keys: dict[str, dict[str, Any]] = self._reach(lambda: self._store.find(self._root, detail=True))
         named = ((key.removeprefix(f"{self._root}/"), info) for key, info in keys.items() if info["type"] == "file")
         return self._table.left_out_of(

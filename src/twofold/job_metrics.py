@@ -1,4 +1,4 @@
-"""What every job sends when it has ended well: that, how long it took, when the next is due; and the size of tables.
+"""What a job sends when it has ended well: the time, its duration, when the next run is due; and the size of tables.
 
 with measured(lake, "union"): … ─► good, seconds, due ─► "missed its schedule" is `time() > due + grace`
 

@@ -1,4 +1,4 @@
-"""The producer's journal: what of each source Kafka has acknowledged, and at which offsets.
+"""The producer's journal: how much of each source Kafka has acknowledged, and at which offsets.
 
     <home>/journal/<pipeline>/<source>.json            one file per source, replaced in one step
     <home>/journal/<pipeline>/<source>.too_large.jsonl records the broker would not take, byte for byte
@@ -25,7 +25,7 @@ class Delivered:
     acked: int = 0
     """Number of records."""
     highest: int = -1
-    """Highest acknowledged offset; -1: none, or the broker did not tell."""
+    """Highest acknowledged offset; -1: none, or the broker did not report it."""
 
     def plus(self, other: Delivered) -> Delivered:
         """Both together."""

@@ -56,7 +56,7 @@ _SETTLING = (
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.NOT_LEADER_FOR_PARTITION,
 )
-"""What a broker says of a topic that its controller has made a moment ago."""
+"""What a broker reports of a topic that its controller has created a moment ago."""
 _AWAY = (
     *_SETTLING,
     KafkaError._TRANSPORT,
@@ -125,7 +125,7 @@ def librdkafka(settings: Settings) -> dict[str, Any]:
 def admin(settings: Settings) -> Iterator[AdminClient]:
     """A client for questions; what it meets is raised as NotRunning or TwofoldError."""
     heard: list[KafkaError] = []
-    # What matters is said in our words, once: the library's own log stays off the terminal.
+    # What matters is reported once, by this module: the library's own log stays off the terminal.
     quiet: dict[str, Any] = {"client.id": "twofold", "log_level": 0, "error_cb": heard.append}
     client = AdminClient({**librdkafka(settings), **quiet})
     with explained(f"Kafka at {settings.kafka_bootstrap}", heard):
@@ -172,7 +172,7 @@ def ensure(settings: Settings, pipeline: Pipeline, timeout_s: float = TIMEOUT_S)
 
 
 def ensure_by(client: AdminClient, topic: Topic, timeout_s: float = TIMEOUT_S) -> TopicState:
-    """`ensure` by a client that is there already; raises KafkaException while no broker answers."""
+    """`ensure` by an existing client; raises KafkaException while no broker answers."""
     state = _described(client, topic.name, timeout_s)
     if state is None:
         wanted = NewTopic(topic.name, topic.partitions, topic.replication, config=configs(topic))
@@ -189,7 +189,7 @@ def ensure_by(client: AdminClient, topic: Topic, timeout_s: float = TIMEOUT_S) -
 
 
 def repair(settings: Settings, pipeline: Pipeline, timeout_s: float = TIMEOUT_S) -> TopicState:
-    """Give the pipeline's topic, which must be there, the settings that exactness needs; leave all others."""
+    """Give the pipeline's existing topic the settings that exactness needs; leave all others."""
     topic = pipeline.topic
     with admin(settings) as client:
         if _described(client, topic.name, timeout_s) is None:
@@ -202,7 +202,7 @@ def repair(settings: Settings, pipeline: Pipeline, timeout_s: float = TIMEOUT_S)
         (altered,) = client.incremental_alter_configs([wanted], request_timeout=timeout_s).values()
         refusal = altered.exception()
         deadline = time.monotonic() + timeout_s
-        # A broker takes up what its controller was told a moment later.
+        # A broker applies a change a moment after its controller has it.
         while True:
             state = _described(client, topic.name, timeout_s)
             if state is None:
@@ -271,7 +271,7 @@ def filled(
                 for message in _read(consumer, name, number, span, timeout_s, _RECORDS_A_STEP)
             )
             held = tuple(joined(within(read, there)))
-            # An offset may have gone between the two questions; so what is there is said as of the end.
+            # An offset may have gone between the two questions; so the result is as of the end.
             now = _offsets(client, name, [number], timeout_s)[number][0] if there else begin
             found[number] = Filled(max(begin, now), end, held)
     return found

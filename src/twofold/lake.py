@@ -4,8 +4,8 @@
     lake.ensure()                      # all tables, made or evolved
     lake.history(tables.STREAM_LOG)    # snapshots as they are now
 
-What is new is read from the tables alone. So an announcement needs nothing from the run that made the news: if that
-run is killed in between, the next one announces it.
+What is new is read from the tables alone. So an announcement needs nothing from the run that changed the tables: if
+that run is killed in between, the next one announces the change.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Lake:
         return sorted(rows, key=lambda row: int(row["landing"]))
 
     def set_aside(self) -> dict[str, str]:
-        """Files that lie in the inbox as they were when they could not be read: name → reason."""
+        """Files in the inbox that could not be read, and have not changed since: name → reason."""
         last = {row["file"]: row for row in self.landed_files()}
         lying = {file.name: file.version for file in self.inbox().files()}
         return {

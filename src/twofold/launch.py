@@ -1,4 +1,4 @@
-"""How a JVM of ours is started: which Java, and what a Spark job's needs before it runs.
+"""How Twofold's JVMs are started: which Java, and what a Spark job's JVM needs before it runs.
 
 `twofold batch`  ─► python ─► spark_jobs.spark_session ─► JVM
 Airflow          ─► spark-submit ─► JVM ─► python ─► spark_jobs.spark_session
@@ -33,7 +33,7 @@ _COMPILED_LATE = (
     "-XX:Tier4InvocationThreshold=50000 -XX:Tier4MinInvocationThreshold=20000 "
     "-XX:Tier4CompileThreshold=200000 -XX:Tier4BackEdgeThreshold=1000000"
 )
-"""The second compiler only for what runs ten times as often as it asks for by itself.
+"""The second compiler only for code that runs ten times as often as its default threshold.
 
 Most of what a batch of the stream runs is planning, so often never worth it: in its first minutes under load a job
 spent more CPU on compiling (5.6 s per million events) than on anything else, and so 1.9 s.
@@ -100,7 +100,7 @@ class Launch:
             raise TwofoldError(f"no Spark connectors in {jars}", FETCH_JARS)
         java_options, archive = _java_options(short_lived), class_archive(settings)
         if archive.exists():
-            # One that does not fit, after an upgrade of Java for example, the JVM passes over without a word.
+            # One that does not fit, after an upgrade of Java for example, the JVM ignores silently.
             java_options += f' "-XX:SharedArchiveFile={archive}" -Xlog:cds=off'
         worker_python = settings.spark_python or sys.executable
         return cls(settings.spark_master, settings.spark_driver_memory, f"{jars}/*", java_options, worker_python)

@@ -2,8 +2,8 @@
 
 gauge(STREAM_BEHIND, 7, partition=3) ─► twofold_stream_offsets_behind,pipeline=flights,partition=3:7|g ─► exporter
 
-A metric's name is the one that Prometheus shows; `docs/metrics.md` is generated from this (`make docs`). All
-metrics have the label `pipeline`. Label values are words of a definition, or of the lists below: what records hold
+A metric's name is the one that Prometheus shows; `docs/metrics.md` is generated from this module (`make docs`). All
+metrics have the label `pipeline`. Label values are words of a definition, or of the lists below: the content of records
 never names a series. Stalls are judged by time stamps, since an exporter keeps serving a dead sender's gauges.
 """
 
@@ -102,7 +102,7 @@ STREAM_START = _time("stream_start", "When the driver started.")
 STREAM_HEARTBEAT = _time("stream_heartbeat", "Time of the driver's last heartbeat.")
 STREAM_TRIGGER = _gauge("stream_trigger_seconds", "seconds", "The declared pause between batches.")
 STREAM_PROGRESS = _time("stream_progress", "Last finished batch or report of nothing new, or the start.", "query")
-STREAM_FRESH = _time("stream_fresh", "All that Kafka took in before is landed: its age is the freshness.")
+STREAM_FRESH = _time("stream_fresh", "All records received by then are ingested: its age is the freshness.")
 STREAM_BATCH = _gauge("stream_batch_id", "number", "Number of the last finished batch.", "query")
 STREAM_ROWS_IN = _counter("stream_rows_in_total", "rows", "Rows read by finished batches.", "query")
 STREAM_INPUT_RATE = _gauge("stream_input_rows_per_second", "rows/s", "Rate at which rows arrived.", "query")
@@ -113,30 +113,30 @@ STREAM_BATCH_SECONDS = _histogram("stream_batch_seconds", "seconds", "Duration o
 STREAM_BATCH_PART = _gauge(
     "stream_batch_part_seconds", "seconds", "Duration of each part of the last batch.", "query", "part"
 )
-STREAM_BEHIND = _gauge("stream_offsets_behind", "records", "Records in Kafka that are not landed.", "partition")
-STREAM_OUTCOMES = _counter("stream_outcomes_total", "records", "Landed records by what became of them.", "outcome")
+STREAM_BEHIND = _gauge("stream_offsets_behind", "records", "Records in Kafka that are not ingested.", "partition")
+STREAM_OUTCOMES = _counter("stream_outcomes_total", "records", "Ingested records by their outcome.", "outcome")
 STREAM_REJECTED = _counter("stream_rejected_total", "records", "Rejected records by their first fault.", "reason")
 STREAM_LATE = _counter("stream_late_total", "rows", "Rows too late for a view; the next union heals them.", "query")
 STREAM_WATERMARK = _time("stream_watermark", "The watermark, in event time.", "query")
 STREAM_STATE_ROWS = _gauge("stream_state_rows", "rows", "Rows that a view's query keeps as state.", "query")
-STREAM_STATE_BYTES = _gauge("stream_state_bytes", "bytes", "Memory that this state takes.", "query")
+STREAM_STATE_BYTES = _gauge("stream_state_bytes", "bytes", "Memory of the state of a view's query.", "query")
 STREAM_RETRIES = _counter("stream_retries_total", "starts", "Queries started again after a failure.", "query")
 STREAM_CHANGES = _counter(
-    "stream_definition_changes_total", "ends", "Ends for a changed definition; a service starts again with the new one."
+    "stream_definition_changes_total", "ends", "Ends for a changed definition; the service restarts with the new one."
 )
 
 DISK_FREE = _gauge("disk_free_bytes", "bytes", "Free space of the home folder's file system.")
-DISK_SIZE = _gauge("disk_size_bytes", "bytes", "Size of that file system.")
+DISK_SIZE = _gauge("disk_size_bytes", "bytes", "Size of the home folder's file system.")
 
 BATCH_OUTCOMES = _counter("batch_outcomes_total", "records", "Records of landed files by outcome.", "outcome")
 BATCH_FILES = _counter("batch_files_total", "files", "Files of the inbox.", "fate")
 
-UNION_ROWS = _counter("union_rows_total", "rows", "Unioned rows by what they did.", "result")
-UNION_BOUNDARY = _time("union_boundary", "All that was landed by then is unioned.")
+UNION_ROWS = _counter("union_rows_total", "rows", "Unioned rows by their effect.", "result")
+UNION_BOUNDARY = _time("union_boundary", "Everything ingested by then is unioned.")
 UNION_SEALED = _time("union_sealed_through", "Event time up to which windows of a view are final.", "view")
 
-COMPARED_WINDOWS = _gauge("compare_windows", "rows", "Windows compared after the last union, by group.", "view")
-COMPARED_DIFFERENT = _gauge("compare_different_windows", "rows", "Those that differ.", "view")
+COMPARED_WINDOWS = _gauge("compare_windows", "rows", "Windows compared after the last union, per group.", "view")
+COMPARED_DIFFERENT = _gauge("compare_different_windows", "rows", "Compared windows that differ.", "view")
 COMPARED_DIFFERENCE = _gauge("compare_difference_ratio", "0 to 1", "Mean difference of the two layers.", "view")
 COMPARED_HEALED = _gauge("compare_healed_rows", "rows", "Late rows healed by the last unions.")
 COMPARED_NEW = _gauge("compare_new_events", "events", "Events that the last unions added.")

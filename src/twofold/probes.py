@@ -59,7 +59,7 @@ def airflow(url: str, process: str, started_at: Callable[[], float]) -> str:
     """One of Airflow's processes, by what the API server at `url` says.
 
     The API server is healthy when it answers and has its database, another process when it gave a heartbeat since it
-    was started (Unix seconds): that of a killed one stays good for a while.
+    was started (Unix seconds): the heartbeat of a killed one stays valid for a while.
     """
     try:
         health: dict[str, Any] = json.loads(_get(f"{url}/api/v2/monitor/health", AIRFLOW_TIMEOUT_S))

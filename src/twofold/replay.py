@@ -1,11 +1,11 @@
-"""Landed files, or records that were fixed, go through again: planned first, then put.
+"""Ingested files, or corrected records, go through again: planned first, then put into the inbox.
 
     landed_files, inbox ─► Plan: what goes, what is left out and why ─► copies in replay/<label>/ ─► batch job
 
-A copy is a file like any other, so its landing is exactly-once too: the same label puts the same names, and what was
-taken under a name is not taken again. Copies of a range are named after the landings that they come from, so among
-them the later still wins over the earlier. Rows that a still later landing corrected would win over the correction:
-such a range is refused, as it must reach to the last landing.
+A copy is a file like any other, so its ingest is exactly-once too: the same label puts the same names, and content
+ingested under a name is not ingested again. Copies of a range are named after the landings that they come from, so
+among them the later still wins over the earlier. Rows that a still later landing corrected would win over the
+correction: such a range is refused, as it must reach to the last landing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _RANGE = re.compile(r"(\d+)(?:\.\.(\d+)?)?")
 
 @dataclass(frozen=True)
 class Copy:
-    """One file to put: from the inbox (`landing` is where it was taken), or from the disk."""
+    """One file to put: from the inbox (`landing` is where it was ingested), or from the disk."""
 
     source: str
     target: str
@@ -143,7 +143,7 @@ def _refuse_stale(lake: Lake, first: int, end: int) -> None:
     if stale:
         raise TwofoldError(
             f"{stale:,} ids of landings {first}..{end} were corrected by later landings, and would lose the correction",
-            f"let the range go on to the last landing: {first}..",
+            f"extend the range to the last landing: {first}..",
         )
 
 

@@ -1,4 +1,4 @@
-"""What maintenance may take away: whole days of stream_log, snapshots, and what a run is asked to do.
+"""What maintenance may remove: whole days of stream_log, snapshots; and the options of a run.
 
 Retention of stream_log
     today - keep ────────────────┐
@@ -37,7 +37,7 @@ SPARE = timedelta(days=7)
 
 @dataclass(frozen=True)
 class Stretch:
-    """The offsets that one partition got on one day (of Kafka's clock)."""
+    """The offsets that one partition received on one day (of Kafka's clock)."""
 
     day: date
     partition: int
@@ -90,8 +90,8 @@ EVERYTHING = 1 << 62
 def carries_state(history: History, key: str) -> int:
     """Keep the nearest ancestor whose summary has `key`, and all that is newer.
 
-    Incident: compaction commits without a summary of ours. Expired down to such a commit, a table says that nothing
-    was ever landed, and the next start lands everything again.
+    Incident: compaction commits without a summary of ours. Expired down to such a commit, a table says that nothing was
+    ever ingested, and the next start ingests everything again.
     """
     nearest = history.nearest(key)
     return EVERYTHING if nearest is None else is_resumed_from(history, nearest.id)
@@ -112,7 +112,7 @@ def is_not_begun(history: History) -> int:
     """Keep all, unless it is too late: a view's query that was started on an empty log begins at its first snapshot.
 
     Incident: Iceberg's source begins at the oldest snapshot that is left and reads only what that one added. After
-    an expiry, a new view lacked nine tenths of history, in silence. Once the first snapshot is gone a view begins
+    an expiry, a new view silently lacked nine tenths of history. Once the first snapshot is gone a view begins
     otherwise (see `spark_jobs.stream_views`), and nothing need be kept for it.
     """
     return EVERYTHING if reaches_first(history) else 0
@@ -203,7 +203,7 @@ def _safe_orphan_age(age: timedelta) -> timedelta:
 
 
 def _safe_retention(keep: timedelta) -> timedelta:
-    """Refuse less than what retention keeps in any case, rather than keep more than was asked in silence."""
+    """Refuse less than what retention keeps in any case, rather than silently keep more than was asked."""
     if keep < SPARE:
         raise UsageError(
             f"--retain-stream-log: {format_duration(keep)} is too short: retention stays 7 days behind "

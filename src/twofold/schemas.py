@@ -94,12 +94,12 @@ _BY_DAY = {
 """For `events` and the views, whose days are replaced whole."""
 _LOGS = (tables.STREAM_LOG, tables.BATCH_LOG)
 _RULED = (tables.STREAM_LOG, tables.LANDED_FILES)
-"""Tables that say since which landing the present rules hold: what landed before was read otherwise."""
+"""Tables that record since which landing the present rules hold: earlier records were read by other rules."""
 
 
 def ensure_tables(catalog: Catalog, pipeline: Pipeline) -> dict[str, IcebergTable]:
     """All tables but those of views, by name."""
-    # It looks, then makes; what another job of this pipeline makes in between is fine.
+    # This looks, then creates; tables that another job of this pipeline creates in between are fine.
     with suppress(IntegrityError):
         catalog.create_namespace_if_not_exists(pipeline.name)
     wanted = (tables.stream_log(pipeline), tables.batch_log(pipeline), tables.events(pipeline), tables.landed_files())
@@ -119,7 +119,7 @@ def ensure_tables(catalog: Catalog, pipeline: Pipeline) -> dict[str, IcebergTabl
 
 
 def _incompatibilities(pipeline: Pipeline, table: TableShape, existing: IcebergTable | None) -> list[str]:
-    """What of the definition this existing table cannot follow, a sentence each."""
+    """The parts of the definition that this existing table cannot follow, a sentence each."""
     if existing is None or table.name == tables.LANDED_FILES:
         return []
     faults = [
@@ -136,7 +136,7 @@ def _incompatibilities(pipeline: Pipeline, table: TableShape, existing: IcebergT
                     f"event.fields.{field.name}: the days of {table.name} are called so; give the field another name"
                 )
             if field.required:
-                faults.append(f"event.fields.{field.name}: a new field must be optional (records without it are there)")
+                faults.append(f"event.fields.{field.name}: a new field must be optional (records without it exist)")
         elif columns[field.name] != iceberg_type(field.type.spark):
             faults.append(f"event.fields.{field.name}.type: was {columns[field.name]}, is now {field.type}")
     removed = [name for name in columns if name not in table.column_names]

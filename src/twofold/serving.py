@@ -77,7 +77,7 @@ def past_offsets(offsets: Mapping[int, int]) -> str:
 
 
 def stream_contenders(pipeline: Pipeline, source: str, offsets: Mapping[int, int]) -> str:
-    """What of `stream_log` takes part past the boundary, with the columns of `events`."""
+    """The rows of `stream_log` past the boundary that take part, with the columns of `events`."""
     return f"""SELECT {columns(pipeline.columns)}, '{tables.STREAM_LAYER}' AS layer, FALSE AS withdrawn,
   CAST(NULL AS BIGINT) AS landing, CAST(NULL AS STRING) AS `file`, CAST(NULL AS BIGINT) AS `row`,
   kafka_timestamp, kafka_partition, kafka_offset
@@ -85,7 +85,7 @@ FROM {source} WHERE outcome = '{tables.ACCEPTED}' AND {past_offsets(offsets)}"""
 
 
 def batch_contenders(pipeline: Pipeline, source: str, landing: int) -> str:
-    """What of `batch_log` takes part past the boundary; a filtered row withdraws its event."""
+    """The rows of `batch_log` past the boundary that take part; a filtered row withdraws its event."""
     return f"""SELECT {columns(pipeline.columns)}, '{tables.BATCH_LAYER}' AS layer,
   outcome = '{tables.FILTERED}' AS withdrawn, landing, `file`, `row`,
   CAST(NULL AS TIMESTAMP) AS kafka_timestamp, CAST(NULL AS INT) AS kafka_partition, CAST(NULL AS BIGINT) AS kafka_offset

@@ -1,6 +1,6 @@
-"""The environment of this process and of all it starts, freed from what the user's shell brings along.
+"""The environment of this process and of its children, freed from the variables of the user's shell.
 
-    user's shell ─► enter() ─► what of it is ours (TWOFOLD_*), or means the machine (PATH, HOME, proxies, …)
+    user's shell ─► enter() ─► the variables that are ours (TWOFOLD_*), or the machine's (PATH, HOME, proxies, …)
                         │      in UTF-8, in UTC, with nothing that steers Python, Java, Spark, Hadoop, S3 or PostgreSQL
                         └────► every child: jobs, producer, servers
 

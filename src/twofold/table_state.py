@@ -1,4 +1,4 @@
-"""What a table's snapshots say of its state: the commit that moves the data moves these too, in its summary.
+"""The state that a table's snapshots carry: the commit that moves the data moves these too, in its summary.
 
     stream_log, batch_log   twofold.landed    what the log holds: Kafka offsets, or the last landing
     events                  twofold.boundary  what `events` covers of both logs, and the days its commit touched

@@ -2,7 +2,7 @@
 
 stream_log, batch_log ──► events ──► batch_<view>
 stream_log ──► stream_<view>
-landed_files: which file was taken by which landing, or set aside, and why
+landed_files: which file was ingested by which landing, or set aside, and why
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ def event_columns(pipeline: Pipeline) -> tuple[tuple[str, str], ...]:
 
 
 def stream_log(pipeline: Pipeline) -> TableShape:
-    """Every Kafka record once; `landing` numbers the commits, so "landed before" can be asked of any two rows."""
+    """Every Kafka record once; `landing` numbers the commits, so that rows are ordered by their ingest."""
     columns = (*event_columns(pipeline), *_JUDGED, *_KAFKA, ("landing", "BIGINT"))
     return TableShape(STREAM_LOG, columns, "kafka_timestamp")
 
 
 def batch_log(pipeline: Pipeline) -> TableShape:
-    """Every row of every landed file once per landing of that file."""
+    """Every row of every ingested file once per landing of that file."""
     columns = (*event_columns(pipeline), *_JUDGED, *_FILE, ("landed_at", "TIMESTAMP"))
     return TableShape(BATCH_LOG, columns, "landed_at")
 

@@ -60,7 +60,7 @@ def configs(topic: Topic) -> dict[str, str]:
 
 
 def drift(topic: Topic, partitions: int, settings: Mapping[str, str | None]) -> dict[str, tuple[str, str]]:
-    """What of an existing topic differs from its declaration: name → (declared, actual).
+    """The differences of an existing topic from its declaration: name → (declared, actual).
 
     >>> from twofold.definition.model import Topic
     >>> actual = {"retention.ms": "5", "cleanup.policy": "delete", "message.timestamp.type": "CreateTime"}
@@ -73,7 +73,7 @@ def drift(topic: Topic, partitions: int, settings: Mapping[str, str | None]) -> 
 
 
 def inexact(drift: Mapping[str, tuple[str, str]]) -> str:
-    """What of a topic's drift exact counts cannot be had with, as a clause; empty where there is nothing of the kind.
+    """The part of a topic's drift that makes exact counts impossible, as a clause; empty where there is none.
 
     >>> inexact({"partitions": ("2", "3"), "cleanup.policy": ("delete", "compact")})
     'cleanup.policy is compact, not delete'
@@ -97,5 +97,5 @@ def require_exact(pipeline: str, state: TopicState) -> None:
 
 
 def not_there(topic: str) -> TwofoldError:
-    """What is said where there is no topic to look at."""
+    """The message where the topic does not exist."""
     return TwofoldError(f"there is no topic {topic}", "the first job that needs it makes it, as declared")

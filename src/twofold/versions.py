@@ -3,8 +3,8 @@
     micro-batch ─► windows that changed ─► append(version, how far the log was read) ─┐
     a day with many files ─► the newest row of each window and group ─► replace ──────┴─► stream_<view>
 
-A version is a place in stream_log: the sequence number of the last snapshot read and how many of its files. So it grows
-whatever becomes of checkpoints, and a batch that is done again gives the version that it gave before.
+A version is a place in stream_log: the sequence number of the last snapshot read and how many of its files. So versions
+grow even if checkpoints are lost, and a repeated batch gives the same version again.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class StreamView:
 
     @property
     def folded(self) -> Folded | None:
-        """What the table says of itself."""
+        """The state that the table carries."""
         return table_state.folded(table_state.history_of(self.table))
 
     def append(self, files: Sequence[DataFile], state: Folded) -> None:
@@ -160,7 +160,7 @@ class StreamView:
             return writer.close()
 
     def tidy(self, now: datetime) -> None:
-        """Few manifests, and no more snapshots than are needed; then the files that only those named."""
+        """Merge manifests, expire snapshots that are no longer needed, and remove the files that only they named."""
         if commits.clock_behind_ms(self.table.metadata):
             return
         history = table_state.history_of(self.table)

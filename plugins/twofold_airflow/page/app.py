@@ -64,7 +64,7 @@ def reader(user: GetUserDep) -> BaseUser:
 # No openapi.json, no /docs: they would be routes that ask nobody who they are.
 app = FastAPI(title="Twofold", openapi_url=None, docs_url=None, redoc_url=None, dependencies=[Depends(reader)])
 _gatherers: dict[str, Gatherer] = {}
-"""One per pipeline, so that what does not change is read once for all who look."""
+"""One per pipeline, so that what does not change is read once for all viewers."""
 _lock = Lock()
 
 

@@ -35,7 +35,7 @@ class Dag:
 
 
 def dag_problems(wanted: Iterable[str], known: Iterable[Dag]) -> Iterator[Problem]:
-    """What a person should look at: DAGs that are missing, failed or paused."""
+    """Problems for the operator: DAGs that are missing, failed or paused."""
     there = {dag.id: dag for dag in known}
     if missing := [dag_id for dag_id in wanted if dag_id not in there]:
         text = (

@@ -1,4 +1,4 @@
-"""`twofold rejects` and `replay`: what broke the contract, and how it goes through again."""
+"""`twofold rejects` and `replay`: records that broke the contract, and how they go through again."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def rejects(
 ) -> None:
     """Show rejected records by kind of reason, and files that were set aside; or write the records' bytes to a file.
 
-    Each record is written byte by byte on a line of its own. One that holds a line break itself would fall apart
+    Each record is written byte by byte on a line of its own. A record that holds a line break itself would be split
     there, so it becomes a file of its own in FILE.apart/.
 
     \b
@@ -126,7 +126,7 @@ def replay(
     """Let ingested files of PIPELINE, or fixed records, go through again, as copies below replay/ in its inbox.
 
     For files: after a changed definition, so that records which were rejected or filtered are judged again. The next
-    `twofold batch` takes each copy once, and its rows win over the old ones of the same id.
+    `twofold batch` ingests each copy once, and its rows win over the old ones of the same id.
 
     \b
     Examples:

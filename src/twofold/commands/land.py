@@ -25,9 +25,8 @@ _BAR_FROM_BYTES = 32 << 20
 def land(settings: Settings, pipeline: str, files: tuple[Path, ...], name: str | None) -> None:
     """Put files into the inbox of PIPELINE, each whole or not at all.
 
-    The next `twofold batch` takes each file once. Other content put under the same name replaces the file, and the
-    new content is taken as a correction of the old. CSV files (with a header) and JSON lines may be gzipped;
-    Parquet is taken as it is.
+    The next `twofold batch` ingests each file once. Other content put under the same name replaces the file, and the
+    new content corrects the old. CSV files (with a header) and JSON lines may be gzipped; Parquet is taken as it is.
 
     \b
     Examples:
@@ -79,5 +78,5 @@ def _put(folder: inbox.Folder, source: Path, target: str) -> None:
             folder.put(source, target, bar.update)
     except OSError as error:
         raise TwofoldError(
-            f"{target} was not put: {error.strerror or error}", "nothing of it is there; fix the cause and repeat"
+            f"{target} was not put: {error.strerror or error}", "no part of it was written; fix the cause and repeat"
         ) from None

@@ -36,9 +36,9 @@ def produce(settings: Settings, arguments: tuple[str, ...]) -> None:
 def topic(context: click.Context, pipeline: str, repair: bool, as_json: bool) -> None:
     """Show PIPELINE's Kafka topic: its id, its partitions' offsets, and what differs from the declaration.
 
-    Exit code 1 when it cannot be counted exactly. --repair makes Kafka stamp records with their arrival
-    (message.timestamp.type) and keep all of them until their time is up (cleanup.policy). Records that are there
-    already keep the time stamps that they have, and what was compacted away stays away.
+    Exit code 1 when the topic cannot be counted exactly. --repair makes Kafka stamp records with their arrival
+    (message.timestamp.type) and keep all of them until their time is up (cleanup.policy). Existing records keep their
+    time stamps, and compacted records stay lost.
 
     \b
     Examples:

@@ -37,7 +37,7 @@ _STATES = {"holds": "green", "behind": "yellow", "VIOLATED": "bold red"}
 def prove(settings: Settings, pipeline: str, as_json: bool, wait: float) -> None:
     """Check PIPELINE's invariants on the live tables, against Kafka and an independent recomputation.
 
-    On a live stream it reads Kafka's ends first and waits for the job to pass them. A layer that is behind is
+    On a live stream `prove` reads Kafka's ends first and waits for the job to pass them. A layer that is behind is
     reported as behind, which is no violation. Exit code 1: an invariant is violated; the first records are named.
 
     \b
@@ -98,10 +98,10 @@ def _verdict(proof: Proof) -> str:
 def compare(context: click.Context, pipeline: str, as_json: bool) -> None:
     """Compare batch_<view> and stream_<view> of PIPELINE in the windows that unions changed since the last comparison.
 
-    The batch layer is right; the speed layer lacks what came late, and what files corrected: so far were live_<view>
-    and dashboards off, while unified_<view> was exact all along. Also counts the late events that the unions healed,
-    sends all numbers as metrics, and keeps them for the status page. Exit code 1 where they are beyond the definition's
-    `limits`.
+    The batch layer is right; the speed layer lacks late records and the corrections of files: by this much were
+    live_<view> and dashboards off, while unified_<view> was exact all along. Also counts the late events that the
+    unions healed, sends all numbers as metrics, and keeps them for the status page. Exit code 1 where they are beyond
+    the definition's `limits`.
 
     \b
     Examples:

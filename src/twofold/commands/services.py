@@ -38,7 +38,7 @@ def services(
 ) -> None:
     """Look at, start or stop the long-running services of PIPELINE (default: of all).
 
-    Health is judged by one look; the DAG <pipeline>_services takes several, for what moves. Exit code 1 when a
+    Health is judged by one look; the DAG <pipeline>_services takes several, to see progress. Exit code 1 when a
     service is down that was not stopped manually, or reports that it is not healthy.
 
     \b

@@ -39,7 +39,7 @@ from twofold.stack.status import status as stack_status
 def up(settings: Settings, store: str | None, with_airflow: bool, with_monitoring: bool | None) -> None:
     """Start the embedded stack and wait until it is healthy.
 
-    Safe to repeat: what runs is left alone, what is dead is started again.
+    Safe to repeat: running programs are left alone, dead ones are started again.
 
     \b
     Examples:
@@ -78,7 +78,7 @@ def down(settings: Settings) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
 @click.pass_context
 def status(context: click.Context, as_json: bool) -> None:
-    """Show what of the embedded stack runs. Exit code 1 when something that should run does not.
+    """Show which parts of the embedded stack run. Exit code 1 when something that should run does not.
 
     \b
     Examples:

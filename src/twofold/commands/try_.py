@@ -1,4 +1,4 @@
-"""`twofold try`: what would become of a file's records, without Kafka, JVM or stack.
+"""`twofold try`: the outcomes that a file's records would have, without Kafka, JVM or stack.
 
     file, stdin ─► readers ─► contract ─► counts, reasons with samples │ an object a record
 
@@ -85,7 +85,7 @@ class Summary:
 @click.option("--samples", type=click.IntRange(0, 1000), default=3, show_default=True, help="Records shown per reason.")
 @click.pass_context
 def try_(context: click.Context, pipeline: str, file: Path, name: str | None, form: str, samples: int) -> None:
-    """Judge the records of FILE by PIPELINE's definition; nothing is sent, landed or started.
+    """Judge the records of FILE by PIPELINE's definition; nothing is sent, ingested or started.
 
     PIPELINE is a name, or a definition's own file (*.yaml). FILE `-` is the standard input: JSON lines, unless --as
     says otherwise. Times ahead of the clock are judged as if everything arrived now.

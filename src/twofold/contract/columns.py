@@ -4,8 +4,8 @@
     array as decoded or read ─► typed(field) ─► array of the declared type, which values of it are plainly right
     typed arrays ─► kept rules ─► which rows keep all rules
 
-What is refused here or not plainly right is not wrong: the reference judges it. So nothing here says why.
-msgspec passes over what is not declared: it checks its form, but neither its encoding nor its depth; those two are
+A record that is refused here, or not plainly right, need not be wrong: the reference judges it. So nothing here says
+why. msgspec passes over what is not declared: it checks its form, but neither its encoding nor its depth; those two are
 checked here.
 """
 
@@ -319,7 +319,7 @@ def _each(texts: list[bytes], decode: Callable[[bytes], Any]) -> tuple[list[Any]
     append, empty, left = records.append, decode(b"{}"), iter(texts)
     while True:
         try:
-            # An iterator goes on after the record at which a loop over it was left.
+            # An iterator continues after the record at which a loop over it was left.
             for text in left:
                 append(decode(text))
         except _REFUSALS:

@@ -6,8 +6,8 @@
                                           all plain ──► filter ─► accepted, filtered ◄┤
                     the others ──► reference ─► values ─► filter │ rejected, reason ◄─┘
 
-Whatever a record does to this code, only that record is out: a batch that fails is halved until the record is found.
-Where a record ends the whole process, `judge_apart` finds it in the same way, in child processes.
+Whatever error a record causes in this code, only that record is rejected: a batch that fails is halved until the record
+is found. Where a record ends the whole process, `judge_apart` finds it in the same way, in child processes.
 """
 
 from __future__ import annotations

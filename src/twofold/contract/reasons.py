@@ -1,6 +1,6 @@
 """Why a record is rejected: a kind, which is a word of a short fixed list, and a sentence.
 
-Nothing reads a sentence back: who needs the kind takes it from the column beside it. The sentences of a field's rules
+Nothing parses a sentence: code that needs the kind reads it from the column beside it. The sentences of a field's rules
 are `twofold.contract.reference`'s.
 """
 

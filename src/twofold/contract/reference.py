@@ -260,7 +260,7 @@ def moment_text(moment: datetime) -> str:
 
 
 def _decimal_text(value: Decimal) -> str:
-    """Without an exponent; a whole number without a point, as only doubles are told by one."""
+    """Without an exponent; a whole number without a point, as a point marks doubles."""
     text = f"{value:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 

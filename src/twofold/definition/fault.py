@@ -1,6 +1,6 @@
 """What is wrong with a pipeline file, where, and what was expected instead.
 
-Checks never stop at the first fault: they hand each one to a `Report` and go on.
+Checks never stop at the first fault: they hand each one to a `Report` and continue.
 """
 
 from __future__ import annotations

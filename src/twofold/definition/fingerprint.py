@@ -55,7 +55,7 @@ def event_facts(pipeline: Pipeline) -> Facts:
 
 
 def differences(before: Facts, after: Facts) -> list[str]:
-    """What of a definition differs, a clause each.
+    """The differences of two definitions, a clause each.
 
     >>> differences({"filter": "a", "event.id": "id"}, {"filter": "b", "event.fields.gate": {}, "event.id": "id"})
     ['event.fields.gate was added', 'filter was changed']

@@ -150,7 +150,7 @@ def shown_path(path: Path) -> str:
 
 
 def read_document(file: Path, report: Report) -> dict[str, Any] | None:
-    """Read one definition; fills `report.places`. None if there is no mapping to go on with."""
+    """Read one definition; fills `report.places`. None if the file is no mapping."""
     text = _read_text(file, report)
     node = _compose(text, report) if text is not None else None
     if node is None:

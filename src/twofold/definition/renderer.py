@@ -63,7 +63,7 @@ FUNCTIONS: set[str] = set()
 def renders(
     *nodes: type[exp.Expr], args: str = "this", name: str = "", aggregate: bool = False
 ) -> Callable[[Callable[[Renderer, exp.Expr], Rendered]], Callable[[Renderer, exp.Expr], Rendered]]:
-    """Register a handler. A node with any other argument set is refused, so nothing is dropped in silence."""
+    """Register a handler. A node with any other argument set is refused, so nothing is dropped silently."""
 
     def register(handler: Callable[[Renderer, exp.Expr], Rendered]) -> Callable[[Renderer, exp.Expr], Rendered]:
         HANDLERS.update(dict.fromkeys(nodes, _Handler(handler, frozenset(args.split()), aggregate)))

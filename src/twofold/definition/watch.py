@@ -2,7 +2,7 @@
 
     file's bytes ─► as at the last look: the answer stands
                  └► others: loaded ─► sound ─► fingerprint of its event against the running one
-                                   └► at fault, half-written, gone: said once; the running definition goes on
+                                   └► at fault, half-written, gone: reported once; the running definition stays
 
 Bytes and not time stamps, since a file is read in microseconds, and two writes may share a time stamp and a length.
 """
@@ -92,7 +92,7 @@ class DefinitionWatch:
         return fingerprint.differences(self._facts, fingerprint.event_facts(found))
 
     def _goes_on(self, why: str) -> None:
-        """The file is no help: the running definition goes on, and that is said once."""
+        """The file cannot be used: the running definition stays in force, which is reported once."""
         assert self._file
         self._differences = []
         text = f"{shown_path(self._file)} {why}: {self._pipeline.name} goes on with the definition that it started with"

@@ -24,13 +24,13 @@ OLD = timedelta(days=3)
 
 @dataclass(frozen=True)
 class Listed:
-    """What one table refers to, and what of it is not there."""
+    """The files that one table refers to, and which of them are missing."""
 
     table: str
     referenced: int
     missing: tuple[str, ...]
     unreferenced: tuple[str, ...]
-    """Old files of the table that nothing refers to; what a writer of tables would not name so is none of its files."""
+    """Old files of the table that nothing refers to; only files named as writers of tables name them count."""
 
 
 def all_there(lake: Lake, now: datetime) -> Check:
@@ -61,7 +61,7 @@ def all_there(lake: Lake, now: datetime) -> Check:
 
 
 def _checked(pool: ThreadPoolExecutor, lake: Lake, name: str, now: datetime) -> Listed | None:
-    """One table. What a commit took away during a look is not referred to by the next, so two looks must agree."""
+    """One table. Files that a commit removed during a look are not referred to at the next, so two looks must agree."""
     try:
         first = _look(pool, lake.table(name), now)
         if not first.missing:

@@ -24,7 +24,7 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class Check:
-    """The outcome of one invariant. Behind is not a violation: something is not there yet, and on its way."""
+    """The outcome of one invariant. Behind is not a violation: something is still missing, and will come."""
 
     id: str
     ok: bool
@@ -84,7 +84,7 @@ class Findings:
         self._facts.append(text)
 
     def behind(self, text: str) -> None:
-        """Something not there yet."""
+        """Something still missing."""
         self._behind.append(text)
 
     def violated(self, text: str, offenders: Iterable[str] = ()) -> None:

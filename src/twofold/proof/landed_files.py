@@ -14,7 +14,7 @@ from twofold.text import counted
 
 @dataclass(frozen=True)
 class TakenFile:
-    """One version of a file that a landing took, and its rows in batch_log."""
+    """One version of a file that a landing ingested, and its rows in batch_log."""
 
     landing: int
     file: str
@@ -27,7 +27,7 @@ class TakenFile:
 
     @property
     def whole(self) -> bool:
-        """Whether batch_log has as many rows as were landed, each by a number of its own, counted from 1."""
+        """Whether batch_log has as many rows as were ingested, each with a number of its own, counted from 1."""
         return self.rows == self.logged == self.distinct and (self.first or 1) >= 1
 
     def __str__(self) -> str:
@@ -35,7 +35,7 @@ class TakenFile:
 
 
 def compare(world: World, found: Findings) -> None:
-    """Landed files against batch_log, and against the files that still lie there unchanged."""
+    """Landed files against batch_log, and against the files that are still in the inbox unchanged."""
     _register_landed(world)
     taken = _taken(world)
     if wrong := [file for file in taken if not file.whole]:
@@ -51,7 +51,7 @@ def compare(world: World, found: Findings) -> None:
 
 
 def _register_landed(world: World) -> None:
-    """`landed`: landed_files up to the pinned batch_log's last landing; and that landing's files, if not yet there."""
+    """`landed`: landed_files up to the pinned batch_log's last landing; and that landing's files, if missing there."""
     state = world.landed(tables.BATCH_LOG)
     world.connection.execute(
         f"""CREATE TEMP TABLE landed AS SELECT landing, file, "rows", version, sha256, reason
@@ -103,7 +103,7 @@ def _none_twice(world: World, found: Findings) -> None:
 
 
 def _set_aside(world: World, found: Findings) -> None:
-    """Files of which nothing landed: their newest version was set aside."""
+    """Files of which nothing was ingested: their newest version was set aside."""
     rows = world.rows(
         """SELECT file, reason FROM landed QUALIFY row_number() OVER (PARTITION BY file ORDER BY landing DESC) = 1
            ORDER BY file"""
@@ -114,7 +114,7 @@ def _set_aside(world: World, found: Findings) -> None:
 
 
 def _recount(world: World, taken: list[TakenFile], found: Findings) -> None:
-    """Count the records of files that still lie there as they were landed, without Spark or the product's readers."""
+    """Count the records of files that are still there as they were ingested, without Spark or the product's readers."""
     folder = world.lake.inbox()
     newest = {file.file: file for file in taken}
     present = {file.name: file for file in folder.files()}
@@ -151,7 +151,7 @@ def _say(found: Findings, files: list[str], what: str) -> None:
 
 
 def _numbers_of_records(world: World, folder: inbox.Folder, file: TakenFile) -> list[int]:
-    """The number by today's rules, and by the earlier ones where the file may have been landed by those."""
+    """The number by today's rules, and by the earlier ones where the file may have been ingested by those."""
     since = table_state.rules_since(world.pins[tables.LANDED_FILES].properties)
     by_todays_rules = since is not None and file.landing >= since
     try:

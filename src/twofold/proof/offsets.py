@@ -1,4 +1,4 @@
-"""I1 and I2: what Kafka holds, and what producers were told, against the offsets in stream_log.
+"""I1 and I2: what Kafka holds, and what producers got acknowledged, against the offsets in stream_log.
 
     stream_log's offsets, the end its last commit says ─► gaps ─► Kafka, committed records only
         holds a record ─► missing        holds none: a marker, an aborted record ─► vacant
@@ -21,7 +21,7 @@ from twofold.topic import Filled, Range
 _KAFKA_TIMEOUT_S = 60.0
 
 Ranges = dict[int, list[Range]]
-"""Partition → ranges of offsets, in order; a partition without any is not there."""
+"""Partition → ranges of offsets, in order; a partition without any is left out."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Span:
 
 
 def each_once(world: World) -> Check:
-    """I2: every offset of [first, landed end) that holds a record is there once; the landed end is the commit's own."""
+    """I2: every offset of [first, landed end) that holds a record exists once; the landed end is the commit's own."""
     found, held, landed = Findings("I2"), _spans(world), world.landed(tables.STREAM_LOG)
     _compare_topic(world, landed.topic_id, found)
     _compare_gaps(world, found)
@@ -51,7 +51,7 @@ def each_once(world: World) -> Check:
 
 
 def acknowledged(world: World) -> Check:
-    """I1: every acknowledged offset is below the landed end, where I2 says that all offsets below it are there."""
+    """I1: every acknowledged offset is below the landed end, where I2 says that all offsets below it exist."""
     found, held, name = Findings("I1"), _spans(world), world.pipeline.topic.name
     sent, ends = world.before, {partition: span.last + 1 for partition, span in held.items()}
     for partition, offset in sorted(sent.acknowledged.items()):
@@ -113,7 +113,7 @@ def _compare_gaps(world: World, found: Findings) -> None:
 
 
 def _compare_rows(world: World, held: Mapping[int, Span], landed: Mapping[int, int], found: Findings) -> None:
-    """Offsets that are there more than once, or that no commit covers."""
+    """Offsets that occur more than once, or that no commit covers."""
     name = world.pipeline.topic.name
     for partition, span in held.items():
         if span.records > span.distinct:
@@ -131,7 +131,7 @@ def _compare_rows(world: World, held: Mapping[int, Span], landed: Mapping[int, i
 
 
 def _say_vacant(world: World, found: Findings) -> None:
-    """Offsets without a row that nothing is missing at, as far as Kafka can say."""
+    """Offsets without a row at which no record is missing, as far as Kafka knows."""
     vacant, untold = _total(gaps(world).vacant), _total(gaps(world).untold)
     found.numbers |= {"offsets_without_record": vacant, "offsets_untold": untold}
     if vacant:
@@ -191,7 +191,7 @@ def sort(
     >>> found.missing, found.vacant, found.untold, found.open
     ({0: [(7, 8), (14, 15)]}, {0: [(3, 4), (11, 12)]}, {0: [(2, 3)]}, {0: [(12, 14)]})
 
-    Where Kafka still has what landed next, and nothing in it speaks of transactions, what it has deleted is missing.
+    Where Kafka still has the record ingested next, and nothing indicates transactions, deleted offsets are missing.
 
     >>> sort({0: [(2, 4)]}, {0: Filled(5, 12, ())}, {0: 12}, {0: 12}).missing
     {0: [(2, 4)]}
@@ -251,7 +251,7 @@ def _ranges(world: World) -> Ranges:
     landed, held = world.landed(tables.STREAM_LOG).offsets, _spans(world)
     edges = []
     for partition in sorted({*landed, *held}):
-        # What Kafka still has must be there; what retention is deleting counts no more.
+        # Records that Kafka still has must exist; those that retention is deleting no longer count.
         retained, end = world.retained_from.get(partition, 0), landed.get(partition, 0)
         low = max(world.before.begins.get(partition, 0), retained)
         if partition in held:

@@ -1,4 +1,4 @@
-"""I4 for the speed layer and `events`: nothing is there that was not sent; a rejected record keeps its exact bytes.
+"""I4 for the speed layer and `events`: no record exists that was not sent; a rejected record keeps its exact bytes.
 
 A sample of the records is asked of Kafka again, and read by Python's own JSON parser, made strict: a second opinion
 on what the product accepted.
@@ -62,7 +62,7 @@ def _events(world: World, found: Findings) -> None:
 
 
 def _beyond_kafka(world: World, found: Findings) -> None:
-    """Rows at offsets that Kafka has not given out; asked again where more landed than there was at first."""
+    """Rows at offsets that Kafka has not given out; asked again where more was ingested than existed at first."""
     ends = world.before.ends
     count = world.number(f"SELECT count(*) FROM ({_beyond(ends)})")
     named: list[str] = []
@@ -144,7 +144,7 @@ class Accepted:
     """What the log keeps of one accepted record."""
 
     exact: bool
-    """Landed since a `string` field takes the exact text that was sent; before, a number's was Spark's own."""
+    """Ingested since a `string` field takes the exact text that was sent; before, a number's text was Spark's own."""
     values: Mapping[str, Any]
 
 
@@ -170,7 +170,7 @@ def _compare_values(
 ) -> None:
     """Accepted records, read again by Python's own parser: exactly one object, whose values are those in the log.
 
-    Earlier releases took more for an object; what they took is counted apart.
+    Earlier releases accepted more as an object; those records are counted separately.
     """
     name, compared, ids, others = world.pipeline.topic.name, 0, 0, []
     unreadable: list[str] = []

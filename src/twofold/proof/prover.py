@@ -112,7 +112,7 @@ def _remaining(lake: Lake, before: Sent) -> int:
 def _materialize(reader: Reader, world: World) -> None:
     """Make tables of what a reader sees in the proof's DuckDB, with the columns that are compared.
 
-    The one place of the proof that runs the SQL under test; what it is compared with is written apart from it.
+    The one place of the proof that runs the SQL under test; the SQL it is compared with is written separately.
     """
     pipeline, columns = world.pipeline, sql.names(sql.union_columns(world.pipeline))
     there = reader.catalog.namespace_exists(pipeline.name)

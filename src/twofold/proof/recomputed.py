@@ -9,7 +9,7 @@ batch_<view>   from `events` as of the snapshot it was folded from: every row is
 stream_<view>  its newest rows, from stream_log as of the snapshot it has read: windows holding a possibly late
                record, or an id whose duplicates disagree, are exempt, for there the stream may differ
 
-A record may be late where all its windows had ended, longer ago than the lateness, by what was landed before it.
+A record may be late where all its windows had ended, longer ago than the lateness, by the records ingested before it.
 """
 
 from __future__ import annotations
@@ -268,12 +268,12 @@ def _exempt(world: World, side: ViewTable) -> str:
     """Windows and groups that hold a possibly late record, or an id whose duplicates disagree."""
     key, time = sql.quoted(world.pipeline.event.id), sql.quoted(world.pipeline.event.time)
     behind = sql.microseconds(world.pipeline.lateness) + sql.microseconds(side.view.window)
-    # What a record says of how far time has come: no more than its arrival does.
+    # How far time has come by a record: no further than its arrival.
     seen = f"least(epoch_us({time}), epoch_us(kafka_timestamp))"
     accepted = f"(SELECT * FROM {side.source} WHERE outcome = 'accepted')"
     columns = sql.struct(world.pipeline.columns)
     # The watermark that a record meets comes from micro-batches before its own, so from landings before its own:
-    # but for a landing that the limit of a micro-batch may have split.
+    # except a landing that the limit of a micro-batch may have split.
     doubtful = f"""(
   WITH _tw_landings AS (
          SELECT landing, count(*) AS _tw_size, max({seen}) FILTER (outcome = 'accepted') AS _tw_latest

@@ -26,7 +26,7 @@ Bytes = IO[bytes] | gzip.GzipFile
 
 BLOCK_BYTES = 1 << 20
 LONGEST_CELL = 64 << 20
-"""Characters; a quoted cell that goes on for longer is not followed to its end."""
+"""Characters; a longer quoted cell is not followed to its end."""
 DEEPEST = 100_000
 
 _LINE_END = re.compile(r"[\r\n]")
@@ -111,7 +111,8 @@ def _encoding(head: bytes, kind: str) -> tuple[str, bytes]:
     ):
         if head.startswith(mark):
             return encoding, mark
-    # Without a mark, zeros tell; in JSON only before what a JSON file begins with, else they are a line's own fault.
+    # Without a mark, zeros decide; in JSON only before the character that a JSON file begins with, else they are a
+    # line's own fault.
     begins = head.strip(b"\0")[:1]
     zeros = "".join("0" if byte == 0 else "x" for byte in head)
     if kind == "json" and (not begins or begins not in b"{[" + _BLANKS.encode()):

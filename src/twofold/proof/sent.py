@@ -12,7 +12,7 @@ from twofold.settings import Settings
 
 @dataclass(frozen=True)
 class Sent:
-    """Read before any table is: what is here must be there."""
+    """Read before any table: what is recorded here must be in the tables."""
 
     pipeline: str
     topic_id: str | None
@@ -22,15 +22,15 @@ class Sent:
     ends: Mapping[int, int] = field(default_factory=dict)
     """Partition → end offset, exclusive: what was given out."""
     stable_ends: Mapping[int, int] = field(default_factory=dict)
-    """Partition → last stable offset: up to it every transaction has ended, and all that was committed must land."""
+    """Partition → last stable offset: up to it transactions have ended, and all that was committed must be ingested."""
     acknowledged: Mapping[int, int] = field(default_factory=dict)
     """Partition → highest offset acknowledged to any producer of this topic id."""
     acknowledged_records: int = 0
     foreign_journals: int = 0
-    """Journals that speak of another topic id."""
+    """Journals of another topic id."""
 
     def offsets_behind(self, landed: Mapping[int, int]) -> int:
-        """How many of Kafka's offsets that can be landed are not landed yet."""
+        """How many of Kafka's offsets that can be ingested are not ingested yet."""
         return sum(max(0, end - max(landed.get(p, 0), self.begins.get(p, 0))) for p, end in self.stable_ends.items())
 
     @property

@@ -72,12 +72,12 @@ class Gaps:
 
 @dataclass
 class World:
-    """All that the checks look at."""
+    """Everything that the checks look at."""
 
     lake: Lake
     connection: duckdb.DuckDBPyConnection
     before: Sent
-    """Kafka before the tables were pinned: all of it should have landed."""
+    """Kafka before the tables were pinned: all of it should have been ingested."""
     pins: Mapping[str, TableAt]
     unreadable: dict[str, str] = field(default_factory=dict)
     """Table → why its files cannot be read."""
@@ -97,7 +97,7 @@ class World:
 
     @cached_property
     def after(self) -> Sent:
-        """Kafka after the tables were pinned: nothing past its ends can have landed."""
+        """Kafka after the tables were pinned: nothing past its ends can have been ingested."""
         return sent.read(self.lake.settings, self.pipeline)
 
     def landed(self, log: str) -> Landed:

@@ -124,7 +124,7 @@ def spooled(write: Callable[[Path], int | None], stream: BinaryIO) -> int | None
 
 
 def _names(relation: DuckDBPyRelation) -> list[str]:
-    """The columns' names, told apart where SQL does not: a JSON object has each key once.
+    """The columns' names, made unique where SQL allows duplicates: a JSON object has each key once.
 
     `SELECT 1 AS a, 2 AS a` gives a, a_2.
     """

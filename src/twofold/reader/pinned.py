@@ -1,4 +1,4 @@
-"""A table pinned at one snapshot, with its columns as DuckDB reads them: what is committed later does not show."""
+"""A table pinned at one snapshot, with its columns as DuckDB reads them: later commits are not visible."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Pinned:
 
     @property
     def made(self) -> IcebergTable:
-        """The table, for who has seen to it that it is there."""
+        """The table, for callers that have made sure that it exists."""
         assert self.table is not None, f"{self.name} was never made"
         return self.table
 

@@ -127,7 +127,7 @@ class Reader:
         return made.relation
 
     def pin_in_order(self, pipeline: Pipeline, wanted: Iterable[str]) -> None:
-        """Pin in the data's way backwards: what moves from a log into `events` meanwhile is then seen in the log."""
+        """Pin in the data's way backwards: a row that moves from a log into `events` meanwhile is seen in the log."""
         needed = set(wanted)
         union = {tables.EVENTS, tables.STREAM_LOG, tables.BATCH_LOG}
         if statements.UNIFIED_EVENTS in needed:
@@ -162,7 +162,7 @@ class Reader:
         return f"SELECT * FROM {self.read(pinned, pinned.all_files)}"
 
     def windows(self, pipeline: Pipeline, view: View) -> Windows:
-        """What of `unified_<view>` is not in batch_<view> as it is pinned: folded, as of the pinned tables."""
+        """The part of `unified_<view>` that is not in the pinned batch_<view>: folded, as of the pinned tables."""
         self.pin_in_order(pipeline, [statements.unified_view_name(view.name)])
         return unified.windows_of(self.engine_of(pipeline), view, self.pinned(pipeline, tables.batch_view_name(view)))
 

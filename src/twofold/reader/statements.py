@@ -163,7 +163,7 @@ def is_show_tables(sql: str) -> bool:
 
 
 def mentioned_pipelines(settings: Settings, sql: str, default: str | None = None) -> dict[str, Pipeline]:
-    """Every sound definition by name. One with faults is in nobody's way, unless the SQL names it: DefinitionError."""
+    """Every sound definition by name. A faulty one matters only where the SQL names it: DefinitionError."""
     files = {path: check_file(path)[0] for path in definition_files(settings.pipelines)}
     found = {pipeline.name: pipeline for pipeline in files.values() if pipeline is not None}
     named = {*words(sql), default}

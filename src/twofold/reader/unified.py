@@ -76,7 +76,7 @@ class DuckDBEngine:
         return self.read(log, log.narrowed(log.files_since(covered.id if covered else None), where))
 
     def events(self, days: Collection[date], *, on: bool) -> str:
-        """Files are pure in their day, so days are told apart by file, at no cost per row."""
+        """Files are pure in their day, so days are separated by file, at no cost per row."""
         everything = self.pinned_events.all_files if self.within is None else self.pinned_events.on_days(self.within)
         return self.read(self.pinned_events, tuple(file for file in everything if (day_of(file) in days) == on))
 
@@ -119,7 +119,7 @@ class Windows:
 
 
 def windows_of(engine: DuckDBEngine, view: View, batch: Pinned) -> Windows:
-    """Fold what batch_<view> does not say, by the tables that are pinned."""
+    """Fold the windows that batch_<view> lacks, from the pinned tables."""
     pipeline, state = engine.pipeline, table_state.folded(batch.history)
     if state is None or not _same(pipeline, view, state):
         state = None

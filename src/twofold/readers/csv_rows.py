@@ -46,8 +46,8 @@ def read(
 ) -> Iterator[CellRecords]:
     """The rows after the header, numbered from 1; SetAside where the file as a whole is no CSV of these fields.
 
-    `window_bytes` are worked on at once, which takes some forty times their memory at worst; a longer
-    row is read by itself.
+    `window_bytes` are worked on at once, which takes some forty times their memory at worst; a longer row is read
+    separately.
     """
     reading = _Reading(Text(blocks, max_record_bytes), window_bytes)
     header = reading.header(fields)
@@ -332,7 +332,7 @@ class Unfinished(Exception):
     """The bytes end before the row does; `opened` is the place of a quote that is still open, or -1."""
 
     def __init__(self, opened: int = -1) -> None:
-        super().__init__("the row goes on past the bytes that are there")
+        super().__init__("the row continues past the available bytes")
         self.opened = opened
 
 
@@ -342,7 +342,7 @@ def _plain(separator: bytes) -> re.Pattern[bytes]:
 
 
 def row_at(data: bytes, start: int, separator: bytes, *, final: bool = True) -> Row:
-    """The row that begins at `start`; Unfinished where it may go on, unless the data is `final`.
+    """The row that begins at `start`; Unfinished where it may continue, unless the data is `final`.
 
     >>> row_at(b'a,"b, ""c"" d",', 0, b",").cells
     [b'a', b'b, "c" d', None]

@@ -2,8 +2,8 @@
 
     gzip ─► bytes ─► byte order mark, or the first four bytes ─► UTF-8 or UTF-16 ─► blocks of UTF-8
 
-Nothing here ends a file for a single character: what is no UTF-8, or half a surrogate pair, goes on as bytes that are
-no UTF-8, so that only its own record is refused.
+Nothing here ends a file for a single character: what is no UTF-8, or half a surrogate pair, is passed on as bytes that
+are no UTF-8, so that only its own record is rejected.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class WatchedStream(io.RawIOBase):
         self._stream = stream
         self.failure: BaseException | None = None
         self.is_empty = True
-        """Whether nothing has come of it."""
+        """Whether nothing was read."""
 
     def readable(self) -> bool:
         """It is for reading only."""
@@ -97,7 +97,7 @@ def blocks(
 
 
 def encoding_of(head: bytes, kind: str) -> tuple[str, int]:
-    """The encoding that the first bytes tell, and how many of them are a byte order mark.
+    """The encoding that the first bytes indicate, and how many of them are a byte order mark.
 
     Both formats begin with ASCII: a header or a brace. So two characters show UTF-16 that bears no mark.
 
@@ -122,7 +122,7 @@ def encoding_of(head: bytes, kind: str) -> tuple[str, int]:
 
 
 def _unpacked(source: WatchedStream, block_bytes: int) -> Iterator[bytes]:
-    """Members one after the other, zeros after them passed over, as `gzip` itself has it."""
+    """Members one after the other, zeros after them skipped, as `gzip` itself does."""
     try:
         with gzip.GzipFile(fileobj=source, mode="rb") as unpacking:
             while block := unpacking.read(block_bytes):

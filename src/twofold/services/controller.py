@@ -27,9 +27,9 @@ from twofold.supervisord import UNREACHABLE, connect, log_file
 
 TIMEOUT_S = 10.0
 ENDED_WITHIN_S = 45.0
-"""supervisord kills what does not end in 30 seconds."""
+"""supervisord kills a process that does not end in 30 seconds."""
 ASK_AFTER_S = 15.0
-"""Without progress for that long: see whether what the service needs is there. Spark reports idleness every ten."""
+"""Without progress for that long: check whether the services it needs answer. Spark reports idleness every ten."""
 _NEEDS_TIMEOUT_S = 3.0
 _LOG_LINES, _LOG_BYTES = 15, 8192
 _RUNNING = {PRODUCER: PRODUCER_RUNNING, STREAM: STREAM_RUNNING}
@@ -91,15 +91,15 @@ class Controller:
     def start(self, pipeline: str, service: str, *, by_hand: bool) -> Did:
         """Start a service; one that runs is left alone.
 
-        Asked by a schedule it stays down where a person stopped it, where its budget is spent, and where it has
-        finished. Started manually (`by_hand`) it starts whatever was, and its budget is full again.
+        Started by a schedule, a service stays down where a person stopped it, where its budget is spent, and where it
+        has finished. Started manually (`by_hand`), it always starts, and its budget is full again.
         """
         return cast(Did, self._call("start", pipeline, service, by_hand))
 
     def stop(self, pipeline: str, service: str) -> State:
         """Stop a service, to stay down until it is started manually; returns once it has ended.
 
-        What was killed, or failed, has left a gauge that says it runs, and alerts by that; a stop resets the gauge.
+        A killed or failed service has left a gauge that says that it runs, which alerts; a stop resets the gauge.
         """
         self._call("stop", pipeline, service)
         deadline = time.monotonic() + ENDED_WITHIN_S
@@ -115,7 +115,7 @@ class Controller:
         return cast(Did, self._call("restart", pipeline, service, by_hand, why))
 
     def state(self, pipeline: str, service: str) -> State:
-        """What there is to know of a service."""
+        """Everything known about a service."""
         status: Mapping[str, Any] = json.loads(str(self._call("status", pipeline, service)))
         return State(
             pipeline=pipeline,
@@ -145,7 +145,7 @@ class Controller:
         return str(log_file(self._settings.home, state.name))
 
     def look(self, pipeline: Pipeline, state: State) -> Look:
-        """One look at a service: its `/healthz` and, where it makes no progress, whether what it needs is there."""
+        """One look at a service: its `/healthz` and, without progress, whether Kafka and PostgreSQL answer."""
         seen, record = as_look(state, health.ask(state.health)), state.record
         if record.left_down or record.stopped_at or record.finished or not _needs_asking(state.service, seen):
             return seen
@@ -159,7 +159,7 @@ class Controller:
         )
 
     def unhealthy(self, pipeline: str, service: str, verdict: Verdict) -> Unhealthy:
-        """All that a person needs to know, as one error: numbers, restarts, the last log lines, and what to read."""
+        """One error with all that an operator needs: numbers, restarts, the last log lines, and what to read."""
         lines = [f"{pipeline}-{service}: {verdict.reason}"]
         try:
             state = self.state(pipeline, service)
@@ -252,7 +252,7 @@ def runbook(settings: Settings, page: str) -> str:
 
 
 def as_dict(state: State, verdict: Verdict, told: Mapping[str, Any]) -> dict[str, object]:
-    """One service as JSON has it, for programs; `told` is what it says of itself."""
+    """One service as JSON has it, for programs; `told` is its own report."""
     last = state.record.last_restart
     return {
         "pipeline": state.pipeline,

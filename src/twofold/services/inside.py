@@ -1,4 +1,4 @@
-"""Our part of supervisord, loaded into its process: services declared while it runs, and the budget of restarts.
+"""Twofold's part of supervisord, loaded into its process: services declared while it runs, and the budget of restarts.
 
     [rpcinterface:twofold]
     supervisor.rpcinterface_factory = twofold.services.inside:make
@@ -48,7 +48,7 @@ _OPTIONS: dict[str, Any] = {
 
 
 class SupervisedProcess(Subprocess):  # type: ignore[misc]
-    """A service's process: it keeps the service's record, in memory and on disk, and starts again when that says so."""
+    """A service's process: it keeps the service's record, in memory and on disk, and restarts as the record says."""
 
     record: Record
 
@@ -105,7 +105,7 @@ class Services:
         self._daemon, self.home, self._per_hour = daemon, home, per_hour
 
     def start(self, pipeline: str, service: str, by_hand: bool) -> str:
-        """Start it unless it runs, or something stands against it; returns what was done."""
+        """Start it unless it runs, or the record forbids it; returns what was done."""
         process = self._process(pipeline, service)
         record, did = rules.start(process.record, time.time(), by_hand=by_hand, alive=_alive(process))
         process.keep(record)

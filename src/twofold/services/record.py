@@ -1,4 +1,4 @@
-"""What is remembered of one service, and the rules of starting it again. Pure: times are arguments.
+"""What is recorded about one service, and the rules for restarting it. Pure: times are arguments.
 
 asked manually ──► wanted or not; a start clears the budget
 asked by a schedule ──► started, unless stopped manually, left down, or finished
@@ -130,7 +130,7 @@ def start(record: Record, now: float, *, by_hand: bool, alive: bool) -> tuple[Re
 
 
 def stop(record: Record, now: float) -> Record:
-    """Someone wants it to stand still, and to stay so."""
+    """Someone wants it to stop, and to stay down."""
     return replace(record, again=False, stopped_at=now)
 
 

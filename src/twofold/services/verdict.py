@@ -28,7 +28,7 @@ GOOD, BAD, NEITHER = "good", "bad", "neither"
 
 @dataclass(frozen=True)
 class Look:
-    """One look at a service: what its supervisor says, what it says of itself, and whether what it needs is there."""
+    """One look at a service: its supervisor's state, its own report, and whether Kafka and PostgreSQL answer."""
 
     pid: int
     state: str
@@ -57,7 +57,7 @@ class HealthLimits:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the looks so far come to; `reason` is a clause with the numbers, about the last of them."""
+    """The result of the looks so far; `reason` is a clause with the numbers, about the last of them."""
 
     kind: Kind
     reason: str
@@ -88,7 +88,7 @@ def judge(service: str, looks: Sequence[Look], limits: HealthLimits) -> Verdict:
 
 
 def _settled(last: Look) -> Verdict | None:
-    """What needs no further look."""
+    """Verdicts that need no further look."""
     if last.record.stopped_at:
         return Verdict("stopped", f"stopped manually on {moment(last.record.stopped_at)}")
     if last.record.left_down:

@@ -42,7 +42,7 @@ def staging(folder: Path, name: str) -> Iterator[Path]:
 
 
 def publish(made: Path, target: Path) -> None:
-    """Move a whole folder into place; one that is there already (found damaged by the caller) goes first."""
+    """Move a whole folder into place; an existing one (found damaged by the caller) is removed first."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         shutil.rmtree(target)

@@ -167,7 +167,7 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
     return {
         **{f"AIRFLOW__{option}": value for option, value in _options(settings).items()},
         **{f"AIRFLOW_CONN_{name}": json.dumps(value, separators=(",", ":")) for name, value in connections.items()},
-        # Its processes give themselves titles. Written over their environment, nobody could tell whose they are.
+        # Its processes give themselves titles. Written over their environment, nobody could see whose they are.
         "SPT_NOENV": "1",
         "AIRFLOW_HOME": str(settings.home / "airflow"),
         # Operators and triggers are imported by name, also by processes that load no plugins.
@@ -207,7 +207,7 @@ def _options(settings: Settings) -> dict[str, str]:
         "API__WORKERS": "1",
         "API__SECRET_KEY": _key(settings, "sessions").hex(),
         "API_AUTH__JWT_SECRET": _key(settings, "tokens").hex(),
-        # A pipeline file that is added, changed or taken away shows within half a minute.
+        # A pipeline file that is added, changed or removed takes effect within half a minute.
         "DAG_PROCESSOR__REFRESH_INTERVAL": "10",
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "20",
         "CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "10",

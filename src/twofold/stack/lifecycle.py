@@ -1,4 +1,4 @@
-"""Bring the embedded stack up, and take it down; what is remembered of it in between.
+"""Bring the embedded stack up, and take it down; the state kept in between.
 
 up:    lock ─► end orphans ─► ports free? ─► prepare ─► supervisord ─► all servers at once
                      storage healthy ─► databases, bucket ─► Airflow set up and started ─► all healthy
@@ -108,7 +108,7 @@ def _lock(home: Path, say: Say) -> AbstractContextManager[None]:
 def up(
     settings: Settings, store: str | None, with_airflow: bool, with_monitoring: bool | None, say: Say
 ) -> tuple[Settings, HomeState]:
-    """Bring the stack up, or what is dead of it, and wait until all is healthy; returns what is in force.
+    """Bring up the stack, or its dead programs, and wait until all are healthy; returns the settings in force.
 
     Without Airflow or monitoring, one that runs is stopped; `with_monitoring` None leaves it as it is.
     """
@@ -153,7 +153,7 @@ def _settle(
 
 
 def _refuse_moved_ports(before: str, after: str) -> None:
-    """A running stack keeps its ports: what already talks to it would be lost."""
+    """A running stack keeps its ports: its clients would lose it."""
     moved = sorted(line.partition("=")[0] for line in {*after.splitlines()} - {*before.splitlines()})
     if moved:
         raise UsageError(f"the stack runs with another {', '.join(moved)}", "run `twofold down` first")
@@ -197,7 +197,7 @@ def _repair(settings: Settings, known: HomeState, say: Say) -> None:
 
 
 def _start_programs(settings: Settings, wanted: list[Program], say: Say) -> None:
-    """Start all; Airflow when its database is there, and the database and bucket of the jobs that it will start."""
+    """Start all; Airflow once its own database exists, and the database and bucket of the jobs that it will start."""
     since = time.monotonic()
     airflow = [program for program in wanted if program.group == "airflow"]
     supervisor.start_programs(settings, [program.name for program in wanted if program not in airflow])
@@ -210,7 +210,7 @@ def _start_programs(settings: Settings, wanted: list[Program], say: Say) -> None
 
 
 def _finish(settings: Settings) -> None:
-    """Make the database and the bucket, where they are not there yet."""
+    """Make the database and the bucket, where they do not exist yet."""
     postgres.make_database(settings, settings.postgres_database)
     programs.make_bucket(settings)
 

@@ -132,7 +132,7 @@ def prepare_minio(settings: Settings) -> None:
 
 
 def make_bucket(settings: Settings) -> None:
-    """Make the bucket where it is not there yet, in MinIO with a plain S3 client."""
+    """Make the bucket where it does not exist yet, in MinIO with a plain S3 client."""
     if settings.store != "minio":
         (settings.home / "bucket").mkdir(exist_ok=True)
         return
@@ -272,7 +272,7 @@ def prepare_monitoring(settings: Settings) -> None:
 
 
 def _require_debian(settings: Settings) -> None:
-    """Install what is missing where that may be done; else the script says what to type."""
+    """Install what is missing where that may be done; else the script prints the command to run."""
     script = settings.monitoring.parent / "scripts" / "prerequisites"
     if all(map(shutil.which, _DEBIAN)):
         return

@@ -49,7 +49,7 @@ class StackStatus:
     services: tuple[ProgramStatus, ...] = ()
     """Producers and streaming jobs; their health is not counted in `healthy`, as they may be stopped at will."""
     monitoring_urls: dict[str, str] = field(default_factory=dict)
-    """Name → address of what of monitoring has pages; empty without it."""
+    """Name → address of the monitoring's pages; empty without monitoring."""
 
 
 def status(settings: Settings) -> StackStatus:

@@ -38,7 +38,7 @@ class Layers:
     sealed_through: datetime | None
     """Windows up to here are final, in every view."""
     stream_past_boundary: int
-    """Kafka records landed and not yet unioned."""
+    """Kafka records ingested and not yet unioned."""
     landings_past_boundary: int
     """Commits of files not yet unioned."""
     united_at: datetime | None
@@ -50,9 +50,9 @@ class Speed:
     """The progress of the speed layer."""
 
     offsets_behind: int | None
-    """Records in Kafka and not landed yet; None: not known."""
+    """Records in Kafka and not ingested yet; None: not known."""
     rows_per_second: float
-    """Landed over the last minute."""
+    """Ingested over the last minute."""
     watermark: datetime | None
     landed: tuple[tuple[datetime, int], ...]
     """Rows per `measures.BIN`, oldest first: (start, rows)."""

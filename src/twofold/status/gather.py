@@ -54,7 +54,7 @@ FRESH_S = 2.0
 KAFKA_EVERY_S = 30.0
 """While the streaming job is down, Kafka is asked through a process of its own: not often."""
 REJECTED_DAYS = 7
-"""What was rejected longer ago has been seen to, or never will be."""
+"""Older rejected records have been dealt with, or never will be."""
 LISTED_EVERY = timedelta(minutes=1)
 
 _AWAY = (TwofoldError, OSError, psycopg.Error, SQLAlchemyError)
@@ -160,7 +160,7 @@ class Gatherer:
         )
 
     def _files_set_aside(self, now: datetime) -> int:
-        """Listed again after a landing, and now and then: no commit says that a file was removed."""
+        """Listed again after an ingest, and now and then: no commit says that a file was removed."""
         head, seen = self._tables.history(tables.LANDED_FILES).head, self._set_aside
         if seen is None or seen[0] != head or now - seen[1] > LISTED_EVERY:
             count = len(self.lake.set_aside()) if head else 0
@@ -228,9 +228,9 @@ def _moment(bound: bytes) -> datetime:
 
 @dataclass
 class RejectedSoFar:
-    """What was rejected and why, counted as it lands: by (layer, kind), up to a commit of each layer.
+    """What was rejected and why, counted as it is ingested: by (layer, kind), up to a commit of each layer.
 
-    first count, and the first of each day: all of the last days ─► later: what landed since
+    first count, and the first of each day: all of the last days ─► later: what was ingested since
     """
 
     lake: Lake
@@ -240,14 +240,14 @@ class RejectedSoFar:
     _heads: dict[str, int | None] = field(default_factory=dict)
 
     def refresh(self, heads: dict[str, int | None], now: datetime) -> None:
-        """Count what landed since the last time, where the heads of the logs have moved."""
+        """Count what was ingested since the last time, where the heads of the logs have moved."""
         since = first_day(now)
         if since != self.since:
             self.since, self.counts, self._landings, self._heads = since, Counter(), {}, {}
         if heads != self._heads and any(heads.values()):
             with Reader(self.lake.settings, {self.lake.name: self.lake.pipeline}) as reader:
                 found = Rejects(reader, self.lake.pipeline, since=since, after=self._landings)
-                # Pinned here and read below: what lands meanwhile is counted the next time.
+                # Pinned here and read below: records ingested meanwhile are counted the next time.
                 landings = {layer: self._landing(reader, log) for layer, log in _LOGS.items()}
                 self.counts.update(found.counts())
                 self._landings = landings

@@ -60,7 +60,7 @@ def joined(extents: Iterable[Extent | None]) -> Extent | None:
 
 
 def landed(log: History, now: datetime) -> tuple[tuple[datetime, int], ...]:
-    """Rows landed per BIN over the last WINDOW, oldest first; every bin is there, the empty ones too."""
+    """Rows landed per BIN over the last WINDOW, oldest first; every bin is included, also empty ones."""
     first = _floor(now - WINDOW) + BIN
     rows: Counter[datetime] = Counter()
     for at, added in _commits_since(log, first):
@@ -70,12 +70,12 @@ def landed(log: History, now: datetime) -> tuple[tuple[datetime, int], ...]:
 
 
 def rows_per_second(log: History, now: datetime) -> float:
-    """Rows landed over the last minute, per second."""
+    """Rows ingested over the last minute, per second."""
     return round(sum(added for _, added in _commits_since(log, now - _LAST)) / _LAST.total_seconds(), 1)
 
 
 def _commits_since(log: History, first: datetime) -> Iterator[tuple[datetime, int]]:
-    """Commits that landed rows, newest first; compaction's add rows too, but land none."""
+    """Commits that ingested rows, newest first; compaction's commits add rows too, but ingest none."""
     for snapshot in log.ancestors():
         if snapshot.at < first:
             return
@@ -100,7 +100,7 @@ def supervised(name: str, state: State, health: Mapping[str, Any], limits: verdi
     """A service under a supervisor; one that was never asked for is not running, and nothing is wrong."""
     found = verdict.judge(name, [as_look(state, health)], limits)
     at_work = found.kind in ("not yet", "healthy") and state.runs
-    # "running" but unhealthy is a pause that the verdict knows better: a first batch takes longer than others.
+    # "running" but unhealthy is a pause that the verdict judges better: a first batch takes longer than others.
     in_trouble = state.runs and health.get("healthy") is False and health["state"] != "running"
     return ServiceStatus(
         name,
