@@ -18,7 +18,7 @@ PROMETHEUS = ROOT / "monitoring" / "prometheus"
 RULES = sorted((PROMETHEUS / "rules").glob("*.yml"))
 TESTS = sorted((PROMETHEUS / "tests").glob("*.yml"))
 DOCS = ROOT / "docs" / "monitoring.md"
-HEADINGS = ["What it means", "How to look", "How to mend", "How to check"]
+HEADINGS = ["What it means", "How to look", "How to fix", "How to check"]
 
 
 def rules() -> Iterator[dict[str, Any]]:

@@ -15,7 +15,7 @@ from twofold.cli import cli
 from twofold.definition.load import check_file
 
 README = Path("README.md")
-PAGES = [README, Path("CONTRIBUTING.md"), Path("AGENTS.md"), *sorted(Path("docs").glob("*.md"))]
+PAGES = [README, Path("CONTRIBUTING.md"), Path("AGENTS.md"), *sorted(Path("docs").rglob("*.md"))]
 
 
 def test_the_pipeline_of_the_readme_is_sound(tmp_path: Path) -> None:
@@ -34,9 +34,14 @@ def test_every_page_is_in_the_index() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
 def test_links_lead_somewhere(page: Path) -> None:
-    links = re.findall(r"\]\(([^)#]+)", page.read_text())
-    here = [link for link in links if "://" not in link]
-    assert [link for link in here if not (page.parent / link).exists()] == []
+    """To a file, and where one is named to a heading in it."""
+    for link, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page.read_text()):
+        if "://" not in link:
+            file = page.parent / link if link else page
+            assert file.exists(), link
+            headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE) if file.suffix == ".md" else []
+            anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            assert not anchor or anchor in anchors, f"{link}#{anchor}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
