@@ -70,6 +70,8 @@ _AWAY = (
     KafkaError.NETWORK_EXCEPTION,
     KafkaError.NOT_CONTROLLER,
     KafkaError.REQUEST_TIMED_OUT,
+    # A broker says no more than this while it has lost its session with ZooKeeper.
+    KafkaError.UNKNOWN,
 )
 """What a client meets while no broker answers, or one that starts or ends."""
 _DENIED = (KafkaError._AUTHENTICATION, KafkaError._SSL)
@@ -173,17 +175,18 @@ def ensure(settings: Settings, pipeline: Pipeline, timeout_s: float = TIMEOUT_S)
 
 def ensure_by(client: AdminClient, topic: Topic, timeout_s: float = TIMEOUT_S) -> TopicState:
     """`ensure` by an existing client; raises KafkaException while no broker answers."""
-    state = _described(client, topic.name, timeout_s)
-    if state is None:
-        wanted = NewTopic(topic.name, topic.partitions, topic.replication, config=configs(topic))
-        _changed(topic, client.create_topics([wanted], request_timeout=timeout_s))
-    elif len(state.partitions) < topic.partitions:
-        more = NewPartitions(topic.name, topic.partitions)
-        _changed(topic, client.create_partitions([more], request_timeout=timeout_s))
-    deadline = time.monotonic() + timeout_s
+    deadline, asked_for_more = time.monotonic() + timeout_s, False
     while (state := _described(client, topic.name, timeout_s)) is None or len(state.partitions) < topic.partitions:
         if time.monotonic() > deadline:
             raise TwofoldError(f"topic {topic.name} vanished while it was being made", "run the command again")
+        if state is None:
+            # Asked again: a topic that is being deleted is in the way until it is gone.
+            wanted = NewTopic(topic.name, topic.partitions, topic.replication, config=configs(topic))
+            _changed(topic, client.create_topics([wanted], request_timeout=timeout_s))
+        elif not asked_for_more:
+            more = NewPartitions(topic.name, topic.partitions)
+            _changed(topic, client.create_partitions([more], request_timeout=timeout_s))
+            asked_for_more = True
         time.sleep(_PAUSE_S)
     return _compared(state, topic)
 

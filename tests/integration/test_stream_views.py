@@ -109,7 +109,7 @@ def test_a_view_grouped_by_the_event_time_streams(stack: Settings, spark: SparkS
     work.drain()
     work.send(small_world.event("again", 0, "a", 5))
     work.drain()
-    found = "SELECT minute(at), kind, events, total FROM {} ORDER BY 1"
+    found = 'SELECT minute("at"), kind, events, total FROM {} ORDER BY 1'
     assert work.query(found.format("stream_by_kind")) == [(0, "a", 3, 7), (1, "a", 2, 2)]
     work.holds(behind=True)
     work.union()

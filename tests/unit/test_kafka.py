@@ -17,6 +17,7 @@ from twofold.errors import NotRunning, TwofoldError
         KafkaError._ALL_BROKERS_DOWN,
         KafkaError.REQUEST_TIMED_OUT,
         KafkaError._BAD_MSG,
+        KafkaError.UNKNOWN,
     ],
 )
 def test_a_broker_that_is_away_is_waited_for(code: int) -> None:
