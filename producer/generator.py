@@ -49,7 +49,7 @@ class Generated(Source):
         }
         event = pipeline.event
         # The part of the contract that a record depends on, and no more: other changes do not start a run over.
-        decides = repr((event.id, event.time, event.fields, event.max_future, pipeline.lateness))
+        decides = repr((event.key, event.time, event.fields, event.max_future, pipeline.lateness))
         self.version = {"contract": hashlib.sha256(decides.encode()).hexdigest()}
         self.memory = {"made_at": now.isoformat(), "base": (now - span).isoformat()}
 
@@ -74,7 +74,7 @@ class Recipe:
     def __init__(self, pipeline: Pipeline, seed: int, shares: Shares) -> None:
         self._seed, self._event, self._lateness = seed, pipeline.event, pipeline.lateness
         self._makers = _makers(pipeline.event, seed)
-        self._id = pipeline.event.fields[pipeline.event.id]
+        self._id = pipeline.event.fields[pipeline.event.key]
         self._time = pipeline.event.fields[pipeline.event.time]
         self._kinds = _thresholds(shares)
 
@@ -141,7 +141,7 @@ def spoiled(event: Mapping[str, object], id_name: str, time_name: str, way: int)
 
 
 def _makers(event: Event, seed: int) -> list[tuple[str, Maker, bool]]:
-    special = (event.id, event.time)
+    special = (event.key, event.time)
     return [(f.name, maker(f, seed), f.required) for f in event.fields.values() if f.name not in special]
 
 

@@ -42,7 +42,7 @@ class Table(Source):
                 f"pipeline {pipeline.name} declares no `replay`",
                 "name a file with --from, generate events with --generate, or declare `replay`",
             )
-        self._id_field = pipeline.event.id
+        self._id_field = pipeline.event.key
         self._query = pipeline.replay.query.strip().rstrip(";")
         self._since, self._until = request.since, request.until
         self._file = locate(pipeline.replay.source, Path(pipeline.source_file).parent)

@@ -95,9 +95,9 @@ def open_source(pipeline: Pipeline, request: Request, stopped: Callable[[], bool
     if request.generate is not None:
         return Generated(pipeline, request, now_utc())
     if request.from_stdin:
-        return Stdin(pipeline.event.id, pipeline.event.max_bytes, stopped)
+        return Stdin(pipeline.event.key, pipeline.event.max_bytes, stopped)
     if request.path is not None:
-        return Lines(request.path, pipeline.event.id, pipeline.event.max_bytes)
+        return Lines(request.path, pipeline.event.key, pipeline.event.max_bytes)
     return Table(pipeline, request)
 
 

@@ -303,7 +303,7 @@ class Beyond:
 def ids_beyond_horizon(job: Job) -> Beyond:
     """Find them in both logs: only their id and event time are read."""
     pipeline, stream, batch = job.pipeline, job.qualified(tables.STREAM_LOG), job.qualified(tables.BATCH_LOG)
-    key, time = f"`{pipeline.event.id}`", f"`{pipeline.event.time}`"
+    key, time = f"`{pipeline.event.key}`", f"`{pipeline.event.time}`"
     horizon_us = pipeline.event.id_horizon // timedelta(microseconds=1)
     far = job.spark.sql(
         f"""SELECT CAST({key} AS STRING) AS _tw_id FROM (

@@ -29,6 +29,7 @@ from spark_jobs.checkpoints import Checkpoint
 from spark_jobs.spark_session import Job
 from spark_jobs.tasks import FromKafka, WrittenBatch, crashed, packed
 from twofold import commits, kafka, schemas, table_state, tables
+from twofold.contract import kafka_records
 from twofold.definition.model import Pipeline
 from twofold.errors import BoundaryError, TwofoldError
 from twofold.table_files import Place
@@ -97,12 +98,13 @@ class LogWriter:
             .option("maxOffsetsPerTrigger", self.pipeline.stream.max_offsets_per_trigger)
             # Records of a transaction count once it is committed; aborted ones never do.
             .option("kafka.isolation.level", "read_committed")
+            .option("includeHeaders", str("headers" in kafka_records.columns_beside(self.pipeline)).lower())
             # A poll gives no more, and has a cost of its own: by itself it gives 500.
             .option("kafka.max.poll.records", 10_000)
             # Loss must stop the job, never pass silently.
             .option("failOnDataLoss", "true")
             .load()
-            .select("value", "partition", "offset", "timestamp")
+            .select("value", "partition", "offset", "timestamp", *kafka_records.columns_beside(self.pipeline))
         )
         writer = records.writeStream.queryName(f"{self.pipeline.name}_{QUERY}").foreachBatch(self.write)
         return writer.option("checkpointLocation", self.checkpoint.path).trigger(**trigger).start()

@@ -176,7 +176,7 @@ class ViewWriter:
     def _first_of_each_id(self, accepted: DataFrame) -> DataFrame:
         """The earliest row of each id, as Kafka took them in."""
         place = ("kafka_timestamp", "kafka_partition", "kafka_offset")
-        first = Window.partitionBy(f"`{self.job.pipeline.event.id}`").orderBy(*place)
+        first = Window.partitionBy(f"`{self.job.pipeline.event.key}`").orderBy(*place)
         return accepted.withColumn("_tw_place", F.row_number().over(first)).where("_tw_place = 1")
 
     def _updates(self, log: DataFrame) -> DataFrame:
@@ -184,7 +184,7 @@ class ViewWriter:
         aggregation = self._aggregation
         delay = f"{aggregation.delay.total_seconds() * 1000:.0f} milliseconds"
         rows = aggregation.rows(aggregation.accepted(log)).withWatermark(SEEN, delay)
-        distinct = rows.dropDuplicatesWithinWatermark([self.job.pipeline.event.id])
+        distinct = rows.dropDuplicatesWithinWatermark([self.job.pipeline.event.key])
         return aggregation.fold(aggregation.on_time(distinct))
 
     def _make_state_first(self, updates: DataFrame, batch_id: int) -> None:

@@ -22,7 +22,9 @@ from pyiceberg.manifest import DataFile
 from pyspark.sql import DataFrame, SparkSession
 
 from twofold import inbox, tables
-from twofold.contract.judge import JsonRecords, Judge, judge_apart
+from twofold.contract import kafka_records
+from twofold.contract.event_keys import with_key
+from twofold.contract.judge import Judge, judge_apart
 from twofold.lake import Lake
 from twofold.readers import SetAside, read
 from twofold.table_files import Place, Writer
@@ -93,15 +95,16 @@ class FromKafka:
         return batch
 
     def _land(self, judge: Judge, batch: pa.RecordBatch, writer: Writer, done: WrittenBatch) -> None:
-        records = JsonRecords(batch["value"].to_pylist(), range(batch.num_rows))
+        records = kafka_records.of(judge.pipeline, batch)
         judged = (judge_apart if self.apart else Judge.judge)(judge, records, batch["timestamp"])
+        partition, offset = judged.of_records(batch["partition"]), judged.of_records(batch["offset"])
         place = {
-            "kafka_partition": batch["partition"],
-            "kafka_offset": batch["offset"],
-            "kafka_timestamp": batch["timestamp"],
-            "landing": pa.repeat(pa.scalar(self.landing, pa.int64()), batch.num_rows),
+            "kafka_partition": partition,
+            "kafka_offset": offset,
+            "kafka_timestamp": judged.of_records(batch["timestamp"]),
+            "landing": pa.repeat(pa.scalar(self.landing, pa.int64()), len(offset)),
         }
-        writer.write(_with(judged.rows, place))
+        writer.write(_with(with_key(judge.pipeline, judged.rows, "kafka", partition, offset), place))
         done.counts.update(judged.counts())
         newest = pa.TableGroupBy(pa.Table.from_batches([batch.select(["partition", "timestamp"])]), "partition")
         for partition, stamp in zip(*newest.aggregate([("timestamp", "max")]).to_pydict().values(), strict=True):
@@ -204,14 +207,15 @@ class FromInbox:
                     continue
                 judged = (judge_apart if self.apart else Judge.judge)(judge, records, self.landed_at)
                 taken.counts.update(judged.counts())
-                count = len(records)
+                number = judged.of_records(pa.array(records.numbers, pa.int64()))
+                count = len(number)
                 place = {
                     "landing": pa.repeat(pa.scalar(self.landing, pa.int64()), count),
                     "file": pa.repeat(pa.scalar(name, pa.string()), count),
-                    "row": pa.array(records.numbers, pa.int64()),
+                    "row": number,
                     "landed_at": pa.repeat(pa.scalar(self.landed_at, pa.timestamp("us", "UTC")), count),
                 }
-                rows.add(_with(judged.rows, place))
+                rows.add(_with(with_key(judge.pipeline, judged.rows, "file", name, number), place))
 
 
 class _Waiting:

@@ -230,7 +230,7 @@ class _Union:
         order = self.logs.sort_order
         names = serving.columns(tables.events(self.pipeline).column_names)
         new = self.duck.write(place, serving.duckdb(f"SELECT {names} FROM {won}"), order)
-        there = {self.pipeline.event.id, self.pipeline.event.time, *serving.PROVENANCE}
+        there = {self.pipeline.event.key, self.pipeline.event.time, *serving.PROVENANCE}
         absent = [name for name in tables.events(self.pipeline).column_names if name not in there]
         away = ", ".join(["*", *(f"NULL AS `{name}`" for name in absent)])
         gone = self.duck.write(place, serving.duckdb(f"SELECT {away} FROM {beaten}"), order) if beaten else []

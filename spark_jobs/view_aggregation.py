@@ -70,7 +70,7 @@ class Aggregation:
     def rows(self, accepted: DataFrame) -> DataFrame:
         """Accepted rows with only what the view needs: id, time, groups, `SEEN`, and a column for each part."""
         event = self.pipeline.event
-        kept = tuple(dict.fromkeys([event.id, event.time, *self.view.by]))
+        kept = tuple(dict.fromkeys([event.key, event.time, *self.view.by]))
         arguments = [_plain(self.pipeline, part) for part in self.view.parts]
         plain = [column for column in arguments if column is not None]
         if len(plain) == len(arguments):
@@ -82,7 +82,7 @@ class Aggregation:
         """Event columns that the view is computed from."""
         event, arguments = self.pipeline.event, [_parsed(part) for part in self.view.parts]
         used = {column.name for argument in arguments for column in argument.find_all(exp.Column)}
-        return [name for name in self.pipeline.columns if name in {event.id, event.time, *self.view.by} | used]
+        return [name for name in self.pipeline.columns if name in {event.key, event.time, *self.view.by} | used]
 
     def on_time(self, distinct: DataFrame) -> DataFrame:
         """Hand the watermark on, from arrival to the event's own time, whose windows are closed by it.

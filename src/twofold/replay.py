@@ -134,7 +134,7 @@ def _absence(row: dict[str, Any], last: int, lying: dict[str, str], folder: inbo
 
 
 def _refuse_stale(lake: Lake, first: int, end: int) -> None:
-    key = quoted(lake.pipeline.event.id)
+    key = quoted(lake.pipeline.event.key)
     known = f"outcome IN ('{tables.ACCEPTED}', '{tables.FILTERED}')"
     query = f"""SELECT count(DISTINCT {key}) FROM {tables.BATCH_LOG} WHERE {known} AND landing > {end} AND {key} IN
       (SELECT {key} FROM {tables.BATCH_LOG} WHERE {known} AND landing BETWEEN {first} AND {end})"""

@@ -124,7 +124,7 @@ def _incompatibilities(pipeline: Pipeline, table: TableShape, existing: IcebergT
         return []
     faults = [
         f"event.{role}: was {existing.properties[key]!r}, is now {now!r}"
-        for role, key, now in (("id", "twofold.id", pipeline.event.id), ("time", "twofold.time", pipeline.event.time))
+        for role, key, now in (("id", "twofold.id", pipeline.event.key), ("time", "twofold.time", pipeline.event.time))
         if existing.properties.get(key, now) != now
     ]
     columns = {field.name: field.field_type for field in existing.schema().fields}
@@ -172,7 +172,7 @@ def _created(catalog: Catalog, pipeline: Pipeline, table: TableShape) -> Iceberg
         **(_AS_THEY_COME if table.name in _LOGS else _BY_DAY),
         **_kept_properties(pipeline, table),
         **({table_state.RULES_SINCE: "1"} if table.name in _RULED else {}),
-        "twofold.id": pipeline.event.id,
+        "twofold.id": pipeline.event.key,
         "twofold.time": pipeline.event.time,
     }
     columns = [(name, iceberg_type(kind)) for name, kind in table.columns]

@@ -99,14 +99,14 @@ def winners(pipeline: Pipeline, contenders: str, names: Iterable[str] = ()) -> s
     """
     selected = columns(names or tables.events(pipeline).column_names)
     return f"""SELECT {selected} FROM (
-  SELECT *, row_number() OVER (PARTITION BY `{pipeline.event.id}` ORDER BY {", ".join(PRECEDENCE)}) AS _tw_place
+  SELECT *, row_number() OVER (PARTITION BY `{pipeline.event.key}` ORDER BY {", ".join(PRECEDENCE)}) AS _tw_place
   FROM {contenders} AS _tw_contenders) AS _tw_ranked
 WHERE _tw_place = 1"""
 
 
 def _hits(pipeline: Pipeline, events: str, tail: str) -> str:
     """Rows of `events` whose id is in `tail` too: id, event time, and what precedence looks at."""
-    key = pipeline.event.id
+    key = pipeline.event.key
     names = columns([key, pipeline.event.time, *PROVENANCE], "_tw_e.")
     return f"""SELECT {names} FROM {events} AS _tw_e
 WHERE EXISTS (SELECT 1 FROM {tail} AS _tw_t WHERE _tw_t.`{key}` = _tw_e.`{key}`)"""
@@ -114,7 +114,7 @@ WHERE EXISTS (SELECT 1 FROM {tail} AS _tw_t WHERE _tw_t.`{key}` = _tw_e.`{key}`)
 
 def _decided(pipeline: Pipeline, tail: str, hits: str) -> str:
     """For each id of `hits`, whether the row of `events` stays (`_tw_united`) or the one of `tail` beats it."""
-    key = pipeline.event.id
+    key = pipeline.event.key
     names = columns([key, *PROVENANCE])
     both = f"""(SELECT {names}, FALSE AS _tw_united FROM {tail} WHERE `{key}` IN (SELECT `{key}` FROM {hits})
 UNION ALL SELECT {names}, TRUE AS _tw_united FROM {hits})"""
@@ -123,7 +123,7 @@ UNION ALL SELECT {names}, TRUE AS _tw_united FROM {hits})"""
 
 def _beaten(pipeline: Pipeline, hits: str, decided: str) -> str:
     """The rows of `hits` that the tail beats, in parentheses."""
-    key = pipeline.event.id
+    key = pipeline.event.key
     return f"(SELECT * FROM {hits} WHERE `{key}` IN (SELECT `{key}` FROM {decided} WHERE NOT _tw_united))"
 
 
@@ -134,7 +134,7 @@ def winning_tail(pipeline: Pipeline, tail: str, decided: str) -> str:
 
 def rewritten(pipeline: Pipeline, touched: str, won: str, beaten: str | None) -> str:
     """All rows of some days of `events`: of those `touched`, what no row of the tail beats; and what `won`."""
-    key, names = pipeline.event.id, columns(tables.events(pipeline).column_names)
+    key, names = pipeline.event.key, columns(tables.events(pipeline).column_names)
     stays = f"WHERE NOT EXISTS (SELECT 1 FROM {beaten} AS _tw_b WHERE _tw_b.`{key}` = _tw_r.`{key}`)" if beaten else ""
     return f"SELECT {names} FROM {touched} AS _tw_r {stays} UNION ALL SELECT {names} FROM {won} AS _tw_w"
 
@@ -228,7 +228,7 @@ def _event_days(engine: Engine, pipeline: Pipeline, relation: str) -> set[date]:
 
 
 def _not(pipeline: Pipeline, decided: str, condition: str) -> str:
-    key = pipeline.event.id
+    key = pipeline.event.key
     return f"NOT EXISTS (SELECT 1 FROM {decided} AS _tw_d WHERE _tw_d.`{key}` = _tw_r.`{key}` AND {condition})"
 
 

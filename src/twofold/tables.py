@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from twofold.definition import names as declared_names
 from twofold.definition.model import Pipeline, View
 
 STREAM_LOG = "stream_log"
@@ -58,8 +59,10 @@ class TableShape:
 
 
 def event_columns(pipeline: Pipeline) -> tuple[tuple[str, str], ...]:
-    """The declared fields as (name, Spark type)."""
-    return tuple((field.name, field.type.spark) for field in pipeline.event.fields.values())
+    """The event columns as (name, Spark type)."""
+    kinds = {field.name: field.type.spark for field in pipeline.event.fields.values()}
+    made = {declared_names.ELEMENT: "INT", declared_names.KEY: "STRING"}
+    return tuple((name, kinds.get(name) or made[name]) for name in pipeline.columns)
 
 
 def stream_log(pipeline: Pipeline) -> TableShape:
@@ -77,7 +80,7 @@ def batch_log(pipeline: Pipeline) -> TableShape:
 def events(pipeline: Pipeline) -> TableShape:
     """One row per event id; a withdrawn id stays as a hidden row."""
     columns = (*event_columns(pipeline), ("layer", "STRING"), ("withdrawn", "BOOLEAN"), *_FILE, *_KAFKA)
-    return TableShape(EVENTS, columns, pipeline.event.time, sort=(pipeline.event.time, pipeline.event.id))
+    return TableShape(EVENTS, columns, pipeline.event.time, sort=(pipeline.event.time, pipeline.event.key))
 
 
 def landed_files() -> TableShape:

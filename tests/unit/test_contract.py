@@ -30,7 +30,7 @@ def pipeline(kind: str = "string", at: Field | None = None, **rules: Any) -> Pip
         "at": at or Field("at", FieldType("timestamp"), required=True),
         "v": Field("v", FieldType.parse(kind), **rules),
     }
-    return Pipeline("p", Topic("p"), Event("id", "at", fields), timedelta(minutes=1), {})
+    return Pipeline("p", Topic("p"), Event(("id",), "at", fields), timedelta(minutes=1), {})
 
 
 def judged(declared: Pipeline, *values: bytes | None) -> list[dict[str, Any]]:

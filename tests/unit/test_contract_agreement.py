@@ -55,7 +55,7 @@ def pipelines(draw: st.DrawFn) -> Pipeline:
         rules = draw(st.sampled_from(RULES[kind]))
         name = f"f{number}"
         fields[name] = Field(name, FieldType.parse(kind), required=draw(st.booleans()), **rules)
-    event = Event("id", "at", fields, max_bytes=draw(st.sampled_from([120, 1 << 20, 1 << 20])))
+    event = Event(("id",), "at", fields, max_bytes=draw(st.sampled_from([120, 1 << 20, 1 << 20])))
     return Pipeline("p", Topic("p"), event, LATENESS, {}, draw(st.sampled_from([None, FILTER])))
 
 
@@ -241,7 +241,7 @@ def test_syntax_is_what_another_strict_parser_takes(value: bytes | None) -> None
     # How deep a record may be is ours to say.
     assume(not is_deep(value or b""))
     fields = {name: Field(name, FieldType("string")) for name in ("n", "f0")}
-    pipeline = Pipeline("p", Topic("p"), Event("id", "at", {**needed(), **fields}), LATENESS, {})
+    pipeline = Pipeline("p", Topic("p"), Event(("id",), "at", {**needed(), **fields}), LATENESS, {})
     [row] = Judge(pipeline).judge(JsonRecords([value], [1]), NOW).rows.to_pylist()
     unreadable = row["reason_kind"] in (reasons.EMPTY, reasons.ENCODING, reasons.NOT_JSON)
     assert unreadable == (not is_one_object(value or b"")), (value, row["reason"])
@@ -327,7 +327,7 @@ def not_utf8() -> pa.Array:
 ONE_FIELD = [
     Judge(
         Pipeline(
-            "p", Topic("p"), Event("id", "at", {**needed(), "f0": Field("f0", FieldType.parse(kind))}), LATENESS, {}
+            "p", Topic("p"), Event(("id",), "at", {**needed(), "f0": Field("f0", FieldType.parse(kind))}), LATENESS, {}
         )
     )
     for kind in RULES

@@ -19,7 +19,7 @@ from twofold.reader import engine, pruning, statements
 from twofold.reader.pinned import columns_of
 
 HOUR = timedelta(hours=1)
-FLIGHTS = Pipeline("flights", Topic("flights"), Event("id", "at", {}), HOUR, {"v": View("v", HOUR, HOUR, (), {})})
+FLIGHTS = Pipeline("flights", Topic("flights"), Event(("id",), "at", {}), HOUR, {"v": View("v", HOUR, HOUR, (), {})})
 ROWS = Schema(
     NestedField(1, "kafka_partition", IntegerType()),
     NestedField(2, "kafka_offset", LongType()),

@@ -27,7 +27,7 @@ FIELDS = ("id", "at", "a")
 PIPELINE = Pipeline(
     "p",
     Topic("p"),
-    Event("id", "at", {name: Field(name, FieldType.parse("string")) for name in FIELDS}),
+    Event(("id",), "at", {name: Field(name, FieldType.parse("string")) for name in FIELDS}),
     SimpleNamespace(),  # type: ignore[arg-type]
     {},
 )

@@ -23,7 +23,7 @@ import click
 
 from twofold import readers, tables
 from twofold.contract.judge import Judge
-from twofold.contract.reference import moment_text
+from twofold.contract.literals import moment_text
 from twofold.definition.fault import shortened
 from twofold.definition.load import SUFFIXES, load_file, load_pipeline
 from twofold.definition.model import Pipeline

@@ -1,30 +1,24 @@
-"""The fast path of the contract: what is plainly right, whole arrays at a time.
+"""The fast path of the contract, in columns: what is plainly right, whole arrays at a time.
 
-    JSON texts ─► one UTF-8 check for all ─► msgspec, strict ─► an array per field, in its declared type or as text
     array as decoded or read ─► typed(field) ─► array of the declared type, which values of it are plainly right
     typed arrays ─► kept rules ─► which rows keep all rules
 
-A record that is refused here, or not plainly right, need not be wrong: the reference judges it. So nothing here says
-why. msgspec passes over what is not declared: it checks its form, but neither its encoding nor its depth; those two are
-checked here.
+A value that is not plainly right need not be wrong: the reference judges it. So nothing here says why.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from operator import attrgetter
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
 
-import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from twofold.contract import reference
-from twofold.contract.reference import MAX_DEPTH, Literal, NotOfType, is_deep, lowest, matches, struct
+from twofold.contract.literals import EXACT_IN_A_DOUBLE, TEXT, Literal, NotOfType, is_json, read_value
+from twofold.contract.reference import lowest, matches
 from twofold.definition.model import Field, Pipeline
+from twofold.definition.time_formats import EPOCHS, ISO
 from twofold.definition.types import FieldType
 
 ARROW = {
@@ -35,6 +29,7 @@ ARROW = {
     "boolean": pa.bool_(),
     "timestamp": pa.timestamp("us", "UTC"),
     "date": pa.date32(),
+    "json": pa.string(),
 }
 _DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _TIME = r"[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?"
@@ -42,25 +37,6 @@ _ZONED = rf"\A{_DAY}T{_TIME}(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])\z"
 _UNZONED = rf"\A{_DAY}T{_TIME}\z"
 _FIRST_DAY, _LAST_DAY = "0001-01-01", "9999-12-31"
 _DOUBLE = r"\A-?[0-9]{1,15}(\.[0-9]{1,15})?\z"
-
-_NULL = msgspec.Raw(b"null")
-_TYPES: dict[str, tuple[Any, Any]] = {
-    "string": (str | None, None),
-    "int": (Annotated[int, msgspec.Meta(ge=-(1 << 31), le=(1 << 31) - 1)] | None, None),
-    "long": (Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | None, None),
-    "double": (float | None, None),
-    # The token itself: a Decimal would read digits of other scripts and more.
-    "decimal": (msgspec.Raw, _NULL),
-    "boolean": (bool | None, None),
-    "timestamp": (str | None, None),
-    "date": (str | None, None),
-}
-_AT_ONCE = 4096
-"""Records decoded before they are made into arrays: more than a processor's cache holds take three times as long."""
-# The decoder counts levels with Python's own frames: those of whoever calls must not decide what is too deep.
-sys.setrecursionlimit(max(sys.getrecursionlimit(), 3 * MAX_DEPTH))
-_REFUSALS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-
 
 class Typed(NamedTuple):
     """An array of the declared type, and which of its values are plainly right (None: all); null counts as right."""
@@ -74,18 +50,83 @@ def arrow_type(kind: FieldType) -> pa.DataType:
     return pa.decimal128(kind.precision, kind.scale) if kind.name == "decimal" else ARROW[kind.name]
 
 
-def typed(kind: FieldType, array: pa.Array) -> Typed:
-    """The array as the declared type, as far as that is plain."""
+def typed(field: Field, array: pa.Array, *, decoded: bool = False) -> Typed:
+    """The array as the field's type, as far as that is plain; what is null has the field's default.
+
+    Of values `decoded` from JSON texts, those of a json field are sound JSON already.
+    """
+    found = _typed(field, array, decoded)
+    if field.default is None or not array.null_count:
+        return found
+    default = pa.scalar(field.default, found.array.type)
+    return found._replace(array=pc.if_else(pc.is_null(array), default, found.array))
+
+
+def _typed(field: Field, array: pa.Array, decoded: bool) -> Typed:
+    kind = field.type
     wanted = arrow_type(kind)
-    if array.type == wanted and kind.name not in ("double", "timestamp", "date"):
+    if array.type == wanted and kind.name not in ("double", "timestamp", "date", "json"):
         return Typed(array)
     if array.null_count == len(array):
         return Typed(pa.nulls(len(array), wanted))
     if pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
         array = array.cast(pa.string())
     if pa.types.is_string(array.type):
+        if kind.name == "json":
+            return Typed(array) if decoded else _json_texts(array)
+        if field.format != ISO:
+            return _formatted(field, array, wanted)
         return _FROM_TEXT[kind.name](kind, array)
+    if field.format in EPOCHS and pa.types.is_integer(array.type):
+        return _whole_epochs(field, array, wanted)
     return _from_values(kind, array, wanted)
+
+
+def _json_texts(array: pa.Array) -> Typed:
+    """Cells that hold JSON; only what the reference would take, too."""
+    return Typed(array, pa.array([text is None or is_json(text) for text in array.to_pylist()], pa.bool_()))
+
+
+_UNITS = {"epoch_s": "s", "epoch_ms": "ms", "epoch_us": "us", "epoch_ns": "ns"}
+_EPOCH_TEXT = r"\A[0-9]{1,18}\z"
+
+
+def _formatted(field: Field, texts: pa.Array, wanted: pa.DataType) -> Typed:
+    if field.format in EPOCHS:
+        right = pc.match_substring_regex(texts, _EPOCH_TEXT)
+        kept = texts if _all(right) else pc.if_else(right, texts, None)
+        found = _whole_epochs(field, kept.cast(pa.int64()), wanted)
+        return Typed(found.array, pc.and_(right, found.right) if found.right is not None else right)
+    read = _reading(field.type, field.format)
+    array = pa.array([None if text is None else read(text) for text in texts.to_pylist()], wanted)
+    return Typed(array, pc.or_(pc.is_valid(array), pc.is_null(texts)))
+
+
+def _whole_epochs(field: Field, numbers: pa.Array, wanted: pa.DataType) -> Typed:
+    """Moments from counts of a unit; what is finer than a microsecond is cut off, towards 1970: plain only after it."""
+    if field.type.name == "date":
+        return _nothing(len(numbers), wanted, numbers)
+    try:
+        moments = numbers.cast(pa.int64()).view(pa.timestamp(_UNITS[field.format], "UTC"))
+        if field.format == "epoch_ns":
+            return Typed(moments.cast(wanted, safe=False), pc.greater_equal(moments, pa.scalar(0, moments.type)))
+        return _in_calendar(Typed(moments.cast(wanted)))
+    except pa.ArrowInvalid:
+        return _nothing(len(numbers), wanted, numbers)
+
+
+@lru_cache(maxsize=16)
+def _reading(kind: FieldType, form: str) -> Callable[[str], Any]:
+    """Reads texts of a pattern; those of lines that follow each other are often equal."""
+
+    @lru_cache(maxsize=65_536)
+    def read(text: str) -> Any:  # noqa: ANN401
+        try:
+            return read_value(kind, Literal(TEXT, text), form)
+        except NotOfType:
+            return None
+
+    return read
 
 
 def _from_values(kind: FieldType, array: pa.Array, wanted: pa.DataType) -> Typed:
@@ -112,7 +153,7 @@ def _from_values(kind: FieldType, array: pa.Array, wanted: pa.DataType) -> Typed
 
 def _whole_doubles(kind: FieldType, doubles: pa.Array, wanted: pa.DataType) -> Typed:
     """Whole numbers that came as doubles, as pandas writes those of a column that also has nulls."""
-    limit = float(1 << 31 if kind.name == "int" else reference.EXACT_IN_A_DOUBLE)
+    limit = float(1 << 31 if kind.name == "int" else EXACT_IN_A_DOUBLE)
     inside = pc.and_(pc.greater(doubles, -limit), pc.less(doubles, limit))
     right = pc.and_(inside, pc.equal(doubles, pc.floor(doubles)))
     return Typed(pc.if_else(right, doubles, None).cast(wanted), right)
@@ -201,7 +242,7 @@ def _in_years(kind: FieldType, texts: pa.Array, right: pa.Array) -> Typed:
 
 def _moment(kind: FieldType, text: str | None) -> Any:  # noqa: ANN401
     try:
-        return None if text is None else reference.read_value(kind, Literal(reference.TEXT, text))
+        return None if text is None else read_value(kind, Literal(TEXT, text))
     except NotOfType:
         return None
 
@@ -249,107 +290,3 @@ def kept_rules(pipeline: Pipeline, field: Field, array: pa.Array) -> list[pa.Arr
     if field.pattern is not None:
         kept.append(matches(array, field.pattern))
     return kept
-
-
-class Decoded(NamedTuple):
-    """An array per declared field, and the indexes of records that were refused (null in all arrays)."""
-
-    columns: Mapping[str, pa.Array]
-    refused: Sequence[int]
-
-
-@dataclass(frozen=True)
-class Decoder:
-    """Decodes the records of one pipeline."""
-
-    pipeline: Pipeline
-
-    def decode(self, values: pa.Array) -> Decoded:
-        """All texts of a binary array."""
-        refused = self._unreadable(values)
-        texts = values.to_pylist()
-        for index in refused:
-            texts[index] = b"{}"
-        parts = []
-        for start in range(0, len(texts), _AT_ONCE):
-            records, failed = _each(texts[start : start + _AT_ONCE], self._decoder.decode)
-            refused.update(start + index for index in failed)
-            parts.append(self._columns(records))
-        if len(parts) == 1:
-            return Decoded(parts[0], sorted(refused))
-        columns = {name: pa.concat_arrays([part[name] for part in parts]) for name in self._kinds} if parts else {}
-        return Decoded(columns, sorted(refused))
-
-    def _unreadable(self, values: pa.Array) -> set[int]:
-        """Records that are null, too large, too deep or no UTF-8."""
-        lengths = pc.binary_length(values)
-        small = pc.fill_null(pc.less_equal(lengths, self.pipeline.event.max_bytes), False)
-        found = _indexes(pc.invert(small))
-        # Each level has at least its two brackets.
-        deep = _indexes(pc.fill_null(pc.greater(lengths, 2 * MAX_DEPTH), False))
-        found.update(index for index in deep if index not in found and is_deep(values[index].as_py()))
-        try:
-            values.cast(pa.string() if pa.types.is_binary(values.type) else pa.large_string())
-        except pa.ArrowInvalid:
-            found.update(index for index, text in enumerate(values.to_pylist()) if not _is_utf8(text))
-        return found
-
-    def _columns(self, records: list[Any]) -> dict[str, pa.Array]:
-        attributes = zip(self._kinds.items(), self._type.__struct_fields__, strict=True)
-        return {name: _array(kind, list(map(attrgetter(one), records))) for (name, kind), one in attributes}
-
-    @cached_property
-    def _kinds(self) -> dict[str, FieldType]:
-        return {field.name: field.type for field in self.pipeline.event.fields.values()}
-
-    @cached_property
-    def _type(self) -> type[msgspec.Struct]:
-        types = {name: _TYPES[kind.name] for name, kind in self._kinds.items()}
-        return struct(self.pipeline.event.fields, types)
-
-    @cached_property
-    def _decoder(self) -> msgspec.json.Decoder[Any]:
-        return msgspec.json.Decoder(self._type)
-
-
-def _each(texts: list[bytes], decode: Callable[[bytes], Any]) -> tuple[list[Any], list[int]]:
-    """All decoded; a refused one as an empty record, its index in the second list."""
-    records: list[Any] = []
-    failed: list[int] = []
-    append, empty, left = records.append, decode(b"{}"), iter(texts)
-    while True:
-        try:
-            # An iterator continues after the record at which a loop over it was left.
-            for text in left:
-                append(decode(text))
-        except _REFUSALS:
-            failed.append(len(records))
-            append(empty)
-        else:
-            return records, failed
-
-
-def _array(kind: FieldType, found: Sequence[Any]) -> pa.Array:
-    if kind.name == "decimal":
-        return _tokens(found)
-    as_text = kind.name in ("string", "timestamp", "date")
-    return pa.array(found, pa.string() if as_text else arrow_type(kind))
-
-
-def _tokens(found: Sequence[msgspec.Raw]) -> pa.Array:
-    """Number tokens as text, without the quotes of those in quotes (escapes in them fit no number)."""
-    tokens = pa.array([bytes(token) for token in found], pa.binary()).cast(pa.string())
-    texts = pc.utf8_trim(tokens, '"') if pc.any(pc.starts_with(tokens, '"')).as_py() else tokens
-    return pc.if_else(pc.equal(tokens, "null"), None, texts)
-
-
-def _indexes(mask: pa.Array) -> set[int]:
-    return set(pc.indices_nonzero(mask).to_pylist()) if pc.any(mask).as_py() else set()
-
-
-def _is_utf8(text: bytes | None) -> bool:
-    try:
-        (text or b"").decode()
-    except UnicodeDecodeError:
-        return False
-    return True

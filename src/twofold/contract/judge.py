@@ -1,7 +1,7 @@
 """Records in, rows of a log out: event columns, outcome, reason and payload. Fast where records are plainly right.
 
-    Kafka values, JSON lines, elements of an array ─► JsonRecords ─► decoder ─┐
-    rows of CSV or Parquet ─► CellRecords (a column of cells per field) ──────┴─► typed arrays, rules in columns
+    JsonRecords ─(event.each: an event of each element)─► decoder ─┐
+    CellRecords (a column of cells per field) ─────────────────────┴─► typed arrays, rules in columns
                                                                                      │
                                           all plain ──► filter ─► accepted, filtered ◄┤
                     the others ──► reference ─► values ─► filter │ rejected, reason ◄─┘
@@ -12,12 +12,11 @@ is found. Where a record ends the whole process, `judge_apart` finds it in the s
 
 from __future__ import annotations
 
-import dataclasses
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, reduce
 from typing import Any
@@ -28,51 +27,17 @@ import pyarrow.compute as pc
 
 from twofold import tables
 from twofold.contract import reasons
-from twofold.contract.columns import ARROW, Decoder, arrow_type, kept_rules, typed
+from twofold.contract.columns import arrow_type, kept_rules, typed
+from twofold.contract.decoder import Decoder
+from twofold.contract.elements import expanded
+from twofold.contract.literals import is_text
 from twofold.contract.reasons import Reason
-from twofold.contract.reference import Judgement, Reference, is_text
+from twofold.contract.records import CellRecords, ElementRecords, JsonRecords, Records, halves, moments
+from twofold.contract.reference import NOTHING, Judgement, Reference
 from twofold.definition.model import Pipeline
+from twofold.definition.names import ELEMENT
 
 _ROWS = "_tw_rows"
-
-
-@dataclass(frozen=True)
-class JsonRecords:
-    """Records that are JSON texts; `numbers[i]` is the number of `values[i]` within its file, from 1."""
-
-    values: Sequence[bytes | None]
-    numbers: Sequence[int]
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def payload(self, index: int) -> bytes | None:
-        """The record as it came."""
-        return self.values[index]
-
-
-@dataclass(frozen=True)
-class CellRecords:
-    """Records that are rows of cells.
-
-    `columns` has the declared fields that the file has, as Arrow arrays of equal length: CSV cells as binary arrays of
-    the cells' own bytes in UTF-8 (null: an empty cell; `""` in the file: empty text), Parquet columns in the types that
-    the file has.
-    """
-
-    columns: Mapping[str, pa.Array]
-    numbers: Sequence[int]
-    payload: Callable[[int], bytes]
-    """The bytes to keep of a rejected row: a CSV row that is malformed as it was, any other row as a JSON object of
-    all cells."""
-    faults: Mapping[int, Reason] = dataclasses.field(default_factory=dict)
-    """Index of a row → what is wrong with its form; its cells are null then."""
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-
-Records = JsonRecords | CellRecords
 
 
 @dataclass(frozen=True)
@@ -80,6 +45,12 @@ class Judged:
     """Rows in the order of their records: the event columns (null where rejected), and tables.JUDGED."""
 
     rows: pa.RecordBatch
+    parents: pa.Array | None = None
+    """The index of the record that each row comes from, where a record may have several; else row i is record i."""
+
+    def of_records(self, array: pa.Array) -> pa.Array:
+        """What is known of each record, for each row."""
+        return array if self.parents is None else array.take(self.parents)
 
     def counts(self) -> dict[str, int]:
         """Rows by outcome, and the rejected ones by kind of reason."""
@@ -94,11 +65,26 @@ class Judge:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self._reference = Reference(pipeline)
-        self._decoder = Decoder(pipeline)
+        fields, most = pipeline.event.fields.values(), pipeline.event.max_bytes
+        found = [field for field in fields if field.source.in_value and not field.is_arrival]
+        each = pipeline.event.each is not None
+        self._decoder = Decoder([field for field in found if field.source.whole or not each], most)
+        self._of_elements = Decoder([field for field in found if each and not field.source.whole], most, True)
 
     def judge(self, records: Records, received_at: datetime | pa.Array) -> Judged:
         """Judge all; `received_at` is one moment, or one per record (timestamps in UTC)."""
         arrived = moments(received_at, len(records))
+        if self.pipeline.event.each is None or not isinstance(records, JsonRecords):
+            return self._halving(records, arrived)
+        elements = self.elements(records)
+        parents = pa.array(elements.parents, pa.int64())
+        return Judged(self._halving(elements, arrived.take(parents)).rows, parents)
+
+    def elements(self, records: JsonRecords) -> ElementRecords:
+        """The events that lie in the arrays of some records."""
+        return expanded(records, self.pipeline.event.each, self._reference)
+
+    def _halving(self, records: Records, arrived: pa.Array) -> Judged:
         try:
             return self._judge(records, arrived)
         except MemoryError:
@@ -108,7 +94,7 @@ class Judge:
                 raise
             if len(records) == 1:
                 return self._not_judged(records, error)
-        return whole([self.judge(*half) for half in halves(records, arrived)])
+        return whole([self._halving(*half) for half in halves(records, arrived)])
 
     def rejected(self, records: Records, fault: Reason) -> Judged:
         """All records rejected for one reason, unjudged."""
@@ -123,15 +109,14 @@ class Judge:
 
     def _plain(self, records: Records, arrived: pa.Array) -> tuple[dict[str, pa.Array], list[int]]:
         """Typed columns, and the indexes of rows that are not plainly right."""
-        if isinstance(records, JsonRecords):
-            found = self._decoder.decode(pa.array(records.values, pa.binary()))
-            arrays, unclear = found.columns, found.refused
-        else:
-            arrays, unclear = self._cells(records)
+        arrays, unclear = self._arrays(records)
+        unclear = {*unclear, *records.faults}
         columns, masks = {}, []
         for field in self.pipeline.event.fields.values():
             array = arrays.get(field.name)
-            column, right = typed(field.type, pa.nulls(len(records)) if array is None else array)
+            if array is None:
+                array = arrived if field.is_arrival else pa.nulls(len(records))
+            column, right = typed(field, array, decoded=not isinstance(records, CellRecords) and field.source.in_value)
             columns[field.name] = column
             masks += [] if right is None else [right]
             masks += kept_rules(self.pipeline, field, column)
@@ -139,6 +124,24 @@ class Judge:
         masks.append(pc.less_equal(columns[self.pipeline.event.time], latest))
         right = reduce(pc.and_, (pc.fill_null(mask, True) for mask in masks))
         return columns, sorted({*unclear, *pc.indices_nonzero(pc.invert(right)).to_pylist()})
+
+    def _arrays(self, records: Records) -> tuple[Mapping[str, pa.Array], Iterable[int]]:
+        """What was found of each field, and the indexes of rows of which that says nothing."""
+        if isinstance(records, CellRecords):
+            return self._cells(records)
+        around = records.records if isinstance(records, ElementRecords) else records
+        found = self._decoder.decode(pa.array(around.values, pa.binary()))
+        beside, bad = {}, set(found.refused)
+        for name, array in around.beside.items():
+            beside[name], undecoded = _decoded(array) if is_text(array.type) else (array, [])
+            bad.update(undecoded)
+        if not isinstance(records, ElementRecords):
+            return {**found.columns, **beside}, bad
+        parents = pa.array(records.parents, pa.int64())
+        inner = self._of_elements.decode(pa.array(records.values, pa.binary()))
+        taken = {name: array.take(parents) for name, array in {**found.columns, **beside}.items()}
+        outer = (index for index, parent in enumerate(records.parents) if parent in bad)
+        return {**taken, **inner.columns}, {*inner.refused, *outer}
 
     def _cells(self, records: CellRecords) -> tuple[dict[str, pa.Array], Sequence[int]]:
         """Columns with texts decoded, and rows that are malformed, too large or no UTF-8."""
@@ -156,10 +159,17 @@ class Judge:
         return columns, sorted(unclear)
 
     def _by_reference(self, records: Records, index: int, arrived: datetime) -> Judgement:
-        if isinstance(records, JsonRecords):
-            return self._reference.json(records.values[index], arrived)
         if index in records.faults:
             return Judgement(None, records.faults[index])
+        if isinstance(records, ElementRecords):
+            if not records.numbers[index]:
+                return NOTHING
+            parent = records.parents[index]
+            beside = {name: array[parent] for name, array in records.records.beside.items()}
+            return self._reference.json(records.records.values[parent], arrived, beside, records.values[index])
+        if isinstance(records, JsonRecords):
+            beside = {name: array[index] for name, array in records.beside.items()}
+            return self._reference.json(records.values[index], arrived, beside)
         return self._reference.cells({name: array[index] for name, array in records.columns.items()}, arrived)
 
     def _patched(
@@ -168,9 +178,10 @@ class Judge:
         """Put what the reference read in the place of what the columns hold, and nulls where it was rejected."""
         read = {index: one.values for index, one in judged.items() if one.values is not None}
         faults = {index: one.fault for index, one in judged.items() if one.fault is not None}
+        nothing = [index for index, one in judged.items() if one == NOTHING]
         length = len(next(iter(columns.values())))
         places: list[int | None] = list(range(length))
-        for index in faults:
+        for index in (*faults, *nothing):
             places[index] = None
         for number, index in enumerate(read):
             places[index] = length + number
@@ -190,13 +201,19 @@ class Judge:
         for index, fault in faults.items():
             kinds[index], texts[index], payloads[index] = fault.kind, fault.text, records.payload(index)
         kind = pa.array(kinds, pa.string())
+        element = {}
+        if self.pipeline.event.each is not None:
+            numbers = records.numbers if isinstance(records, ElementRecords) else [0] * length
+            element = {ELEMENT: pa.array(numbers, pa.int32())}
+            # A record without elements is read, and holds no event.
+            outcome = pc.if_else(pc.equal(element[ELEMENT], 0), tables.FILTERED, outcome)
         judged = {
             tables.OUTCOME: pc.if_else(pc.is_valid(kind), tables.REJECTED, outcome),
             tables.REASON_KIND: kind,
             tables.REASON: pa.array(texts, pa.string()),
             tables.PAYLOAD: pa.array(payloads, pa.binary()),
         }
-        return Judged(pa.RecordBatch.from_pydict({**columns, **judged}))
+        return Judged(pa.RecordBatch.from_pydict({**columns, **judged, **element}))
 
     def _not_judged(self, records: Records, error: Exception) -> Judged:
         """The one record as it came, or without its bytes if it is they that cannot be had."""
@@ -242,39 +259,9 @@ class Judge:
         return {field.name: pa.nulls(length, arrow_type(field.type)) for field in fields}
 
 
-def moments(received_at: datetime | pa.Array, count: int) -> pa.Array:
-    """A moment of arrival per record."""
-    return (
-        received_at
-        if isinstance(received_at, pa.Array)
-        else pa.repeat(pa.scalar(received_at, ARROW["timestamp"]), count)
-    )
-
-
 def whole(parts: Sequence[Judged]) -> Judged:
     """The rows of consecutive parts as one."""
     return Judged(pa.Table.from_batches([one.rows for one in parts]).combine_chunks().to_batches()[0])
-
-
-def halves(records: Records, arrived: pa.Array) -> Iterator[tuple[Records, pa.Array]]:
-    """The first and the second half of some records, with their moments of arrival."""
-    middle = len(records) // 2
-    for at, count in ((0, middle), (middle, len(records) - middle)):
-        yield part(records, at, count), arrived.slice(at, count)
-
-
-def part(records: Records, at: int, count: int) -> Records:
-    """Some consecutive records of these."""
-    numbers = records.numbers[at : at + count]
-    if isinstance(records, JsonRecords):
-        return JsonRecords(records.values[at : at + count], numbers)
-    return replace(
-        records,
-        columns={name: array.slice(at, count) for name, array in records.columns.items()},
-        numbers=numbers,
-        payload=lambda index: records.payload(at + index),
-        faults={index - at: fault for index, fault in records.faults.items() if at <= index < at + count},
-    )
 
 
 def _decoded(array: pa.Array) -> tuple[pa.Array, list[int]]:
@@ -315,12 +302,21 @@ class Crashed(Exception):
 
 def judge_apart(judge: Judge, records: Records, received_at: datetime | pa.Array) -> Judged:
     """As `Judge.judge`; a record at which the child ends is rejected as not judged."""
+    arrived = moments(received_at, len(records))
+    if judge.pipeline.event.each is None or not isinstance(records, JsonRecords):
+        return _apart(judge, records, arrived)
+    elements = judge.elements(records)
+    parents = pa.array(elements.parents, pa.int64())
+    return Judged(_apart(judge, elements, arrived.take(parents)).rows, parents)
+
+
+def _apart(judge: Judge, records: Records, arrived: pa.Array) -> Judged:
     try:
-        return Judged(_in_child(judge, records, received_at))
+        return Judged(_in_child(judge, records, arrived))
     except Crashed as error:
         if len(records) == 1:
             return judge.rejected(records, reasons.not_judged(error))
-    return whole([judge_apart(judge, *half) for half in halves(records, moments(received_at, len(records)))])
+    return whole([_apart(judge, *half) for half in halves(records, arrived)])
 
 
 def _in_child(judge: Judge, records: Records, received_at: datetime | pa.Array) -> pa.RecordBatch:

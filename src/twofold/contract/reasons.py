@@ -95,6 +95,15 @@ def wrong_type(field: str, kind: str, value: object) -> Reason:
     return Reason(WRONG_TYPE, f"{field} is not {'an' if kind[0] in 'aeiou' else 'a'} {kind}: {shown(value)}")
 
 
+def wrong_shape(field: str, place: str, wanted: str, value: object) -> Reason:
+    """A path that meets a value of another shape on its way.
+
+    >>> wrong_shape("user (payload.user)", "payload", "an object", "[1]").text
+    'user (payload.user): payload is not an object: [1]'
+    """
+    return Reason(WRONG_TYPE, f"{field}: {place} is not {wanted}: {shown(value)}")
+
+
 def not_judged(error: Exception) -> Reason:
     """A record on which the code itself failed: it is kept with the error, so that it stops nothing else."""
     return Reason(NOT_JUDGED, f"not judged: {type(error).__name__}: {first_line(error)}")

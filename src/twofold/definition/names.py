@@ -11,9 +11,16 @@ GENERATED = "_tw_"
 """How every name begins that generated SQL makes up for itself: relations, aliases, helper columns. Pipelines and
 views cannot begin so (they begin with a letter), fields and measures must not."""
 
+KEY = f"{GENERATED}id"
+"""Column of the id where it is not one field: the values of several as a JSON array, or where the record lies."""
+ELEMENT = "element"
+"""Column of `event.each`: the place of the event in its record's array, from 1; 0 where the record has none."""
+ARRIVAL = "arrived_at"
+"""Column of the event time where that is the arrival."""
+
 RESERVED_COLUMNS = frozenset({
     "outcome", "reason", "reason_kind", "payload", "layer", "landing", "file", "row", "landed_at",
-    "kafka_partition", "kafka_offset", "kafka_timestamp", "withdrawn",
+    "kafka_partition", "kafka_offset", "kafka_timestamp", "element", "withdrawn",
     "window_start", "window_end", "final", "send_at",
 })  # fmt: skip
 """Columns of our own tables, and `send_at` of replay queries: no event field may take these names."""

@@ -6,6 +6,8 @@ their fields' types and its expressions checked.
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -14,8 +16,10 @@ from twofold.definition import names
 from twofold.definition.expressions import CheckedExpression, E, check_filter, check_measure
 from twofold.definition.fault import KeyPath, Report, near_miss, one_of, shown
 from twofold.definition.keys import QUOTES
-from twofold.definition.model import Event, Field, Limits, Measure, Pipeline, Replay, Topic, View
+from twofold.definition.model import Event, Field, Files, Limits, Measure, Pipeline, Replay, Topic, View
 from twofold.definition.renderer import Columns
+from twofold.definition.sources import EXPECTED_EACH, Source
+from twofold.definition.time_formats import ISO
 from twofold.definition.types import FieldType, format_duration, typed_value
 from twofold.topic import REQUIRED_SETTINGS
 
@@ -28,8 +32,9 @@ _CONFLICTS = (
     ("speed_up", "rate"),
 )
 """Keys of `replay` of which one at most makes sense."""
-_ROLES = {"id": ("string", "int", "long"), "time": ("timestamp",)}
+_ID_TYPES, _TIME_TYPES = ("string", "int", "long"), ("timestamp",)
 _BOUNDED = ("int", "long", "double", "decimal", "timestamp", "date")
+_TIMES = ("timestamp", "date")
 _APPLIES = {
     "min": _BOUNDED,
     "max": _BOUNDED,
@@ -38,6 +43,7 @@ _APPLIES = {
     "max_length": ("string",),
 }
 """The types for which each rule of a field makes sense."""
+_ARRIVAL = Field(names.ARRIVAL, FieldType("timestamp"), required=True, is_arrival=True)
 _SECOND = timedelta(seconds=1)
 _MOST_WINDOWS = 1000
 """Windows that one event may fall into: each is a row of state and an addition."""
@@ -52,6 +58,7 @@ def check_whole(declared: Pipeline, report: Report) -> Pipeline | None:
         event = _event(event, report)
     if declared.topic is not None:
         _check_topic(declared.topic, report)
+    _check_files(declared.files, report)
     if condition is not None:
         condition = _noted(check_filter(condition.declared, columns), ("filter",), report)
     views = {name: checked_view(view, columns, report) for name, view in declared.views.items()}
@@ -59,6 +66,14 @@ def check_whole(declared: Pipeline, report: Report) -> Pipeline | None:
         _check_replay(declared.replay, report)
     _check_limits(declared.limits, report)
     return None if report.faults else replace(declared, event=event, filter=condition, views=views)
+
+
+def _check_files(files: Files, report: Report) -> None:
+    for index, name in enumerate(files.header):
+        if name in files.header[:index]:
+            report.add(("files", "header", index), f"{shown(name)} again", "each column once")
+    for text in set(files.true_values) & set(files.false_values):
+        report.add(("files", "false_values"), f"{shown(text)} also in true_values", "each text in one of them")
 
 
 def _noted(checked: CheckedExpression[E], path: KeyPath, report: Report) -> E | None:
@@ -70,10 +85,16 @@ def _noted(checked: CheckedExpression[E], path: KeyPath, report: Report) -> E | 
 def _columns(event: Event, report: Report) -> dict[str, FieldType | None]:
     """Declared fields with their types, as far as they are known; fields at fault count as declared."""
     declared = [path[2] for path in report.places if path[:2] == ("event", "fields") and len(path) == 3]
-    return {str(name): event.fields[name].type if name in event.fields else None for name in declared}
+    columns = {str(name): event.fields[name].type if name in event.fields else None for name in declared}
+    return {**columns, names.ARRIVAL: _ARRIVAL.type} if _is_arrival(event) else columns
 
 
 def _check_topic(topic: Topic, report: Report) -> None:
+    if not topic.managed:
+        for key in ("partitions", "replication", "settings"):
+            if ("topic", key) in report.places:
+                report.add_key(("topic", key), f"`{key}` of a topic with `managed: false`", "no such key: it is only read")
+        return
     for setting, value in REQUIRED_SETTINGS.items():
         found = topic.settings.get(setting, value)
         if found != value:
@@ -85,14 +106,46 @@ def _event(event: Event, report: Report) -> Event:
     if not event.fields and not report.has(path):
         report.add(path, "no field", "at least the id and the time")
     fields = {name: _field(field, (*path, name), report) for name, field in event.fields.items()}
-    for role, types in _ROLES.items():
-        _check_role(event, role, types, report)
-    return replace(event, fields=fields)
+    _check_sources(event, report)
+    for index, name in enumerate(event.id or ()):
+        place: KeyPath = ("event", "id") if ("event", "id", index) not in report.places else ("event", "id", index)
+        _check_role(event, name, _ID_TYPES, place, report)
+        if name in event.id[:index]:
+            report.add(place, f"{shown(name)} again", "each field once")
+    if not _is_arrival(event):
+        _check_role(event, event.time, _TIME_TYPES, ("event", "time"), report)
+        return replace(event, fields=fields)
+    return replace(event, time=names.ARRIVAL, fields={**fields, names.ARRIVAL: _ARRIVAL})
 
 
-def _check_role(event: Event, role: str, types: tuple[str, ...], report: Report) -> None:
-    """`event.id` and `event.time` name a declared, required field of a fitting type."""
-    name, path = getattr(event, role), ("event", role)
+def _is_arrival(event: Event) -> bool:
+    return event.time == "arrival" and "arrival" not in (event.fields or {})
+
+
+def _check_sources(event: Event, report: Report) -> None:
+    """Paths that can be followed together, and an id that tells the elements of a record apart."""
+    kinds: dict[Source, Field] = {}
+    for name, field in event.fields.items():
+        path: KeyPath = ("event", "fields", name, "from")
+        first = kinds.setdefault(field.source, field)
+        if first.type != field.type and None not in (first.type, field.type):
+            report.add(path, f"{field.source}, from which {first.name} is read as {first.type}", "one type for a path")
+        if field.source.whole and not field.source.steps and field.type and field.type.name not in ("json", "string"):
+            report.add(path, "the whole record", f"the type json beside it, not {field.type}")
+    each = event.each
+    if each is not None and not each.steps:
+        report.add(("event", "each"), shown(str(each)), EXPECTED_EACH)
+    ids = [event.fields[name].source for name in event.id or () if name in event.fields]
+    if each is not None and ids and all(source.whole or not source.in_value for source in ids):
+        report.add(
+            ("event", "id"),
+            "fields of the record around the elements only",
+            "a field of the element among them, or `none`: all events of a record would be one",
+        )
+
+
+def _check_role(event: Event, name: str, types: tuple[str, ...], path: KeyPath, report: Report) -> None:
+    """`event.id` and `event.time` name declared, required fields of a fitting type."""
     if name is None or report.has(("event", "fields", name)):
         return
     if name not in event.fields:
@@ -109,9 +162,13 @@ def _field(field: Field, path: KeyPath, report: Report) -> Field:
     """The field with bounds and allowed values of its type."""
     if expected := names.field_fault(field.name):
         report.add_key(path, f"the field name {shown(field.name)}", expected)
+    if field.name == names.ARRIVAL:
+        report.add_key(path, f"the field name {shown(field.name)}", "a name other than that of the arrival")
     if field.type is None:
         return field
     kind = field.type.name
+    if field.format != ISO and kind not in _TIMES:
+        report.add_key((*path, "format"), f"format on a {kind}", f"a format only on {', '.join(_TIMES)}")
     for rule, types in _APPLIES.items():
         if getattr(field, rule) not in (None, ()) and kind not in types:
             report.add_key((*path, rule), f"{rule} on a {kind}", f"the rule {rule} only on {', '.join(types)}")
@@ -121,7 +178,39 @@ def _field(field: Field, path: KeyPath, report: Report) -> Field:
     if low is not None and high is not None and low > high:
         report.add((*path, "max"), f"{shown(field.max)} below min {shown(field.min)}", "max at or above min")
     allowed = _allowed(field, (*path, "one_of"), report) if kind in _APPLIES["one_of"] else ()
-    return replace(field, min=low, max=high, one_of=allowed)
+    typed = replace(field, min=low, max=high, one_of=allowed)
+    return replace(typed, default=_default(typed, (*path, "default"), report))
+
+
+def _default(field: Field, path: KeyPath, report: Report) -> Any:  # noqa: ANN401
+    """The default as a value of the field's type, which keeps the field's own rules."""
+    if field.default is None:
+        return None
+    if field.required:
+        report.add_key(path, "a default on a required field", "only one of `required` and `default`")
+    if field.type.name == "json":
+        report.add_key(path, "a default on a json", "no default: null stands for a value that is absent")
+        return None
+    value = _typed(field.default, field.type, path, report)
+    if value is None:
+        return None
+    broken = [
+        f"at least {field.min}" if field.min is not None and value < field.min else "",
+        f"at most {field.max}" if field.max is not None and value > field.max else "",
+        f"one of {', '.join(map(str, field.one_of))}" if field.one_of and value not in field.one_of else "",
+        f"at most {field.max_length} characters" if len(str(value)) > (field.max_length or math.inf) else "",
+        f"a match of {field.pattern}" if field.pattern and not _matches(field.pattern, value) else "",
+    ]
+    for rule in filter(None, broken):
+        report.add(path, shown(value), f"{rule}, as the field's own rule says")
+    return value
+
+
+def _matches(pattern: str, value: str) -> bool:
+    try:
+        return re.fullmatch(pattern, value, re.ASCII) is not None
+    except re.error:
+        return True  # a fault of the pattern, which is reported there
 
 
 def _allowed(field: Field, path: KeyPath, report: Report) -> tuple[Any, ...]:

@@ -19,11 +19,11 @@ import duckdb
 
 from twofold.definition.fault import shortened
 
-NAMES = ("string", "int", "long", "double", "boolean", "timestamp", "date")
+NAMES = ("string", "int", "long", "double", "boolean", "timestamp", "date", "json")
 _DECIMAL = re.compile(r"decimal\(\s*(\d+)\s*,\s*(\d+)\s*\)")
 MAX_DECIMAL_PRECISION = 38
 NUMBERS = ("int", "long", "decimal", "double")
-Value = str | int | float | Decimal | datetime | date
+Value = str | bool | int | float | Decimal | datetime | date
 """What a bound or an allowed value is, by the type of its field."""
 _DIGITS = {"int": 10, "long": 20}
 
@@ -35,8 +35,9 @@ _SPARK = {
     "boolean": "BOOLEAN",
     "timestamp": "TIMESTAMP",
     "date": "DATE",
+    "json": "STRING",
 }
-_DUCKDB = {**_SPARK, "string": "VARCHAR", "int": "INTEGER", "timestamp": "TIMESTAMPTZ"}
+_DUCKDB = {**_SPARK, "string": "VARCHAR", "json": "VARCHAR", "int": "INTEGER", "timestamp": "TIMESTAMPTZ"}
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,7 @@ def typed_value(value: object, kind: FieldType) -> Value:
         "decimal": (lambda number: as_exact(number, kind), f"a number that fits {kind}"),
         "timestamp": (as_moment, "a timestamp in ISO 8601, such as `2024-01-31T00:00:00Z`"),
         "date": (as_date, "a date in ISO 8601, such as `2024-01-31`"),
+        "boolean": (lambda flag: flag if isinstance(flag, bool) else None, "true or false"),
     }
     read, expected = readers[kind.name]
     found = read(value)

@@ -52,7 +52,7 @@ def _events(world: World, found: Findings) -> None:
     # Rows that retention has not yet taken from stream_log.
     kept = f"{tables.EVENTS} WHERE coalesce(NOT {sql.before(world.retained_from)}, true)"
     invented = f"SELECT {columns} FROM {kept} EXCEPT SELECT {columns} FROM ({logged}) AS _tw_logged"
-    id_and_origin = f"{sql.quoted(world.pipeline.event.id)}, {sql.origin(world.pipeline.topic.name)}"
+    id_and_origin = f"{sql.quoted(world.pipeline.event.key)}, {sql.origin(world.pipeline.topic.name)}"
     count, named = world.offenders(invented, id_and_origin, lambda key, where: f"events: id {key!r} from {where}")
     rows = world.number(f"SELECT count(*) FROM {kept}")
     found.numbers |= {"events": rows, "events_not_in_logs": count}
@@ -188,7 +188,7 @@ def _compare_values(
             continue
         comparable = _comparable(world, row, record)
         compared += 1
-        ids += world.pipeline.event.id in comparable
+        ids += world.pipeline.event.key in comparable
         others += [
             f"{where}: {field} {row.values[field]!r}, sent {record[field].plain if field in record else None!r}"
             for field, kind in comparable.items()
@@ -210,7 +210,7 @@ def _comparable(world: World, row: Accepted, record: Mapping[str, SentValue]) ->
     kinds = {name: world.pipeline.event.fields[name].type.name for name, kept in row.values.items() if kept is not None}
     if row.exact:
         return kinds
-    key = world.pipeline.event.id
+    key = world.pipeline.event.key
     # Only ids that JSON and the column hold in the same type: a text, or a whole number.
     if key not in kinds or key not in record or (kinds[key] == "string") != (record[key].string is not None):
         return {}

@@ -43,7 +43,7 @@ _FIRST_WATERMARK_US = 0
 def one_row_per_id(world: World) -> Check:
     """I3, and its precondition: rows of one id lie within `id_horizon` of event time."""
     found = Findings("I3")
-    key, origin = sql.quoted(world.pipeline.event.id), sql.origin(world.pipeline.topic.name)
+    key, origin = sql.quoted(world.pipeline.event.key), sql.origin(world.pipeline.topic.name)
     for name in (tables.EVENTS, UNIFIED):
         rows, ids = world.row(f"SELECT count(*), count(DISTINCT {key}) FROM {name}")
         found.numbers[name] = {"rows": rows, "ids": ids}
@@ -67,7 +67,7 @@ def _spread(world: World, found: Findings) -> None:
     event, horizon = world.pipeline.event, world.pipeline.event.id_horizon
     time, logged = sql.quoted(event.time), sql.contenders(world.pipeline, "stream_log", "batch_log")
     count, named = world.offenders(
-        f"""SELECT {sql.quoted(event.id)} AS _tw_id, min({time}) AS _tw_first, max({time}) AS _tw_last
+        f"""SELECT {sql.quoted(event.key)} AS _tw_id, min({time}) AS _tw_first, max({time}) AS _tw_last
             FROM ({logged}) AS _tw_logged GROUP BY ALL
             HAVING epoch_us(max({time})) - epoch_us(min({time})) > {sql.microseconds(horizon)}""",
         "_tw_id, _tw_first, _tw_last",
@@ -84,7 +84,7 @@ def _spread(world: World, found: Findings) -> None:
 
 def equals_from_scratch(world: World) -> Check:
     """I6: the same rows both ways, all columns, at the same snapshots of the logs."""
-    found, key = Findings("I6"), sql.quoted(world.pipeline.event.id)
+    found, key = Findings("I6"), sql.quoted(world.pipeline.event.key)
     columns, kept = sql.names(sql.union_columns(world.pipeline)), _kept(world)
     _make_scratch(world)
     unified = f"SELECT {columns} FROM {UNIFIED} WHERE {kept}"
@@ -135,7 +135,7 @@ def _make_scratch(world: World) -> None:
 
 def _kept(world: World) -> str:
     """Leave out ids whose winning row retention has taken from stream_log: there is nothing to make them from."""
-    key = sql.quoted(world.pipeline.event.id)
+    key = sql.quoted(world.pipeline.event.key)
     return f"{key} NOT IN (SELECT {key} FROM {UNIFIED} WHERE {sql.before(world.retained_from)})"
 
 
@@ -256,9 +256,9 @@ def _deleted_up_to_us(world: World, side: ViewTable) -> int:
 
 def _first_of_each_id(world: World, source: str) -> str:
     """Accepted rows, the earliest of each id."""
-    key = sql.quoted(world.pipeline.event.id)
+    key = sql.quoted(world.pipeline.event.key)
     return f"""SELECT _tw_log.* FROM {source} AS _tw_log
-JOIN ({sql.best_of_stream(source, world.pipeline.event.id)}) AS _tw_earliest
+JOIN ({sql.best_of_stream(source, world.pipeline.event.key)}) AS _tw_earliest
   ON _tw_log.{key} = _tw_earliest._tw_id
   AND {sql.struct(sql.FROM_KAFKA, "_tw_log.")} = _tw_earliest._tw_best
 WHERE _tw_log.outcome = 'accepted'"""
@@ -266,7 +266,7 @@ WHERE _tw_log.outcome = 'accepted'"""
 
 def _exempt(world: World, side: ViewTable) -> str:
     """Windows and groups that hold a possibly late record, or an id whose duplicates disagree."""
-    key, time = sql.quoted(world.pipeline.event.id), sql.quoted(world.pipeline.event.time)
+    key, time = sql.quoted(world.pipeline.event.key), sql.quoted(world.pipeline.event.time)
     behind = sql.microseconds(world.pipeline.lateness) + sql.microseconds(side.view.window)
     # How far time has come by a record: no further than its arrival.
     seen = f"least(epoch_us({time}), epoch_us(kafka_timestamp))"

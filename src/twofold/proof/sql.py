@@ -97,10 +97,10 @@ FROM {source} WHERE outcome = 'accepted' GROUP BY ALL"""
 
 def from_scratch(pipeline: Pipeline, stream: str, batch: str) -> str:
     """The unified events recomputed from both logs: the latest batch row of an id, else its earliest stream row."""
-    key, events = quoted(pipeline.event.id), names(pipeline.columns, "_tw_log.")
+    key, events = quoted(pipeline.event.key), names(pipeline.columns, "_tw_log.")
     return f"""
-WITH _tw_latest AS ({best_of_batch(batch, pipeline.event.id)}),
-     _tw_earliest AS ({best_of_stream(stream, pipeline.event.id)})
+WITH _tw_latest AS ({best_of_batch(batch, pipeline.event.key)}),
+     _tw_earliest AS ({best_of_stream(stream, pipeline.event.key)})
 SELECT {events}, 'batch' AS layer, {names(FROM_FILES, "_tw_log.")}, NULL::TIMESTAMPTZ AS kafka_timestamp,
   NULL::INTEGER AS kafka_partition, NULL::BIGINT AS kafka_offset
 FROM {batch} AS _tw_log

@@ -197,7 +197,7 @@ def export(reader: Reader, pipeline: Pipeline, folder: Path, *, single: bool, pr
 
     `progress` is given the percentage now and then.
     """
-    time, key = quoted(pipeline.event.time), quoted(pipeline.event.id)
+    time, key = quoted(pipeline.event.time), quoted(pipeline.event.key)
     order = f" ORDER BY {time}, {key}" if single else ""
     day = "" if single else f", CAST({time} AS DATE) AS {quoted(day_column(pipeline))}"
     rows = reader.query(f"SELECT *{day} FROM {statements.UNIFIED_EVENTS}{order}", pipeline.name)

@@ -82,7 +82,7 @@ class DuckDBEngine:
 
     def near(self, days: Collection[date], tail: str) -> str:
         """Where ids grow with time, few files of these days reach into those of the tail."""
-        key = self.pipeline.event.id
+        key = self.pipeline.event.key
         low, high = self.connection.execute(f"SELECT min({quoted(key)}), max({quoted(key)}) FROM {tail}").fetchall()[0]
         where = pruning.EVERYTHING
         if isinstance(low, str | int):

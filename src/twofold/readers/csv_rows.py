@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from twofold.contract import reasons
-from twofold.contract.judge import CellRecords
+from twofold.contract.records import CellRecords
 from twofold.readers.texts import BLOCK_BYTES, MAX_RECORD_BYTES, RECORDS_A_PIECE, SetAside, Text, lines_in
 
 _Places = npt.NDArray[np.int64]
@@ -39,20 +39,24 @@ AFTER_QUOTE = "a quoted cell goes on after its closing quote; double the quotes 
 
 def read(
     blocks: Iterator[bytes],
-    fields: set[str],
+    wanted: set[str],
     *,
+    delimiter: str | None = None,
+    header: Sequence[str] = (),
     max_record_bytes: int = MAX_RECORD_BYTES,
     window_bytes: int = 2 * BLOCK_BYTES,
 ) -> Iterator[CellRecords]:
-    """The rows after the header, numbered from 1; SetAside where the file as a whole is no CSV of these fields.
+    """The rows after the header, numbered from 1; SetAside where the file as a whole has none of the wanted columns.
 
-    `window_bytes` are worked on at once, which takes some forty times their memory at worst; a longer row is read
+    Without a `delimiter` it is the one under which most wanted columns are found; a file whose `header` is given begins
+    with its first row. `window_bytes` are worked on at once, which takes some forty times their memory at worst; a longer row is read
     separately.
     """
     reading = _Reading(Text(blocks, max_record_bytes), window_bytes)
-    header = reading.header(fields)
+    separators = (delimiter.encode(),) if delimiter else SEPARATORS
+    found = Header.given(header, wanted, separators[0]) if header else reading.header(wanted, separators)
     number = 1
-    for rows in reading.rows(header):
+    for rows in reading.rows(found):
         for first in range(0, len(rows), RECORDS_A_PIECE):
             yield rows.records(first, min(first + RECORDS_A_PIECE, len(rows)), number + first)
         number += len(rows)
@@ -114,7 +118,7 @@ class _Reading:
         line = self._text.lines_before + lines_in(self._text.data[:opened]) + 1
         return f"the quoted cell that opens in line {line} is not closed"
 
-    def header(self, fields: set[str]) -> Header:
+    def header(self, wanted: set[str], separators: Sequence[bytes]) -> Header:
         """Read past the header."""
         while True:
             self._text.more()
@@ -128,7 +132,7 @@ class _Reading:
                 self._text.drop(start)
                 continue
             try:
-                header = header_at(text, start, fields, final=final)
+                header = header_at(text, start, wanted, separators, final=final)
             except Unfinished as unfinished:
                 if self._text.final:
                     raise SetAside(f"the header has no end: {self._open(unfinished.opened)}") from None
@@ -389,12 +393,17 @@ def is_blank(line: bytes, columns: int) -> bool:
 
 
 class Header(NamedTuple):
-    """The first row: the names of all columns, where the declared ones are, and what separates cells."""
+    """The first row: the names of all columns, where the wanted ones are, and what separates cells."""
 
     names: list[str]
     declared: dict[str, int]
     separator: bytes
     after: int
+
+    @classmethod
+    def given(cls, names: Sequence[str], wanted: set[str], separator: bytes) -> Header:
+        """The header that a file without one is read by."""
+        return cls(list(names), {name: place for place, name in enumerate(names) if name in wanted}, separator, 0)
 
     @property
     def columns(self) -> int:
@@ -402,11 +411,13 @@ class Header(NamedTuple):
         return len(self.names)
 
 
-def header_at(data: bytes, start: int, fields: set[str], *, final: bool) -> Header:
-    """Read the header by the separator under which most declared fields are found; SetAside where it names none."""
-    found = [_header(data, start, separator, final) for separator in SEPARATORS]
-    names, after, separator = max(found, key=lambda header: len(fields.intersection(header[0])))
-    declared = {name: place for place, name in enumerate(names) if name in fields}
+def header_at(
+    data: bytes, start: int, wanted: set[str], separators: Sequence[bytes] = SEPARATORS, *, final: bool
+) -> Header:
+    """Read the header by the separator under which most wanted columns are found; SetAside where it names none."""
+    found = [_header(data, start, separator, final) for separator in separators]
+    names, after, separator = max(found, key=lambda header: len(wanted.intersection(header[0])))
+    declared = {name: place for place, name in enumerate(names) if name in wanted}
     if not declared:
         raise SetAside(_no_header(data, start, found[0][0], final))
     if twice := [name for name in declared if names.count(name) > 1]:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from twofold.contract.judge import JsonRecords
+from twofold.contract.records import JsonRecords
 from twofold.readers.texts import MAX_RECORD_BYTES, PIECE_BYTES, RECORDS_A_PIECE, SetAside, Text
 
 _BLANKS = b" \t\r\n"

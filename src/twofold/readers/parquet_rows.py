@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from twofold.contract.judge import CellRecords
+from twofold.contract import reasons
+from twofold.contract.reasons import Reason
+from twofold.contract.records import CellRecords
+from twofold.definition.model import Field, Pipeline
+from twofold.definition.sources import Source, Step
 from twofold.errors import first_line
 from twofold.readers.texts import BLOCK_BYTES, PIECE_BYTES, RECORDS_A_PIECE, SetAside, WatchedStream
 
@@ -25,9 +30,10 @@ _FEWEST_ROWS = 64
 _JSON = msgspec.json.Encoder(decimal_format="number")
 
 
-def read(source: WatchedStream, fields: set[str]) -> Iterator[CellRecords]:
+def read(source: WatchedStream, pipeline: Pipeline) -> Iterator[CellRecords]:
     """All rows, numbered from 1; SetAside where they cannot all be read."""
     try:
+        fields = [one for one in pipeline.event.fields.values() if one.source.in_value and not one.is_arrival]
         yield from _rows(source, fields)
     except MemoryError:
         raise
@@ -38,23 +44,30 @@ def read(source: WatchedStream, fields: set[str]) -> Iterator[CellRecords]:
         raise SetAside(f"unreadable Parquet: {first_line(error)}; write the file again") from error
 
 
-def _rows(source: WatchedStream, fields: set[str]) -> Iterator[CellRecords]:
+def _rows(source: WatchedStream, fields: Sequence[Field]) -> Iterator[CellRecords]:
     # Columns are read page by page: a row group may be as large as the file. Where pages have a checksum, it counts.
     file = pq.ParquetFile(
         pa.PythonFile(source, "r"), pre_buffer=False, buffer_size=BLOCK_BYTES, page_checksum_verification=True
     )
-    declared = _declared(file.schema_arrow.names, fields)
+    columns = {one.name: _column(file.schema_arrow.names, one.source) for one in fields}
+    declared = _declared(file.schema_arrow.names, set(columns.values()))
+    found = [one for one in fields if columns[one.name] in declared]
     number = 1
     for group in range(file.num_row_groups):
         batch_rows = _rows_at_once(file.metadata.row_group(group))
         for batch in file.iter_batches(batch_rows, row_groups=[group], columns=declared, use_threads=False):
-            yield _records(batch, declared, number)
+            yield _records(batch, declared, found, columns, number)
             number += batch.num_rows
     if number - 1 != file.metadata.num_rows:
         raise SetAside(
             f"unreadable Parquet: the file says that it has {file.metadata.num_rows} rows, {number - 1} could be read; "
             "write the file again"
         )
+
+
+def _column(names: list[str], source: Source) -> str:
+    """The file's column that a path leads to: one of its whole name, or one of its first key, a struct."""
+    return source.column if source.column in names or not source.steps else str(source.steps[0])
 
 
 def _declared(names: list[str], fields: set[str]) -> list[str]:
@@ -78,9 +91,38 @@ def _rows_at_once(group: pq.RowGroupMetaData) -> int:
     return int(min(max(fit, _FEWEST_ROWS), RECORDS_A_PIECE))
 
 
-def _records(batch: pa.RecordBatch, declared: list[str], number: int) -> CellRecords:
-    columns = {name: plain(batch.column(batch.schema.get_field_index(name))) for name in declared}
-    return CellRecords(columns, range(number, number + batch.num_rows), _payload_of(columns))
+def _records(
+    batch: pa.RecordBatch, declared: list[str], fields: Sequence[Field], columns: Mapping[str, str], number: int
+) -> CellRecords:
+    read = {name: plain(batch.column(batch.schema.get_field_index(name))) for name in declared}
+    found = {}
+    faults: dict[int, Reason] = {}
+    for one in fields:
+        column = columns[one.name]
+        steps = () if column == one.source.column else one.source.steps[1:]
+        found[one.name] = _within(read[column], steps, one, faults)
+    return CellRecords(found, range(number, number + batch.num_rows), _payload_of(read), faults)
+
+
+def _within(array: pa.Array, steps: Sequence[Step], field: Field, faults: dict[int, Reason]) -> pa.Array:
+    """What lies at a path within the values of a column; values of another shape are a fault of their rows."""
+    for taken, step in enumerate(steps):
+        kind = array.type
+        if isinstance(step, str) and pa.types.is_struct(kind):
+            place = kind.get_field_index(step)
+            array = pa.nulls(len(array)) if place < 0 else pc.struct_field(array, [place])
+        elif isinstance(step, int) and (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+            long = pc.fill_null(pc.greater(pc.list_value_length(array), step), False)
+            array = pc.list_element(pc.if_else(long, array, pa.scalar([None] * (step + 1), kind)), step)
+        elif pa.types.is_null(kind):
+            return array
+        else:
+            wanted, place_of = ("an object", "an array")[isinstance(step, int)], Source(field.source.steps[: taken + 1])
+            for index in pc.indices_nonzero(pc.is_valid(array)).to_pylist():
+                shape = reasons.wrong_shape(field.label, str(place_of), wanted, array[index])
+                faults.setdefault(index, shape)
+            return pa.nulls(len(array))
+    return array
 
 
 def plain(array: pa.Array) -> pa.Array:

@@ -1,0 +1,237 @@
+"""JSON texts in, an array per field out: msgspec's strict decoder, for what is plainly right.
+
+    JSON texts ─► one UTF-8 check for all ─► msgspec: nested objects down to the declared paths ─► an array per field
+
+A record that is refused here need not be wrong: the reference judges it. msgspec passes over what is not declared: it
+checks its form, but neither its encoding nor its depth; those two are checked here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from operator import attrgetter
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from twofold.contract.columns import arrow_type
+from twofold.contract.literals import BLANKS, MAX_DEPTH, is_deep
+from twofold.definition.model import Field
+from twofold.definition.sources import Step
+from twofold.definition.time_formats import EPOCHS
+from twofold.definition.types import FieldType
+
+_NULL = msgspec.Raw(b"null")
+_RAW: tuple[Any, Any] = (msgspec.Raw, _NULL)
+_TYPES: dict[str, tuple[Any, Any]] = {
+    "string": (str | None, None),
+    "int": (Annotated[int, msgspec.Meta(ge=-(1 << 31), le=(1 << 31) - 1)] | None, None),
+    "long": (Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | None, None),
+    "double": (float | None, None),
+    # The token itself: a Decimal would read digits of other scripts and more.
+    "decimal": _RAW,
+    "boolean": (bool | None, None),
+    "timestamp": (str | None, None),
+    "date": (str | None, None),
+    "json": _RAW,
+}
+"""Type and default of a value, by the type of its field."""
+_AT_ONCE = 4096
+"""Records decoded before they are made into arrays: more than a processor's cache holds take three times as long."""
+# The decoder counts levels with Python's own frames: those of whoever calls must not decide what is too deep.
+sys.setrecursionlimit(max(sys.getrecursionlimit(), 3 * MAX_DEPTH))
+_REFUSALS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+class Decoded(NamedTuple):
+    """An array per field, and the indexes of records that were refused, whose values say nothing."""
+
+    columns: Mapping[str, pa.Array]
+    refused: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Decodes records, or elements of records, into some of the fields."""
+
+    fields: Sequence[Field]
+    max_bytes: int
+    of_elements: bool = False
+    """An element of an array may be any value, a record is an object."""
+
+    def decode(self, values: pa.Array) -> Decoded:
+        """All texts of a binary array."""
+        refused = self._unreadable(values)
+        texts = values.to_pylist()
+        for index in refused:
+            texts[index] = b"{}"
+        parts = []
+        for start in range(0, len(texts), _AT_ONCE):
+            some = texts[start : start + _AT_ONCE]
+            records, failed = _each(some, self._decode, self._empty)
+            below = set(failed)
+            parts.append(self._root.columns(records, below))
+            refused.update(start + index for index in below)
+        if len(parts) == 1:
+            return Decoded(parts[0], sorted(refused))
+        columns = {one.name: pa.concat_arrays([part[one.name] for part in parts]) for one in self.fields if parts}
+        return Decoded(columns, sorted(refused))
+
+    def _unreadable(self, values: pa.Array) -> set[int]:
+        """Records that are null, too large, too deep or no UTF-8."""
+        lengths = pc.binary_length(values)
+        small = pc.fill_null(pc.less_equal(lengths, self.max_bytes), False)
+        found = _indexes(pc.invert(small))
+        # Each level has at least its two brackets.
+        deep = _indexes(pc.fill_null(pc.greater(lengths, 2 * MAX_DEPTH), False))
+        found.update(index for index in deep if index not in found and is_deep(values[index].as_py()))
+        try:
+            values.cast(pa.string() if pa.types.is_binary(values.type) else pa.large_string())
+        except pa.ArrowInvalid:
+            found.update(index for index, text in enumerate(values.to_pylist()) if not _is_utf8(text))
+        if not self._decodes_objects and not self.of_elements:
+            found.update(index for index, text in enumerate(values.to_pylist()) if not (text or b"").lstrip(BLANKS)[:1] == b"{")
+        return found
+
+    @property
+    def _decodes_objects(self) -> bool:
+        return not self._root.fields and all(isinstance(step, str) for step in self._root.children)
+
+    @cached_property
+    def _decode(self) -> Callable[[bytes], Any]:
+        """What holds everything is strictly an object; what lies within it may be null."""
+        kind = self._root.struct if self._decodes_objects else self._root.declared[0]
+        return msgspec.json.Decoder(kind).decode
+
+    @property
+    def _empty(self) -> Any:  # noqa: ANN401
+        return self._decode(b"{}") if self._decodes_objects else self._root.declared[1]
+
+    @cached_property
+    def _root(self) -> _Node:
+        root = _Node()
+        for one in self.fields:
+            node = root
+            for step in one.source.steps:
+                node = node.below(step)
+            node.fields.append(one)
+        return root
+
+
+@dataclass
+class _Node:
+    """A place in records at which fields lie, or below which they do."""
+
+    fields: list[Field] = field(default_factory=list)
+    children: dict[Step, _Node] = field(default_factory=dict)
+
+    def below(self, step: Step) -> _Node:
+        """The place one step further."""
+        return self.children.setdefault(step, _Node())
+
+    @cached_property
+    def declared(self) -> tuple[Any, Any]:
+        """Type and default of what is here. Where it is wanted itself and in its parts, it is decoded twice."""
+        if self.fields and self.children:
+            return _RAW
+        if self.fields:
+            return _RAW if self.fields[0].format in EPOCHS else _TYPES[self.fields[0].type.name]
+        shapes = {type(step) for step in self.children}
+        if shapes == {str}:
+            return self.struct | None, None
+        # Elements of an array need not be alike: each is decoded as what is asked of it. What would have to be both an
+        # array and an object can only be null.
+        return (list[msgspec.Raw] | None if shapes == {int} else None), None
+
+    @cached_property
+    def struct(self) -> Any:  # noqa: ANN401
+        """A type with an attribute per key; keys may be called as words of Python are."""
+        names = {f"f{index}": str(key) for index, key in enumerate(self.children)}
+        kinds = [(name, *child.declared) for name, child in zip(names, self.children.values(), strict=True)]
+        return msgspec.defstruct("Record", kinds, rename=names, gc=False)
+
+    @cached_property
+    def decoder(self) -> msgspec.json.Decoder[Any]:
+        """Of a text that is this place."""
+        return msgspec.json.Decoder(self.declared[0])
+
+    def columns(self, values: list[Any], refused: set[int]) -> dict[str, pa.Array]:
+        """The fields at and below this place; where something below is no sound value, the index is refused."""
+        columns = {one.name: _array(one, values) for one in self.fields}
+        if self.fields and self.children:
+            return columns | self._again(map(bytes, values), _Node(children=self.children), refused)
+        for number, (step, child) in enumerate(self.children.items()):
+            if isinstance(step, str):
+                columns |= child.columns(_attributes(values, f"f{number}", child.declared[1]), refused)
+            else:
+                columns |= self._again((_element(one, step) for one in values), child, refused)
+        return columns
+
+    def _again(self, texts: Iterable[bytes], place: _Node, refused: set[int]) -> dict[str, pa.Array]:
+        values, failed = _each(texts, place.decoder.decode, place.declared[1])
+        refused.update(failed)
+        return place.columns(values, refused)
+
+
+def _element(found: list[msgspec.Raw] | None, place: int) -> bytes:
+    return bytes(found[place]) if found is not None and len(found) > place else b"null"
+
+
+def _attributes(values: list[Any], name: str, default: Any) -> list[Any]:  # noqa: ANN401
+    """One attribute of all; the default where there is no object."""
+    try:
+        return list(map(attrgetter(name), values))
+    except AttributeError:
+        return [default if one is None else getattr(one, name) for one in values]
+
+
+def _each(texts: Iterable[bytes], decode: Callable[[bytes], Any], empty: Any) -> tuple[list[Any], list[int]]:  # noqa: ANN401
+    """All decoded; a refused one as an empty record, its index in the second list."""
+    records: list[Any] = []
+    failed: list[int] = []
+    append, left = records.append, iter(texts)
+    while True:
+        try:
+            # An iterator continues after the record at which a loop over it was left.
+            for text in left:
+                append(decode(text))
+        except _REFUSALS:
+            failed.append(len(records))
+            append(empty)
+        else:
+            return records, failed
+
+
+def _array(one: Field, found: Sequence[Any]) -> pa.Array:
+    kind: FieldType = one.type
+    if kind.name == "decimal" or one.format in EPOCHS:
+        return _tokens(found)
+    if kind.name == "json":
+        texts = pa.array([bytes(token) for token in found], pa.binary()).cast(pa.string())
+        return pc.if_else(pc.equal(texts, "null"), None, texts)
+    as_text = kind.name in ("string", "timestamp", "date")
+    return pa.array(found, pa.string() if as_text else arrow_type(kind))
+
+
+def _tokens(found: Sequence[msgspec.Raw]) -> pa.Array:
+    """Number tokens as text, without the quotes of those in quotes (escapes in them fit no number)."""
+    tokens = pa.array([bytes(token) for token in found], pa.binary()).cast(pa.string())
+    texts = pc.utf8_trim(tokens, '"') if pc.any(pc.starts_with(tokens, '"')).as_py() else tokens
+    return pc.if_else(pc.equal(tokens, "null"), None, texts)
+
+
+def _indexes(mask: pa.Array) -> set[int]:
+    return set(pc.indices_nonzero(mask).to_pylist()) if pc.any(mask).as_py() else set()
+
+
+def _is_utf8(text: bytes | None) -> bool:
+    try:
+        (text or b"").decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,47 @@
+"""What tells events apart where no single field does: the values of several, or the place where the record lies.
+
+    id: [tenant, number] ─► ["acme",7]        id: none ─► kafka/0/123, file/jan.csv/17, with event.each: kafka/0/123/2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from twofold.definition.model import Pipeline
+from twofold.definition.names import ELEMENT, KEY
+
+
+def with_key(pipeline: Pipeline, rows: pa.RecordBatch, *place: str | pa.Array) -> pa.RecordBatch:
+    """Judged rows with the column of the key, if the pipeline has one; null where the row is no event.
+
+    `place` says where the record of each row lies, in parts that follow each other.
+    """
+    if pipeline.event.key != KEY:
+        return rows
+    if pipeline.event.id:
+        key = _values([rows[name] for name in pipeline.event.id])
+    else:
+        parts = [*place, *([rows[ELEMENT]] if pipeline.event.each else [])]
+        found = pc.binary_join_element_wise(*(_text(part) for part in parts), "/")
+        key = pc.if_else(pc.is_valid(rows[pipeline.event.time]), found, None)
+    return rows.append_column(KEY, key)
+
+
+def _values(arrays: Sequence[pa.Array]) -> pa.Array:
+    """A JSON array of values, null where one of them is."""
+    parts = []
+    for array in arrays:
+        text = _text(array)
+        if pa.types.is_string(array.type):
+            for character in ("\\", '"'):
+                text = pc.replace_substring(text, character, f"\\{character}")
+            text = pc.binary_join_element_wise('"', text, '"', "")
+        parts.append(text)
+    return pc.binary_join_element_wise("[", pc.binary_join_element_wise(*parts, ","), "]", "")
+
+
+def _text(part: str | pa.Array) -> str | pa.Array:
+    return part if isinstance(part, str) else part.cast(pa.string())

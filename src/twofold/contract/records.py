@@ -1,0 +1,123 @@
+"""Records as they go into the contract: JSON texts, elements of JSON texts, or rows of cells.
+
+    Kafka values, JSON lines, elements of a file's array ─► JsonRecords ─(event.each)─► ElementRecords
+    rows of CSV, Parquet or Avro ─────────────────────────► CellRecords
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import pyarrow as pa
+
+from twofold.contract.columns import ARROW
+from twofold.contract.reasons import Reason
+
+
+@dataclass(frozen=True)
+class JsonRecords:
+    """Records that are JSON texts; `numbers[i]` is the number of `values[i]` within its file, from 1."""
+
+    values: Sequence[bytes | None]
+    numbers: Sequence[int]
+    beside: Mapping[str, pa.Array] = field(default_factory=dict)
+    """Field → what it holds of each record, where that is not found in the text: Kafka's key, headers, the arrival."""
+    faults: Mapping[int, Reason] = field(default_factory=dict)
+    """Index of a record → why there is no text to judge; its value is null then."""
+    originals: Sequence[bytes | None] | None = None
+    """The records as they came, where a text is only a part of its record."""
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def payload(self, index: int) -> bytes | None:
+        """The record as it came."""
+        return (self.values if self.originals is None else self.originals)[index]
+
+
+@dataclass(frozen=True)
+class ElementRecords:
+    """Elements of the arrays of JSON texts, each an event; and a row for each text that has no element.
+
+    All sequences are parallel: an entry is an element, or stands for a whole text.
+    """
+
+    values: Sequence[bytes | None]
+    """The elements' texts; null of a row that stands for a whole text."""
+    numbers: Sequence[int]
+    """The places of the elements in their arrays, from 1; 0 of a row that stands for a whole text."""
+    parents: Sequence[int]
+    """The index of the record that each comes from."""
+    records: JsonRecords
+    faults: Mapping[int, Reason] = field(default_factory=dict)
+    """Index of a row that stands for a text → what is wrong with that; of other such rows the array is empty."""
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def payload(self, index: int) -> bytes | None:
+        """The whole record as it came."""
+        return self.records.payload(self.parents[index])
+
+
+@dataclass(frozen=True)
+class CellRecords:
+    """Records that are rows of cells.
+
+    `columns` has the fields that the file has, as Arrow arrays of equal length: CSV cells as binary arrays of the
+    cells' own bytes in UTF-8 (null: an empty cell; `""` in the file: empty text), others in the types that the file has.
+    """
+
+    columns: Mapping[str, pa.Array]
+    numbers: Sequence[int]
+    payload: Callable[[int], bytes]
+    """The bytes to keep of a rejected row: a CSV row that is malformed as it was, any other row as a JSON object of
+    all cells."""
+    faults: Mapping[int, Reason] = field(default_factory=dict)
+    """Index of a row → what is wrong with its form; its cells are null then."""
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+Records = JsonRecords | ElementRecords | CellRecords
+
+
+def moments(received_at: datetime | pa.Array, count: int) -> pa.Array:
+    """A moment of arrival per record."""
+    return (
+        received_at
+        if isinstance(received_at, pa.Array)
+        else pa.repeat(pa.scalar(received_at, ARROW["timestamp"]), count)
+    )
+
+
+def halves(records: Records, arrived: pa.Array) -> Iterator[tuple[Records, pa.Array]]:
+    """The first and the second half of some records, with their moments of arrival."""
+    middle = len(records) // 2
+    for at, count in ((0, middle), (middle, len(records) - middle)):
+        yield part(records, at, count), arrived.slice(at, count)
+
+
+def part(records: Records, at: int, count: int) -> Records:
+    """Some consecutive records of these."""
+    end = at + count
+    numbers = records.numbers[at:end]
+    faults = {index - at: fault for index, fault in records.faults.items() if at <= index < end}
+    if isinstance(records, ElementRecords):
+        # The records around them stay whole: the parents' indexes are theirs.
+        values, parents = records.values[at:end], records.parents[at:end]
+        return replace(records, values=values, numbers=numbers, parents=parents, faults=faults)
+    if isinstance(records, JsonRecords):
+        beside = {name: array.slice(at, count) for name, array in records.beside.items()}
+        originals = records.originals and records.originals[at:end]
+        return JsonRecords(records.values[at:end], numbers, beside, faults, originals)
+    return replace(
+        records,
+        columns={name: array.slice(at, count) for name, array in records.columns.items()},
+        numbers=numbers,
+        payload=lambda index: records.payload(at + index),
+        faults=faults,
+    )

@@ -1,0 +1,118 @@
+"""Where in a record a field's value is found: at a path, in Kafka's key, or in one of its headers.
+
+    user                       ("user",)
+    payload.items[0].sku       ("payload", "items", 0, "sku")
+    ["@timestamp", "a.b"]      keys with dots or brackets in them, as a list
+    $  $.id                    from the whole record, where `event.each` makes an event of each element
+    .                          the element itself
+    {key: true}  {header: trace-id}
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Step = str | int
+"""A key of an object, or the place in an array, from 0."""
+
+EXPECTED_PATH = (
+    "a path such as `payload.user.id`, `items[0].sku` or `$.id`, a list of keys such as `[\"@timestamp\"]`, "
+    "`{key: true}` or `{header: NAME}`"
+)
+EXPECTED_EACH = "the path of an array, such as `payload.items`"
+_MOST_STEPS = 50
+_STEP = re.compile(r"(?P<key>[^.\[\]]+)(?P<places>(?:\[[0-9]{1,9}\])*)")
+_PLACE = re.compile(r"\[([0-9]+)\]")
+_PLAIN_KEY = re.compile(r"[^.\[\]$]+")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The place of a value; of a path without steps the whole record, or with `event.each` the element."""
+
+    steps: tuple[Step, ...] = ()
+    kind: Literal["path", "key", "header"] = "path"
+    whole: bool = False
+    """The path begins at the record, also where `event.each` makes an event of each element."""
+    header: str = ""
+
+    @property
+    def in_value(self) -> bool:
+        """Whether it lies in the record's value, not beside it."""
+        return self.kind == "path"
+
+    @property
+    def column(self) -> str:
+        """The column of a CSV file that it is: its keys, joined by dots."""
+        return _joined(self.steps)
+
+    def __str__(self) -> str:
+        if self.kind == "key":
+            return "Kafka's key"
+        if self.kind == "header":
+            return f"header {self.header}"
+        if not self.steps:
+            return "$" if self.whole else "."
+        if all(isinstance(step, int) or _PLAIN_KEY.fullmatch(step) for step in self.steps):
+            return ("$." if self.whole else "") + _joined(self.steps)
+        return str(list(self.steps))
+
+
+KEY = Source(kind="key")
+
+
+def _joined(steps: tuple[Step, ...]) -> str:
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+    return text.removeprefix(".")
+
+
+def parse_path(value: object) -> Source:
+    """Read a path as the file has it, a text or a list; ValueError says what is expected.
+
+    >>> parse_path("payload.items[0].sku").steps, str(parse_path(["@timestamp"]))
+    (('payload', 'items', 0, 'sku'), '@timestamp')
+    """
+    if isinstance(value, str):
+        return _parsed(value)
+    if not isinstance(value, list) or not 0 < len(value) <= _MOST_STEPS:
+        raise ValueError(EXPECTED_PATH)
+    for step in value:
+        if isinstance(step, bool) or not isinstance(step, str | int) or (isinstance(step, int) and step < 0):
+            raise ValueError(EXPECTED_PATH)
+    if not isinstance(value[0], str):
+        raise ValueError(EXPECTED_PATH)
+    return Source(tuple(value))
+
+
+def _parsed(text: str) -> Source:
+    whole = text == "$" or text.startswith("$.")
+    rest = text.removeprefix("$").removeprefix(".") if whole or text == "." else text
+    if not rest:
+        if text in ("$", "."):
+            return Source(whole=whole)
+        raise ValueError(EXPECTED_PATH)
+    steps: list[Step] = []
+    for part in rest.split("."):
+        match = _STEP.fullmatch(part)
+        if match is None:
+            raise ValueError(EXPECTED_PATH)
+        steps += [match["key"], *map(int, _PLACE.findall(match["places"]))]
+    if len(steps) > _MOST_STEPS:
+        raise ValueError(EXPECTED_PATH)
+    return Source(tuple(steps), whole=whole)
+
+
+def parse_source(value: object) -> Source:
+    """Read what `from` may hold; ValueError says what is expected.
+
+    >>> str(parse_source({"header": "trace-id"})), parse_source({"key": True}) == KEY
+    ('header trace-id', True)
+    """
+    match value:
+        case {"key": True, **rest} if not rest:
+            return KEY
+        case {"header": str(name), **rest} if name and not rest:
+            return Source(kind="header", header=name)
+    return parse_path(value)
