@@ -42,6 +42,7 @@ from spark_jobs.view_aggregation import SEEN, Aggregation, Measures
 from twofold import schemas, table_state, tables, versions
 from twofold.definition import fingerprint
 from twofold.definition.model import View
+from twofold.definition.names import ELEMENT
 from twofold.errors import BoundaryError, TwofoldError
 from twofold.reader.pinned import pin
 from twofold.table_state import Folded, History
@@ -175,7 +176,10 @@ class ViewWriter:
 
     def _first_of_each_id(self, accepted: DataFrame) -> DataFrame:
         """The earliest row of each id, as Kafka took them in."""
-        place = ("kafka_timestamp", "kafka_partition", "kafka_offset")
+        event = self.job.pipeline.event
+        if not event.id:
+            return accepted
+        place = ("kafka_timestamp", "kafka_partition", "kafka_offset", *([ELEMENT] if event.each else []))
         first = Window.partitionBy(f"`{self.job.pipeline.event.key}`").orderBy(*place)
         return accepted.withColumn("_tw_place", F.row_number().over(first)).where("_tw_place = 1")
 
@@ -184,7 +188,8 @@ class ViewWriter:
         aggregation = self._aggregation
         delay = f"{aggregation.delay.total_seconds() * 1000:.0f} milliseconds"
         rows = aggregation.rows(aggregation.accepted(log)).withWatermark(SEEN, delay)
-        distinct = rows.dropDuplicatesWithinWatermark([self.job.pipeline.event.key])
+        event = self.job.pipeline.event
+        distinct = rows.dropDuplicatesWithinWatermark([event.key]) if event.id else rows
         return aggregation.fold(aggregation.on_time(distinct))
 
     def _make_state_first(self, updates: DataFrame, batch_id: int) -> None:

@@ -88,14 +88,18 @@ class Work:
         assert self.spark and isinstance(folder, inbox.LocalFolder)
         folder.path.mkdir(parents=True, exist_ok=True)
         (folder.path / name).write_bytes(b"".join(small_world.as_json(event) + b"\n" for event in events))
+        (landed,) = self.take().landings
+        for number, event in enumerate(events, 1):
+            outcome = tables.FILTERED if event["hidden"] else tables.ACCEPTED
+            self.batch.append({**event, "outcome": outcome, "landing": landed.number, "file": name, "row": number})
+
+    def take(self) -> BatchRun:
+        """What `twofold batch` does, in this session."""
         schemas.ensure_tables(catalogs.load(self.settings), self.pipeline)
         with self.job.lock("batch") as lock:
             batch = BatchRun(self.job, lock.check)
             batch.run()
-        (landed,) = batch.landings
-        for number, event in enumerate(events, 1):
-            outcome = tables.FILTERED if event["hidden"] else tables.ACCEPTED
-            self.batch.append({**event, "outcome": outcome, "landing": landed.number, "file": name, "row": number})
+        return batch
 
     def drain(self) -> None:
         """What `twofold stream --until-caught-up` does, in this session."""

@@ -124,7 +124,7 @@ def _incompatibilities(pipeline: Pipeline, table: TableShape, existing: IcebergT
         return []
     faults = [
         f"event.{role}: was {existing.properties[key]!r}, is now {now!r}"
-        for role, key, now in (("id", "twofold.id", pipeline.event.key), ("time", "twofold.time", pipeline.event.time))
+        for role, key, now in (("id", "twofold.id", _id_of(pipeline)), ("time", "twofold.time", pipeline.event.time))
         if existing.properties.get(key, now) != now
     ]
     columns = {field.name: field.field_type for field in existing.schema().fields}
@@ -142,6 +142,12 @@ def _incompatibilities(pipeline: Pipeline, table: TableShape, existing: IcebergT
     removed = [name for name in columns if name not in table.column_names]
     faults += [f"event.fields.{name}: was removed; keep it as an optional field" for name in removed]
     return faults
+
+
+def _id_of(pipeline: Pipeline) -> str:
+    """The id as tables remember it: the one field, as they always did; or all of them."""
+    fields = pipeline.event.id
+    return fields[0] if len(fields) == 1 else ",".join(fields) or "none"
 
 
 def iceberg_type(spark: str) -> IcebergType:
@@ -172,7 +178,7 @@ def _created(catalog: Catalog, pipeline: Pipeline, table: TableShape) -> Iceberg
         **(_AS_THEY_COME if table.name in _LOGS else _BY_DAY),
         **_kept_properties(pipeline, table),
         **({table_state.RULES_SINCE: "1"} if table.name in _RULED else {}),
-        "twofold.id": pipeline.event.key,
+        "twofold.id": _id_of(pipeline),
         "twofold.time": pipeline.event.time,
     }
     columns = [(name, iceberg_type(kind)) for name, kind in table.columns]

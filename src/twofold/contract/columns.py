@@ -38,6 +38,7 @@ _UNZONED = rf"\A{_DAY}T{_TIME}\z"
 _FIRST_DAY, _LAST_DAY = "0001-01-01", "9999-12-31"
 _DOUBLE = r"\A-?[0-9]{1,15}(\.[0-9]{1,15})?\z"
 
+
 class Typed(NamedTuple):
     """An array of the declared type, and which of its values are plainly right (None: all); null counts as right."""
 

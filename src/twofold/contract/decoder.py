@@ -95,7 +95,9 @@ class Decoder:
         except pa.ArrowInvalid:
             found.update(index for index, text in enumerate(values.to_pylist()) if not _is_utf8(text))
         if not self._decodes_objects and not self.of_elements:
-            found.update(index for index, text in enumerate(values.to_pylist()) if not (text or b"").lstrip(BLANKS)[:1] == b"{")
+            found.update(
+                index for index, text in enumerate(values.to_pylist()) if (text or b"").lstrip(BLANKS)[:1] != b"{"
+            )
         return found
 
     @property

@@ -1,7 +1,7 @@
 """Elements of arrays as events: the records of a pipeline that has `event.each`, taken apart.
 
-    {"at": 1, "items": [{"id": 7}, {"id": 8}]}, each: items ─► {"id": 7} number 1, {"id": 8} number 2
-    no array, an empty one, or a record that is no JSON     ─► one row, number 0
+{"at": 1, "items": [{"id": 7}, {"id": 8}]}, each: items ─► {"id": 7} number 1, {"id": 8} number 2
+no array, an empty one, or a record that is no JSON     ─► one row, number 0
 """
 
 from __future__ import annotations

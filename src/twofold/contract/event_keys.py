@@ -1,6 +1,6 @@
 """What tells events apart where no single field does: the values of several, or the place where the record lies.
 
-    id: [tenant, number] ─► ["acme",7]        id: none ─► kafka/0/123, file/jan.csv/17, with event.each: kafka/0/123/2
+id: [tenant, number] ─► ["acme",7]        id: none ─► kafka/0/123, file/jan.csv/17, with event.each: kafka/0/123/2
 """
 
 from __future__ import annotations

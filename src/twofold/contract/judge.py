@@ -82,6 +82,7 @@ class Judge:
 
     def elements(self, records: JsonRecords) -> ElementRecords:
         """The events that lie in the arrays of some records."""
+        assert self.pipeline.event.each is not None
         return expanded(records, self.pipeline.event.each, self._reference)
 
     def _halving(self, records: Records, arrived: pa.Array) -> Judged:

@@ -1,6 +1,6 @@
 """Kafka's records as the contract takes them: the value by the topic's format, and what is found beside it.
 
-    batch of value, key, headers, partition, offset, timestamp ─► JsonRecords
+batch of value, key, headers, partition, offset, timestamp ─► JsonRecords
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Records as they go into the contract: JSON texts, elements of JSON texts, or rows of cells.
 
-    Kafka values, JSON lines, elements of a file's array ─► JsonRecords ─(event.each)─► ElementRecords
-    rows of CSV, Parquet or Avro ─────────────────────────► CellRecords
+Kafka values, JSON lines, elements of a file's array ─► JsonRecords ─(event.each)─► ElementRecords
+rows of CSV, Parquet or Avro ─────────────────────────► CellRecords
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class CellRecords:
     """Records that are rows of cells.
 
     `columns` has the fields that the file has, as Arrow arrays of equal length: CSV cells as binary arrays of the
-    cells' own bytes in UTF-8 (null: an empty cell; `""` in the file: empty text), others in the types that the file has.
+    cells' own bytes in UTF-8 (null: an empty cell; `""` in the file: empty text), others in the file's own types.
     """
 
     columns: Mapping[str, pa.Array]

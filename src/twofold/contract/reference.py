@@ -1,7 +1,7 @@
 """The contract as it is meant, record by record and field by field; every other way must agree with this one.
 
-    JSON text ─► one object? ─► Literal per declared field ─┐
-    row of cells ─────────────► Literal per declared field ─┴─► values, or all that is wrong with them
+JSON text ─► one object? ─► Literal per declared field ─┐
+row of cells ─────────────► Literal per declared field ─┴─► values, or all that is wrong with them
 """
 
 from __future__ import annotations
@@ -181,7 +181,9 @@ class Reference:
         if low is not None and value < low:
             yield Reason(reasons.OUT_OF_RANGE, f"{field.label} out of range: {_shown(value)} < {_value_text(low)}")
         if field.max is not None and value > field.max:
-            yield Reason(reasons.OUT_OF_RANGE, f"{field.label} out of range: {_shown(value)} > {_value_text(field.max)}")
+            yield Reason(
+                reasons.OUT_OF_RANGE, f"{field.label} out of range: {_shown(value)} > {_value_text(field.max)}"
+            )
         if field.one_of and value not in field.one_of:
             allowed = ", ".join(map(str, field.one_of))
             yield Reason(reasons.NOT_ALLOWED, f"{field.label} not one of {allowed}: {_shown(value)}")

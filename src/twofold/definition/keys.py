@@ -261,8 +261,9 @@ TYPE = Key(TYPE_NAME.expected, _field_type)
 def _id(value: object, path: KeyPath, report: Report) -> tuple[str, ...] | None:
     """The fields of the id, in order; none where each record is an event of its own."""
     if isinstance(value, list):
-        return _ID_LIST.read(value, path, report)
-    name = _ID_NAME.read(value, path, report)
+        listed: tuple[str, ...] | None = _ID_LIST.read(value, path, report)
+        return listed
+    name: str | None = _ID_NAME.read(value, path, report)
     return None if name is None else () if name == "none" else (name,)
 
 
@@ -286,8 +287,9 @@ TEXTS = listing(text("text"), "a list of texts", least=1)
 
 
 def _delimiter(value: object) -> str | None:
-    one = isinstance(value, str) and len(value) == 1 and value.isascii()
-    return value if one and value not in '"\r\n\0' else None  # type: ignore[return-value]
+    if not isinstance(value, str) or len(value) != 1 or not value.isascii():
+        return None
+    return None if value in '"\r\n\0' else value
 
 
 DELIMITER = plain('one character, such as `,`, `;`, `|` or `"\\t"`', _delimiter)

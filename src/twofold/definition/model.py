@@ -149,11 +149,6 @@ class Event:
         """The column that tells events apart."""
         return self.id[0] if len(self.id) == 1 else names.KEY
 
-    @property
-    def has_id(self) -> bool:
-        """Whether two records can be the same event."""
-        return bool(self.id)
-
 
 @dataclass(frozen=True)
 class Files:

@@ -93,7 +93,9 @@ def _check_topic(topic: Topic, report: Report) -> None:
     if not topic.managed:
         for key in ("partitions", "replication", "settings"):
             if ("topic", key) in report.places:
-                report.add_key(("topic", key), f"`{key}` of a topic with `managed: false`", "no such key: it is only read")
+                report.add_key(
+                    ("topic", key), f"`{key}` of a topic with `managed: false`", "no such key: it is only read"
+                )
         return
     for setting, value in REQUIRED_SETTINGS.items():
         found = topic.settings.get(setting, value)
@@ -128,8 +130,9 @@ def _check_sources(event: Event, report: Report) -> None:
     for name, field in event.fields.items():
         path: KeyPath = ("event", "fields", name, "from")
         first = kinds.setdefault(field.source, field)
-        if first.type != field.type and None not in (first.type, field.type):
-            report.add(path, f"{field.source}, from which {first.name} is read as {first.type}", "one type for a path")
+        if None not in (first.type, field.type) and (first.type, first.format) != (field.type, field.format):
+            read_as = first.type if first.format == ISO else f"{first.type}, {first.format}"
+            report.add(path, f"{field.source}, from which {first.name} is read as {read_as}", "one type for a path")
         if field.source.whole and not field.source.steps and field.type and field.type.name not in ("json", "string"):
             report.add(path, "the whole record", f"the type json beside it, not {field.type}")
     each = event.each
@@ -264,6 +267,8 @@ def _check_groups(by: tuple[str, ...], columns: Columns, path: KeyPath, report: 
         here = (*path, index)
         if columns is not None and name not in columns:
             report.add(here, shown(name), "the name of a declared field", near_miss(name, columns))
+        elif columns is not None and (kind := columns[name]) and kind.name == "json":
+            report.add(here, f"{shown(name)}, a json", "a field of another type: read what groups by a path of its own")
         elif name in by[:index]:
             report.add(here, f"{shown(name)} again", "each field once")
         elif expected := names.view_column_fault(name):

@@ -1,11 +1,11 @@
 """Where in a record a field's value is found: at a path, in Kafka's key, or in one of its headers.
 
-    user                       ("user",)
-    payload.items[0].sku       ("payload", "items", 0, "sku")
-    ["@timestamp", "a.b"]      keys with dots or brackets in them, as a list
-    $  $.id                    from the whole record, where `event.each` makes an event of each element
-    .                          the element itself
-    {key: true}  {header: trace-id}
+user                       ("user",)
+payload.items[0].sku       ("payload", "items", 0, "sku")
+["@timestamp", "a.b"]      keys with dots or brackets in them, as a list
+$  $.id                    from the whole record, where `event.each` makes an event of each element
+.                          the element itself
+{key: true}  {header: trace-id}
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Step = str | int
 """A key of an object, or the place in an array, from 0."""
 
 EXPECTED_PATH = (
-    "a path such as `payload.user.id`, `items[0].sku` or `$.id`, a list of keys such as `[\"@timestamp\"]`, "
+    'a path such as `payload.user.id`, `items[0].sku` or `$.id`, a list of keys such as `["@timestamp"]`, '
     "`{key: true}` or `{header: NAME}`"
 )
 EXPECTED_EACH = "the path of an array, such as `payload.items`"

@@ -45,22 +45,19 @@ def format_fault(form: str) -> str:
     >>> format_fault("%Y-%m"), format_fault("epoch_minutes")
     ('it names no day of the month', 'it has no directive such as %Y')
     """
-    if not is_pattern(form):
-        return ""
-    found = _DIRECTIVE.findall(form)
+    return _pattern_fault(form, _DIRECTIVE.findall(form)) if is_pattern(form) else ""
+
+
+def _pattern_fault(form: str, found: list[str]) -> str:
     if not set(found) - {"%"}:
         return "it has no directive such as %Y"
     if unknown := [one for one in found if not one or one not in _DIRECTIVES]:
         return f"%{unknown[0]} is none of the directives {' '.join(f'%{one}' for one in _DIRECTIVES)}"
     if twice := [one for one in found if one != "%" and found.count(one) > 1]:
         return f"%{twice[0]} is there more than once"
-    if not {"y", "Y"} & set(found):
-        return "it names no year"
-    if "j" not in found:
-        if not {"m", "b", "B"} & set(found):
-            return "it names no month"
-        if "d" not in found:
-            return "it names no day of the month"
+    for what, directives in (("year", "yY"), ("month", "mbBj"), ("day of the month", "dj")):
+        if not set(directives) & set(found):
+            return f"it names no {what}"
     if ("I" in found) != ("p" in found):
         return "%I and %p belong together"
     try:

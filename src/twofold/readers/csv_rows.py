@@ -49,8 +49,8 @@ def read(
     """The rows after the header, numbered from 1; SetAside where the file as a whole has none of the wanted columns.
 
     Without a `delimiter` it is the one under which most wanted columns are found; a file whose `header` is given begins
-    with its first row. `window_bytes` are worked on at once, which takes some forty times their memory at worst; a longer row is read
-    separately.
+    with its first row. `window_bytes` are worked on at once, which takes some forty times their memory at worst; a
+    longer row is read separately.
     """
     reading = _Reading(Text(blocks, max_record_bytes), window_bytes)
     separators = (delimiter.encode(),) if delimiter else SEPARATORS
