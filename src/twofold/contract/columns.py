@@ -97,7 +97,7 @@ def _formatted(field: Field, texts: pa.Array, wanted: pa.DataType) -> Typed:
         right = pc.match_substring_regex(texts, _EPOCH_TEXT)
         kept = texts if _all(right) else pc.if_else(right, texts, None)
         found = _whole_epochs(field, kept.cast(pa.int64()), wanted)
-        return Typed(found.array, pc.and_(right, found.right) if found.right is not None else right)
+        return Typed(found.array, pc.and_kleene(right, found.right) if found.right is not None else right)
     read = _reading(field.type, field.format)
     array = pa.array([None if text is None else read(text) for text in texts.to_pylist()], wanted)
     return Typed(array, pc.or_(pc.is_valid(array), pc.is_null(texts)))

@@ -164,9 +164,11 @@ class _Node:
 
     def columns(self, values: list[Any], refused: set[int]) -> dict[str, pa.Array]:
         """The fields at and below this place; where something below is no sound value, the index is refused."""
-        columns = {one.name: _array(one, values) for one in self.fields}
         if self.fields and self.children:
-            return columns | self._again(map(bytes, values), _Node(children=self.children), refused)
+            texts = list(map(bytes, values))
+            parts = (_Node(self.fields), _Node(children=self.children))
+            return {name: array for part in parts for name, array in self._again(texts, part, refused).items()}
+        columns = {one.name: _array(one, values) for one in self.fields}
         for number, (step, child) in enumerate(self.children.items()):
             if isinstance(step, str):
                 columns |= child.columns(_attributes(values, f"f{number}", child.declared[1]), refused)
