@@ -73,7 +73,15 @@ def label(text: str) -> str:
 
 
 def plan_landings(lake: Lake, first: int, last: int | None, name: str) -> Plan:
-    """Files that landings `first` to `last` (None: the last there is) took, and whose content is still there."""
+    """Files that landings `first` to `last` (None: the last there is) took, and whose content is still there.
+
+    Events without an id have none by which a copy could be the same event: UsageError.
+    """
+    if not lake.pipeline.event.id:
+        raise UsageError(
+            f"events of {lake.name} have no id: those of a copy would count beside the first ones",
+            "declare an id; fixed records of files that were rejected may go through by --mended",
+        )
     taken = [row for row in lake.landed_files() if row["reason"] is None]
     newest = taken[-1]["landing"] if taken else 0
     end = newest if last is None else last
