@@ -32,7 +32,7 @@ def declared(define: Define, event: dict[str, Any], measures: dict[str, str], by
     """A pipeline of this event and one view of a minute; nothing of the usual definition is left."""
     nothing = dict.fromkeys(("id", "kind", "value", "at", "hidden"))
     fields = {**nothing, **event.pop("fields")}
-    view = {"window": "1 minute", "by": by, "measures": dict.fromkeys(("events", "total", "mean")) | measures}
+    view = {"window": "1 minute", "by": by, "measures": measures}
     return define(event={**event, "fields": fields}, views={"by_kind": None, "v": view}, filter=None, **more)
 
 
@@ -66,7 +66,7 @@ CLICKS: dict[str, Any] = {
         "session": {"type": "string", "required": True, "from": "payload.session.id"},
         "number": {"type": "long", "required": True, "from": "payload.seq"},
         "happened_at": {"type": "timestamp", "required": True, "from": ["@timestamp"], "format": "epoch_ms"},
-        "country": {"type": "string", "from": "payload.geo.country", "default": "??"},
+        "country": {"type": "string", "from": "payload.geo.country", "default": "nowhere"},
         "items": {"type": "json", "from": "payload.items"},
         "amount": {"type": "decimal(12,2)", "from": "payload.total"},
         "trace": {"type": "string", "from": {"header": "trace-id"}},
@@ -84,8 +84,8 @@ def test_several_ids_are_one_identity_in_both_layers(stack: Settings, spark: Spa
     work.drain()
     answers = "SELECT session, number, country, items, amount, trace, sender, epoch_ms(happened_at) FROM unified_events"
     expected: list[tuple[Any, ...]] = [
-        ("s", 1, "??", None, "1.00", "t", "k", MARCH_MS + 1000),
-        ("s", 2, "??", None, "3.00", None, None, MARCH_MS + 2000),
+        ("s", 1, "nowhere", None, "1.00", "t", "k", MARCH_MS + 1000),
+        ("s", 2, "nowhere", None, "3.00", None, None, MARCH_MS + 2000),
         ("s,1", 2, "CH", '[{"sku": "A\\"1", "qty": 1.5}]', "12.50", "t", "k", MARCH_MS),
     ]
     assert rows(work, answers) == expected
@@ -97,14 +97,14 @@ def test_several_ids_are_one_identity_in_both_layers(stack: Settings, spark: Spa
     work.union()
     # A file corrects one of them, and brings a new one.
     batch(work, "clicks.jsonl", click("s", 2, 2, 30) + b"\n" + click("s", 5, 70, 7) + b"\n")
-    expected[1] = ("s", 2, "??", None, "30.00", None, None, MARCH_MS + 2000)
-    expected.insert(2, ("s", 5, "??", None, "7.00", None, None, MARCH_MS + 70_000))
+    expected[1] = ("s", 2, "nowhere", None, "30.00", None, None, MARCH_MS + 2000)
+    expected.insert(2, ("s", 5, "nowhere", None, "7.00", None, None, MARCH_MS + 70_000))
     for _ in range(2):
         assert rows(work, answers) == expected
         assert rows(work, "SELECT country, clicks, revenue FROM unified_v") == [
-            ("??", 1, "7.00"),
-            ("??", 2, "31.00"),
             ("CH", 1, "12.50"),
+            ("nowhere", 1, "7.00"),
+            ("nowhere", 2, "31.00"),
         ]
         work.union()
     assert work.query("SELECT json_extract_string(items, '$[0].sku') FROM unified_events WHERE country = 'CH'") == [
