@@ -48,12 +48,12 @@ demo: setup  ## Real flights through both layers, one of them killed midway, and
 
 test: setup  ## All tests: pure logic first, then against real services (under 25 minutes on 2 cores)
 	@scripts/prerequisites $(PYTHON) chromium monitoring
-	$(BIN)/pytest --ignore=tests/integration --ignore=tests/compose --ignore=tests/compose_all
+	$(BIN)/pytest -n 2 --dist loadgroup --ignore=tests/integration --ignore=tests/compose --ignore=tests/compose_all
 	$(BIN)/pytest -n 2 --dist loadgroup tests/integration
 
 test-unit: setup  ## Tests of pure logic only: no service is started
 	@scripts/prerequisites $(PYTHON) monitoring
-	$(BIN)/pytest --ignore=tests/integration --ignore=tests/compose --ignore=tests/compose_all
+	$(BIN)/pytest -n 2 --dist loadgroup --ignore=tests/integration --ignore=tests/compose --ignore=tests/compose_all
 
 lint: setup  ## Style, types, and which package may import which
 	$(BIN)/ruff check
