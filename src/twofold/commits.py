@@ -100,6 +100,7 @@ def replace(
     added: Sequence[DataFile],
     state: Mapping[str, str],
     updates: Sequence[TableUpdate] = (),
+    requirements: Sequence[ValidatableTableRequirement] = (),
 ) -> Table:
     """Put `added` files in place of `deleted` ones, if the table is still at `head`; else as `append` is refused.
 
@@ -111,7 +112,7 @@ def replace(
     draft = _Draft(table, Operation.OVERWRITE)
     kept = draft.merged(draft.without(_manifests(table), deleted))
     changed = {**_counts(_ADDED, added), **_counts(_DELETED, deleted)}
-    return draft.commit([*draft.added(added), *kept], changed, state, before=updates)
+    return draft.commit([*draft.added(added), *kept], changed, state, requirements, before=updates)
 
 
 def _counts(names: Sequence[str], files: Collection[DataFile]) -> dict[str, int]:

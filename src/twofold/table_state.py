@@ -101,6 +101,8 @@ class Landed:
     offsets: dict[int, int] = field(default_factory=dict)
     files: tuple[dict[str, Any], ...] = ()
     """Batch log only: the files of this landing, until `landed_files` has them."""
+    relanded: int = 0
+    """How many times rows that were there already were judged anew, and replaced."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,12 @@ class Boundary:
     seen: datetime | None = None
     """Highest, among the unioned stream rows, of the earlier of event time and Kafka time stamp; it never moves back.
     None where only earlier releases united: what they sealed stays sealed."""
+    relanded: tuple[int, int] = (0, 0)
+    """`Landed.relanded` of stream_log and of batch_log, as they were united."""
+
+    def is_of(self, stream: Landed, batch: Landed) -> bool:
+        """Whether `events` was made of the rows that these logs have: if not, it says nothing about them."""
+        return self.relanded == (stream.relanded, batch.relanded)
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,12 @@ class World:
         """Kafka after the tables were pinned: nothing past its ends can have been ingested."""
         return sent.read(self.lake.settings, self.pipeline)
 
+    @property
+    def is_united(self) -> bool:
+        """Whether `events` was made of the rows that the logs have: `reland` may have replaced some since."""
+        edge = table_state.boundary(self.pins[tables.EVENTS].history, self.pipeline.name)
+        return edge.is_of(self.landed(tables.STREAM_LOG), self.landed(tables.BATCH_LOG))
+
     def landed(self, log: str) -> Landed:
         """What the last commit of a log says that it holds."""
         return table_state.landed(self.pins[log].history, self.pipeline.name)
