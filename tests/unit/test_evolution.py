@@ -10,8 +10,10 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 
 from tests.conftest import write_definition
@@ -21,7 +23,7 @@ from twofold.errors import IncompatibleDefinition
 from twofold.evolution import Difference
 from twofold.proof import world
 from twofold.reader import engine, pruning
-from twofold.reader.pinned import pin
+from twofold.reader.pinned import iceberg_schema, pin
 from twofold.reader.unified import DuckDBEngine
 from twofold.table_files import Place, Writer
 from twofold.table_state import Boundary, Landed
@@ -129,7 +131,8 @@ def differences(lake: SqlCatalog, pipeline: Pipeline) -> list[Difference]:
 
 def test_views_are_compared_too(lake: SqlCatalog, define: Define) -> None:
     measures = {"highest": "max(value)", "paid": "sum(price)"}
-    views = {"by_kind": None, "most": {"window": "1 hour", "by": ["value"], "measures": measures}}
+    most = {"window": "1 hour", "by": ["value"], "measures": measures}
+    views = {"by_kind": None, "most": most}
     before = define(views=views)
     schemas.ensure_tables(lake, before)
     assert {str(one) for one in schemas.differences(lake, before) or ()} == {
@@ -145,8 +148,8 @@ def test_views_are_compared_too(lake: SqlCatalog, define: Define) -> None:
         made = schemas.ensure_view(lake, wider, wider.views["most"], name)
         kinds = {field.name: str(field.field_type) for field in made.schema().fields}
         assert (kinds["value"], kinds["highest"], kinds["paid"]) == ("long", "long", "decimal(22, 2)")
-    views["most"] = {**views["most"], "window": "2 hours"}
-    (refused, _) = [one for one in schemas.differences(lake, define(views=views)) or () if one.where == "views.most"]
+    other = define(views={**views, "most": {**most, "window": "2 hours"}})
+    refused, _ = (one for one in schemas.differences(lake, other) or () if one.where == "views.most")
     assert (refused.effect, "twofold rebuild p" in refused.then) == (evolution.REFUSED, True)
 
 
@@ -182,8 +185,8 @@ def test_files_of_before_are_read_with_the_types_of_today(lake: SqlCatalog, defi
     native = engine.query_of(connection, "_tw_remote", pinned.columns, {}, pinned.all_files)
     assert connection.execute(f"SELECT {names} FROM ({native}) ORDER BY 1").fetchall() == expected
     files = [file.file_path.removeprefix("file://") for file in pinned.all_files]
-    schema = engine.schema_to_pyarrow(engine.iceberg_schema(pinned.columns), include_field_ids=False)
-    connection.register("_tw_arrow", engine.ds.dataset(files, schema=schema, format="parquet"))
+    schema = schema_to_pyarrow(iceberg_schema(pinned.columns), include_field_ids=False)
+    connection.register("_tw_arrow", ds.dataset(files, schema=schema, format="parquet"))
     assert connection.execute(f"SELECT {names} FROM _tw_arrow ORDER BY 1").fetchall() == expected
     assert connection.execute("SELECT kafka_offset FROM _tw_arrow WHERE value < 10 AND price < 2").fetchall() == [(0,)]
 

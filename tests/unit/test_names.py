@@ -112,7 +112,7 @@ class Lake:
         """An accepted row, every field of it another number."""
         event = self.pipeline.event
         values = {name: 1000 * key + place for place, name in enumerate(self.pipeline.columns)}
-        at = {event.id: key, event.time: NOON + timedelta(minutes=key)}
+        at = {event.key: key, event.time: NOON + timedelta(minutes=key)}
         kafka = {"kafka_partition": 0, "kafka_timestamp": NOON + timedelta(minutes=number)}
         kept = kafka if "kafka_offset" in place else {"landed_at": NOON}
         return {**values, **at, "outcome": "accepted", "landing": 1, **kept, **place}
@@ -169,7 +169,7 @@ class Lake:
         self.past = serving.past(self, self.pipeline, BOUNDARY)
         query = serving.duckdb(serving.unify(self, self.pipeline, self.past))
         self.connection.execute(f"CREATE TABLE unified_events AS {query}")
-        found = {row[self.pipeline.event.id]: row for row in self.rows("SELECT * FROM unified_events")}
+        found = {row[self.pipeline.event.key]: row for row in self.rows("SELECT * FROM unified_events")}
         assert {key: row["layer"] for key, row in found.items()} == ANSWER
         for key, row in found.items():
             wanted = self.row(key, 0)
