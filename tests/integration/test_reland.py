@@ -11,7 +11,7 @@ import httpx
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_jobs import spark_session
+from spark_jobs import spark_session, unified_views
 from tests import at_work
 from tests.at_work import Job, Work
 from tests.small_world import event
@@ -43,7 +43,7 @@ def spark(stack: Settings) -> Iterator[SparkSession]:
 
 @pytest.fixture
 def work(stack: Settings, spark: SparkSession, define: Define) -> Work:
-    """Both layers filled by a first definition, united, and something past the boundary; then the definition changes."""
+    """Both layers filled by a first definition and united, something past the boundary; then the definition changes."""
     first = define(event={"fields": {"note": {"type": "string"}}}, views=VIEWS)
     work = Work(spark, stack, first)
     work.send(*(sent(f"s{i}", 9 * i, "abc"[i % 3], i) for i in range(30)), sent("large", 20, "a", 2_000_000_000))
@@ -99,6 +99,7 @@ def test_rows_of_before_stay_until_reland_and_then_follow(work: Work, twofold: T
     work.drain()
     work.union()
     assert work.query("SELECT id, value, extra FROM unified_events ORDER BY id") == before
+    assert in_spark(work) == [row[:2] for row in before]
     assert "c" in {kind for (kind,) in work.query("SELECT DISTINCT kind FROM unified_by_value")}
     work.holds()
 
@@ -128,6 +129,9 @@ def test_rows_of_before_stay_until_reland_and_then_follow(work: Work, twofold: T
 def test_killed_at_any_point_it_leaves_the_old_or_the_new(work: Work, stack: Settings, twofold: Twofold) -> None:
     name, by_id = work.pipeline.name, "SELECT id, value FROM unified_events ORDER BY id"
     old = work.query(by_id)
+    # No job has run with the new definition yet: the tables are as the old one made them.
+    work.holds()
+    work.lake.ensure()
     for killed_in in (tables.STREAM_LOG, tables.BATCH_LOG, tables.EVENTS, "batch_by_value"):
         with (
             at_work.hold(stack, work.pipeline, killed_in) as held,
@@ -140,6 +144,7 @@ def test_killed_at_any_point_it_leaves_the_old_or_the_new(work: Work, stack: Set
             assert work.query(by_id) == old
         proof = work.holds(behind=True)
         assert proof.behind is (killed_in != tables.STREAM_LOG)
+        assert in_spark(work) == work.query(by_id)
     relanded(work)
     work.union()
     relanded(work)
@@ -159,6 +164,14 @@ def test_what_is_gone_stays_and_only_what_is_asked_for_is_judged(work: Work, two
     assert work.query("SELECT kind, count(*) FROM unified_events WHERE kind = 'c' GROUP BY 1") == [("c", 1)]
     work.drain()
     work.holds()
+
+
+def in_spark(work: Work) -> list[tuple[Any, ...]]:
+    """Id and value of every event, as other Spark programs see them."""
+    assert work.spark
+    unified_views.create_views(work.spark, work.settings, work.pipeline)
+    rows = work.spark.sql("SELECT id, value FROM unified_events ORDER BY id").collect()
+    return [tuple(row) for row in rows]
 
 
 def state(work: Work, job: Job) -> str:
