@@ -23,6 +23,7 @@ import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.manifest import DataFile
+from pyiceberg.table.update import SetPropertiesUpdate
 
 from spark_jobs.days import Scratch
 from spark_jobs.tasks import Waiting, of_file, of_kafka
@@ -59,6 +60,11 @@ class Asked:
     since: datetime | None = None
     partition: int | None = None
     offsets: Range | None = None
+
+    @property
+    def is_all(self) -> bool:
+        """Whether no record is left out."""
+        return self == Asked()
 
     def bounds(self, arrival: str) -> list[tuple[str, str, Any]]:
         """Conditions on a log's rows: column, operator, value."""
@@ -103,16 +109,27 @@ class Anew:
     changes: Counter[str] = field(default_factory=Counter)
     """What changed of a row → how many rows."""
 
-    def commit(self, lake: Lake) -> None:
-        """Put the new files in place of the old ones; TwofoldError where others took one away, and then none stays."""
+    def commit(self, lake: Lake, whole: bool) -> None:
+        """Put the new files in place of the old ones; TwofoldError where others took one away, and then none stays.
+
+        `whole`: all records of the log were asked for.
+        """
         table = self.log.made
+        # If none had to be kept, then all its rows are by the definition of today.
+        known = {table_state.DEFINED_SINCE: "1"} if whole and not self.kept else {}
+        if not self.changes and known.items() <= table.properties.items():
+            return
         for _ in range(_ATTEMPTS):
             schemas.refuse_other_definition(table, lake.pipeline)
             landed = table_state.landed(table_state.history_of(table), lake.name)
             state = table_state.encode(replace(landed, relanded=landed.relanded + 1))
             head, same = table.metadata.current_snapshot_id, [schemas.same_definition(table)]
             try:
-                commits.replace(table, head, self.old, self.new, state, requirements=same)
+                if self.changes:
+                    updates = [SetPropertiesUpdate(updates=known)] if known else []
+                    commits.replace(table, head, self.old, self.new, state, updates, same)
+                else:
+                    commits.set_properties(table, known, same)
             except CommitFailedException:
                 table = lake.table(table.name()[-1])
             else:

@@ -96,8 +96,8 @@ def run(lake: Lake, wanted: Asked, go: bool) -> dict[str, Any]:
     for log in found.values():
         if not go:
             log.discard()
-        elif log.changes:
-            log.commit(lake)
+        else:
+            log.commit(lake, wanted.is_all)
     # Also what an earlier run that was killed has left undone.
     united = _unite(lake) if go and _is_outdated(lake) else None
     return {

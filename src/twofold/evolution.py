@@ -15,6 +15,7 @@ from typing import Any
 
 from pyiceberg.types import DecimalType, IcebergType, IntegerType, LongType
 
+from twofold import table_state
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline
 
@@ -28,6 +29,8 @@ REFUSED = "refused"
 Types = Mapping[str, IcebergType]
 """Type of a column by its name."""
 
+EVENT = "twofold.event"
+"""Property of the logs: the fingerprint of the definition under which they are written."""
 DECLARED = "twofold.declared"
 """Property of `events`: the facts of the definition under which it was last written, as JSON."""
 _ID, _TIME, _EACH, _MANAGED = "twofold.id", "twofold.time", "twofold.each", "twofold.managed"
@@ -118,12 +121,18 @@ def of_columns(
             yield Difference(FOLLOWS, f"{_FIELDS}{name}", "is not declared", then)
 
 
-def of_rules(pipeline: Pipeline, properties: Mapping[str, str], written_by: str | None) -> Iterator[Difference]:
-    """All else that decides outcomes and values, against the definition that DECLARED holds.
+def of_rules(
+    pipeline: Pipeline, properties: Mapping[str, str], logs: Mapping[str, Mapping[str, str]]
+) -> Iterator[Difference]:
+    """All else that decides outcomes and values, against the definition that DECLARED in `properties` holds.
 
-    `written_by` is the fingerprint under which the logs are written, None where they do not say.
+    `logs` are the properties of both logs, by name.
     """
-    if written_by in (None, fingerprint.event(pipeline)):
+    if {log.get(EVENT, fingerprint.event(pipeline)) for log in logs.values()} == {fingerprint.event(pipeline)}:
+        for name, log in logs.items():
+            if (since := table_state.defined_since(log) or 1) > 1:
+                what = f"{name} has rows of an earlier definition, landed before landing {since}"
+                yield Difference(WAITS, "event", what, f"they stay as they are, until `twofold reland {pipeline.name}`")
         return
     then = f"rows landed before keep their values and outcome, until `twofold reland {pipeline.name}`"
     if DECLARED not in properties:

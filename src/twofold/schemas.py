@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError
@@ -41,7 +40,7 @@ from pyiceberg.types import (
 from sqlalchemy.exc import IntegrityError
 
 from twofold import catalog as catalogs
-from twofold import evolution, table_state, tables
+from twofold import commits, evolution, table_state, tables
 from twofold.commits import AssertProperty, CompressedMetadata
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline, View
@@ -77,8 +76,7 @@ COMPRESSED = {
     "write.py-location-provider.impl": f"{CompressedMetadata.__module__}.{CompressedMetadata.__qualname__}",
 }
 """For tables that get many commits: each commit writes the list of all snapshots that are kept."""
-EVENT = "twofold.event"
-"""Property of the logs: the fingerprint of the definition under which they are written."""
+EVENT = evolution.EVENT
 DEFINITION = "twofold.definition"
 """Property of a view's table: the fingerprint of the declaration that fills it."""
 _AS_THEY_COME = {
@@ -146,8 +144,8 @@ def _differences(pipeline: Pipeline, found: Mapping[str, IcebergTable | None]) -
             partitions = [partition.name for partition in existing.spec().fields]
             listed += evolution.of_columns(pipeline, name, wanted, _types(existing), partitions)
     if events := found[tables.EVENTS]:
-        log = found[tables.STREAM_LOG]
-        listed += evolution.of_rules(pipeline, events.properties, log.properties.get(EVENT) if log else None)
+        logs = {name: log.properties for name in _LOGS if (log := found[name])}
+        listed += evolution.of_rules(pipeline, events.properties, logs)
     return list(dict.fromkeys(listed))
 
 
@@ -178,12 +176,28 @@ def iceberg_type(spark: str) -> IcebergType:
 def _evolved(catalog: Catalog, pipeline: Pipeline, table: TableShape, existing: IcebergTable) -> IcebergTable:
     found = _extended(catalog, existing, [(name, iceberg_type(kind)) for name, kind in table.columns])
     wanted = _kept_properties(pipeline, table)
+    if table.name in _LOGS and {table_state.DEFINED_SINCE, EVENT} - _unchanged(found, wanted):
+        wanted[table_state.DEFINED_SINCE] = _next_landing(found, pipeline)
     if table.name in _RULED and table_state.RULES_SINCE not in found.properties:
         log = tables.STREAM_LOG if table.name == tables.STREAM_LOG else tables.BATCH_LOG
-        history = table_state.history_of(catalogs.find(catalog, pipeline.name, log))
-        wanted[table_state.RULES_SINCE] = str(table_state.landed(history, pipeline.name).landing + 1)
-    changed = {key: value for key, value in wanted.items() if found.properties.get(key) != value}
-    return _with_properties(catalog, found, changed) if changed else found
+        wanted[table_state.RULES_SINCE] = _next_landing(catalogs.find(catalog, pipeline.name, log), pipeline)
+    changed = {key: value for key, value in wanted.items() if key not in _unchanged(found, wanted)}
+    if not changed:
+        return found
+    try:
+        # On the snapshot that was looked at: no landing comes in between.
+        return commits.set_properties(found, changed)
+    except CommitFailedException:
+        return _evolved(catalog, pipeline, table, catalog.load_table(found.name()))
+
+
+def _unchanged(table: IcebergTable, wanted: Mapping[str, str]) -> set[str]:
+    """Properties that the table has, and as they are wanted."""
+    return {key for key, value in table.properties.items() if wanted.get(key, value) == value}
+
+
+def _next_landing(log: IcebergTable | None, pipeline: Pipeline) -> str:
+    return str(table_state.landed(table_state.history_of(log), pipeline.name).landing + 1)
 
 
 def _created(catalog: Catalog, pipeline: Pipeline, table: TableShape) -> IcebergTable:
@@ -191,6 +205,7 @@ def _created(catalog: Catalog, pipeline: Pipeline, table: TableShape) -> Iceberg
         **(_AS_THEY_COME if table.name in _LOGS else _BY_DAY),
         **_kept_properties(pipeline, table),
         **({table_state.RULES_SINCE: "1"} if table.name in _RULED else {}),
+        **({table_state.DEFINED_SINCE: "1"} if table.name in _LOGS else {}),
         **evolution.identity(pipeline),
     }
     columns = [(name, iceberg_type(kind)) for name, kind in table.columns]
@@ -226,15 +241,6 @@ def _kept_properties(pipeline: Pipeline, table: TableShape) -> dict[str, str]:
     if table.name == tables.EVENTS:
         return {evolution.DECLARED: evolution.declared(pipeline)}
     return {**COMPRESSED, EVENT: fingerprint.event(pipeline)} if table.name in _LOGS else {}
-
-
-def _with_properties(catalog: Catalog, existing: IcebergTable, changed: dict[str, Any]) -> IcebergTable:
-    try:
-        with existing.transaction() as transaction:
-            transaction.set_properties(**changed)
-    except CommitFailedException:  # the streaming job committed at the same moment
-        return _with_properties(catalog, catalog.load_table(existing.name()), changed)
-    return catalog.load_table(existing.name())
 
 
 def same_definition(table: IcebergTable) -> AssertProperty:

@@ -269,6 +269,20 @@ def retained_from(properties: Mapping[str, str]) -> dict[int, int]:
     return {int(partition): end for partition, end in json.loads(properties.get(RETAINED_FROM, "{}")).items()}
 
 
+DEFINED_SINCE = "twofold.defined-since"
+"""Property of both logs: the first landing under the definition of today. Earlier rows were judged by another one."""
+
+
+def defined_since(properties: Mapping[str, str]) -> int | None:
+    """The first landing under the definition of today; None: none is known to be.
+
+    >>> defined_since({"twofold.defined-since": "3"}), defined_since({})
+    (3, None)
+    """
+    found = properties.get(DEFINED_SINCE)
+    return None if found is None else int(found)
+
+
 RULES_SINCE = "twofold.rules-since"
 """Property of `stream_log` and `landed_files`: the first landing by the contract's rules of today. Earlier ones counted
 a file's records, and wrote the numbers in a text, as Spark reads them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from subprocess import CompletedProcess
 from typing import Any
 
@@ -15,7 +16,7 @@ from spark_jobs import spark_session, unified_views
 from tests import at_work
 from tests.at_work import Job, Work
 from tests.small_world import event
-from twofold import tables
+from twofold import table_state, tables
 from twofold.definition.model import Pipeline
 from twofold.settings import Settings
 
@@ -27,9 +28,10 @@ WIDER = {
     "extra": {"type": "int"},
     "kind": {"one_of": ["a", "b"]},
     "note": None,
+    "price": {"type": "decimal(12,2)"},
 }
-"""A field wider and its rule looser, one new, one with a tighter rule, one dropped."""
-MEASURES = {"events": "count(*)", "total": "sum(value)", "most": "max(value)"}
+"""A field wider and its rule looser, one new, one with a tighter rule, one dropped, one with more digits."""
+MEASURES = {"events": "count(*)", "total": "sum(value)", "most": "max(value)", "paid": "sum(price)"}
 VIEWS = {"by_kind": None, "by_value": {"window": "1 hour", "by": ["kind"], "measures": MEASURES}}
 
 
@@ -44,7 +46,8 @@ def spark(stack: Settings) -> Iterator[SparkSession]:
 @pytest.fixture
 def work(stack: Settings, spark: SparkSession, define: Define) -> Work:
     """Both layers filled by a first definition and united, something past the boundary; then the definition changes."""
-    first = define(event={"fields": {"note": {"type": "string"}}}, views=VIEWS)
+    before = {"note": {"type": "string"}, "price": {"type": "decimal(9,2)"}}
+    first = define(event={"fields": before}, views=VIEWS)
     work = Work(spark, stack, first)
     work.send(*(sent(f"s{i}", 9 * i, "abc"[i % 3], i) for i in range(30)), sent("large", 20, "a", 2_000_000_000))
     work.drain()
@@ -60,7 +63,7 @@ def work(stack: Settings, spark: SparkSession, define: Define) -> Work:
 
 def sent(key: str, minutes: float, kind: str, value: int) -> dict[str, Any]:
     """An event with what only one of the definitions declares."""
-    return {**event(key, minutes, kind, value), "extra": minutes, "note": key}
+    return {**event(key, minutes, kind, value), "extra": minutes, "note": key, "price": f"{value}.25"}
 
 
 def outcomes(work: Work) -> set[tuple[Any, ...]]:
@@ -80,6 +83,9 @@ def relanded(work: Work) -> None:
     new = [("huge", 3_000_000_000, 40), ("large", 2_000_000_000, 20), ("last", 8, 300)]
     assert rows == sorted(kept + new)
     assert work.query("SELECT sum(events), max(most) FROM unified_by_value") == [(23, 3_000_000_000)]
+    paid = sum(Decimal(value) for _, value, _ in kept + new) + 23 * Decimal("0.25")
+    assert work.query("SELECT sum(price) FROM unified_events") == [(paid,)]
+    assert work.query("SELECT sum(paid) FROM unified_by_value") == [(paid,)]
 
 
 def test_rows_of_before_stay_until_reland_and_then_follow(work: Work, twofold: Twofold) -> None:
@@ -91,6 +97,7 @@ def test_rows_of_before_stay_until_reland_and_then_follow(work: Work, twofold: T
     assert found >= {
         ("follows", f"{fields}.value.type"),
         ("follows", f"{fields}.extra"),
+        ("follows", f"{fields}.price.type"),
         ("follows", f"{fields}.note"),
         ("waits", f"{fields}.kind.one_of"),
         ("waits", f"{fields}.value.max"),
@@ -124,6 +131,10 @@ def test_rows_of_before_stay_until_reland_and_then_follow(work: Work, twofold: T
         assert job.exit_code() is None
         work.holds()
     assert json.loads(twofold("reland", name, "--yes", "--json").stdout)["logs"]["stream_log"]["changes"] == {}
+    since = {
+        table_state.defined_since(work.lake.table(log).properties) for log in (tables.STREAM_LOG, tables.BATCH_LOG)
+    }
+    assert since == {1}
 
 
 def test_killed_at_any_point_it_leaves_the_old_or_the_new(work: Work, stack: Settings, twofold: Twofold) -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 
@@ -198,6 +199,27 @@ def test_files_of_before_are_read_with_the_types_of_today(lake: SqlCatalog, defi
     pin_ = world.pinned(tables.STREAM_LOG, lake.load_table(("p", tables.STREAM_LOG)))
     world._register(proof, "log", pin_, schema)
     assert proof.execute(f"SELECT {names} FROM log ORDER BY 1").fetchall() == expected
+
+
+def test_a_log_knows_since_which_landing_today_s_definition_holds(lake: SqlCatalog, define: Define) -> None:
+    """Also where a job of the old definition lands while the new one's starts: that landing is of the old one."""
+    log = schemas.ensure_tables(lake, define())[tables.STREAM_LOG]
+    assert table_state.defined_since(log.properties) == 1
+    stale = landed(log, 0)
+    looked = lake.load_table(stale.name())
+    landed(stale, 1)
+    with pytest.raises(CommitFailedException):
+        commits.set_properties(looked, {"a": "b"})
+
+    tighter = define({"value": {"max": 5}})
+    log = schemas.ensure_tables(lake, tighter)[tables.STREAM_LOG]
+    assert table_state.defined_since(log.properties) == 3
+    assert schemas.ensure_tables(lake, tighter)[tables.STREAM_LOG].metadata_location == log.metadata_location
+    (waits,) = differences(lake, tighter)
+    assert (waits.effect, waits.where) == (WAITS, "event")
+    assert waits.what == "stream_log has rows of an earlier definition, landed before landing 3"
+    # Back to the old one: the rows of before are by it, but nothing says so.
+    assert table_state.defined_since(schemas.ensure_tables(lake, define())[tables.STREAM_LOG].properties) == 3
 
 
 def test_a_dropped_column_goes_on_to_events(lake: SqlCatalog, define: Define) -> None:
