@@ -1,12 +1,13 @@
-"""# Replay of `<p>`: landed files or corrected records go through again
+"""# Replay of `<p>`: landed files, corrected records or all that is still there go through again
 
 Manually only, with a form; a dry run by default, which only reports what would be done (in the log and XCom of `plan`).
 
 | field | means |
 |---|---|
-| `what` | `landings`: files that were ingested before; `mended`: files of corrected records |
+| `what` | `landings`: files ingested before; `mended`: files of corrected records; `reland`: all, judged anew |
 | `first`, `last` | landings: the range by number, both included; without `last` up to the last one |
 | `files` | mended: one path a line, on the machine that runs the tasks |
+| `since` | reland: only what arrived since this moment, or this long ago; empty: everything |
 | `dry_run` | on: change nothing |
 
 | task | does |
@@ -14,11 +15,14 @@ Manually only, with a form; a dry run by default, which only reports what would 
 | `plan` | reports what is replayed and what is left out; unless dry, puts copies into `replay/<run>/` of the inbox |
 | `land` | the batch job: ingests each copy once; its rows win over the old ones of the same id |
 | `announce` | updates the asset `<p>.batch_log`, so the union follows |
+| `reland` | reland only: reports what would change; unless dry, replaces rows, and makes `events` and views anew |
 
-For ingested files: after a changed definition, so that what was rejected or filtered is judged again. A range whose ids
-a later landing corrected is refused. For corrected records: `twofold rejects <p> --to FILE`, fix the file, replay it.
+After a changed definition: `reland` judges what Kafka and the inbox still hold anew, and replaces its rows; or
+`landings`, so that what was rejected or filtered is judged again. A range whose ids a later landing corrected is
+refused. For corrected records: `twofold rejects <p> --to FILE`, fix the file, replay it.
 
-Without Airflow: `twofold replay <p> --landings A..B` or `--mended FILE`, with `--go`, then `twofold batch <p>`.
+Without Airflow: `twofold replay <p> --landings A..B` or `--mended FILE`, with `--go`, then `twofold batch <p>`; or
+`twofold reland <p>`, with `--yes`.
 """
 
 from airflow.sdk import Param
@@ -26,13 +30,14 @@ from airflow.sdk import Param
 from twofold import tables
 from twofold_airflow import wiring
 from twofold_airflow.spark_job import SparkJobOperator
-from twofold_airflow.table_operators import LANDINGS, MENDED, AnnounceOperator, ReplayOperator
+from twofold_airflow.table_operators import LANDINGS, MENDED, RELAND, AnnounceOperator, ReplayOperator
 
 FORM = {
-    "what": Param(LANDINGS, enum=[LANDINGS, MENDED], description="What goes through again"),
+    "what": Param(LANDINGS, enum=[LANDINGS, MENDED, RELAND], description="What goes through again"),
     "first": Param(1, type="integer", minimum=1, description="landings: the first"),
     "last": Param(None, type=["null", "integer"], minimum=1, description="landings: the last; empty: all since"),
     "files": Param("", type="string", format="multiline", description="mended: one path a line"),
+    "since": Param("", type="string", description="reland: a moment, or how long ago; empty: everything"),
     "dry_run": Param(True, type="boolean", description="Only report what would be done"),
 }
 
@@ -43,4 +48,7 @@ for pipeline in wiring.pipelines():
         announce = AnnounceOperator(
             task_id="announce", pipeline=pipeline.name, asset=wiring.batch_log(pipeline), table=tables.BATCH_LOG
         )
-        plan >> land >> announce
+        how = ["--since", "{{ params.since }}", "{{ '--dry-run' if params.dry_run else '--yes' }}"]
+        reland = SparkJobOperator(task_id=RELAND, pipeline=pipeline.name, job="reland", arguments=how)
+        plan >> [land, reland]
+        land >> announce

@@ -63,9 +63,14 @@ class Book:
 
     log: Table
     record: Table
-    landing: int
+    landed: Landed
     recorded: int
     files: dict[str, Last]
+
+    @property
+    def landing(self) -> int:
+        """The last landing that batch_log has."""
+        return self.landed.landing
 
     @property
     def history(self) -> History:
@@ -93,7 +98,7 @@ def read_book(lake: Lake) -> Book:
     for row in rows.sort_by("landing").to_pylist():
         files[row["file"]] = Last(row["landing"], row["version"], row["sha256"])
     recorded = max((last.landing for last in files.values()), default=0)
-    return Book(log, record, table_state.landed(table_state.history_of(log), lake.name).landing, recorded, files)
+    return Book(log, record, table_state.landed(table_state.history_of(log), lake.name), recorded, files)
 
 
 def _file_row(landing: int, one: TakenFile, landed_at: datetime) -> dict[str, Any]:
@@ -224,7 +229,7 @@ class BatchRun:
         if warning := commits.clock_warning(book.log):
             click.echo(f"warning: {warning}", err=True)
         self.still_locked()
-        state = table_state.encode(Landed(self.job.pipeline.name, number, files=rows))
+        state = table_state.encode(replace(book.landed, landing=number, files=rows))
         commits.append(book.log, files, state, [schemas.same_definition(book.log)])
         self.landings.append(Landing(number, new))
         try:

@@ -233,8 +233,11 @@ def _stretches(job: Job) -> list[Stretch]:
 
 def _readers(job: Job) -> list[dict[int, int]]:
     """Offsets (exclusive) that the union and each view query have behind them; a view not begun has none."""
-    log, pipeline = job.lake.history(tables.STREAM_LOG), job.pipeline.name
-    positions = [table_state.boundary(job.lake.history(tables.EVENTS), pipeline).offsets]
+    pipeline, edge = job.pipeline.name, table_state.boundary(job.lake.history(tables.EVENTS), job.pipeline.name)
+    log, batch = job.lake.history(tables.STREAM_LOG), job.lake.history(tables.BATCH_LOG)
+    # Rows that were replaced since are to be read again.
+    is_read = edge.is_of(table_state.landed(log, pipeline), table_state.landed(batch, pipeline))
+    positions = [edge.offsets if is_read else {}]
     for view in job.pipeline.views:
         resumed = Checkpoint.of(job, view).resumed_from()
         read = History(log.snapshots, resumed["snapshot_id"] if resumed else None)

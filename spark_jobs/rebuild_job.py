@@ -12,7 +12,6 @@ Manually: `python -m spark_jobs.rebuild_job flights`
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,13 @@ import click
 
 from spark_jobs import outcome, stream_log, union
 from spark_jobs.checkpoints import Checkpoint
-from spark_jobs.days import Scratch, scratch
 from spark_jobs.spark_session import Job, declared, started_job
-from spark_jobs.union import Logs
-from twofold import commits, schemas, serving, table_state, tables
+from twofold import commits, schemas, table_state, tables
 from twofold.definition import fingerprint
-from twofold.definition.model import Pipeline, View
+from twofold.definition.model import View
 from twofold.lake import Lake
 from twofold.reader.pinned import pin
-from twofold.table_files import Place
-from twofold.table_state import Boundary, Folded
+from twofold.table_state import Folded
 
 _WAIT_S = 600.0
 
@@ -46,16 +42,17 @@ def main(pipeline: str, as_json: bool, outcome_file: Path | None) -> None:
 
 def run(lake: Lake) -> dict[str, Any]:
     """Refuse while the streaming job runs; else rebuild, with unions kept out."""
-    retained_from = table_state.retained_from(lake.ensure()[tables.STREAM_LOG].properties)
+    lake.ensure()
     with started_job(lake, "rebuild") as job, job.lock("stream"), job.lock("union", wait_s=_WAIT_S):
-        return rebuild(job, retained_from)
+        return rebuild(job)
 
 
-def rebuild(job: Job, retained_from: dict[int, int]) -> dict[str, Any]:
+def rebuild(job: Job) -> dict[str, Any]:
     """All steps; returns the counts."""
     started = time.monotonic()
     views = job.pipeline.views
-    events = rebuild_events(job.lake, retained_from)
+    made = union.recreate(job.lake)
+    events = {"stream_rows": made.stream_rows, "batch_rows": made.batch_rows, "rows": made.inserted}
     batch = {view.name: union.rebuild_view(job, view) for view in views.values()}
     for view in views.values():
         _restart_stream_view(job, view)
@@ -68,39 +65,6 @@ def rebuild(job: Job, retained_from: dict[int, int]) -> dict[str, Any]:
         "undeclared": _undeclared(job),
         "seconds": round(time.monotonic() - started, 1),
     }
-
-
-def rebuild_events(lake: Lake, retained_from: dict[int, int]) -> dict[str, int]:
-    """The winners among all that ever took part, in one commit, with the boundary that covers them."""
-
-    def attempt() -> dict[str, int]:
-        with scratch(lake.settings) as duck:
-            return _events(duck, union.read(lake), retained_from)
-
-    return union.retried(lake.name, tables.EVENTS, attempt)
-
-
-def _events(duck: Scratch, now: Logs, retained_from: dict[int, int]) -> dict[str, int]:
-    pipeline, from_scratch = now.pipeline, replace(now, boundary=Boundary(now.pipeline.name))
-    engine = now.engine(duck)
-    known = replace(from_scratch.next, max_event_time=now.boundary.max_event_time, seen=now.boundary.seen)
-    stream, batch, after = from_scratch.seen(engine, known)
-    log = serving.stream_contenders(pipeline, engine.stream_log(from_scratch.boundary), {})
-    files = serving.batch_contenders(pipeline, engine.batch_log(from_scratch.boundary), 0)
-    kept = _no_longer_logged(pipeline, engine.events((), on=False), retained_from)
-    stream += duck.number(f"SELECT count(*) FROM ({serving.duckdb(kept)})")
-    rows = serving.duckdb(serving.winners(pipeline, f"({log} UNION ALL {files} UNION ALL {kept})"))
-    new = duck.write(Place.of(now.events.made), rows, now.sort_order)
-    now.commit(now.events.all_files, new, replace(after, rebuilt=True))
-    return {"stream_rows": stream, "batch_rows": batch, "rows": sum(file.record_count for file in new)}
-
-
-def _no_longer_logged(pipeline: Pipeline, events: str, retained_from: dict[int, int]) -> str:
-    """Rows of `events` whose record retention took from stream_log: there is nothing else to make them from."""
-    named = f"NOT {serving.past_offsets(retained_from)}" if retained_from else "FALSE"
-    # In the order of the contenders, which they are united with.
-    names = serving.columns([*pipeline.columns, "layer", "withdrawn", *serving.PROVENANCE[1:]])
-    return f"SELECT {names} FROM {events} WHERE layer = '{tables.STREAM_LAYER}' AND {named}"
 
 
 def _restart_stream_view(job: Job, view: View) -> None:

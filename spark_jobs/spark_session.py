@@ -220,15 +220,21 @@ def declared(pipeline: str) -> Lake:
 
 
 def as_of(table: Table, snapshot: int, columns: Iterable[Column]) -> str:
-    """A table at a snapshot, which is read with the columns of its own day: `columns` declared since are null in it."""
+    """A table at a snapshot, which is read with the columns of its own day, as `columns` of today: those that were
+    declared since are null in it."""
     found = table.snapshot_by_id(snapshot)
     schema = table.schemas()[found.schema_id] if found and found.schema_id is not None else table.schema()
-    later = [
-        f"CAST(NULL AS {str(column.iceberg).replace('timestamptz', 'timestamp')}) AS `{column.name}`"
+    before = {field.name: field.field_type for field in schema.fields}
+    listed = [
+        f"`{column.name}`" if before.get(column.name) == column.iceberg else _typed(column, column.name in before)
         for column in columns
-        if column.name not in schema.column_names
     ]
-    return f"(SELECT {', '.join(['*', *later])} FROM {tables.qualified(*table.name())} VERSION AS OF {snapshot})"
+    return f"(SELECT {', '.join(listed)} FROM {tables.qualified(*table.name())} VERSION AS OF {snapshot})"
+
+
+def _typed(column: Column, is_there: bool) -> str:
+    kind = str(column.iceberg).replace("timestamptz", "timestamp").replace("long", "bigint")
+    return f"CAST({f'`{column.name}`' if is_there else 'NULL'} AS {kind}) AS `{column.name}`"
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -162,9 +162,9 @@ class LogWriter:
         repeated = {p: offset for p, offset in held.items() if starts.get(p, 0) < offset}
         written = self._run(records, max(1, -(-size // _OFFSETS_PER_TASK)), repeated)
         files = [file for one in written for file in one.files]
-        state = Landed(
-            self.pipeline.name,
-            self.landed.landing + 1,
+        state = replace(
+            self.landed,
+            landing=self.landed.landing + 1,
             offsets={**held, **{p: max(end, held.get(p, 0)) for p, end in ends.items()}},
             topic_id=self.fence(),
         )

@@ -8,6 +8,7 @@ Where a query begins in stream_log, and where it keeps its state, is decided bef
     none, or its snapshot is gone ────────► the whole log as of one snapshot fills the view; then what follows
     no batch of it was ever done ─────────► the same
     its state is of another make ─────────► the same: other parts, or in memory what no longer fits there
+    rows that it has read were replaced ──► the same: `twofold reland` judged them anew; a running query fails on that
 
 Iceberg's source begins at the oldest snapshot left and reads only what that one added: after an expiry it would
 silently skip the history before it. The source can also read all of a snapshot's files, but never does so by itself; so
@@ -141,7 +142,7 @@ class ViewWriter:
         if (
             resumed is not None
             and checkpoint.has_ended_a_batch()
-            and table_state.history_of(log).since(resumed["snapshot_id"]) is not None
+            and self._follows(table_state.history_of(log), resumed["snapshot_id"])
             and before == provider
             and self.table.folded is not None
             and self.table.folded.state == _layout(self.view)
@@ -152,6 +153,12 @@ class ViewWriter:
             return None
         checkpoint.discard()
         return None if log.current_snapshot() is None else _whole(self.job)
+
+    def _follows(self, log: History, read: int) -> bool:
+        """Whether all that a query has yet to read is appended to the snapshot that it has read."""
+        name = self.job.pipeline.name
+        before = table_state.landed(History(log.snapshots, read), name)
+        return log.since(read) is not None and before.relanded == table_state.landed(log, name).relanded
 
     def _filled(self, whole: Whole, log: DataFrame) -> DataFrame:
         """Replace the view by its fold over a snapshot of stream_log; what the query has yet to read of the log."""
@@ -308,6 +315,9 @@ def _clean_append(job: Job) -> Whole | None:
     snapshot = next(appends, None)
     if snapshot is None:
         return None
+    landed = table_state.landed(History(history.snapshots, snapshot.snapshot_id), job.pipeline.name)
+    if landed.relanded != table_state.landed(history, job.pipeline.name).relanded:
+        return None  # rows were replaced since
     manifests = [one for one in snapshot.manifests(table.io) if one.content == ManifestContent.DATA]
     if any(one.deleted_files_count for one in manifests):
         return None
@@ -315,5 +325,5 @@ def _clean_append(job: Job) -> Whole | None:
         snapshot.snapshot_id,
         snapshot.sequence_number or 0,
         sum((one.added_files_count or 0) + (one.existing_files_count or 0) for one in manifests),
-        table_state.landed(History(history.snapshots, snapshot.snapshot_id), job.pipeline.name).landing,
+        landed.landing,
     )

@@ -24,7 +24,8 @@ from pyspark.sql import DataFrame, SparkSession
 from twofold import inbox, tables
 from twofold.contract import kafka_records
 from twofold.contract.event_keys import with_key
-from twofold.contract.judge import Judge, judge_apart
+from twofold.contract.judge import Judge, Judged, judge_apart
+from twofold.contract.records import Records
 from twofold.lake import Lake
 from twofold.readers import SetAside, read
 from twofold.table_files import Place, Writer
@@ -38,6 +39,8 @@ _KEPT_BYTES = 32 << 20
 _ROWS_PER_FILE = 4_000_000
 
 Batches = Iterable[pa.RecordBatch]
+Judging = Callable[[Judge, Records, Any], Judged]
+"""`Judge.judge`, or `judge_apart`."""
 
 
 def packed(*parts: object) -> bytes:
@@ -95,20 +98,28 @@ class FromKafka:
         return batch
 
     def _land(self, judge: Judge, batch: pa.RecordBatch, writer: Writer, done: WrittenBatch) -> None:
-        records = kafka_records.of(judge.pipeline, batch)
-        judged = (judge_apart if self.apart else Judge.judge)(judge, records, batch["timestamp"])
-        partition, offset = judged.of_records(batch["partition"]), judged.of_records(batch["offset"])
-        place = {
-            "kafka_partition": partition,
-            "kafka_offset": offset,
-            "kafka_timestamp": judged.of_records(batch["timestamp"]),
-            "landing": pa.repeat(pa.scalar(self.landing, pa.int64()), len(offset)),
-        }
-        writer.write(_with(with_key(judge.pipeline, judged.rows, "kafka", partition, offset), place))
+        landing = pa.repeat(pa.scalar(self.landing, pa.int64()), batch.num_rows)
+        judged, rows = of_kafka(judge, batch, landing, judge_apart if self.apart else Judge.judge)
+        writer.write(rows)
         done.counts.update(judged.counts())
         newest = pa.TableGroupBy(pa.Table.from_batches([batch.select(["partition", "timestamp"])]), "partition")
         for partition, stamp in zip(*newest.aggregate([("timestamp", "max")]).to_pydict().values(), strict=True):
             done.newest[partition] = max(done.newest.get(partition, 0.0), stamp.timestamp())
+
+
+def of_kafka(
+    judge: Judge, batch: pa.RecordBatch, landing: pa.Array, judging: Judging = Judge.judge
+) -> tuple[Judged, pa.RecordBatch]:
+    """What the contract says of Kafka's records, and the rows of stream_log that they become."""
+    judged = judging(judge, kafka_records.of(judge.pipeline, batch), batch["timestamp"])
+    partition, offset = judged.of_records(batch["partition"]), judged.of_records(batch["offset"])
+    place = {
+        "kafka_partition": partition,
+        "kafka_offset": offset,
+        "kafka_timestamp": judged.of_records(batch["timestamp"]),
+        "landing": judged.of_records(landing),
+    }
+    return judged, _with(with_key(judge.pipeline, judged.rows, "kafka", partition, offset), place)
 
 
 @dataclass(frozen=True)
@@ -181,7 +192,7 @@ class FromInbox:
     ) -> None:
         taken = TakenFile(chosen.file)
         done.taken.append(taken)
-        rows = _Waiting(place)
+        rows = Waiting(place)
         try:
             if fault := inbox.name_fault(chosen.file.name):
                 raise SetAside(f"its name cannot be taken: {fault}")
@@ -199,26 +210,37 @@ class FromInbox:
         else:
             done.files += rows.keep(shared)
 
-    def _read(self, judge: Judge, folder: inbox.Folder, taken: TakenFile, rows: _Waiting) -> None:
-        name = taken.file.name
+    def _read(self, judge: Judge, folder: inbox.Folder, taken: TakenFile, rows: Waiting) -> None:
+        name, judging = taken.file.name, judge_apart if self.apart else Judge.judge
         with folder.open(name) as stream:
             for records in read(stream, name, judge.pipeline):
                 if not len(records):
                     continue
-                judged = (judge_apart if self.apart else Judge.judge)(judge, records, self.landed_at)
+                judged, made = of_file(judge, records, (self.landing, name, self.landed_at), judging)
                 taken.counts.update(judged.counts())
-                number = judged.of_records(pa.array(records.numbers, pa.int64()))
-                count = len(number)
-                place = {
-                    "landing": pa.repeat(pa.scalar(self.landing, pa.int64()), count),
-                    "file": pa.repeat(pa.scalar(name, pa.string()), count),
-                    "row": number,
-                    "landed_at": pa.repeat(pa.scalar(self.landed_at, pa.timestamp("us", "UTC")), count),
-                }
-                rows.add(_with(with_key(judge.pipeline, judged.rows, "file", name, number), place))
+                rows.add(made)
 
 
-class _Waiting:
+def of_file(
+    judge: Judge, records: Records, landed: tuple[int, str, datetime], judging: Judging = Judge.judge
+) -> tuple[Judged, pa.RecordBatch]:
+    """What the contract says of a file's records, and the rows of batch_log that they become.
+
+    `landed` is the number of the landing, the file's name, and when it was.
+    """
+    landing, name, at = landed
+    judged = judging(judge, records, at)
+    number = judged.of_records(pa.array(records.numbers, pa.int64()))
+    place = {
+        "landing": pa.repeat(pa.scalar(landing, pa.int64()), len(number)),
+        "file": pa.repeat(pa.scalar(name, pa.string()), len(number)),
+        "row": number,
+        "landed_at": pa.repeat(pa.scalar(at, pa.timestamp("us", "UTC")), len(number)),
+    }
+    return judged, _with(with_key(judge.pipeline, judged.rows, "file", name, number), place)
+
+
+class Waiting:
     """The rows of one file, of which none counts before its end: in memory, or past some size in data files of theirs.
 
     An error of the store while they are written is not the file's fault: it ends the task.
@@ -232,6 +254,7 @@ class _Waiting:
         self._files: list[DataFile] = []
 
     def add(self, rows: pa.RecordBatch) -> None:
+        """The next rows of the file."""
         self._kept.append(rows)
         self._bytes += rows.nbytes
         if self._bytes > _KEPT_BYTES:

@@ -38,12 +38,13 @@ def create_views(spark: SparkSession, settings: Settings, pipeline: Pipeline) ->
                     f"pipeline {pipeline.name} has no table {pinned.name} yet: none of its jobs ever ran",
                     f"run `twofold stream {pipeline.name}` or `twofold batch {pipeline.name}`",
                 )
-        past = reader.engine_of(pipeline).past
+        engine = reader.engine_of(pipeline)
+        past = engine.past
         parts = (("tail", past.tail), ("decided", past.decided))
         tail, decided = (
             rows and _handed_over(spark, reader, f"_tw_{pipeline.name}_{part}", rows) for part, rows in parts
         )
-        untouched, touched = _relation(pins[0]), None
+        untouched, touched = _relation(pins[0], nothing=engine.outdated is not None), None
         if past.beaten_days:
             days = serving.on_days(f"`{pipeline.event.time}`", past.beaten_days)
             touched = f"(SELECT * FROM {untouched} WHERE {days})"
@@ -80,9 +81,9 @@ def _handed_over(spark: SparkSession, reader: Reader, name: str, relation: str) 
     return name
 
 
-def _relation(pinned: Pinned) -> str:
+def _relation(pinned: Pinned, nothing: bool = False) -> str:
     table = pinned.made
     snapshot = table.current_snapshot()
-    if snapshot is None:
+    if nothing or snapshot is None:
         return f"(SELECT * FROM {tables.qualified(*table.name())} WHERE FALSE)"
     return as_of(table, snapshot.snapshot_id, pinned.columns)

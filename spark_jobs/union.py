@@ -70,7 +70,19 @@ class Logs:
             max(before.landing, batch.landing),
             before.max_event_time,
             seen=before.seen,
+            relanded=(stream.relanded, batch.relanded),
         )
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether rows that `events` was made of were replaced in the logs since."""
+        return self.next.relanded != self.boundary.relanded
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """Columns of `events` whose fields are no longer declared."""
+        declared = tables.events(self.pipeline).column_names
+        return tuple(column.name for column in self.events.columns if column.name not in declared)
 
     @property
     def has_news(self) -> bool:
@@ -85,6 +97,22 @@ class Logs:
     def engine(self, duck: Scratch) -> DuckDBEngine:
         """The steps of the union over what is pinned."""
         return DuckDBEngine(duck.connection, self.pipeline, self.events, self.stream, self.batch, duck.read)
+
+    def recreated(self, duck: Scratch) -> United:
+        """The winners among all that ever took part, in one commit, with the boundary that covers them."""
+        pinned = (self.events, self.stream, self.batch)
+        engine = DuckDBEngine.from_scratch(duck.connection, self.pipeline, pinned, duck.read)
+        whole = replace(self, boundary=Boundary(self.pipeline.name))
+        known = replace(whole.next, max_event_time=self.boundary.max_event_time, seen=self.boundary.seen)
+        stream, batch, after = whole.seen(engine, known)
+        if more := engine.only_united():
+            stream += duck.number(f"SELECT count(*) FROM ({serving.duckdb(more)})")
+        names = serving.columns(serving.event_columns(self.pipeline, self.dropped))
+        rows = serving.duckdb(f"SELECT {names} FROM {engine.past.tail}") if engine.past.tail else ""
+        files = duck.write(Place.of(self.events.made), rows, self.sort_order) if rows else []
+        after = replace(after, rebuilt=True)
+        self.commit(self.events.all_files, files, after)
+        return United(stream, batch, sum(file.record_count for file in files), boundary=after)
 
     def seen(self, engine: DuckDBEngine, after: Boundary) -> tuple[int, int, Boundary]:
         """Rows past the boundary by layer, stream's first; and the boundary `after` with what is newest among them."""
@@ -123,12 +151,31 @@ def unite(job: Job) -> United:
 
     def attempt() -> United:
         logs = read(job.lake)
+        if logs.is_outdated:
+            with scratch(job.settings) as duck:
+                return _less(logs.recreated(duck), logs.events)
         if not logs.has_news:
             return United(boundary=logs.boundary)
         with scratch(job.settings) as duck:
             return _Union(job, logs, duck).run()
 
     return retried(job.lake.name, tables.EVENTS, attempt)
+
+
+def recreate(lake: Lake) -> United:
+    """`events` made of the logs alone, as if nothing had ever been united; all its rows count as inserted."""
+
+    def attempt() -> United:
+        with scratch(lake.settings) as duck:
+            return read(lake).recreated(duck)
+
+    return retried(lake.name, tables.EVENTS, attempt)
+
+
+def _less(united: United, before: Pinned) -> United:
+    """What was made anew, with the rows that were there before not counted as inserted."""
+    had = sum(file.record_count for file in before.all_files)
+    return replace(united, inserted=max(0, united.inserted - had), replaced=min(united.inserted, had))
 
 
 def retried(pipeline: str, table: str, attempt: Callable[[], _T]) -> _T:
@@ -219,7 +266,7 @@ class _Union:
         for group in map(set, groups):
             touched = self.duck.read(self.logs.events, tuple(file for file in old if day_of(file) in group))
             its = won if len(groups) == 1 else f"(SELECT * FROM {won} WHERE {serving.on_days(time, group)})"
-            query = serving.duckdb(serving.rewritten(self.pipeline, touched, its, beaten))
+            query = serving.duckdb(serving.rewritten(self.pipeline, touched, its, beaten, self.logs.dropped))
             files += self.duck.write(place, query, self.logs.sort_order)
         return files
 
@@ -227,15 +274,16 @@ class _Union:
         self, place: Place, groups: list[list[date]], old: tuple[DataFile, ...], won: str, beaten: str | None
     ) -> list[DataFile]:
         """What tasks need of the tail goes into files first; those of a day that had none are its files already."""
-        order = self.logs.sort_order
-        names = serving.columns(tables.events(self.pipeline).column_names)
+        order, dropped = self.logs.sort_order, self.logs.dropped
+        listed = serving.event_columns(self.pipeline, dropped)
+        names = serving.columns(listed)
         new = self.duck.write(place, serving.duckdb(f"SELECT {names} FROM {won}"), order)
         there = {self.pipeline.event.key, self.pipeline.event.time, *serving.PROVENANCE}
-        absent = [name for name in tables.events(self.pipeline).column_names if name not in there]
+        absent = [name for name in listed if name not in there]
         away = ", ".join(["*", *(f"NULL AS `{name}`" for name in absent)])
         gone = self.duck.write(place, serving.duckdb(f"SELECT {away} FROM {beaten}"), order) if beaten else []
         had = {day_of(file) for file in old}
-        query = serving.duckdb(serving.rewritten(self.pipeline, "_tw_touched", "_tw_won", "_tw_gone"))
+        query = serving.duckdb(serving.rewritten(self.pipeline, "_tw_touched", "_tw_won", "_tw_gone", dropped))
         columns = self.logs.events.columns
         parts = []
         for group in groups:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.sdk import Asset, Context
+from airflow.sdk import Asset, BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DownstreamTasksSkipped
 
 from twofold import tables
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 LANDINGS = "landings"
 MENDED = "mended"
+RELAND = "reland"
+"""What is replayed; the last one is also the task that does it, by itself."""
 
 
 class PipelineOperator(Linked):
@@ -120,14 +122,18 @@ class CompareOperator(PipelineOperator):
 class ReplayOperator(PipelineOperator):
     """Plan a replay; on a dry run report the plan and skip the rest, else put the copies into the inbox.
 
+    Records that are judged anew have no plan: their own task reports what would change.
+
     Without Airflow: `twofold replay`.
     """
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> NoReturn:
         """Read the form; the run's id is the label, so a retry puts the same copies."""
         from twofold import replay
 
         form, run = context["params"], str(context["run_id"])
+        if form["what"] == RELAND:
+            raise _only({RELAND}, self)
         try:
             lake = self.lake()
             plan = self._plan(lake, form, run)
@@ -140,10 +146,8 @@ class ReplayOperator(PipelineOperator):
         for line in plan.left_out:
             self.log.warning("left out: %s", line)
         report = {**asdict(plan), "done": not form["dry_run"]}
-        if form["dry_run"]:
-            context["ti"].xcom_push("return_value", report)
-            raise DownstreamTasksSkipped(tasks=sorted(self.downstream_task_ids))  # type: ignore[no-untyped-call]
-        return report
+        context["ti"].xcom_push("return_value", report)
+        raise _only(set() if form["dry_run"] else self.downstream_task_ids - {RELAND}, self)
 
     def _plan(self, lake: Lake, form: Any, run: str) -> Plan:  # noqa: ANN401
         from twofold import replay
@@ -152,3 +156,8 @@ class ReplayOperator(PipelineOperator):
             files = [Path(line.strip()) for line in form["files"].splitlines() if line.strip()]
             return replay.plan_mended(lake.name, files, run)
         return replay.plan_landings(lake, form["first"], form["last"], run)
+
+
+def _only(tasks: set[str], operator: BaseOperator) -> DownstreamTasksSkipped:
+    """What makes only these follow, of the tasks behind an operator."""
+    return DownstreamTasksSkipped(tasks=sorted(operator.downstream_task_ids - tasks))  # type: ignore[no-untyped-call]

@@ -39,6 +39,7 @@ from pyiceberg.table.update import (
     AssertRefSnapshotId,
     AssertTableUUID,
     RemoveSnapshotsUpdate,
+    SetPropertiesUpdate,
     SetSnapshotRefUpdate,
     TableRequirement,
     TableUpdate,
@@ -100,6 +101,7 @@ def replace(
     added: Sequence[DataFile],
     state: Mapping[str, str],
     updates: Sequence[TableUpdate] = (),
+    requirements: Sequence[ValidatableTableRequirement] = (),
 ) -> Table:
     """Put `added` files in place of `deleted` ones, if the table is still at `head`; else as `append` is refused.
 
@@ -111,7 +113,15 @@ def replace(
     draft = _Draft(table, Operation.OVERWRITE)
     kept = draft.merged(draft.without(_manifests(table), deleted))
     changed = {**_counts(_ADDED, added), **_counts(_DELETED, deleted)}
-    return draft.commit([*draft.added(added), *kept], changed, state, before=updates)
+    return draft.commit([*draft.added(added), *kept], changed, state, requirements, before=updates)
+
+
+def set_properties(
+    table: Table, properties: Mapping[str, str], requirements: Sequence[ValidatableTableRequirement] = ()
+) -> Table:
+    """Set properties, if the table is still at the snapshot that it was loaded with; else as `append` is refused."""
+    held, _ = move_head(table.metadata, table.metadata.current_snapshot_id, 0)
+    return _committed(table, (*held, *cast(Any, requirements)), (SetPropertiesUpdate(updates=dict(properties)),))
 
 
 def _counts(names: Sequence[str], files: Collection[DataFile]) -> dict[str, int]:

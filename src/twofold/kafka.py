@@ -1,7 +1,7 @@
 """The core's one way to Kafka: topics, offsets, single records, and how each client logs in.
 
     describe | ensure | repair ◄─── admin client ───┐
-    records  | filled          ◄─── consumer, ──────┴── brokers
+    records | filled | read    ◄─── consumer, ──────┴── brokers
                                     committed records only
 
 What a topic must be like, known without a broker: `twofold.topic`.
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from confluent_kafka import (
     Consumer,
@@ -80,6 +80,16 @@ _LOGIN_MODULES = {
     "PLAIN": "org.apache.kafka.common.security.plain.PlainLoginModule",
     "SCRAM": "org.apache.kafka.common.security.scram.ScramLoginModule",
 }
+
+
+class Record(NamedTuple):
+    """A record as Kafka keeps it."""
+
+    partition: int
+    offset: int
+    value: bytes | None
+    key: bytes | None
+    headers: list[tuple[str, bytes | None]]
 
 
 def java(settings: Settings) -> dict[str, str]:
@@ -266,18 +276,39 @@ def filled(
     with admin(settings) as client, closing(_consumer(settings)) as consumer:
         for number, wanted in ranges.items():
             begin, end, _ = _offsets(client, name, [number], timeout_s)[number]
-            there = [(max(low, begin), min(high, end)) for low, high in wanted]
-            there = [(low, high) for low, high in there if low < high]
-            read = (
-                message.offset() or 0
-                for span in merged(there, _NEAR)
-                for message in _read(consumer, name, number, span, timeout_s, _RECORDS_A_STEP)
-            )
+            there = _still_there(wanted, begin, end)
+            read = (message.offset() or 0 for message in _near(consumer, name, number, there, timeout_s))
             held = tuple(joined(within(read, there)))
             # An offset may have gone between the two questions; so the result is as of the end.
             now = _offsets(client, name, [number], timeout_s)[number][0] if there else begin
             found[number] = Filled(max(begin, now), end, held)
     return found
+
+
+def read(
+    settings: Settings, name: str, ranges: Mapping[int, Sequence[Range]], timeout_s: float = TIMEOUT_S
+) -> Iterator[Record]:
+    """The committed records of the given ranges that are still there, by partition and in order; with others between.
+
+    The ranges are as for `filled`.
+    """
+    with admin(settings) as client, closing(_consumer(settings)) as consumer:
+        for number, wanted in ranges.items():
+            begin, end, _ = _offsets(client, name, [number], timeout_s)[number]
+            for one in _near(consumer, name, number, _still_there(wanted, begin, end), timeout_s):
+                headers: Any = one.headers() or ()
+                yield Record(number, one.offset() or 0, one.value(), one.key(), list(headers))
+
+
+def _still_there(ranges: Sequence[Range], begin: int, end: int) -> list[Range]:
+    cut = ((max(low, begin), min(high, end)) for low, high in ranges)
+    return [(low, high) for low, high in cut if low < high]
+
+
+def _near(consumer: Consumer, name: str, number: int, ranges: Sequence[Range], timeout_s: float) -> Iterator[Message]:
+    """The records of the ranges, and some between those that are near each other."""
+    for span in merged(ranges, _NEAR):
+        yield from _read(consumer, name, number, span, timeout_s, _RECORDS_A_STEP)
 
 
 def _if_there(client: AdminClient, name: str, timeout_s: float) -> Any:  # noqa: ANN401

@@ -96,7 +96,9 @@ class Lake:
         """How far `events` reaches; None where it reached as far when `known` was announced."""
         history = self.history(tables.EVENTS)
         edge, snapshot = table_state.boundary(history, self.name), history.nearest(Boundary.KEY)
-        reach = {"landing": edge.landing, "offsets": {str(p): end for p, end in sorted(edge.offsets.items())}}
+        reach: News = {"landing": edge.landing, "offsets": {str(p): end for p, end in sorted(edge.offsets.items())}}
+        if any(edge.relanded):
+            reach["relanded"] = list(edge.relanded)
         if snapshot is None or not (edge.landing or edge.offsets) or reach == {key: known.get(key) for key in reach}:
             return None
         return {**reach, "snapshot": str(snapshot.id), "rows": snapshot.rows}

@@ -1,15 +1,14 @@
 """Make a pipeline's tables, or evolve them to its definition, or refuse before anything is written.
 
-no table ─► created          a new optional field ─► column added
-a changed type, id or event time, a field removed or newly required ─► IncompatibleDefinition, with the remedy
+no table ─► created          a new optional field ─► column added          a wider type ─► column widened
+what `twofold.evolution` refuses ─► IncompatibleDefinition, with the way out
 a view declared otherwise ─► refused; `redeclared` gives the new columns, for the commit of their rows
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError
@@ -41,12 +40,13 @@ from pyiceberg.types import (
 from sqlalchemy.exc import IntegrityError
 
 from twofold import catalog as catalogs
-from twofold import table_state, tables
+from twofold import commits, evolution, table_state, tables
 from twofold.commits import AssertProperty, CompressedMetadata
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline, View
 from twofold.definition.types import FieldType
 from twofold.errors import DefinitionChanged, IncompatibleDefinition
+from twofold.evolution import Difference
 from twofold.tables import TableShape
 
 _TYPES: dict[str, IcebergType] = {
@@ -76,8 +76,7 @@ COMPRESSED = {
     "write.py-location-provider.impl": f"{CompressedMetadata.__module__}.{CompressedMetadata.__qualname__}",
 }
 """For tables that get many commits: each commit writes the list of all snapshots that are kept."""
-EVENT = "twofold.event"
-"""Property of the logs: the fingerprint of the definition under which they are written."""
+EVENT = evolution.EVENT
 DEFINITION = "twofold.definition"
 """Property of a view's table: the fingerprint of the declaration that fills it."""
 _AS_THEY_COME = {
@@ -102,52 +101,64 @@ def ensure_tables(catalog: Catalog, pipeline: Pipeline) -> dict[str, IcebergTabl
     # This looks, then creates; tables that another job of this pipeline creates in between are fine.
     with suppress(IntegrityError):
         catalog.create_namespace_if_not_exists(pipeline.name)
-    wanted = (tables.stream_log(pipeline), tables.batch_log(pipeline), tables.events(pipeline), tables.landed_files())
-    found = {table.name: catalogs.find(catalog, pipeline.name, table.name) for table in wanted}
-    faults = [fault for table in wanted for fault in _incompatibilities(pipeline, table, found[table.name])]
-    if faults:
+    found = _found(catalog, pipeline)
+    refused = [each for each in _differences(pipeline, found) if each.effect == evolution.REFUSED]
+    if refused:
         raise IncompatibleDefinition(
             f"{pipeline.source_file or pipeline.name}: the definition does not fit the existing tables:\n  "
-            + "\n  ".join(dict.fromkeys(faults)),
+            + "\n  ".join(map(str, refused)),
             "undo the change, or declare the changed stream under a new pipeline name; nothing was written",
         )
     return {
         table.name: _evolved(catalog, pipeline, table, existing) if existing else _created(catalog, pipeline, table)
-        for table in wanted
+        for table in _declared(pipeline)
         for existing in (found[table.name],)
     }
 
 
-def _incompatibilities(pipeline: Pipeline, table: TableShape, existing: IcebergTable | None) -> list[str]:
-    """The parts of the definition that this existing table cannot follow, a sentence each."""
-    if existing is None or table.name == tables.LANDED_FILES:
-        return []
-    faults = [
-        f"event.{role}: was {existing.properties[key]!r}, is now {now!r}"
-        for role, key, now in (("id", "twofold.id", _id_of(pipeline)), ("time", "twofold.time", pipeline.event.time))
-        if existing.properties.get(key, now) != now
-    ]
-    columns = {field.name: field.field_type for field in existing.schema().fields}
-    partitions = {partition.name for partition in existing.spec().fields}
-    for field in pipeline.event.fields.values():
-        if field.name not in columns:
-            if field.name in partitions:
-                faults.append(
-                    f"event.fields.{field.name}: the days of {table.name} are called so; give the field another name"
-                )
-            if field.required:
-                faults.append(f"event.fields.{field.name}: a new field must be optional (records without it exist)")
-        elif columns[field.name] != iceberg_type(field.type.spark):
-            faults.append(f"event.fields.{field.name}.type: was {columns[field.name]}, is now {field.type}")
-    removed = [name for name in columns if name not in table.column_names]
-    faults += [f"event.fields.{name}: was removed; keep it as an optional field" for name in removed]
-    return faults
+def differences(catalog: Catalog, pipeline: Pipeline) -> list[Difference] | None:
+    """How the definition differs from the tables that are there, views too; None: there are none."""
+    found = _found(catalog, pipeline)
+    if not any(found.values()):
+        return None
+    return [*_differences(pipeline, found), *_differences_of_views(catalog, pipeline)]
 
 
-def _id_of(pipeline: Pipeline) -> str:
-    """The id as tables remember it: the one field, as they always did; or all of them."""
-    fields = pipeline.event.id
-    return fields[0] if len(fields) == 1 else ",".join(fields) or "none"
+def _declared(pipeline: Pipeline) -> tuple[TableShape, ...]:
+    # `events` last: what it has, the logs have.
+    return (tables.stream_log(pipeline), tables.batch_log(pipeline), tables.landed_files(), tables.events(pipeline))
+
+
+def _found(catalog: Catalog, pipeline: Pipeline) -> dict[str, IcebergTable | None]:
+    return {table.name: catalogs.find(catalog, pipeline.name, table.name) for table in _declared(pipeline)}
+
+
+def _differences(pipeline: Pipeline, found: Mapping[str, IcebergTable | None]) -> list[Difference]:
+    """All but those of views, each once."""
+    listed: list[Difference] = []
+    shapes = {table.name: table for table in _declared(pipeline)}
+    for name in (tables.STREAM_LOG, tables.BATCH_LOG, tables.EVENTS):
+        if existing := found[name]:
+            listed += evolution.of_identity(pipeline, existing.properties)
+            wanted = {column: iceberg_type(kind) for column, kind in shapes[name].columns}
+            partitions = [partition.name for partition in existing.spec().fields]
+            listed += evolution.of_columns(pipeline, name, wanted, _types(existing), partitions)
+    if events := found[tables.EVENTS]:
+        logs = {name: log.properties for name in _LOGS if (log := found[name])}
+        listed += evolution.of_rules(pipeline, events.properties, logs)
+    return list(dict.fromkeys(listed))
+
+
+def _differences_of_views(catalog: Catalog, pipeline: Pipeline) -> Iterator[Difference]:
+    for view in pipeline.views.values():
+        for name in (tables.batch_view_name(view), tables.stream_view_name(view)):
+            table, wanted = catalogs.find(catalog, pipeline.name, name), dict(view_columns(pipeline, view, name))
+            outdated = table is not None and is_outdated(table, pipeline, view)
+            yield from evolution.of_view(name, pipeline, _types(table) if table else None, wanted, outdated)
+
+
+def _types(table: IcebergTable) -> dict[str, IcebergType]:
+    return {field.name: field.field_type for field in table.schema().fields}
 
 
 def iceberg_type(spark: str) -> IcebergType:
@@ -165,12 +176,28 @@ def iceberg_type(spark: str) -> IcebergType:
 def _evolved(catalog: Catalog, pipeline: Pipeline, table: TableShape, existing: IcebergTable) -> IcebergTable:
     found = _extended(catalog, existing, [(name, iceberg_type(kind)) for name, kind in table.columns])
     wanted = _kept_properties(pipeline, table)
+    if table.name in _LOGS and {table_state.DEFINED_SINCE, EVENT} - _unchanged(found, wanted):
+        wanted[table_state.DEFINED_SINCE] = _next_landing(found, pipeline)
     if table.name in _RULED and table_state.RULES_SINCE not in found.properties:
         log = tables.STREAM_LOG if table.name == tables.STREAM_LOG else tables.BATCH_LOG
-        history = table_state.history_of(catalogs.find(catalog, pipeline.name, log))
-        wanted[table_state.RULES_SINCE] = str(table_state.landed(history, pipeline.name).landing + 1)
-    changed = {key: value for key, value in wanted.items() if found.properties.get(key) != value}
-    return _with_properties(catalog, found, changed) if changed else found
+        wanted[table_state.RULES_SINCE] = _next_landing(catalogs.find(catalog, pipeline.name, log), pipeline)
+    changed = {key: value for key, value in wanted.items() if key not in _unchanged(found, wanted)}
+    if not changed:
+        return found
+    try:
+        # On the snapshot that was looked at: no landing comes in between.
+        return commits.set_properties(found, changed)
+    except CommitFailedException:
+        return _evolved(catalog, pipeline, table, catalog.load_table(found.name()))
+
+
+def _unchanged(table: IcebergTable, wanted: Mapping[str, str]) -> set[str]:
+    """Properties that the table has, and as they are wanted."""
+    return {key for key, value in table.properties.items() if wanted.get(key, value) == value}
+
+
+def _next_landing(log: IcebergTable | None, pipeline: Pipeline) -> str:
+    return str(table_state.landed(table_state.history_of(log), pipeline.name).landing + 1)
 
 
 def _created(catalog: Catalog, pipeline: Pipeline, table: TableShape) -> IcebergTable:
@@ -178,8 +205,8 @@ def _created(catalog: Catalog, pipeline: Pipeline, table: TableShape) -> Iceberg
         **(_AS_THEY_COME if table.name in _LOGS else _BY_DAY),
         **_kept_properties(pipeline, table),
         **({table_state.RULES_SINCE: "1"} if table.name in _RULED else {}),
-        "twofold.id": _id_of(pipeline),
-        "twofold.time": pipeline.event.time,
+        **({table_state.DEFINED_SINCE: "1"} if table.name in _LOGS else {}),
+        **evolution.identity(pipeline),
     }
     columns = [(name, iceberg_type(kind)) for name, kind in table.columns]
     return _create(catalog, (pipeline.name, table.name), columns, table.day_of, properties, table.sort)
@@ -211,18 +238,9 @@ def _create(
 
 def _kept_properties(pipeline: Pipeline, table: TableShape) -> dict[str, str]:
     """Properties that tables of earlier releases get, too."""
-    if table.name not in _LOGS:
-        return {}
-    return {**COMPRESSED, EVENT: fingerprint.event(pipeline)}
-
-
-def _with_properties(catalog: Catalog, existing: IcebergTable, changed: dict[str, Any]) -> IcebergTable:
-    try:
-        with existing.transaction() as transaction:
-            transaction.set_properties(**changed)
-    except CommitFailedException:  # the streaming job committed at the same moment
-        return _with_properties(catalog, catalog.load_table(existing.name()), changed)
-    return catalog.load_table(existing.name())
+    if table.name == tables.EVENTS:
+        return {evolution.DECLARED: evolution.declared(pipeline)}
+    return {**COMPRESSED, EVENT: fingerprint.event(pipeline)} if table.name in _LOGS else {}
 
 
 def same_definition(table: IcebergTable) -> AssertProperty:
@@ -236,17 +254,21 @@ def refuse_other_definition(table: IcebergTable, pipeline: Pipeline) -> None:
         raise DefinitionChanged(pipeline.name, ["another job already works under a newer one"])
 
 
-def _extended(catalog: Catalog, existing: IcebergTable, columns: Iterable[tuple[str, IcebergType]]) -> IcebergTable:
-    """The table with those of the columns that it lacks."""
-    missing = [(name, kind) for name, kind in columns if name not in existing.schema().column_names]
-    if not missing:
+def _extended(catalog: Catalog, existing: IcebergTable, columns: Sequence[tuple[str, IcebergType]]) -> IcebergTable:
+    """The table with those of the columns that it lacks, and with those wider that are declared so."""
+    known = _types(existing)
+    missing = [(name, kind) for name, kind in columns if name not in known]
+    wider = [(name, kind) for name, kind in columns if name in known and evolution.is_wider(known[name], kind)]
+    if not missing and not wider:
         return existing
     try:
         with existing.update_schema() as update:
             for name, kind in missing:
                 update.add_column(name, kind)
-    except (CommitFailedException, ValueError):  # another job of this pipeline added them at the same moment
-        return _extended(catalog, catalog.load_table(existing.name()), missing)
+            for name, kind in wider:
+                update.update_column(name, field_type=kind)
+    except (CommitFailedException, ValueError):  # another job of this pipeline changed them at the same moment
+        return _extended(catalog, catalog.load_table(existing.name()), columns)
     return catalog.load_table(existing.name())
 
 

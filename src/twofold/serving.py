@@ -76,29 +76,43 @@ def past_offsets(offsets: Mapping[int, int]) -> str:
     return f"({named} OR kafka_partition NOT IN ({', '.join(str(p) for p in sorted(offsets))}))"
 
 
-def stream_contenders(pipeline: Pipeline, source: str, offsets: Mapping[int, int]) -> str:
-    """The rows of `stream_log` past the boundary that take part, with the columns of `events`."""
-    return f"""SELECT {columns(pipeline.columns)}, '{tables.STREAM_LAYER}' AS layer, FALSE AS withdrawn,
+def stream_contenders(
+    pipeline: Pipeline, source: str, offsets: Mapping[int, int], dropped: Collection[str] = ()
+) -> str:
+    """The rows of `stream_log` past the boundary that take part, with the columns of `events`.
+
+    `dropped` are columns of fields that are no longer declared.
+    """
+    return f"""SELECT {columns([*pipeline.columns, *dropped])}, '{tables.STREAM_LAYER}' AS layer, FALSE AS withdrawn,
   CAST(NULL AS BIGINT) AS landing, CAST(NULL AS STRING) AS `file`, CAST(NULL AS BIGINT) AS `row`,
   kafka_timestamp, kafka_partition, kafka_offset
 FROM {source} WHERE outcome = '{tables.ACCEPTED}' AND {past_offsets(offsets)}"""
 
 
-def batch_contenders(pipeline: Pipeline, source: str, landing: int) -> str:
+def batch_contenders(pipeline: Pipeline, source: str, landing: int, dropped: Collection[str] = ()) -> str:
     """The rows of `batch_log` past the boundary that take part; a filtered row withdraws its event."""
-    return f"""SELECT {columns(pipeline.columns)}, '{tables.BATCH_LAYER}' AS layer,
+    return f"""SELECT {columns([*pipeline.columns, *dropped])}, '{tables.BATCH_LAYER}' AS layer,
   outcome = '{tables.FILTERED}' AS withdrawn, landing, `file`, `row`,
   CAST(NULL AS TIMESTAMP) AS kafka_timestamp, CAST(NULL AS INT) AS kafka_partition, CAST(NULL AS BIGINT) AS kafka_offset
 FROM {source} WHERE outcome IN ('{tables.ACCEPTED}', '{tables.FILTERED}') AND landing > {landing}"""
 
 
-def winners(pipeline: Pipeline, contenders: str, names: Iterable[str] = ()) -> str:
-    """One row per id, with `names` (default: the columns of `events`): the best of `contenders`.
+def no_longer_logged(
+    pipeline: Pipeline, events: str, retained_from: Mapping[int, int], dropped: Collection[str]
+) -> str:
+    """Rows of `events` whose record retention took from stream_log: there is nothing else to make them from."""
+    named = f"NOT {past_offsets(retained_from)}" if retained_from else "FALSE"
+    # In the order of the contenders, which they are united with.
+    names = columns([*pipeline.columns, *dropped, "layer", "withdrawn", *PROVENANCE[1:]])
+    return f"SELECT {names} FROM {events} WHERE layer = '{tables.STREAM_LAYER}' AND {named}"
+
+
+def winners(pipeline: Pipeline, contenders: str, names: Iterable[str]) -> str:
+    """One row per id, with the columns `names`: the best of `contenders`.
 
     `contenders` is a relation, or a query in parentheses.
     """
-    selected = columns(names or tables.events(pipeline).column_names)
-    return f"""SELECT {selected} FROM (
+    return f"""SELECT {columns(names)} FROM (
   SELECT *, row_number() OVER (PARTITION BY `{pipeline.event.key}` ORDER BY {", ".join(PRECEDENCE)}) AS _tw_place
   FROM {contenders} AS _tw_contenders) AS _tw_ranked
 WHERE _tw_place = 1"""
@@ -132,15 +146,27 @@ def winning_tail(pipeline: Pipeline, tail: str, decided: str) -> str:
     return f"SELECT * FROM {tail} AS _tw_r WHERE {_not(pipeline, decided, '_tw_united')}"
 
 
-def rewritten(pipeline: Pipeline, touched: str, won: str, beaten: str | None) -> str:
+def event_columns(pipeline: Pipeline, dropped: Iterable[str]) -> list[str]:
+    """The columns of `events`, those of fields that are no longer declared last."""
+    return [*tables.events(pipeline).column_names, *dropped]
+
+
+def rewritten(pipeline: Pipeline, touched: str, won: str, beaten: str | None, dropped: Collection[str]) -> str:
     """All rows of some days of `events`: of those `touched`, what no row of the tail beats; and what `won`."""
-    key, names = pipeline.event.key, columns(tables.events(pipeline).column_names)
+    key, names = pipeline.event.key, columns(event_columns(pipeline, dropped))
     stays = f"WHERE NOT EXISTS (SELECT 1 FROM {beaten} AS _tw_b WHERE _tw_b.`{key}` = _tw_r.`{key}`)" if beaten else ""
     return f"SELECT {names} FROM {touched} AS _tw_r {stays} UNION ALL SELECT {names} FROM {won} AS _tw_w"
 
 
 class Engine(Protocol):
     """What the steps need of Spark or DuckDB. Queries are texts in Spark's dialect; relations go after FROM."""
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """Columns of `events` whose fields are no longer declared; the logs have them, too."""
+
+    def only_united(self) -> str | None:
+        """A query of rows that take part, and that neither the logs nor `events`, as these methods give it, have."""
 
     def stream_log(self, edge: Boundary) -> str:
         """Relation with at least the rows of `stream_log` past the boundary."""
@@ -176,9 +202,10 @@ class Past:
 
 def past(engine: Engine, pipeline: Pipeline, edge: Boundary) -> Past:
     """Run the small steps over what lies past the boundary."""
-    stream = stream_contenders(pipeline, engine.stream_log(edge), edge.offsets)
-    batch = batch_contenders(pipeline, engine.batch_log(edge), edge.landing)
-    tail = engine.keep("tail", winners(pipeline, f"({stream}\nUNION ALL\n{batch})"))
+    stream = stream_contenders(pipeline, engine.stream_log(edge), edge.offsets, engine.dropped)
+    batch = batch_contenders(pipeline, engine.batch_log(edge), edge.landing, engine.dropped)
+    contenders = "\nUNION ALL\n".join(filter(None, (stream, batch, engine.only_united())))
+    tail = engine.keep("tail", winners(pipeline, f"({contenders})", event_columns(pipeline, engine.dropped)))
     near = widened(_event_days(engine, pipeline, tail), pipeline.event.id_horizon)
     if not near:
         return Past()

@@ -101,6 +101,8 @@ class Landed:
     offsets: dict[int, int] = field(default_factory=dict)
     files: tuple[dict[str, Any], ...] = ()
     """Batch log only: the files of this landing, until `landed_files` has them."""
+    relanded: int = 0
+    """How many times rows that were there already were judged anew, and replaced."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,12 @@ class Boundary:
     seen: datetime | None = None
     """Highest, among the unioned stream rows, of the earlier of event time and Kafka time stamp; it never moves back.
     None where only earlier releases united: what they sealed stays sealed."""
+    relanded: tuple[int, int] = (0, 0)
+    """`Landed.relanded` of stream_log and of batch_log, as they were united."""
+
+    def is_of(self, stream: Landed, batch: Landed) -> bool:
+        """Whether `events` was made of the rows that these logs have: if not, it says nothing about them."""
+        return self.relanded == (stream.relanded, batch.relanded)
 
 
 @dataclass(frozen=True)
@@ -259,6 +267,20 @@ def retained_from(properties: Mapping[str, str]) -> dict[int, int]:
     ({0: 12}, {})
     """
     return {int(partition): end for partition, end in json.loads(properties.get(RETAINED_FROM, "{}")).items()}
+
+
+DEFINED_SINCE = "twofold.defined-since"
+"""Property of both logs: the first landing under the definition of today. Earlier rows were judged by another one."""
+
+
+def defined_since(properties: Mapping[str, str]) -> int | None:
+    """The first landing under the definition of today; None: none is known to be.
+
+    >>> defined_since({"twofold.defined-since": "3"}), defined_since({})
+    (3, None)
+    """
+    found = properties.get(DEFINED_SINCE)
+    return None if found is None else int(found)
 
 
 RULES_SINCE = "twofold.rules-since"

@@ -127,6 +127,7 @@ def test_every_task_alone(airflow: Settings, airflow_define: Define) -> None:
         "replay.plan": "success",
         "replay.land": "success",
         "replay.announce": "skipped",
+        "replay.reland": "success",
     }
     tested = airflow_tasks.tasks_test(airflow, *((f"{pipeline.name}_{dag}", task) for dag, task in split(tasks)))
     states = {name.removeprefix(f"{pipeline.name}_"): one.state for name, one in tested.items()}
@@ -166,10 +167,12 @@ def test_a_scheduled_batch_starts_the_union_by_its_asset_and_a_replay_follows(
 
     assert dags.run("batch") == {"land": "success", "announce": "skipped", "check_files": "success"}
     dags.switch_on("replay")
-    assert dags.run("replay") == {"plan": "success", "land": "skipped", "announce": "skipped"}
+    skipped = {"land": "skipped", "announce": "skipped", "reland": "skipped"}
+    assert dags.run("replay") == {**skipped, "plan": "success"}
     assert landings(airflow, pipeline) == [(1, "may.jsonl")]
     states = dags.run("replay", dry_run=False)
-    assert states == {"plan": "success", "land": "success", "announce": "success"}
+    assert states == {"plan": "success", "land": "success", "announce": "success", "reland": "skipped"}
+    assert dags.run("replay", what="reland") == {**skipped, "plan": "success", "reland": "success"}
     assert [number for number, _ in landings(airflow, pipeline)] == [1, 2]
     assert [run["run_type"] for run in dags.ended("union", 2)] == ["asset_triggered"] * 2
     holds(airflow, pipeline)

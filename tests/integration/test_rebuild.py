@@ -47,7 +47,7 @@ def work(stack: Settings, spark: SparkSession, define: Define) -> Work:
 
 def rebuild(work: Work) -> dict[str, Any]:
     assert work.spark
-    return rebuild_job.rebuild(work.job, {})
+    return rebuild_job.rebuild(work.job)
 
 
 def exact(work: Work) -> None:

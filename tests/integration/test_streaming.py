@@ -320,9 +320,9 @@ def test_a_changed_definition_works_or_is_refused_before_anything_is_written(
     work.union()
 
     changes: list[tuple[dict[str, Any], str, str]] = [
-        ({"event": {"fields": {"value": {"type": "long", "min": None}}}}, "event.fields.value.type: was int", "undo"),
+        ({"event": {"fields": {"value": {"type": "double"}}}}, "event.fields.value.type: was int", "undo"),
         ({"event": {"fields": {"extra": {"type": "int", "required": True}}}}, "must be optional", "undo"),
-        ({"event": {"fields": {"hidden": None}}, "filter": None}, "event.fields.hidden: was removed", "undo"),
+        ({"event": {"id": ["id", "kind"]}}, "event.id: was 'id'", "undo"),
         ({"views": {"by_kind": {"window": "2 hours"}}}, "views.by_kind is not what", f"twofold rebuild {name}"),
         ({"lateness": "1 hour"}, "views.by_kind is not what", f"twofold rebuild {name}"),
     ]

@@ -84,6 +84,7 @@ def test_spark_jobs_share_a_pool_of_one_slot_and_checks_are_not_repeated(facts: 
         "union.union",
         "maintenance.maintain",
         "replay.land",
+        "replay.reland",
     }
     assert not [name for name, task in tasks.items() if ".check_" in name and task["retries"]]
 

@@ -139,6 +139,11 @@ class Lake:
         these = serving.on_days(f"`{self.pipeline.event.time}`", days)
         return f"(SELECT * FROM {tables.EVENTS} WHERE {these if on else f'NOT {these}'})"
 
+    dropped = ()
+
+    def only_united(self) -> None:
+        """Retention has taken nothing."""
+
     def near(self, days: Collection[date], tail: str) -> str:
         """All of these days."""
         return self.events(days, on=True)

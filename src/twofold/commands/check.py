@@ -1,20 +1,25 @@
-"""`twofold check`: every fault of every pipeline file, before anything runs."""
+"""`twofold check`: every fault of every pipeline file, before anything runs; and what differs from the tables."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from twofold.definition.fault import Fault
-from twofold.definition.load import check_file, clashes, definition_files, shown_path
+from twofold.definition.load import check_file, clashes, definition_files, load_pipeline, shown_path
 from twofold.definition.model import Pipeline
 from twofold.errors import UsageError
 from twofold.settings import Settings
 from twofold.text import counted
+
+if TYPE_CHECKING:
+    from twofold.evolution import Difference
 
 
 class CheckedFile(NamedTuple):
@@ -23,6 +28,8 @@ class CheckedFile(NamedTuple):
     path: Path
     pipeline: Pipeline | None
     faults: list[Fault]
+    differences: list[Difference] | None = None
+    """From the tables, where that was asked; None: it was not, or there are no tables yet."""
 
 
 @click.command()
@@ -32,24 +39,55 @@ class CheckedFile(NamedTuple):
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder to check when no FILE is named  [env: TWOFOLD_PIPELINES; default: ./pipelines]",
 )
+@click.option("--against-tables", is_flag=True, help="Also list how each differs from the tables that are there.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array, an object for each file.")
 @click.pass_context
-def check(context: click.Context, files: tuple[Path, ...], pipelines: Path | None, as_json: bool) -> None:
+def check(
+    context: click.Context, files: tuple[Path, ...], pipelines: Path | None, against_tables: bool, as_json: bool
+) -> None:
     """Check pipeline definitions and list all their faults, each with file, line and path.
 
     Without FILE every definition of the pipelines folder is checked. Exit code 0 when all are fine, 1 when any has
     faults, 2 when there is nothing to check.
+
+    With --against-tables, which needs the catalog, FILE may also be a pipeline's name. Each difference is one that
+    the tables follow by themselves, that waits for `twofold reland`, or that is refused: then the exit code is 1.
 
     \b
     Examples:
       twofold check
       twofold check pipelines/flights.yaml
       twofold check --pipelines ~/streams --json
+      twofold check --against-tables flights
     """
     settings: Settings = context.obj
+    if against_tables:
+        files = tuple(_file_of(settings, file) for file in files)
     results = check_files(list(files) or _folder_files(pipelines or settings.pipelines))
+    if against_tables:
+        results = [_compared(settings, result) for result in results]
     click.echo(json.dumps([_as_object(result) for result in results], indent=2) if as_json else _as_text(results))
-    context.exit(1 if any(result.faults for result in results) else 0)
+    context.exit(1 if any(result.faults or _refused(result) for result in results) else 0)
+
+
+def _file_of(settings: Settings, named: Path) -> Path:
+    """The file of a pipeline that is named instead of its file."""
+    if named.exists() or named.suffix or len(named.parts) > 1:
+        return named
+    return Path(load_pipeline(settings, str(named)).source_file)
+
+
+def _compared(settings: Settings, result: CheckedFile) -> CheckedFile:
+    # The catalog's client takes a second to import, and the tables' server to ask.
+    from twofold import catalog, schemas
+
+    if result.pipeline is None or result.faults:
+        return result
+    return result._replace(differences=schemas.differences(catalog.load(settings), result.pipeline))
+
+
+def _refused(result: CheckedFile) -> int:
+    return Counter(each.effect for each in result.differences or ())["refused"]
 
 
 def check_files(paths: list[Path]) -> list[CheckedFile]:
@@ -77,15 +115,20 @@ def _as_text(results: list[CheckedFile]) -> str:
     lines = [line for result in results for line in _lines(result)]
     faults, files = sum(len(result.faults) for result in results), len(results)
     summary = f"{counted(files, 'file')}, {counted(faults, 'fault') if faults else 'no faults'}"
+    if refused := sum(map(_refused, results)):
+        summary += f", {counted(refused, 'change')} refused: the tables cannot follow"
     return "\n".join([*lines, summary])
 
 
-def _lines(result: CheckedFile) -> list[str]:
+def _lines(result: CheckedFile) -> Iterator[str]:
     if result.faults or result.pipeline is None:
-        return [str(fault) for fault in result.faults]
+        yield from map(str, result.faults)
+        return
     pipeline = result.pipeline
     counts = f"{counted(len(pipeline.event.fields), 'field')}, {counted(len(pipeline.views), 'view')}"
-    return [f"{shown_path(result.path)}: ok ({pipeline.name}, {counts})"]
+    yield f"{shown_path(result.path)}: ok ({pipeline.name}, {counts})"
+    for each in result.differences or ():
+        yield f"  {each.effect:<7}  {each}"
 
 
 def _as_object(result: CheckedFile) -> dict[str, object]:
@@ -97,4 +140,5 @@ def _as_object(result: CheckedFile) -> dict[str, object]:
         "fields": list(pipeline.event.fields) if pipeline else [],
         "views": list(pipeline.views) if pipeline else [],
         "faults": [dataclasses.asdict(fault) for fault in result.faults],
+        "differences": None if result.differences is None else [dataclasses.asdict(one) for one in result.differences],
     }

@@ -12,7 +12,7 @@ import click
 
 from twofold import replay as replays
 from twofold.definition.load import load_pipeline
-from twofold.definition.types import parse_duration
+from twofold.definition.types import parse_since
 from twofold.errors import UsageError
 from twofold.lake import Lake
 from twofold.reader import Reader, output
@@ -30,14 +30,9 @@ class Since(click.ParamType[datetime]):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         """Read `2013-05-01`, `2013-05-01T12:00`, `2 hours`."""
         try:
-            return datetime.now(UTC) - parse_duration(value)
-        except ValueError:
-            pass
-        try:
-            moment = datetime.fromisoformat(str(value))
-        except ValueError:
-            self.fail(f"{value!r} is neither a moment such as 2013-05-01T12:00Z nor a duration such as 2 hours")
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            return parse_since(str(value), datetime.now(UTC))
+        except ValueError as error:
+            self.fail(f"{value!r} is {error}")
 
 
 @click.command()

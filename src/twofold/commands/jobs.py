@@ -144,3 +144,26 @@ def rebuild(context: click.Context, /, **_: object) -> None:
       twofold rebuild flights
     """
     _become(context, "rebuild_job")
+
+
+@click.command()
+@_PIPELINE
+@click.option("--since", help="Only what arrived since, e.g. 2013-05-01T12:00 or '2 hours' (ago).")
+@click.option("--partition", type=click.IntRange(min=0), help="Only Kafka's records of this partition.")
+@click.option("--offsets", metavar="A:B", help="Of the partition, only the offsets from A up to, not including, B.")
+@click.option("--yes/--dry-run", "go", default=False, help="Do it; without --yes, only say what would change.")
+@_DONE
+@click.pass_context
+def reland(context: click.Context, /, **_: object) -> None:
+    """Judge records of PIPELINE anew, by today's definition, from what Kafka and the inbox still hold.
+
+    Their rows in stream_log and batch_log are replaced, then events and the views of the batch layer made anew; a
+    running stream fills its views again. Rows whose records are gone stay as they are.
+
+    \b
+    Examples:
+      twofold reland flights                                       # says what would change
+      twofold reland flights --since 2013-05-01 --yes
+      twofold reland flights --partition 0 --offsets 100:200 --yes
+    """
+    _become(context, "reland_job")

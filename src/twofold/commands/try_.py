@@ -144,7 +144,9 @@ def _plain(row: int, found: dict[str, Any], declared: Pipeline) -> dict[str, Any
         "kind": found[tables.REASON_KIND],
         "reason": found[tables.REASON],
     }
-    event = {f"event.{name}" if name in judged else name: _value(found[name]) for name in declared.columns if name in found}
+    event = {
+        f"event.{name}" if name in judged else name: _value(found[name]) for name in declared.columns if name in found
+    }
     return {**judged, **event}
 
 

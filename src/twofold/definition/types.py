@@ -247,6 +247,25 @@ def parse_duration(text: object) -> timedelta:
     return timedelta(milliseconds=milliseconds)
 
 
+def parse_since(text: str, now: datetime) -> datetime:
+    """Read a moment (ISO 8601, UTC unless it says otherwise), or how long before `now` it was; ValueError says what.
+
+    >>> noon = datetime(2013, 5, 1, 12, tzinfo=UTC)
+    >>> parse_since("2 hours", noon).hour, parse_since("2013-05-01", noon) == noon - timedelta(hours=12)
+    (10, True)
+    """
+    try:
+        return now - parse_duration(text)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        expected = "neither a moment such as 2013-05-01T12:00Z nor a duration such as 2 hours"
+        raise ValueError(expected) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
 def parse_size(value: object) -> int:
     """Read a size in bytes; ValueError says what is expected.
 

@@ -100,6 +100,12 @@ class World:
         """Kafka after the tables were pinned: nothing past its ends can have been ingested."""
         return sent.read(self.lake.settings, self.pipeline)
 
+    @property
+    def is_united(self) -> bool:
+        """Whether `events` was made of the rows that the logs have: `reland` may have replaced some since."""
+        edge = table_state.boundary(self.pins[tables.EVENTS].history, self.pipeline.name)
+        return edge.is_of(self.landed(tables.STREAM_LOG), self.landed(tables.BATCH_LOG))
+
     def landed(self, log: str) -> Landed:
         """What the last commit of a log says that it holds."""
         return table_state.landed(self.pins[log].history, self.pipeline.name)
@@ -138,10 +144,11 @@ class World:
             self.unreadable[name] = str(error)
 
     def _schema(self, pin: TableAt) -> pa.Schema:
-        """The table's columns now, of which files may lack some; the declared ones where it is not made yet."""
-        if pin.table is None:
-            return declared_schema(declared(self.pipeline)[pin.name])
-        return schema_to_pyarrow(pin.table.schema(), include_field_ids=False)
+        """The table's columns now, of which files may lack some, and those declared that no job has made yet."""
+        shape = declared(self.pipeline).get(pin.name)
+        wanted = declared_schema(shape) if shape else pa.schema([])
+        there = schema_to_pyarrow(pin.table.schema(), include_field_ids=False) if pin.table else pa.schema([])
+        return pa.schema([*there, *(column for column in wanted if column.name not in there.names)])
 
 
 def declared(pipeline: Pipeline) -> dict[str, TableShape]:
@@ -151,7 +158,7 @@ def declared(pipeline: Pipeline) -> dict[str, TableShape]:
 
 
 def declared_schema(table: TableShape) -> pa.Schema:
-    """The columns of a table that is not made yet."""
+    """The columns that a table would be made with."""
     fields = (NestedField(number, name, iceberg_type(kind)) for number, (name, kind) in enumerate(table.columns, 1))
     return schema_to_pyarrow(Schema(*fields), include_field_ids=False)
 

@@ -169,10 +169,12 @@ class Reader:
     def engine_of(self, pipeline: Pipeline) -> DuckDBEngine:
         """The steps of the union over a pipeline's pinned tables; they run once in a session."""
         if pipeline.name not in self._engines:
-            events, stream, batch = (
-                self.pinned(pipeline, table) for table in (tables.EVENTS, tables.STREAM_LOG, tables.BATCH_LOG)
+            pinned = (
+                self.pinned(pipeline, tables.EVENTS),
+                self.pinned(pipeline, tables.STREAM_LOG),
+                self.pinned(pipeline, tables.BATCH_LOG),
             )
-            self._engines[pipeline.name] = DuckDBEngine(self.connection, pipeline, events, stream, batch, self.read)
+            self._engines[pipeline.name] = DuckDBEngine.over(self.connection, pipeline, pinned, self.read)
         return self._engines[pipeline.name]
 
     def _narrow(self, sql: str, schema: str) -> None:

@@ -31,6 +31,8 @@ from twofold.text import quoted
 
 Read = Callable[[Pinned, tuple[DataFile, ...]], str]
 """Makes a relation of some data files of a pinned table."""
+Tables = tuple[Pinned, Pinned, Pinned]
+"""`events`, stream_log and batch_log, pinned in this order."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,43 @@ class DuckDBEngine:
     pinned_stream_log: Pinned
     pinned_batch_log: Pinned
     read: Read
+    outdated: Pinned | None = None
+    """The `events` that were made of rows which the logs have replaced since: `pinned_events` is an empty one then."""
     within: frozenset[date] | None = None
     """Of `events`, only the files of these days; None: all."""
     _numbers: count[int] = field(default_factory=count)
+
+    @classmethod
+    def over(cls, connection: DuckDBPyConnection, pipeline: Pipeline, pinned: Tables, read: Read) -> DuckDBEngine:
+        """Over `events` and both logs; where rows of these were replaced since `events` was made, all is past it."""
+        name, (events, *logs) = pipeline.name, pinned
+        stream, batch = (table_state.landed(log.history, name) for log in logs)
+        if table_state.boundary(events.history, name, stream.topic_id).is_of(stream, batch):
+            return cls(connection, pipeline, *pinned, read)
+        return cls.from_scratch(connection, pipeline, pinned, read)
+
+    @classmethod
+    def from_scratch(
+        cls, connection: DuckDBPyConnection, pipeline: Pipeline, pinned: Tables, read: Read
+    ) -> DuckDBEngine:
+        """Over the logs alone: of `events`, only what retention has taken from them."""
+        events, stream, batch = pinned
+        return cls(connection, pipeline, replace(events, table=None), stream, batch, read, outdated=events)
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """Columns of `events` whose fields are no longer declared."""
+        declared = tables.events(self.pipeline).column_names
+        return tuple(column.name for column in self.pinned_events.columns if column.name not in declared)
+
+    def only_united(self) -> str | None:
+        """Rows of an outdated `events` whose record stream_log has no longer."""
+        log = self.pinned_stream_log.table
+        retained = table_state.retained_from(log.properties) if log else {}
+        if self.outdated is None or not retained:
+            return None
+        events = self.read(self.outdated, self.outdated.all_files)
+        return serving.no_longer_logged(self.pipeline, events, retained, self.dropped)
 
     @cached_property
     def past(self) -> Past:

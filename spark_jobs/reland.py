@@ -1,0 +1,361 @@
+"""Records judged anew, from what Kafka and the inbox still hold, in place of the rows that a log has of them.
+
+rows of a day ─► their records ─┬─ still there ─► judged by today's definition ─┐
+                                └─ gone ────────► as they are ──────────────────┴─► new files of the day
+old files, new files ─► differences ─► none: the day stays │ else: one commit puts the new files in place of the old
+
+A commit holds only while the table still has each of the old files, and while it is written under today's definition;
+what the log says that it holds (offsets, landings) stays, but for a number that says how often rows were replaced. By
+that number readers and unions know that `events` is of other rows, and make it anew from the logs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
+from itertools import groupby
+from typing import Any
+
+import pyarrow as pa
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.expressions import BooleanExpression
+from pyiceberg.manifest import DataFile
+from pyiceberg.table.update import SetPropertiesUpdate
+
+from spark_jobs.days import Scratch
+from spark_jobs.tasks import Waiting, of_file, of_kafka
+from twofold import commits, inbox, kafka, schemas, table_state, tables
+from twofold.contract.judge import Judge
+from twofold.definition.model import Pipeline
+from twofold.definition.names import ELEMENT
+from twofold.errors import TwofoldError
+from twofold.lake import Lake
+from twofold.reader import pruning
+from twofold.reader.pinned import Pinned, day_of, pin
+from twofold.readers import SetAside, read
+from twofold.table_files import Place, Writer
+from twofold.tables import TableShape
+from twofold.text import quoted
+from twofold.topic import Range
+
+_PIECE_ROWS = 50_000
+_PIECE_BYTES = 32 << 20
+"""Records that are judged at once."""
+_ATTEMPTS = 10
+"""The streaming job commits every few seconds; each of its commits makes one of ours be refused."""
+_COPIED_ROWS = 16_384
+_HEADERS = pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))
+
+Write = Callable[["Anew", str, Writer], tuple[str, list[DataFile]]]
+"""Writes what of a relation is judged anew; gives the query of the other rows, and data files of its own."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which records are to be judged anew: those that arrived `since`; or of one partition those at `offsets`."""
+
+    since: datetime | None = None
+    partition: int | None = None
+    offsets: Range | None = None
+
+    @property
+    def is_all(self) -> bool:
+        """Whether no record is left out."""
+        return self == Asked()
+
+    def bounds(self, arrival: str) -> list[tuple[str, str, Any]]:
+        """Conditions on a log's rows: column, operator, value."""
+        found: list[tuple[str, str, Any]] = []
+        if self.since is not None:
+            found.append((arrival, ">=", self.since.isoformat()))
+        if self.partition is not None:
+            found.append(("kafka_partition", "=", self.partition))
+        if self.offsets is not None:
+            found += [("kafka_offset", ">=", self.offsets[0]), ("kafka_offset", "<", self.offsets[1])]
+        return found
+
+    def where(self, arrival: str) -> str:
+        """The same in DuckDB's SQL.
+
+        >>> Asked(partition=1, offsets=(5, 9)).where("kafka_timestamp")
+        'kafka_partition = 1 AND kafka_offset >= 5 AND kafka_offset < 9'
+        """
+        parts = (f"{column} {operator} {_literal(value)}" for column, operator, value in self.bounds(arrival))
+        return " AND ".join(parts) or "true"
+
+    def predicate(self, arrival: str) -> BooleanExpression:
+        """The same as Iceberg has it."""
+        return pruning.all_of(pruning.compared(*bound) for bound in self.bounds(arrival))
+
+
+def _literal(value: object) -> str:
+    return f"TIMESTAMPTZ '{value}'" if isinstance(value, str) else str(value)
+
+
+@dataclass
+class Anew:
+    """What one log would become. Its new files are not committed."""
+
+    log: Pinned
+    old: list[DataFile] = field(default_factory=list)
+    new: list[DataFile] = field(default_factory=list)
+    judged: int = 0
+    """Records judged anew."""
+    kept: Counter[str] = field(default_factory=Counter)
+    """Why records could not be judged anew → how many."""
+    changes: Counter[str] = field(default_factory=Counter)
+    """What changed of a row → how many rows."""
+
+    def commit(self, lake: Lake, whole: bool) -> None:
+        """Put the new files in place of the old ones; TwofoldError where others took one away, and then none stays.
+
+        `whole`: all records of the log were asked for.
+        """
+        table = self.log.made
+        # If none had to be kept, then all its rows are by the definition of today.
+        known = {table_state.DEFINED_SINCE: "1"} if whole and not self.kept else {}
+        if not self.changes and known.items() <= table.properties.items():
+            return
+        for _ in range(_ATTEMPTS):
+            schemas.refuse_other_definition(table, lake.pipeline)
+            landed = table_state.landed(table_state.history_of(table), lake.name)
+            state = table_state.encode(replace(landed, relanded=landed.relanded + 1))
+            head, same = table.metadata.current_snapshot_id, [schemas.same_definition(table)]
+            try:
+                if self.changes:
+                    updates = [SetPropertiesUpdate(updates=known)] if known else []
+                    commits.replace(table, head, self.old, self.new, state, updates, same)
+                else:
+                    commits.set_properties(table, known, same)
+            except CommitFailedException:
+                table = lake.table(table.name()[-1])
+            else:
+                return
+        self.discard()
+        raise TwofoldError(
+            f"files of {self.log.name} were replaced by others (maintenance, or another reland) meanwhile",
+            "run it again: nothing of this table was changed",
+        )
+
+    def discard(self) -> None:
+        """Remove the new files."""
+        commits.discard(self.log.made, self.new)
+
+
+@dataclass
+class Relander:
+    """Judges records of one pipeline anew."""
+
+    lake: Lake
+    duck: Scratch
+    asked: Asked
+    judge: Judge = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.judge = Judge(self.pipeline)
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """As it is declared today."""
+        return self.lake.pipeline
+
+    def stream_log(self) -> Anew:
+        """The rows of Kafka's records."""
+        anew, name = self._pinned(tables.stream_log(self.pipeline)), self.pipeline.topic.name
+        topic = kafka.describe(self.lake.settings, name)
+        # Of another topic of this name nothing may be taken.
+        table_state.landed(anew.log.history, self.lake.name, topic.topic_id if topic else None)
+        for files in self._days(anew.log, "kafka_timestamp"):
+            self._day(anew, files, ("kafka_partition", "kafka_offset"), self._from_kafka)
+        return anew
+
+    def batch_log(self) -> Anew:
+        """The rows of files."""
+        anew = self._pinned(tables.batch_log(self.pipeline))
+        for files in self._days(anew.log, "landed_at"):
+            self._day(anew, files, ("landing", "file", "row"), self._from_files)
+        return anew
+
+    def _pinned(self, shape: TableShape) -> Anew:
+        return Anew(pin(self.lake.catalog(), self.lake.name, shape.name, shape))
+
+    def _days(self, log: Pinned, arrival: str) -> Iterator[tuple[DataFile, ...]]:
+        """All files of the days on which rows asked for arrived: the rows of one record may lie in two of them."""
+        asked = log.narrowed(log.all_files, self.asked.predicate(arrival))
+        for day in sorted({day_of(file) for file in asked}):
+            yield log.on_days([day])
+
+    def _day(self, anew: Anew, files: tuple[DataFile, ...], key: tuple[str, ...], write: Write) -> None:
+        """Write a day again; where that changes anything, its files are to be replaced."""
+        rows = self.duck.read(anew.log, files)
+        with Writer(Place.of(anew.log.made)) as writer:
+            others, new = write(anew, rows, writer)
+            for batch in self.duck.connection.sql(others).to_arrow_reader(_COPIED_ROWS):
+                writer.write(batch)
+            new += writer.close()
+        found = self._changes(rows, self.duck.read(anew.log, tuple(new)), key)
+        if found:
+            anew.old += files
+            anew.new += new
+            anew.changes += found
+        else:
+            commits.discard(anew.log.made, new)
+
+    def _changes(self, before: str, after: str, key: tuple[str, ...]) -> Counter[str]:
+        """What differs between the rows of two relations."""
+        same = [*key, *([ELEMENT] if self.pipeline.event.each else [])]
+        on = " AND ".join(f"_tw_b.{quoted(name)} = _tw_a.{quoted(name)}" for name in same)
+        values, reasons = (
+            " OR ".join(f"_tw_b.{quoted(name)} IS DISTINCT FROM _tw_a.{quoted(name)}" for name in names)
+            for names in (self.pipeline.columns, (tables.REASON_KIND, tables.REASON, tables.PAYLOAD))
+        )
+        rows = self.duck.connection.execute(f"""
+SELECT was, now, others, count(*) FROM (
+  SELECT _tw_b.outcome AS was, _tw_a.outcome AS now, ({values}) AS others, ({reasons}) AS reasons
+  FROM {before} AS _tw_b FULL JOIN {after} AS _tw_a ON {on})
+WHERE was IS DISTINCT FROM now OR others OR reasons GROUP BY ALL""").fetchall()
+        found: Counter[str] = Counter()
+        for was, now, others, count in rows:
+            found[change(was, now, others)] += count
+        return found
+
+    # ---- records of Kafka ----
+
+    def _from_kafka(self, anew: Anew, rows: str, writer: Writer) -> tuple[str, list[DataFile]]:
+        asked = self.duck.connection.sql(f"""
+SELECT DISTINCT kafka_partition, kafka_offset, kafka_timestamp, landing FROM {rows}
+WHERE {self.asked.where("kafka_timestamp")} ORDER BY kafka_partition, kafka_offset""")
+        found: list[tuple[int, int, int]] = []
+        for chunk in asked.to_arrow_reader(_PIECE_ROWS):
+            before = anew.judged
+            for places in self._judged(chunk, writer):
+                anew.judged += len(places)
+                found += _spans(places)
+            if gone := chunk.num_rows - (anew.judged - before):
+                anew.kept["no longer in Kafka"] += gone
+        spans = pa.table(list(map(pa.array, zip(*found, strict=True))) or [pa.array([], pa.int64())] * 3, list("pab"))
+        self.duck.connection.register("_tw_anew", spans)
+        # The last span that begins at or before a row: the row is in it, or in none.
+        return (
+            f"""SELECT _tw_r.* FROM {rows} AS _tw_r
+ASOF LEFT JOIN _tw_anew ON _tw_anew.p = _tw_r.kafka_partition AND _tw_r.kafka_offset >= _tw_anew.a
+WHERE _tw_anew.b IS NULL OR _tw_r.kafka_offset >= _tw_anew.b""",
+            [],
+        )
+
+    def _judged(self, chunk: pa.RecordBatch, writer: Writer) -> Iterator[list[tuple[int, int]]]:
+        """Judge what Kafka still has of the records of a chunk; gives their places, piece by piece."""
+        places = list(zip(chunk["kafka_partition"].to_pylist(), chunk["kafka_offset"].to_pylist(), strict=True))
+        index = {place: number for number, place in enumerate(places)}
+        ranges: dict[int, list[int]] = {}
+        for partition, offset in places:
+            ranges.setdefault(partition, []).append(offset)
+        wanted = {partition: kafka.joined(offsets) for partition, offsets in ranges.items()}
+        sent = kafka.read(self.lake.settings, self.pipeline.topic.name, wanted)
+        for piece in _pieces(record for record in sent if (record.partition, record.offset) in index):
+            row = pa.array([index[one.partition, one.offset] for one in piece], pa.int64())
+            batch = pa.RecordBatch.from_pydict(
+                {
+                    "value": pa.array([one.value for one in piece], pa.binary()),
+                    "key": pa.array([one.key for one in piece], pa.binary()),
+                    "headers": pa.array([[{"key": k, "value": v} for k, v in one.headers] for one in piece], _HEADERS),
+                    "partition": chunk["kafka_partition"].take(row),
+                    "offset": chunk["kafka_offset"].take(row),
+                    "timestamp": chunk["kafka_timestamp"].take(row),
+                }
+            )
+            writer.write(of_kafka(self.judge, batch, chunk["landing"].take(row))[1])
+            yield [(one.partition, one.offset) for one in piece]
+
+    # ---- rows of files ----
+
+    def _from_files(self, anew: Anew, rows: str, writer: Writer) -> tuple[str, list[DataFile]]:
+        asked = self.duck.connection.execute(f"""
+SELECT landing, file, any_value(landed_at), count(DISTINCT "row") FROM {rows}
+WHERE {self.asked.where("landed_at")} GROUP BY landing, file ORDER BY landing, file""").fetchall()
+        done, new = [], list[DataFile]()
+        for landing, file, landed_at, count in asked:
+            waiting = Waiting(Place.of(anew.log.made))
+            why = self._read(landing, file, landed_at, count, waiting)
+            if why:
+                waiting.drop()
+                anew.kept[f"{inbox.shown(file)} (landing {landing}): {why}"] += count
+            else:
+                new += waiting.keep(writer)
+                done.append((landing, file))
+                anew.judged += count
+        landings, names = zip(*done, strict=True) if done else ((), ())
+        files = pa.table([pa.array(landings, pa.int64()), pa.array(names, pa.string())], ["landing", "file"])
+        self.duck.connection.register("_tw_anew", files)
+        return f"SELECT * FROM {rows} AS _tw_r ANTI JOIN _tw_anew USING (landing, file)", new
+
+    def _read(self, landing: int, name: str, landed_at: datetime, count: int, waiting: Waiting) -> str:
+        """Judge the rows of a file that is as it was taken; else why it cannot be."""
+        file, folder = self._lying.get(name), self.lake.inbox()
+        if file is None:
+            return "it is not in the inbox any more"
+        read_rows = 0
+        try:
+            with folder.open(name) as stream:
+                if inbox.sha256(stream) != self._taken.get((landing, name)):
+                    return "the inbox has other content under this name"
+            with folder.open(name) as stream:
+                for records in read(stream, name, self.pipeline):
+                    if len(records):
+                        waiting.add(of_file(self.judge, records, (landing, name, landed_at))[1])
+                        read_rows += len(records)
+        except SetAside as error:
+            return str(error)
+        if inbox.changed(folder, [file]):
+            return "it changed while it was read"
+        if read_rows != count:
+            return f"it has {read_rows:,} rows today: `twofold replay {self.lake.name} --landings {landing}`"
+        return ""
+
+    @cached_property
+    def _lying(self) -> dict[str, inbox.File]:
+        return {file.name: file for file in self.lake.inbox().files()}
+
+    @cached_property
+    def _taken(self) -> dict[tuple[int, str], str]:
+        """Landing and file → hash of the content that was taken."""
+        return {(row["landing"], row["file"]): row["sha256"] for row in self.lake.landed_files()}
+
+
+def change(was: str | None, now: str | None, others: bool) -> str:
+    """What changed of a row, in words.
+
+    >>> change("accepted", "rejected", True), change("accepted", "accepted", True), change(None, "accepted", True)
+    ('accepted, now rejected', 'accepted, other values', 'new, accepted')
+    """
+    if was is None:
+        return f"new, {now}"
+    if now is None:
+        return f"{was}, now gone"
+    if was != now:
+        return f"{was}, now {now}"
+    return f"{was}, other values" if others else f"{was}, another reason"
+
+
+def _spans(places: list[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
+    """Places in order as partition, first offset and end."""
+    for partition, group in groupby(places, lambda place: place[0]):
+        for low, high in kafka.joined(offset for _, offset in group):
+            yield partition, low, high
+
+
+def _pieces(records: Iterator[kafka.Record]) -> Iterator[list[kafka.Record]]:
+    """As many together as are judged at once."""
+    piece: list[kafka.Record] = []
+    size = 0
+    for record in records:
+        piece.append(record)
+        size += len(record.value or b"")
+        if len(piece) == _PIECE_ROWS or size > _PIECE_BYTES:
+            yield piece
+            piece, size = [], 0
+    if piece:
+        yield piece

@@ -1,0 +1,150 @@
+"""Judges records anew by today's definition, replaces their rows in both logs; then `events` and the views follow.
+
+what Kafka and the inbox still hold ─► `spark_jobs.reland` ─► what would change ─┬─ dry run ─► reported, that is all
+                                                                                 └─ --yes ───► stream_log, batch_log
+`events` ─► made anew from the logs ─► batch_<view>        stream_<view>: filled again by its query
+
+Killed midway a log is as it was or replaced, and all that reads it is right at every moment: `events` that were made of
+other rows do not count, until this job or the next union has made them anew.
+
+Manually: `python -m spark_jobs.reland_job flights --since '2 hours'`
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from spark_jobs import outcome, union_job
+from spark_jobs.days import scratch
+from spark_jobs.reland import Anew, Asked, Relander
+from spark_jobs.spark_session import declared, started_job
+from twofold import inbox, table_state, tables
+from twofold.definition.types import parse_since
+from twofold.errors import UsageError
+from twofold.lake import Lake
+
+_WAIT_S = 600.0
+_OFFSETS = re.compile(r"(\d+)(?::(\d*))?")
+_END = (1 << 63) - 1
+
+
+@click.command()
+@click.argument("pipeline")
+@click.option("--since", default="")
+@click.option("--partition", type=click.IntRange(min=0))
+@click.option("--offsets", default="")
+@click.option("--yes/--dry-run", "go", default=False)
+@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@outcome.option
+def main(
+    pipeline: str,
+    since: str,
+    partition: int | None,
+    offsets: str,
+    go: bool,
+    as_json: bool,
+    outcome_file: Path | None,
+) -> None:
+    """Judge records of PIPELINE anew."""
+    outcome.run(
+        lambda: run(declared(pipeline), asked(since, partition, offsets, datetime.now(UTC)), go),
+        lambda report: "\n".join(_lines(report)),
+        as_json,
+        outcome_file,
+    )
+
+
+def asked(since: str, partition: int | None, offsets: str, now: datetime) -> Asked:
+    """The options as they are typed; UsageError says which one is refused and why.
+
+    >>> asked("", 1, "5:9", datetime.now(UTC)).offsets, asked("", 1, "5", datetime.now(UTC)).offsets
+    ((5, 9), (5, 6))
+    """
+    try:
+        moment = parse_since(since, now) if since else None
+    except ValueError as error:
+        raise UsageError(f"--since: {since!r} is {error}", "for example --since 2013-05-01T12:00Z") from None
+    if not offsets:
+        return Asked(moment, partition)
+    match = _OFFSETS.fullmatch(offsets)
+    if match is None or partition is None:
+        raise UsageError(
+            f"--offsets: {offsets!r} is no range of offsets" if match is None else "--offsets wants a --partition",
+            "for example --partition 0 --offsets 100:200, the last one not included, or 100: for all since",
+        )
+    low = int(match[1])
+    return Asked(moment, partition, (low, low + 1 if match[2] is None else int(match[2] or _END)))
+
+
+def run(lake: Lake, wanted: Asked, go: bool) -> dict[str, Any]:
+    """Judge anew; with `go` replace the rows, and let `events` and the views follow."""
+    started = time.monotonic()
+    lake.ensure()
+    found: dict[str, Anew] = {}
+    with scratch(lake.settings) as duck:
+        relander = Relander(lake, duck, wanted)
+        found[tables.STREAM_LOG] = relander.stream_log()
+        if wanted.partition is None:
+            found[tables.BATCH_LOG] = relander.batch_log()
+    for log in found.values():
+        if not go:
+            log.discard()
+        else:
+            log.commit(lake, wanted.is_all)
+    # Also what an earlier run that was killed has left undone.
+    united = _unite(lake) if go and _is_outdated(lake) else None
+    return {
+        "pipeline": lake.name,
+        "done": go,
+        "logs": {name: _facts(log) for name, log in found.items()},
+        "union": united,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+
+
+def _is_outdated(lake: Lake) -> bool:
+    logs = (table_state.landed(lake.history(name), lake.name) for name in (tables.STREAM_LOG, tables.BATCH_LOG))
+    return not table_state.boundary(lake.history(tables.EVENTS), lake.name).is_of(*logs)
+
+
+def _unite(lake: Lake) -> dict[str, Any]:
+    with started_job(lake, "reland", short_lived=True) as job, job.lock("union", wait_s=_WAIT_S):
+        return union_job.union(job)
+
+
+def _facts(log: Anew) -> dict[str, Any]:
+    return {
+        "judged": log.judged,
+        "not_judged": dict(sorted(log.kept.items())),
+        "changes": dict(sorted(log.changes.items())),
+        "files_replaced": len(log.old),
+    }
+
+
+def _lines(report: Mapping[str, Any]) -> Iterator[str]:
+    done, changed = report["done"], 0
+    yield f"{report['pipeline']}: judged anew by today's definition, in {report['seconds']} s"
+    for name, log in report["logs"].items():
+        changed += sum(log["changes"].values())
+        yield f"  {name}: {log['judged']:,} records judged anew"
+        for what, count in log["changes"].items():
+            yield f"    {count:>9,}  {what}"
+        if not log["changes"]:
+            yield f"    {0:>9,}  changes"
+        for why, count in log["not_judged"].items():
+            yield f"    {count:>9,}  kept as they are: {inbox.shown(why)}"
+    if report["union"]:
+        yield f"  {tables.EVENTS} and the views of the batch layer were made anew"
+    if not done:
+        yield "nothing was changed: --yes does it" if changed else "nothing would change"
+
+
+if __name__ == "__main__":
+    main()
