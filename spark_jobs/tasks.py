@@ -27,6 +27,7 @@ from twofold.contract.event_keys import with_key
 from twofold.contract.judge import Judge, judge_apart
 from twofold.lake import Lake
 from twofold.readers import SetAside, read
+from twofold.schema_registry import Registry
 from twofold.table_files import Place, Writer
 
 OUTCOMES = (tables.ACCEPTED, tables.FILTERED, tables.REJECTED)
@@ -67,6 +68,7 @@ class FromKafka:
 
     kit: bytes
     landing: int
+    registry: Registry
     held: Mapping[int, int] = field(default_factory=dict)
     """Partition → records before this offset are in the table."""
     apart: bool = False
@@ -95,7 +97,7 @@ class FromKafka:
         return batch
 
     def _land(self, judge: Judge, batch: pa.RecordBatch, writer: Writer, done: WrittenBatch) -> None:
-        records = kafka_records.of(judge.pipeline, batch)
+        records = kafka_records.of(judge.pipeline, batch, self.registry.schema)
         judged = (judge_apart if self.apart else Judge.judge)(judge, records, batch["timestamp"])
         partition, offset = judged.of_records(batch["partition"]), judged.of_records(batch["offset"])
         place = {
