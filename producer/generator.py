@@ -8,19 +8,20 @@ Every block has a random generator of its own, so a restarted run continues with
 from __future__ import annotations
 
 import hashlib
-import math
+import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from random import Random
 from typing import Any
 
-import orjson
 from rstr import Rstr
 
-from producer.sources import Chunk, Request, Shares, Source, key_bytes
-from twofold.definition.model import Event, Field, Pipeline
+from producer.sources import Chunk, Request, Shares, Source
+from producer.wire import Writer
+from twofold.definition.model import JSON, Event, Field
+from twofold.definition.time_formats import ISO
 from twofold.errors import TwofoldError
 
 BLOCK = 1000
@@ -35,8 +36,9 @@ Record = tuple[bytes, bytes | None]
 class Generated(Source):
     """Events made from the contract, `interval_ms` of event time apart."""
 
-    def __init__(self, pipeline: Pipeline, request: Request, now: datetime) -> None:
-        self._recipe = Recipe(pipeline, request.seed, request.shares)
+    def __init__(self, request: Request, now: datetime, writer: Writer) -> None:
+        pipeline = writer.pipeline
+        self._recipe = Recipe(writer, request.seed, request.shares)
         self._count = request.generate or None
         self._interval = timedelta(milliseconds=interval_ms(request))
         # At full speed the events lie in the past and end now; at a set rate they continue from now.
@@ -50,6 +52,8 @@ class Generated(Source):
         event = pipeline.event
         # The part of the contract that a record depends on, and no more: other changes do not start a run over.
         decides = repr((event.key, event.time, event.fields, event.max_future, pipeline.lateness))
+        if pipeline.topic.format != JSON or event.each:
+            decides += repr((pipeline.topic.format, event.each))
         self.version = {"contract": hashlib.sha256(decides.encode()).hexdigest()}
         self.memory = {"made_at": now.isoformat(), "base": (now - span).isoformat()}
 
@@ -71,11 +75,12 @@ class Generated(Source):
 class Recipe:
     """How to make one record of a pipeline."""
 
-    def __init__(self, pipeline: Pipeline, seed: int, shares: Shares) -> None:
-        self._seed, self._event, self._lateness = seed, pipeline.event, pipeline.lateness
-        self._makers = _makers(pipeline.event, seed)
-        self._id = pipeline.event.fields[pipeline.event.key]
-        self._time = pipeline.event.fields[pipeline.event.time]
+    def __init__(self, writer: Writer, seed: int, shares: Shares) -> None:
+        event = writer.pipeline.event
+        self._writer, self._seed, self._event, self._lateness = writer, seed, event, writer.pipeline.lateness
+        self._makers = _makers(event, seed)
+        self._ids = [event.fields[name] for name in event.id]
+        self._time = event.fields[event.time]
         self._kinds = _thresholds(shares)
 
     def block(self, first: int, base: datetime, interval: timedelta, made_at: datetime) -> list[Record]:
@@ -107,14 +112,19 @@ class Recipe:
         return at
 
     def _record(self, kind: str, random: Random, number: int, at: datetime) -> Record:
-        event = {self._id.name: iso(identifier(self._id, self._seed, number, at))}
-        event[self._time.name] = iso(at if kind == "future" else within(self._time, at))
-        for name, make, required in self._makers:
-            if required or random.random() >= ABSENT_SHARE:
-                event[name] = iso(make(random, at))
+        event = {one.name: self._written(one, identifier(one, self._seed, number, at)) for one in self._ids}
+        if not self._time.is_arrival:
+            event[self._time.name] = self._written(self._time, at if kind == "future" else within(self._time, at))
+        for one, make in self._makers:
+            if one.required or random.random() >= ABSENT_SHARE:
+                event[one.name] = self._written(one, make(random, at))
         if kind == "malformed":
-            return spoiled(event, self._id.name, self._time.name, int(random.random() * 6)), None
-        return _dumps(event), key_bytes(event[self._id.name])
+            return self._writer.spoiled(event, int(random.random() * 6)), None
+        return self._writer.write(event), self._writer.key(event)
+
+    def _written(self, one: Field, value: Any) -> Any:  # noqa: ANN401
+        """In JSON, moments have milliseconds."""
+        return value if self._writer.is_avro or one.format != ISO else iso(value)
 
 
 def interval_ms(request: Request) -> float:
@@ -124,25 +134,9 @@ def interval_ms(request: Request) -> float:
     return 1000 / request.rate if request.rate else DEFAULT_INTERVAL_MS
 
 
-def spoiled(event: Mapping[str, object], id_name: str, time_name: str, way: int) -> bytes:
-    """A record that breaks the contract, in one of six ways, whatever the contract."""
-    whole = _dumps(event)
-    if way == 0:
-        return whole[: max(1, math.floor(len(whole) * 0.6))]
-    if way == 1:
-        return b"no JSON at all"
-    if way == 2:
-        return b"[" + whole + b"]"
-    if way == 3:
-        return _dumps({name: value for name, value in event.items() if name != id_name})
-    if way == 4:
-        return _dumps({**event, time_name: "no time"})
-    return whole[:-1] + b',"\xff\xfe":"not UTF-8"}'
-
-
-def _makers(event: Event, seed: int) -> list[tuple[str, Maker, bool]]:
-    special = (event.key, event.time)
-    return [(f.name, maker(f, seed), f.required) for f in event.fields.values() if f.name not in special]
+def _makers(event: Event, seed: int) -> list[tuple[Field, Maker]]:
+    special = (*event.id, event.time)
+    return [(one, maker(one, seed)) for one in event.fields.values() if one.name not in special]
 
 
 def _thresholds(shares: Shares) -> list[tuple[str, float]]:
@@ -151,14 +145,6 @@ def _thresholds(shares: Shares) -> list[tuple[str, float]]:
         total += share
         kinds.append((kind, total))
     return kinds
-
-
-def _dumps(event: Mapping[str, object]) -> bytes:
-    return orjson.dumps(event, default=_exact)
-
-
-def _exact(value: object) -> Any:  # noqa: ANN401
-    return orjson.Fragment(str(value)) if isinstance(value, Decimal) else str(value)
 
 
 def now_utc() -> datetime:
@@ -258,6 +244,10 @@ def _date(field: Field, _seed: int) -> Maker:
     return lambda _random, at: within(field, at.date())
 
 
+def _made_up(_field: Field, _seed: int) -> Maker:
+    return lambda random, _at: json.dumps({"word": WORDS[int(random.random() * len(WORDS))]})
+
+
 _MAKERS: dict[str, Callable[[Field, int], Maker]] = {
     "string": _string,
     "int": _integer,
@@ -267,6 +257,7 @@ _MAKERS: dict[str, Callable[[Field, int], Maker]] = {
     "boolean": _boolean,
     "timestamp": _timestamp,
     "date": _date,
+    "json": _made_up,
 }
 
 

@@ -12,15 +12,14 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import orjson
 
-from producer.sources import Chunk, Request, Source, key_bytes
+from producer.sources import Chunk, Request, Source
+from producer.wire import Writer
 from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError, UsageError
 
@@ -30,19 +29,18 @@ PACKAGED_NULLS = ["", "NA"]
 """How the packaged data sets write a missing value; in a user's own file, NA may be a word."""
 SEND_AT = "send_at"
 ROWS_PER_CHUNK = 2000
-_JSON = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 
 
 class Table(Source):
     """Events made by the definition's replay query."""
 
-    def __init__(self, pipeline: Pipeline, request: Request) -> None:
+    def __init__(self, pipeline: Pipeline, request: Request, writer: Writer) -> None:
         if pipeline.replay is None:
             raise UsageError(
                 f"pipeline {pipeline.name} declares no `replay`",
                 "name a file with --from, generate events with --generate, or declare `replay`",
             )
-        self._id_field = pipeline.event.key
+        self._writer = writer
         self._query = pipeline.replay.query.strip().rstrip(";")
         self._since, self._until = request.since, request.until
         self._file = locate(pipeline.replay.source, Path(pipeline.source_file).parent)
@@ -71,7 +69,7 @@ class Table(Source):
             sql, names = self._selected(engine)
             rows = _run(engine, f"{sql} OFFSET {start}")
             while batch := _fetched(rows):
-                yield to_chunk(start, batch, names, self._id_field)
+                yield to_chunk(start, batch, names, self._writer)
                 start += len(batch)
 
     def _engine(self, scratch: Path) -> duckdb.DuckDBPyConnection:
@@ -84,7 +82,7 @@ class Table(Source):
     def _selected(self, engine: duckdb.DuckDBPyConnection) -> tuple[str, list[str]]:
         """The ordered query, and its columns; `send_at`, if there is one, comes last as Unix seconds."""
         columns = {name: kind for name, kind, *_ in _run(engine, f"DESCRIBE (\n{self._query}\n)").fetchall()}
-        check_columns(columns, self._id_field, bool(self._since or self._until))
+        check_columns(columns, self._writer.pipeline.event.id, bool(self._since or self._until))
         if SEND_AT not in columns:
             # Without an order of sending, one thread keeps the query's own order the same in every run.
             engine.execute("SET threads=1")
@@ -103,27 +101,24 @@ def ordered(query: str, columns: Mapping[str, str], since: datetime | None, unti
     return f"SELECT {', '.join(shown)}, epoch({SEND_AT}) AS {SEND_AT} FROM (\n{query}\n){where} ORDER BY {order}"
 
 
-def check_columns(columns: Mapping[str, str], id_field: str, ranged: bool) -> None:
+def check_columns(columns: Mapping[str, str], identity: Sequence[str], ranged: bool) -> None:
     """The id must exist, and `send_at` too where a range of it is requested."""
-    if id_field not in columns:
+    if missing := [name for name in identity if name not in columns]:
         raise TwofoldError(
-            f"the replay query gives no column {id_field}, the event's id; it gives {', '.join(columns)}",
+            f"the replay query gives no column {missing[0]}, the event's id; it gives {', '.join(columns)}",
             "correct `replay.query` in the pipeline file",
         )
     if ranged and SEND_AT not in columns:
         raise UsageError("--since and --until need the replay query to give send_at", "add send_at to `replay.query`")
 
 
-def to_chunk(first: int, rows: Sequence[tuple[Any, ...]], columns: Sequence[str], id_field: str) -> Chunk:
-    """Rows as JSON events: nulls are left out, timestamps are ISO 8601 in UTC."""
+def to_chunk(first: int, rows: Sequence[tuple[Any, ...]], columns: Sequence[str], writer: Writer) -> Chunk:
+    """Rows as events: nulls are left out, timestamps are in UTC."""
     timed = SEND_AT in columns
     names = [name for name in columns if name != SEND_AT]
-    where = names.index(id_field)
-    values = [
-        orjson.dumps({n: v for n, v in zip(names, row, strict=False) if v is not None}, default=_json, option=_JSON)
-        for row in rows
-    ]
-    return Chunk(first, values, [key_bytes(row[where]) for row in rows], _times(rows) if timed else None)
+    events = [dict(zip(names, row, strict=False)) for row in rows]
+    values, keys = [writer.write(event) for event in events], [writer.key(event) for event in events]
+    return Chunk(first, values, keys, _times(rows) if timed else None)
 
 
 def _times(rows: Sequence[tuple[Any, ...]]) -> list[float]:
@@ -199,8 +194,3 @@ def _quoted(name: str) -> str:
 
 def _literal(at: datetime) -> str:
     return f"TIMESTAMP '{at.astimezone(UTC).replace(tzinfo=None).isoformat(sep=' ')}'"
-
-
-def _json(value: object) -> Any:  # noqa: ANN401
-    """Values that orjson does not know: exact decimals stay exact, anything else becomes text."""
-    return orjson.Fragment(str(value)) if isinstance(value, Decimal) else str(value)

@@ -23,10 +23,12 @@ from producer.generator import Generated, now_utc
 from producer.query_source import Table
 from producer.reporting import Journal, Progress, Reporter, Screen
 from producer.sources import Chunk, Lines, Request, Source, Stdin
+from producer.wire import Register, writer
 from twofold import health, kafka
 from twofold.definition.model import Pipeline
 from twofold.errors import NotRunning, TwofoldError
 from twofold.metrics import Meter
+from twofold.schema_registry import Registry, RegistryAway
 from twofold.services.record import PRODUCER
 from twofold.settings import Settings
 from twofold.topic import TopicState, require_exact
@@ -53,7 +55,7 @@ DEFAULT_MESSAGE_BYTES = 1_048_588
 def run(settings: Settings, pipeline: Pipeline, request: Request, stop: Event) -> int:
     """Send what is asked for; the exit code: 0 if every record is acknowledged or journaled for later, else 1."""
     console = Console(stderr=True)
-    source = open_source(pipeline, request, stop.is_set)
+    source = open_source(pipeline, request, stop.is_set, registering(settings, stop, console))
     path = reporting.path_of(settings, pipeline.name, source.identity)
     reporting.lock(path)
     state = wait_for_topic(settings, pipeline, stop, console)
@@ -90,15 +92,37 @@ def run(settings: Settings, pipeline: Pipeline, request: Request, stop: Event) -
     return _last_word(reporter.progress, book, console, monotonic() - began)
 
 
-def open_source(pipeline: Pipeline, request: Request, stopped: Callable[[], bool]) -> Source:
+def open_source(
+    pipeline: Pipeline, request: Request, stopped: Callable[[], bool], register: Register | None = None
+) -> Source:
     """The source that a request names; raise UsageError if it is not there."""
+    write = writer(pipeline, register)
     if request.generate is not None:
-        return Generated(pipeline, request, now_utc())
+        return Generated(request, now_utc(), write)
     if request.from_stdin:
-        return Stdin(pipeline.event.key, pipeline.event.max_bytes, stopped)
+        return Stdin(write, stopped)
     if request.path is not None:
-        return Lines(request.path, pipeline.event.key, pipeline.event.max_bytes)
-    return Table(pipeline, request)
+        return Lines(request.path, write)
+    return Table(pipeline, request, write)
+
+
+def registering(settings: Settings, stop: Event, console: Console) -> Register:
+    """Register schemas by the settings' registry, waiting for it for as long as it takes; RegistryAway if stopped."""
+    registry = Registry.of(settings)
+
+    def register(subject: str, kind: str, text: str) -> int:
+        said = False
+        while True:
+            try:
+                return registry.register(subject, kind, text)
+            except RegistryAway as error:
+                if stop.is_set():
+                    raise
+                if not said:
+                    _say(console, f"{error}\n  waiting for it; Ctrl-C ends")
+                    said = True
+
+    return register
 
 
 def wait_for_topic(settings: Settings, pipeline: Pipeline, stop: Event, console: Console) -> TopicState | None:

@@ -12,7 +12,7 @@ import re
 import select
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +20,9 @@ from typing import IO, Any
 
 import orjson
 
+from producer.wire import Writer, identity
+from twofold.definition.model import Event
+from twofold.definition.sources import Step
 from twofold.errors import TwofoldError, UsageError
 
 BLOCK_BYTES = 256 * 1024
@@ -142,8 +145,8 @@ class Source:
 class Lines(Source):
     """The lines of a file."""
 
-    def __init__(self, path: Path, id_field: str, parse_below_bytes: int) -> None:
-        self._path, self._id_field, self._parse_below_bytes = path, id_field, parse_below_bytes
+    def __init__(self, path: Path, writer: Writer) -> None:
+        self._path, self._writer = path, writer
         self._zipped = path.name.endswith((".gz", ".gzip"))
         stat = _stat(path)
         self._size = stat.st_size
@@ -164,7 +167,7 @@ class Lines(Source):
     def chunks(self, start: int) -> Iterator[Chunk]:
         """All lines from line `start` on; the last one need not end with a newline."""
         with self._open() as file:
-            yield from chunked(split(self._blocks(file)), start, self._id_field, self._parse_below_bytes)
+            yield from chunked(split(self._blocks(file)), start, self._writer)
 
     def _open(self) -> IO[bytes]:
         return gzip.open(self._path, "rb") if self._zipped else self._path.open("rb")  # type: ignore[return-value]
@@ -182,14 +185,14 @@ class Lines(Source):
 class Stdin(Source):
     """Lines from standard input; they cannot be read again, so there is nothing to resume after a stop."""
 
-    def __init__(self, id_field: str, parse_below_bytes: int, stopped: Callable[[], bool]) -> None:
-        self._id_field, self._parse_below_bytes, self._stopped = id_field, parse_below_bytes, stopped
+    def __init__(self, writer: Writer, stopped: Callable[[], bool]) -> None:
+        self._writer, self._stopped = writer, stopped
         self.identity = {"kind": "stdin"}
         self.version = {"pid": os.getpid()}
 
     def chunks(self, start: int) -> Iterator[Chunk]:
         """Lines as they come, as soon as they come."""
-        yield from chunked(split(self._blocks()), start, self._id_field, self._parse_below_bytes)
+        yield from chunked(split(self._blocks()), start, self._writer)
 
     def _blocks(self) -> Iterator[bytes]:
         descriptor = sys.stdin.fileno()
@@ -219,15 +222,16 @@ def split(blocks: Iterator[bytes]) -> Iterator[list[bytes]]:
         yield [b"".join(pieces)]
 
 
-def chunked(groups: Iterator[list[bytes]], start: int, id_field: str, parse_below_bytes: int) -> Iterator[Chunk]:
+def chunked(groups: Iterator[list[bytes]], start: int, writer: Writer) -> Iterator[Chunk]:
     """Number the lines, leave out those before `start`, and find their keys; a huge line is not parsed for one."""
-    first, find = 0, key_finder(id_field)
+    event = writer.pipeline.event
+    first, find, parse_below_bytes = 0, key_finder(event), event.max_bytes
     for lines in groups:
         skip = max(0, min(start - first, len(lines)))
         values = lines[skip:]
         if values:
             keys = [find(value) if len(value) <= parse_below_bytes else None for value in values]
-            yield Chunk(first + skip, values, keys)
+            yield Chunk(first + skip, [writer.line(value) for value in values] if writer.prefix else values, keys)
         first += len(lines)
 
 
@@ -240,35 +244,37 @@ def _stat(path: Path) -> os.stat_result:
     return path.stat()
 
 
-def key_finder(id_field: str) -> Callable[[bytes], bytes | None]:
+def key_finder(event: Event) -> Callable[[bytes], bytes | None]:
     """How to find the event id in a JSON record, as key bytes; None if it does not parse or has no plain id.
 
     An id that comes first, as it mostly does, is read without parsing the rest: a third of the time.
-
-    >>> find = key_finder("id")
-    >>> find(b'{"id": "a", "x": 1}'), find(b'{"x": 1, "id": "a"}'), find(b'{"id": "\\\\u0061"}'), find(b'{"id": 7}')
-    (b'a', b'a', b'a', b'7')
-    >>> find(b'{"x":'), find(b'["id"]'), find(b'{"id": null}')
-    (None, None, None)
     """
-    leading = re.compile(rb"\s*\{\s*" + re.escape(orjson.dumps(id_field)) + rb'\s*:\s*"([^"\\]*)"').match
+    paths = [event.fields[name].source.steps for name in event.id]
+    if not paths or event.each or any(not event.fields[name].source.in_value for name in event.id):
+        return lambda _value: None
+    if len(paths) > 1 or len(paths[0]) != 1:
+        return lambda value: _parsed(value, paths)
+    first = re.escape(orjson.dumps(str(paths[0][0])))
+    leading = re.compile(rb"\s*\{\s*" + first + rb'\s*:\s*"([^"\\]*)"').match
 
     def find(value: bytes) -> bytes | None:
-        return found[1] if (found := leading(value)) else _parsed(value, id_field)
+        return found[1] if (found := leading(value)) else _parsed(value, paths)
 
     return find
 
 
-def _parsed(value: bytes, id_field: str) -> bytes | None:
+def _parsed(value: bytes, paths: Sequence[Sequence[Step]]) -> bytes | None:
     try:
         event = orjson.loads(value)
     except orjson.JSONDecodeError:
         return None
-    return key_bytes(event.get(id_field)) if type(event) is dict else None
+    return identity([_at(event, path) for path in paths])
 
 
-def key_bytes(identifier: object) -> bytes | None:
-    """Key bytes of an id value."""
-    if type(identifier) is str:
-        return identifier.encode()
-    return str(identifier).encode() if type(identifier) is int else None
+def _at(value: Any, path: Sequence[Step]) -> Any:  # noqa: ANN401
+    try:
+        for step in path:
+            value = value[step]
+    except (LookupError, TypeError):
+        return None
+    return value

@@ -36,6 +36,7 @@ from twofold.lake import Lake
 from twofold.reader import pruning
 from twofold.reader.pinned import Pinned, day_of, pin
 from twofold.readers import SetAside, read
+from twofold.schema_registry import Registry
 from twofold.table_files import Place, Writer
 from twofold.tables import TableShape
 from twofold.text import quoted
@@ -267,7 +268,8 @@ WHERE _tw_anew.b IS NULL OR _tw_r.kafka_offset >= _tw_anew.b""",
                     "timestamp": chunk["kafka_timestamp"].take(row),
                 }
             )
-            writer.write(of_kafka(self.judge, batch, chunk["landing"].take(row))[1])
+            schema = Registry.of(self.lake.settings).schema
+            writer.write(of_kafka(self.judge, batch, chunk["landing"].take(row), schema)[1])
             yield [(one.partition, one.offset) for one in piece]
 
     # ---- rows of files ----

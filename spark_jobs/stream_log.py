@@ -32,6 +32,7 @@ from twofold import commits, kafka, schemas, table_state, tables
 from twofold.contract import kafka_records
 from twofold.definition.model import Pipeline
 from twofold.errors import BoundaryError, TwofoldError
+from twofold.schema_registry import Registry
 from twofold.table_files import Place
 from twofold.table_state import Landed
 
@@ -206,7 +207,8 @@ class LogWriter:
         return False
 
     def _run(self, records: DataFrame, count: int, held: Mapping[int, int]) -> list[WrittenBatch]:
-        task = FromKafka(packed(self.pipeline, Place.of(self.table)), self.landed.landing + 1, dict(held))
+        kit, registry = packed(self.pipeline, Place.of(self.table)), Registry.of(self.job.settings)
+        task = FromKafka(kit, self.landed.landing + 1, registry, dict(held))
         parallel = self.job.spark.sparkContext.defaultParallelism
         try:
             return task.run(records, min(count, parallel))
@@ -214,7 +216,7 @@ class LogWriter:
             if not crashed(error):
                 raise
             click.echo(f"{self.pipeline.name}: a record ends the process that judges it; judging apart", err=True)
-            return FromKafka(task.kit, task.landing, task.held, apart=True).run(records, 1)
+            return replace(task, apart=True).run(records, 1)
 
     def _count(self, batch_id: int, written: Sequence[WrittenBatch]) -> None:
         counts = sum((one.counts for one in written), Counter[str]())

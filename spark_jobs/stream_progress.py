@@ -38,6 +38,7 @@ from twofold.contract import reasons
 from twofold.definition.model import Pipeline
 from twofold.errors import DefinitionChanged
 from twofold.metrics import Meter
+from twofold.schema_registry import AWAY_SIGN
 
 STALLED_AFTER_S = 60.0
 """Neither a batch nor a report that there is nothing to read, for this long past the trigger: not healthy."""
@@ -158,6 +159,7 @@ class StreamProgress(StreamingQueryListener):
         self._newest: dict[int, Mapping[int, float]] = {}
         self._asked_at = inf
         self._ended: set[str] = set()
+        self._registry_away = False
         self._ends = threading.Condition()
 
     @cached_property
@@ -217,6 +219,7 @@ class StreamProgress(StreamingQueryListener):
             self._meter.gauge(metrics.STREAM_RUNNING, 1)
             self._meter.gauge(metrics.STREAM_START, self._started_at)
             self._meter.gauge(metrics.STREAM_HEARTBEAT, time.time())
+            self._meter.gauge(metrics.STREAM_REGISTRY_AWAY, int(self._registry_away))
             self._meter.gauge(metrics.STREAM_TRIGGER, self._pipeline.stream.trigger.total_seconds())
             self._meter.gauge(metrics.DISK_FREE, disk.free)
             self._meter.gauge(metrics.DISK_SIZE, disk.total)
@@ -226,11 +229,14 @@ class StreamProgress(StreamingQueryListener):
     def retrying(self, query: str, problem: str) -> None:
         """A query has failed and is started again."""
         self._meter.count(metrics.STREAM_RETRIES, 1, query=query)
+        if query == LOG:
+            self._registry_away = AWAY_SIGN in problem
         self.say("retrying", problem)
 
     def ingested(self, batch: int, outcomes: Mapping[str, int], newest: Mapping[int, float]) -> None:
         """What `LogWriter` reports of a batch; Spark's report of its end, and what it left behind, follows later."""
         self._newest[batch] = newest
+        self._registry_away = False
         self._count(outcomes)
 
     def _count(self, outcomes: Mapping[str, int]) -> None:

@@ -34,6 +34,7 @@ from twofold.definition.watch import DefinitionWatch
 from twofold.errors import ClockBehind, DefinitionChanged, NotRunning, TwofoldError, end
 from twofold.lake import Lake
 from twofold.metrics import Meter
+from twofold.schema_registry import AWAY_SIGN
 from twofold.services.record import AWAY, CHANGED, STREAM
 
 _WAIT_S = 20.0
@@ -55,9 +56,10 @@ _AWAY = (
     "S3Exception",
     "PSQLException",
     "NotRunning",
+    AWAY_SIGN,
     "UncheckedSQLException",
 )
-"""Errors that show that a broker, store or catalog is away, not that the work is wrong."""
+"""Errors that show that a broker, store, registry or catalog is away, not that the work is wrong."""
 _DATA_LOSS = ("KAFKA_DATA_LOSS", "data may have been lost", "Some data may have been lost")
 _CAUSE = re.compile(r"(Caused by: |: )?[\w.]+(Exception|Error)\b")
 

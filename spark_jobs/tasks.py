@@ -28,6 +28,7 @@ from twofold.contract.judge import Judge, Judged, judge_apart
 from twofold.contract.records import Records
 from twofold.lake import Lake
 from twofold.readers import SetAside, read
+from twofold.schema_registry import Registry
 from twofold.table_files import Place, Writer
 
 OUTCOMES = (tables.ACCEPTED, tables.FILTERED, tables.REJECTED)
@@ -70,6 +71,7 @@ class FromKafka:
 
     kit: bytes
     landing: int
+    registry: Registry
     held: Mapping[int, int] = field(default_factory=dict)
     """Partition → records before this offset are in the table."""
     apart: bool = False
@@ -99,7 +101,7 @@ class FromKafka:
 
     def _land(self, judge: Judge, batch: pa.RecordBatch, writer: Writer, done: WrittenBatch) -> None:
         landing = pa.repeat(pa.scalar(self.landing, pa.int64()), batch.num_rows)
-        judged, rows = of_kafka(judge, batch, landing, judge_apart if self.apart else Judge.judge)
+        judged, rows = of_kafka(judge, batch, landing, self.registry.schema, judge_apart if self.apart else Judge.judge)
         writer.write(rows)
         done.counts.update(judged.counts())
         newest = pa.TableGroupBy(pa.Table.from_batches([batch.select(["partition", "timestamp"])]), "partition")
@@ -108,10 +110,14 @@ class FromKafka:
 
 
 def of_kafka(
-    judge: Judge, batch: pa.RecordBatch, landing: pa.Array, judging: Judging = Judge.judge
+    judge: Judge,
+    batch: pa.RecordBatch,
+    landing: pa.Array,
+    schema: kafka_records.Schemas,
+    judging: Judging = Judge.judge,
 ) -> tuple[Judged, pa.RecordBatch]:
     """What the contract says of Kafka's records, and the rows of stream_log that they become."""
-    judged = judging(judge, kafka_records.of(judge.pipeline, batch), batch["timestamp"])
+    judged = judging(judge, kafka_records.of(judge.pipeline, batch, schema), batch["timestamp"])
     partition, offset = judged.of_records(batch["partition"]), judged.of_records(batch["offset"])
     place = {
         "kafka_partition": partition,

@@ -72,7 +72,7 @@ def fresh_settings(home: Path, pipelines: Path, **others: Any) -> Settings:  # n
         if is_free(number):
             numbers.add(number)
     ports = {f"{name}_port": number for name, number in zip(PORTS, numbers, strict=True)}
-    addresses = {"kafka_bootstrap": "", "s3_endpoint": "", "airflow_url": ""}
+    addresses = dict.fromkeys(("kafka_bootstrap", "s3_endpoint", "airflow_url", "schema_registry_url"), "")
     return Settings(home=home, pipelines=pipelines, **{**addresses, **ports, **GIVEN, **others})
 
 

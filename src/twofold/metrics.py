@@ -121,6 +121,9 @@ STREAM_WATERMARK = _time("stream_watermark", "The watermark, in event time.", "q
 STREAM_STATE_ROWS = _gauge("stream_state_rows", "rows", "Rows that a view's query keeps as state.", "query")
 STREAM_STATE_BYTES = _gauge("stream_state_bytes", "bytes", "Memory of the state of a view's query.", "query")
 STREAM_RETRIES = _counter("stream_retries_total", "starts", "Queries started again after a failure.", "query")
+STREAM_REGISTRY_AWAY = _gauge(
+    "stream_registry_away", "0 or 1", "1 while records wait for a schema registry that does not answer."
+)
 STREAM_CHANGES = _counter(
     "stream_definition_changes_total", "ends", "Ends for a changed definition; the service restarts with the new one."
 )

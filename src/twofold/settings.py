@@ -135,6 +135,14 @@ class Settings(Environment):
     kafka_protocol: Literal["SASL_PLAINTEXT", "SASL_SSL"] = "SASL_PLAINTEXT"
     """How a login travels; a managed Kafka wants `SASL_SSL`."""
     kafka_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = "SCRAM-SHA-512"
+    schema_registry_url: str = ""
+    """Of the schema registry, for topics in `avro`; empty: the embedded one at `registry_port`."""
+    schema_registry_user: str = ""
+    """Empty: the registry asks for no login."""
+    schema_registry_password: Secret = SecretStr("")
+    schema_registry_ca: str = ""
+    """File of the certificates that a registry's own is checked against; empty: the usual authorities."""
+    registry_port: Annotated[int, Use("schema registry (`--registry`)")] = 18081
     producer_client: Literal["confluent", "kafka-python"] = "confluent"
     """The producer's Kafka client: librdkafka, or one in Python alone."""
 
@@ -235,6 +243,7 @@ class Settings(Environment):
         derived = {
             "kafka_bootstrap": f"127.0.0.1:{self.kafka_port}",
             "s3_endpoint": f"http://127.0.0.1:{self.minio_port}",
+            "schema_registry_url": f"http://127.0.0.1:{self.registry_port}/apis/ccompat/v7",
             "airflow_url": f"http://127.0.0.1:{self.airflow_port}",
             "airflow_internal_url": f"http://127.0.0.1:{self.airflow_port}",
         }

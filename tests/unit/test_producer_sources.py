@@ -22,6 +22,7 @@ from producer.generator import Generated
 from producer.producer import produce
 from producer.sending import open_source, within
 from producer.sources import Chunk, Request, Shares, Source, chunked, split
+from producer.wire import writer
 from twofold.definition.load import load_file
 from twofold.definition.model import Field, Pipeline, Replay
 from twofold.errors import TwofoldError, UsageError
@@ -56,12 +57,15 @@ def cut(whole: bytes, sizes: Sequence[int]) -> Iterator[bytes]:
     yield whole[start:]
 
 
+LINES = writer(load_file(PAYMENTS))
+
+
 @given(lines=lines_of_bytes, sizes=st.lists(st.integers(1, 60), max_size=40), start=st.integers(0, 35))
 def test_lines_are_the_same_however_the_file_is_cut_and_wherever_one_starts(
     lines: list[bytes], sizes: list[int], start: int
 ) -> None:
     whole = b"".join(line + b"\n" for line in lines)
-    found = records(chunked(split(cut(whole, sizes)), start, "id", 1000))
+    found = records(chunked(split(cut(whole, sizes)), start, LINES))
     assert [(position, value) for position, value, _ in found] == list(enumerate(lines))[start:]
 
 
@@ -134,13 +138,13 @@ ALL_KINDS = Shares(duplicates=0.1, late=0.1, out_of_order=0.1, malformed=0.1, fu
 
 
 def generated(pipeline: Pipeline, count: int = 2500, seed: int = 3, shares: Shares = ALL_KINDS) -> Generated:
-    return Generated(pipeline, Request(generate=count, seed=seed, shares=shares), NOW)
+    return Generated(Request(generate=count, seed=seed, shares=shares), NOW, writer(pipeline))
 
 
 def test_the_same_seed_gives_the_same_records_from_any_position(payments: Pipeline) -> None:
     whole = records(generated(payments).chunks(0))
     assert [position for position, *_ in whole] == list(range(2500))
-    later = Generated(payments, Request(generate=2500, seed=3, shares=ALL_KINDS), NOW + timedelta(hours=5))
+    later = Generated(Request(generate=2500, seed=3, shares=ALL_KINDS), NOW + timedelta(hours=5), writer(payments))
     later.memory = generated(payments).memory
     for start in (0, 1, 999, 1000, 1001, 2499):
         assert records(later.chunks(start)) == whole[start:]

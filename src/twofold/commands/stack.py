@@ -35,8 +35,20 @@ from twofold.stack.status import status as stack_status
     help="With statsd-exporter, Prometheus, Alertmanager, and Grafana where it is installed; without either, as the "
     "last time.",
 )
+@click.option(
+    "--registry/--no-registry",
+    "with_registry",
+    default=None,
+    help="With a schema registry, in memory, for topics in Avro; without either, as the last time.",
+)
 @click.pass_obj
-def up(settings: Settings, store: str | None, with_airflow: bool, with_monitoring: bool | None) -> None:
+def up(
+    settings: Settings,
+    store: str | None,
+    with_airflow: bool,
+    with_monitoring: bool | None,
+    with_registry: bool | None,
+) -> None:
     """Start the embedded stack and wait until it is healthy.
 
     Safe to repeat: running programs are left alone, dead ones are started again.
@@ -47,13 +59,18 @@ def up(settings: Settings, store: str | None, with_airflow: bool, with_monitorin
       twofold up --store minio
       twofold up --no-airflow
       twofold up --monitoring
+      twofold up --registry --no-airflow
       TWOFOLD_KAFKA_PORT=29092 twofold up
     """
     console = _stderr()
-    settings, known = lifecycle.up(settings, store, with_airflow, with_monitoring, console.print)
+    settings, known = lifecycle.up(
+        settings, store, with_airflow, with_monitoring, console.print, with_registry=with_registry
+    )
     console.print(f"up: store {settings.store}, Kafka {settings.kafka_bootstrap}, state in {settings.home}")
     for name, url in (programs.pages(settings) if known.monitoring else {}).items():
         console.print(f"{name}: {url}")
+    if known.registry:
+        console.print(f"Schema registry: {settings.schema_registry_url}")
     if with_airflow:
         place = f"TWOFOLD_AIRFLOW_PASSWORD in {settings.home / 'stack.env'}"
         console.print(f"Airflow: {settings.airflow_url}, user {settings.airflow_user}, password: {place}")

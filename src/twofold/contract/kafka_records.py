@@ -1,14 +1,32 @@
 """Kafka's records as the contract takes them: the value by the topic's format, and what is found beside it.
 
-batch of value, key, headers, partition, offset, timestamp ─► JsonRecords
+    value ──────────────────── json ────────────────► JsonRecords ◄── text ──┐
+    0, schema id, JSON ─────── confluent-json ──────► JsonRecords            │ (event.each)
+    0, schema id, Avro body ── avro ── by the writer's schema ──► records ───┴─► CellRecords
+
+A value that is not of the format is rejected with all its bytes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import pyarrow as pa
 
-from twofold.contract.records import JsonRecords
-from twofold.definition.model import Pipeline
+from twofold.contract import reasons
+from twofold.contract.reasons import Reason
+from twofold.contract.records import CellRecords, JsonRecords
+from twofold.definition.model import AVRO, CONFLUENT_JSON, Pipeline
+from twofold.schema_registry import Registered, UnknownSchema
+
+if TYPE_CHECKING:
+    from twofold.contract.avro import Record
+
+Schemas = Callable[[int], Registered]
+"""What a schema's id stands for, as `Registry.schema` says it."""
+PREFIX_BYTES = 5
+"""A zero, and the schema's id in four bytes, the highest first."""
 
 
 def columns_beside(pipeline: Pipeline) -> list[str]:
@@ -17,7 +35,7 @@ def columns_beside(pipeline: Pipeline) -> list[str]:
     return [column for kind, column in (("key", "key"), ("header", "headers")) if kind in kinds]
 
 
-def of(pipeline: Pipeline, batch: pa.RecordBatch) -> JsonRecords:
+def of(pipeline: Pipeline, batch: pa.RecordBatch, schemas: Schemas) -> JsonRecords | CellRecords:
     """The records of a batch; fields found in Kafka's key or headers, and the arrival, lie beside their values."""
     beside: dict[str, pa.Array] = {}
     for field in pipeline.event.fields.values():
@@ -27,7 +45,14 @@ def of(pipeline: Pipeline, batch: pa.RecordBatch) -> JsonRecords:
             beside[field.name] = batch["key"]
         elif field.source.kind == "header":
             beside[field.name] = _header(batch["headers"], field.source.header)
-    return JsonRecords(batch["value"].to_pylist(), range(batch.num_rows), beside)
+    values = batch["value"].to_pylist()
+    if pipeline.topic.format == AVRO:
+        return _avro(pipeline, values, beside, schemas)
+    if pipeline.topic.format == CONFLUENT_JSON:
+        faults = _without_prefix(values)
+        texts = [value[PREFIX_BYTES:] if value and index not in faults else None for index, value in enumerate(values)]
+        return JsonRecords(texts, range(len(values)), beside, faults, values)
+    return JsonRecords(values, range(len(values)), beside)
 
 
 def _header(headers: pa.Array, name: str) -> pa.Array:
@@ -37,3 +62,72 @@ def _header(headers: pa.Array, name: str) -> pa.Array:
         for listed in headers.to_pylist()
     ]
     return pa.array(found, pa.binary())
+
+
+def _without_prefix(values: Sequence[bytes | None]) -> dict[int, Reason]:
+    """Values that do not begin as the registry's serializers write them; no value at all is found out later."""
+    return {
+        index: reasons.no_schema_id()
+        for index, value in enumerate(values)
+        if value is not None and (len(value) < PREFIX_BYTES or value[0])
+    }
+
+
+def _avro(
+    pipeline: Pipeline, values: Sequence[bytes | None], beside: Mapping[str, pa.Array], schemas: Schemas
+) -> JsonRecords | CellRecords:
+    # Only here: most streams have none, and their workers start sooner.
+    from twofold.contract import avro
+
+    records, faults = _decoded(values, pipeline.event.max_bytes, schemas)
+    numbers = range(len(values))
+    if pipeline.event.each is not None:
+        texts = [None if index in faults else avro.json_text(record) for index, record in enumerate(records)]
+        return JsonRecords(texts, numbers, beside, faults, values)
+    in_value = [field for field in pipeline.event.fields.values() if field.source.in_value and not field.is_arrival]
+    columns = avro.columns(in_value, records, faults)
+    return CellRecords({**columns, **beside}, numbers, values.__getitem__, faults)
+
+
+def _decoded(
+    values: Sequence[bytes | None], max_bytes: int, schemas: Schemas
+) -> tuple[list[Record], dict[int, Reason]]:
+    """A record of each value, an empty one where there is none; and the index of such a value → why."""
+    from twofold.contract import avro
+
+    records: list[Record] = []
+    faults = _without_prefix(values)
+    readers: dict[int, Callable[[bytes], Any] | Reason] = {}
+    for index, value in enumerate(values):
+        record: Record = {}
+        if value is None:
+            faults[index] = reasons.empty()
+        elif len(value) > max_bytes:
+            faults[index] = reasons.too_large(len(value), max_bytes)
+        elif index not in faults:
+            number = int.from_bytes(value[1:PREFIX_BYTES])
+            if (read := readers.get(number)) is None:
+                read = readers[number] = _reader(number, schemas)
+            if isinstance(read, Reason):
+                faults[index] = read
+            else:
+                try:
+                    record = read(value[PREFIX_BYTES:])
+                except avro.Unfit as error:
+                    faults[index] = reasons.not_of_schema(number, str(error))
+                except UnicodeDecodeError:
+                    faults[index] = reasons.not_utf8()
+        records.append(record)
+    return records, faults
+
+
+def _reader(number: int, schemas: Schemas) -> Callable[[bytes], Any] | Reason:
+    """How the bodies of a schema are read, or why they cannot be."""
+    from twofold.contract import avro
+
+    try:
+        return avro.reader(schemas(number))
+    except UnknownSchema:
+        return reasons.not_of_schema(number, "the registry knows no such id")
+    except avro.Unfit as error:
+        return reasons.not_of_schema(number, str(error))

@@ -81,6 +81,16 @@ def malformed(why: str) -> Reason:
     return Reason(MALFORMED, f"malformed row: {why}")
 
 
+def no_schema_id() -> Reason:
+    """A value of Kafka that does not begin with the magic byte 0 and the four bytes of a schema's id."""
+    return Reason(MALFORMED, "malformed value: expected the byte 0 and a schema id of 4 bytes at its beginning")
+
+
+def not_of_schema(number: int, why: str) -> Reason:
+    """A value of Kafka that cannot be read by the schema that it names."""
+    return Reason(MALFORMED, f"malformed value: schema {number}: {why}")
+
+
 def missing(field: str) -> Reason:
     """A required field that is not there, or null."""
     return Reason(MISSING, f"missing {field}")

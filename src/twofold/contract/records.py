@@ -1,7 +1,7 @@
 """Records as they go into the contract: JSON texts, elements of JSON texts, or rows of cells.
 
 Kafka values, JSON lines, elements of a file's array ─► JsonRecords ─(event.each)─► ElementRecords
-rows of CSV, Parquet or Avro ─────────────────────────► CellRecords
+rows of CSV or Parquet, Kafka values in Avro ─────────► CellRecords
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ class CellRecords:
 
     columns: Mapping[str, pa.Array]
     numbers: Sequence[int]
-    payload: Callable[[int], bytes]
-    """The bytes to keep of a rejected row: a CSV row that is malformed as it was, any other row as a JSON object of
-    all cells."""
+    payload: Callable[[int], bytes | None]
+    """The bytes to keep of a rejected row: a value of Kafka or a malformed CSV row as it was, any other row as a JSON
+    object of all cells."""
     faults: Mapping[int, Reason] = field(default_factory=dict)
     """Index of a row → what is wrong with its form; its cells are null then."""
 

@@ -278,6 +278,22 @@ def words(allowed: Collection[str]) -> Key:
     return plain(one_of(f"`{word}`" for word in allowed), lambda value: value if value in allowed else None)
 
 
+_NO_PROTOBUF = "Protobuf is not read: have it written as Avro or JSON, for instance by a connector, into a topic"
+
+
+def wire_format(allowed: Collection[str]) -> Key:
+    """One of the formats of Kafka's values; one that is well known, and not among them, is told of."""
+
+    def read(value: object, path: KeyPath, report: Report) -> object:
+        if value not in allowed:
+            hint = _NO_PROTOBUF if value == "protobuf" else ""
+            report.add(path, shown(value), one_of(f"`{word}`" for word in allowed), hint)
+            return None
+        return value
+
+    return Key(one_of(f"`{word}`" for word in allowed), read)
+
+
 def _start(value: object) -> object:
     return value if value in ("earliest", "latest") else as_moment(value)
 

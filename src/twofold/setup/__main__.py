@@ -1,16 +1,17 @@
-"""`python -m twofold.setup jars|minio|statsd-exporter`: fetch or build one thing, print where it is."""
+"""`python -m twofold.setup jars|minio|statsd-exporter|registry`: fetch or build one thing, print where it is."""
 
 from __future__ import annotations
 
 import click
 
 from twofold.errors import as_sentences
+from twofold.setup import apicurio
 from twofold.setup.jars import ensure_jars
 from twofold.setup.servers import ensure
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["jars", "minio", "statsd-exporter"]))
+@click.argument("what", type=click.Choice(["jars", "minio", "statsd-exporter", "registry"]))
 def main(what: str) -> None:
     """Have WHAT in the per-user cache, and print its path.
 
@@ -20,7 +21,8 @@ def main(what: str) -> None:
       python -m twofold.setup minio
     """
     with as_sentences():
-        click.echo(ensure_jars() if what == "jars" else ensure(what.replace("-", "_")))
+        others = {"jars": ensure_jars, "registry": apicurio.ensure}
+        click.echo(others[what]() if what in others else ensure(what.replace("-", "_")))
 
 
 if __name__ == "__main__":

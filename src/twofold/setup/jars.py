@@ -50,9 +50,16 @@ def have(module: Path, cache: Path) -> Path:
 
 
 def listed(module: Path) -> dict[str, str]:
-    """Where each jar of an Ivy module lies below the folder of all, `<conf>/<name>-<rev>.jar`, and its SHA-256."""
-    jars = [dependency.attrib for dependency in ElementTree.parse(module).iter("dependency")]
-    return {f"{jar['conf']}/{jar['name']}-{jar['rev']}.jar": jar.get(_SHA256, "") for jar in jars}
+    """Where each jar of an Ivy module lies below the folder of all, `<conf>/<name>-<rev>.jar`, and its SHA-256.
+
+    An archive that is no jar says so in an `artifact` of its own.
+    """
+    found = {}
+    for dependency in ElementTree.parse(module).iter("dependency"):
+        jar, artifact = dependency.attrib, dependency.find("artifact")
+        ending = "jar" if artifact is None else artifact.attrib["ext"]
+        found[f"{jar['conf']}/{jar['name']}-{jar['rev']}.{ending}"] = jar.get(_SHA256, "")
+    return found
 
 
 def key(jars: dict[str, str]) -> str:
@@ -63,7 +70,7 @@ def key(jars: dict[str, str]) -> str:
 
 def damage(folder: Path, jars: dict[str, str]) -> list[str]:
     """What is wrong with the jars in `folder`: missing ones, ones that are not listed, and other bytes than listed."""
-    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*.jar")}
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*") if path.is_file()}
     found = [f"{path} is not listed" for path in sorted(there - jars.keys())]
     for path, expected in jars.items():
         if path not in there:

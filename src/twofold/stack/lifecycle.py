@@ -22,6 +22,7 @@ from pydantic import SecretStr
 from twofold.errors import TwofoldError, UsageError
 from twofold.local_files import locked, write_whole
 from twofold.settings import GENERATED, KEPT, Settings, Use
+from twofold.setup import apicurio
 from twofold.stack import airflow_programs, brokers, postgres, processes, programs, supervisor
 from twofold.stack.ports import PORTS, require_free
 from twofold.stack.programs import Program, Say
@@ -52,6 +53,8 @@ class HomeState:
     """Whether the last `up` was with Airflow."""
     monitoring: bool = False
     """The same for monitoring."""
+    registry: bool = False
+    """The same for the schema registry."""
 
     def write(self, home: Path) -> None:
         """Put the state in place at once."""
@@ -90,6 +93,7 @@ def possible(settings: Settings, known: HomeState) -> tuple[Program, ...]:
         postgres.program(settings, Path(known.postgres_folder)),
         *([programs.minio(settings)] if settings.store == "minio" else []),
         *brokers.programs(settings),
+        programs.registry(settings),
         *airflow_programs.programs(settings),
         *programs.monitoring(settings),
     )
@@ -97,7 +101,7 @@ def possible(settings: Settings, known: HomeState) -> tuple[Program, ...]:
 
 def chosen(all_programs: Iterable[Program], known: HomeState) -> list[Program]:
     """Those that are wanted."""
-    unwanted = {"airflow": not known.airflow, "monitoring": not known.monitoring}
+    unwanted = {"airflow": not known.airflow, "monitoring": not known.monitoring, "registry": not known.registry}
     return [program for program in all_programs if not unwanted.get(program.group)]
 
 
@@ -106,16 +110,24 @@ def _lock(home: Path, say: Say) -> AbstractContextManager[None]:
 
 
 def up(
-    settings: Settings, store: str | None, with_airflow: bool, with_monitoring: bool | None, say: Say
+    settings: Settings,
+    store: str | None,
+    with_airflow: bool,
+    with_monitoring: bool | None,
+    say: Say,
+    *,
+    with_registry: bool | None = None,
 ) -> tuple[Settings, HomeState]:
     """Bring up the stack, or its dead programs, and wait until all are healthy; returns the settings in force.
 
-    Without Airflow or monitoring, one that runs is stopped; `with_monitoring` None leaves it as it is.
+    Without Airflow, monitoring or registry, one that runs is stopped; None leaves the latter two as they are.
     """
     with _lock(settings.home, say):
-        settings, known = _settle(Settings(home=settings.home), store, with_airflow, with_monitoring)
+        settings, known = _settle(Settings(home=settings.home), store, with_airflow, with_monitoring, with_registry)
         if known.monitoring:
             programs.prepare_monitoring(settings)
+        if known.registry:
+            apicurio.ensure()
         if supervisor.answers(settings):
             _repair(settings, known, say)
         else:
@@ -124,7 +136,11 @@ def up(
 
 
 def _settle(
-    settings: Settings, store: str | None, with_airflow: bool, with_monitoring: bool | None
+    settings: Settings,
+    store: str | None,
+    with_airflow: bool,
+    with_monitoring: bool | None,
+    with_registry: bool | None,
 ) -> tuple[Settings, HomeState]:
     """Fix the store and the passwords of this home on its first start; refuse another store later."""
     known = read_state(settings.home)
@@ -147,7 +163,8 @@ def _settle(
         _refuse_moved_ports(path.read_text(), kept)
     write_whole(path, kept, 0o600)
     watched = known.monitoring if with_monitoring is None else with_monitoring
-    known = replace(known, airflow=with_airflow, monitoring=watched)
+    registry = known.registry if with_registry is None else with_registry
+    known = replace(known, airflow=with_airflow, monitoring=watched, registry=registry)
     known.write(settings.home)
     return settings, known
 

@@ -1,6 +1,7 @@
 """A supervised program as data, and those of the embedded stack that are servers of others, run as they come.
 
     MinIO (`--store minio`)                    the bucket, where a real S3 store is wanted
+    Apicurio (`--registry`)                    schemas of topics in Avro
     monitoring (`--monitoring`)
         producer, jobs, Airflow ──StatsD──► statsd-exporter ──┐
         Kafka's agent, MinIO ────────────────────────────────┴─► Prometheus ──► Alertmanager ──► a log of alerts
@@ -26,6 +27,7 @@ from twofold import probes
 from twofold.errors import TwofoldError
 from twofold.local_files import write_whole
 from twofold.settings import Settings
+from twofold.setup import apicurio
 from twofold.setup.servers import binary_path, ensure
 from twofold.stack.ports import PORTS, Port
 
@@ -46,7 +48,7 @@ class Program:
     """
 
     name: str
-    group: Literal["storage", "brokers", "airflow", "monitoring"]
+    group: Literal["storage", "brokers", "registry", "airflow", "monitoring"]
     command: tuple[str, ...]
     check: Callable[[], str]
     """A real request to the server: why it is not healthy, or an empty string. Never raises for a dead one."""
@@ -67,7 +69,7 @@ def _server(
     command: tuple[str, ...],
     *ports: Port,
     ready: str,
-    group: Literal["storage", "monitoring"] = "monitoring",
+    group: Literal["storage", "registry", "monitoring"] = "monitoring",
     start_order: int = 90,
     stop_wait_s: int = 15,
     environment: Mapping[str, str] | None = None,
@@ -148,6 +150,23 @@ def make_bucket(settings: Settings) -> None:
         allow_bucket_creation=True,
     )
     client.create_dir(settings.bucket)
+
+
+# ---- schema registry ----
+
+
+def registry(settings: Settings) -> Program:
+    """Apicurio, as Confluent's registry; in memory, on loopback."""
+    listen = ("-Dquarkus.http.host=127.0.0.1", f"-Dquarkus.http.port={settings.registry_port}")
+    return _server(
+        settings,
+        "registry",
+        ("java", "-Xmx512m", *listen, "-jar", str(apicurio.runner())),
+        PORTS["registry"],
+        ready="/apis/ccompat/v7/subjects",
+        group="registry",
+        start_order=20,
+    )
 
 
 # ---- monitoring ----

@@ -1,0 +1,215 @@
+"""Avro bodies as the contract takes them: the writer's schema, records, and an array per declared field.
+
+    Registered ─► reader(schema) ─► body ─► record (a dict) ─► path ─► values ─► an Arrow array of a natural type
+                                        └─ does not fit: Unfit
+
+Values of types that Arrow has are as in Parquet, so that the contract judges both alike; nested ones are JSON texts.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from decimal import Context, Decimal
+from functools import lru_cache
+from io import BytesIO
+from types import NoneType
+from typing import Any, cast
+from uuid import UUID
+
+import fastavro
+import fastavro._read_py
+import msgspec
+import pyarrow as pa
+from fastavro.read import LOGICAL_READERS
+
+from twofold.contract import reasons
+from twofold.contract.literals import OtherShape, moment_text
+from twofold.contract.reasons import Reason
+from twofold.definition.model import Field
+from twofold.definition.sources import Source
+from twofold.errors import first_line
+from twofold.schema_registry import Registered
+
+careful: Any = fastavro._read_py  # noqa: SLF001
+"""For schemas that hold themselves: the compiled reader follows hostile bytes until its process has no stack left."""
+Record = Mapping[str, Any]
+_EXACT = Context(prec=500, Emax=10**6, Emin=-(10**6))
+_MOST_DECIMAL_BYTES = 128
+_JSON = msgspec.json.Encoder(enc_hook=str, decimal_format="number")
+"""Of values within others: bytes in base64, moments in ISO 8601; a number that JSON does not have is null."""
+
+
+class Unfit(Exception):
+    """A body that the writer's schema does not describe, or a schema that describes no record."""
+
+
+@lru_cache(maxsize=1024)
+def reader(schema: Registered) -> Callable[[bytes], Record]:
+    """Reads the bodies that a schema describes. Raises Unfit, here and from what it gives back."""
+    if schema.kind != "AVRO":
+        raise Unfit(f"it is {schema.kind.capitalize()}, not Avro")
+    named: dict[str, Any] = {}
+    try:
+        for text in schema.references:
+            fastavro.parse_schema(json.loads(text), named)
+        parsed = fastavro.parse_schema(json.loads(schema.text), named)
+    except Exception as error:  # noqa: BLE001 - whatever a text that is no schema makes of the library
+        raise Unfit(f"it cannot be read: {type(error).__name__}: {first_line(error)}") from None
+    if not isinstance(parsed, dict) or parsed["type"] not in ("record", "map"):
+        raise Unfit("it describes no record")
+    read = careful.schemaless_reader if _visited(parsed, named, ()) else fastavro.schemaless_reader
+
+    def read_body(body: bytes) -> Record:
+        stream = BytesIO(body)
+        try:
+            record: Any = read(stream, parsed, None)
+        except UnicodeDecodeError:
+            raise
+        except Exception as error:  # noqa: BLE001 - it checks nothing beforehand: hostile bytes give any error
+            raise Unfit(f"the body does not fit: {type(error).__name__}: {first_line(error)}") from None
+        if left := len(body) - stream.tell():
+            raise Unfit(f"the body does not fit: {left} bytes are left")
+        return cast(Record, record)
+
+    return read_body
+
+
+def _visited(schema: Any, named: Mapping[str, Any], within: tuple[str, ...]) -> bool:  # noqa: ANN401
+    """Whether a schema holds itself; raises Unfit where few bytes stand for any number of values."""
+    if isinstance(schema, str):
+        return schema in within or (schema in named and _visited(named[schema], named, within))
+    if isinstance(schema, list):
+        return True in [_visited(branch, named, within) for branch in schema]
+    match schema["type"]:
+        case "record" | "error":
+            inside = (*within, schema["name"])
+            return True in [_visited(one["type"], named, inside) for one in schema["fields"]]
+        case "array":
+            if _takes_nothing(schema["items"], named, ()):
+                raise Unfit("it has an array of values that take no bytes")
+            return _visited(schema["items"], named, within)
+        case "map":
+            return _visited(schema["values"], named, within)
+        case dict() | list() as kind:
+            return _visited(kind, named, within)
+    return False
+
+
+def _takes_nothing(schema: Any, named: Mapping[str, Any], within: tuple[str, ...]) -> bool:  # noqa: ANN401
+    """Whether values of a schema are written in no bytes at all."""
+    if isinstance(schema, str):
+        return schema == "null" or (
+            schema in named and schema not in within and _takes_nothing(named[schema], named, (*within, schema))
+        )
+    if isinstance(schema, list):
+        return False
+    if schema["type"] == "record":
+        return all(_takes_nothing(one["type"], named, within) for one in schema["fields"])
+    return schema["type"] == "null" or (schema["type"] == "fixed" and not schema["size"])
+
+
+def _decimal(data: bytes, schema: Mapping[str, Any] | None = None, _reader: object = None) -> Decimal:
+    """All digits: the library's own reader rounds to the precision of the schema."""
+    if len(data) > _MOST_DECIMAL_BYTES:
+        raise ValueError(f"a decimal of {len(data)} bytes")
+    return Decimal(int.from_bytes(data, signed=True)).scaleb(-(schema or {}).get("scale", 0), _EXACT)
+
+
+def _guarded(read: Callable[..., Any]) -> Callable[..., Any]:
+    """A moment or day that Python's calendar does not have stays a number, which no declared moment is."""
+
+    def guarded(data: Any, schema: Any = None, reader_schema: Any = None) -> Any:  # noqa: ANN401
+        try:
+            return read(data, schema, reader_schema)
+        except (ValueError, OverflowError):
+            return data
+
+    return guarded
+
+
+def _as_sent(data: str, _schema: object = None, _reader: object = None) -> str:
+    return data
+
+
+def _uuid(data: bytes, _schema: object = None, _reader: object = None) -> str:
+    return str(UUID(bytes=data))
+
+
+for _readers in (LOGICAL_READERS, careful.LOGICAL_READERS):
+    for _name in [name for name in _readers if "time" in name or "date" in name]:
+        _readers[_name] = _guarded(_readers[_name])
+    _readers |= {"bytes-decimal": _decimal, "fixed-decimal": _decimal, "string-uuid": _as_sent, "fixed-uuid": _uuid}
+
+
+def json_text(value: Any) -> bytes:  # noqa: ANN401
+    """A record, or a value of one, as JSON."""
+    try:
+        return _JSON.encode(value)
+    except OverflowError:  # the careful reader knows no largest number
+        return json.dumps(value, default=str).encode()
+
+
+def columns(fields: Sequence[Field], records: Sequence[Record], faults: dict[int, Reason]) -> dict[str, pa.Array]:
+    """An array per field, of the values at its path; records in which a path meets another shape go to the faults."""
+    shapes: dict[int, list[Reason]] = {}
+    found = {field.name: _column(_values(field, records, shapes), field) for field in fields}
+    faults.update({index: reasons.joined(listed) for index, listed in shapes.items() if index not in faults})
+    return found
+
+
+def _values(field: Field, records: Sequence[Record], shapes: dict[int, list[Reason]]) -> list[Any]:
+    steps = field.source.steps
+    if len(steps) == 1 and isinstance(steps[0], str):
+        return [record.get(steps[0]) for record in records]
+    values = []
+    for index, record in enumerate(records):
+        try:
+            values.append(_follow(record, field.source))
+        except OtherShape as error:
+            values.append(None)
+            shape = reasons.wrong_shape(field.label, str(error.place), error.wanted, error.token.decode())
+            shapes.setdefault(index, []).append(shape)
+    return values
+
+
+def _follow(value: Any, source: Source) -> Any:  # noqa: ANN401
+    """The value at a path; None where there is none."""
+    for taken, step in enumerate(source.steps):
+        if value is None:
+            return None
+        if isinstance(step, str) and isinstance(value, dict):
+            value = value.get(step)
+        elif isinstance(step, int) and isinstance(value, list):
+            value = value[step] if step < len(value) else None
+        else:
+            wanted = "an object" if isinstance(step, str) else "an array"
+            raise OtherShape(Source(source.steps[:taken], whole=source.whole), wanted, json_text(value))
+    return value
+
+
+def _column(values: list[Any], field: Field) -> pa.Array:
+    if field.type.name == "json":
+        return pa.array([None if value is None else json_text(value) for value in values], pa.binary())
+    kinds = {*map(type, values)} - {NoneType}
+    if len(kinds) <= 1 and not kinds & {dict, list}:
+        with suppress(pa.ArrowException, OverflowError):
+            return pa.array(values)
+    return pa.array([None if value is None else _text(value) for value in values], pa.binary())
+
+
+def _text(value: Any) -> bytes:  # noqa: ANN401
+    """A value among others of other types, as a text that means the same."""
+    match value:
+        case bytes():
+            return value
+        case str():
+            return value.encode()
+        case datetime():
+            return moment_text(value if value.tzinfo else value.replace(tzinfo=UTC)).encode()
+        case float() if not math.isfinite(value):
+            return repr(value).encode()
+    return json_text(value).strip(b'"')
