@@ -40,7 +40,7 @@ from twofold.schema_registry import Registry
 from twofold.table_files import Place, Writer
 from twofold.tables import TableShape
 from twofold.text import quoted
-from twofold.topic import Range
+from twofold.topic import Range, TopicState
 
 _PIECE_ROWS = 50_000
 _PIECE_BYTES = 32 << 20
@@ -165,10 +165,9 @@ class Relander:
 
     def stream_log(self) -> Anew:
         """The rows of Kafka's records."""
-        anew, name = self._pinned(tables.stream_log(self.pipeline)), self.pipeline.topic.name
-        topic = kafka.describe(self.lake.settings, name)
+        anew = self._pinned(tables.stream_log(self.pipeline))
         # Of another topic of this name nothing may be taken.
-        table_state.landed(anew.log.history, self.lake.name, topic.topic_id if topic else None)
+        table_state.landed(anew.log.history, self.lake.name, self._topic.topic_id if self._topic else None)
         for files in self._days(anew.log, "kafka_timestamp"):
             self._day(anew, files, ("kafka_partition", "kafka_offset"), self._from_kafka)
         return anew
@@ -179,6 +178,11 @@ class Relander:
         for files in self._days(anew.log, "landed_at"):
             self._day(anew, files, ("landing", "file", "row"), self._from_files)
         return anew
+
+    @cached_property
+    def _topic(self) -> TopicState | None:
+        """None where it is gone, and with it all its records."""
+        return kafka.describe(self.lake.settings, self.pipeline.topic.name)
 
     def _pinned(self, shape: TableShape) -> Anew:
         return Anew(pin(self.lake.catalog(), self.lake.name, shape.name, shape))
@@ -249,6 +253,8 @@ WHERE _tw_anew.b IS NULL OR _tw_r.kafka_offset >= _tw_anew.b""",
 
     def _judged(self, chunk: pa.RecordBatch, writer: Writer) -> Iterator[list[tuple[int, int]]]:
         """Judge what Kafka still has of the records of a chunk; gives their places, piece by piece."""
+        if self._topic is None:
+            return
         places = list(zip(chunk["kafka_partition"].to_pylist(), chunk["kafka_offset"].to_pylist(), strict=True))
         index = {place: number for number, place in enumerate(places)}
         ranges: dict[int, list[int]] = {}

@@ -178,7 +178,9 @@ def _changed(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[tuple[s
 
 
 def _said(old: object, new: object) -> str:
-    """>>> _said(None, 5), _said([1], None)
+    """What a rule was and is.
+
+    >>> _said(None, 5), _said([1], None)
     ('is now 5', 'was [1], is no more')
     """
     texts = [json.dumps(value, ensure_ascii=False) for value in (old, new)]
