@@ -54,8 +54,6 @@ def of(pipeline: Pipeline, batch: pa.RecordBatch, schemas: Schemas) -> JsonRecor
     if pipeline.topic.format == CONFLUENT_JSON:
         faults = _without_prefix(values)
         texts = pc.binary_slice(values, PREFIX_BYTES, _PAST_ANY_END).to_pylist()
-        for index in faults:
-            texts[index] = None
         return JsonRecords(texts, numbers, beside, faults, values)
     return JsonRecords(values.to_pylist(), numbers, beside)
 

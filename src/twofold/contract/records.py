@@ -25,7 +25,7 @@ class JsonRecords:
     beside: Mapping[str, pa.Array] = field(default_factory=dict)
     """Field → what it holds of each record, where that is not found in the text: Kafka's key, headers, the arrival."""
     faults: Mapping[int, Reason] = field(default_factory=dict)
-    """Index of a record → why there is no text to judge; its value is null then."""
+    """Index of a record → why there is no text to judge; its value says nothing then."""
     originals: pa.Array | None = None
     """The records as they came, where a text is only a part of its record."""
 
