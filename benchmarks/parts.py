@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from benchmarks import commits, dags, flink, latency, live, queries
+from benchmarks import commits, dags, flink, formats, latency, live, queries
 from benchmarks.bench import (
     COMMITS,
     FLINK_HEAP,
@@ -31,6 +31,8 @@ LANDING_CPU_S, TRICKLE_CORES, FILES_A_DAY, METADATA_GB = 9, 0.10, 17_280, 2
 """What a stream that only ingests may cost: per million events, at a trickle, and a day at a trigger of 5 s."""
 AGED_CEILING = 1.3
 """What a table may get slower in a day."""
+NESTED_FLOOR, CONFLUENT_FLOOR, AVRO_FLOOR = 0.5, 0.95, 60
+"""To flat JSON in MB; to JSON; in thousand records per CPU-second."""
 TWOFOLD, FLINK = "twofold", "PyFlink"
 
 
@@ -199,6 +201,30 @@ def commits_of(bench: Bench) -> list[Row]:
     return rows
 
 
+def formats_of(_bench: Bench) -> list[Row]:
+    """What the contract costs in each format."""
+    found = formats.measure()
+    rows = [
+        Row(
+            "formats",
+            name,
+            cpu_s=cost.cpu_s,
+            events_per_cpu_s=cost.records_per_cpu_s,
+            note=f"{cost.mb_per_cpu_s:.0f} MB/CPU-s",
+        )
+        for name, cost in found.items()
+    ]
+    flat, confluent = found["flat"], found["flat, confluent-json"]
+    nested, avro = found["nested"].mb_per_cpu_s / flat.mb_per_cpu_s, found["flat, avro, 10 fields"].records_per_cpu_s
+    behind = flat.cpu_s / confluent.cpu_s
+    return [
+        *rows,
+        Row("formats", "nested JSON to flat, MB/CPU-s", ratio=nested, bound=f">= {NESTED_FLOOR}"),
+        Row("formats", "confluent-json to JSON", ratio=behind, bound=f">= {CONFLUENT_FLOOR}"),
+        Row("formats", "Avro, 10 fields, thousand records/CPU-s", ratio=avro / 1000, bound=f">= {AVRO_FLOOR}"),
+    ]
+
+
 PARTS: dict[str, Callable[[Bench], Iterable[Row]]] = {
     "producer": producer,
     "drain": drain,
@@ -208,6 +234,7 @@ PARTS: dict[str, Callable[[Bench], Iterable[Row]]] = {
     "query": query,
     "latency": latency_of,
     "dags": overhead,
+    "formats": formats_of,
 }
 
 

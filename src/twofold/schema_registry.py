@@ -30,6 +30,8 @@ _LOGIN = "check TWOFOLD_SCHEMA_REGISTRY_USER and its password"
 _URL = "check TWOFOLD_SCHEMA_REGISTRY_URL, which ends where a registry's /subjects and /schemas begin"
 _REMEDIES = {401: _LOGIN, 403: _LOGIN, 404: _URL, 405: _URL}
 _PASSING = (408, 429)
+_HIGHEST = (1 << 31) - 1
+"""Registries count in Java's int, and take a higher number for a page that they do not have."""
 AWAY_SIGN = "RegistryAway"
 """What the text of a failure has in it where one was away: Spark passes on no more than that."""
 
@@ -71,6 +73,8 @@ class Registry:
 
     def schema(self, number: int) -> Registered:
         """What an id stands for. Raises UnknownSchema, RegistryAway, or TwofoldError where the registry refuses."""
+        if number > _HIGHEST:
+            raise UnknownSchema(f"no registry gives out {number}")
         return _schema(self, number)
 
     def register(self, subject: str, kind: str, text: str) -> int:
@@ -111,6 +115,9 @@ class Registry:
             remedy = _REMEDIES.get(status, "")
             what = f"the schema registry at {self.url} refuses: HTTP {status}: {error.error_message}"
             raise TwofoldError(what, remedy) from None
+        except (ValueError, TypeError) as error:  # an address, or an answer, of another kind
+            what = f"{self.url} does not answer as a schema registry does: {first_line(error)}"
+            raise TwofoldError(what, _URL) from None
 
     def _away(self, said: str) -> RegistryAway:
         return RegistryAway(

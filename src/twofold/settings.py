@@ -142,7 +142,7 @@ class Settings(Environment):
     schema_registry_password: Secret = SecretStr("")
     schema_registry_ca: str = ""
     """File of the certificates that a registry's own is checked against; empty: the usual authorities."""
-    registry_port: Annotated[int, Use("schema registry (`--registry`)")] = 18081
+    registry_port: Annotated[int, Use("schema registry (`--registry`)")] = 18085
     producer_client: Literal["confluent", "kafka-python"] = "confluent"
     """The producer's Kafka client: librdkafka, or one in Python alone."""
 

@@ -161,6 +161,7 @@ SOUND = record({"name": "v", "type": "string"})
 GOOD = body(SOUND, {"at": MARCH, "v": "x"})
 LIST = {"type": "record", "name": "L", "fields": [AT, {"name": "next", "type": ["null", "L"]}]}
 TIME = GOOD[:6]
+NULLS = record({"name": "v", "type": {"type": "array", "items": "null"}})
 HOSTILE: list[tuple[object, bytes | None, str]] = [
     (SOUND, GOOD, "malformed value: expected the byte 0"),
     (SOUND, b"", "malformed value: expected the byte 0"),
@@ -176,7 +177,7 @@ HOSTILE: list[tuple[object, bytes | None, str]] = [
     (SOUND, behind(7, b"\xfe\xff\xff\xff\xff\xff\xff\xff\x7f\x02x"), "at is not a timestamp: 4611686018427387903"),
     (record({"name": "v", "type": ["null", "string"]}), behind(7, TIME + b"\x04"), "malformed value: schema 7: the b"),
     (record({"name": "v", "type": DECIMAL}), behind(7, TIME + b"\x90\x03" + b"\x7f" * 200), "malformed value: schema"),
-    (record({"name": "v", "type": {"type": "array", "items": "null"}}), behind(7, TIME), "malformed value: schema 7"),
+    (NULLS, behind(7, TIME + b"\x08\0"), "malformed value: schema 7: it has an array of values that take no bytes"),
     (LIST, behind(7, (TIME + b"\x02") * 100_000), "malformed value: schema 7: the body does not fit: RecursionError"),
     ("string", behind(7, b"\x02x"), "malformed value: schema 7: it describes no record"),
     (Registered("PROTOBUF", 'syntax = "proto3";'), behind(7, GOOD), "malformed value: schema 7: it is Protobuf"),

@@ -30,7 +30,7 @@ from twofold.contract import reasons
 from twofold.contract.literals import OtherShape, moment_text
 from twofold.contract.reasons import Reason
 from twofold.definition.model import Field
-from twofold.definition.sources import Source
+from twofold.definition.sources import Source, Step
 from twofold.errors import first_line
 from twofold.schema_registry import Registered
 
@@ -156,15 +156,20 @@ def json_text(value: Any) -> bytes:  # noqa: ANN401
 def columns(fields: Sequence[Field], records: Sequence[Record], faults: dict[int, Reason]) -> dict[str, pa.Array]:
     """An array per field, of the values at its path; records in which a path meets another shape go to the faults."""
     shapes: dict[int, list[Reason]] = {}
-    found = {field.name: _column(_values(field, records, shapes), field) for field in fields}
+    places: dict[tuple[Step, ...], list[Any] | None] = {(): list(records)}
+    found = {field.name: _column(_values(field, records, places, shapes), field) for field in fields}
     faults.update({index: reasons.joined(listed) for index, listed in shapes.items() if index not in faults})
     return found
 
 
-def _values(field: Field, records: Sequence[Record], shapes: dict[int, list[Reason]]) -> list[Any]:
-    steps = field.source.steps
-    if len(steps) == 1 and isinstance(steps[0], str):
-        return [record.get(steps[0]) for record in records]
+def _values(
+    field: Field,
+    records: Sequence[Record],
+    places: dict[tuple[Step, ...], list[Any] | None],
+    shapes: dict[int, list[Reason]],
+) -> list[Any]:
+    if (found := _at(places, field.source.steps)) is not None:
+        return found
     values = []
     for index, record in enumerate(records):
         try:
@@ -174,6 +179,20 @@ def _values(field: Field, records: Sequence[Record], shapes: dict[int, list[Reas
             shape = reasons.wrong_shape(field.label, str(error.place), error.wanted, error.token.decode())
             shapes.setdefault(index, []).append(shape)
     return values
+
+
+def _at(places: dict[tuple[Step, ...], list[Any] | None], steps: tuple[Step, ...]) -> list[Any] | None:
+    """What all records have at a path, each place on the way looked up once; None where one has another shape there."""
+    if steps not in places:
+        holders, step = _at(places, steps[:-1]), steps[-1]
+        kind = dict if isinstance(step, str) else list
+        if holders is None or {*map(type, holders)} - {kind, NoneType}:
+            places[steps] = None
+        elif isinstance(step, str):
+            places[steps] = [holder.get(step) if holder else None for holder in holders]
+        else:
+            places[steps] = [holder[step] if holder and step < len(holder) else None for holder in holders]
+    return places[steps]
 
 
 def _follow(value: Any, source: Source) -> Any:  # noqa: ANN401

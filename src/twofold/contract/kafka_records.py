@@ -9,10 +9,11 @@ A value that is not of the format is rejected with all its bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from twofold.contract import reasons
 from twofold.contract.reasons import Reason
@@ -27,6 +28,8 @@ Schemas = Callable[[int], Registered]
 """What a schema's id stands for, as `Registry.schema` says it."""
 PREFIX_BYTES = 5
 """A zero, and the schema's id in four bytes, the highest first."""
+_PAST_ANY_END = 1 << 30
+"""Of no value; asked for the rest without one, Arrow fails."""
 
 
 def columns_beside(pipeline: Pipeline) -> list[str]:
@@ -45,14 +48,14 @@ def of(pipeline: Pipeline, batch: pa.RecordBatch, schemas: Schemas) -> JsonRecor
             beside[field.name] = batch["key"]
         elif field.source.kind == "header":
             beside[field.name] = _header(batch["headers"], field.source.header)
-    values = batch["value"].to_pylist()
+    values, numbers = batch["value"], range(batch.num_rows)
     if pipeline.topic.format == AVRO:
         return _avro(pipeline, values, beside, schemas)
     if pipeline.topic.format == CONFLUENT_JSON:
         faults = _without_prefix(values)
-        texts = [value[PREFIX_BYTES:] if value and index not in faults else None for index, value in enumerate(values)]
-        return JsonRecords(texts, range(len(values)), beside, faults, values)
-    return JsonRecords(values, range(len(values)), beside)
+        texts = pc.binary_slice(values, PREFIX_BYTES, _PAST_ANY_END).to_pylist()
+        return JsonRecords(texts, numbers, beside, faults, values)
+    return JsonRecords(values.to_pylist(), numbers, beside)
 
 
 def _header(headers: pa.Array, name: str) -> pa.Array:
@@ -64,17 +67,15 @@ def _header(headers: pa.Array, name: str) -> pa.Array:
     return pa.array(found, pa.binary())
 
 
-def _without_prefix(values: Sequence[bytes | None]) -> dict[int, Reason]:
+def _without_prefix(values: pa.Array) -> dict[int, Reason]:
     """Values that do not begin as the registry's serializers write them; no value at all is found out later."""
-    return {
-        index: reasons.no_schema_id()
-        for index, value in enumerate(values)
-        if value is not None and (len(value) < PREFIX_BYTES or value[0])
-    }
+    right = pc.and_(pc.starts_with(values, b"\0"), pc.greater_equal(pc.binary_length(values), PREFIX_BYTES))
+    wrong = pc.indices_nonzero(pc.fill_null(pc.invert(right), False)).to_pylist()
+    return dict.fromkeys(wrong, reasons.no_schema_id())
 
 
 def _avro(
-    pipeline: Pipeline, values: Sequence[bytes | None], beside: Mapping[str, pa.Array], schemas: Schemas
+    pipeline: Pipeline, values: pa.Array, beside: Mapping[str, pa.Array], schemas: Schemas
 ) -> JsonRecords | CellRecords:
     # Only here: most streams have none, and their workers start sooner.
     from twofold.contract import avro
@@ -86,19 +87,17 @@ def _avro(
         return JsonRecords(texts, numbers, beside, faults, values)
     in_value = [field for field in pipeline.event.fields.values() if field.source.in_value and not field.is_arrival]
     columns = avro.columns(in_value, records, faults)
-    return CellRecords({**columns, **beside}, numbers, values.__getitem__, faults)
+    return CellRecords({**columns, **beside}, numbers, lambda index: values[index].as_py(), faults)
 
 
-def _decoded(
-    values: Sequence[bytes | None], max_bytes: int, schemas: Schemas
-) -> tuple[list[Record], dict[int, Reason]]:
+def _decoded(values: pa.Array, max_bytes: int, schemas: Schemas) -> tuple[list[Record], dict[int, Reason]]:
     """A record of each value, an empty one where there is none; and the index of such a value → why."""
     from twofold.contract import avro
 
     records: list[Record] = []
     faults = _without_prefix(values)
     readers: dict[int, Callable[[bytes], Any] | Reason] = {}
-    for index, value in enumerate(values):
+    for index, value in enumerate(values.to_pylist()):
         record: Record = {}
         if value is None:
             faults[index] = reasons.empty()

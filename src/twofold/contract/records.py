@@ -25,8 +25,8 @@ class JsonRecords:
     beside: Mapping[str, pa.Array] = field(default_factory=dict)
     """Field → what it holds of each record, where that is not found in the text: Kafka's key, headers, the arrival."""
     faults: Mapping[int, Reason] = field(default_factory=dict)
-    """Index of a record → why there is no text to judge; its value is null then."""
-    originals: Sequence[bytes | None] | None = None
+    """Index of a record → why there is no text to judge; its value says nothing then."""
+    originals: pa.Array | None = None
     """The records as they came, where a text is only a part of its record."""
 
     def __len__(self) -> int:
@@ -34,7 +34,10 @@ class JsonRecords:
 
     def payload(self, index: int) -> bytes | None:
         """The record as it came."""
-        return (self.values if self.originals is None else self.originals)[index]
+        if self.originals is None:
+            return self.values[index]
+        whole: bytes | None = self.originals[index].as_py()
+        return whole
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def part(records: Records, at: int, count: int) -> Records:
         return replace(records, values=values, numbers=numbers, parents=parents, faults=faults)
     if isinstance(records, JsonRecords):
         beside = {name: array.slice(at, count) for name, array in records.beside.items()}
-        originals = records.originals and records.originals[at:end]
+        originals = None if records.originals is None else records.originals[at:end]
         return JsonRecords(records.values[at:end], numbers, beside, faults, originals)
     return replace(
         records,

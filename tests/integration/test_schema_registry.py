@@ -1,0 +1,147 @@
+"""A topic in Avro with a real schema registry: produced, streamed, queried; and the registry gone, and back."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from io import BytesIO
+from typing import Any
+
+import fastavro
+import pytest
+from pyspark.sql import SparkSession
+
+from spark_jobs import spark_session
+from tests import overhear, running
+from tests.at_work import Work, eventually, producing
+from twofold import probes
+from twofold.definition.model import Pipeline
+from twofold.schema_registry import Registry
+from twofold.settings import Settings
+from twofold.stack import supervisor
+
+Define = Callable[..., Pipeline]
+MARCH_MS = 1_772_323_200_000
+FIELDS: dict[str, Any] = {
+    **dict.fromkeys(("id", "kind", "value", "at", "hidden")),
+    "user": {"type": "string", "required": True, "from": "payload.user.id"},
+    "number": {"type": "long", "required": True, "from": "payload.seq"},
+    "moment": {"type": "timestamp", "required": True, "from": "payload.at"},
+    "total": {"type": "decimal(12,2)", "from": "payload.total"},
+    "trace": {"type": "string", "from": {"header": "trace-id"}},
+}
+EVENT = {"id": ["user", "number"], "time": "moment", "fields": FIELDS}
+VIEW = {"window": "1 minute", "by": ["user"], "measures": {"events": "count(*)", "total": "sum(total)"}}
+NEWER = {
+    "type": "record",
+    "name": "newer",
+    "fields": [
+        {
+            "name": "payload",
+            "type": {
+                "type": "record",
+                "name": "newer_payload",
+                "fields": [
+                    {"name": "user", "type": {"type": "map", "values": "string"}},
+                    {"name": "seq", "type": "int"},
+                    {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+                    {"name": "total", "type": ["null", "string"]},
+                    {"name": "tags", "type": {"type": "array", "items": "string"}},
+                ],
+            },
+        }
+    ],
+}
+"""As somebody else would write it: other types, and more than is declared."""
+
+
+@pytest.fixture(scope="module")
+def registry(stack: Settings) -> Iterator[Registry]:
+    """The stack's own, added to it while it runs."""
+    running.run(stack, "up", "--store", "local", "--no-airflow", "--registry")
+    yield Registry.of(stack)
+    running.run(stack, "up", "--store", "local", "--no-airflow", "--no-registry")
+
+
+@pytest.fixture(scope="module")
+def spark(stack: Settings) -> Iterator[SparkSession]:
+    """One session for all."""
+    spark = spark_session.build(stack, "test-schema-registry")
+    yield spark
+    spark.stop()
+
+
+def body(number: int, seq: int, total: str | None = "1.50") -> bytes:
+    """A record of the newer schema, behind an id."""
+    stream = BytesIO()
+    payload = {"user": {"id": "z"}, "seq": seq, "at": MARCH_MS, "total": total, "tags": ["a"]}
+    fastavro.schemaless_writer(stream, fastavro.parse_schema(NEWER), {"payload": payload})
+    return b"\0" + number.to_bytes(4) + stream.getvalue()
+
+
+def send(work: Work, *values: bytes | None, **headers: bytes) -> None:
+    name = work._topic()
+    with producing(work.settings) as producer:
+        for value in values:
+            producer.send(name, value, key=b"k", headers=list(headers.items()), partition=0).get(timeout=60)
+
+
+def test_avro_through_the_stream(stack: Settings, spark: SparkSession, define: Define, registry: Registry) -> None:
+    pipeline = define(topic={"format": "avro"}, event=EVENT, views={"by_kind": None, "v": VIEW}, filter=None)
+    work = Work(spark, stack, pipeline)
+    running.run(stack, "produce", pipeline.name, "--generate", "200", "--seed", "7")
+    newer = registry.register(f"{pipeline.topic.name}-other", "AVRO", json.dumps(NEWER))
+    wrong = [b"{}", None, body(4_000_000_000, 1), body(newer, 1)[:-1], body(newer, 1) + b"\0", body(newer, 1, "1.501")]
+    send(work, *wrong)
+    send(work, body(newer, 1), body(newer, 2), **{"trace-id": b"t-1"})
+    work.drain()
+    assert work.query(
+        "SELECT outcome, count(*), count(payload), count(DISTINCT reason_kind) FROM stream_log GROUP BY 1 ORDER BY 1"
+    ) == [("accepted", 202, 0, 0), ("rejected", 6, 5, 3)]
+    payloads = work.query("SELECT payload FROM stream_log WHERE outcome = 'rejected' ORDER BY kafka_offset")
+    assert [payload for (payload,) in payloads] == wrong
+    theirs = (
+        "SELECT number, total::VARCHAR, trace, epoch_ms(moment) FROM unified_events WHERE \"user\" = 'z' ORDER BY 1"
+    )
+    expected = [(1, "1.50", "t-1", MARCH_MS), (2, "1.50", "t-1", MARCH_MS)]
+    for _ in range(2):
+        assert work.query(theirs) == expected
+        assert work.query("SELECT sum(events), count(*) > 0 FROM unified_v") == [(202, True)]
+        work.union()
+    work.holds()
+
+
+def test_a_registry_that_is_away_is_waited_for(
+    stack: Settings, spark: SparkSession, define: Define, registry: Registry
+) -> None:
+    pipeline = define(topic={"format": "avro"}, event=EVENT, views={"by_kind": None}, filter=None)
+    work = Work(spark, stack, pipeline)
+    # An id that no worker has asked for yet.
+    text = json.dumps({**NEWER, "doc": pipeline.name})
+    number = registry.register(f"{pipeline.topic.name}-value", "AVRO", text)
+    supervisor.stop_programs(stack, ["registry"])
+    send(work, body(number, 1), body(number, 2))
+    stop = threading.Event()
+    stream = threading.Thread(target=lambda: work.stream(stop, until_caught_up=False))
+    tag = f"twofold_stream_registry_away,pipeline={pipeline.name}"
+    with overhear.statsd_lines(stack) as lines:
+        stream.start()
+        try:
+            eventually(lambda: f"{tag}:1|g" in lines)
+            assert work.landed() == 0
+            supervisor.start_programs(stack, ["registry"])
+            page = f"{stack.schema_registry_url}/subjects"
+            eventually(lambda: not probes.http_page(page))
+            # It has forgotten everything: the same id again, as a lasting registry would have kept it. A client of its
+            # own, as the other one remembers what it has registered.
+            again = replace(registry, url=f"{registry.url}/")
+            while again.register(f"{pipeline.topic.name}-value", "AVRO", text) < number:
+                text = json.dumps({**json.loads(text), "doc": f"{text[-20:]}x"})
+            eventually(lambda: work.landed() == 2)
+            eventually(lambda: lines[-1:] and f"{tag}:0|g" in lines[-40:])
+        finally:
+            stop.set()
+            stream.join()
+    assert work.query("SELECT outcome, number FROM stream_log ORDER BY 2") == [("accepted", 1), ("accepted", 2)]
