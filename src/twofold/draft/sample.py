@@ -1,0 +1,238 @@
+"""Up to 10,000 records of a file or a topic: as columns to draw conclusions from, and as the contract takes them.
+
+JSON lines, array ─► documents ─┐                CSV ─(DuckDB's sniffer: delimiter, header)─► columns of cells
+values of Kafka ────────────────┴► Sample        Parquet ─► columns, types as the file has them
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import IO, Any
+
+import duckdb
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from twofold import inbox
+from twofold.contract.literals import OTHER, TEXT, Literal, cell_literal
+from twofold.contract.records import CellRecords, JsonRecords, Records, part
+from twofold.definition.model import CONFLUENT_JSON, JSON, Files, Pipeline
+from twofold.definition.sources import Source
+from twofold.definition.types import FieldType
+from twofold.draft.cells import as_written
+from twofold.draft.kinds import kind_of
+from twofold.draft.shapes import DECODER, Column
+from twofold.errors import UsageError
+from twofold.readers import SetAside, csv_rows, json_texts, read
+from twofold.readers.texts import WatchedStream, blocks
+
+MOST_RECORDS = 10_000
+MOST_BYTES = 64 << 20
+_HEAD_BYTES = 4 << 20
+_MAGIC_BYTES = 5
+"""A zero and the id of a schema, before the value that it describes."""
+Opened = Callable[[], IO[bytes]]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some records; `documents` where they are JSON, else `columns`."""
+
+    count: int
+    again: Callable[[Pipeline], Iterator[Records]]
+    """The same records, for the contract."""
+    documents: Sequence[dict[str, Any]] = ()
+    columns: Sequence[Column] = ()
+    is_cells: bool = False
+    files: Files = field(default_factory=Files)
+    format: str = JSON
+    largest_bytes: int = 0
+
+
+def of_file(opened: Opened, name: str) -> Sample:
+    """The first records of a file; SetAside, or UsageError, where it cannot be read as what its name says."""
+    form = inbox.format_of(name)
+    if form is None:
+        raise UsageError(f"{name!r} has an unknown ending", f"accepted are {inbox.ACCEPTED_NAMES}; say it with --as")
+
+    def again(pipeline: Pipeline) -> Iterator[Records]:
+        with opened() as stream:
+            yield from first(read(stream, name, pipeline))
+
+    with opened() as stream:
+        if form.kind == "parquet":
+            return _of_parquet(pq.ParquetFile(stream), again)
+        text = blocks(WatchedStream(stream), form.kind, gzipped=form.gzipped)
+        if form.kind == "csv":
+            return _of_csv(b"".join(_head(text)), again)
+        values = [value for records in first(json_texts.read(text)) for value in records.values]
+        return replace(_of_values(values), again=again)
+
+
+def of_values(values: Sequence[bytes | None]) -> Sample:
+    """Values of a topic's records: JSON texts, or the same behind a magic byte and a schema id."""
+    there = [value for value in values if value is not None]
+    framed = [value for value in there if value[:1] == b"\0"]
+    if len(framed) * 2 <= len(there):
+        return _of_values(values)
+    bodies = [value and value[_MAGIC_BYTES:] if value in set(framed) else value for value in values]
+    found = replace(_of_values(bodies), format=CONFLUENT_JSON)
+    if not found.documents:
+        raise UsageError(
+            "the topic's values begin with a magic byte and a schema id, and hold no JSON after them",
+            "write the pipeline file by hand, with the format of the topic (docs/definition.md)",
+        )
+    return found
+
+
+def _of_values(values: Sequence[bytes | None]) -> Sample:
+    documents = []
+    for value in values:
+        try:
+            found = DECODER.decode(value or b"")
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            continue
+        if isinstance(found, dict):
+            documents.append(found)
+
+    def again(_pipeline: Pipeline) -> Iterator[Records]:
+        yield JsonRecords(values, range(1, len(values) + 1))
+
+    largest = max((len(value) for value in values if value), default=0)
+    return Sample(len(values), again, documents, largest_bytes=largest)
+
+
+def first(pieces: Iterable[Records]) -> Iterator[Any]:
+    """The first records of some pieces, up to the most of a sample; what comes after is not looked at."""
+    left = MOST_RECORDS
+    try:
+        for piece in pieces:
+            yield piece if len(piece) <= left else part(piece, 0, left)
+            left -= min(len(piece), left)
+            if not left:
+                return
+    except SetAside:
+        if left == MOST_RECORDS:
+            raise
+
+
+def _head(text: Iterator[bytes]) -> Iterator[bytes]:
+    """The first bytes of a text, and as many of it as a sample may have."""
+    size = 0
+    for block in text:
+        yield block
+        size += len(block)
+        if size >= MOST_BYTES:
+            return
+
+
+def _of_csv(text: bytes, again: Callable[[Pipeline], Iterator[Records]]) -> Sample:
+    delimiter, has_header = _sniffed(text)
+    start = len(text) - len(text.lstrip(b"\r\n"))
+    row = csv_rows.row_at(text, start, delimiter.encode()).cells
+    try:
+        names = [(cell or b"").decode().strip(" \t") for cell in row]
+    except UnicodeDecodeError:
+        raise SetAside("the first row is not UTF-8; save the file as UTF-8") from None
+    has_header = has_header and not any(map(_is_value, names))
+    header = () if has_header else tuple(f"column_{number}" for number in range(1, len(names) + 1))
+    wanted = [name for name in header or names if name and (header or names.count(name) == 1)]
+    rows = csv_rows.read(iter([text]), set(wanted), delimiter=delimiter, header=header)
+    pieces: list[CellRecords] = list(first(rows))
+    found = {name: [cell for piece in pieces for cell in _texts(piece.columns[name])] for name in wanted}
+    columns = [Column(Source((name,)), values) for name, values in found.items()]
+    files = Files(delimiter=delimiter if header or delimiter not in ",;\t" else None, header=header)
+    columns, files = as_written(columns, files)
+    return Sample(sum(map(len, pieces)), again, columns=columns, is_cells=True, files=files)
+
+
+def _is_value(name: str) -> bool:
+    """Whether it is a number, a moment or a day, and so no name of a column."""
+    return bool(name) and kind_of([Literal(TEXT, name)], "at", cells=True).type.name != "string"
+
+
+def _texts(cells: pa.Array) -> list[Literal | None]:
+    return [None if cell is None else Literal(TEXT, cell.decode(errors="replace")) for cell in cells.to_pylist()]
+
+
+def _sniffed(text: bytes) -> tuple[str, bool]:
+    """What separates the cells, and whether the first row names the columns: as DuckDB sees it."""
+    with tempfile.NamedTemporaryFile(suffix=".csv") as file:
+        file.write(text if len(text) <= _HEAD_BYTES else text[: text.rfind(b"\n", 0, _HEAD_BYTES) + 1])
+        file.flush()
+        try:
+            query = "SELECT Delimiter, HasHeader, SkipRows FROM sniff_csv(?, quote = '\"', escape = '\"')"
+            found = duckdb.connect().execute(query, [file.name]).fetchone()
+        except duckdb.Error:
+            found = None
+    delimiter, has_header, skipped = found or (",", True, 0)
+    if skipped:
+        raise SetAside(f"{skipped} lines before the header are no rows; remove them")
+    return delimiter, has_header
+
+
+def _of_parquet(file: pq.ParquetFile, again: Callable[[Pipeline], Iterator[Records]]) -> Sample:
+    batches = list(islice(file.iter_batches(MOST_RECORDS), 1))
+    columns = [
+        column
+        for batch in batches
+        for name, array in zip(batch.schema.names, batch.columns, strict=True)
+        for column in _columns_of((name,), array)
+    ]
+    return Sample(sum(batch.num_rows for batch in batches), again, columns=columns)
+
+
+def _columns_of(path: tuple[str, ...], array: pa.Array) -> Iterator[Column]:
+    """The columns that a column of Parquet has: those of structs are theirs."""
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    kind = array.type
+    if pa.types.is_struct(kind) and kind.num_fields:
+        for place in range(kind.num_fields):
+            yield from _columns_of((*path, kind.field(place).name), pc.struct_field(array, [place]))
+        return
+    declared = _declared(kind)
+    if pa.types.is_nested(kind):
+        values: list[Literal | None] = [Literal(OTHER, "") if valid else None for valid in array.is_valid().to_pylist()]
+    else:
+        values = [_cell(cell, declared or FieldType("string")) for cell in array]
+    yield Column(Source(path), values, declared)
+
+
+def _cell(cell: pa.Scalar, declared: FieldType) -> Literal | None:
+    try:
+        return cell_literal(cell, declared)
+    except UnicodeDecodeError:
+        return Literal(TEXT, "")
+
+
+def _declared(kind: pa.DataType) -> FieldType | None:
+    """The type that a column of Parquet says itself; None of texts, which may mean more."""
+    types = pa.types
+    if types.is_decimal(kind):
+        fine = kind.precision <= 38 and 0 <= kind.scale <= kind.precision
+        return FieldType("decimal", kind.precision, kind.scale) if fine else FieldType("string")
+    named = (
+        ("boolean", types.is_boolean(kind)),
+        ("int", (types.is_integer(kind) and kind.bit_width < 32) or types.is_int32(kind)),
+        ("long", types.is_integer(kind) and not types.is_uint64(kind)),
+        ("double", types.is_floating(kind)),
+        ("timestamp", types.is_timestamp(kind)),
+        ("date", types.is_date(kind)),
+        ("json", types.is_nested(kind)),
+        ("string", types.is_time(kind) or types.is_duration(kind) or types.is_null(kind)),
+    )
+    if types.is_uint64(kind):
+        return FieldType("decimal", 20, 0)
+    return next((FieldType(name) for name, fits in named if fits), None)
+
+
+def opened(content: bytes) -> Opened:
+    """Bytes that were read once, to be read again."""
+    return lambda: io.BytesIO(content)
