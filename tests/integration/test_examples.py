@@ -16,6 +16,7 @@ from tests.at_work import Work, producing
 from tests.conftest import random_name
 from twofold import inbox
 from twofold.definition.load import load_file
+from twofold.definition.model import JSON
 from twofold.settings import Settings
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -31,9 +32,9 @@ def spark(stack: Settings) -> Iterator[SparkSession]:
 
 
 def work(stack: Settings, spark: SparkSession, example: str) -> Work:
-    """An example under a name of its own."""
+    """An example under a name of its own, its topic in JSON."""
     declared, name = load_file(EXAMPLES / f"{example}.yaml"), random_name()
-    return Work(spark, stack, replace(declared, name=name, topic=replace(declared.topic, name=name)))
+    return Work(spark, stack, replace(declared, name=name, topic=replace(declared.topic, name=name, format=JSON)))
 
 
 def send(at: Work, *records: dict[str, Any]) -> None:
@@ -83,8 +84,7 @@ def test_webhooks(stack: Settings, spark: SparkSession) -> None:
 
 def hour(station: str, number: int, celsius: float | None) -> dict[str, Any]:
     """An observation."""
-    seconds = MARCH_MS // 1000 + 3600 * number
-    at = [seconds, f"2026-03-01T{number:02}:00:00Z"]
+    at = {"hour": MARCH_MS // 3_600_000 + number, "utc": f"2026-03-01T{number:02}:00:00Z"}
     return {"station": {"code": station}, "at": at, "air": {"celsius": celsius}, "wind": {"mph": 3}}
 
 

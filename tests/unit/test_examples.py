@@ -5,15 +5,24 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
 from demo import webhooks
+from producer import query_source, wire
+from producer.sources import Request
 from twofold.cli import cli
+from twofold.contract import kafka_records
+from twofold.contract.judge import Judge
+from twofold.definition.load import load_file
+from twofold.schema_registry import Registered
 
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
 EXAMPLES = Path(__file__).parents[2] / "examples"
 REPOSITORY = {"full_name": "ada/engine", "private": False, "stargazers_count": 3}
 
@@ -48,18 +57,19 @@ WEATHER = [
     (
         {
             "station": {"code": "JFK"},
-            "at": [1356998400, "2013-01-01T00:00:00Z"],
+            "at": {"hour": 376944, "utc": "2013-01-01T00:00:00Z"},
             "air": {"celsius": -0.5},
             "wind": {"mph": 12, "degrees": "270"},
         },
-        {"station": "JFK", "measured_at_s": 1356998400, "celsius": "-0.50", "wind_mph": 12.0, "wind_from": 270},
+        {"station": "JFK", "hour": 376944, "celsius": "-0.50", "wind_mph": 12.0, "wind_from": 270},
     ),
     (
-        {"station": {"code": "JFK"}, "at": [1, "2013-01-01T00:00:00Z"]},
+        {"station": {"code": "JFK"}, "at": {"hour": 1, "utc": "2013-01-01T00:00:00Z"}},
         {"celsius": None, "wind_mph": None, "measured_at": "2013-01-01T00:00:00Z"},
     ),
-    ({"station": {"code": "SFO"}, "at": [1, "2013-01-01T00:00:00Z"]}, "station (station.code) not one of"),
-    ({"station": {"code": "JFK"}, "at": [1]}, "missing measured_at (at[1])"),
+    ({"station": {"code": "SFO"}, "at": {"hour": 1, "utc": "2013-01-01"}}, "station (station.code) not one of"),
+    ({"station": {"code": "JFK"}, "at": {"hour": 1}}, "missing measured_at (at.utc)"),
+    ({"station": {"code": "JFK"}, "at": 1}, "measured_at (at.utc): at is not an object"),
 ]
 
 
@@ -75,6 +85,27 @@ def test_the_example_takes_its_events(name: str, cases: list[tuple[dict[str, Any
             assert {key: row[key] for key in expected} == expected
         else:
             assert row["outcome"] == "filtered" if expected == "filtered" else expected in row["reason"]
+
+
+def test_the_weather_is_real_and_written_as_declared() -> None:
+    pipeline = load_file(EXAMPLES / "weather.yaml")
+    registered: list[str] = []
+
+    def register(_subject: str, kind: str, text: str) -> int:
+        registered.append(text)
+        assert kind == "AVRO"
+        return 7
+
+    source = query_source.Table(pipeline, Request(limit=500), wire.writer(pipeline, register))
+    chunk = next(iter(source.chunks(0)))
+    values = pa.array(chunk.values, pa.binary())
+    batch = pa.RecordBatch.from_pydict({"value": values, "timestamp": [NOW] * len(values)})
+    records = kafka_records.of(pipeline, batch, lambda _: Registered("AVRO", registered[0]))
+    rows = Judge(pipeline).judge(records, NOW).rows.to_pylist()
+    assert len(rows) > 400
+    assert {row["outcome"] for row in rows} == {"accepted"}, rows[0]
+    assert {row["station"] for row in rows} == {"EWR", "JFK", "LGA"}
+    assert len({(row["station"], row["hour"]) for row in rows}) == len(rows)
 
 
 def test_deliveries_have_ids_and_times_of_their_own(tmp_path: Path) -> None:

@@ -6,10 +6,11 @@ import gzip
 import io
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import fastavro
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -26,6 +27,7 @@ from twofold.definition.time_formats import format_fault
 from twofold.draft import kinds, sample
 from twofold.draft.text import pipeline_text
 from twofold.errors import UsageError
+from twofold.schema_registry import Registered, UnknownSchema
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 MARCH = 1_772_323_200
@@ -197,10 +199,64 @@ def test_what_cannot_be_drafted(made: Any, content: str, name: str, pipeline: st
     assert not text
 
 
-def test_the_values_of_a_topic_behind_a_schema_id() -> None:
-    values = [b"\0\0\0\0\7" + json.dumps(event(n)).encode() for n in range(5)]
-    text = pipeline_text(sample.of_values(values), "p", NOW, origin="topic t", topic="t")
-    assert "topic: {name: t, managed: false, format: confluent-json}" in text
+AVRO = {
+    "type": "record", "name": "p",
+    "fields": [
+        {"name": "id", "type": "string"},
+        {"name": "at", "type": {"type": "record", "name": "a", "fields": [
+            {"name": "utc", "type": {"type": "long", "logicalType": "timestamp-millis"}}]}},
+        {"name": "v", "type": ["null", "int"]},
+    ],
+}  # fmt: skip
+
+
+def avro(number: int) -> bytes:
+    """A record as a serializer with a registry writes it."""
+    body = io.BytesIO()
+    record = {"id": str(number), "at": {"utc": NOW - timedelta(days=number)}, "v": number or None}
+    fastavro.schemaless_writer(body, fastavro.parse_schema(AVRO), record)
+    return b"\0\0\0\0\7" + body.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("values", "form"),
+    [
+        ([json.dumps(event(n)).encode() for n in range(5)], ""),
+        ([b"\0\0\0\0\7" + json.dumps(event(n)).encode() for n in range(5)], ", format: confluent-json"),
+        ([avro(n) for n in range(5)], ", format: avro"),
+    ],
+)
+def test_the_values_of_a_topic(tmp_path: Path, values: list[bytes | None], form: str) -> None:
+    found = sample.of_values(values, lambda _: Registered("AVRO", json.dumps(AVRO)))
+    text = pipeline_text(found, "p", NOW, origin="topic t", topic="t")
+    assert f"topic: {{name: t, managed: false{form}}}" in text
+    assert "  id: id " in text
+    path = tmp_path / "p.yaml"
+    path.write_text(text)
+    assert tried(path, found).outcomes == {"accepted": 5}
+
+
+def test_a_topic_whose_schema_nobody_knows() -> None:
+    def unknown(_: int) -> Registered:
+        raise UnknownSchema
+
+    with pytest.raises(UsageError, match="neither JSON nor Avro"):
+        sample.of_values([avro(1)], unknown)
+
+
+def tried(path: Path, found: sample.Sample) -> Summary:
+    """What the contract says of a sample, by the file that was drafted from it."""
+    pipeline, faults = check_file(path)
+    assert pipeline is not None, (path.read_text(), faults)
+    summary = Summary(samples_wanted=9)
+    for _ in judged(pipeline, found.again(pipeline), summary):
+        pass
+    return summary
+
+
+def no_schemas(_: int) -> Registered:
+    """Of a sample without any."""
+    raise UnknownSchema
 
 
 keys = st.one_of(
@@ -225,14 +281,10 @@ def test_any_documents_give_a_sound_file_that_takes_them(
     tmp_path_factory: pytest.TempPathFactory, documents: list[dict[str, Any]]
 ) -> None:
     assume(any(is_key(key) for document in documents for key in document))
-    found = sample.of_values([json.dumps(document).encode() for document in documents])
+    found = sample.of_values([json.dumps(document).encode() for document in documents], no_schemas)
     text = pipeline_text(found, "p", NOW, origin="x", topic=None)
     path = tmp_path_factory.mktemp("p") / "p.yaml"
     path.write_text(text, encoding="utf-8")
-    pipeline, faults = check_file(path)
-    assert pipeline is not None, (text, faults)
-    summary = Summary(samples_wanted=9)
-    for _ in judged(pipeline, found.again(pipeline), summary):
-        pass
+    summary = tried(path, found)
     # Fewer than four are never taken for exceptions.
     assert summary.outcomes["rejected"] <= (len(documents) >= 4), (text, summary.samples)

@@ -23,6 +23,7 @@ from twofold.draft import sample
 from twofold.draft.sample import MOST_BYTES, MOST_RECORDS, Sample
 from twofold.draft.text import pipeline_text
 from twofold.errors import TwofoldError, UsageError
+from twofold.schema_registry import Registry
 from twofold.settings import Settings
 from twofold.text import counted
 
@@ -121,7 +122,7 @@ def _from_topic(settings: Settings, topic: str) -> Sample:
     values = kafka.newest(settings, topic, MOST_RECORDS)
     if not values:
         raise UsageError(f"topic {topic} holds no records", "wait until it has some, or give a file by --from")
-    return sample.of_values(values)
+    return sample.of_values(values, Registry.of(settings).schema)
 
 
 def _checked(settings: Settings, target: Path, text: str) -> Pipeline:

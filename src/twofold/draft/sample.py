@@ -10,6 +10,7 @@ import io
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import islice
 from typing import IO, Any
 
@@ -20,9 +21,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from twofold import inbox
+from twofold.contract import kafka_records
+from twofold.contract.kafka_records import PREFIX_BYTES, Schemas
 from twofold.contract.literals import OTHER, TEXT, Literal, cell_literal
 from twofold.contract.records import CellRecords, JsonRecords, Records, part
-from twofold.definition.model import CONFLUENT_JSON, JSON, Files, Pipeline
+from twofold.definition.model import AVRO, CONFLUENT_JSON, JSON, Files, Pipeline
 from twofold.definition.sources import Source
 from twofold.definition.types import FieldType
 from twofold.draft.cells import as_written
@@ -31,12 +34,11 @@ from twofold.draft.shapes import DECODER, Column
 from twofold.errors import UsageError
 from twofold.readers import SetAside, csv_rows, json_texts, read
 from twofold.readers.texts import WatchedStream, blocks
+from twofold.schema_registry import UnknownSchema
 
 MOST_RECORDS = 10_000
 MOST_BYTES = 64 << 20
 _HEAD_BYTES = 4 << 20
-_MAGIC_BYTES = 5
-"""A zero and the id of a schema, before the value that it describes."""
 Opened = Callable[[], IO[bytes]]
 
 
@@ -75,24 +77,43 @@ def of_file(opened: Opened, name: str) -> Sample:
         return replace(_of_values(values), again=again)
 
 
-def of_values(values: Sequence[bytes | None]) -> Sample:
-    """Values of a topic's records: JSON texts, or the same behind a magic byte and a schema id."""
-    there = [value for value in values if value is not None]
-    framed = [value for value in there if value[:1] == b"\0"]
-    if len(framed) * 2 <= len(there):
-        return _of_values(values)
-    bodies = [value and value[_MAGIC_BYTES:] if value in set(framed) else value for value in values]
-    found = replace(_of_values(bodies), format=CONFLUENT_JSON)
-    if not found.documents:
-        raise UsageError(
-            "the topic's values begin with a magic byte and a schema id, and hold no JSON after them",
-            "write the pipeline file by hand, with the format of the topic (docs/definition.md)",
-        )
-    return found
+def of_values(values: Sequence[bytes | None], schemas: Schemas) -> Sample:
+    """Values of a topic's records: JSON texts, or JSON or Avro behind a magic byte and a schema id."""
+    now = datetime.now(UTC)
+
+    def again(pipeline: Pipeline) -> Iterator[Records]:
+        arrived = pa.array([now] * len(values), pa.timestamp("us", "UTC"))
+        columns = {"value": pa.array(values, pa.binary()), "timestamp": arrived}
+        yield kafka_records.of(pipeline, pa.RecordBatch.from_pydict(columns), schemas)
+
+    found = replace(_of_values(values), again=again)
+    framed = [value for value in values if value is not None and value[:1] == b"\0"]
+    if len(framed) * 2 <= len(values):
+        return found
+    for form, bodies in ((CONFLUENT_JSON, [value[PREFIX_BYTES:] for value in framed]), (AVRO, _avro(framed, schemas))):
+        decoded = _of_values(bodies)
+        if decoded.documents:
+            return replace(found, documents=decoded.documents, format=form)
+    raise UsageError(
+        "the topic's values begin with a magic byte and a schema id, and hold neither JSON nor Avro of that schema",
+        "see that TWOFOLD_SCHEMA_REGISTRY_URL names the registry of this topic",
+    )
 
 
-def _of_values(values: Sequence[bytes | None]) -> Sample:
-    documents = []
+def _avro(framed: Sequence[bytes], schemas: Schemas) -> Iterator[bytes]:
+    """The records as JSON, those that can be read."""
+    from twofold.contract import avro
+
+    for value in framed:
+        try:
+            read = avro.reader(schemas(int.from_bytes(value[1:PREFIX_BYTES])))
+            yield avro.json_text(read(value[PREFIX_BYTES:]))
+        except (UnknownSchema, avro.Unfit, UnicodeDecodeError):
+            continue
+
+
+def _of_values(given: Iterable[bytes | None]) -> Sample:
+    values, documents = list(given), []
     for value in values:
         try:
             found = DECODER.decode(value or b"")

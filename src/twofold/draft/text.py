@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from twofold.definition import names
-from twofold.definition.model import CONFLUENT_JSON, Files
+from twofold.definition.model import JSON, Files
 from twofold.definition.sources import Source, parse_path
 from twofold.definition.time_formats import ISO
 from twofold.definition.types import FieldType
@@ -132,7 +132,7 @@ def _snake(key: str) -> str:
 
 
 def _topic(name: str, sample: Sample, topic: str | None) -> Iterator[str]:
-    form = f", format: {sample.format}" if sample.format == CONFLUENT_JSON else ""
+    form = f", format: {sample.format}" if sample.format != JSON else ""
     if topic is None:
         yield f"topic: {{name: {scalar(name)}, partitions: 1{form}}}"
         return
