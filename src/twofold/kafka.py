@@ -265,6 +265,22 @@ def records(
     return found
 
 
+def newest(settings: Settings, name: str, count: int, timeout_s: float = TIMEOUT_S) -> list[bytes | None]:
+    """The values of about the newest `count` committed records, as many of each partition."""
+    state = describe(settings, name, timeout_s)
+    if state is None:
+        raise not_there(name)
+    share = -(-count // max(len(state.partitions), 1))
+    found: list[bytes | None] = []
+    where = f"Kafka at {settings.kafka_bootstrap}"
+    with explained(where), closing(_consumer(settings)) as consumer:
+        for number, (begin, _) in state.partitions.items():
+            end = state.stable_ends[number]
+            span = (max(begin, end - share), end)
+            found += [message.value() for message in _read(consumer, name, number, span, timeout_s, _RECORDS_A_STEP)]
+    return found[:count]
+
+
 def filled(
     settings: Settings, name: str, ranges: Mapping[int, Sequence[Range]], timeout_s: float = TIMEOUT_S
 ) -> dict[int, Filled]:

@@ -11,19 +11,21 @@ import json
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import click
+import pyarrow as pa
 
 from twofold import readers, tables
 from twofold.contract.judge import Judge
 from twofold.contract.literals import moment_text
+from twofold.contract.records import Records
 from twofold.definition.fault import shortened
 from twofold.definition.load import SUFFIXES, load_file, load_pipeline
 from twofold.definition.model import Pipeline
@@ -113,7 +115,9 @@ def try_(context: click.Context, pipeline: str, file: Path, name: str | None, fo
     with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, "w+", encoding="utf-8") as rows:
         try:
             with nullcontext(sys.stdin.buffer) if from_input else file.open("rb") as stream:
-                _judge(declared, stream, read_as, summary, rows if form == "json" else None)
+                for row, found in judged(declared, readers.read(stream, read_as, declared), summary):
+                    if form == "json":
+                        rows.write(f"{json.dumps(_plain(row, found, declared), ensure_ascii=False)}\n")
         except readers.SetAside as error:
             click.echo(f"{shown}: the whole file would be set aside: {error}", err=form == "json")
             context.exit(1)
@@ -127,14 +131,15 @@ def try_(context: click.Context, pipeline: str, file: Path, name: str | None, fo
     context.exit(1 if summary.outcomes[tables.REJECTED] else 0)
 
 
-def _judge(declared: Pipeline, stream: IO[bytes], name: str, summary: Summary, to: IO[str] | None) -> None:
+def judged(declared: Pipeline, pieces: Iterable[Records], summary: Summary) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Number and row of every event in some records, counted in the summary."""
     judge, now = Judge(declared), datetime.now(UTC)
-    for records in readers.read(stream, name, declared):
-        judged = judge.judge(records, now).rows
-        for row, found in zip(records.numbers, judged.to_pylist(), strict=True):
-            summary.add(row, found)
-            if to is not None:
-                to.write(f"{json.dumps(_plain(row, found, declared), ensure_ascii=False)}\n")
+    for records in pieces:
+        found = judge.judge(records, now)
+        numbers = found.of_records(pa.array(records.numbers, pa.int64()))
+        for number, row in zip(numbers.to_pylist(), found.rows.to_pylist(), strict=True):
+            summary.add(number, row)
+            yield number, row
 
 
 def _plain(row: int, found: dict[str, Any], declared: Pipeline) -> dict[str, Any]:

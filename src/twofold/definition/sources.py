@@ -19,13 +19,14 @@ Step = str | int
 
 EXPECTED_PATH = (
     'a path such as `payload.user.id`, `items[0].sku` or `$.id`, a list of keys such as `["@timestamp"]`, '
-    "`{key: true}` or `{header: NAME}`"
+    "`{key: true}` or `{header: NAME}`; no key with a quotation mark, a backslash or a control character"
 )
 EXPECTED_EACH = "the path of an array, such as `payload.items`"
 _MOST_STEPS = 50
 _STEP = re.compile(r"(?P<key>[^.\[\]]+)(?P<places>(?:\[[0-9]{1,9}\])*)")
 _PLACE = re.compile(r"\[([0-9]+)\]")
 _PLAIN_KEY = re.compile(r"[^.\[\]$]+")
+_NO_KEY = re.compile(r'["\\\x00-\x1f]')
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,11 @@ def _joined(steps: tuple[Step, ...]) -> str:
     return text.removeprefix(".")
 
 
+def is_key(step: object) -> bool:
+    """Whether a path may have this key: JSON's decoder knows no declared key that JSON writes with an escape."""
+    return isinstance(step, str) and not _NO_KEY.search(step)
+
+
 def parse_path(value: object) -> Source:
     """Read a path as the file has it, a text or a list; ValueError says what is expected.
 
@@ -79,7 +85,7 @@ def parse_path(value: object) -> Source:
     if not isinstance(value, list) or not 0 < len(value) <= _MOST_STEPS:
         raise ValueError(EXPECTED_PATH)
     for step in value:
-        if isinstance(step, bool) or not isinstance(step, str | int) or (isinstance(step, int) and step < 0):
+        if isinstance(step, bool) or not (step >= 0 if isinstance(step, int) else is_key(step)):
             raise ValueError(EXPECTED_PATH)
     if not isinstance(value[0], str):
         raise ValueError(EXPECTED_PATH)
@@ -96,7 +102,7 @@ def _parsed(text: str) -> Source:
     steps: list[Step] = []
     for part in rest.split("."):
         match = _STEP.fullmatch(part)
-        if match is None:
+        if match is None or not is_key(match["key"]):
             raise ValueError(EXPECTED_PATH)
         steps += [match["key"], *map(int, _PLACE.findall(match["places"]))]
     if len(steps) > _MOST_STEPS:

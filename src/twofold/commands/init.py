@@ -1,0 +1,137 @@
+"""`twofold init`: a first pipeline file from a sample of the events, and what `twofold try` says of it.
+
+file, standard input, topic ─► twofold.draft ─► checked, tried ─► pipelines/NAME.yaml
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from twofold import kafka, readers
+from twofold.commands.check import check_files
+from twofold.commands.try_ import Summary, judged
+from twofold.definition import names
+from twofold.definition.load import SUFFIXES, definition_error, definition_files, shown_path
+from twofold.definition.model import Pipeline
+from twofold.draft import sample
+from twofold.draft.sample import MOST_BYTES, MOST_RECORDS, Sample
+from twofold.draft.text import pipeline_text
+from twofold.errors import TwofoldError, UsageError
+from twofold.schema_registry import Registry
+from twofold.settings import Settings
+from twofold.text import counted
+
+_STANDARD_INPUT = "-"
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--from",
+    "file",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    help="A file of events, of any format that the inbox takes; `-` is the standard input, JSON lines.",
+)
+@click.option("--topic", help="A topic of Kafka that has events already.")
+@click.option("--as", "named", metavar="NAME", help="Read FILE as if it had this name, whose ending gives the format.")
+@click.pass_obj
+def init(settings: Settings, name: str, file: Path | None, topic: str | None, named: str | None) -> None:
+    """Write the pipeline file NAME from what up to 10,000 events look like.
+
+    The file has types, paths, time formats, a likely id and event time with the reasons, and one view; it passes
+    `twofold check`, and what `twofold try` says of the same events is printed. It is a beginning: read it through. A
+    file that is there already is never overwritten.
+
+    \b
+    Examples:
+      twofold init clicks --from clicks.jsonl
+      twofold init payments --topic payments
+      head -n 1000 export.csv | twofold init orders --from - --as orders.csv
+    """
+    if (file is None) == (topic is None):
+        raise UsageError("one of --from and --topic is needed", "see `twofold init --help`")
+    target = _target(settings, name)
+    origin = f"topic {topic}" if topic else "standard input" if str(file) == _STANDARD_INPUT else str(file)
+    found = _from_topic(settings, topic) if topic else _from_file(file or Path(), named)
+    text = pipeline_text(found, name, datetime.now(UTC), origin=origin, topic=topic)
+    pipeline = _checked(settings, target, text)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with target.open("x", encoding="utf-8") as writing:
+            writing.write(text)
+    except FileExistsError:
+        raise _exists(target) from None
+    summary = Summary(samples_wanted=1)
+    for _ in judged(pipeline, found.again(pipeline), summary):
+        pass
+    click.echo(f"wrote {shown_path(target)}: {counted(len(pipeline.event.fields), 'field')}")
+    for line in summary.lines(origin):
+        click.echo(line)
+    click.echo(f"next: read it through, then\n{_next(name, file, found)}")
+
+
+def _next(name: str, file: Path | None, found: Sample) -> str:
+    """The commands that follow."""
+    if file is None:
+        return f"  twofold up && twofold stream {name}"
+    shown = shlex.quote("FILE" if str(file) == _STANDARD_INPUT else str(file))
+    layer = f"produce {name} --from {shown} && twofold stream {name}"
+    if not found.documents:
+        layer = f"land {name} {shown} && twofold batch {name}"
+    return f"  twofold try {name} {shown}\n  twofold up && twofold {layer}"
+
+
+def _target(settings: Settings, name: str) -> Path:
+    """Where the file goes; UsageError where the name is none, or a file has it."""
+    if fault := names.pipeline_fault(name):
+        raise UsageError(f"{name!r} cannot be a pipeline's name: expected {fault}", "choose another name")
+    for suffix in SUFFIXES:
+        if (path := settings.pipelines / f"{name}{suffix}").exists():
+            raise _exists(path)
+    return settings.pipelines / f"{name}.yaml"
+
+
+def _exists(path: Path) -> UsageError:
+    return UsageError(f"{shown_path(path)} is there already", "choose another name, or move it away")
+
+
+def _from_file(file: Path, named: str | None) -> Sample:
+    from_input = str(file) == _STANDARD_INPUT
+    shown = "standard input" if from_input else str(file)
+    try:
+        if not from_input:
+            return sample.of_file(lambda: file.open("rb"), named or file.name)
+        content = sys.stdin.buffer.read(MOST_BYTES)
+        if len(content) == MOST_BYTES:
+            content = content[: content.rfind(b"\n") + 1]
+        return sample.of_file(sample.opened(content), named or "stdin.jsonl")
+    except readers.SetAside as error:
+        raise TwofoldError(f"{shown} cannot be read: {error}") from None
+    except OSError as error:
+        raise TwofoldError(f"{shown} cannot be read: {error.strerror or error}", "fix that, and try again") from error
+
+
+def _from_topic(settings: Settings, topic: str) -> Sample:
+    values = kafka.newest(settings, topic, MOST_RECORDS)
+    if not values:
+        raise UsageError(f"topic {topic} holds no records", "wait until it has some, or give a file by --from")
+    return sample.of_values(values, Registry.of(settings).schema)
+
+
+def _checked(settings: Settings, target: Path, text: str) -> Pipeline:
+    """The pipeline that the text declares, beside those that are there; DefinitionError with its faults."""
+    others = [path for path in definition_files(settings.pipelines) if path != target] if target.parent.is_dir() else []
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / target.name
+        draft.write_text(text, encoding="utf-8")
+        own = check_files([*others, draft])[-1]
+    if own.pipeline is None or own.faults:
+        raise definition_error(own.faults)
+    return own.pipeline

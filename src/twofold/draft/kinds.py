@@ -1,0 +1,186 @@
+"""What type a column of a sample has: the first of a list that the contract itself reads (nearly) all its values as.
+
+["1772323200007", …] named `ts` ─► timestamp, epoch_ms          ["12.50", "9"] ─► decimal(18,4)
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from twofold.contract.literals import BOOLEAN, NUMBER, OTHER, TEXT, Literal, NotOfType, read_value
+from twofold.definition.time_formats import EPOCHS, ISO
+from twofold.definition.types import FieldType
+
+
+def vocabulary(listed: str) -> frozenset[str]:
+    """Words that names are held against."""
+    return frozenset(listed.split())
+
+
+PATTERNS = (
+    "%d/%b/%Y:%H:%M:%S %z", "%a, %d %b %Y %H:%M:%S %z", "%a, %d %b %Y %H:%M:%S GMT", "%a %b %d %H:%M:%S %z %Y",
+    "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z", "%Y-%m-%d %H:%M:%S %z", "%Y-%m-%d %H:%M:%S.%f %z",
+    "%Y-%m-%d %H:%M:%S UTC", "%Y-%m-%d %H:%M:%S.%f UTC", "%Y-%m-%d %H:%M:%S,%f", "%Y/%m/%d %H:%M:%S",
+    "%Y/%m/%d %H:%M", "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d/%m/%Y %H:%M:%S", "%d/%m/%Y %H:%M",
+    "%m/%d/%Y %H:%M:%S", "%m/%d/%Y %H:%M", "%m/%d/%Y %I:%M:%S %p", "%m/%d/%Y %I:%M %p", "%d-%b-%Y %H:%M:%S",
+    "%b %d, %Y %H:%M:%S", "%Y%m%dT%H%M%SZ", "%Y%m%d%H%M%S",
+)  # fmt: skip
+"""Of moments, as strptime writes them; where days and months could both come first, days do."""
+DAY_PATTERNS = ("%Y/%m/%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%b-%Y", "%d %b %Y", "%b %d, %Y", "%Y%m%d")
+TIME_WORDS = vocabulary(
+    "time times timestamp ts date datetime day at on when created updated modified changed occurred happened sent "
+    "received start started end ended begin finish finished expires expiry since until epoch ms millis us micros ns "
+    "nanos published pushed closed merged opened logged recorded measured seen due joined "
+    "placed ordered paid shipped delivered registered"
+)
+"""A number counts as a moment only where its name has one of these: ids look alike."""
+EXACT_WORDS = vocabulary("price amount total cost fee balance qty quantity volume rate value sum tax")
+"""A number in quotes is an exact number only where its name has one of these, else a name such as a version."""
+CODE_WORDS = vocabulary("id uuid guid key code ean gtin barcode sku phone number no nr ref serial")
+_PLAUSIBLE = (Decimal(946_684_800_000_000), Decimal(4_102_444_800_000_000))
+"""From 2000 to 2100, in microseconds."""
+_LIKELY = (Decimal(1_262_304_000_000_000), Decimal(2_051_222_400_000_000))
+"""From 2010 to 2035: a number in a fine unit is a moment of then whatever its name, unless that says it is a code."""
+_FEW, _FEW_TIMES, _FEW_OTHERS = 50, 4, 8
+_MOST_DIGITS = 4
+_FRACTION = re.compile(r"\.([0-9]+)$")
+_TIMESTAMP, _DATE = FieldType("timestamp"), FieldType("date")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A type, how its values are written, and what a person should know about the choice."""
+
+    type: FieldType
+    format: str = ISO
+    note: str = ""
+
+
+def words(name: str) -> list[str]:
+    """The words of a key, in lower case.
+
+    >>> words("createdAt"), words("HTTP_status-2"), words("@timestamp")
+    (['created', 'at'], ['http', 'status', '2'], ['timestamp'])
+    """
+    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", name)]
+
+
+def nearly(failed: int, count: int, few: int = 8) -> bool:
+    """Whether so few of all fail that they are exceptions: one in a hundred, or a single one of at least `few`."""
+    return failed * 100 <= count or (failed == 1 and count >= few)
+
+
+def kind_of(values: Sequence[Literal], name: str, *, cells: bool = False) -> Kind:
+    """The type of values, none of them null; `cells` of a CSV file have no quotes that tell texts from numbers."""
+    if not values:
+        return Kind(FieldType("string"), note="always null in the sample: its type is a guess")
+    forms = Counter(value.form for value in values)
+    if OTHER in forms:
+        mixed = "" if len(forms) == 1 else "arrays or objects, and other values"
+        return Kind(FieldType("json"), note=mixed)
+    distinct = Counter(values)
+    some = values[:_FEW]
+    for kind in _candidates(some, forms, set(words(name)), cells):
+        # Texts of one form are moments, even where one of them has no such day.
+        few = _FEW_TIMES if kind.type in (_TIMESTAMP, _DATE) else _FEW_OTHERS
+        if not nearly(_misfits(kind, Counter(some)), len(some), few):
+            continue
+        if nearly(misfits := _misfits(kind, distinct), len(values), few):
+            noted = _noted(kind, distinct)
+            if not misfits:
+                return noted
+            odd = next(value.text for value in distinct if not fits(kind, value))
+            return Kind(noted.type, noted.format, f"{misfits} of {len(values)} are none: {odd[:40]!r}")
+    return Kind(FieldType("string"), note="" if len(forms) == 1 else "texts, and other values")
+
+
+def fits(kind: Kind, value: Literal) -> bool:
+    """Whether the contract reads the value as this type."""
+    try:
+        read_value(kind.type, value, kind.format)
+    except NotOfType:
+        return False
+    return True
+
+
+def _misfits(kind: Kind, values: Counter[Literal]) -> int:
+    return sum(count for value, count in values.items() if not fits(kind, value))
+
+
+def _candidates(some: Sequence[Literal], forms: Counter[str], named: set[str], cells: bool) -> Iterator[Kind]:
+    """What the values may be, most telling first; `some` of them are looked at."""
+    yield Kind(FieldType("boolean"))
+    if forms[BOOLEAN]:
+        return
+    is_time = bool(named & TIME_WORDS)
+    unit = _unit(some, _PLAUSIBLE if is_time else _LIKELY)
+    if unit and (is_time or (unit != "epoch_s" and not named & CODE_WORDS)):
+        yield Kind(_TIMESTAMP, unit, note="" if forms[NUMBER] else "a number in quotes")
+    yield Kind(_DATE)
+    yield Kind(_TIMESTAMP)
+    if is_time or not all(value.text.isdigit() for value in some):
+        yield from (Kind(_DATE, pattern) for pattern in DAY_PATTERNS)
+        yield from (Kind(_TIMESTAMP, pattern) for pattern in PATTERNS)
+    if forms[NUMBER] or (cells and not _has_leading_zeros(some)):
+        yield Kind(FieldType("long"))
+        yield Kind(FieldType("double"))
+    elif named & EXACT_WORDS and not _has_leading_zeros(some):
+        yield Kind(FieldType("double"), note="a number in quotes")
+
+
+def _has_leading_zeros(some: Iterable[Literal]) -> bool:
+    """As codes have them, whose zeros a number would lose."""
+    return any(re.match(r"-?0[0-9]", value.text) for value in some)
+
+
+def _unit(some: Iterable[Literal], span: tuple[Decimal, Decimal]) -> str:
+    """The unit in which all the numbers, zeros aside, are moments of a span; empty if there is none."""
+    try:
+        numbers = [Decimal(value.text) for value in some if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value.text)]
+        numbers = [number for number in numbers if number]
+        low, high = min(numbers), max(numbers)
+    except ValueError:
+        return ""
+    return next((unit for unit, size in EPOCHS.items() if span[0] <= low * size and high * size < span[1]), "")
+
+
+def _noted(kind: Kind, values: Iterable[Literal]) -> Kind:
+    """A double as an exact decimal, where that holds the values; and what to look at."""
+    if "%d/%m" in kind.format and all(fits(Kind(kind.type, _swapped(kind.format)), value) for value in values):
+        return Kind(kind.type, kind.format, f"or {_swapped(kind.format)!r}: the sample does not tell")
+    return _exact(kind, values) if kind.type.name == "double" else kind
+
+
+def _swapped(pattern: str) -> str:
+    return pattern.replace("%d/%m", "%m/%d")
+
+
+def _exact(kind: Kind, values: Iterable[Literal]) -> Kind:
+    """With room for two more digits than the sample has: a digit too many rejects its record."""
+    texts = [value.text for value in values if fits(kind, value)]
+    if any("e" in text.lower() for text in texts):
+        return kind
+    digits = max((len(found[1]) for text in texts if (found := _FRACTION.search(text))), default=0)
+    scale = 4 if digits <= 2 else 6
+    decimal = Kind(FieldType("decimal", 18, scale))
+    if not digits:
+        decimal = Kind(FieldType("decimal", 38, 0))
+    if digits > _MOST_DIGITS or not all(fits(decimal, Literal(TEXT, text)) for text in texts):
+        return kind
+    said = f"exact; at most {digits} after the point in the sample, `double` takes any" if digits else "beyond 64 bits"
+    return Kind(decimal.type, note="; ".join(filter(None, (kind.note, said))))
+
+
+def moment(kind: Kind, value: Literal) -> datetime | None:
+    """The moment that a value of a timestamp or date stands for; None where it is none."""
+    try:
+        found = read_value(_TIMESTAMP, value, kind.format)
+    except NotOfType:
+        return None
+    assert isinstance(found, datetime)
+    return found.astimezone(UTC)

@@ -1,0 +1,259 @@
+"""Up to 10,000 records of a file or a topic: as columns to draw conclusions from, and as the contract takes them.
+
+JSON lines, array ─► documents ─┐                CSV ─(DuckDB's sniffer: delimiter, header)─► columns of cells
+values of Kafka ────────────────┴► Sample        Parquet ─► columns, types as the file has them
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import islice
+from typing import IO, Any
+
+import duckdb
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from twofold import inbox
+from twofold.contract import kafka_records
+from twofold.contract.kafka_records import PREFIX_BYTES, Schemas
+from twofold.contract.literals import OTHER, TEXT, Literal, cell_literal
+from twofold.contract.records import CellRecords, JsonRecords, Records, part
+from twofold.definition.model import AVRO, CONFLUENT_JSON, JSON, Files, Pipeline
+from twofold.definition.sources import Source
+from twofold.definition.types import FieldType
+from twofold.draft.cells import as_written
+from twofold.draft.kinds import kind_of
+from twofold.draft.shapes import DECODER, Column
+from twofold.errors import UsageError
+from twofold.readers import SetAside, csv_rows, json_texts, read
+from twofold.readers.texts import WatchedStream, blocks
+from twofold.schema_registry import UnknownSchema
+
+MOST_RECORDS = 10_000
+MOST_BYTES = 64 << 20
+_HEAD_BYTES = 4 << 20
+Opened = Callable[[], IO[bytes]]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some records; `documents` where they are JSON, else `columns`."""
+
+    count: int
+    again: Callable[[Pipeline], Iterator[Records]]
+    """The same records, for the contract."""
+    documents: Sequence[dict[str, Any]] = ()
+    columns: Sequence[Column] = ()
+    is_cells: bool = False
+    files: Files = field(default_factory=Files)
+    format: str = JSON
+    largest_bytes: int = 0
+
+
+def of_file(opened: Opened, name: str) -> Sample:
+    """The first records of a file; SetAside, or UsageError, where it cannot be read as what its name says."""
+    form = inbox.format_of(name)
+    if form is None:
+        raise UsageError(f"{name!r} has an unknown ending", f"accepted are {inbox.ACCEPTED_NAMES}; say it with --as")
+
+    def again(pipeline: Pipeline) -> Iterator[Records]:
+        with opened() as stream:
+            yield from first(read(stream, name, pipeline))
+
+    with opened() as stream:
+        if form.kind == "parquet":
+            return _of_parquet(pq.ParquetFile(stream), again)
+        text = blocks(WatchedStream(stream), form.kind, gzipped=form.gzipped)
+        if form.kind == "csv":
+            return _of_csv(b"".join(_head(text)), again)
+        values = [value for records in first(json_texts.read(text)) for value in records.values]
+        return replace(_of_values(values), again=again)
+
+
+def of_values(values: Sequence[bytes | None], schemas: Schemas) -> Sample:
+    """Values of a topic's records: JSON texts, or JSON or Avro behind a magic byte and a schema id."""
+    now = datetime.now(UTC)
+
+    def again(pipeline: Pipeline) -> Iterator[Records]:
+        arrived = pa.array([now] * len(values), pa.timestamp("us", "UTC"))
+        columns = {"value": pa.array(values, pa.binary()), "timestamp": arrived}
+        yield kafka_records.of(pipeline, pa.RecordBatch.from_pydict(columns), schemas)
+
+    found = replace(_of_values(values), again=again)
+    framed = [value for value in values if value is not None and value[:1] == b"\0"]
+    if len(framed) * 2 <= len(values):
+        return found
+    for form, bodies in ((CONFLUENT_JSON, [value[PREFIX_BYTES:] for value in framed]), (AVRO, _avro(framed, schemas))):
+        decoded = _of_values(bodies)
+        if decoded.documents:
+            return replace(found, documents=decoded.documents, format=form)
+    raise UsageError(
+        "the topic's values begin with a magic byte and a schema id, and hold neither JSON nor Avro of that schema",
+        "see that TWOFOLD_SCHEMA_REGISTRY_URL names the registry of this topic",
+    )
+
+
+def _avro(framed: Sequence[bytes], schemas: Schemas) -> Iterator[bytes]:
+    """The records as JSON, those that can be read."""
+    from twofold.contract import avro
+
+    for value in framed:
+        try:
+            read = avro.reader(schemas(int.from_bytes(value[1:PREFIX_BYTES])))
+            yield avro.json_text(read(value[PREFIX_BYTES:]))
+        except (UnknownSchema, avro.Unfit, UnicodeDecodeError):
+            continue
+
+
+def _of_values(given: Iterable[bytes | None]) -> Sample:
+    values, documents = list(given), []
+    for value in values:
+        try:
+            found = DECODER.decode(value or b"")
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            continue
+        if isinstance(found, dict):
+            documents.append(found)
+
+    def again(_pipeline: Pipeline) -> Iterator[Records]:
+        yield JsonRecords(values, range(1, len(values) + 1))
+
+    largest = max((len(value) for value in values if value), default=0)
+    return Sample(len(values), again, documents, largest_bytes=largest)
+
+
+def first(pieces: Iterable[Records]) -> Iterator[Any]:
+    """The first records of some pieces, up to the most of a sample; what comes after is not looked at."""
+    left = MOST_RECORDS
+    try:
+        for piece in pieces:
+            yield piece if len(piece) <= left else part(piece, 0, left)
+            left -= min(len(piece), left)
+            if not left:
+                return
+    except SetAside:
+        if left == MOST_RECORDS:
+            raise
+
+
+def _head(text: Iterator[bytes]) -> Iterator[bytes]:
+    """The first bytes of a text, and as many of it as a sample may have."""
+    size = 0
+    for block in text:
+        yield block
+        size += len(block)
+        if size >= MOST_BYTES:
+            return
+
+
+def _of_csv(text: bytes, again: Callable[[Pipeline], Iterator[Records]]) -> Sample:
+    delimiter, has_header = _sniffed(text)
+    start = len(text) - len(text.lstrip(b"\r\n"))
+    row = csv_rows.row_at(text, start, delimiter.encode()).cells
+    try:
+        names = [(cell or b"").decode().strip(" \t") for cell in row]
+    except UnicodeDecodeError:
+        raise SetAside("the first row is not UTF-8; save the file as UTF-8") from None
+    has_header = has_header and not any(map(_is_value, names))
+    header = () if has_header else tuple(f"column_{number}" for number in range(1, len(names) + 1))
+    wanted = [name for name in header or names if name and (header or names.count(name) == 1)]
+    rows = csv_rows.read(iter([text]), set(wanted), delimiter=delimiter, header=header)
+    pieces: list[CellRecords] = list(first(rows))
+    found = {name: [cell for piece in pieces for cell in _texts(piece.columns[name])] for name in wanted}
+    columns = [Column(Source((name,)), values) for name, values in found.items()]
+    files = Files(delimiter=delimiter if header or delimiter not in ",;\t" else None, header=header)
+    columns, files = as_written(columns, files)
+    return Sample(sum(map(len, pieces)), again, columns=columns, is_cells=True, files=files)
+
+
+def _is_value(name: str) -> bool:
+    """Whether it is a number, a moment or a day, and so no name of a column."""
+    return bool(name) and kind_of([Literal(TEXT, name)], "at", cells=True).type.name != "string"
+
+
+def _texts(cells: pa.Array) -> list[Literal | None]:
+    return [None if cell is None else Literal(TEXT, cell.decode(errors="replace")) for cell in cells.to_pylist()]
+
+
+def _sniffed(text: bytes) -> tuple[str, bool]:
+    """What separates the cells, and whether the first row names the columns: as DuckDB sees it."""
+    with tempfile.NamedTemporaryFile(suffix=".csv") as file:
+        file.write(text if len(text) <= _HEAD_BYTES else text[: text.rfind(b"\n", 0, _HEAD_BYTES) + 1])
+        file.flush()
+        try:
+            query = "SELECT Delimiter, HasHeader, SkipRows FROM sniff_csv(?, quote = '\"', escape = '\"')"
+            found = duckdb.connect().execute(query, [file.name]).fetchone()
+        except duckdb.Error:
+            found = None
+    delimiter, has_header, skipped = found or (",", True, 0)
+    if skipped:
+        raise SetAside(f"{skipped} lines before the header are no rows; remove them")
+    return delimiter, has_header
+
+
+def _of_parquet(file: pq.ParquetFile, again: Callable[[Pipeline], Iterator[Records]]) -> Sample:
+    batches = list(islice(file.iter_batches(MOST_RECORDS), 1))
+    columns = [
+        column
+        for batch in batches
+        for name, array in zip(batch.schema.names, batch.columns, strict=True)
+        for column in _columns_of((name,), array)
+    ]
+    return Sample(sum(batch.num_rows for batch in batches), again, columns=columns)
+
+
+def _columns_of(path: tuple[str, ...], array: pa.Array) -> Iterator[Column]:
+    """The columns that a column of Parquet has: those of structs are theirs."""
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    kind = array.type
+    if pa.types.is_struct(kind) and kind.num_fields:
+        for place in range(kind.num_fields):
+            yield from _columns_of((*path, kind.field(place).name), pc.struct_field(array, [place]))
+        return
+    declared = _declared(kind)
+    if pa.types.is_nested(kind):
+        values: list[Literal | None] = [Literal(OTHER, "") if valid else None for valid in array.is_valid().to_pylist()]
+    else:
+        values = [_cell(cell, declared or FieldType("string")) for cell in array]
+    yield Column(Source(path), values, declared)
+
+
+def _cell(cell: pa.Scalar, declared: FieldType) -> Literal | None:
+    try:
+        return cell_literal(cell, declared)
+    except UnicodeDecodeError:
+        return Literal(TEXT, "")
+
+
+def _declared(kind: pa.DataType) -> FieldType | None:
+    """The type that a column of Parquet says itself; None of texts, which may mean more."""
+    types = pa.types
+    if types.is_decimal(kind):
+        fine = kind.precision <= 38 and 0 <= kind.scale <= kind.precision
+        return FieldType("decimal", kind.precision, kind.scale) if fine else FieldType("string")
+    named = (
+        ("boolean", types.is_boolean(kind)),
+        ("int", (types.is_integer(kind) and kind.bit_width < 32) or types.is_int32(kind)),
+        ("long", types.is_integer(kind) and not types.is_uint64(kind)),
+        ("double", types.is_floating(kind)),
+        ("timestamp", types.is_timestamp(kind)),
+        ("date", types.is_date(kind)),
+        ("json", types.is_nested(kind)),
+        ("string", types.is_time(kind) or types.is_duration(kind) or types.is_null(kind)),
+    )
+    if types.is_uint64(kind):
+        return FieldType("decimal", 20, 0)
+    return next((FieldType(name) for name, fits in named if fits), None)
+
+
+def opened(content: bytes) -> Opened:
+    """Bytes that were read once, to be read again."""
+    return lambda: io.BytesIO(content)

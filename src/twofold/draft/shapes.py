@@ -1,0 +1,240 @@
+"""The shape of a sample's records: which paths they have, and the values at each, record by record.
+
+    {"a": {"b": 1}, "c": [{"d": 2}]} ─► columns a.b, c          each: c ─► columns d, $.a.b
+
+Objects are opened as long as that leaves few enough columns to read: those first that are there most often. What stays
+closed is json. An object whose keys are data (`{"u-17": …, "u-18": …}`) stays closed; of one with many keys those are
+taken whose names tell most.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+
+from twofold.contract.literals import BOOLEAN, NUMBER, OTHER, TEXT, Literal
+from twofold.definition.sources import Source, is_key
+from twofold.definition.types import FieldType
+from twofold.draft.kinds import nearly, vocabulary, words
+
+MOST_COLUMNS = 40
+_MOST_STEPS = 12
+_MANY, _FEW = 20, 8
+_LINKS = ("url", "_links", "node_id", "href")
+TELLING_WORDS = vocabulary("id name login type kind status state title number action created updated count total key")
+"""What names of an object's keys have that are worth a column, where it has many."""
+
+
+class Token(str):
+    """A number with a point or an exponent, as it was written."""
+
+
+DECODER = msgspec.json.Decoder(float_hook=Token)
+"""JSON with the digits that it had."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """The values at one path, in the order of the records; None where a value is absent or null."""
+
+    source: Source
+    values: Sequence[Literal | None]
+    type: FieldType | None = None
+    """What the file itself says, where it does."""
+
+    @property
+    def found(self) -> list[Literal]:
+        """All values that are there."""
+        return [value for value in self.values if value is not None]
+
+    @property
+    def key(self) -> str:
+        """Its last key."""
+        return next((step for step in reversed(self.source.steps) if isinstance(step, str)), "")
+
+    @property
+    def is_always_there(self) -> bool:
+        """Whether no record is without it."""
+        return all(value is not None for value in self.values)
+
+
+@dataclass
+class _Node:
+    """What lies at a path, over all records."""
+
+    objects: int = 0
+    others: int = 0
+    arrays: int = 0
+    batches: int = 0
+    """Arrays of objects only, at least one."""
+    below: dict[str, _Node] = field(default_factory=dict)
+
+    def add(self, value: object) -> None:
+        if isinstance(value, dict):
+            self.objects += 1
+            for key, inner in value.items():
+                self.below.setdefault(key, _Node()).add(inner)
+        elif value is not None:
+            self.others += 1
+            if isinstance(value, list):
+                self.arrays += 1
+                self.batches += bool(value) and all(isinstance(element, dict) for element in value)
+
+    @property
+    def there(self) -> int:
+        return self.objects + self.others
+
+    @property
+    def opens(self) -> bool:
+        """Whether its keys are names rather than data, and nearly all its values have them."""
+        if not self.below or not nearly(self.others, self.there) or not all(map(is_key, self.below)):
+            return False
+        return len(self.below) <= _MANY or max(node.there for node in self.below.values()) * 2 >= self.objects
+
+    def worth(self, *, is_root: bool) -> list[str]:
+        """The keys to look at: of many at the top those that are there often, of many below those that tell most."""
+        keys = [key for key in self.below if is_key(key)]
+        if is_root:
+            return keys if len(keys) <= _MANY else [key for key in keys if self.below[key].there * 50 >= self.objects]
+        told = [key for key in keys if not key.lower().endswith(_LINKS)] or keys
+        if len(told) > _MANY:
+            told = [key for key in told if self.below[key].there * 4 >= self.objects]
+        if len(told) <= _MANY:
+            return told
+        best = sorted(told, key=lambda key: not TELLING_WORDS & set(words(key)))[:_FEW]
+        return [key for key in told if key in best]
+
+
+def tree(documents: Sequence[dict[str, Any]]) -> _Node:
+    """All paths of some records."""
+    root = _Node()
+    for document in documents:
+        root.add(document)
+    return root
+
+
+def batch_path(root: _Node) -> tuple[str, ...] | None:
+    """The one path at which every record has an array of objects, if there is just one such array in any record."""
+    found = list(_arrays_of_objects(root, ()))
+    if len(found) != 1:
+        return None
+    [(path, node)] = found
+    is_stable = nearly(root.objects - node.batches, root.objects) and nearly(node.there - node.arrays, node.there)
+    return path if is_stable and all(map(is_key, path)) else None
+
+
+def _arrays_of_objects(node: _Node, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], _Node]]:
+    if node.batches:
+        yield path, node
+    for key, below in node.below.items():
+        yield from _arrays_of_objects(below, (*path, key))
+
+
+def columns(
+    documents: Sequence[dict[str, Any]], *, without: tuple[str, ...] = (), most: int = MOST_COLUMNS
+) -> tuple[list[Column], int]:
+    """The columns of some records, in the order of their keys; and how many keys were left out as too many."""
+    root = tree(documents)
+    opened, left_out = _opened(root, most)
+    paths = [path for path in opened if path != without]
+    if len(paths) > most:
+        often = set(sorted(paths, key=lambda path: -_at(root, path).there)[:most])
+        left_out += len(paths) - most
+        paths = [path for path in paths if path in often]
+    found = [Column(Source(path), [literal(_value(document, path)) for document in documents]) for path in paths]
+    return found, left_out
+
+
+def _at(root: _Node, path: tuple[str, ...]) -> _Node:
+    for key in path:
+        root = root.below[key]
+    return root
+
+
+def _opened(root: _Node, most: int) -> tuple[list[tuple[str, ...]], int]:
+    """The paths that become columns, and how many keys on the way do not."""
+    paths: set[tuple[str, ...]] = set()
+    waiting: list[tuple[int, int, tuple[str, ...]]] = []
+    left_out = 0
+
+    def open_at(path: tuple[str, ...], node: _Node, keys: list[str]) -> None:
+        nonlocal left_out
+        left_out += len(node.below) - len(keys)
+        for key in keys:
+            paths.add((*path, key))
+            if (below := node.below[key]).opens:
+                heapq.heappush(waiting, (-below.there, len(path) + 1, (*path, key)))
+
+    open_at((), root, root.worth(is_root=True))
+    while waiting:
+        _, depth, path = heapq.heappop(waiting)
+        node = _at(root, path)
+        keys = node.worth(is_root=False)
+        if len(paths) - 1 + len(keys) <= most and depth < _MOST_STEPS:
+            paths.remove(path)
+            open_at(path, node, keys)
+    return list(_in_order(root, (), paths)), left_out
+
+
+def _in_order(node: _Node, path: tuple[str, ...], paths: set[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
+    for key, below in node.below.items():
+        if (*path, key) in paths:
+            yield (*path, key)
+        else:
+            yield from _in_order(below, (*path, key), paths)
+
+
+def _value(document: Any, path: Sequence[str]) -> Any:  # noqa: ANN401
+    for key in path:
+        if not isinstance(document, dict):
+            return None
+        document = document.get(key)
+    return document
+
+
+def literal(value: object) -> Literal | None:
+    """A decoded value as the contract has values.
+
+    >>> literal(Token("1.50")), literal("a"), literal([1])
+    (Literal(form='number', text='1.50'), Literal(form='text', text='a'), Literal(form='other', text='[1]'))
+    """
+    match value:
+        case None:
+            return None
+        case Token():
+            return Literal(NUMBER, str(value))
+        case str():
+            return Literal(TEXT, value)
+        case bool():
+            return Literal(BOOLEAN, str(value).lower())
+        case int():
+            return Literal(NUMBER, _digits(value))
+    return Literal(OTHER, msgspec.json.encode(value, enc_hook=str).decode())
+
+
+def _digits(number: int) -> str:
+    """Not above what Python writes out; such a number has no type but text anyway."""
+    return str(number) if number.bit_length() < 1 << 12 else "1e9999"
+
+
+def elements(
+    documents: Sequence[dict[str, Any]], path: tuple[str, ...]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The elements of each record's array, and for each the record around it."""
+    pairs = [
+        (element, document)
+        for document in documents
+        for element in _value(document, path) or ()
+        if isinstance(element, dict)
+    ]
+    return [element for element, _ in pairs], [document for _, document in pairs]
+
+
+def around(found: Sequence[Column]) -> list[Column]:
+    """Columns of the records around elements: their paths begin at the record, which a key with a dot cannot."""
+    whole = [replace(column, source=replace(column.source, whole=True)) for column in found]
+    return [column for column in whole if str(column.source).startswith("$.")]

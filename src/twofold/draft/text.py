@@ -1,0 +1,223 @@
+"""The pipeline file of a sample: its fields under legal names, its choices with their reasons, as YAML.
+
+Sample ─► batches taken apart? ─► columns ─► names, kinds ─► roles ─► text, which a person goes on with
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from twofold.definition import names
+from twofold.definition.model import JSON, Files
+from twofold.definition.sources import Source, parse_path
+from twofold.definition.time_formats import ISO
+from twofold.definition.types import FieldType
+from twofold.draft import roles
+from twofold.draft.kinds import Kind, kind_of, vocabulary, words
+from twofold.draft.roles import Choice, Drafted
+from twofold.draft.sample import Sample
+from twofold.draft.shapes import MOST_COLUMNS, Column, around, batch_path, columns, elements, tree
+from twofold.errors import UsageError
+from twofold.text import counted, printable
+
+_BATCHES = vocabulary("batch data entries events items logs messages records results rows values")
+_MOST_BYTES = 1 << 20
+_TAKEN = names.RESERVED_COLUMNS | names.ICEBERG_COLUMNS | {names.ARRIVAL, "arrival", "none"}
+_LONGEST = 56
+_PLAIN = re.compile(r"(\$\.)?[A-Za-z_][A-Za-z0-9_]*([./ -][A-Za-z0-9_]+)*")
+_WORDS = vocabulary("true false null yes no on off y n")
+_NOT_IN_YAML = re.compile(r"[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+
+
+def pipeline_text(sample: Sample, name: str, now: datetime, *, origin: str, topic: str | None) -> str:
+    """The file for a pipeline `name`; `topic` is one that exists already. UsageError where there is nothing to see."""
+    each, found, left_out = _columns(sample, now)
+    fields = _fields(found, cells=sample.is_cells)
+    if not fields:
+        raise UsageError(
+            f"{origin} has no record with a field, among {counted(sample.count, 'record')}",
+            "give it JSON objects, or a CSV or Parquet file with rows",
+        )
+    time = roles.event_time(fields, now)
+    identity = roles.event_id(fields, in_elements=bool(each))
+    for field in fields:
+        if field.name in (*time.names, *identity.names):
+            field.required = True
+        if field.name in time.names:
+            field.kind = replace(field.kind, type=FieldType("timestamp"))
+    lines = [
+        f"# Drafted by `twofold init` from {counted(sample.count, 'record')} of {printable(origin)}. Read it through:",
+        "# the reasons are in the comments, and docs/definition.md has every key.",
+        f"name: {name}",
+        *_topic(name, sample, topic),
+        "event:",
+        *_identity(identity),
+        *_time(time),
+        *_each(each),
+        *_size(sample.largest_bytes),
+        "  fields:",
+        *(f"    {line}" for line in _declared(fields)),
+        *([f"    # left out, as they are rare, links, or too many: {counted(left_out, 'key')}"] if left_out else []),
+        *_files(sample.files),
+        "lateness: 10 minutes   # how much later than its window's end an event still counts in the stream; later ones",
+        "                       # are healed by the next union",
+        '# filter: "…"          # a condition over the fields, for valid events that are not wanted',
+        *_view(fields, time, identity),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _columns(sample: Sample, now: datetime) -> tuple[tuple[str, ...], list[Column], int]:
+    """The array of which each element is an event, if there is one; the columns; how many keys were left out."""
+    if not sample.documents:
+        return (), list(sample.columns[:MOST_COLUMNS]), max(len(sample.columns) - MOST_COLUMNS, 0)
+    whole, dropped = columns(sample.documents)
+    path = batch_path(tree(sample.documents))
+    if path is None:
+        return (), whole, dropped
+    each, parents = elements(sample.documents, path)
+    outer, _ = columns(parents, without=path, most=MOST_COLUMNS // 3)
+    inner, dropped = columns(each, most=MOST_COLUMNS - len(outer))
+    outer = around(outer)
+    if not _are_events(path[-1], _fields(outer), _fields(inner), now):
+        return (), whole, columns(sample.documents)[1]
+    return path, [*inner, *outer], dropped
+
+
+def _are_events(key: str, outer: Sequence[Drafted], inner: Sequence[Drafted], now: datetime) -> bool:
+    """Whether the elements are events, rather than parts of one: the record around them has no time, or is a batch."""
+    if not inner or not any(field.kind.type.name != "json" for field in outer):
+        return bool(inner)
+    timed = bool(roles.event_time(inner, now).names)
+    return timed and (bool(set(words(key)) & _BATCHES) or not roles.event_time(outer, now).names)
+
+
+def _fields(found: Sequence[Column], *, cells: bool = False) -> list[Drafted]:
+    used: set[str] = set()
+    fields = []
+    for column in found:
+        name = legal(column.source, used)
+        used.add(name)
+        kind = Kind(column.type) if column.type else kind_of(column.found, column.key, cells=cells)
+        fields.append(Drafted(name, column, kind, column.is_always_there))
+    return fields
+
+
+def legal(source: Source, used: set[str]) -> str:
+    """A name for the value at a path, which no other has.
+
+    >>> legal(Source(("payload", "userName")), set()), legal(Source(("@timestamp",)), {"timestamp"})
+    ('payload_user_name', 'timestamp_2')
+    """
+    keys = [str(step) for step in source.steps]
+    plain = keys[0] if len(keys) == 1 and not names.field_fault(keys[0]) else "_".join(map(_snake, keys)).strip("_")
+    name = plain[-_LONGEST:].lstrip("_") or "value"
+    name = f"f_{name}"[:_LONGEST] if name[0].isdigit() else name
+    name = f"{name}_" if name in _TAKEN or name.startswith(names.GENERATED) else name
+    number, free = 2, name
+    while free in used:
+        free, number = f"{name[: _LONGEST - 4]}_{number}", number + 1
+    return free
+
+
+def _snake(key: str) -> str:
+    ascii_key = unicodedata.normalize("NFKD", key).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", ascii_key).lower()).strip("_")
+
+
+def _topic(name: str, sample: Sample, topic: str | None) -> Iterator[str]:
+    form = f", format: {sample.format}" if sample.format != JSON else ""
+    if topic is None:
+        yield f"topic: {{name: {scalar(name)}, partitions: 1{form}}}"
+        return
+    yield f"topic: {{name: {scalar(topic)}, managed: false{form}}}   # it is there already: only read, never changed"
+
+
+def _identity(identity: Choice) -> Iterator[str]:
+    listed = ", ".join(map(scalar, identity.names))
+    if not identity.names:
+        yield f"  # {printable(identity.why)}."
+        yield "  # Then a record that is sent twice is two events: name a field, or a list of fields, if you can."
+    shown = f"[{listed}]" if len(identity.names) > 1 else listed or "none"
+    yield f"  id: {shown}" + (f"   # {printable(identity.why)}" if identity.names else "")
+
+
+def _time(time: Choice) -> Iterator[str]:
+    yield f"  time: {scalar(time.names[0]) if time.names else 'arrival'}   # {printable(time.why)}"
+
+
+def _each(path: tuple[str, ...]) -> Iterator[str]:
+    if path:
+        yield f"  each: {_path(Source(path))}   # every record is a batch: each element of this array is an event"
+
+
+def _size(largest: int) -> Iterator[str]:
+    if largest * 2 > _MOST_BYTES:
+        yield f"  max_bytes: {min(largest * 4, 1 << 30)}   # the largest in the sample has {largest:,}"
+
+
+def _declared(fields: Sequence[Drafted]) -> Iterator[str]:
+    width = max(len(scalar(field.name)) for field in fields) + 1
+    for field in fields:
+        keys = {"type": scalar(str(field.kind.type))}
+        if field.required:
+            keys["required"] = "true"
+        if field.column.source != Source((field.name,)):
+            keys["from"] = _path(field.column.source)
+        if field.kind.format != ISO:
+            keys["format"] = scalar(field.kind.format)
+        inner = ", ".join(f"{key}: {value}" for key, value in keys.items())
+        note = f"   # {printable(field.kind.note)}" if field.kind.note else ""
+        yield f"{scalar(field.name) + ':':{width}} {{{inner}}}{note}"
+
+
+def _path(source: Source) -> str:
+    """A path as a text where it can be one, else as the list of its keys."""
+    try:
+        if parse_path(str(source)) == source:
+            return scalar(str(source))
+    except ValueError:
+        pass
+    return f"[{', '.join(scalar(step) if isinstance(step, str) else str(step) for step in source.steps)}]"
+
+
+def _files(files: Files) -> Iterator[str]:
+    declared: dict[str, Any] = {key: value for key, value in vars(files).items() if value != getattr(Files(), key)}
+    if declared:
+        inner = ", ".join(
+            f"{key}: [{', '.join(map(scalar, value))}]" if isinstance(value, tuple) else f"{key}: {scalar(value)}"
+            for key, value in declared.items()
+        )
+        yield f"files: {{{inner}}}   # how the CSV files are written"
+
+
+def _view(fields: Sequence[Drafted], time: Choice, identity: Choice) -> Iterator[str]:
+    taken = (*time.names, *identity.names)
+    by = roles.group(fields, taken)
+    view = f"by_{by}" if by and not names.view_fault(f"by_{by}") else "all_events"
+    timed = next((field for field in fields if field.name in time.names), None)
+    yield "views:"
+    yield f"  {view}:"
+    yield f"    window: {roles.window(timed)}"
+    if by:
+        yield f"    by: [{scalar(by)}]"
+    yield "    measures:"
+    for name, measure in roles.measures(fields, taken).items():
+        yield f"      {name if name != by else f'{name}_'}: {json.dumps(measure)}"
+
+
+def scalar(text: str) -> str:
+    r"""A text as YAML has it, within { } too.
+
+    >>> scalar("payload.user"), scalar("no"), scalar("a, b\n")
+    ('payload.user', '"no"', '"a, b\\n"')
+    """
+    if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
+        return text
+    return _NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text, ensure_ascii=False))

@@ -1,0 +1,100 @@
+"""The example pipelines through both layers, their union and the proof, on events written here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from spark_jobs import spark_session
+from tests.at_work import Work, producing
+from tests.conftest import random_name
+from twofold import inbox
+from twofold.definition.load import load_file
+from twofold.definition.model import JSON
+from twofold.settings import Settings
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+MARCH_MS = 1_772_323_200_000
+
+
+@pytest.fixture(scope="module")
+def spark(stack: Settings) -> Iterator[SparkSession]:
+    """One session for both."""
+    spark = spark_session.build(stack, "test-examples")
+    yield spark
+    spark.stop()
+
+
+def work(stack: Settings, spark: SparkSession, example: str) -> Work:
+    """An example under a name of its own, its topic in JSON."""
+    declared, name = load_file(EXAMPLES / f"{example}.yaml"), random_name()
+    return Work(spark, stack, replace(declared, name=name, topic=replace(declared.topic, name=name, format=JSON)))
+
+
+def send(at: Work, *records: dict[str, Any]) -> None:
+    """Append records to the topic."""
+    name = at._topic()
+    with producing(at.settings) as producer:
+        for record in records:
+            producer.send(name, json.dumps(record).encode(), partition=0).get(timeout=60)
+
+
+def land(at: Work, name: str, *records: dict[str, Any]) -> None:
+    """Put a file into the inbox, and take it."""
+    folder = inbox.folder(at.settings, at.pipeline.name)
+    assert isinstance(folder, inbox.LocalFolder)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    (folder.path / name).write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    at.take()
+
+
+def delivery(number: int, event: str, stars: int, *commits: str) -> dict[str, Any]:
+    """As a relay writes a webhook."""
+    repository = {"full_name": f"ada/{number}", "private": number % 2 == 0, "stargazers_count": stars}
+    body = {"repository": repository, "commits": [{"id": commit} for commit in commits]}
+    return {"delivery": f"d{number}", "event": event, "receivedAt": MARCH_MS + number, "body": body}
+
+
+def test_webhooks(stack: Settings, spark: SparkSession) -> None:
+    at = work(stack, spark, "webhooks")
+    send(at, delivery(1, "push", 5, "c1", "c2"), delivery(2, "push", 7), delivery(2, "push", 8), delivery(3, "ping", 0))
+    at.drain()
+    land(at, "later.jsonl", delivery(2, "push", 9, "c3"), delivery(4, "fork", 1))
+    events = "SELECT delivery, repository, stars, first_commit, layer FROM unified_events ORDER BY delivery"
+    views = "SELECT event, deliveries, of_private, most_stars FROM unified_by_event ORDER BY event"
+    for _ in range(2):
+        assert at.query(events) == [
+            ("d1", "ada/1", 5, "c1", "stream"),
+            ("d2", "ada/2", 9, "c3", "batch"),
+            ("d4", "ada/4", 1, None, "batch"),
+        ]
+        assert at.query(views) == [("fork", 1, 1, 1), ("push", 2, 1, 9)]
+        at.union()
+    assert at.query("SELECT json_extract_string(commits, '$[1].id') FROM unified_events WHERE delivery = 'd1'") == [
+        ("c2",)
+    ]
+    at.holds()
+
+
+def hour(station: str, number: int, celsius: float | None) -> dict[str, Any]:
+    """An observation."""
+    at = {"hour": MARCH_MS // 3_600_000 + number, "utc": f"2026-03-01T{number:02}:00:00Z"}
+    return {"station": {"code": station}, "at": at, "air": {"celsius": celsius}, "wind": {"mph": 3}}
+
+
+def test_weather(stack: Settings, spark: SparkSession) -> None:
+    at = work(stack, spark, "weather")
+    send(at, hour("JFK", 0, 1.5), hour("EWR", 0, 2.25), hour("JFK", 1, None), hour("JFK", 0, 1.5))
+    at.drain()
+    land(at, "corrected.jsonl", hour("JFK", 1, -3.0))
+    for _ in range(2):
+        found = at.query("SELECT station, hours, coldest::VARCHAR, mean_wind FROM unified_by_station ORDER BY station")
+        assert found == [("EWR", 1, "2.25", 3.0), ("JFK", 2, "-3.00", 3.0)]
+        at.union()
+    at.holds()

@@ -1,0 +1,290 @@
+"""`twofold init`: from a sample to a pipeline file that is sound and takes the sample."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from twofold.cli import cli
+from twofold.commands.try_ import Summary, judged
+from twofold.contract.literals import BOOLEAN, NUMBER, OTHER, TEXT, Literal
+from twofold.definition.load import check_file
+from twofold.definition.sources import is_key
+from twofold.definition.time_formats import format_fault
+from twofold.draft import kinds, sample
+from twofold.draft.text import pipeline_text
+from twofold.errors import UsageError
+from twofold.schema_registry import Registered, UnknownSchema
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+MARCH = 1_772_323_200
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Any:  # noqa: ANN401
+    """Runs the command on a file of this content; gives its result and the file's text."""
+
+    def make(content: str | bytes, name: str = "events.jsonl", pipeline: str = "p") -> tuple[Result, str]:
+        file = tmp_path / name
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+        where = tmp_path / "pipelines"
+        result = CliRunner().invoke(cli, ["--pipelines", str(where), "init", pipeline, "--from", str(file)])
+        written = where / f"{pipeline}.yaml"
+        return result, written.read_text() if written.exists() else ""
+
+    return make
+
+
+def lines(*documents: object) -> str:
+    return "".join(f"{json.dumps(document)}\n" for document in documents)
+
+
+def numbers(kind: str, *texts: str) -> list[Literal]:
+    return [Literal(kind, text) for text in texts]
+
+
+KINDS: list[tuple[str, list[Literal], bool, str]] = [
+    ("n", numbers(NUMBER, "1", "-5"), False, "long"),
+    ("n", numbers(NUMBER, "1", "2.5"), False, "decimal(18,4)"),
+    ("n", numbers(NUMBER, "1.123", "2"), False, "decimal(18,6)"),
+    ("n", numbers(NUMBER, "1.12345"), False, "double"),
+    ("n", numbers(NUMBER, "1e5", "2.5"), False, "double"),
+    ("n", numbers(NUMBER, "9223372036854775808"), False, "decimal(38,0)"),
+    ("id", numbers(TEXT, "17", "18"), False, "string"),
+    ("version", numbers(TEXT, "1.10", "1.9"), False, "string"),
+    ("price", numbers(TEXT, "1.10", "0.5"), False, "decimal(18,4)"),
+    ("n", numbers(TEXT, "17", "18"), True, "long"),
+    ("zip", numbers(TEXT, "01723", "80331"), True, "string"),
+    ("ok", numbers(BOOLEAN, "true"), False, "boolean"),
+    ("ok", numbers(TEXT, "true", "FALSE"), True, "boolean"),
+    ("ts", numbers(NUMBER, str(MARCH)), False, "timestamp epoch_s"),
+    ("ts", numbers(NUMBER, f"{MARCH}.25", "0"), False, "timestamp epoch_s"),
+    ("user_id", numbers(NUMBER, str(MARCH)), False, "long"),
+    ("x", numbers(NUMBER, f"{MARCH}000"), False, "timestamp epoch_ms"),
+    ("ean", numbers(NUMBER, f"{MARCH}000"), False, "long"),
+    ("sentAt", numbers(TEXT, f"{MARCH}000000"), False, "timestamp epoch_us"),
+    ("t_ns", numbers(NUMBER, f"{MARCH}000000000"), False, "timestamp epoch_ns"),
+    ("at", numbers(TEXT, "2026-03-01T00:00:00Z", "2026-03-01"), False, "timestamp"),
+    ("at", numbers(TEXT, "2026-03-01"), False, "date"),
+    ("x", numbers(TEXT, "01/Mar/2026:00:00:00 +0000"), False, "timestamp %d/%b/%Y:%H:%M:%S %z"),
+    ("x", numbers(TEXT, "2026-03-01T00:00:00+0100"), False, "timestamp %Y-%m-%dT%H:%M:%S%z"),
+    ("x", numbers(TEXT, "31.03.2026"), False, "date %d.%m.%Y"),
+    ("x", numbers(TEXT, "12/31/2026 10:00:00"), False, "timestamp %m/%d/%Y %H:%M:%S"),
+    ("at", numbers(TEXT, *["2026-03-01T00:00:00Z"] * 4, "nie"), False, "timestamp"),
+    ("x", numbers(TEXT, "a", "2026-03-01"), False, "string"),
+    ("x", [*numbers(NUMBER, "1"), *numbers(TEXT, "a")], False, "string"),
+    ("x", [*numbers(OTHER, "[]"), *numbers(TEXT, "a")], False, "json"),
+    ("x", [], False, "string"),
+]
+
+
+@pytest.mark.parametrize(("name", "values", "cells", "expected"), KINDS)
+def test_kinds(name: str, values: list[Literal], cells: bool, expected: str) -> None:
+    found = kinds.kind_of(values, name, cells=cells)
+    assert f"{found.type} {found.format}".removesuffix(" iso8601") == expected
+
+
+def test_patterns_can_be_declared() -> None:
+    assert {
+        pattern: fault for pattern in (*kinds.PATTERNS, *kinds.DAY_PATTERNS) if (fault := format_fault(pattern))
+    } == {}
+
+
+def event(number: int) -> dict[str, Any]:
+    """As webhooks have them."""
+    actor = {"id": number % 3, "login": "ada"}
+    head = {"id": str(7 * number), "type": ["push", "fork"][number % 2], "created_at": "2026-03-01T00:00:07Z"}
+    return {**head, "actor": actor, "payload": {"commits": [{"sha": "a"}]} if number % 2 else {}, "@v": 1}
+
+
+def line(number: int) -> dict[str, Any]:
+    return {"no": number, "sku": f"s{number}"}
+
+
+SAMPLES: list[tuple[str, str | bytes, list[str]]] = [
+    (
+        "events.jsonl",
+        lines(*map(event, range(40))),
+        ["id: id", "time: created_at", "{type: long, required: true, from: actor.id}", 'from: "@v"', "by: [type]",
+         "payload_commits: {type: json, from: payload.commits}"],
+    ),
+    (
+        "clicks.json.gz",
+        gzip.compress(json.dumps([{"user": n % 4, "seq": n // 4, "t": MARCH * 1000 + n} for n in range(20)]).encode()),
+        ["id: none", "time: t ", "format: epoch_ms"],
+    ),
+    (
+        "batches.jsonl",
+        lines(*({"sent_at": "2026-03-01T00:00:00Z", "host": "h", "events": [
+            {"id": f"{n}-{k}", "time": MARCH + k} for k in range(3)]} for n in range(9))),
+        ["each: events ", "id: id ", "time: time", "from: $.host"],
+    ),
+    (
+        "orders.jsonl",
+        lines(*({"orderId": n, "placedAt": MARCH + n, "lines": [line(1), line(2)]} for n in range(9))),
+        ["id: order_id ", "time: placed_at ", "type: json"],
+    ),
+    (
+        "ratings.csv",
+        "Wann;Wer;Betrag;ok\n"
+        + "".join(f"0{n}.03.2026 10:00;k{n};{n},50;{['no', 'yes'][n % 2]}\n" for n in range(1, 9)),
+        ["id: none", "time: wann", 'format: "%d.%m.%Y %H:%M"', 'decimal: ","', "true_values: [\"yes\"]"],
+    ),
+    (
+        "access.csv",
+        "".join(f"h{n}\t01/Mar/2026:00:00:0{n} +0000\t/a\t200\t{n or '-'}\n" for n in range(9)),
+        ["header: [column_1, ", 'delimiter: "\\t"', 'null_values: ["-"]', "column_5: {type: long}"],
+    ),
+    (
+        "pipes.csv",
+        "event_id|at|v\n" + "".join(f"e{n}|2026-03-01T00:00:0{n}Z|{n}\n" for n in range(9)),
+        ["id: event_id ", 'delimiter: "|"', "v:        {type: long, required: true}"],
+    ),
+    ("maps.jsonl", lines(*({"n": n, "by_user": {f"u{n}{k}": 1 for k in range(9)}} for n in range(9))),
+     ["by_user: {type: json, required: true}", "time: arrival"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "content", "expected"), SAMPLES, ids=[name for name, *_ in SAMPLES])
+def test_samples(made: Any, name: str, content: str | bytes, expected: list[str]) -> None:  # noqa: ANN401
+    result, text = made(content, name)
+    assert result.exit_code == 0, result.output
+    assert [part for part in expected if part not in text] == [], text
+    assert ", 0 filtered, 0 rejected" in result.output
+
+
+def test_parquet_has_types_of_its_own(made: Any) -> None:  # noqa: ANN401
+    rows = [{"id": n, "at": NOW, "amount": 1.5, "who": {"name": "ada", "tags": ["x"]}} for n in range(3)]
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), file)
+    result, text = made(file.getvalue(), "rows.parquet")
+    assert ", 0 rejected" in result.output
+    for part in ("id: id ", "time: at ", "amount:   {type: double", "from: who.name", "who_tags: {type: json"):
+        assert part in text
+
+
+def test_nothing_is_overwritten(made: Any) -> None:  # noqa: ANN401
+    _, text = made(lines(event(1)))
+    result, again = made(lines({"other": 1}))
+    assert isinstance(result.exception, UsageError)
+    assert "p.yaml is there already" in str(result.exception)
+    assert again == text
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "pipeline", "said"),
+    [
+        ("", "e.jsonl", "p", "has no record with a field, among 0 records"),
+        ("[1]\n", "e.jsonl", "p", "has no record with a field, among 1 record"),
+        ("{", "e.txt", "p", "has an unknown ending"),
+        (lines(event(1)), "e.jsonl", "P", "cannot be a pipeline's name"),
+    ],
+)
+def test_what_cannot_be_drafted(made: Any, content: str, name: str, pipeline: str, said: str) -> None:  # noqa: ANN401
+    result, text = made(content, name, pipeline)
+    assert said in str(result.exception)
+    assert not text
+
+
+AVRO = {
+    "type": "record", "name": "p",
+    "fields": [
+        {"name": "id", "type": "string"},
+        {"name": "at", "type": {"type": "record", "name": "a", "fields": [
+            {"name": "utc", "type": {"type": "long", "logicalType": "timestamp-millis"}}]}},
+        {"name": "v", "type": ["null", "int"]},
+    ],
+}  # fmt: skip
+
+
+def avro(number: int) -> bytes:
+    """A record as a serializer with a registry writes it."""
+    body = io.BytesIO()
+    record = {"id": str(number), "at": {"utc": NOW - timedelta(days=number)}, "v": number or None}
+    fastavro.schemaless_writer(body, fastavro.parse_schema(AVRO), record)
+    return b"\0\0\0\0\7" + body.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("values", "form"),
+    [
+        ([json.dumps(event(n)).encode() for n in range(5)], ""),
+        ([b"\0\0\0\0\7" + json.dumps(event(n)).encode() for n in range(5)], ", format: confluent-json"),
+        ([avro(n) for n in range(5)], ", format: avro"),
+    ],
+)
+def test_the_values_of_a_topic(tmp_path: Path, values: list[bytes | None], form: str) -> None:
+    found = sample.of_values(values, lambda _: Registered("AVRO", json.dumps(AVRO)))
+    text = pipeline_text(found, "p", NOW, origin="topic t", topic="t")
+    assert f"topic: {{name: t, managed: false{form}}}" in text
+    assert "  id: id " in text
+    path = tmp_path / "p.yaml"
+    path.write_text(text)
+    assert tried(path, found).outcomes == {"accepted": 5}
+
+
+def test_a_topic_whose_schema_nobody_knows() -> None:
+    def unknown(_: int) -> Registered:
+        raise UnknownSchema
+
+    with pytest.raises(UsageError, match="neither JSON nor Avro"):
+        sample.of_values([avro(1)], unknown)
+
+
+def tried(path: Path, found: sample.Sample) -> Summary:
+    """What the contract says of a sample, by the file that was drafted from it."""
+    pipeline, faults = check_file(path)
+    assert pipeline is not None, (path.read_text(), faults)
+    summary = Summary(samples_wanted=9)
+    for _ in judged(pipeline, found.again(pipeline), summary):
+        pass
+    return summary
+
+
+def no_schemas(_: int) -> Registered:
+    """Of a sample without any."""
+    raise UnknownSchema
+
+
+keys = st.one_of(
+    st.sampled_from(
+        ["id", "at", "a", "b", "a.b", "a[0]", "@timestamp", "$", "", "row", "none", "arrival", "_tw_x", "ID"]
+    ),
+    st.text(max_size=6).filter(lambda key: not re.search("[\ud800-\udfff]", key)),
+)
+scalars = st.one_of(
+    st.none(), st.booleans(), st.integers(-(10**20), 10**20), st.integers(MARCH, MARCH + 9), st.text(max_size=5),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from(["2026-03-01", "2026-03-01T00:00:00Z", "01.03.2026"]),
+).filter(lambda value: not (isinstance(value, str) and re.search("[\ud800-\udfff]", value)))  # fmt: skip
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4), max_leaves=8
+)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.dictionaries(keys, values, min_size=1, max_size=5), min_size=1, max_size=4))
+def test_any_documents_give_a_sound_file_that_takes_them(
+    tmp_path_factory: pytest.TempPathFactory, documents: list[dict[str, Any]]
+) -> None:
+    assume(any(is_key(key) for document in documents for key in document))
+    found = sample.of_values([json.dumps(document).encode() for document in documents], no_schemas)
+    text = pipeline_text(found, "p", NOW, origin="x", topic=None)
+    path = tmp_path_factory.mktemp("p") / "p.yaml"
+    path.write_text(text, encoding="utf-8")
+    summary = tried(path, found)
+    # Fewer than four are never taken for exceptions.
+    assert summary.outcomes["rejected"] <= (len(documents) >= 4), (text, summary.samples)
