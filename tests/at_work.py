@@ -152,7 +152,7 @@ class Work:
             return reader.query(sql, self.pipeline.name).fetchall()
 
     def holds(self, *, behind: bool = False) -> Proof:
-        """`twofold prove` finds nothing wrong, all can be proved and, unless `behind` is fine, nothing is missing yet."""
+        """`twofold prove --all` finds nothing wrong, nor unproved, nor (unless `behind` is fine) missing yet."""
         proof = prove(Lake(self.settings, self.pipeline), 60, lambda line: None, compare_all=True)
         assert proof.ok and proof.proved, proof
         assert behind or not proof.behind, proof

@@ -92,6 +92,8 @@ class Record(NamedTuple):
     value: bytes | None
     key: bytes | None
     headers: list[tuple[str, bytes | None]]
+    at: datetime
+    """Kafka's time stamp."""
 
 
 def java(settings: Settings) -> dict[str, str]:

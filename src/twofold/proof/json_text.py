@@ -19,6 +19,7 @@ from twofold.definition.sources import Step
 
 MOST_LEVELS = 1000
 """Objects and arrays within each other, as the pipeline file's documentation says."""
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _BLANK = re.compile(r"[ \t\n\r]*")
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"|([\[{])|([\]}])', re.DOTALL)
 # The parser counts levels with Python's own frames.
@@ -127,13 +128,15 @@ def one(text: str) -> Value:
     value, at = _value(text, _past_blanks(text, 0))
     if at < len(text):
         raise ValueError(f"more follows at character {at}")
+    if _HALF.search(text) and has_half_surrogate(json.dumps(_PAIRS.decode(text), ensure_ascii=False)):
+        raise ValueError("half of a surrogate pair")
     return value
 
 
 def has_half_surrogate(text: str) -> bool:
     r"""Whether a text is none that UTF-8 can write.
 
-    >>> has_half_surrogate(record(rb'{"a": "\ud83d"}').members["a"].plain), has_half_surrogate("\U0001f600")
+    >>> has_half_surrogate("\ud83d"), has_half_surrogate("\U0001f600")
     (True, False)
     """
     return any("\ud800" <= character <= "\udfff" for character in text)
@@ -176,3 +179,5 @@ def _refuse_constant(name: str) -> NoReturn:
 
 # Numbers stay texts: Python would round them, and refuses whole ones of many digits.
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_refuse_constant)
+# A repeated name hides nothing.
+_PAIRS = json.JSONDecoder(parse_int=str, parse_float=str, object_pairs_hook=tuple)

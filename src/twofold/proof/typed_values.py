@@ -53,8 +53,6 @@ def of_json(field: Field, value: Value) -> Any:  # noqa: ANN401
     """
     if field.type.name == "json":
         return value.text
-    if json_text.has_half_surrogate(value.plain):
-        raise NoValue("half of a surrogate pair")
     return of_text(field, value.plain, quoted=value.string is not None)
 
 
