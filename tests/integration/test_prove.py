@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -23,15 +24,16 @@ from pyiceberg.expressions import BooleanExpression, EqualTo, LessThan
 
 from tests import conftest, running, small_world
 from tests.small_world import SmallWorld
-from twofold import database, inbox, journal, kafka, serving, table_state, tables, windows
+from twofold import database, inbox, job_metrics, journal, kafka, serving, table_state, tables, windows
 from twofold.definition import fingerprint
 from twofold.definition.load import load_file
 from twofold.definition.model import Pipeline
+from twofold.errors import TwofoldError
 from twofold.lake import Lake
 from twofold.proof.findings import Check, Proof
 from twofold.proof.prover import prove
 from twofold.settings import Settings
-from twofold.table_state import Folded, Landed
+from twofold.table_state import Boundary, Folded, Landed
 
 MEASURES = conftest.DEFINITION["views"]["by_kind"]["measures"]
 ACCEPTED = {"outcome": tables.ACCEPTED, "reason": None, "payload": None}
@@ -399,6 +401,25 @@ def test_a_wrong_serving_text_is_told_by_i8(
     assert not found.ok and any("unified_by_kind [" in one for one in found.offenders), found
 
 
+def test_behind_is_exit_code_1_while_the_union_that_would_mend_it_fails(world: SmallWorld) -> None:
+    """Events of a day changed since the view was folded; how the last union ended decides."""
+    lake, ends = Lake(world.settings, world.pipeline), world.ends(world.rows[:20])
+    touched = Boundary(world.pipeline.name, world.topic_id, ends, 1, touched_days=(small_world.START.date(),))
+    world.append(tables.EVENTS, [], touched)
+    found = proof_of(world)
+    assert (found.behind, found.stuck, found.exit_code) == (True, False, 0), found
+    with pytest.raises(TwofoldError), job_metrics.measured(lake, "union"):
+        raise TwofoldError("no space left in the bucket", "make some")
+    found = proof_of(world)
+    assert (found.ok, found.stuck, found.exit_code) == (True, True, 1), found
+    assert re.search("the last union failed, at .* UTC: no space left in the bucket", check(found, "I5").text)
+    outcome = running.run(world.settings, "prove", world.pipeline.name, "--wait", "0", check=False)
+    assert outcome.returncode == 1 and "what would mend it failed" in outcome.stdout
+    with job_metrics.measured(lake, "union"):
+        pass
+    assert proof_of(world).exit_code == 0
+
+
 def test_a_violation_is_exit_code_1(world: SmallWorld) -> None:
     offender = event_lost(world)
     outcome = running.run(world.settings, "prove", world.pipeline.name, "--wait", "0", check=False)
@@ -731,6 +752,8 @@ def test_a_file_that_counts_otherwise_is_told_and_what_cannot_be_counted_is_name
     text = b"\r".join(map(small_world.as_json, small_world.LANDED[:2])) + b"\n"
     land_file(world, 2, "mac.jsonl", text, 1)
     land_file(world, 3, "open.csv", b'id,at,kind\nx,2024-05-01T00:00:00Z,"a\n', 1)
+    aside = {"landing": 3, "file": "odd.xyz", "rows": 0, "reason": "an unknown ending", "landed_at": datetime.now(UTC)}
+    world.append(tables.LANDED_FILES, [aside])
     files = world.table(tables.LANDED_FILES)
     files.transaction().set_properties({table_state.RULES_SINCE: "4"}).commit_transaction()
     found = check(proof_of(world), "I4")
@@ -738,6 +761,7 @@ def test_a_file_that_counts_otherwise_is_told_and_what_cannot_be_counted_is_name
     assert found.numbers["files_counted_otherwise_before"] == 1
     assert "under a new name: mac.jsonl (1, now 2)" in found.text
     assert "not proved: 1 file could not be recounted: open.csv (a quote is never closed)" in found.text
+    assert "not proved: 1 file set aside: odd.xyz (an unknown ending)" in found.text
     assert found.state == "not proved"
 
     files = world.table(tables.LANDED_FILES)

@@ -6,13 +6,16 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyiceberg.expressions import BooleanExpression, EqualTo
 from pyspark.sql import SparkSession
 
 from spark_jobs import spark_session
 from tests.at_work import Work, producing
-from twofold import inbox
+from twofold import inbox, tables
 from twofold.definition.model import Pipeline
+from twofold.proof.prover import prove
 from twofold.settings import Settings
 
 Define = Callable[..., Pipeline]
@@ -215,6 +218,36 @@ def test_every_element_of_an_array_is_an_event(stack: Settings, spark: SparkSess
         assert rows(work, "SELECT sku, lines FROM unified_v") == [("a", 2), ("b", 1), ("corrected", 1)]
         work.union()
     work.holds()
+
+    # Mutants: an element that is lost, one that is there twice, and one with another's value.
+    name, log = work.pipeline.topic.name, work.lake.table(tables.STREAM_LOG)
+    whole = log.metadata.current_snapshot_id
+    second = log.scan(row_filter=at_element(0, 2)).to_arrow()
+    assert whole is not None and second.num_rows == 1
+    for rest, invariant, offender in (
+        (second.slice(0, 0), "I2", f"{name}[0]@0: elements 1, 3"),
+        (pa.concat_tables([second, second]), "I2", f"{name}[0]@0: 2 times"),
+        (
+            second.set_column(second.schema.get_field_index("sku"), "sku", [["c"]]),
+            "I4",
+            f"{name}[0]@0/2: sku 'c', sent 'b'",
+        ),
+        (
+            second.set_column(second.schema.get_field_index("_tw_id"), "_tw_id", [['["o1",9]']]),
+            "I4",
+            f"{name}[0]@0/2: _tw_id",
+        ),
+    ):
+        log.delete(at_element(0, 2))
+        log.append(rest.cast(second.schema))
+        [found] = [one for one in prove(work.lake, 0, lambda line: None).checks if one.id == invariant]
+        assert any(offender in one for one in found.offenders), found
+        log.manage_snapshots().set_current_snapshot(snapshot_id=whole).commit()
+        log.refresh()
+
+
+def at_element(offset: int, element: int) -> BooleanExpression:
+    return EqualTo("kafka_offset", offset) & EqualTo("element", element)
 
 
 def rows(work: Work, query: str) -> list[tuple[Any, ...]]:

@@ -76,7 +76,12 @@ class Proof:
 
     @property
     def exit_code(self) -> int:
-        """1: violated, or stuck; 3: not proved; else 0."""
+        """1: violated, or stuck; 3: not proved; else 0.
+
+        >>> def of(*flags): return Proof("p", (Check("I1", *flags[:2], "", proved=flags[2], stuck=flags[3]),)).exit_code
+        >>> of(True, True, True, False), of(True, False, False, False), of(True, True, False, True)
+        (0, 3, 1)
+        """
         return 1 if not self.ok or self.stuck else 0 if self.proved else 3
 
     def to_json(self) -> dict[str, Any]:
