@@ -96,7 +96,7 @@ def test_several_ids_are_one_identity_in_both_layers(stack: Settings, spark: Spa
         ("accepted", 4),
         ("rejected", 2),
     ]
-    work.holds(behind=True)
+    work.holds(behind=True, proved=True)
     work.union()
     # A file corrects one of them, and brings a new one.
     batch(work, "clicks.jsonl", click("s", 2, 2, 30) + b"\n" + click("s", 5, 70, 7) + b"\n")
@@ -113,7 +113,7 @@ def test_several_ids_are_one_identity_in_both_layers(stack: Settings, spark: Spa
     assert work.query("SELECT json_extract_string(items, '$[0].sku') FROM unified_events WHERE country = 'CH'") == [
         ('A"1',)
     ]
-    work.holds()
+    work.holds(proved=True)
 
 
 LOGS: dict[str, Any] = {
@@ -152,7 +152,7 @@ def test_without_an_id_every_record_counts_once(stack: Settings, spark: SparkSes
         assert rows(work, answer) == [(200, 4, 1636), (304, 1, None)]
         work.take()
         work.union()
-    work.holds()
+    work.holds(proved=True)
 
 
 def test_events_without_a_time_have_that_of_their_arrival(stack: Settings, spark: SparkSession, define: Define) -> None:
@@ -169,7 +169,7 @@ def test_events_without_a_time_have_that_of_their_arrival(stack: Settings, spark
         ]
         assert work.query("SELECT sum(seen) FROM unified_v") == [(3,)]
         work.union()
-    work.holds()
+    work.holds(proved=True)
 
 
 ORDERS: dict[str, Any] = {
@@ -217,7 +217,7 @@ def test_every_element_of_an_array_is_an_event(stack: Settings, spark: SparkSess
         ]
         assert rows(work, "SELECT sku, lines FROM unified_v") == [("a", 2), ("b", 1), ("corrected", 1)]
         work.union()
-    work.holds()
+    work.holds(proved=True)
 
     # Mutants: an element that is lost, one that is there twice, and one with another's value.
     name, log = work.pipeline.topic.name, work.lake.table(tables.STREAM_LOG)

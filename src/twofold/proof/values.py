@@ -144,6 +144,7 @@ class Tally:
         found.numbers[f"{self.log}_records_compared"] = self.records
         found.numbers[f"{self.log}_rows_compared"] = dict(sorted(self.outcomes.items()))
         found.numbers[f"{self.log}_rows_wrong"] = sum(map(len, self.wrong.values()))
+        found.numbers[f"{self.log}_differences_before"] = len(self.differ)
         for what, offenders in sorted(self.wrong.items()):
             found.violated(f"{counted(len(offenders), 'finding')} in {self.log}: {what}", offenders)
         if not self.wrong:
