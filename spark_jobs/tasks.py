@@ -143,16 +143,14 @@ class TakenFile:
     file: inbox.File
     sha256: str = ""
     counts: Counter[str] = field(default_factory=Counter)
+    """Rows of batch_log by outcome; with `event.each` a record has several."""
+    rows: int = 0
+    """Records that it has."""
     reason: str = ""
     unchanged: bool = False
     """Its content is the one last ingested."""
     later: str = ""
     """It could not be read now, which says nothing about the file."""
-
-    @property
-    def rows(self) -> int:
-        """Rows that it has in batch_log."""
-        return sum(self.counts[outcome] for outcome in OUTCOMES)
 
 
 @dataclass
@@ -209,10 +207,10 @@ class FromInbox:
                 self._read(judge, folder, taken, rows)
         except SetAside as error:
             rows.drop()
-            taken.reason, taken.counts = str(error), Counter()
+            taken.reason, taken.counts, taken.rows = str(error), Counter(), 0
         except (OSError, EOFError) as error:
             rows.drop()
-            taken.later, taken.counts = f"{type(error).__name__}: {error}", Counter()
+            taken.later, taken.counts, taken.rows = f"{type(error).__name__}: {error}", Counter(), 0
         else:
             done.files += rows.keep(shared)
 
@@ -224,6 +222,7 @@ class FromInbox:
                     continue
                 judged, made = of_file(judge, records, (self.landing, name, self.landed_at), judging)
                 taken.counts.update(judged.counts())
+                taken.rows += len(records)
                 rows.add(made)
 
 

@@ -278,7 +278,7 @@ class _Union:
         listed = serving.event_columns(self.pipeline, dropped)
         names = serving.columns(listed)
         new = self.duck.write(place, serving.duckdb(f"SELECT {names} FROM {won}"), order)
-        there = {self.pipeline.event.key, self.pipeline.event.time, *serving.PROVENANCE}
+        there = {self.pipeline.event.key, self.pipeline.event.time, *serving.provenance(self.pipeline)}
         absent = [name for name in listed if name not in there]
         away = ", ".join(["*", *(f"NULL AS `{name}`" for name in absent)])
         gone = self.duck.write(place, serving.duckdb(f"SELECT {away} FROM {beaten}"), order) if beaten else []

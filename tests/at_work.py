@@ -151,10 +151,11 @@ class Work:
         with Reader(self.settings, {self.pipeline.name: self.pipeline}) as reader:
             return reader.query(sql, self.pipeline.name).fetchall()
 
-    def holds(self, *, behind: bool = False) -> Proof:
-        """`twofold prove` finds nothing wrong and, unless `behind` is fine, nothing missing yet."""
-        proof = prove(Lake(self.settings, self.pipeline), 60, lambda line: None)
+    def holds(self, *, behind: bool = False, proved: bool = False) -> Proof:
+        """`twofold prove --all` finds nothing wrong, nothing missing yet (unless `behind` is fine), all `proved`."""
+        proof = prove(Lake(self.settings, self.pipeline), 60, lambda line: None, compare_all=True)
         assert proof.ok, proof
+        assert proof.proved or not proved, proof
         assert behind or not proof.behind, proof
         return proof
 

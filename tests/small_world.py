@@ -106,13 +106,14 @@ def build(settings: Settings, pipeline: Pipeline) -> SmallWorld:
 def _send(world: SmallWorld) -> None:
     state = kafka.ensure(world.settings, world.pipeline)
     world.topic_id = state.topic_id
-    values = [*map(as_json, STREAMED), as_json(event("s99", 5, hidden=True))]
+    hidden = event("s99", 5, hidden=True)
+    values = [*map(as_json, STREAMED), as_json(hidden)]
     values[5:5], values[30:30] = REJECTED[:1], REJECTED[1:]
-    outcomes = {as_json(row): (row, tables.ACCEPTED) for row in STREAMED}
+    outcomes = {as_json(row): (row, tables.ACCEPTED) for row in STREAMED} | {values[-1]: (hidden, tables.FILTERED)}
     producer = KafkaProducer(bootstrap_servers=world.settings.kafka_bootstrap, acks="all", linger_ms=0)
     for number, value in enumerate(values):
         sent = producer.send(world.pipeline.topic.name, value, partition=number % 2).get(timeout=30)
-        row, outcome = outcomes.get(value, ({}, tables.REJECTED if value in REJECTED else tables.FILTERED))
+        row, outcome = outcomes.get(value, ({}, tables.REJECTED))
         kept = {"reason_kind": "not_json", "reason": "not JSON", "payload": value} if outcome == tables.REJECTED else {}
         world.rows.append(landed_row({**row, **kept}, outcome, sent, 1 if number < _FIRST_LANDING else 2))
     producer.close()

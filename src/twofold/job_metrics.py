@@ -9,33 +9,59 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import psycopg
 from croniter import croniter
 from pyiceberg.manifest import DataFileContent
 from pyiceberg.table import Table
 
-from twofold import metrics, tables
+from twofold import database, metrics, tables
 from twofold.definition.model import Schedule
+from twofold.errors import TwofoldError, first_line
 from twofold.lake import Lake
 from twofold.metrics import Meter
 
+_RUN = "run of "
+"""Kinds of results in `twofold.database`: how a job's last run ended, by the job."""
 SMALL_BYTES = 8 << 20
 """Reading a smaller file costs more for finding it than for what is in it."""
 
 
 @contextmanager
 def measured(lake: Lake, kind: str) -> Iterator[Meter]:
-    """Report the run that the block is, unless it raises; gives the meter for what else there is to send."""
+    """Report the run that the block is, unless it raises; gives the meter for what else there is to send.
+
+    How it ended is kept in `twofold.database`, too: see `failure`.
+    """
     meter, started = Meter(lake.settings, lake.name), time.monotonic()
-    yield meter
+    try:
+        yield meter
+    except Exception as error:
+        _keep(lake, kind, first_line(error))
+        raise
+    _keep(lake, kind, "")
     now = datetime.now(UTC)
     meter.gauge(metrics.RUN_GOOD, now.timestamp(), kind=kind)
     meter.gauge(metrics.RUN_SECONDS, time.monotonic() - started, kind=kind)
     if due := next_run(lake.pipeline.schedule, kind, now):
         meter.gauge(metrics.RUN_DUE, due.timestamp(), kind=kind)
+
+
+def _keep(lake: Lake, kind: str, error: str) -> None:
+    # The catalog being away may be why the run failed, and says more than that nothing can be kept of it.
+    with suppress(TwofoldError, psycopg.Error):
+        database.save_result(lake.settings, lake.name, f"{_RUN}{kind}", {"error": error})
+
+
+def failure(lake: Lake, kind: str) -> str:
+    """When and how the last run of a kind failed, as a clause; empty if it ended well, or none is known."""
+    kept = database.latest_result(lake.settings, lake.name, f"{_RUN}{kind}")
+    if kept is None or not kept.body["error"]:
+        return ""
+    return f"the last {kind} failed, at {kept.at.astimezone(UTC):%Y-%m-%d %H:%M} UTC: {kept.body['error']}"
 
 
 def next_run(schedule: Schedule, kind: str, now: datetime) -> datetime | None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from confluent_kafka import (
@@ -48,7 +49,8 @@ _Told = TypeVar("_Told")
 TIMEOUT_S = 10.0
 """How long a broker may take to answer before it counts as not running."""
 _PAUSE_S = 0.1
-_RECORDS_A_STEP = 5_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_RECORDS_A_STEP = 1_000
 _NEAR = 5_000
 """Records between two ranges are read along, up to this many: another request costs more."""
 _SETTLING = (
@@ -90,6 +92,8 @@ class Record(NamedTuple):
     value: bytes | None
     key: bytes | None
     headers: list[tuple[str, bytes | None]]
+    at: datetime
+    """Kafka's time stamp."""
 
 
 def java(settings: Settings) -> dict[str, str]:
@@ -246,25 +250,6 @@ def broker_fault(host: str, port: int, timeout_s: float) -> str:
     return "" if found.brokers and found.controller_id >= 0 else "the broker is not registered yet"
 
 
-def records(
-    settings: Settings, name: str, offsets: Mapping[int, Sequence[int]], timeout_s: float = TIMEOUT_S
-) -> dict[tuple[int, int], bytes | None]:
-    """Fetch single committed records by (partition, offset); meant for samples. A record with a null value gives None.
-
-    Left out are offsets that are gone, or hold no committed record.
-    """
-    found: dict[tuple[int, int], bytes | None] = {}
-    with admin(settings) as client, closing(_consumer(settings)) as consumer:
-        bounds = _offsets(client, name, offsets, timeout_s)
-        for number, wanted in offsets.items():
-            begin, stable, _ = bounds[number]
-            for offset in sorted(wanted):
-                if begin <= offset < stable:
-                    for message in _read(consumer, name, number, (offset, offset + 1), timeout_s, step=1):
-                        found[number, offset] = message.value()
-    return found
-
-
 def newest(settings: Settings, name: str, count: int, timeout_s: float = TIMEOUT_S) -> list[bytes | None]:
     """The values of about the newest `count` committed records, as many of each partition."""
     state = describe(settings, name, timeout_s)
@@ -277,7 +262,7 @@ def newest(settings: Settings, name: str, count: int, timeout_s: float = TIMEOUT
         for number, (begin, _) in state.partitions.items():
             end = state.stable_ends[number]
             span = (max(begin, end - share), end)
-            found += [message.value() for message in _read(consumer, name, number, span, timeout_s, _RECORDS_A_STEP)]
+            found += [message.value() for message in _read(consumer, name, number, span, timeout_s)]
     return found[:count]
 
 
@@ -313,7 +298,8 @@ def read(
             begin, end, _ = _offsets(client, name, [number], timeout_s)[number]
             for one in _near(consumer, name, number, _still_there(wanted, begin, end), timeout_s):
                 headers: Any = one.headers() or ()
-                yield Record(number, one.offset() or 0, one.value(), one.key(), list(headers))
+                at = _EPOCH + timedelta(milliseconds=one.timestamp()[1])
+                yield Record(number, one.offset() or 0, one.value(), one.key(), list(headers), at)
 
 
 def _still_there(ranges: Sequence[Range], begin: int, end: int) -> list[Range]:
@@ -324,7 +310,7 @@ def _still_there(ranges: Sequence[Range], begin: int, end: int) -> list[Range]:
 def _near(consumer: Consumer, name: str, number: int, ranges: Sequence[Range], timeout_s: float) -> Iterator[Message]:
     """The records of the ranges, and some between those that are near each other."""
     for span in merged(ranges, _NEAR):
-        yield from _read(consumer, name, number, span, timeout_s, _RECORDS_A_STEP)
+        yield from _read(consumer, name, number, span, timeout_s)
 
 
 def _if_there(client: AdminClient, name: str, timeout_s: float) -> Any:  # noqa: ANN401
@@ -428,13 +414,13 @@ def _consumer(settings: Settings) -> Consumer:
     )
 
 
-def _read(consumer: Consumer, name: str, number: int, span: Range, timeout_s: float, step: int) -> Iterator[Message]:
+def _read(consumer: Consumer, name: str, number: int, span: Range, timeout_s: float) -> Iterator[Message]:
     """The records of a span, which ends at the last stable offset at the latest; KafkaException without progress."""
     at, end = span
     consumer.assign([TopicPartition(name, number, at)])
     deadline = time.monotonic() + timeout_s
     while at < end:
-        for message in consumer.consume(num_messages=step, timeout=_PAUSE_S):
+        for message in consumer.consume(num_messages=min(end - at, _RECORDS_A_STEP), timeout=_PAUSE_S):
             error = message.error()
             if error is None:
                 at = (message.offset() or 0) + 1

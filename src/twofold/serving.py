@@ -30,6 +30,7 @@ import sqlglot
 
 from twofold import tables
 from twofold.definition.model import Pipeline, View
+from twofold.definition.names import ELEMENT
 from twofold.table_state import Boundary
 
 PRECEDENCE = (
@@ -43,8 +44,11 @@ PRECEDENCE = (
 )
 """Which row of one id wins, best first: batch over stream; the latest batch row; the earliest stream row."""
 
+ELEMENT_PRECEDENCE = f"CASE layer WHEN '{tables.BATCH_LAYER}' THEN -{ELEMENT} ELSE {ELEMENT} END"
+"""Of one record's elements, with `event.each`: the last one of a file wins, and the first one of the stream."""
+
 PROVENANCE = ("layer", "landing", "file", "row", "kafka_timestamp", "kafka_partition", "kafka_offset")
-"""Where a row came from: all that precedence looks at."""
+"""Where a row came from."""
 
 
 _RANGES = 50
@@ -94,7 +98,18 @@ def batch_contenders(pipeline: Pipeline, source: str, landing: int, dropped: Col
     return f"""SELECT {columns([*pipeline.columns, *dropped])}, '{tables.BATCH_LAYER}' AS layer,
   outcome = '{tables.FILTERED}' AS withdrawn, landing, `file`, `row`,
   CAST(NULL AS TIMESTAMP) AS kafka_timestamp, CAST(NULL AS INT) AS kafka_partition, CAST(NULL AS BIGINT) AS kafka_offset
-FROM {source} WHERE outcome IN ('{tables.ACCEPTED}', '{tables.FILTERED}') AND landing > {landing}"""
+FROM {source}
+WHERE outcome IN ('{tables.ACCEPTED}', '{tables.FILTERED}') AND landing > {landing}{_of_events(pipeline)}"""
+
+
+def _of_events(pipeline: Pipeline) -> str:
+    """A record without elements is filtered, and withdraws nothing: it is no event."""
+    return f" AND {ELEMENT} > 0" if pipeline.event.each else ""
+
+
+def provenance(pipeline: Pipeline) -> tuple[str, ...]:
+    """All that precedence looks at."""
+    return (*PROVENANCE, *([ELEMENT] if pipeline.event.each else []))
 
 
 def no_longer_logged(
@@ -112,8 +127,9 @@ def winners(pipeline: Pipeline, contenders: str, names: Iterable[str]) -> str:
 
     `contenders` is a relation, or a query in parentheses.
     """
+    best = [*PRECEDENCE, *([ELEMENT_PRECEDENCE] if pipeline.event.each else [])]
     return f"""SELECT {columns(names)} FROM (
-  SELECT *, row_number() OVER (PARTITION BY `{pipeline.event.key}` ORDER BY {", ".join(PRECEDENCE)}) AS _tw_place
+  SELECT *, row_number() OVER (PARTITION BY `{pipeline.event.key}` ORDER BY {", ".join(best)}) AS _tw_place
   FROM {contenders} AS _tw_contenders) AS _tw_ranked
 WHERE _tw_place = 1"""
 
@@ -121,7 +137,7 @@ WHERE _tw_place = 1"""
 def _hits(pipeline: Pipeline, events: str, tail: str) -> str:
     """Rows of `events` whose id is in `tail` too: id, event time, and what precedence looks at."""
     key = pipeline.event.key
-    names = columns([key, pipeline.event.time, *PROVENANCE], "_tw_e.")
+    names = columns([key, pipeline.event.time, *provenance(pipeline)], "_tw_e.")
     return f"""SELECT {names} FROM {events} AS _tw_e
 WHERE EXISTS (SELECT 1 FROM {tail} AS _tw_t WHERE _tw_t.`{key}` = _tw_e.`{key}`)"""
 
@@ -129,7 +145,7 @@ WHERE EXISTS (SELECT 1 FROM {tail} AS _tw_t WHERE _tw_t.`{key}` = _tw_e.`{key}`)
 def _decided(pipeline: Pipeline, tail: str, hits: str) -> str:
     """For each id of `hits`, whether the row of `events` stays (`_tw_united`) or the one of `tail` beats it."""
     key = pipeline.event.key
-    names = columns([key, *PROVENANCE])
+    names = columns([key, *provenance(pipeline)])
     both = f"""(SELECT {names}, FALSE AS _tw_united FROM {tail} WHERE `{key}` IN (SELECT `{key}` FROM {hits})
 UNION ALL SELECT {names}, TRUE AS _tw_united FROM {hits})"""
     return winners(pipeline, both, [key, "_tw_united"])

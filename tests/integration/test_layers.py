@@ -215,7 +215,7 @@ def test_a_pipeline_unlike_the_others_beside_them(
         payments.union()
     shown = payments.query("SELECT currency, sum(payments), sum(turnover) FROM batch_turnover GROUP BY 1 ORDER BY 1")
     assert shown == first
-    proof = payments.holds()
+    proof = payments.holds(proved=True)
     assert next(check for check in proof.checks if check.id == "I1").numbers["acknowledged"] == 1000
 
 

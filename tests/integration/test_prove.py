@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -23,15 +24,16 @@ from pyiceberg.expressions import BooleanExpression, EqualTo, LessThan
 
 from tests import conftest, running, small_world
 from tests.small_world import SmallWorld
-from twofold import database, inbox, journal, kafka, serving, table_state, tables, windows
+from twofold import database, inbox, job_metrics, journal, kafka, serving, table_state, tables, windows
 from twofold.definition import fingerprint
 from twofold.definition.load import load_file
 from twofold.definition.model import Pipeline
+from twofold.errors import TwofoldError
 from twofold.lake import Lake
 from twofold.proof.findings import Check, Proof
 from twofold.proof.prover import prove
 from twofold.settings import Settings
-from twofold.table_state import Folded, Landed
+from twofold.table_state import Boundary, Folded, Landed
 
 MEASURES = conftest.DEFINITION["views"]["by_kind"]["measures"]
 ACCEPTED = {"outcome": tables.ACCEPTED, "reason": None, "payload": None}
@@ -97,13 +99,19 @@ def at(partition: int, offset: int) -> BooleanExpression:
 def test_a_consistent_pipeline_holds_and_says_what_was_compared(world: SmallWorld) -> None:
     outcome = running.run(world.settings, "prove", world.pipeline.name, "--json", "--wait", "0")
     proof = json.loads(outcome.stdout)
-    assert (proof["pipeline"], proof["ok"], proof["behind"]) == (world.pipeline.name, True, False)
+    assert (proof["pipeline"], proof["ok"], proof["behind"], proof["proved"]) == (
+        world.pipeline.name,
+        True,
+        False,
+        True,
+    )
     numbers = {one["id"]: one["numbers"] for one in proof["invariants"]}
     assert list(numbers) == ["I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8"]
     assert numbers["I1"]["acknowledged"] == numbers["I2"]["records"] == 41
     assert numbers["I1"]["journals_of_other_topics"] == 1
     assert numbers["I3"]["unified_events"] == {"rows": 43, "ids": 43}
-    assert (numbers["I4"]["payloads_compared"], numbers["I4"]["ids_compared"]) == (2, 38)
+    assert numbers["I4"]["stream_log_rows_compared"] == {"accepted": 38, "filtered": 1, "rejected": 2}
+    assert numbers["I4"]["batch_log_rows_compared"] == {"accepted": 9, "filtered": 1}
     assert (numbers["I4"]["files_recounted"], numbers["I4"]["file_rows"]) == (1, 10)
     assert numbers["I6"] == {"unified_events": 43, "from_scratch": 43, "lost": 0, "invented": 0}
     assert numbers["I7"]["files"] > 20
@@ -157,6 +165,11 @@ def event_twice(world: SmallWorld) -> str:
     return "events: id 'b1' 2 times, from may.jsonl:7 (landing 1), may.jsonl:7 (landing 1)"
 
 
+def doubled_event(world: SmallWorld) -> str:
+    event_twice(world)
+    return "id 'b1' from may.jsonl:7 (landing 1): of unified_events not in the logs"
+
+
 def wrong_payload(world: SmallWorld) -> str:
     change(
         world, tables.STREAM_LOG, EqualTo("outcome", "rejected") & at(1, 2), lambda row: {**row, "payload": b"not JSOn"}
@@ -169,10 +182,80 @@ def wrong_id(world: SmallWorld) -> str:
     return "id 's-other', sent 's35'"
 
 
+def changed_value(world: SmallWorld) -> str:
+    change(world, tables.STREAM_LOG, EqualTo("id", "s20"), lambda row: {**row, "value": 21})
+    return f"{world.pipeline.name}[1]@10: value 21, sent 20"
+
+
+def changed_moment(world: SmallWorld) -> str:
+    """By a microsecond, which no view shows."""
+    moved = small_world.START + timedelta(minutes=7 * 20, microseconds=1)
+    change(world, tables.STREAM_LOG, EqualTo("id", "s20"), lambda row: {**row, "at": moved})
+    return f"{world.pipeline.name}[1]@10: at {moved.isoformat()}, sent "
+
+
+def lost_value(world: SmallWorld) -> str:
+    change(world, tables.STREAM_LOG, EqualTo("id", "s20"), lambda row: {**row, "value": None})
+    return f"{world.pipeline.name}[1]@10: value None, sent 20"
+
+
+def changed_value_of_a_file(world: SmallWorld) -> str:
+    change(world, tables.BATCH_LOG, EqualTo("id", "b3"), lambda row: {**row, "kind": "a"})
+    return "may.jsonl:11 (landing 1): kind 'a', sent 'b'"
+
+
+def cut_payload(world: SmallWorld) -> str:
+    cut = (0, 15)
+    change(world, tables.STREAM_LOG, at(*cut), lambda row: {**row, "payload": row["payload"][:-1]})
+    return f"{world.pipeline.name}[{cut[0]}]@{cut[1]}: payload differs"
+
+
+def rejected_for_nothing(world: SmallWorld) -> str:
+    """With its exact bytes, and a reason that does not hold."""
+    row = next(row for row in small_world.STREAMED if row["id"] == "s20")
+    nothing = dict.fromkeys(row) | {"outcome": tables.REJECTED, "reason_kind": "out_of_range", "reason": "no"}
+    payload = {"payload": small_world.as_json(row)}
+    change(world, tables.STREAM_LOG, EqualTo("id", "s20"), lambda row: {**row, **nothing, **payload})
+    return f"{world.pipeline.name}[1]@10: rejected (no), nothing is wrong"
+
+
+def filtered_for_nothing(world: SmallWorld) -> str:
+    change(world, tables.STREAM_LOG, EqualTo("id", "s20"), lambda row: {**row, "outcome": tables.FILTERED})
+    return f"{world.pipeline.name}[1]@10: filtered, though the filter says otherwise"
+
+
+def another_time_of_arrival(world: SmallWorld) -> str:
+    later = timedelta(milliseconds=1)
+    change(
+        world,
+        tables.STREAM_LOG,
+        EqualTo("id", "s20"),
+        lambda row: {**row, "kafka_timestamp": row["kafka_timestamp"] + later},
+    )
+    return f"{world.pipeline.name}[1]@10: kafka_timestamp "
+
+
+def moved_row(world: SmallWorld) -> str:
+    """To the place of another partition that holds no record."""
+    change(
+        world, tables.STREAM_LOG, EqualTo("id", "s20"), lambda row: {**row, "kafka_partition": 0, "kafka_offset": 21}
+    )
+    return f"{world.pipeline.name}[1]@10: missing"
+
+
+def swapped_rows(world: SmallWorld) -> str:
+    """Each at the place of the other: every offset is there once."""
+    places = {"s20": (0, 10), "s19": (1, 10)}
+    for key, (partition, offset) in places.items():
+        place = {"kafka_partition": partition, "kafka_offset": offset}
+        change(world, tables.STREAM_LOG, EqualTo("id", key), lambda row: {**row, **place})  # noqa: B023
+    return f"{world.pipeline.name}[0]@10: id 's20', sent "
+
+
 def accepted_though_not_one_object(world: SmallWorld) -> str:
     """As if it had held an event: @2 of partition 1 is `not JSON`."""
     change(world, tables.STREAM_LOG, at(1, 2), lambda row: {**row, **small_world.event("s200", 1), **ACCEPTED})
-    return f"{world.pipeline.name}[1]@2: accepted, but it is not one JSON object"
+    return f"{world.pipeline.name}[1]@2: accepted, but not one JSON object"
 
 
 def past_kafkas_end(world: SmallWorld) -> str:
@@ -261,6 +344,17 @@ BREAKAGES = [
     ("I3", event_twice),
     ("I4", wrong_payload),
     ("I4", wrong_id),
+    ("I2", moved_row),
+    ("I4", changed_value),
+    ("I4", changed_moment),
+    ("I4", lost_value),
+    ("I4", changed_value_of_a_file),
+    ("I4", cut_payload),
+    ("I4", rejected_for_nothing),
+    ("I4", filtered_for_nothing),
+    ("I4", another_time_of_arrival),
+    ("I4", swapped_rows),
+    ("I6", doubled_event),
     ("I4", accepted_though_not_one_object),
     ("I4", past_kafkas_end),
     ("I4", invented_event),
@@ -305,6 +399,25 @@ def test_a_wrong_serving_text_is_told_by_i8(
     monkeypatch.setattr(module, name, broken)
     found = check(proof_of(world), "I8")
     assert not found.ok and any("unified_by_kind [" in one for one in found.offenders), found
+
+
+def test_behind_is_exit_code_1_while_the_union_that_would_mend_it_fails(world: SmallWorld) -> None:
+    """Events of a day changed since the view was folded; how the last union ended decides."""
+    lake, ends = Lake(world.settings, world.pipeline), world.ends(world.rows[:20])
+    touched = Boundary(world.pipeline.name, world.topic_id, ends, 1, touched_days=(small_world.START.date(),))
+    world.append(tables.EVENTS, [], touched)
+    found = proof_of(world)
+    assert (found.behind, found.stuck, found.exit_code) == (True, False, 0), found
+    with pytest.raises(TwofoldError), job_metrics.measured(lake, "union"):
+        raise TwofoldError("no space left in the bucket", "make some")
+    found = proof_of(world)
+    assert (found.ok, found.stuck, found.exit_code) == (True, True, 1), found
+    assert re.search("the last union failed, at .* UTC: no space left in the bucket", check(found, "I5").text)
+    outcome = running.run(world.settings, "prove", world.pipeline.name, "--wait", "0", check=False)
+    assert outcome.returncode == 1 and "what would mend it failed" in outcome.stdout
+    with job_metrics.measured(lake, "union"):
+        pass
+    assert proof_of(world).exit_code == 0
 
 
 def test_a_violation_is_exit_code_1(world: SmallWorld) -> None:
@@ -559,7 +672,9 @@ def test_gaps_that_kafka_has_deleted_are_said_where_it_still_shows_transactions(
     delete_records_before(transactions.world, 23)
     found = proof_of(transactions.world)
     assert (found.ok, vacant(found), check(found, "I2").numbers["offsets_untold"]) == (True, 1, 1), found
-    assert "of 1 offset without a row nobody can tell any more" in check(found, "I2").text
+    assert "not proved: of 1 offset without a row nobody can tell any more" in check(found, "I2").text
+    assert (check(found, "I2").state, found.exit_code) == ("not proved", 3)
+    assert check(found, "I4").numbers["records_gone_from_kafka"] == 22
 
 
 def test_gaps_that_kafka_has_deleted_are_missing_where_it_shows_no_transactions(
@@ -617,13 +732,16 @@ def test_values_are_compared_as_they_were_sent_since_the_rules_of_today(
     log.transaction().set_properties({table_state.RULES_SINCE: "3"}).commit_transaction()
     assert check(proof_of(world), "I4").ok
 
-    for field, wrong, offender in (("id", "1.5", "id '1.5', sent '1.50'"), ("value", 2, "value 2, sent '1'")):
+    for field, wrong, offender in (("id", "1.5", "id '1.5', sent '1.50'"), ("value", 2, "value 2, sent 1")):
         change(world, tables.STREAM_LOG, at(0, 21), lambda row: {**row, field: wrong})  # noqa: B023
         found = check(proof_of(world), "I4")
         assert not found.ok
         assert any(offender in named for named in found.offenders), found
-    log.refresh().transaction().set_properties({table_state.RULES_SINCE: "4"}).commit_transaction()
-    assert check(proof_of(world), "I4").ok
+    for since in (table_state.RULES_SINCE, table_state.DEFINED_SINCE):
+        log.refresh().transaction().set_properties({since: "4"}).commit_transaction()
+        found = check(proof_of(world), "I4")
+        assert found.state == "not proved" and "[0]@21: id '1.5', sent '1.50'" in found.text, found
+        log.refresh().transaction().set_properties({since: "3"}).commit_transaction()
 
 
 def test_a_file_that_counts_otherwise_is_told_and_what_cannot_be_counted_is_named(
@@ -634,18 +752,22 @@ def test_a_file_that_counts_otherwise_is_told_and_what_cannot_be_counted_is_name
     text = b"\r".join(map(small_world.as_json, small_world.LANDED[:2])) + b"\n"
     land_file(world, 2, "mac.jsonl", text, 1)
     land_file(world, 3, "open.csv", b'id,at,kind\nx,2024-05-01T00:00:00Z,"a\n', 1)
+    aside = {"landing": 3, "file": "odd.xyz", "rows": 0, "reason": "an unknown ending", "landed_at": datetime.now(UTC)}
+    world.append(tables.LANDED_FILES, [aside])
     files = world.table(tables.LANDED_FILES)
     files.transaction().set_properties({table_state.RULES_SINCE: "4"}).commit_transaction()
     found = check(proof_of(world), "I4")
     assert found.ok, found
     assert found.numbers["files_counted_otherwise_before"] == 1
     assert "under a new name: mac.jsonl (1, now 2)" in found.text
-    assert "1 file could not be recounted: open.csv (a quote is never closed)" in found.text
+    assert "not proved: 1 file could not be recounted: open.csv (a quote is never closed)" in found.text
+    assert "not proved: 1 file set aside: odd.xyz (an unknown ending)" in found.text
+    assert found.state == "not proved"
 
     files = world.table(tables.LANDED_FILES)
     files.transaction().set_properties({table_state.RULES_SINCE: "2"}).commit_transaction()
     found = check(proof_of(world), "I4")
-    assert found.offenders == ("mac.jsonl: 1, it has 2",)
+    assert "mac.jsonl: 1, it has 2" in found.offenders
     assert found.numbers["files_irregular"] == 1
 
 

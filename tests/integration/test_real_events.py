@@ -6,13 +6,16 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyiceberg.expressions import BooleanExpression, EqualTo
 from pyspark.sql import SparkSession
 
 from spark_jobs import spark_session
 from tests.at_work import Work, producing
-from twofold import inbox
+from twofold import inbox, tables
 from twofold.definition.model import Pipeline
+from twofold.proof.prover import prove
 from twofold.settings import Settings
 
 Define = Callable[..., Pipeline]
@@ -93,7 +96,7 @@ def test_several_ids_are_one_identity_in_both_layers(stack: Settings, spark: Spa
         ("accepted", 4),
         ("rejected", 2),
     ]
-    work.holds(behind=True)
+    work.holds(behind=True, proved=True)
     work.union()
     # A file corrects one of them, and brings a new one.
     batch(work, "clicks.jsonl", click("s", 2, 2, 30) + b"\n" + click("s", 5, 70, 7) + b"\n")
@@ -110,7 +113,7 @@ def test_several_ids_are_one_identity_in_both_layers(stack: Settings, spark: Spa
     assert work.query("SELECT json_extract_string(items, '$[0].sku') FROM unified_events WHERE country = 'CH'") == [
         ('A"1',)
     ]
-    work.holds()
+    work.holds(proved=True)
 
 
 LOGS: dict[str, Any] = {
@@ -149,7 +152,7 @@ def test_without_an_id_every_record_counts_once(stack: Settings, spark: SparkSes
         assert rows(work, answer) == [(200, 4, 1636), (304, 1, None)]
         work.take()
         work.union()
-    work.holds()
+    work.holds(proved=True)
 
 
 def test_events_without_a_time_have_that_of_their_arrival(stack: Settings, spark: SparkSession, define: Define) -> None:
@@ -166,7 +169,7 @@ def test_events_without_a_time_have_that_of_their_arrival(stack: Settings, spark
         ]
         assert work.query("SELECT sum(seen) FROM unified_v") == [(3,)]
         work.union()
-    work.holds()
+    work.holds(proved=True)
 
 
 ORDERS: dict[str, Any] = {
@@ -214,7 +217,37 @@ def test_every_element_of_an_array_is_an_event(stack: Settings, spark: SparkSess
         ]
         assert rows(work, "SELECT sku, lines FROM unified_v") == [("a", 2), ("b", 1), ("corrected", 1)]
         work.union()
-    work.holds()
+    work.holds(proved=True)
+
+    # Mutants: an element that is lost, one that is there twice, and one with another's value.
+    name, log = work.pipeline.topic.name, work.lake.table(tables.STREAM_LOG)
+    whole = log.metadata.current_snapshot_id
+    second = log.scan(row_filter=at_element(0, 2)).to_arrow()
+    assert whole is not None and second.num_rows == 1
+    for rest, invariant, offender in (
+        (second.slice(0, 0), "I2", f"{name}[0]@0: elements 1, 3"),
+        (pa.concat_tables([second, second]), "I2", f"{name}[0]@0: 2 times"),
+        (
+            second.set_column(second.schema.get_field_index("sku"), "sku", [["c"]]),
+            "I4",
+            f"{name}[0]@0/2: sku 'c', sent 'b'",
+        ),
+        (
+            second.set_column(second.schema.get_field_index("_tw_id"), "_tw_id", [['["o1",9]']]),
+            "I4",
+            f"{name}[0]@0/2: _tw_id",
+        ),
+    ):
+        log.delete(at_element(0, 2))
+        log.append(rest.cast(second.schema))
+        [found] = [one for one in prove(work.lake, 0, lambda line: None).checks if one.id == invariant]
+        assert any(offender in one for one in found.offenders), found
+        log.manage_snapshots().set_current_snapshot(snapshot_id=whole).commit()
+        log.refresh()
+
+
+def at_element(offset: int, element: int) -> BooleanExpression:
+    return EqualTo("kafka_offset", offset) & EqualTo("element", element)
 
 
 def rows(work: Work, query: str) -> list[tuple[Any, ...]]:

@@ -12,7 +12,7 @@ import pytest
 
 from twofold.inbox import LocalFolder
 from twofold.proof import recount
-from twofold.proof.recount import Irregular
+from twofold.proof.recount import Columns, Irregular
 
 FIELDS = {"id", "at", "a"}
 AT = "2024-01-01T00:00:00Z"
@@ -65,7 +65,7 @@ UNCOUNTABLE = [
 
 def counted(folder: Path, name: str, content: bytes, block_bytes: int = recount.BLOCK_BYTES) -> int:
     (folder / name).write_bytes(content)
-    return recount.records(LocalFolder(folder), name, FIELDS, block_bytes)
+    return recount.records(LocalFolder(folder), name, Columns(FIELDS), block_bytes)
 
 
 @pytest.mark.parametrize("block_bytes", [1, 2, 7, recount.BLOCK_BYTES])

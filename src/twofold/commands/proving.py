@@ -15,11 +15,11 @@ from twofold import comparison
 from twofold.comparison import Comparison
 from twofold.definition.load import load_pipeline
 from twofold.lake import Lake
-from twofold.proof.findings import Check, Proof
+from twofold.proof.findings import BEHIND, HOLDS, NOT_PROVED, VIOLATED, Check, Proof
 from twofold.proof.prover import prove as run_proof
 from twofold.settings import Settings
 
-_STATES = {"holds": "green", "behind": "yellow", "VIOLATED": "bold red"}
+_STYLES = {HOLDS: "green", BEHIND: "yellow", NOT_PROVED: "magenta", VIOLATED: "bold red"}
 
 
 @click.command()
@@ -33,40 +33,46 @@ _STATES = {"holds": "green", "behind": "yellow", "VIOLATED": "bold red"}
     metavar="SECONDS",
     help="How long to wait for a running streaming job that makes no progress.",
 )
+@click.option("--all", "compare_all", is_flag=True, help="Compare the values of all records, not of 1,000 of each log.")
 @click.pass_obj
-def prove(settings: Settings, pipeline: str, as_json: bool, wait: float) -> None:
+def prove(settings: Settings, pipeline: str, as_json: bool, wait: float, compare_all: bool) -> None:
     """Check PIPELINE's invariants on the live tables, against Kafka and an independent recomputation.
 
     On a live stream `prove` reads Kafka's ends first and waits for the job to pass them. A layer that is behind is
-    reported as behind, which is no violation. Exit code 1: an invariant is violated; the first records are named.
+    reported as behind, which is no violation. What could not be checked is not proved: neither right nor wrong.
+
+    \b
+    Exit code:
+      0  every invariant holds, or is behind
+      1  an invariant is violated (the first records are named), or is behind and the job that would mend it failed
+      3  nothing is violated, but something is not proved
 
     \b
     Examples:
       twofold prove flights
+      twofold prove flights --all       # every value of every record that Kafka and the inbox still have
       twofold prove flights --json | jq '.invariants[] | select(.ok | not)'
       twofold prove flights --wait 0    # do not wait for the streaming job
     """
     progress = Console(stderr=True, highlight=False)
-    proof = run_proof(Lake(settings, load_pipeline(settings, pipeline)), wait, progress.print)
+    proof = run_proof(Lake(settings, load_pipeline(settings, pipeline)), wait, progress.print, compare_all=compare_all)
     if as_json:
         click.echo(json.dumps(proof.to_json(), indent=1, default=str))
     elif sys.stdout.isatty():
         _show(proof)
     else:
         click.echo("\n".join(_lines(proof)))
-    sys.exit(0 if proof.ok else 1)
+    sys.exit(proof.exit_code)
 
 
 def _state(check: Check) -> str:
-    if not check.ok:
-        return "VIOLATED"
-    return "behind" if check.behind else "holds"
+    return check.state.upper() if check.state == VIOLATED else check.state
 
 
 def _lines(proof: Proof) -> list[str]:
     lines = []
     for check in proof.checks:
-        lines.append(f"{check.id} {_state(check):<8} {check.text}")
+        lines.append(f"{check.id} {_state(check):<10} {check.text}")
         lines.extend(f"     {offender}" for offender in check.offenders)
     return [*lines, _verdict(proof)]
 
@@ -78,7 +84,7 @@ def _show(proof: Proof) -> None:
     for check in proof.checks:
         state = _state(check)
         text = "\n".join([check.text, *(f"  {offender}" for offender in check.offenders)])
-        table.add_row(check.id, f"[{_STATES[state]}]{state}[/]", text.replace("[", r"\["))
+        table.add_row(check.id, f"[{_STYLES[check.state]}]{state}[/]", text.replace("[", r"\["))
     console = Console(highlight=False)
     console.print(table)
     console.print(_verdict(proof))
@@ -88,7 +94,11 @@ def _verdict(proof: Proof) -> str:
     violated = [check.id for check in proof.checks if not check.ok]
     if violated:
         return f"{proof.pipeline}: VIOLATED: {', '.join(violated)}"
-    return f"{proof.pipeline}: all invariants hold" + (", some of it is behind" if proof.behind else "")
+    behind = ", some of it is behind, and what would mend it failed" if proof.stuck else ", some of it is behind"
+    unproved = ", ".join(check.id for check in proof.checks if not check.proved)
+    if unproved:
+        return f"{proof.pipeline}: NOT PROVED: {unproved}; nothing is violated" + (behind if proof.behind else "")
+    return f"{proof.pipeline}: all invariants hold" + (behind if proof.behind else "")
 
 
 @click.command()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from decimal import ROUND_FLOOR, Context, Decimal
+from decimal import MAX_EMAX, MIN_EMIN, ROUND_FLOOR, Context, Decimal
 
 ISO = "iso8601"
 EPOCHS = {
@@ -24,7 +24,7 @@ EXPECTED = (
     f"`{ISO}`, {', '.join(f'`{name}`' for name in EPOCHS)}, or a pattern as of strptime, such as `%d/%b/%Y:%H:%M:%S %z`"
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EXACT = Context(prec=1000)
+_EXACT = Context(prec=1000, Emax=MAX_EMAX, Emin=MIN_EMIN)
 _DIRECTIVES = "aAbBdfHIjmMpSyYz%"
 _DIRECTIVE = re.compile(r"%(.?)", re.DOTALL)
 _SAMPLE = datetime(2023, 11, 25, 13, 4, 5, tzinfo=UTC)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table as IcebergTable
 
-from twofold import table_files
+from twofold import job_metrics, table_files
 from twofold.lake import Lake
 from twofold.proof.findings import Check, Findings
 from twofold.text import counted
@@ -47,7 +47,8 @@ def all_there(lake: Lake, now: datetime) -> Check:
     old = {files.table: len(files.unreferenced) for files in listed if files.unreferenced}
     if old:
         found.behind(
-            f"{counted(sum(old.values()), 'unreferenced file')} older than 3 days: `twofold maintain {pipeline}`"
+            f"{counted(sum(old.values()), 'unreferenced file')} older than 3 days: `twofold maintain {pipeline}`",
+            job_metrics.failure(lake, "maintenance"),
         )
     referenced = sum(files.referenced for files in listed)
     found.numbers |= {

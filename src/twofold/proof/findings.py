@@ -9,6 +9,8 @@ from typing import Any
 MOST_OFFENDERS = 10
 """At most this many offending records are named; the numbers count all of them."""
 
+HOLDS, BEHIND, NOT_PROVED, VIOLATED = STATES = ("holds", "behind", "not proved", "violated")
+
 MEANINGS = {
     "I1": "every record the producer was acknowledged has landed",
     "I2": "every Kafka offset has landed, each once",
@@ -32,6 +34,17 @@ class Check:
     text: str
     numbers: dict[str, Any] = field(default_factory=dict)
     offenders: tuple[str, ...] = ()
+    proved: bool = True
+    """False: something could not be checked, which says neither that it is right nor that it is wrong."""
+    stuck: bool = False
+    """It is behind, and the last run of what would bring it up to date failed."""
+
+    @property
+    def state(self) -> str:
+        """One of `STATES`: the worst that it is."""
+        if not self.ok:
+            return VIOLATED
+        return BEHIND if self.behind else HOLDS if self.proved else NOT_PROVED
 
 
 @dataclass(frozen=True)
@@ -51,13 +64,35 @@ class Proof:
         """Whether some layer has not yet caught up."""
         return any(check.behind for check in self.checks)
 
+    @property
+    def proved(self) -> bool:
+        """Whether all of it could be checked."""
+        return all(check.proved for check in self.checks)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether some layer is behind, and the last run of what would bring it up to date failed."""
+        return any(check.stuck for check in self.checks)
+
+    @property
+    def exit_code(self) -> int:
+        """1: violated, or stuck; 3: not proved; else 0.
+
+        >>> def of(*flags): return Proof("p", (Check("I1", *flags[:2], "", proved=flags[2], stuck=flags[3]),)).exit_code
+        >>> of(True, True, True, False), of(True, False, False, False), of(True, True, False, True)
+        (0, 3, 1)
+        """
+        return 1 if not self.ok or self.stuck else 0 if self.proved else 3
+
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
         return {
             "pipeline": self.pipeline,
             "ok": self.ok,
             "behind": self.behind,
-            "invariants": [asdict(check) for check in self.checks],
+            "proved": self.proved,
+            "stuck": self.stuck,
+            "invariants": [{**asdict(check), "state": check.state} for check in self.checks],
         }
 
 
@@ -77,15 +112,22 @@ class Findings:
     _facts: list[str] = field(default_factory=list)
     _faults: list[str] = field(default_factory=list)
     _behind: list[str] = field(default_factory=list)
+    _unproved: list[str] = field(default_factory=list)
+    _stuck: bool = False
     _offenders: list[str] = field(default_factory=list)
 
     def say(self, text: str) -> None:
         """A fact, with the numbers compared."""
         self._facts.append(text)
 
-    def behind(self, text: str) -> None:
-        """Something still missing."""
-        self._behind.append(text)
+    def behind(self, text: str, failure: str = "") -> None:
+        """Something still missing, and the job that will bring it; `failure`: how that job's last run failed."""
+        self._behind.append(f"{text}; {failure}" if failure else text)
+        self._stuck = self._stuck or bool(failure)
+
+    def not_proved(self, text: str) -> None:
+        """Something that could not be checked."""
+        self._unproved.append(text)
 
     def violated(self, text: str, offenders: Iterable[str] = ()) -> None:
         """A violation, and the records that show it."""
@@ -98,7 +140,9 @@ class Findings:
         return not self._faults
 
     def check(self) -> Check:
-        """The outcome: violations first, then what is behind, then the facts."""
-        text = "; ".join([*self._faults, *(f"behind: {text}" for text in self._behind), *self._facts])
+        """The outcome: violations first, then what is behind, then what is not proved, then the facts."""
+        behind, unproved = [f"behind: {one}" for one in self._behind], [f"not proved: {one}" for one in self._unproved]
+        text = "; ".join([*self._faults, *behind, *unproved, *self._facts])
         named = tuple(self._offenders[:MOST_OFFENDERS])
-        return Check(self.id, not self._faults, bool(self._behind), text, self.numbers, named)
+        holds = not self._faults
+        return Check(self.id, holds, bool(behind), text, self.numbers, named, not unproved, self._stuck)

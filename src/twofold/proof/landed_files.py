@@ -6,7 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from twofold import inbox, table_state, tables
-from twofold.proof import recount
+from twofold.definition.names import ELEMENT
+from twofold.proof import recount, sql, values
 from twofold.proof.findings import MOST_OFFENDERS, Findings
 from twofold.proof.world import World
 from twofold.text import counted
@@ -23,12 +24,15 @@ class TakenFile:
     sha256: str
     logged: int
     distinct: int
+    """Rows that differ in their number, or with `event.each` in number and element."""
+    records: int
+    """Numbers that differ."""
     first: int | None
 
     @property
     def whole(self) -> bool:
-        """Whether batch_log has as many rows as were ingested, each with a number of its own, counted from 1."""
-        return self.rows == self.logged == self.distinct and (self.first or 1) >= 1
+        """Whether batch_log has as many records as were ingested, each once, numbered from 1."""
+        return self.rows == self.records and self.logged == self.distinct and (self.first or 1) >= 1
 
     def __str__(self) -> str:
         return f"{self.file} (landing {self.landing})"
@@ -39,13 +43,14 @@ def compare(world: World, found: Findings) -> None:
     _register_landed(world)
     taken = _taken(world)
     if wrong := [file for file in taken if not file.whole]:
-        named = [f"{file}: {file.rows:,} landed, {file.logged:,} logged, {file.distinct:,} different" for file in wrong]
+        named = [f"{file}: {file.rows:,} landed, {file.logged:,} logged, {file.records:,} different" for file in wrong]
         found.violated(f"{counted(len(wrong), 'file')} not whole in batch_log", named)
+    _elements(world, found)
     _no_strangers(world, found)
     _none_twice(world, found)
     rows, logged = sum(file.rows for file in taken), world.number(f"SELECT count(*) FROM {tables.BATCH_LOG}")
     found.numbers |= {"files": len(taken), "file_rows": rows, "batch_log": logged}
-    found.say(f"{counted(len(taken), 'landed file')}, {counted(rows, 'row')} = {logged:,} in batch_log")
+    found.say(f"{counted(len(taken), 'landed file')}, {counted(rows, 'record')}, {logged:,} rows in batch_log")
     _set_aside(world, found)
     _recount(world, taken, found)
 
@@ -67,14 +72,30 @@ def _register_landed(world: World) -> None:
 
 
 def _taken(world: World) -> list[TakenFile]:
+    distinct = f'("row", {ELEMENT})' if world.pipeline.event.each else '"row"'
     rows = world.rows(
-        f"""WITH logged AS (SELECT landing, file, count(*) AS logged, count(DISTINCT "row") AS different,
-                              min("row") AS first FROM {tables.BATCH_LOG} GROUP BY landing, file)
-            SELECT t.landing, t.file, t."rows", t.version, t.sha256, coalesce(logged, 0), coalesce(different, 0), first
+        f"""WITH logged AS (SELECT landing, file, count(*) AS logged, count(DISTINCT {distinct}) AS different,
+                              count(DISTINCT "row") AS records, min("row") AS first
+                            FROM {tables.BATCH_LOG} GROUP BY landing, file)
+            SELECT t.landing, t.file, t."rows", t.version, t.sha256,
+              coalesce(logged, 0), coalesce(different, 0), coalesce(records, 0), first
             FROM landed AS t LEFT JOIN logged AS l ON l.landing = t.landing AND l.file = t.file
             WHERE t.reason IS NULL ORDER BY t.landing, t.file"""
     )
     return [TakenFile(*row) for row in rows]
+
+
+def _elements(world: World, found: Findings) -> None:
+    """With `event.each`, a record has its elements 1, 2, …, or one row numbered 0."""
+    if world.pipeline.event.each is None:
+        return
+    count, named = world.offenders(
+        sql.torn_elements(tables.BATCH_LOG, sql.FROM_FILES),
+        "landing, file, row, _tw_elements",
+        lambda landing, file, row, elements: f"{file}:{row} (landing {landing}): elements {elements}",
+    )
+    if count:
+        found.violated(f"{counted(count, 'record')} of files without all elements from the first to the last", named)
 
 
 def _no_strangers(world: World, found: Findings) -> None:
@@ -110,7 +131,7 @@ def _set_aside(world: World, found: Findings) -> None:
     )
     aside = [f"{inbox.shown(file)} ({reason})" for file, reason in rows if reason is not None]
     found.numbers["files_set_aside"] = len(aside)
-    _say(found, aside, "set aside")
+    _not_proved(found, aside, "set aside")
 
 
 def _recount(world: World, taken: list[TakenFile], found: Findings) -> None:
@@ -120,13 +141,15 @@ def _recount(world: World, taken: list[TakenFile], found: Findings) -> None:
     present = {file.name: file for file in folder.files()}
     there = [file for name, file in newest.items() if name in present and _unchanged(folder, file, present[name])]
     irregular: list[str] = []
+    readable: list[TakenFile] = []
     otherwise: list[str] = []
     for file in there:
         try:
             numbers = _numbers_of_records(world, folder, file)
         except recount.Irregular as error:
-            irregular.append(f"{file.file} ({error})")
+            irregular.append(f"{inbox.shown(file.file)} ({error})")
             continue
+        readable.append(file)
         if file.rows not in numbers:
             named = [f"{file.file}: {file.rows:,}, it has {numbers[0]:,}"]
             found.violated("a landed file has another number of records", named)
@@ -140,14 +163,16 @@ def _recount(world: World, taken: list[TakenFile], found: Findings) -> None:
         "files_counted_otherwise_before": len(otherwise),
     }
     found.say(f"{counted(recounted, 'file')} recounted")
-    _say(found, irregular, "could not be recounted")
-    _say(found, otherwise, "of an earlier release would have another number of records today: land it under a new name")
+    _not_proved(found, irregular, "could not be recounted")
+    what = "of an earlier release would have another number of records today: land it under a new name"
+    _not_proved(found, otherwise, what)
+    values.compare_files(world, [(file.landing, file.file) for file in readable], found)
 
 
-def _say(found: Findings, files: list[str], what: str) -> None:
+def _not_proved(found: Findings, files: list[str], what: str) -> None:
     if files:
         more = ", …" if len(files) > MOST_OFFENDERS else ""
-        found.say(f"{counted(len(files), 'file')} {what}: {', '.join(files[:MOST_OFFENDERS])}{more}")
+        found.not_proved(f"{counted(len(files), 'file')} {what}: {', '.join(files[:MOST_OFFENDERS])}{more}")
 
 
 def _numbers_of_records(world: World, folder: inbox.Folder, file: TakenFile) -> list[int]:
@@ -155,7 +180,7 @@ def _numbers_of_records(world: World, folder: inbox.Folder, file: TakenFile) -> 
     since = table_state.rules_since(world.pins[tables.LANDED_FILES].properties)
     by_todays_rules = since is not None and file.landing >= since
     try:
-        today = recount.records(folder, file.file, world.pipeline.event.fields)
+        today = recount.records(folder, file.file, recount.Columns.of(world.pipeline))
     except recount.Irregular:
         with suppress(recount.Irregular):
             if not by_todays_rules and recount.records_before(folder, file.file) == file.rows:

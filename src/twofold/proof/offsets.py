@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from twofold import kafka, tables
+from twofold.definition.names import ELEMENT
+from twofold.proof import sql
 from twofold.proof.findings import MOST_OFFENDERS, Check, Findings
 from twofold.proof.world import Gaps, World
 from twofold.text import counted
@@ -28,10 +30,12 @@ Ranges = dict[int, list[Range]]
 class Span:
     """The offsets of one partition in stream_log."""
 
-    records: int
+    rows: int
     first: int
     last: int
+    records: int
     distinct: int
+    """Offsets, or with `event.each` offsets and elements, that differ: as many as there are rows."""
 
 
 def each_once(world: World) -> Check:
@@ -40,6 +44,7 @@ def each_once(world: World) -> Check:
     _compare_topic(world, landed.topic_id, found)
     _compare_gaps(world, found)
     _compare_rows(world, held, landed.offsets, found)
+    _compare_elements(world, found)
     behind = world.before.offsets_behind(landed.offsets) if found.holds else 0
     if behind:
         found.behind(f"{counted(behind, 'offset')} of Kafka not landed yet")
@@ -85,8 +90,11 @@ def acknowledged(world: World) -> Check:
 
 def _spans(world: World) -> dict[int, Span]:
     """Partition → its offsets in stream_log."""
+    each = world.pipeline.event.each is not None
+    distinct = f"count(DISTINCT (kafka_offset, {ELEMENT}))" if each else "count(DISTINCT kafka_offset)"
     found = world.rows(
-        f"""SELECT kafka_partition, count(*), min(kafka_offset), max(kafka_offset), count(DISTINCT kafka_offset)
+        f"""SELECT kafka_partition, count(*), min(kafka_offset), max(kafka_offset),
+              count(DISTINCT kafka_offset), {distinct}
             FROM {tables.STREAM_LOG} GROUP BY kafka_partition ORDER BY kafka_partition"""
     )
     return {partition: Span(*numbers) for partition, *numbers in found}
@@ -116,18 +124,34 @@ def _compare_rows(world: World, held: Mapping[int, Span], landed: Mapping[int, i
     """Offsets that occur more than once, or that no commit covers."""
     name = world.pipeline.topic.name
     for partition, span in held.items():
-        if span.records > span.distinct:
+        if span.rows > span.distinct:
+            by = f"kafka_offset, {ELEMENT}" if world.pipeline.event.each else "kafka_offset"
             twice = f"""SELECT kafka_offset, count(*) AS _tw_times FROM {tables.STREAM_LOG}
-                        WHERE kafka_partition = {partition} GROUP BY 1 HAVING count(*) > 1"""
+                        WHERE kafka_partition = {partition} GROUP BY {by} HAVING count(*) > 1"""
             place = f"{name}[{partition}]"
             _, named = world.offenders(twice, "kafka_offset, _tw_times", lambda o, n, at=place: f"{at}@{o}: {n} times")
-            more = counted(span.records - span.distinct, "record")
+            more = counted(span.rows - span.distinct, "row")
             found.violated(f"{more} too many in partition {partition}", named)
         if (said := landed.get(partition, 0)) <= span.last:
             found.violated(
                 f"the last commit says that partition {partition} ends at {said:,}, its rows end at {span.last + 1:,}",
                 [f"{name}[{partition}]@{said}"],
             )
+
+
+def _compare_elements(world: World, found: Findings) -> None:
+    """With `event.each`, an offset has the elements 1, 2, … of its record, or one row numbered 0."""
+    if world.pipeline.event.each is None:
+        return
+    torn = sql.torn_elements(tables.STREAM_LOG, ("kafka_partition", "kafka_offset"))
+    count, named = world.offenders(
+        torn,
+        "kafka_partition, kafka_offset, _tw_elements",
+        lambda p, o, elements: f"{world.pipeline.topic.name}[{p}]@{o}: elements {elements}",
+    )
+    found.numbers["offsets_with_elements_missing"] = count
+    if count:
+        found.violated(f"{counted(count, 'offset')} without all elements from the first to the last", named)
 
 
 def _say_vacant(world: World, found: Findings) -> None:
@@ -137,7 +161,9 @@ def _say_vacant(world: World, found: Findings) -> None:
     if vacant:
         found.say(f"{counted(vacant, 'offset')} {'holds' if vacant == 1 else 'hold'} no record: transactions")
     if untold:
-        found.say(f"of {counted(untold, 'offset')} without a row nobody can tell any more, as Kafka has deleted them")
+        found.not_proved(
+            f"of {counted(untold, 'offset')} without a row nobody can tell any more, as Kafka has deleted them"
+        )
     if waiting := world.before.offsets_open:
         found.say(f"{counted(waiting, 'offset')} of Kafka can land only when an open transaction has ended")
 

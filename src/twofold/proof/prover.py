@@ -42,21 +42,23 @@ Say = Callable[[str], None]
 """Where progress goes, a line at a time."""
 
 
-def prove(lake: Lake, longest_wait_s: float, say: Say) -> Proof:
+def prove(lake: Lake, longest_wait_s: float, say: Say, *, compare_all: bool = False) -> Proof:
     """Check I1 to I8 on the live tables; waits for a running streaming job to pass what Kafka holds now.
 
-    The outcome is kept in `twofold.database`, and sent as metrics, too.
+    Values are compared of a sample of the records, or of all. The outcome is kept in `twofold.database`, and sent as
+    metrics, too.
     """
     with job_metrics.measured(lake, "prove") as meter:
-        proof = _prove(lake, longest_wait_s, say)
+        proof = _prove(lake, longest_wait_s, say, compare_all)
         for check in proof.checks:
             meter.gauge(metrics.PROVED_HOLDS, int(check.ok), invariant=check.id)
             meter.gauge(metrics.PROVED_BEHIND, int(check.behind), invariant=check.id)
+            meter.gauge(metrics.PROVED_WHOLLY, int(check.proved), invariant=check.id)
     database.save_result(lake.settings, lake.name, database.PROOF, proof.to_json())
     return proof
 
 
-def _prove(lake: Lake, longest_wait_s: float, say: Say) -> Proof:
+def _prove(lake: Lake, longest_wait_s: float, say: Say, compare_all: bool) -> Proof:
     before = sent.read(lake.settings, lake.pipeline)
     _wait(lake, before, longest_wait_s, say)
     # Everything refers to what is pinned after it: views to `events` and stream_log, `events` to the logs.
@@ -72,7 +74,7 @@ def _prove(lake: Lake, longest_wait_s: float, say: Say) -> Proof:
         for name in (tables.EVENTS, tables.STREAM_LOG, tables.BATCH_LOG):
             pins[name] = pinned(name, reader.pinned(lake.pipeline, name).table)
         pins[tables.LANDED_FILES] = pinned(tables.LANDED_FILES, lake.find(tables.LANDED_FILES))
-        world = World(lake, connect(Path(folder)), before, pins)
+        world = World(lake, connect(Path(folder)), before, pins, compare_all=compare_all)
         for name in declared(lake.pipeline):
             world.register(name, pins[name])
         try:

@@ -83,23 +83,27 @@ def _spread(world: World, found: Findings) -> None:
 
 
 def equals_from_scratch(world: World) -> Check:
-    """I6: the same rows both ways, all columns, at the same snapshots of the logs."""
+    """I6: the same rows, each as often, all columns, at the same snapshots of the logs."""
     found, key = Findings("I6"), sql.quoted(world.pipeline.event.key)
     columns, kept = sql.names(sql.union_columns(world.pipeline)), _kept(world)
     _make_scratch(world)
-    unified = f"SELECT {columns} FROM {UNIFIED} WHERE {kept}"
-    scratch = f"SELECT {columns} FROM _tw_scratch WHERE {kept}"
     there = world.number(f"SELECT count(*) FROM {UNIFIED}")
     made = world.number("SELECT count(*) FROM _tw_scratch")
     found.numbers |= {"unified_events": there, "from_scratch": made}
-    for number, what, rows in (
-        ("lost", "of the logs not in unified_events", f"{scratch} EXCEPT {unified}"),
-        ("invented", "of unified_events not in the logs", f"{unified} EXCEPT {scratch}"),
+    unified, scratch = (f"(SELECT * FROM {name} WHERE {kept}) AS _tw_one" for name in (UNIFIED, "_tw_scratch"))
+    world.connection.execute(f"CREATE OR REPLACE TEMP TABLE _tw_more AS {sql.more_often(columns, unified, scratch)}")
+    for number, what, sign in (
+        ("lost", "of the logs not in unified_events", -1),
+        ("invented", "of unified_events not in the logs", 1),
     ):
-        found.numbers[number], named = world.offenders(
+        rows = f"SELECT *, {sql.MORE} * {sign} AS _tw_times FROM _tw_more WHERE {sql.MORE} * {sign} > 0"
+        found.numbers[number] = world.number(f"SELECT sum(_tw_times) FROM ({rows})")
+        _, named = world.offenders(
             rows,
-            f"{key}, {sql.origin(world.pipeline.topic.name)}",
-            lambda key, where, what=what: f"id {key!r} from {where}: {what}",
+            f"{key}, {sql.origin(world.pipeline.topic.name)}, _tw_times",
+            lambda key, where, times, what=what: (
+                f"id {key!r} from {where}: {what}" + (f", {times} times" if times > 1 else "")
+            ),
         )
         if found.numbers[number]:
             found.violated(f"{counted(found.numbers[number], 'row')} {what}", named)
@@ -172,18 +176,26 @@ def _check(world: World, side: ViewTable, found: Findings) -> None:
     if pinned.table is None or state is None:
         # A crash between two commits leaves a view behind, and the next run fills it.
         if world.number(f"SELECT count(*) FROM {side.log}"):
-            found.behind(f"{side.name} is not filled yet: `{side.job}`")
+            found.behind(f"{side.name} is not filled yet: `{side.job}`", _failure(world, side))
         else:
             found.say(f"{side.name} not there yet, nor any {side.log}")
     elif state.definition != fingerprint.view(world.pipeline, side.view):
         found.behind(f"{side.name} was computed by another declaration: `twofold rebuild {world.pipeline.name}`")
     elif state.snapshot is not None and state.snapshot not in log.history.snapshots:
-        found.behind(f"{side.name} was computed from a snapshot of {side.log} that has expired: `{side.job}`")
+        found.behind(
+            f"{side.name} was computed from a snapshot of {side.log} that has expired: `{side.job}`",
+            _failure(world, side),
+        )
     else:
         _say_behind(world, side, state, found)
         _register(world, side, pinned)
         world.register(side.source, log.at(state.snapshot))
         _compare_view(world, side, found)
+
+
+def _failure(world: World, side: ViewTable) -> str:
+    """How the last run of what brings a view up to date failed; a streaming job tells that itself."""
+    return world.failure("union") if side.log == tables.EVENTS else ""
 
 
 def _register(world: World, side: ViewTable, pinned: TableAt) -> None:
@@ -209,7 +221,9 @@ def _say_behind(world: World, side: ViewTable, state: Folded, found: Findings) -
         touched = table_state.touched_since(log.history, state.snapshot)
         days = "unknown" if touched is None else len(touched)
         if days:
-            found.behind(f"{side.name} has not caught up with events ({days} days touched): `{side.job}`")
+            found.behind(
+                f"{side.name} has not caught up with events ({days} days touched): `{side.job}`", _failure(world, side)
+            )
         return
     if (
         table_state.landed(log.at(state.snapshot).history, world.pipeline.name).relanded
@@ -263,9 +277,9 @@ def _first_of_each_id(world: World, source: str) -> str:
     """Accepted rows, the earliest of each id."""
     key = sql.quoted(world.pipeline.event.key)
     return f"""SELECT _tw_log.* FROM {source} AS _tw_log
-JOIN ({sql.best_of_stream(source, world.pipeline.event.key)}) AS _tw_earliest
+JOIN ({sql.best_of_stream(source, world.pipeline)}) AS _tw_earliest
   ON _tw_log.{key} = _tw_earliest._tw_id
-  AND {sql.struct(sql.FROM_KAFKA, "_tw_log.")} = _tw_earliest._tw_best
+  AND {sql.struct(sql.from_kafka(world.pipeline), "_tw_log.")} = _tw_earliest._tw_best
 WHERE _tw_log.outcome = 'accepted'"""
 
 

@@ -14,13 +14,16 @@ import io
 import re
 import zlib
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from functools import cache
 from itertools import chain, pairwise
-from typing import IO, cast
+from typing import IO, Self, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from twofold import inbox
+from twofold.definition.model import Files, Pipeline
 
 Bytes = IO[bytes] | gzip.GzipFile
 
@@ -37,14 +40,29 @@ class Irregular(Exception):
     """A file whose records cannot be counted."""
 
 
-def records(folder: inbox.Folder, name: str, fields: Collection[str], block_bytes: int = BLOCK_BYTES) -> int:
-    """The number of records in a file, by the rules of `docs/inbox.md`; `fields` are the declared ones."""
+@dataclass(frozen=True)
+class Columns:
+    """What is known of the columns of CSV files: those that fields are found in; and how the pipeline says that they
+    are written."""
+
+    wanted: Collection[str]
+    files: Files = field(default_factory=Files)
+
+    @classmethod
+    def of(cls, pipeline: Pipeline) -> Self:
+        """Of a pipeline's file."""
+        found = (one for one in pipeline.event.fields.values() if one.source.in_value and not one.is_arrival)
+        return cls({one.source.column for one in found}, pipeline.files)
+
+
+def records(folder: inbox.Folder, name: str, columns: Columns, block_bytes: int = BLOCK_BYTES) -> int:
+    """The number of records in a file, by the rules of `docs/inbox.md`."""
     with folder.open(name) as stream:
         if _kind(name) == "parquet":
             return _parquet_rows(stream)
         try:
             blocks = texts(_plain(stream, name), _kind(name), block_bytes)
-            return json_records(blocks) if _kind(name) == "json" else csv_records(blocks, fields)
+            return json_records(blocks) if _kind(name) == "json" else csv_records(blocks, columns)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise Irregular(f"broken gzip: {error}") from None
 
@@ -52,7 +70,7 @@ def records(folder: inbox.Folder, name: str, fields: Collection[str], block_byte
 def records_before(folder: inbox.Folder, name: str) -> int:
     """The same by the rules of earlier releases: lines end by a line feed, and CSV is what Python's reader takes."""
     if _kind(name) == "parquet":
-        return records(folder, name, ())
+        return records(folder, name, Columns(()))
     with folder.open(name) as stream:
         try:
             plain = _plain(stream, name)
@@ -91,8 +109,8 @@ def texts(stream: Bytes, kind: str, block_bytes: int = BLOCK_BYTES) -> Iterator[
     head = b""
     while len(head) < 4 and (more := stream.read(4 - len(head))):
         head += more
-    encoding, mark = _encoding(head, kind)
-    decoder = codecs.getincrementaldecoder(encoding)("replace")
+    form, mark = encoding(head, kind)
+    decoder = codecs.getincrementaldecoder(form)("replace")
     for block in chain([head[len(mark) :]], iter(lambda: stream.read(block_bytes), b"")):
         if text := decoder.decode(block):
             yield text
@@ -100,17 +118,17 @@ def texts(stream: Bytes, kind: str, block_bytes: int = BLOCK_BYTES) -> Iterator[
         yield text
 
 
-def _encoding(head: bytes, kind: str) -> tuple[str, bytes]:
-    """Encoding by the first four bytes, and the byte order mark among them."""
+def encoding(head: bytes, kind: str) -> tuple[str, bytes]:
+    """Encoding by the first four bytes (UTF-8 as Latin-1), and the byte order mark among them."""
     if head in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE):
         raise Irregular("UTF-32")
-    for mark, encoding in (
+    for mark, form in (
         (codecs.BOM_UTF8, "latin-1"),
         (codecs.BOM_UTF16_LE, "utf-16-le"),
         (codecs.BOM_UTF16_BE, "utf-16-be"),
     ):
         if head.startswith(mark):
-            return encoding, mark
+            return form, mark
     # Without a mark, zeros decide; in JSON only before the character that a JSON file begins with, else they are a
     # line's own fault.
     begins = head.strip(b"\0")[:1]
@@ -234,21 +252,28 @@ def _tokens(blocks: Iterator[str]) -> Iterator[str]:
         raise Irregular("a string never ends")
 
 
-def csv_records(blocks: Iterator[str], fields: Collection[str]) -> int:
+def csv_records(blocks: Iterator[str], known: Columns) -> int:
     r"""Rows below the header that are not blank; a quoted cell may hold row ends, a faulty one ends its row.
 
-    >>> csv_records(iter(['id,at\r1,"x\n', 'y"\r\n\r\n2,z']), {"id", "at"})
+    >>> csv_records(iter(['id,at\r1,"x\n', 'y"\r\n\r\n2,z']), Columns({"id", "at"}))
     2
-    >>> csv_records(iter(['id;at\n1;"5" pipe"\n2;z\n \t\n']), {"id", "at"})
+    >>> csv_records(iter(["1|x\n2|z\n"]), Columns({"id"}, Files(delimiter="|", header=("id", "at"))))
     2
     """
-    text = _Text(blocks)
+    text, files = _Text(blocks), known.files
+    if files.header:
+        return _rows(text, files.delimiter or _SEPARATORS[0], len(files.header), -1)
     while (end := text.find(_LINE_END, 0, 0)) < len(text.held) and not _is_filled(text.held[:end]):
         text.drop(end + 1)
-    separator, columns, end = _header(text, fields)
+    separator, columns, end = _header(text, known)
+    return _rows(text, separator, columns, end)
+
+
+def _rows(text: _Text, separator: str, columns: int, end: int) -> int:
+    """The rows after the character at `end`, which ends the one before them; -1: none is before them."""
     blanks = " \t".replace(separator, "")
     count = 0
-    while text.character(end):
+    while text.character(max(end, 0)):
         # One of CR and LF ends the row; the second of a CRLF is then an empty line, which is none.
         start = text.drop_to(end + 1)
         end = _row(text, start, separator)[-1] - 1
@@ -297,7 +322,14 @@ class _Text:
         return bool(block)
 
 
-_CELL_ENDS = {separator: re.compile(f'[{separator}"\r\n]') for separator in ",;\t"}
+_SEPARATORS = (",", ";", "\t")
+
+
+@cache
+def _cell_ends(separator: str) -> re.Pattern[str]:
+    return re.compile(f'[{re.escape(separator)}"\r\n]')
+
+
 _QUOTE = re.compile('"')
 
 
@@ -318,7 +350,7 @@ def _cell_end(text: _Text, start: int, separator: str) -> int:
         end = _closed(text, start)
         faulty = text.character(end) not in ("", "\r", "\n", separator)
     else:
-        end = text.find(_CELL_ENDS[separator], start, start)
+        end = text.find(_cell_ends(separator), start, start)
         faulty = text.character(end) == '"'
     return text.find(_LINE_END, start, start) if faulty else end
 
@@ -335,16 +367,16 @@ def _closed(text: _Text, start: int) -> int:
         at += 1
 
 
-def _header(text: _Text, fields: Collection[str]) -> tuple[str, int, int]:
+def _header(text: _Text, known: Columns) -> tuple[str, int, int]:
     """The separator under which most declared fields are found, the number of columns, and where the header ends."""
     found = []
-    for separator in _CELL_ENDS:
+    for separator in (known.files.delimiter,) if known.files.delimiter else _SEPARATORS:
         try:
             begins = _row(text, 0, separator)
         except Irregular:
             continue
         names = {_name(text.held[low : high - 1]) for low, high in pairwise(begins)}
-        found.append((len(names & set(fields)), separator, len(begins) - 1, begins[-1] - 1))
+        found.append((len(names & set(known.wanted)), separator, len(begins) - 1, begins[-1] - 1))
     if not found or not any(declared for declared, *_ in found):
         raise Irregular("no declared column")
     _, separator, columns, end = max(found, key=lambda option: option[0])

@@ -11,9 +11,12 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 from twofold.definition.model import Pipeline, View
+from twofold.definition.names import ELEMENT
 
 FROM_FILES = ("landing", "file", "row")
 FROM_KAFKA = ("kafka_timestamp", "kafka_partition", "kafka_offset")
+MORE = "_tw_more"
+"""How much more often one side of `more_often` has a row."""
 
 START = "_tw_window_start_us"
 END = "_tw_window_end_us"
@@ -66,13 +69,25 @@ def before(ends: Mapping[int, int]) -> str:
     return f"({' OR '.join(parts) or 'false'})"
 
 
+def more_often(columns: str, one: str, other: str) -> str:
+    """The rows that two relations do not have equally often; MORE is above 0 where `one` has more of them.
+
+    >>> query = more_often("a", "(VALUES (1), (1), (2)) AS t(a)", "(VALUES (1), (3)) AS u(a)")
+    >>> import duckdb; sorted(duckdb.sql(query).fetchall())
+    [(1, 1), (2, 1), (3, -1)]
+    """
+    return f"""SELECT {columns}, sum({MORE})::BIGINT AS {MORE} FROM (
+  SELECT {columns}, 1 AS {MORE} FROM {one} UNION ALL SELECT {columns}, -1 FROM {other}) AS _tw_both
+GROUP BY {columns} HAVING sum({MORE}) <> 0"""
+
+
 def union_columns(pipeline: Pipeline) -> tuple[str, ...]:
     """Event columns and where a row comes from: what `events` and `unified_events` have in common."""
     return (*pipeline.columns, "layer", *FROM_FILES, *FROM_KAFKA)
 
 
 def contenders(pipeline: Pipeline, stream: str, batch: str) -> str:
-    """Every row of both logs that takes part, with the columns of `events`."""
+    """Every row of both logs that takes part, with the columns of `events`; a record without elements is no event."""
     events = names(pipeline.columns)
     return f"""
 SELECT {events}, 'stream' AS layer, false AS withdrawn, NULL::BIGINT AS landing, NULL::VARCHAR AS file,
@@ -80,37 +95,62 @@ SELECT {events}, 'stream' AS layer, false AS withdrawn, NULL::BIGINT AS landing,
 FROM {stream} WHERE outcome = 'accepted'
 UNION ALL
 SELECT {events}, 'batch', outcome = 'filtered', {names(FROM_FILES)}, NULL::TIMESTAMPTZ, NULL::INTEGER, NULL::BIGINT
-FROM {batch} WHERE outcome IN ('accepted', 'filtered')"""
+FROM {batch} WHERE outcome IN ('accepted', 'filtered') AND {quoted(pipeline.event.key)} IS NOT NULL"""
 
 
-def best_of_batch(source: str, key: str) -> str:
+def _with_element(pipeline: Pipeline, place: tuple[str, ...]) -> tuple[str, ...]:
+    """Where a row lies: with `event.each` also which element of its record it is."""
+    return (*place, ELEMENT) if pipeline.event.each else place
+
+
+def from_files(pipeline: Pipeline) -> tuple[str, ...]:
+    """By which of the batch rows of an id the last wins."""
+    return _with_element(pipeline, FROM_FILES)
+
+
+def from_kafka(pipeline: Pipeline) -> tuple[str, ...]:
+    """By which of the stream rows of an id the first wins."""
+    return _with_element(pipeline, FROM_KAFKA)
+
+
+def best_of_batch(source: str, pipeline: Pipeline) -> str:
     """id → the latest (landing, file, row) of it, among the batch rows that take part."""
-    return f"""SELECT {quoted(key)} AS _tw_id, max({struct(FROM_FILES)}) AS _tw_best
+    return f"""SELECT {quoted(pipeline.event.key)} AS _tw_id, max({struct(from_files(pipeline))}) AS _tw_best
 FROM {source} WHERE outcome <> 'rejected' GROUP BY ALL"""
 
 
-def best_of_stream(source: str, key: str) -> str:
+def best_of_stream(source: str, pipeline: Pipeline) -> str:
     """id → the earliest (time, partition, offset) of it, among the accepted stream rows."""
-    return f"""SELECT {quoted(key)} AS _tw_id, min({struct(FROM_KAFKA)}) AS _tw_best
+    return f"""SELECT {quoted(pipeline.event.key)} AS _tw_id, min({struct(from_kafka(pipeline))}) AS _tw_best
 FROM {source} WHERE outcome = 'accepted' GROUP BY ALL"""
 
 
 def from_scratch(pipeline: Pipeline, stream: str, batch: str) -> str:
     """The unified events recomputed from both logs: the latest batch row of an id, else its earliest stream row."""
     key, events = quoted(pipeline.event.key), names(pipeline.columns, "_tw_log.")
+    last, first = struct(from_files(pipeline), "_tw_log."), struct(from_kafka(pipeline), "_tw_log.")
     return f"""
-WITH _tw_latest AS ({best_of_batch(batch, pipeline.event.key)}),
-     _tw_earliest AS ({best_of_stream(stream, pipeline.event.key)})
+WITH _tw_latest AS ({best_of_batch(batch, pipeline)}),
+     _tw_earliest AS ({best_of_stream(stream, pipeline)})
 SELECT {events}, 'batch' AS layer, {names(FROM_FILES, "_tw_log.")}, NULL::TIMESTAMPTZ AS kafka_timestamp,
   NULL::INTEGER AS kafka_partition, NULL::BIGINT AS kafka_offset
 FROM {batch} AS _tw_log
-  JOIN _tw_latest ON _tw_log.{key} = _tw_latest._tw_id AND {struct(FROM_FILES, "_tw_log.")} = _tw_latest._tw_best
+  JOIN _tw_latest ON _tw_log.{key} = _tw_latest._tw_id AND {last} = _tw_latest._tw_best
 WHERE _tw_log.outcome = 'accepted'
 UNION ALL
 SELECT {events}, 'stream', NULL::BIGINT, NULL::VARCHAR, NULL::BIGINT, {names(FROM_KAFKA, "_tw_log.")}
 FROM {stream} AS _tw_log
-  JOIN _tw_earliest ON _tw_log.{key} = _tw_earliest._tw_id AND {struct(FROM_KAFKA, "_tw_log.")} = _tw_earliest._tw_best
+  JOIN _tw_earliest ON _tw_log.{key} = _tw_earliest._tw_id AND {first} = _tw_earliest._tw_best
 WHERE NOT EXISTS (SELECT 1 FROM _tw_latest WHERE _tw_latest._tw_id = _tw_log.{key})"""
+
+
+def torn_elements(log: str, record: Iterable[str]) -> str:
+    """The records, by these columns, whose elements are neither 1, 2, … without gaps nor one row numbered 0."""
+    by = names(record)
+    return f"""SELECT {by}, string_agg({ELEMENT}::VARCHAR, ', ' ORDER BY {ELEMENT}) AS _tw_elements
+FROM {log} GROUP BY {by}
+HAVING NOT coalesce((min({ELEMENT}) = 1 AND max({ELEMENT}) = count(DISTINCT {ELEMENT}))
+                 OR (max({ELEMENT}) = 0 AND count(*) = 1), false)"""
 
 
 def origin(topic: str, prefix: str = "") -> str:

@@ -21,7 +21,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.types import NestedField
 
-from twofold import table_state, tables
+from twofold import job_metrics, table_state, tables
 from twofold.definition.model import Pipeline
 from twofold.lake import Lake
 from twofold.proof import sent
@@ -83,6 +83,8 @@ class World:
     """Table → why its files cannot be read."""
     gaps: Gaps | None = None
     """Kept by `offsets.gaps`."""
+    compare_all: bool = False
+    """Values are compared of all records, not of a sample."""
 
     @property
     def pipeline(self) -> Pipeline:
@@ -142,6 +144,14 @@ class World:
             _register(self.connection, name, pin, self._schema(pin))
         except OSError as error:
             self.unreadable[name] = str(error)
+
+    def columns(self, name: str) -> list[str]:
+        """The columns of a pinned table."""
+        return list(self._schema(self.pins[name]).names)
+
+    def failure(self, job: str) -> str:
+        """How the last run of a job (`union`, `maintenance`) failed, as a clause; empty where none is known to."""
+        return job_metrics.failure(self.lake, job)
 
     def _schema(self, pin: TableAt) -> pa.Schema:
         """The table's columns now, of which files may lack some, and those declared that no job has made yet."""

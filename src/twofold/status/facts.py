@@ -87,7 +87,7 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class CheckedInvariant:
-    """One invariant, as the last `prove` found it: `state` is holds, behind or violated."""
+    """One invariant, as the last `prove` found it: `state` is holds, behind, not proved or violated."""
 
     id: str
     state: str

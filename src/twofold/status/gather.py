@@ -272,7 +272,8 @@ def checked(check: Mapping[str, object]) -> CheckedInvariant:
     >>> checked({"id": "I2", "ok": True, "behind": True, "text": "3 to go"}).state
     'behind'
     """
-    state = "violated" if not check["ok"] else "behind" if check["behind"] else "holds"
+    # An earlier release has kept a result without its state.
+    state = str(check.get("state") or ("violated" if not check["ok"] else "behind" if check["behind"] else "holds"))
     name = str(check["id"])
     return CheckedInvariant(name, state, str(check["text"]), MEANINGS.get(name, ""))
 

@@ -82,8 +82,11 @@ def _of_proof(pipeline: str, proved: Proved | None, layers: Layers, now: datetim
     """A violated invariant; a proof that was never made, or long ago."""
     command = f"twofold prove {pipeline}"
     violated = ", ".join(check.id for check in proved.checks if check.state == "violated") if proved else ""
+    unproved = ", ".join(check.id for check in proved.checks if check.state == "not proved") if proved else ""
     if violated:
         yield Problem("error", f"the last proof found {violated} violated", command, "invariant-violated")
+    elif unproved:
+        yield Problem("note", f"the last proof could not check all of {unproved}, and says why", command)
     elif proved and now - proved.at > PROOF_IS_OLD:
         yield Problem("note", f"the last proof is of {proved.at:%Y-%m-%d}", command)
     elif proved is None and layers.events.rows:

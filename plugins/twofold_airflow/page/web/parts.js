@@ -186,13 +186,13 @@ function square(dag, run, now) {
   return el("a", { class: `run ${run.state}`, href, title: label, "aria-label": label, "data-out": "", target: "_top" });
 }
 
-const SIGNS = { holds: "✓", behind: "…", violated: "✗" };
+const SIGNS = { holds: "✓", behind: "…", "not proved": "?", violated: "✗" };
 
 function proof(proved, name, now) {
   if (!proved) return [el("h3", {}, "Invariants"), el("p", { class: "quiet" }, "Not checked yet: ", el("code", {}, `twofold prove ${name}`))];
   const rows = proved.checks.map((check) =>
     el("tr", {},
-      el("th", { scope: "row", class: `state ${check.state}` }, `${SIGNS[check.state]} ${check.id} ${check.state}`),
+      el("th", { scope: "row", class: `state ${check.state.replace(" ", "-")}` }, `${SIGNS[check.state]} ${check.id} ${check.state}`),
       el("td", {}, check.meaning, el("div", { class: "quiet" }, prose(check.text))),
     ));
   return [

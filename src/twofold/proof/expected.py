@@ -1,0 +1,216 @@
+"""What the rows of a record should be, by an independent reading of it; what cannot be told is said.
+
+    bytes, key, headers, arrival ─► JSON object ─(event.each: an event of each element)─► Expected rows
+    values of the fields of one row of a file ──────────────────────────────────────────► Expected row
+
+An `Expected` row has a value for each field, or the faults for which its record must be rejected.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+import duckdb
+
+from twofold.definition import names
+from twofold.definition.model import AVRO, CONFLUENT_JSON, Field, Pipeline
+from twofold.definition.types import whole_value
+from twofold.proof import json_text, typed_values
+from twofold.proof.json_text import OtherShape, Value
+from twofold.proof.typed_values import NoValue, Untold
+
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+"""Of event times, unless the field declares a `min`."""
+_PREFIX_BYTES = 5
+"""Before the JSON of `confluent-json`: a nought, and the number of the schema."""
+BLANKS = b" \t\r\n"
+
+Read = Callable[[], Any]
+"""Gives a field's value; None: there is none. Raises NoValue, OtherShape, Untold."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """One row. With faults it must be rejected, without it must hold the values."""
+
+    element: int | None = None
+    """With `event.each`: its place in the array, from 1; 0 of a row that stands for the whole record."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    faults: tuple[str, ...] = ()
+    untold: tuple[str, ...] = ()
+    """What this reader cannot judge: a clause each."""
+    is_no_record: bool = False
+    """The fault lies in the record's form, whatever is declared: no value, no UTF-8, not one JSON object."""
+    holds_nothing: bool = False
+    """A record without elements: read, and filtered."""
+
+
+@dataclass(frozen=True)
+class Expecting:
+    """Reads records of one pipeline."""
+
+    pipeline: Pipeline
+
+    def of_kafka(
+        self,
+        value: bytes | None,
+        key: bytes | None,
+        headers: Mapping[str, bytes | None],
+        arrived: datetime,
+        judged_at: datetime,
+    ) -> list[Expected]:
+        """The rows of a Kafka record. `arrived` is Kafka's time stamp, `judged_at` what "the future" begins after."""
+        wire = self.pipeline.topic.format
+        if wire == AVRO:
+            return [Expected(untold=("Avro is not read a second time",))]
+        if wire == CONFLUENT_JSON and value is not None:
+            if len(value) < _PREFIX_BYTES or value[0]:
+                return [self._whole("no schema id before the JSON")]
+            value = value[_PREFIX_BYTES:]
+        return list(self._of_json(value, {"key": key, **headers}, arrived, judged_at))
+
+    def of_text(self, text: bytes, landed_at: datetime) -> list[Expected]:
+        """The rows of a line, or of an element, of a JSON file."""
+        return list(self._of_json(text, {}, landed_at, landed_at))
+
+    def of_cells(self, cells: Mapping[str, Read], landed_at: datetime) -> Expected:
+        """The row of a file that has columns; `cells` has what is found of the fields."""
+        return self._row(None, {**cells, **self._arrivals(landed_at)}, landed_at)
+
+    def _of_json(
+        self, text: bytes | None, beside: Mapping[str, bytes | None], arrived: datetime, judged_at: datetime
+    ) -> Iterator[Expected]:
+        if text is None or not text.strip(BLANKS):
+            yield self._whole("it is empty", is_no_record=True)
+            return
+        if len(text) > self.pipeline.event.max_bytes:
+            yield self._whole(f"it has {len(text):,} bytes, which is more than max_bytes")
+            return
+        try:
+            record = json_text.record(text)
+        except ValueError as error:
+            yield self._whole(f"not one JSON object: {error}", is_no_record=True)
+            return
+        for element, at in self._elements(record):
+            if isinstance(at, Expected):
+                yield at
+            else:
+                reads = {one.name: self._reading(one, record, at, beside) for one in self._found_in_it}
+                yield self._row(element, {**reads, **self._arrivals(arrived)}, judged_at)
+
+    def _elements(self, record: Value) -> Iterator[tuple[int | None, Value | Expected]]:
+        each = self.pipeline.event.each
+        if each is None:
+            yield None, record
+            return
+        try:
+            array = record.at(each.steps)
+            if array is not None and not array.text.startswith("["):
+                raise OtherShape(f"{each} is no array")
+        except OtherShape as error:
+            yield 0, self._whole(str(error))
+            return
+        if array is None or not array.elements:
+            yield 0, Expected(0, holds_nothing=True)
+            return
+        yield from enumerate(array.elements, 1)
+
+    def _whole(self, fault: str, *, is_no_record: bool = False) -> Expected:
+        element = None if self.pipeline.event.each is None else 0
+        return Expected(element, faults=(fault,), is_no_record=is_no_record)
+
+    @cached_property
+    def _found_in_it(self) -> list[Field]:
+        return [one for one in self.pipeline.event.fields.values() if not one.is_arrival]
+
+    def _arrivals(self, arrived: datetime) -> dict[str, Read]:
+        return {one.name: lambda: arrived for one in self.pipeline.event.fields.values() if one.is_arrival}
+
+    def _reading(self, one: Field, record: Value, element: Value, beside: Mapping[str, bytes | None]) -> Read:
+        source = one.source
+        if source.kind != "path":
+            return lambda: _beside(one, beside.get("key" if source.kind == "key" else f"header {source.header}"))
+        around = record if source.whole else element
+
+        def read() -> Any:  # noqa: ANN401
+            value = around.at(source.steps)
+            return None if value is None else typed_values.of_json(one, value)
+
+        return read
+
+    def _row(self, element: int | None, reads: Mapping[str, Read], judged_at: datetime) -> Expected:
+        values: dict[str, Any] = {}
+        faults: list[str] = []
+        untold: list[str] = []
+        for one in self.pipeline.event.fields.values():
+            try:
+                value = reads[one.name]() if one.name in reads else None
+                value = one.default if value is None else value
+                faults += self._broken(one, value)
+                values[one.name] = value
+            except (NoValue, OtherShape) as error:
+                faults.append(f"{one.label} is no {one.type}: {error}")
+            except Untold as error:
+                untold.append(f"{one.label}: {error}")
+        time = values.get(self.pipeline.event.time)
+        if time is not None and time - judged_at > self.pipeline.event.max_future:
+            faults.append(f"{self.pipeline.event.time} is {time - judged_at} ahead of the arrival")
+        return Expected(element, values, tuple(faults), tuple(untold))
+
+    def _broken(self, one: Field, value: Any) -> Iterator[str]:  # noqa: ANN401
+        """The rules of a field that a value breaks."""
+        if value is None:
+            if one.required:
+                yield f"{one.label} is missing"
+            return
+        low = _EARLIEST if one.min is None and one.name == self.pipeline.event.time else one.min
+        if low is not None and value < low:
+            yield f"{one.label} is below {low}"
+        if one.max is not None and value > one.max:
+            yield f"{one.label} is above {one.max}"
+        if one.one_of and value not in one.one_of:
+            yield f"{one.label} is none of the values allowed"
+        if one.max_length is not None and len(value) > one.max_length:
+            yield f"{one.label} is longer than {one.max_length}"
+        elif one.pattern is not None and not self._matches(value, one.pattern):
+            yield f"{one.label} does not match its pattern"
+
+    def _matches(self, text: str, pattern: str) -> bool:
+        """By RE2, as a sender's text must not decide how long this takes."""
+        found = self._patterns.execute("SELECT regexp_matches(?, ?)", [text, whole_value(pattern)]).fetchone()
+        return bool(found and found[0])
+
+    @cached_property
+    def _patterns(self) -> duckdb.DuckDBPyConnection:
+        return duckdb.connect()
+
+    def key(self, values: Mapping[str, Any], kept: str | None, *place: object) -> bool:
+        """Whether a kept `_tw_id` is that of a row with these values, of a record that lies at a place."""
+        if not self.pipeline.event.id:
+            return kept == "/".join(map(str, place))
+        try:
+            return kept is not None and json.loads(kept, strict=False) == [
+                values[name] for name in self.pipeline.event.id
+            ]
+        except ValueError:
+            return False
+
+    @property
+    def has_key(self) -> bool:
+        """Whether the pipeline's tables have `_tw_id`."""
+        return self.pipeline.event.key == names.KEY
+
+
+def _beside(one: Field, found: bytes | None) -> Any:  # noqa: ANN401
+    """What Kafka's key or a header holds, as text."""
+    if found is None:
+        return None
+    try:
+        return typed_values.of_text(one, found.decode())
+    except UnicodeDecodeError:
+        raise NoValue("no UTF-8") from None

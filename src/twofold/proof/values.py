@@ -1,0 +1,330 @@
+"""I4, value by value: rows of the logs against an independent reading of Kafka's records and of the files still there.
+
+    rows of a log (a sample spread over outcomes and places, or all) ─┐
+    their records in Kafka, or in the inbox ─► expected.py ───────────┴─► values alike? rejected with good cause?
+
+Rows that were landed under an earlier definition may differ from what today's asks: those are not proved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from twofold import inbox, kafka, table_state, tables
+from twofold.definition.names import ELEMENT, KEY
+from twofold.proof import file_records, sql
+from twofold.proof.expected import Expected, Expecting
+from twofold.proof.file_records import FileRecord
+from twofold.proof.findings import MOST_OFFENDERS, Findings
+from twofold.proof.recount import Irregular
+from twofold.proof.world import World
+from twofold.text import counted
+from twofold.topic import Range
+
+SAMPLE = 1_000
+"""So many records of each log are compared, unless all of them are asked for."""
+_RUN = 16
+"""Neighbours are chosen together, as they are read together."""
+_AT_ONCE = 20_000
+"""Records whose rows are held in memory at a time, where all are compared."""
+_FILE_ROWS = 200_000
+"""Rows of files that are read for the sample, over all files."""
+_KAFKA_TIMEOUT_S = 60.0
+
+Row = Mapping[str, Any]
+Ranges = dict[Any, list[Range]]
+"""Partition, or file → ranges of offsets or row numbers, in order."""
+
+
+@dataclass
+class Tally:
+    """What the comparison of one log found."""
+
+    world: World
+    log: str
+    records: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    wrong: dict[str, list[str]] = field(default_factory=dict)
+    """Kind of violation → the rows that show it."""
+    differ: list[str] = field(default_factory=list)
+    """Rows of an earlier definition that differ from what today's asks."""
+    untold: Counter[str] = field(default_factory=Counter)
+    """What this reader cannot judge → how often."""
+    compares_payloads: bool = True
+    """Whether a rejected row keeps the record as it was sent: not so of a file that has columns."""
+
+    def __post_init__(self) -> None:
+        self.expecting = Expecting(self.world.pipeline)
+        properties = self.world.pins[self.log].properties
+        ruled = properties if self.log == tables.STREAM_LOG else self.world.pins[tables.LANDED_FILES].properties
+        since = table_state.rules_since(ruled), table_state.defined_since(properties)
+        self.exact_since = None if None in since else max(filter(None, since))
+        """The first landing by the rules and the definition of today."""
+
+    def is_exact(self, row: Row) -> bool:
+        """Whether a row was landed by the rules and the definition of today."""
+        return self.exact_since is not None and row["landing"] >= self.exact_since
+
+    def compare(
+        self,
+        where: str,
+        rows: Sequence[Row],
+        wanted: Sequence[Expected],
+        place: Sequence[object],
+        payload: bytes | None,
+    ) -> None:
+        """The rows of one record with what they should be."""
+        self.records += 1
+        self.outcomes.update(row["outcome"] for row in rows)
+        by_element = {one.element or 0: one for one in wanted}
+        numbers = [row.get(ELEMENT) or 0 for row in rows]
+        if not any(one.untold for one in wanted) and sorted(numbers) != sorted(by_element):
+            self._differs(
+                rows[0],
+                "rows that are not those of their record",
+                f"{where}: {len(rows)} rows for {len(wanted)} elements",
+            )
+        for row, number in zip(rows, numbers, strict=True):
+            at = f"{where}/{number}" if self.world.pipeline.event.each else where
+            self._payload(at, row, payload)
+            if one := by_element.get(number):
+                self._row(at, row, one, [*place, *([number] if self.world.pipeline.event.each else [])])
+            elif wanted and wanted[0].untold:
+                self.untold.update(wanted[0].untold)
+
+    def _payload(self, where: str, row: Row, sent: bytes | None) -> None:
+        if (
+            row["outcome"] == tables.REJECTED
+            and self.compares_payloads
+            and (self.log == tables.STREAM_LOG or self.is_exact(row))
+        ):
+            digest = None if sent is None else hashlib.sha256(sent).hexdigest()
+            if row["digest"] != digest and row["reason_kind"] != "not_judged":
+                self.violated("rejected without their exact bytes", f"{where}: payload differs from what was sent")
+
+    def _row(self, where: str, row: Row, one: Expected, place: Sequence[object]) -> None:
+        self.untold.update(one.untold)
+        if row["outcome"] == tables.REJECTED:
+            if not one.faults and not one.untold and row["reason_kind"] != "not_judged":
+                self._differs(row, "rejected for nothing", f"{where}: rejected ({row['reason']}), nothing is wrong")
+            return
+        if one.faults:
+            what = "not one JSON object" if one.is_no_record else "accepted against the contract"
+            self._differs(row, what, f"{where}: accepted, but {'; '.join(one.faults)}")
+            return
+        if one.holds_nothing:
+            if row["outcome"] != tables.FILTERED:
+                self._differs(row, "events of nothing", f"{where}: accepted, but the record has no element")
+            return
+        for name, value in one.values.items():
+            if not alike(row[name], value):
+                self._differs(
+                    row, "values other than what was sent", f"{where}: {name} {_shown(row[name])}, sent {_shown(value)}"
+                )
+        if self.expecting.has_key and not one.untold and not self.expecting.key(one.values, row[KEY], *place):
+            self._differs(row, "ids other than what was sent", f"{where}: {KEY} {row[KEY]!r}")
+
+    def _differs(self, row: Row, what: str, offender: str) -> None:
+        if self.is_exact(row):
+            self.violated(what, offender)
+        else:
+            self.differ.append(offender)
+
+    def violated(self, what: str, offender: str) -> None:
+        """Note a row that shows a violation of this kind."""
+        self.wrong.setdefault(what, []).append(offender)
+
+    def report(self, found: Findings) -> None:
+        """Say it all."""
+        found.numbers[f"{self.log}_records_compared"] = self.records
+        found.numbers[f"{self.log}_rows_compared"] = dict(sorted(self.outcomes.items()))
+        found.numbers[f"{self.log}_rows_wrong"] = sum(map(len, self.wrong.values()))
+        found.numbers[f"{self.log}_differences_before"] = len(self.differ)
+        for what, offenders in sorted(self.wrong.items()):
+            found.violated(f"{counted(len(offenders), 'finding')} in {self.log}: {what}", offenders)
+        if not self.wrong:
+            found.say(f"{counted(self.records, 'record')} of {self.log} equal what was sent, value by value")
+        if self.differ:
+            found.not_proved(
+                f"{counted(len(self.differ), 'difference')} in rows of {self.log} that were landed under an earlier "
+                f"definition, or by an earlier release, such as {min(self.differ)}"
+            )
+        for what, times in self.untold.most_common(MOST_OFFENDERS):
+            found.not_proved(f"{what} ({counted(times, 'row')} of {self.log})")
+
+
+def alike(kept: Any, value: Any) -> bool:  # noqa: ANN401
+    """Whether a column holds a value: of one type, and equal.
+
+    >>> alike(1, True), alike(None, 0), alike("1", 1), alike(0.5, 0.5)
+    (False, False, False, True)
+    """
+    return type(kept) is type(value) and bool(kept == value)
+
+
+def _shown(value: Any) -> str:  # noqa: ANN401
+    return value.isoformat() if isinstance(value, date) else repr(value)
+
+
+def compare_kafka(world: World, found: Findings) -> None:
+    """Rows of stream_log with Kafka's records."""
+    tally = Tally(world, tables.STREAM_LOG)
+    absent: list[tuple[int, int]] = []
+    gone = world.number(f"SELECT count(*) FROM {tables.STREAM_LOG} WHERE {sql.before(world.before.begins)}")
+    for ranges in _kafka_ranges(world):
+        kept = _rows(world, tables.STREAM_LOG, ("kafka_partition",), "kafka_offset", ranges)
+        for record in kafka.read(world.lake.settings, world.pipeline.topic.name, ranges, _KAFKA_TIMEOUT_S):
+            if rows := kept.pop(((record.partition,), record.offset), None):
+                _compare_record(tally, record, rows)
+        absent += [(partition, offset) for (partition,), offset in kept]
+    begins, ends = world.after.begins, world.before.stable_ends
+    name = world.pipeline.topic.name
+    aborted = [(p, o) for p, o in absent if begins.get(p, 0) <= o < ends.get(p, 0)]
+    if aborted:
+        named = [f"{name}[{p}]@{o}: of an aborted transaction" for p, o in sorted(aborted)]
+        found.violated(f"{counted(len(aborted), 'record')} that no producer committed", named)
+    found.numbers |= {"uncommitted": len(aborted), "records_gone_from_kafka": gone}
+    tally.report(found)
+    if gone:
+        found.not_proved(f"{counted(gone, 'row')} of {tables.STREAM_LOG} whose records Kafka no longer has")
+
+
+def _compare_record(tally: Tally, record: kafka.Record, rows: Sequence[Row]) -> None:
+    where = f"{tally.world.pipeline.topic.name}[{record.partition}]@{record.offset}"
+    headers = {f"header {name}": value for name, value in record.headers}
+    judged_at = rows[0].get("landed_at") or record.at
+    wanted = tally.expecting.of_kafka(record.value, record.key, headers, record.at, judged_at)
+    tally.compare(where, rows, wanted, ("kafka", record.partition, record.offset), record.value)
+    for row in rows:
+        if row["kafka_timestamp"] != record.at:
+            said = f"{where}: kafka_timestamp {row['kafka_timestamp']}, Kafka says {record.at}"
+            tally.violated("time stamps other than Kafka's", said)
+
+
+def _kafka_ranges(world: World) -> Iterator[Ranges]:
+    held = f"{tables.STREAM_LOG} WHERE NOT {sql.before(world.before.begins)}"
+    if not world.compare_all:
+        yield _spread(world, held, ("kafka_partition",), "kafka_offset")
+        return
+    spans = f"SELECT kafka_partition, min(kafka_offset), max(kafka_offset) + 1 FROM {held} GROUP BY ALL ORDER BY ALL"
+    for partition, low, end in world.rows(spans):
+        for start in range(low, end, _AT_ONCE):
+            yield {partition: [(start, min(start + _AT_ONCE, end))]}
+
+
+def _spread(world: World, held: str, group: Sequence[str], number: str) -> Ranges:
+    """The sample: from every place and outcome in turn, chosen anew whenever something was landed."""
+    seed = world.landed(tables.STREAM_LOG).landing + world.landed(tables.BATCH_LOG).landing
+    names, at = sql.names(group), sql.quoted(number)
+    found = world.rows(
+        f"""SELECT {names}, min_by({at}, _tw_hash, {SAMPLE}) FROM (
+              SELECT {names}, outcome, {at}, hash({names}, {at} // {_RUN}, {seed}) AS _tw_hash FROM {held}) AS _tw_held
+            GROUP BY {names}, outcome ORDER BY {names}, outcome"""
+    )
+    chosen: dict[Any, set[int]] = {}
+    left, wanted = [(tuple(place), list(numbers)) for *place, numbers in found], SAMPLE
+    while left and wanted > 0:
+        share = max(1, wanted // len(left))
+        for place, numbers in left:
+            taken = numbers[: min(share, max(wanted, 0))]
+            chosen.setdefault(place[0] if len(place) == 1 else place, set()).update(taken)
+            wanted -= len(taken)
+            del numbers[: len(taken)]
+        left = [(place, numbers) for place, numbers in left if numbers]
+    return {place: kafka.joined(sorted(numbers)) for place, numbers in chosen.items() if numbers}
+
+
+def _rows(
+    world: World, log: str, group: Sequence[str], number: str, ranges: Ranges
+) -> dict[tuple[tuple[Any, ...], int], list[Row]]:
+    """Place and number → the rows of a log in these ranges, by column."""
+    places = [(place if isinstance(place, tuple) else (place,), one) for place, some in ranges.items() for one in some]
+    columns = [f"_tw_{name}" for name in group]
+    shape = ", ".join(f"{column} {_KINDS[name]}" for column, name in zip(columns, group, strict=True))
+    world.connection.execute(f"CREATE OR REPLACE TEMP TABLE _tw_wanted ({shape}, _tw_low BIGINT, _tw_end BIGINT)")
+    marks = ", ".join("?" * (len(group) + 2))
+    if places:
+        values = [[*place, low, end] for place, (low, end) in places]
+        world.connection.executemany(f"INSERT INTO _tw_wanted VALUES ({marks})", values)
+    more = [name for name in ("landed_at",) if name in world.columns(log)]
+    wanted = [*group, number, "landing", *world.pipeline.columns, "outcome", "reason_kind", "reason", *more]
+    if log == tables.STREAM_LOG:
+        wanted.append("kafka_timestamp")
+    names = list(dict.fromkeys(wanted))
+    on = " AND ".join(f"{sql.quoted(name)} = {column}" for name, column in zip(group, columns, strict=True))
+    lowest, highest = min((low for _, (low, _) in places), default=0), max((end for _, (_, end) in places), default=0)
+    at = sql.quoted(number)
+    rows = world.rows(
+        f"""SELECT {sql.names(names)}, sha256(payload) FROM {log} JOIN _tw_wanted
+              ON {on} AND {at} >= _tw_low AND {at} < _tw_end WHERE {at} >= {lowest} AND {at} < {highest}"""
+    )
+    kept: dict[tuple[tuple[Any, ...], int], list[Row]] = {}
+    for found in rows:
+        row = dict(zip([*names, "digest"], found, strict=True))
+        kept.setdefault((tuple(row[name] for name in group), int(row[number])), []).append(row)
+    return kept
+
+
+_KINDS = {"kafka_partition": "INTEGER", "landing": "BIGINT", "file": "VARCHAR"}
+
+
+def compare_files(world: World, there: Sequence[tuple[int, str]], found: Findings) -> None:
+    """Rows of batch_log with the records of files that are still there unchanged: (landing, file) each."""
+    tally = Tally(world, tables.BATCH_LOG)
+    unread: list[str] = []
+    for (landing, file), ranges in _file_ranges(world, there):
+        try:
+            _compare_file(tally, landing, file, ranges)
+        except Irregular as error:
+            unread.append(f"{inbox.shown(file)} ({error})")
+    tally.report(found)
+    if unread:
+        found.not_proved(f"values of {counted(len(unread), 'file')}: {', '.join(unread[:MOST_OFFENDERS])}")
+
+
+def _file_ranges(world: World, there: Sequence[tuple[int, str]]) -> Iterator[tuple[tuple[int, str], list[Range]]]:
+    if not there:
+        return
+    world.connection.execute("CREATE OR REPLACE TEMP TABLE _tw_there (landing BIGINT, file VARCHAR)")
+    world.connection.executemany("INSERT INTO _tw_there VALUES (?, ?)", [list(one) for one in there])
+    held = f'{tables.BATCH_LOG} SEMI JOIN _tw_there USING (landing, "file")'
+    if not world.compare_all:
+        first = max(2 * _RUN, _FILE_ROWS // len(there))
+        yield from sorted(_spread(world, f'{held} WHERE "row" <= {first}', ("landing", "file"), "row").items())
+        return
+    for landing, file, last in world.rows(f'SELECT landing, "file", max("row") FROM {held} GROUP BY ALL ORDER BY ALL'):
+        yield (landing, file), [(low, low + _AT_ONCE) for low in range(1, last + 1, _AT_ONCE)]
+
+
+def _compare_file(tally: Tally, landing: int, file: str, ranges: Sequence[Range]) -> None:
+    """Reads the file once; of the rows, those of some ranges at a time."""
+    world = tally.world
+    records = file_records.read(world.lake.inbox(), file, world.pipeline)
+    record = next(records, None)
+    steps = [[one] for one in ranges] if world.compare_all else [list(ranges)]
+    for step in steps:
+        kept = _rows(world, tables.BATCH_LOG, ("landing", "file"), "row", {(landing, file): step})
+        while record is not None and record.number < step[-1][1]:
+            if rows := kept.pop(((landing, file), record.number), None):
+                _compare_file_record(tally, record, file, rows)
+            record = next(records, None)
+        for _, number in sorted(kept, key=lambda place: place[1]):
+            tally.violated("rows that their file does not have", f"{file}:{number} (landing {landing})")
+
+
+def _compare_file_record(tally: Tally, record: FileRecord, file: str, rows: Sequence[Row]) -> None:
+    landed_at = rows[0]["landed_at"]
+    tally.compares_payloads = record.text is not None
+    if record.text is not None:
+        wanted: Iterable[Expected] = tally.expecting.of_text(record.text, landed_at)
+    elif record.fault:
+        wanted = [Expected(faults=(record.fault,))]
+    else:
+        wanted = [tally.expecting.of_cells(record.cells, landed_at)]
+    where = f"{file}:{record.number} (landing {rows[0]['landing']})"
+    tally.compare(where, rows, list(wanted), ("file", file, record.number), record.text)

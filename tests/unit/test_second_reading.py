@@ -1,0 +1,303 @@
+"""The proof's own reading of records and files agrees with the contract, whatever is sent."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from tests.unit.test_contract_agreement import pipelines, texts
+from twofold import readers
+from twofold.contract import kafka_records
+from twofold.contract.event_keys import with_key
+from twofold.contract.judge import Judge
+from twofold.contract.records import JsonRecords
+from twofold.definition.load import load_file
+from twofold.definition.model import Pipeline
+from twofold.definition.names import KEY
+from twofold.inbox import LocalFolder
+from twofold.proof import file_records
+from twofold.proof.expected import Expected, Expecting
+from twofold.proof.values import alike
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def differences(pipeline: Pipeline, rows: list[dict[str, Any]], wanted: list[Expected]) -> list[str]:
+    """What the proof would say of the rows of one record."""
+    found = []
+    if len(rows) != len(wanted):
+        return [f"{len(rows)} rows, {len(wanted)} expected"]
+    for row, one in zip(rows, wanted, strict=True):
+        assert not one.untold, one
+        if (row["outcome"] == "rejected") != bool(one.faults):
+            found.append(f"{row['outcome']} ({row['reason']}): {one}")
+        elif not one.faults and not one.holds_nothing:
+            found += [f"{n}: {row[n]!r}, not {value!r}" for n, value in one.values.items() if not alike(row[n], value)]
+        if row.get("element", 0) != (one.element or 0):
+            found.append(f"element {row['element']}, not {one.element}")
+    return found
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(pipelines(), texts())
+def test_hostile_records_are_read_alike(pipeline: Pipeline, text: bytes | None) -> None:
+    rows = Judge(pipeline).judge(JsonRecords([text], [1]), NOW).rows.to_pylist()
+    assert not differences(pipeline, rows, Expecting(pipeline).of_kafka(text, None, {}, NOW, NOW)), text
+
+
+DECLARED = """name: p
+topic: {name: p, format: FORMAT}
+lateness: 1 minute
+files: FILES
+event:
+  id: ID
+  time: at
+  max_future: 1 day
+  EACH
+  fields:
+    id: {type: string, required: true, from: "BEFOREuser.id"}
+    at: {type: timestamp, required: true, from: ["@timestamp"], format: epoch_ms}
+    n: {type: long, from: "items[1].n", min: 0}
+    d: {type: "decimal(5,2)", from: total}
+    day: {type: date, format: "%d.%m.%Y"}
+    raw: {type: json, from: items}
+    word: {type: string, default: "-", max_length: 5}
+    sure: {type: boolean}
+    key: {type: string, from: {key: true}}
+    trace: {type: int, from: {header: trace-id}}
+"""
+
+
+def declared(folder: Path, **words: str) -> Pipeline:
+    text = DECLARED
+    usual = {"FORMAT": "json", "FILES": "{}", "ID": "id", "EACH": "", "BEFORE": ""}
+    for word, value in {**usual, **words}.items():
+        text = text.replace(word, value)
+    path = folder / "p.yaml"
+    path.write_text(text)
+    return load_file(path)
+
+
+AT = '"@timestamp": 1772323200007'
+RECORDS = [
+    f'{{"user": {{"id": "a"}}, {AT}, "items": [1, {{"n": 7}}], "total": "1.50", "day": "28.02.2026", "sure": "TRUE"}}',
+    f'{{"user": {{"id": 1.50}}, {AT}, "items": [ ], "total": null, "word": ""}}',
+    f'{{"user": {{"id": "x", "id": "y"}}, {AT}, "items": {{}}}}',
+    f'{{"user": "a", {AT}}}',
+    f'{{"user": {{"id": "a"}}, {AT}, "items": [1, {{"n": -1}}]}}',
+    f'{{"user": {{"id": "a"}}, {AT}, "items": [1, 2]}}',
+    f'{{"user": {{"id": "a"}}, {AT}, "total": 1.005}}',
+    f'{{"user": {{"id": "a"}}, {AT}, "day": "29.02.2026"}}',
+    f'{{"user": {{"id": "a"}}, {AT}, "word": "longer"}}',
+    '{"user": {"id": "a"}, "@timestamp": 1772323200007000}',
+    '{"user": {"id": "a"}, "@timestamp": 1772409600007.5}',
+    '{"user": {"id": "a"}, "@timestamp": "1772323200007.0005"}',
+    '{"user": null}',
+    "{",
+    "",
+]
+
+
+@pytest.mark.parametrize("wire", ["json", "confluent-json"])
+def test_paths_formats_and_what_lies_beside_are_read_alike(tmp_path: Path, wire: str) -> None:
+    pipeline = declared(tmp_path, FORMAT=wire)
+    prefix = b"" if wire == "json" else b"\0\0\0\0\7"
+    values = [*(prefix + text.encode() for text in RECORDS), RECORDS[0].encode(), None]
+    keys = [b"k", None, b"\xff", *[b""] * (len(values) - 3)]
+    traces = [[("trace-id", b"1"), ("trace-id", b"02")], [("trace-id", b"x")], [], *[None] * (len(values) - 3)]
+    batch = pa.RecordBatch.from_pydict({
+        "value": pa.array(values, pa.binary()),
+        "key": pa.array(keys, pa.binary()),
+        "headers": [[{"key": k, "value": v} for k, v in some or ()] for some in traces],
+        "timestamp": pa.array([NOW] * len(values), pa.timestamp("us", "UTC")),
+    })  # fmt: skip
+
+    def no_schema(_number: int) -> Any:  # noqa: ANN401
+        raise AssertionError("JSON needs none")
+
+    rows = Judge(pipeline).judge(kafka_records.of(pipeline, batch, no_schema), NOW).rows.to_pylist()
+    expecting = Expecting(pipeline)
+    assert {row["outcome"] for row in rows} == {"accepted", "rejected"}
+    for row, value, key, some in zip(rows, values, keys, traces, strict=True):
+        headers = {f"header {name}": one for name, one in some or ()}
+        assert not differences(pipeline, [row], expecting.of_kafka(value, key, headers, NOW, NOW)), value
+    assert rows[0] | {"d": Decimal("1.50"), "day": date(2026, 2, 28), "key": "k", "trace": 2, "n": 7} == rows[0]
+
+
+def test_elements_are_read_alike(tmp_path: Path) -> None:
+    pipeline = declared(tmp_path, EACH="each: orders", BEFORE="$.", ID="none")
+    head = '"user": {"id": "u"}, "orders": '
+    values = [
+        f'{{{head}[{{{AT}}}, {{{AT}, "total": "x"}}, 7, {{{AT}, "items": [0, {{"n": 2}}]}}]}}',
+        f"{{{head}[]}}",
+        f"{{{head}null}}",
+        f'{{{head}{{"a": 1}}}}',
+        '{"orders": [{}]}',
+        "{}",
+        "oops",
+    ]
+    records = JsonRecords([value.encode() for value in values], range(1, len(values) + 1))
+    judged = Judge(pipeline).judge(records, NOW)
+    assert judged.parents is not None
+    parents = judged.parents.to_pylist()
+    rows = with_key(pipeline, judged.rows, "file", "f", judged.parents).to_pylist()
+    expecting = Expecting(pipeline)
+    for index, value in enumerate(values):
+        own = [row for row, parent in zip(rows, parents, strict=True) if parent == index]
+        wanted = expecting.of_text(value.encode(), NOW)
+        assert not differences(pipeline, own, wanted), value
+        for row, one in zip(own, wanted, strict=True):
+            if row["outcome"] == "accepted":
+                assert expecting.key(one.values, row[KEY], "file", "f", index, one.element)
+    assert [row["outcome"] for row in rows][:4] == ["accepted", "rejected", "rejected", "accepted"]
+
+
+def test_composite_ids_are_worked_out_apart(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(DECLARED.replace("FORMAT", "json").replace("FILES", "{}").replace("EACH", "")
+                    .replace("BEFORE", "").replace("id: ID", "id: [id, n]")
+                    .replace('"items[1].n", min: 0', "n, required: true"))  # fmt: skip
+    pipeline = load_file(path)
+    texts = ['a"\\\n,', "", "é"]
+    values = [json.dumps({"user": {"id": text}, "@timestamp": 1772323200007, "n": -5}).encode() for text in texts]
+    judged = Judge(pipeline).judge(JsonRecords(values, range(1, 4)), NOW)
+    expecting = Expecting(pipeline)
+    for row, value in zip(with_key(pipeline, judged.rows, "kafka").to_pylist(), values, strict=True):
+        [one] = expecting.of_kafka(value, None, {}, NOW, NOW)
+        assert expecting.key(one.values, row[KEY])
+        assert not expecting.key({**one.values, "n": -6}, row[KEY])
+
+
+def in_file(folder: Path, name: str, content: bytes, pipeline: Pipeline) -> list[str]:
+    """What the proof would say of a file's rows, as the product's readers and contract make them."""
+    (folder / "inbox").mkdir(exist_ok=True)
+    (folder / "inbox" / name).write_bytes(content)
+    expecting = Expecting(pipeline)
+    second: dict[int, list[Expected]] = {}
+    for record in file_records.read(LocalFolder(folder / "inbox"), name, pipeline):
+        if record.text is not None:
+            second[record.number] = expecting.of_text(record.text, NOW)
+        else:
+            faulty = Expected(faults=(record.fault,))
+            second[record.number] = [faulty if record.fault else expecting.of_cells(record.cells, NOW)]
+    found = []
+    first: dict[int, list[dict[str, Any]]] = {}
+    for records in readers.read(io.BytesIO(content), name, pipeline):
+        judged = Judge(pipeline).judge(records, NOW)
+        numbers = judged.of_records(pa.array(records.numbers, pa.int64())).to_pylist()
+        for number, row in zip(numbers, judged.rows.to_pylist(), strict=True):
+            first.setdefault(number, []).append(row)
+    assert first.keys() == second.keys()
+    for number, rows in first.items():
+        found += [f"{number}: {one}" for one in differences(pipeline, rows, second[number])]
+    assert first
+    return found
+
+
+CSV = """user.id;@timestamp;total;day;word;sure;other
+a;1772323200007;1,50;28.02.2026;;ja;x
+"b;""c""\n";"1772323200007";-1,5;;"";nein;"
+"
+c;1772323200007;1.50;;-;;
+;1772323200007;;;;;
+d;soon;;;;;
+e;1772323200007;;;5" pipe;;
+f;1772323200007;;;;
+g;1772323200007;;;"x"y;;
+h;1772323200007;1,555;31.02.2026;toolong;vielleicht;
+"""
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
+def test_csv_is_read_alike(tmp_path: Path, encoding: str) -> None:
+    files = '{decimal: ",", null_values: ["-"], true_values: [ja], false_values: [nein], delimiter: ";"}'
+    pipeline = declared(tmp_path, FILES=files)
+    for line_end in ("\n", "\r\n", "\r"):
+        content = CSV.replace("\n", line_end).encode(encoding)
+        assert not in_file(tmp_path, "x.csv", content, pipeline)
+        assert not in_file(tmp_path, "x.csv.gz", gzip.compress(content), pipeline)
+    assert not in_file(tmp_path, "bad.csv", "user.id;@timestamp;word\né;1772323200007;\n".encode("latin-1"), pipeline)
+
+
+def test_csv_without_a_header_is_read_alike(tmp_path: Path) -> None:
+    pipeline = declared(tmp_path, FILES='{delimiter: "|", header: [user.id, skipped, "@timestamp"]}')
+    assert not in_file(tmp_path, "x.csv", b"a|1|1772323200007\n\n|2|1772323200007\n  \nb\n", pipeline)
+
+
+def test_json_files_are_read_alike(tmp_path: Path) -> None:
+    pipeline = declared(tmp_path)
+    lines = [*RECORDS[:-1], '{"user": {"id": "\\ud800"}}', '\u2028{"a": 1}']
+    for line_end in ("\n", "\r\n", "\r", "\n\n \t\n"):
+        content = line_end.join(lines).encode()
+        assert not in_file(tmp_path, "x.jsonl", content + b"\n\xff{}", pipeline)
+    for text in ("[" + ",\n ".join(RECORDS[:-2]) + "]", '[{"a": "],["}, 7, [1, {"b": 2}], {"c": oops}, "x"]\n'):
+        for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+            assert not in_file(tmp_path, "x.json", text.encode(encoding), pipeline)
+
+
+def test_parquet_is_read_alike(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text("""name: p
+topic: p
+lateness: 1 minute
+event:
+  id: id
+  time: at
+  fields:
+    id: {type: string, required: true, from: user.id}
+    at: {type: timestamp, required: true}
+    n: {type: long, from: "items[1]"}
+    d: {type: "decimal(5,2)"}
+    day: {type: date}
+    word: {type: string}
+    x: {type: double}
+""")
+    pipeline = load_file(path)
+    at = [
+        datetime(2026, 3, 1, 0, 0, 0, 7, UTC),
+        datetime(1970, 1, 1, tzinfo=UTC),
+        None,
+        datetime(2030, 1, 1, tzinfo=UTC),
+    ]
+    rows: dict[str, pa.Array] = {
+        "user": pa.array([{"id": "a"}, {"id": None}, None, {"id": "b"}]),
+        "at": pa.array(at, pa.timestamp("ns", "UTC")),
+        "items": pa.array([[1, 2, 3], [1], None, [None, None]]),
+        "d": pa.array([Decimal("1.500"), Decimal("1.505"), None, Decimal(99999)], pa.decimal128(9, 3)),
+        "day": pa.array(at, pa.timestamp("us", "UTC")),
+        "x": pa.array([-0.0, float("nan"), 1e300, None]),
+    }
+    words = [pa.array([5, -1, None, 7]), pa.array([True, None, False, True]), pa.array([0.1, 1e22, None, 5.0]),
+             pa.array(["é", "", None, "x"]).dictionary_encode(), pa.array([b"a", b"\xff", None, b""]),
+             pa.array([date(2026, 3, 1)] * 4), pa.array(at, pa.timestamp("ms", "UTC"))]  # fmt: skip
+    for word in words:
+        written = io.BytesIO()
+        pq.write_table(pa.table({**rows, "word": word}), written)
+        assert not in_file(tmp_path, "x.parquet", written.getvalue(), pipeline), word.type
+
+
+@pytest.mark.parametrize(
+    ("kept", "value"),
+    [
+        (1, 2),
+        (None, 0),
+        ("1.5", "1.50"),
+        (Decimal("1.5"), 1.5),
+        (True, 1),
+        (NOW, NOW.replace(microsecond=1)),
+        (0, False),
+    ],
+)
+def test_what_is_not_the_same_is_not_alike(kept: object, value: object) -> None:
+    assert not alike(kept, value)
+    assert alike(value, value)
