@@ -153,6 +153,16 @@ SAMPLES: list[tuple[str, str | bytes, list[str]]] = [
         "event_id|at|v\n" + "".join(f"e{n}|2026-03-01T00:00:0{n}Z|{n}\n" for n in range(9)),
         ["id: event_id ", 'delimiter: "|"', "v:        {type: long, required: true}"],
     ),
+    (
+        "traces.jsonl",
+        lines(*({"trace": f"{n:08x}-1111-4111-8111-111111111111", "host": f"h{n}"} for n in range(9))),
+        ["id: trace ", "time: arrival "],
+    ),
+    (
+        "readings.jsonl",
+        lines(*({"sensorId": n % 5, "seq": n // 5, "at": MARCH + n} for n in range(30))),
+        ["id: [sensor_id, seq]", "time: at "],
+    ),
     ("maps.jsonl", lines(*({"n": n, "by_user": {f"u{n}{k}": 1 for k in range(9)}} for n in range(9))),
      ["by_user: {type: json, required: true}", "time: arrival"]),
 ]  # fmt: skip

@@ -72,7 +72,7 @@ def init(settings: Settings, name: str, file: Path | None, topic: str | None, na
     for _ in judged(pipeline, found.again(pipeline), summary):
         pass
     click.echo(f"wrote {shown_path(target)}: {counted(len(pipeline.event.fields), 'field')}")
-    for line in summary.lines(origin):
+    for line in summary.lines(origin if found.count < MOST_RECORDS else f"the beginning of {origin}"):
         click.echo(line)
     click.echo(f"next: read it through, then\n{_next(name, file, found)}")
 

@@ -5,6 +5,7 @@ n, t_ms, user ─► id [user, n]: unique together; time t_ms: the only moment; 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +17,14 @@ from twofold.definition.types import FieldType
 from twofold.draft.kinds import TIME_WORDS, Kind, moment, nearly, vocabulary, words
 from twofold.draft.shapes import Column
 
-_ID_WORDS = vocabulary("id uuid guid key ref number no nr seq sequence offset index line position code")
+_ID_WORDS = vocabulary("id uid uuid guid key ref number no nr seq sequence offset index line position code")
 _IDS = ("event", "message", "record", "uuid", "guid", "id")
 _SEQUENCE = vocabulary("seq sequence number no nr offset index line position partition")
 _OF_OTHERS = vocabulary("updated modified received expires expiry due until end ended birth processed ingested")
 _OF_EVENTS = vocabulary("event occurred happened created sent measured recorded logged")
 _GROUP_WORDS = vocabulary("type kind action status state event category country level method origin source")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_FEW = 20
 _MOST_PARTS = 12
 _MOST_GROUPS = 50
 _SPAN_WINDOWS = ((timedelta(hours=2), "1 minute"), (timedelta(days=4), "1 hour"))
@@ -94,12 +97,13 @@ def event_id(fields: Sequence[Drafted], *, in_elements: bool = False) -> Choice:
 def _may_be_id(field: Drafted) -> bool:
     named = words(field.column.key)
     fits = field.kind.type.name in ("string", "int", "long")
-    return fits and field.column.is_always_there and bool(_ID_WORDS & set(named))
+    called = bool(_ID_WORDS & set(named)) or all(_UUID.fullmatch(value.text) for value in field.column.found[:_FEW])
+    return fits and field.column.is_always_there and called
 
 
 def _id_rank(field: Drafted) -> tuple[int, int, int]:
     named = words(field.column.key)
-    first = 0 if named == ["id"] or (named[-1] in ("id", "uuid", "guid") and named[0] in _IDS) else 1
+    first = 0 if named == ["id"] or (named[-1] in ("id", "uid", "uuid", "guid") and named[0] in _IDS) else 1
     if first and (set(named) & _SEQUENCE or "code" in named):
         first = 2
     return len(field.column.source.steps), first, len(named)
@@ -140,7 +144,12 @@ def _adds_up(field: Drafted) -> bool:
     if not field.kind.type.is_number or not field.column.found:
         return False
     named = set(words(field.column.key))
-    return not named & (_ID_WORDS | TIME_WORDS | _GROUP_WORDS | {"version", "lat", "lon", "lng", "port", "zip", "year"})
+    return not named & (
+        _ID_WORDS
+        | TIME_WORDS
+        | _GROUP_WORDS
+        | {"version", "lat", "lon", "lng", "port", "zip", "year", "month", "hour", "minute"}
+    )
 
 
 def window(field: Drafted | None) -> str:
