@@ -254,7 +254,9 @@ def newest(settings: Settings, name: str, count: int, timeout_s: float = TIMEOUT
     """The values of about the newest `count` committed records, as many of each partition."""
     state = describe(settings, name, timeout_s)
     if state is None:
-        raise not_there(name)
+        raise TwofoldError(
+            f"there is no topic {name}", "check its name, and which broker TWOFOLD_KAFKA_BOOTSTRAP names"
+        )
     share = -(-count // max(len(state.partitions), 1))
     found: list[bytes | None] = []
     where = f"Kafka at {settings.kafka_bootstrap}"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -80,6 +81,26 @@ def test_webhooks(stack: Settings, spark: SparkSession) -> None:
         ("c2",)
     ]
     at.holds()
+
+
+def test_a_pipeline_is_drafted_from_a_topic(
+    stack: Settings, spark: SparkSession, twofold: Callable[..., CompletedProcess[str]]
+) -> None:
+    at, name = work(stack, spark, "webhooks"), random_name()
+    send(at, *(delivery(number, "push", number) for number in range(20)))
+    topic, path = at.pipeline.topic.name, stack.pipelines / f"{name}.yaml"
+    try:
+        said = twofold("init", name, "--topic", topic).stdout
+        text = path.read_text()
+    finally:
+        # Of no use to other tests, whose folder it is.
+        path.unlink(missing_ok=True)
+    assert f"topic {topic}: 20 records: 20 accepted, 0 filtered, 0 rejected" in said
+    for part in (f"{{name: {topic}, managed: false}}", "id: delivery ", "time: received_at ", "format: epoch_ms"):
+        assert part in text
+    missing = twofold("init", random_name(), "--topic", random_name(), check=False)
+    assert missing.returncode == 1
+    assert "there is no topic" in missing.stderr
 
 
 def hour(station: str, number: int, celsius: float | None) -> dict[str, Any]:
