@@ -61,7 +61,7 @@ What to try next (the stack keeps running; `make down` stops it):
   .venv/bin/twofold query "SELECT * FROM flights.unified_departures_by_origin ORDER BY window_start DESC LIMIT 5"
   .venv/bin/twofold status
   .venv/bin/twofold services
-  your own events: write pipelines/<name>.yaml (docs/definition.md), then `.venv/bin/twofold check`
+  your own events: `.venv/bin/twofold init NAME --from FILE`, and read pipelines/NAME.yaml (docs/definition.md)
 """
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
