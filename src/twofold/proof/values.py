@@ -19,7 +19,7 @@ from twofold import inbox, kafka, table_state, tables
 from twofold.definition.names import ELEMENT, KEY
 from twofold.proof import file_records, sql
 from twofold.proof.expected import Expected, Expecting
-from twofold.proof.file_records import FileRecord
+from twofold.proof.file_records import FileRecord, Wanted
 from twofold.proof.findings import MOST_OFFENDERS, Findings
 from twofold.proof.recount import Irregular
 from twofold.proof.world import World
@@ -28,11 +28,11 @@ from twofold.topic import Range
 
 SAMPLE = 1_000
 """So many records of each log are compared, unless all of them are asked for."""
-_RUN = 16
+_RUN = 64
 """Neighbours are chosen together, as they are read together."""
-_AT_ONCE = 20_000
+_AT_ONCE = 10_000
 """Records whose rows are held in memory at a time, where all are compared."""
-_FILE_ROWS = 200_000
+_FILE_ROWS = 100_000
 """Rows of files that are read for the sample, over all files."""
 _KAFKA_TIMEOUT_S = 60.0
 
@@ -304,7 +304,7 @@ def _file_ranges(world: World, there: Sequence[tuple[int, str]]) -> Iterator[tup
 def _compare_file(tally: Tally, landing: int, file: str, ranges: Sequence[Range]) -> None:
     """Reads the file once; of the rows, those of some ranges at a time."""
     world = tally.world
-    records = file_records.read(world.lake.inbox(), file, world.pipeline)
+    records = file_records.read(world.lake.inbox(), file, world.pipeline, Wanted(ranges))
     record = next(records, None)
     steps = [[one] for one in ranges] if world.compare_all else [list(ranges)]
     for step in steps:
