@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 import duckdb
@@ -29,6 +29,8 @@ _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _PREFIX_BYTES = 5
 """Before the JSON of `confluent-json`: a nought, and the number of the schema."""
 BLANKS = b" \t\r\n"
+_SHORT = 64
+"""Characters."""
 
 Read = Callable[[], Any]
 """Gives a field's value; None: there is none. Raises NoValue, OtherShape, Untold."""
@@ -177,17 +179,8 @@ class Expecting:
             yield f"{one.label} is none of the values allowed"
         if one.max_length is not None and len(value) > one.max_length:
             yield f"{one.label} is longer than {one.max_length}"
-        elif one.pattern is not None and not self._matches(value, one.pattern):
+        elif one.pattern is not None and not _matches(value, one.pattern):
             yield f"{one.label} does not match its pattern"
-
-    def _matches(self, text: str, pattern: str) -> bool:
-        """By RE2, as a sender's text must not decide how long this takes."""
-        found = self._patterns.execute("SELECT regexp_matches(?, ?)", [text, whole_value(pattern)]).fetchone()
-        return bool(found and found[0])
-
-    @cached_property
-    def _patterns(self) -> duckdb.DuckDBPyConnection:
-        return duckdb.connect()
 
     def key(self, values: Mapping[str, Any], kept: str | None, *place: object) -> bool:
         """Whether a kept `_tw_id` is that of a row with these values, of a record that lies at a place."""
@@ -204,6 +197,22 @@ class Expecting:
     def has_key(self) -> bool:
         """Whether the pipeline's tables have `_tw_id`."""
         return self.pipeline.event.key == names.KEY
+
+
+def _matches(text: str, pattern: str) -> bool:
+    """By RE2, as a sender's text must not decide how long this takes; short texts are often the same."""
+    return _known(text, pattern) if len(text) <= _SHORT else _known.__wrapped__(text, pattern)
+
+
+@lru_cache(maxsize=65_536)
+def _known(text: str, pattern: str) -> bool:
+    found = _connection().execute("SELECT regexp_matches(?, ?)", [text, whole_value(pattern)]).fetchone()
+    return bool(found and found[0])
+
+
+@cache
+def _connection() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(config={"threads": "1"})
 
 
 def _beside(one: Field, found: bytes | None) -> Any:  # noqa: ANN401

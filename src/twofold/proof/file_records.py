@@ -12,9 +12,11 @@ import gzip
 import io
 import re
 import zlib
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import takewhile
 from typing import IO, Any
 
 import pyarrow as pa
@@ -26,6 +28,7 @@ from twofold.proof import recount, typed_values
 from twofold.proof.json_text import OtherShape, has_half_surrogate
 from twofold.proof.recount import Irregular
 from twofold.proof.typed_values import NoValue
+from twofold.topic import Range
 
 LARGEST_ARRAY = 64 << 20
 """Characters of one array, which is read whole."""
@@ -44,18 +47,38 @@ class FileRecord:
     """What is wrong with the row as a whole."""
 
 
-def read(folder: inbox.Folder, name: str, pipeline: Pipeline) -> Iterator[FileRecord]:
-    """All records of a file, in order; Irregular where the rest cannot be told."""
+class Wanted:
+    """Numbers of records in some ranges, which are in order.
+
+    >>> wanted = Wanted([(3, 5), (9, 10)])
+    >>> [number for number in range(12) if number in wanted], wanted.end
+    ([3, 4, 9], 10)
+    """
+
+    def __init__(self, ranges: Sequence[Range]) -> None:
+        self._lows, self._ends = [low for low, _ in ranges], [end for _, end in ranges]
+        self.end = self._ends[-1]
+
+    def __contains__(self, number: int) -> bool:
+        place = bisect_right(self._lows, number) - 1
+        return place >= 0 and number < self._ends[place]
+
+
+def read(folder: inbox.Folder, name: str, pipeline: Pipeline, wanted: Wanted) -> Iterator[FileRecord]:
+    """The wanted records of a file, in order; Irregular where the rest cannot be told."""
     form = inbox.format_of(name)
     if form is None:
         raise Irregular("an unknown ending")
     with folder.open(name) as stream:
         if form.kind == "parquet":
-            yield from _parquet(stream, pipeline)
+            yield from _parquet(stream, pipeline, wanted)
             return
         try:
             text = _text(gzip.GzipFile(fileobj=stream) if form.gzipped else stream, form.kind)
-            yield from _json(text) if form.kind == "json" else _csv(text, pipeline)
+            records = _json(text) if form.kind == "json" else _csv(text, pipeline, wanted)
+            for record in takewhile(lambda record: record.number < wanted.end, records):
+                if record.number in wanted:
+                    yield record
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise Irregular(f"broken gzip: {error}") from None
 
@@ -138,7 +161,7 @@ class _Lines:
         return line
 
 
-def _csv(text: io.TextIOWrapper, pipeline: Pipeline) -> Iterator[FileRecord]:
+def _csv(text: io.TextIOWrapper, pipeline: Pipeline, wanted: Wanted) -> Iterator[FileRecord]:
     fields, files = _found_in_files(pipeline), pipeline.files
     csv.field_size_limit(recount.LONGEST_CELL)
     lines = _Lines(text)
@@ -149,6 +172,8 @@ def _csv(text: io.TextIOWrapper, pipeline: Pipeline) -> Iterator[FileRecord]:
         if len(names) > 1 and len(cells) == 1 and not fault and not (cells[0][1] or "").strip(" \t"):
             continue  # a line of blanks
         number += 1
+        if number not in wanted and number < wanted.end:
+            continue
         if not fault and len(cells) != len(names):
             fault = f"it has {len(cells)} cells, not {len(names)}"
         if fault:
@@ -244,7 +269,7 @@ def _cell(one: Field, files: Files, quoted: bool, text: str) -> Any:  # noqa: AN
     return typed_values.of_text(one, text)
 
 
-def _parquet(stream: IO[bytes], pipeline: Pipeline) -> Iterator[FileRecord]:
+def _parquet(stream: IO[bytes], pipeline: Pipeline, wanted: Wanted) -> Iterator[FileRecord]:
     try:
         with pq.ParquetFile(pa.PythonFile(stream, mode="r")) as file:
             names, fields = file.schema_arrow.names, _found_in_files(pipeline)
@@ -252,11 +277,13 @@ def _parquet(stream: IO[bytes], pipeline: Pipeline) -> Iterator[FileRecord]:
             declared = [name for name in names if name in columns.values()]
             number = 0
             for batch in file.iter_batches(_ROWS_AT_ONCE, columns=declared):
+                if number + 1 >= wanted.end:
+                    return
                 for row in range(batch.num_rows):
                     number += 1
-                    yield _of_parquet(
-                        number, {name: _plain(batch[name][row]) for name in declared}, fields, columns, pipeline
-                    )
+                    if number in wanted:
+                        cells = {name: _plain(batch[name][row]) for name in declared}
+                        yield _of_parquet(number, cells, fields, columns, pipeline)
     except pa.ArrowException as error:
         raise Irregular(str(error).partition("\n")[0]) from None
 

@@ -276,7 +276,9 @@ def _rows(text: _Text, separator: str, columns: int, end: int) -> int:
     while text.character(max(end, 0)):
         # One of CR and LF ends the row; the second of a CRLF is then an empty line, which is none.
         start = text.drop_to(end + 1)
-        end = _row(text, start, separator)[-1] - 1
+        end = text.find(_LINE_END, start, start)
+        if '"' in text.held[start:end]:
+            end = _row(text, start, separator)[-1] - 1
         # Blanks alone are a cell where there is one column; tabs that separate cells are no blanks.
         count += end > start if columns == 1 else bool(text.held[start:end].strip(blanks))
     return count

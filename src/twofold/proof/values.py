@@ -15,11 +15,13 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
+import pyarrow as pa
+
 from twofold import inbox, kafka, table_state, tables
 from twofold.definition.names import ELEMENT, KEY
 from twofold.proof import file_records, sql
 from twofold.proof.expected import Expected, Expecting
-from twofold.proof.file_records import FileRecord
+from twofold.proof.file_records import FileRecord, Wanted
 from twofold.proof.findings import MOST_OFFENDERS, Findings
 from twofold.proof.recount import Irregular
 from twofold.proof.world import World
@@ -28,11 +30,11 @@ from twofold.topic import Range
 
 SAMPLE = 1_000
 """So many records of each log are compared, unless all of them are asked for."""
-_RUN = 16
-"""Neighbours are chosen together, as they are read together."""
-_AT_ONCE = 20_000
+_RUN = 32
+"""So many neighbours of one outcome are chosen together, as they are read together."""
+_AT_ONCE = 10_000
 """Records whose rows are held in memory at a time, where all are compared."""
-_FILE_ROWS = 200_000
+_FILE_ROWS = 50_000
 """Rows of files that are read for the sample, over all files."""
 _KAFKA_TIMEOUT_S = 60.0
 
@@ -221,9 +223,13 @@ def _spread(world: World, held: str, group: Sequence[str], number: str) -> Range
     """The sample: from every place and outcome in turn, chosen anew whenever something was landed."""
     seed = world.landed(tables.STREAM_LOG).landing + world.landed(tables.BATCH_LOG).landing
     names, at = sql.names(group), sql.quoted(number)
+    block = f"{at} // greatest(1, {_RUN} * _tw_span // _tw_count)"
     found = world.rows(
-        f"""SELECT {names}, min_by({at}, _tw_hash, {SAMPLE}) FROM (
-              SELECT {names}, outcome, {at}, hash({names}, {at} // {_RUN}, {seed}) AS _tw_hash FROM {held}) AS _tw_held
+        f"""WITH _tw_groups AS (SELECT {names}, outcome, max({at}) - min({at}) + 1 AS _tw_span, count(*) AS _tw_count
+                                FROM {held} GROUP BY ALL)
+            SELECT {names}, min_by({at}, _tw_hash, {SAMPLE}) FROM (
+              SELECT {names}, outcome, {at}, hash({names}, {block}, {seed}) AS _tw_hash
+              FROM (FROM {held}) AS _tw_held JOIN _tw_groups USING ({names}, outcome)) AS _tw_hashed
             GROUP BY {names}, outcome ORDER BY {names}, outcome"""
     )
     chosen: dict[Any, set[int]] = {}
@@ -244,20 +250,21 @@ def _rows(
 ) -> dict[tuple[tuple[Any, ...], int], list[Row]]:
     """Place and number → the rows of a log in these ranges, by column."""
     places = [(place if isinstance(place, tuple) else (place,), one) for place, some in ranges.items() for one in some]
+    if not places:
+        return {}
     columns = [f"_tw_{name}" for name in group]
-    shape = ", ".join(f"{column} {_KINDS[name]}" for column, name in zip(columns, group, strict=True))
-    world.connection.execute(f"CREATE OR REPLACE TEMP TABLE _tw_wanted ({shape}, _tw_low BIGINT, _tw_end BIGINT)")
-    marks = ", ".join("?" * (len(group) + 2))
-    if places:
-        values = [[*place, low, end] for place, (low, end) in places]
-        world.connection.executemany(f"INSERT INTO _tw_wanted VALUES ({marks})", values)
+    listed = [[*place, low, end] for place, (low, end) in places]
+    ranges_of = {
+        name: list(one) for name, one in zip([*columns, "_tw_low", "_tw_end"], zip(*listed, strict=True), strict=True)
+    }
+    world.connection.register("_tw_wanted", pa.table(ranges_of))
     more = [name for name in ("landed_at",) if name in world.columns(log)]
     wanted = [*group, number, "landing", *world.pipeline.columns, "outcome", "reason_kind", "reason", *more]
     if log == tables.STREAM_LOG:
         wanted.append("kafka_timestamp")
     names = list(dict.fromkeys(wanted))
     on = " AND ".join(f"{sql.quoted(name)} = {column}" for name, column in zip(group, columns, strict=True))
-    lowest, highest = min((low for _, (low, _) in places), default=0), max((end for _, (_, end) in places), default=0)
+    lowest, highest = min(low for _, (low, _) in places), max(end for _, (_, end) in places)
     at = sql.quoted(number)
     rows = world.rows(
         f"""SELECT {sql.names(names)}, sha256(payload) FROM {log} JOIN _tw_wanted
@@ -268,9 +275,6 @@ def _rows(
         row = dict(zip([*names, "digest"], found, strict=True))
         kept.setdefault((tuple(row[name] for name in group), int(row[number])), []).append(row)
     return kept
-
-
-_KINDS = {"kafka_partition": "INTEGER", "landing": "BIGINT", "file": "VARCHAR"}
 
 
 def compare_files(world: World, there: Sequence[tuple[int, str]], found: Findings) -> None:
@@ -304,7 +308,7 @@ def _file_ranges(world: World, there: Sequence[tuple[int, str]]) -> Iterator[tup
 def _compare_file(tally: Tally, landing: int, file: str, ranges: Sequence[Range]) -> None:
     """Reads the file once; of the rows, those of some ranges at a time."""
     world = tally.world
-    records = file_records.read(world.lake.inbox(), file, world.pipeline)
+    records = file_records.read(world.lake.inbox(), file, world.pipeline, Wanted(ranges))
     record = next(records, None)
     steps = [[one] for one in ranges] if world.compare_all else [list(ranges)]
     for step in steps:
