@@ -4,7 +4,7 @@ Checks, every minute (`TWOFOLD_SERVICES_EVERY_S`) and one run at a time, that bo
 
 | task | does |
 |---|---|
-| `topic` | creates a missing topic with its declared settings; reports what differs (not to stop a service) |
+| `topic` | creates a missing topic of ours as declared; reports what differs (not to stop a service) |
 | `start_producer`, `start_stream` | start the service; a running one is left alone, one stopped manually stays down |
 | `producer_healthy`, `stream_healthy` | wait for several good looks in a row, without a worker; restart if stuck |
 

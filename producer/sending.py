@@ -31,7 +31,7 @@ from twofold.metrics import Meter
 from twofold.schema_registry import Registry, RegistryAway
 from twofold.services.record import PRODUCER
 from twofold.settings import Settings
-from twofold.topic import TopicState, require_exact
+from twofold.topic import TopicState, require_exact, require_managed
 
 CONNECT_S = 3.0
 """Duration of one attempt to reach the broker; attempts continue until it answers."""
@@ -55,13 +55,14 @@ DEFAULT_MESSAGE_BYTES = 1_048_588
 def run(settings: Settings, pipeline: Pipeline, request: Request, stop: Event) -> int:
     """Send what is asked for; the exit code: 0 if every record is acknowledged or journaled for later, else 1."""
     console = Console(stderr=True)
+    require_managed(pipeline.topic, "nothing is sent to it")
     source = open_source(pipeline, request, stop.is_set, registering(settings, stop, console))
     path = reporting.path_of(settings, pipeline.name, source.identity)
     reporting.lock(path)
     state = wait_for_topic(settings, pipeline, stop, console)
     if state is None:
         return 0
-    require_exact(pipeline.name, state)
+    require_exact(pipeline, state)
     book = reporting.start(path, pipeline.name, state, source, request.restart)
     for name, (declared, actual) in state.drift.items():
         _say(

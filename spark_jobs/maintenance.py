@@ -196,7 +196,7 @@ class Retained:
     """What retention left of stream_log."""
 
     first_day: date | None = None
-    """All days (of Kafka's clock) before it are gone; None: nothing was asked, or nothing could go."""
+    """All days (of arrival) before it are gone; None: nothing was asked, or nothing could go."""
     deleted_rows: int = 0
     offsets: Mapping[int, int] = field(default_factory=dict)
     """Partition → first offset left."""
@@ -219,13 +219,15 @@ def retain(job: Job, keep: timedelta, now: datetime, dry_run: bool) -> Retained:
         name = job.qualified(tables.STREAM_LOG)
         promised = json.dumps({str(partition): offset for partition, offset in sorted(offsets.items())})
         job.spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('{table_state.RETAINED_FROM}' = '{promised}')")
-        job.spark.sql(f"DELETE FROM {name} WHERE kafka_timestamp < {serving.moment(day)}")
+        arrival = tables.arrival(job.pipeline)
+        job.spark.sql(f"DELETE FROM {name} WHERE {arrival} < {serving.moment(day)}")
     return Retained(day, rows, offsets)
 
 
 def _stretches(job: Job) -> list[Stretch]:
+    arrival = tables.arrival(job.pipeline)
     found = job.spark.sql(
-        f"""SELECT CAST(kafka_timestamp AS DATE) AS _tw_day, kafka_partition, min(kafka_offset) AS _tw_first,
+        f"""SELECT CAST({arrival} AS DATE) AS _tw_day, kafka_partition, min(kafka_offset) AS _tw_first,
   max(kafka_offset) AS _tw_last FROM {job.qualified(tables.STREAM_LOG)} GROUP BY 1, 2"""
     ).collect()
     return [Stretch(row["_tw_day"], row["kafka_partition"], row["_tw_first"], row["_tw_last"]) for row in found]

@@ -40,7 +40,7 @@ from twofold.schema_registry import Registry
 from twofold.table_files import Place, Writer
 from twofold.tables import TableShape
 from twofold.text import quoted
-from twofold.topic import Range, TopicState
+from twofold.topic import Range, TopicState, joined
 
 _PIECE_ROWS = 50_000
 _PIECE_BYTES = 32 << 20
@@ -168,7 +168,7 @@ class Relander:
         anew = self._pinned(tables.stream_log(self.pipeline))
         # Of another topic of this name nothing may be taken.
         table_state.landed(anew.log.history, self.lake.name, self._topic.topic_id if self._topic else None)
-        for files in self._days(anew.log, "kafka_timestamp"):
+        for files in self._days(anew.log, tables.arrival(self.pipeline)):
             self._day(anew, files, ("kafka_partition", "kafka_offset"), self._from_kafka)
         return anew
 
@@ -230,9 +230,11 @@ WHERE was IS DISTINCT FROM now OR others OR reasons GROUP BY ALL""").fetchall()
     # ---- records of Kafka ----
 
     def _from_kafka(self, anew: Anew, rows: str, writer: Writer) -> tuple[str, list[DataFile]]:
+        arrival = tables.arrival(self.pipeline)
+        more = "" if self.pipeline.topic.managed else f", {tables.LANDED_AT}"
         asked = self.duck.connection.sql(f"""
-SELECT DISTINCT kafka_partition, kafka_offset, kafka_timestamp, landing FROM {rows}
-WHERE {self.asked.where("kafka_timestamp")} ORDER BY kafka_partition, kafka_offset""")
+SELECT DISTINCT kafka_partition, kafka_offset, kafka_timestamp, landing{more} FROM {rows}
+WHERE {self.asked.where(arrival)} ORDER BY kafka_partition, kafka_offset""")
         found: list[tuple[int, int, int]] = []
         for chunk in asked.to_arrow_reader(_PIECE_ROWS):
             before = anew.judged
@@ -260,7 +262,7 @@ WHERE _tw_anew.b IS NULL OR _tw_r.kafka_offset >= _tw_anew.b""",
         ranges: dict[int, list[int]] = {}
         for partition, offset in places:
             ranges.setdefault(partition, []).append(offset)
-        wanted = {partition: kafka.joined(offsets) for partition, offsets in ranges.items()}
+        wanted = {partition: joined(offsets) for partition, offsets in ranges.items()}
         sent = kafka.read(self.lake.settings, self.pipeline.topic.name, wanted)
         for piece in _pieces(record for record in sent if (record.partition, record.offset) in index):
             row = pa.array([index[one.partition, one.offset] for one in piece], pa.int64())
@@ -274,6 +276,8 @@ WHERE _tw_anew.b IS NULL OR _tw_r.kafka_offset >= _tw_anew.b""",
                     "timestamp": chunk["kafka_timestamp"].take(row),
                 }
             )
+            if not self.pipeline.topic.managed:
+                batch = batch.append_column(tables.LANDED_AT, chunk[tables.LANDED_AT].take(row))
             schema = Registry.of(self.lake.settings).schema
             writer.write(of_kafka(self.judge, batch, chunk["landing"].take(row), schema)[1])
             yield [(one.partition, one.offset) for one in piece]
@@ -351,7 +355,7 @@ def change(was: str | None, now: str | None, others: bool) -> str:
 def _spans(places: list[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
     """Places in order as partition, first offset and end."""
     for partition, group in groupby(places, lambda place: place[0]):
-        for low, high in kafka.joined(offset for _, offset in group):
+        for low, high in joined(offset for _, offset in group):
             yield partition, low, high
 
 

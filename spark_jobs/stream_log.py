@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -29,6 +30,7 @@ from spark_jobs.checkpoints import Checkpoint
 from spark_jobs.spark_session import Job
 from spark_jobs.tasks import FromKafka, WrittenBatch, crashed, packed
 from twofold import commits, kafka, schemas, table_state, tables
+from twofold.commits import AssertProperty
 from twofold.contract import kafka_records
 from twofold.definition.model import Pipeline
 from twofold.errors import BoundaryError, TwofoldError
@@ -72,7 +74,8 @@ class LogWriter:
     def refresh(self) -> Landed:
         """Read what the table holds."""
         self.table = self.job.lake.table(tables.STREAM_LOG)
-        self.landed = table_state.landed(table_state.history_of(self.table), self.pipeline.name)
+        state = table_state.landed(table_state.history_of(self.table), self.pipeline.name)
+        self.landed = table_state.begun(state, self.table.properties)
         schemas.refuse_other_definition(self.table, self.pipeline)
         return self.landed
 
@@ -86,10 +89,37 @@ class LogWriter:
         """Where the query keeps its offsets."""
         return Checkpoint.of(self.job, QUERY)
 
+    def begin(self) -> None:
+        """Read what the table holds; of a stream that begins elsewhere than at 0, find out where, once and for good.
+
+        That is kept before anything is landed, and by every commit from then on: so a lost checkpoint changes nothing
+        of it. Of two first starts at once one decides.
+        """
+        topic = self.pipeline.topic
+        for _ in range(_ATTEMPTS):
+            if self.refresh().offsets or topic.start == table_state.EARLIEST:
+                break
+            since = None if isinstance(topic.start, str) else topic.start
+            start = kafka.first_offsets(self.job.settings, topic.name, since)
+            declared = table_state.start_text(topic)
+            first = Landed(
+                self.pipeline.name, offsets=start, topic_id=self.fence(), start=start, declared_start=declared
+            )
+            with suppress(CommitFailedException):
+                # Not by a snapshot, as Spark's source cannot begin at one without rows.
+                never = [AssertProperty(key=table_state.START)]
+                self.table = commits.set_properties(self.table, table_state.as_property(first), never)
+                self.landed = first
+                places = ", ".join(f"{topic.name}[{partition}]@{offset}" for partition, offset in start.items())
+                click.echo(f"{self.pipeline.name}: the stream begins with {declared}: {places}", err=True)
+                break
+        if said := table_state.other_start(self.landed, topic):
+            click.echo(f"warning: {self.pipeline.name}: {said}", err=True)
+
     def start(self, trigger: Trigger) -> StreamingQuery:
         """Start the query where the table ends, or where its checkpoint is."""
         self.checkpoint.settle()
-        self.refresh()
+        self.begin()
         access = {f"kafka.{name}": value for name, value in kafka.java(self.job.settings).items()}
         records = (
             self.job.spark.readStream.format("kafka")
@@ -194,9 +224,10 @@ class LogWriter:
         """Commit, also on top of what maintenance committed meanwhile; False where anything was landed meanwhile."""
         for _ in range(_ATTEMPTS):
             self._warn_of_the_clock()
-            unchanged = schemas.same_definition(self.table)
+            begun = AssertProperty(key=table_state.START, value=self.table.properties.get(table_state.START))
+            unchanged = [schemas.same_definition(self.table), begun]
             try:
-                self.table = commits.append(self.table, files, table_state.encode(state), [unchanged])
+                self.table = commits.append(self.table, files, table_state.encode(state), unchanged)
             except CommitFailedException:
                 before = self.landed
                 if self.refresh() != before:
@@ -208,7 +239,9 @@ class LogWriter:
 
     def _run(self, records: DataFrame, count: int, held: Mapping[int, int]) -> list[WrittenBatch]:
         kit, registry = packed(self.pipeline, Place.of(self.table)), Registry.of(self.job.settings)
-        task = FromKafka(kit, self.landed.landing + 1, registry, dict(held))
+        # One moment for all rows, kept in them: whoever judges them again judges alike.
+        landed_at = None if self.pipeline.topic.managed else datetime.now(UTC)
+        task = FromKafka(kit, self.landed.landing + 1, registry, dict(held), landed_at=landed_at)
         parallel = self.job.spark.sparkContext.defaultParallelism
         try:
             return task.run(records, min(count, parallel))

@@ -97,11 +97,13 @@ def run(lake: Lake, until_caught_up: bool, health_port: int) -> None:
 
 
 def check(lake: Lake) -> str:
-    """Make topic and tables, or refuse before anything is written; returns the topic's id."""
+    """Make topic (but not somebody else's) and tables, or refuse before anything is written; returns the topic's id."""
     state = kafka.ensure(lake.settings, lake.pipeline)
-    topic.require_exact(lake.name, state)
+    topic.require_exact(lake.pipeline, state)
     made = lake.ensure()
-    table_state.landed(table_state.history_of(made[tables.STREAM_LOG]), lake.name, state.topic_id)
+    log = made[tables.STREAM_LOG]
+    landed = table_state.begun(table_state.landed(table_state.history_of(log), lake.name), log.properties)
+    table_state.refuse_other_topic(landed, state.topic_id, tables.STREAM_LOG)
     return state.topic_id
 
 

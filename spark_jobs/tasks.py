@@ -62,7 +62,7 @@ class WrittenBatch:
     files: list[DataFile] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     newest: dict[int, float] = field(default_factory=dict)
-    """Kafka only: the newest time stamp of each partition, in Unix seconds."""
+    """Kafka only: the newest time stamp of each partition, in Unix seconds; none where a sender may choose it."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,8 @@ class FromKafka:
     """Partition → records before this offset are in the table."""
     apart: bool = False
     """Judge in a process of its own, as a record ended the worker that judged it."""
+    landed_at: datetime | None = None
+    """The moment of landing, which counts as the arrival of all records; None: Kafka's time stamps do."""
 
     def run(self, records: DataFrame, tasks: int) -> list[WrittenBatch]:
         """Run the tasks; `records` has Kafka's value, partition, offset and timestamp."""
@@ -100,10 +102,17 @@ class FromKafka:
         return batch
 
     def _land(self, judge: Judge, batch: pa.RecordBatch, writer: Writer, done: WrittenBatch) -> None:
-        landing = pa.repeat(pa.scalar(self.landing, pa.int64()), batch.num_rows)
+        count = batch.num_rows
+        if self.landed_at:
+            moment = pa.repeat(pa.scalar(self.landed_at, pa.timestamp("us", "UTC")), count)
+            batch = batch.append_column(tables.LANDED_AT, moment)
+        landing = pa.repeat(pa.scalar(self.landing, pa.int64()), count)
         judged, rows = of_kafka(judge, batch, landing, self.registry.schema, judge_apart if self.apart else Judge.judge)
         writer.write(rows)
         done.counts.update(judged.counts())
+        if self.landed_at:
+            # Such time stamps need not grow with the offsets, and so do not say what has been landed.
+            return
         newest = pa.TableGroupBy(pa.Table.from_batches([batch.select(["partition", "timestamp"])]), "partition")
         for partition, stamp in zip(*newest.aggregate([("timestamp", "max")]).to_pydict().values(), strict=True):
             done.newest[partition] = max(done.newest.get(partition, 0.0), stamp.timestamp())
@@ -116,14 +125,20 @@ def of_kafka(
     schema: kafka_records.Schemas,
     judging: Judging = Judge.judge,
 ) -> tuple[Judged, pa.RecordBatch]:
-    """What the contract says of Kafka's records, and the rows of stream_log that they become."""
-    judged = judging(judge, kafka_records.of(judge.pipeline, batch, schema), batch["timestamp"])
+    """What the contract says of Kafka's records, and the rows of stream_log that they become.
+
+    With a topic of somebody else the batch has the records' `landed_at`, too.
+    """
+    managed = judge.pipeline.topic.managed
+    arrived = batch["timestamp" if managed else tables.LANDED_AT]
+    judged = judging(judge, kafka_records.of(judge.pipeline, batch, schema), arrived)
     partition, offset = judged.of_records(batch["partition"]), judged.of_records(batch["offset"])
     place = {
         "kafka_partition": partition,
         "kafka_offset": offset,
         "kafka_timestamp": judged.of_records(batch["timestamp"]),
         "landing": judged.of_records(landing),
+        **({} if managed else {tables.LANDED_AT: judged.of_records(arrived)}),
     }
     return judged, _with(with_key(judge.pipeline, judged.rows, "kafka", partition, offset), place)
 

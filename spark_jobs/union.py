@@ -116,13 +116,10 @@ class Logs:
 
     def seen(self, engine: DuckDBEngine, after: Boundary) -> tuple[int, int, Boundary]:
         """Rows past the boundary by layer, stream's first; and the boundary `after` with what is newest among them."""
-        edge, time = self.boundary, quoted(self.pipeline.event.time)
-        stream = serving.stream_contenders(self.pipeline, engine.stream_log(edge), edge.offsets)
+        edge = self.boundary
+        stream = serving.latest_times(self.pipeline, engine.stream_log(edge), edge.offsets)
         batch = serving.batch_contenders(self.pipeline, engine.batch_log(edge), edge.landing)
-        ((rows, latest_us, arrived_us),) = engine.connection.execute(
-            f"SELECT count(*), epoch_us(max({time})), epoch_us(max(least({time}, kafka_timestamp))) "
-            f"FROM ({serving.duckdb(stream)})"
-        ).fetchall()
+        ((rows, latest_us, arrived_us),) = engine.connection.execute(serving.duckdb(stream)).fetchall()
         ((files,),) = engine.connection.execute(f"SELECT count(*) FROM ({serving.duckdb(batch)})").fetchall()
         latest, arrived = _later(after.max_event_time, latest_us), _later(after.seen, arrived_us)
         return rows, files, replace(after, max_event_time=latest, seen=arrived)

@@ -61,7 +61,7 @@ class Aggregation:
     @property
     def seen(self) -> Column:
         """`SEEN` of each row."""
-        return F.least(self.time, F.col("kafka_timestamp")).alias(SEEN)
+        return F.least(self.time, F.col(tables.arrival(self.pipeline))).alias(SEEN)
 
     def accepted(self, log: DataFrame) -> DataFrame:
         """The rows of stream_log that take part."""

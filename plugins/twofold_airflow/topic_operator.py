@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from twofold import kafka
 from twofold.definition.model import Topic
 from twofold.errors import NotRunning, TwofoldError
-from twofold.topic import inexact, repair_command
+from twofold.topic import refusal
 from twofold_airflow.service_operators import START, STOP
 from twofold_airflow.wiring import Linked, failed
 
@@ -20,8 +20,9 @@ from twofold_airflow.wiring import Linked, failed
 class TopicOperator(Linked):
     """Make a pipeline's topic with its declared settings if there is none; report what differs, and alter nothing.
 
-    More partitions are added where more are declared. A drift that breaks the counts fails the task. To stop services
-    needs no topic, and must work while Kafka is away. (The hook's own `create_topic` takes no settings.)
+    More partitions are added where more are declared; a topic of somebody else is only looked at. A drift that breaks
+    the counts fails the task. To stop services needs no topic, and must work while Kafka is away. (The hook's own
+    `create_topic` takes no settings.)
     """
 
     template_fields = ("action",)
@@ -60,10 +61,8 @@ class TopicOperator(Linked):
         told = {name: f"{actual}, declared {declared}" for name, (declared, actual) in drift.items()}
         for name, text in told.items():
             self.log.warning("topic %s: %s is %s; it is left as it is", self.topic.name, name, text)
-        if fault := inexact(drift):
-            what = f"topic {self.topic.name} is there already, and cannot be counted exactly: {fault}"
-            remedy = f"`{repair_command(self.pipeline)}` sets it"
-            raise AirflowFailException(failed(what, remedy, "topic-drift"))
+        if refused := refusal(self.pipeline, self.topic, drift):
+            raise AirflowFailException(failed(refused.message, refused.remedy, "topic-drift"))
         if not told:
             self.log.info("topic %s is as declared", self.topic.name)
         return told

@@ -277,7 +277,7 @@ def came_late(
     the micro-batches in which the view's query read the log; of landings up to `known_after` nothing is known: each
     counts as a micro-batch, which can only find more rows late.
     """
-    seen = f"least(epoch_us({quoted(pipeline.event.time)}), epoch_us(kafka_timestamp))"
+    seen = f"least(epoch_us({quoted(pipeline.event.time)}), epoch_us({tables.arrival(pipeline)}))"
     behind_ms = (pipeline.lateness + view.window) // timedelta(milliseconds=1)
     before = "NULL" if top is None else str((top - EPOCH) // timedelta(microseconds=1))
     listed = ", ".join(f"({end})" for end in ends) or "(NULL::BIGINT)"

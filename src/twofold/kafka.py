@@ -9,12 +9,11 @@ What a topic must be like, known without a broker: `twofold.topic`.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from confluent_kafka import (
@@ -39,7 +38,21 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from twofold.errors import NotRunning, TwofoldError
-from twofold.topic import REQUIRED_SETTINGS, Filled, Range, TopicState, configs, drift, inexact, not_there
+from twofold.topic import (
+    REQUIRED_SETTINGS,
+    Filled,
+    Range,
+    TopicState,
+    configs,
+    drift,
+    inexact,
+    joined,
+    merged,
+    not_there,
+    require_managed,
+    within,
+)
+from twofold.windows import EPOCH
 
 if TYPE_CHECKING:
     from twofold.definition.model import Pipeline, Topic
@@ -49,7 +62,6 @@ _Told = TypeVar("_Told")
 TIMEOUT_S = 10.0
 """How long a broker may take to answer before it counts as not running."""
 _PAUSE_S = 0.1
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RECORDS_A_STEP = 1_000
 _NEAR = 5_000
 """Records between two ranges are read along, up to this many: another request costs more."""
@@ -182,7 +194,10 @@ def describe(settings: Settings, name: str, timeout_s: float = TIMEOUT_S) -> Top
 
 
 def ensure(settings: Settings, pipeline: Pipeline, timeout_s: float = TIMEOUT_S) -> TopicState:
-    """Make the pipeline's topic if there is none, raise its partitions if more are declared; report other drift."""
+    """Make the pipeline's topic if there is none, raise its partitions if more are declared; report other drift.
+
+    A topic of somebody else is only looked at: TwofoldError where there is none.
+    """
     with admin(settings) as client:
         return ensure_by(client, pipeline.topic, timeout_s)
 
@@ -191,6 +206,8 @@ def ensure_by(client: AdminClient, topic: Topic, timeout_s: float = TIMEOUT_S) -
     """`ensure` by an existing client; raises KafkaException while no broker answers."""
     deadline, asked_for_more = time.monotonic() + timeout_s, False
     while (state := _described(client, topic.name, timeout_s)) is None or len(state.partitions) < topic.partitions:
+        if not topic.managed:
+            raise not_there(topic)
         if time.monotonic() > deadline:
             raise TwofoldError(f"topic {topic.name} vanished while it was being made", "run the command again")
         if state is None:
@@ -208,9 +225,10 @@ def ensure_by(client: AdminClient, topic: Topic, timeout_s: float = TIMEOUT_S) -
 def repair(settings: Settings, pipeline: Pipeline, timeout_s: float = TIMEOUT_S) -> TopicState:
     """Give the pipeline's existing topic the settings that exactness needs; leave all others."""
     topic = pipeline.topic
+    require_managed(topic, "is not changed")
     with admin(settings) as client:
         if _described(client, topic.name, timeout_s) is None:
-            raise not_there(topic.name)
+            raise not_there(topic)
         entries = [
             ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
             for name, value in REQUIRED_SETTINGS.items()
@@ -223,7 +241,7 @@ def repair(settings: Settings, pipeline: Pipeline, timeout_s: float = TIMEOUT_S)
         while True:
             state = _described(client, topic.name, timeout_s)
             if state is None:
-                raise not_there(topic.name)
+                raise not_there(topic)
             if not (fault := inexact((compared := _compared(state, topic)).drift)):
                 return compared
             if refusal or time.monotonic() > deadline:
@@ -231,6 +249,35 @@ def repair(settings: Settings, pipeline: Pipeline, timeout_s: float = TIMEOUT_S)
                 what = f"the broker does not take up the settings of topic {topic.name} (it says {said}): {fault}"
                 raise TwofoldError(what, "have them set by someone who may")
             time.sleep(_PAUSE_S)
+
+
+def first_offsets(
+    settings: Settings, name: str, since: datetime | None, timeout_s: float = TIMEOUT_S
+) -> dict[int, int]:
+    """Partition → its first record since a moment, by Kafka's time stamps; None: the first that no reader can get yet.
+
+    Where no record is that young, the offset past the last one. TwofoldError where there is no such topic.
+    """
+    with admin(settings) as client:
+        found = _if_there(client, name, timeout_s)
+        if found is None:
+            raise not_there(name)
+        numbers = sorted(each.id for each in found.partitions)
+        # Asked first: what comes after this question is taken, whatever the next one finds.
+        stable = {number: end for number, (_, end, _) in _offsets(client, name, numbers, timeout_s).items()}
+        if since is None:
+            return stable
+        # Kafka's time stamps are whole milliseconds.
+        spec = OffsetSpec.for_timestamp(-(-(since - EPOCH) // timedelta(milliseconds=1)))
+        places = {TopicPartition(name, number): spec for number in numbers}
+        told = _settled(
+            lambda: {
+                place.partition: future.result().offset
+                for place, future in client.list_offsets(places, request_timeout=timeout_s).items()
+            },
+            timeout_s,
+        )
+        return {number: offset if offset >= 0 else stable[number] for number, offset in told.items()}
 
 
 def topic_id(client: AdminClient, name: str, timeout_s: float = TIMEOUT_S) -> str | None:
@@ -300,7 +347,7 @@ def read(
             begin, end, _ = _offsets(client, name, [number], timeout_s)[number]
             for one in _near(consumer, name, number, _still_there(wanted, begin, end), timeout_s):
                 headers: Any = one.headers() or ()
-                at = _EPOCH + timedelta(milliseconds=one.timestamp()[1])
+                at = EPOCH + timedelta(milliseconds=one.timestamp()[1])
                 yield Record(number, one.offset() or 0, one.value(), one.key(), list(headers), at)
 
 
@@ -435,50 +482,3 @@ def _read(consumer: Consumer, name: str, number: int, span: Range, timeout_s: fl
                 raise KafkaException(error)
         if at < end and time.monotonic() > deadline:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{name}[{number}]@{at}"))
-
-
-def merged(ranges: Sequence[Range], near: int) -> list[Range]:
-    """Ranges with those that lie near each other made one.
-
-    >>> merged([(1, 2), (4, 5), (20, 30)], 3)
-    [(1, 5), (20, 30)]
-    >>> merged([], 3)
-    []
-    """
-    found: list[Range] = []
-    for low, high in ranges:
-        if found and low - found[-1][1] <= near:
-            found[-1] = (found[-1][0], high)
-        else:
-            found.append((low, high))
-    return found
-
-
-def within(offsets: Iterable[int], ranges: Sequence[Range]) -> Iterator[int]:
-    """Those of the offsets, which ascend, that lie in one of the ranges, which are in order.
-
-    >>> list(within([1, 2, 3, 7, 9, 12, 13], [(2, 4), (9, 10)]))
-    [2, 3, 9]
-    """
-    left = iter(ranges)
-    low, high = 0, 0
-    for offset in offsets:
-        while high <= offset:
-            low, high = next(left, (sys.maxsize, sys.maxsize))
-        if low <= offset:
-            yield offset
-
-
-def joined(offsets: Iterable[int]) -> list[Range]:
-    """Ascending offsets as ranges.
-
-    >>> joined([2, 3, 4, 9])
-    [(2, 5), (9, 10)]
-    """
-    found: list[Range] = []
-    for offset in offsets:
-        if found and found[-1][1] == offset:
-            found[-1] = (found[-1][0], offset + 1)
-        else:
-            found.append((offset, offset + 1))
-    return found

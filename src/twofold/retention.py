@@ -37,7 +37,7 @@ SPARE = timedelta(days=7)
 
 @dataclass(frozen=True)
 class Stretch:
-    """The offsets that one partition received on one day (of Kafka's clock)."""
+    """The offsets that one partition received on one day, by their arrival."""
 
     day: date
     partition: int

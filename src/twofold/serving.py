@@ -93,6 +93,16 @@ def stream_contenders(
 FROM {source} WHERE outcome = '{tables.ACCEPTED}' AND {past_offsets(offsets)}"""
 
 
+def latest_times(pipeline: Pipeline, source: str, offsets: Mapping[int, int]) -> str:
+    """Of the stream's contenders: how many, the highest event time, and the highest of the earlier of time and arrival.
+
+    The times are in microseconds since 1970.
+    """
+    time = f"`{pipeline.event.time}`"
+    return f"""SELECT count(*), unix_micros(max({time})), unix_micros(max(least({time}, {tables.arrival(pipeline)})))
+FROM {source} WHERE outcome = '{tables.ACCEPTED}' AND {past_offsets(offsets)}"""
+
+
 def batch_contenders(pipeline: Pipeline, source: str, landing: int, dropped: Collection[str] = ()) -> str:
     """The rows of `batch_log` past the boundary that take part; a filtered row withdraws its event."""
     return f"""SELECT {columns([*pipeline.columns, *dropped])}, '{tables.BATCH_LAYER}' AS layer,

@@ -24,6 +24,12 @@ from twofold.windows import earlier
 if TYPE_CHECKING:
     from pyiceberg.table import Table
 
+    from twofold.definition.model import Topic
+
+
+EARLIEST = "earliest"
+LATEST = "latest"
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -103,6 +109,10 @@ class Landed:
     """Batch log only: the files of this landing, until `landed_files` has them."""
     relanded: int = 0
     """How many times rows that were there already were judged anew, and replaced."""
+    start: dict[int, int] = field(default_factory=dict)
+    """Stream log only: partition → where the first start began, for good; a partition not named begins at 0."""
+    declared_start: str = EARLIEST
+    """What `start` was found from: `topic.start` as it was declared then."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +188,48 @@ def landed(history: History, pipeline: str, topic_id: str | None = None) -> Land
     return _in_force(history, Landed(pipeline), topic_id, "stream_log")
 
 
+START = "twofold.start"
+"""Property of `stream_log`: its state before anything has landed, where the stream does not begin at 0; set once."""
+
+
+def begun(state: Landed, properties: Mapping[str, str]) -> Landed:
+    """The state of `stream_log`; where nothing has landed yet, the one that the first start has set.
+
+    >>> begun(Landed("p"), {START: as_property(Landed("p", offsets={0: 5}, start={0: 5}))[START]}).start
+    {0: 5}
+    """
+    found = None if state.offsets else properties.get(START)
+    return state if found is None else msgspec.json.decode(found, type=Landed)
+
+
+def as_property(first: Landed) -> dict[str, str]:
+    """The state that a stream begins with, as the table's property."""
+    return {START: encode(first)[Landed.KEY]}
+
+
+def other_start(known: Landed, topic: Topic) -> str:
+    """What to say where `topic.start` is not what the stream began with; empty: it is, or nothing has begun.
+
+    >>> from twofold.definition.model import Topic
+    >>> other_start(Landed("p", 3, offsets={0: 9}), Topic("t", start="latest"))
+    'topic.start: latest has no effect: the stream began with earliest; a new pipeline name begins anew'
+    >>> other_start(Landed("p"), Topic("t", start="latest"))
+    ''
+    """
+    declared = start_text(topic)
+    if not known.offsets or declared == known.declared_start:
+        return ""
+    return (
+        f"topic.start: {declared} has no effect: the stream began with {known.declared_start}; "
+        "a new pipeline name begins anew"
+    )
+
+
+def start_text(topic: Topic) -> str:
+    """`topic.start` as text."""
+    return topic.start if isinstance(topic.start, str) else topic.start.isoformat()
+
+
 def boundary(history: History, pipeline: str, topic_id: str | None = None) -> Boundary:
     """The boundary in force; refuse another pipeline's, or (where asked) another topic id's."""
     return _in_force(history, Boundary(pipeline), topic_id, "events")
@@ -196,13 +248,18 @@ def _in_force(history: History, none_yet: _Owned, topic_id: str | None, table: s
             f"snapshot {snapshot.id} carries the state of pipeline {state.pipeline!r}, not of {pipeline!r}",
             f"the tables of {pipeline!r} were replaced by another pipeline's: restore them, or `twofold rebuild`",
         )
+    refuse_other_topic(state, topic_id, table)
+    return state
+
+
+def refuse_other_topic(state: Landed | Boundary, topic_id: str | None, table: str) -> None:
+    """BoundaryError where a table's state is of another topic id than this one, as far as both are known."""
     if None not in (state.topic_id, topic_id) and state.topic_id != topic_id:
         raise BoundaryError(
-            f"{pipeline}.{table} was filled from Kafka topic id {state.topic_id}, but the topic's id is now {topic_id}"
-            ": the topic was deleted and created again, and its offsets start from 0 again",
+            f"{state.pipeline}.{table} was filled from Kafka topic id {state.topic_id}, but the topic's id is now "
+            f"{topic_id}: the topic was deleted and created again, and its offsets start from 0 again",
             "declare the new stream under a new pipeline name (the old tables stay readable), or restore the old topic",
         )
-    return state
 
 
 def folded(history: History) -> Folded | None:

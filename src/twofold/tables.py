@@ -26,6 +26,7 @@ REASON = "reason"
 REASON_KIND = "reason_kind"
 """One of `twofold.contract.reasons.KINDS`; null in rows that an earlier release rejected."""
 PAYLOAD = "payload"
+LANDED_AT = "landed_at"
 
 STREAM_LAYER = "stream"
 BATCH_LAYER = "batch"
@@ -65,10 +66,20 @@ def event_columns(pipeline: Pipeline) -> tuple[tuple[str, str], ...]:
     return tuple((name, kinds.get(name) or made[name]) for name in pipeline.columns)
 
 
+def arrival(pipeline: Pipeline) -> str:
+    """The column of `stream_log` that says when a record arrived.
+
+    Kafka's time stamp, where Kafka itself sets it; of a topic of somebody else the moment of landing, as there the
+    sender may choose the time stamp, and what a sender chooses decides neither partitions nor watermarks.
+    """
+    return "kafka_timestamp" if pipeline.topic.managed else LANDED_AT
+
+
 def stream_log(pipeline: Pipeline) -> TableShape:
     """Every Kafka record once; `landing` numbers the commits, so that rows are ordered by their ingest."""
-    columns = (*event_columns(pipeline), *_JUDGED, *_KAFKA, ("landing", "BIGINT"))
-    return TableShape(STREAM_LOG, columns, "kafka_timestamp")
+    landed_at = () if pipeline.topic.managed else ((LANDED_AT, "TIMESTAMP"),)
+    columns = (*event_columns(pipeline), *_JUDGED, *_KAFKA, ("landing", "BIGINT"), *landed_at)
+    return TableShape(STREAM_LOG, columns, arrival(pipeline))
 
 
 def batch_log(pipeline: Pipeline) -> TableShape:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from twofold.errors import TwofoldError
 
 if TYPE_CHECKING:
-    from twofold.definition.model import Topic
+    from twofold.definition.model import Pipeline, Topic
 
-REQUIRED_SETTINGS = {"message.timestamp.type": "LogAppendTime", "cleanup.policy": "delete"}
+_KEEPS_ALL = {"cleanup.policy": "delete"}
+REQUIRED_SETTINGS = {"message.timestamp.type": "LogAppendTime", **_KEEPS_ALL}
 """Always so. Outcomes are judged by the time of arrival, so that a replay judges alike; and what Kafka compacts away
-before it was ingested is lost without a trace."""
+before it was ingested is lost without a trace. A topic of somebody else may have any time stamps: there the moment of
+landing is the time of arrival."""
 
 
 Range = tuple[int, int]
@@ -66,8 +69,10 @@ def drift(topic: Topic, partitions: int, settings: Mapping[str, str | None]) -> 
     >>> actual = {"retention.ms": "5", "cleanup.policy": "delete", "message.timestamp.type": "CreateTime"}
     >>> drift(Topic("t", 2, settings={"retention.ms": "5"}), 3, actual)
     {'partitions': ('2', '3'), 'message.timestamp.type': ('LogAppendTime', 'CreateTime')}
+    >>> drift(Topic("t", managed=False), 3, {**actual, "cleanup.policy": "compact"})
+    {'cleanup.policy': ('delete', 'compact')}
     """
-    declared = {"partitions": str(topic.partitions), **configs(topic)}
+    declared = {"partitions": str(topic.partitions), **configs(topic)} if topic.managed else _KEEPS_ALL
     actual = {"partitions": str(partitions), **settings}
     return {name: (value, str(actual.get(name))) for name, value in declared.items() if str(actual.get(name)) != value}
 
@@ -82,20 +87,84 @@ def inexact(drift: Mapping[str, tuple[str, str]]) -> str:
     return " and ".join(f"{name} is {actual}, not {declared}" for name, (declared, actual) in broken.items())
 
 
-def repair_command(pipeline: str) -> str:
-    """What gives the topic of a pipeline the settings that exactness needs."""
-    return f"twofold topic {pipeline} --repair"
+def refusal(pipeline: str, topic: Topic, drift: Mapping[str, tuple[str, str]]) -> TwofoldError | None:
+    """Why a topic that is there cannot be counted exactly, and what mends it; None where it can."""
+    fault = inexact(drift)
+    if not fault:
+        return None
+    mends = f"`twofold topic {pipeline} --repair` sets it; records that are there already keep their time stamps"
+    if not topic.managed:
+        mends = "Kafka may drop records before they land; have its owner set it, or read a topic that keeps all records"
+    return TwofoldError(f"topic {topic.name} is there already, and cannot be counted exactly: {fault}", mends)
 
 
-def require_exact(pipeline: str, state: TopicState) -> None:
-    """TwofoldError, with the command that fixes it, where `ensure` found a topic that cannot be counted exactly."""
-    if fault := inexact(state.drift):
+def require_exact(pipeline: Pipeline, state: TopicState) -> None:
+    """TwofoldError, with what mends it, where `ensure` found a topic that cannot be counted exactly."""
+    if refused := refusal(pipeline.name, pipeline.topic, state.drift):
+        raise refused
+
+
+def require_managed(topic: Topic, what: str) -> None:
+    """TwofoldError where `what` would be done to a topic of somebody else."""
+    if not topic.managed:
         raise TwofoldError(
-            f"topic {state.name} is there already, and cannot be counted exactly: {fault}",
-            f"`{repair_command(pipeline)}` sets it; records that are there already keep their time stamps",
+            f"topic {topic.name} belongs to somebody else (`managed: false`), and {what}",
+            "ask its owner, or declare a topic of your own",
         )
 
 
-def not_there(topic: str) -> TwofoldError:
-    """The message where the topic does not exist."""
-    return TwofoldError(f"there is no topic {topic}", "the first job that needs it makes it, as declared")
+def not_there(topic: Topic | str) -> TwofoldError:
+    """The message where the topic, declared or known by its name alone, does not exist."""
+    if isinstance(topic, str):
+        return TwofoldError(f"there is no topic {topic}", "correct its name, or start again once it is there")
+    makes = "the first job that needs it makes it, as declared"
+    if not topic.managed:
+        makes = "its owner makes it (`managed: false`): correct `topic.name`, or start again once it is there"
+    return TwofoldError(f"there is no topic {topic.name}", makes)
+
+
+def merged(ranges: Sequence[Range], near: int) -> list[Range]:
+    """Ranges with those that lie near each other made one.
+
+    >>> merged([(1, 2), (4, 5), (20, 30)], 3)
+    [(1, 5), (20, 30)]
+    >>> merged([], 3)
+    []
+    """
+    found: list[Range] = []
+    for low, high in ranges:
+        if found and low - found[-1][1] <= near:
+            found[-1] = (found[-1][0], high)
+        else:
+            found.append((low, high))
+    return found
+
+
+def within(offsets: Iterable[int], ranges: Sequence[Range]) -> Iterator[int]:
+    """Those of the offsets, which ascend, that lie in one of the ranges, which are in order.
+
+    >>> list(within([1, 2, 3, 7, 9, 12, 13], [(2, 4), (9, 10)]))
+    [2, 3, 9]
+    """
+    left = iter(ranges)
+    low, high = 0, 0
+    for offset in offsets:
+        while high <= offset:
+            low, high = next(left, (sys.maxsize, sys.maxsize))
+        if low <= offset:
+            yield offset
+
+
+def joined(offsets: Iterable[int]) -> list[Range]:
+    """Ascending offsets as ranges.
+
+    >>> joined([2, 3, 4, 9])
+    [(2, 5), (9, 10)]
+    """
+    found: list[Range] = []
+    for offset in offsets:
+        if found and found[-1][1] == offset:
+            found[-1] = (found[-1][0], offset + 1)
+        else:
+            found.append((offset, offset + 1))
+    return found

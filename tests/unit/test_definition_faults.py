@@ -160,6 +160,14 @@ MISTAKES = {
     ),
     "cron of six": ("lateness:", 'schedule: {union: "0 * * * * *"}\nlateness:', ["13 schedule.union: five parts"]),
     "replay": ("lateness:", "replay: {source: x, query: SELECT 1 2}\nlateness:", ["13 replay.query: Parser Error"]),
+    "a replay into somebody else's topic": (
+        "topic: {name: orders, partitions: 2}",
+        "topic: {name: orders, managed: false, partitions: 2}\nreplay: {generate: 5}",
+        [
+            "2 topic.partitions: `partitions` of a topic with `managed: false`, expected no such key",
+            "3 replay: `replay` into a topic with `managed: false`, expected no such key",
+        ],
+    ),
     "half a replay": ("lateness:", "replay: {source: x}\nlateness:", ["13 replay.query: `query`, or `generate`"]),
     "two replays": (
         "lateness:",

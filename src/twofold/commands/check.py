@@ -126,7 +126,8 @@ def _lines(result: CheckedFile) -> Iterator[str]:
         return
     pipeline = result.pipeline
     counts = f"{counted(len(pipeline.event.fields), 'field')}, {counted(len(pipeline.views), 'view')}"
-    yield f"{shown_path(result.path)}: ok ({pipeline.name}, {counts})"
+    of_others = "" if pipeline.topic.managed else f", topic {pipeline.topic.name} is only read"
+    yield f"{shown_path(result.path)}: ok ({pipeline.name}, {counts}{of_others})"
     for each in result.differences or ():
         yield f"  {each.effect:<7}  {each}"
 

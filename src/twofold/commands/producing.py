@@ -13,8 +13,9 @@ import click
 from twofold import kafka
 from twofold.commands.become import become
 from twofold.definition.load import load_pipeline
+from twofold.definition.model import Topic
 from twofold.settings import Settings
-from twofold.topic import TopicState, drift, inexact, not_there, repair_command
+from twofold.topic import TopicState, drift, not_there, refusal
 
 
 @click.command(
@@ -36,6 +37,8 @@ def produce(settings: Settings, arguments: tuple[str, ...]) -> None:
 def topic(context: click.Context, pipeline: str, repair: bool, as_json: bool) -> None:
     """Show PIPELINE's Kafka topic: its id, its partitions' offsets, and what differs from the declaration.
 
+    A topic with `managed: false` is only looked at.
+
     Exit code 1 when the topic cannot be counted exactly. --repair makes Kafka stamp records with their arrival
     (message.timestamp.type) and keep all of them until their time is up (cleanup.policy). Existing records keep their
     time stamps, and compacted records stay lost.
@@ -49,16 +52,19 @@ def topic(context: click.Context, pipeline: str, repair: bool, as_json: bool) ->
     declared = load_pipeline(settings, pipeline)
     found = kafka.repair(settings, declared) if repair else kafka.describe(settings, declared.topic.name)
     if found is None:
-        raise not_there(declared.topic.name)
+        raise not_there(declared.topic)
     differs = drift(declared.topic, len(found.partitions), found.settings)
-    click.echo(json.dumps({**asdict(found), "drift": differs}, indent=2) if as_json else _text(found, differs))
-    if fault := inexact(differs):
-        click.echo(f"cannot be counted exactly: {fault}; `{repair_command(pipeline)}` sets it", err=True)
-        context.exit(1)
+    told = {**asdict(found), "managed": declared.topic.managed, "drift": differs}
+    click.echo(json.dumps(told, indent=2) if as_json else _text(declared.topic, found, differs))
+    if refused := refusal(pipeline, declared.topic, differs):
+        raise refused
 
 
-def _text(found: TopicState, differs: dict[str, tuple[str, str]]) -> str:
+def _text(topic: Topic, found: TopicState, differs: dict[str, tuple[str, str]]) -> str:
     lines = [f"topic {found.name}, id {found.topic_id}"]
     lines += [f"  partition {number}: offsets {begin} to {end}" for number, (begin, end) in found.partitions.items()]
     lines += [f"  {name} is {actual}, declared {declared}" for name, (declared, actual) in differs.items()]
+    if not topic.managed:
+        stamped = found.settings.get("message.timestamp.type")
+        lines.append(f"  somebody else's: never made nor changed; time stamps are {stamped}, arrival is the landing")
     return "\n".join([*lines, *([] if differs else ["  as declared"])])

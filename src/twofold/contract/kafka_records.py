@@ -43,7 +43,9 @@ def of(pipeline: Pipeline, batch: pa.RecordBatch, schemas: Schemas) -> JsonRecor
     beside: dict[str, pa.Array] = {}
     for field in pipeline.event.fields.values():
         if field.is_arrival:
-            beside[field.name] = batch["timestamp"]
+            # A record from before Kafka had time stamps, or whose sender gave none, says -1: none is known.
+            known = pc.greater_equal(batch["timestamp"], pa.scalar(0, batch["timestamp"].type))
+            beside[field.name] = pc.if_else(known, batch["timestamp"], None)
         elif field.source.kind == "key":
             beside[field.name] = batch["key"]
         elif field.source.kind == "header":

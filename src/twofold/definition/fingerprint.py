@@ -53,7 +53,10 @@ def event_facts(pipeline: Pipeline) -> Facts:
         "event.id_horizon": event.id_horizon.total_seconds(),
         "event.max_bytes": event.max_bytes,
     }
-    wire = {"event.each": event.each and str(event.each), "topic.format": pipeline.topic.format}
+    topic = pipeline.topic
+    wire = {"event.each": event.each and str(event.each), "topic.format": topic.format}
+    # What "from the future" means goes by it.
+    wire["topic.managed"] = None if topic.managed else "false"
     facts |= {key: value for key, value in wire.items() if value not in (None, JSON)}
     if pipeline.files != Files():
         facts["files"] = asdict(pipeline.files)

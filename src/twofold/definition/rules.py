@@ -96,6 +96,8 @@ def _check_topic(topic: Topic, report: Report) -> None:
                 report.add_key(
                     ("topic", key), f"`{key}` of a topic with `managed: false`", "no such key: it is only read"
                 )
+        if ("replay",) in report.places:
+            report.add_key(("replay",), "`replay` into a topic with `managed: false`", "no such key: it is only read")
         return
     for setting, value in REQUIRED_SETTINGS.items():
         found = topic.settings.get(setting, value)

@@ -16,7 +16,9 @@ from twofold import kafka, tables
 from twofold.definition.names import ELEMENT
 from twofold.proof import sql
 from twofold.proof.findings import MOST_OFFENDERS, Check, Findings
+from twofold.proof.sent import Sent
 from twofold.proof.world import Gaps, World
+from twofold.table_state import Landed
 from twofold.text import counted
 from twofold.topic import Filled, Range
 
@@ -39,11 +41,11 @@ class Span:
 
 
 def each_once(world: World) -> Check:
-    """I2: every offset of [first, landed end) that holds a record exists once; the landed end is the commit's own."""
+    """I2: every offset of [start, landed end) that holds a record exists once; both are the commit's own."""
     found, held, landed = Findings("I2"), _spans(world), world.landed(tables.STREAM_LOG)
     _compare_topic(world, landed.topic_id, found)
     _compare_gaps(world, found)
-    _compare_rows(world, held, landed.offsets, found)
+    _compare_rows(world, held, landed, found)
     _compare_elements(world, found)
     behind = world.before.offsets_behind(landed.offsets) if found.holds else 0
     if behind:
@@ -62,8 +64,9 @@ def acknowledged(world: World) -> Check:
     for partition, offset in sorted(sent.acknowledged.items()):
         if offset >= (end := sent.ends.get(partition, 0)):
             found.violated("Kafka lost acknowledged records", [f"{name}[{partition}]@{offset}: Kafka ends at {end}"])
-    landed = world.landed(tables.STREAM_LOG).offsets
-    absent = {p: o for p, o in sorted(sent.acknowledged.items()) if o >= ends.get(p, 0)}
+    landed, start = world.landed(tables.STREAM_LOG).offsets, world.landed(tables.STREAM_LOG).start
+    due = {p: o for p, o in sorted(sent.acknowledged.items()) if o >= start.get(p, 0)}
+    absent = {p: o for p, o in due.items() if o >= ends.get(p, 0)}
     if lost := [f"{name}[{p}]@{o}" for p, o in absent.items() if o < landed.get(p, 0)]:
         found.violated("acknowledged records are said to be landed, but are missing", lost)
     if waiting := [f"{name}[{p}]@{o}" for p, o in absent.items() if o >= landed.get(p, 0)]:
@@ -78,14 +81,21 @@ def acknowledged(world: World) -> Check:
         "landed_ends": {str(p): ends[p] for p in sorted(ends)},
         "journals_of_other_topics": sent.foreign_journals,
     }
+    _say_acknowledged(sent, due, ends, found)
+    return found.check()
+
+
+def _say_acknowledged(sent: Sent, due: Mapping[int, int], ends: Mapping[int, int], found: Findings) -> None:
+    """What was compared; `due` are the highest offsets that lie past the stream's start."""
     if sent.foreign_journals:
         found.say(f"{counted(sent.foreign_journals, 'journal')} of another topic id ignored")
-    if sent.acknowledged:
-        pairs = ", ".join(f"{p}: {o:,} < {ends.get(p, 0):,}" for p, o in sorted(sent.acknowledged.items()))
+    if before := len(sent.acknowledged) - len(due):
+        found.say(f"what {counted(before, 'partition')} got acknowledged lies before the stream's start")
+    if due:
+        pairs = ", ".join(f"{p}: {o:,} < {ends.get(p, 0):,}" for p, o in due.items())
         found.say(f"{counted(sent.acknowledged_records, 'record')} acknowledged; highest offset < landed end: {pairs}")
-    else:
+    if not sent.acknowledged:
         found.say("no producer's journal here: nothing was acknowledged to compare (I2 needs none)")
-    return found.check()
 
 
 def _spans(world: World) -> dict[int, Span]:
@@ -120,7 +130,7 @@ def _compare_gaps(world: World, found: Findings) -> None:
         found.behind(f"{counted(waiting, 'offset')} of a transaction that is still open, which no row is of")
 
 
-def _compare_rows(world: World, held: Mapping[int, Span], landed: Mapping[int, int], found: Findings) -> None:
+def _compare_rows(world: World, held: Mapping[int, Span], landed: Landed, found: Findings) -> None:
     """Offsets that occur more than once, or that no commit covers."""
     name = world.pipeline.topic.name
     for partition, span in held.items():
@@ -132,7 +142,10 @@ def _compare_rows(world: World, held: Mapping[int, Span], landed: Mapping[int, i
             _, named = world.offenders(twice, "kafka_offset, _tw_times", lambda o, n, at=place: f"{at}@{o}: {n} times")
             more = counted(span.rows - span.distinct, "row")
             found.violated(f"{more} too many in partition {partition}", named)
-        if (said := landed.get(partition, 0)) <= span.last:
+        if span.first < (begin := landed.start.get(partition, 0)):
+            early = f"partition {partition} has rows from offset {span.first:,}, before the stream's start at {begin:,}"
+            found.violated(early, [f"{name}[{partition}]@{span.first}"])
+        if (said := landed.offsets.get(partition, 0)) <= span.last:
             found.violated(
                 f"the last commit says that partition {partition} ends at {said:,}, its rows end at {span.last + 1:,}",
                 [f"{name}[{partition}]@{said}"],
@@ -274,11 +287,14 @@ def _without(ranges: Iterable[Range], taken: Iterable[Range]) -> list[Range]:
 
 def _ranges(world: World) -> Ranges:
     """Per partition what lies between its lowest offset and the end that the last commit, or its last row, says."""
-    landed, held = world.landed(tables.STREAM_LOG).offsets, _spans(world)
+    state, held = world.landed(tables.STREAM_LOG), _spans(world)
+    landed, start = state.offsets, state.start
     edges = []
     for partition in sorted({*landed, *held}):
         # Records that Kafka still has must exist; those that retention is deleting no longer count.
         retained, end = world.retained_from.get(partition, 0), landed.get(partition, 0)
+        # The stream began there, whatever Kafka has before.
+        retained = max(retained, start.get(partition, 0))
         low = max(world.before.begins.get(partition, 0), retained)
         if partition in held:
             # What Kafka had dropped before the job began is in neither.

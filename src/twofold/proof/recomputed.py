@@ -266,7 +266,7 @@ def _deleted_up_to_us(world: World, side: ViewTable) -> int:
     gone = [p for p, low in world.retained_from.items() if low]
     if side.log == tables.EVENTS or not gone:
         return LONG_AGO_US
-    oldest = f"""SELECT min(kafka_timestamp) AS _tw_oldest FROM {side.source}
+    oldest = f"""SELECT min({tables.arrival(world.pipeline)}) AS _tw_oldest FROM {side.source}
                  WHERE kafka_partition IN ({", ".join(map(str, gone))})
                  GROUP BY kafka_partition HAVING min(kafka_offset) > 0"""
     latest = world.row(f"SELECT epoch_us(max(_tw_oldest)) FROM ({oldest}) AS _tw_partitions")[0]
@@ -288,7 +288,7 @@ def _exempt(world: World, side: ViewTable) -> str:
     key, time = sql.quoted(world.pipeline.event.key), sql.quoted(world.pipeline.event.time)
     behind = sql.microseconds(world.pipeline.lateness) + sql.microseconds(side.view.window)
     # How far time has come by a record: no further than its arrival.
-    seen = f"least(epoch_us({time}), epoch_us(kafka_timestamp))"
+    seen = f"least(epoch_us({time}), epoch_us({tables.arrival(world.pipeline)}))"
     accepted = f"(SELECT * FROM {side.source} WHERE outcome = 'accepted')"
     columns = sql.struct(world.pipeline.columns)
     # The watermark that a record meets comes from micro-batches before its own, so from landings before its own:

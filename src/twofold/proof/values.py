@@ -26,7 +26,7 @@ from twofold.proof.findings import MOST_OFFENDERS, Findings
 from twofold.proof.recount import Irregular
 from twofold.proof.world import World
 from twofold.text import counted
-from twofold.topic import Range
+from twofold.topic import Range, joined
 
 SAMPLE = 1_000
 """So many records of each log are compared, unless all of them are asked for."""
@@ -242,7 +242,7 @@ def _spread(world: World, held: str, group: Sequence[str], number: str) -> Range
             wanted -= len(taken)
             del numbers[: len(taken)]
         left = [(place, numbers) for place, numbers in left if numbers]
-    return {place: kafka.joined(sorted(numbers)) for place, numbers in chosen.items() if numbers}
+    return {place: joined(sorted(numbers)) for place, numbers in chosen.items() if numbers}
 
 
 def _rows(

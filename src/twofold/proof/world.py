@@ -110,7 +110,8 @@ class World:
 
     def landed(self, log: str) -> Landed:
         """What the last commit of a log says that it holds."""
-        return table_state.landed(self.pins[log].history, self.pipeline.name)
+        state = table_state.landed(self.pins[log].history, self.pipeline.name)
+        return table_state.begun(state, self.pins[log].properties)
 
     @property
     def is_of_one_topic(self) -> bool:

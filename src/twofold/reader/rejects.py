@@ -113,10 +113,11 @@ class Rejects:
     def _rejected(self) -> str:
         """Rows of both logs in one shape: layer, reason, payload, and what is made of the rest."""
         kind = f"coalesce({tables.REASON_KIND}, '{UNKNOWN}') AS _tw_kind"
-        stream = f"""SELECT 'stream' AS layer, {kind}, reason, payload, kafka_timestamp AS _tw_received_at,
+        arrival = tables.arrival(self.pipeline)
+        stream = f"""SELECT 'stream' AS layer, {kind}, reason, payload, {arrival} AS _tw_received_at,
             '{self.pipeline.topic.name}[' || kafka_partition || ']@' || kafka_offset AS _tw_place,
             kafka_partition AS _tw_a, '' AS _tw_b, kafka_offset AS _tw_c
-            FROM {tables.STREAM_LOG} WHERE {self._of(tables.STREAM_LAYER, "kafka_timestamp")}"""
+            FROM {tables.STREAM_LOG} WHERE {self._of(tables.STREAM_LAYER, arrival)}"""
         batch = f"""SELECT 'batch' AS layer, {kind}, reason, payload, landed_at AS _tw_received_at,
             file || ':' || "row" AS _tw_place, landing AS _tw_a, file AS _tw_b, "row" AS _tw_c
             FROM {tables.BATCH_LOG} WHERE {self._of(tables.BATCH_LAYER, "landed_at")}"""

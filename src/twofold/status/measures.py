@@ -33,6 +33,7 @@ def layers(
     edge = table_state.boundary(histories["events"], pipeline)
     stream = table_state.landed(histories["stream_log"], pipeline)
     batch = table_state.landed(histories["batch_log"], pipeline)
+    covered = {**stream.start, **edge.offsets}
     united = histories["events"].nearest(Boundary.KEY)
     return Layers(
         batch_log=logs["batch_log"],
@@ -40,7 +41,7 @@ def layers(
         events=logs["events"],
         boundary=edge.max_event_time,
         sealed_through=sealed_through(views),
-        stream_past_boundary=sum(max(0, end - edge.offsets.get(at, 0)) for at, end in stream.offsets.items()),
+        stream_past_boundary=sum(max(0, end - covered.get(at, 0)) for at, end in stream.offsets.items()),
         landings_past_boundary=max(0, batch.landing - edge.landing),
         united_at=united.at if united else None,
     )
