@@ -38,7 +38,6 @@ from twofold.contract import reasons
 from twofold.definition.model import Pipeline
 from twofold.errors import DefinitionChanged
 from twofold.metrics import Meter
-from twofold.schema_registry import AWAY_SIGN
 
 STALLED_AFTER_S = 60.0
 """Neither a batch nor a report that there is nothing to read, for this long past the trigger: not healthy."""
@@ -226,11 +225,11 @@ class StreamProgress(StreamingQueryListener):
             if ended.wait(_BEAT_EVERY_S):
                 return
 
-    def retrying(self, query: str, problem: str) -> None:
+    def retrying(self, query: str, problem: str, *, registry_away: bool = False) -> None:
         """A query has failed and is started again."""
         self._meter.count(metrics.STREAM_RETRIES, 1, query=query)
         if query == LOG:
-            self._registry_away = AWAY_SIGN in problem
+            self._registry_away = registry_away
         self.say("retrying", problem)
 
     def ingested(self, batch: int, outcomes: Mapping[str, int], newest: Mapping[int, float]) -> None:

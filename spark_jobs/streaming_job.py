@@ -61,7 +61,7 @@ _AWAY = (
 )
 """Errors that show that a broker, store, registry or catalog is away, not that the work is wrong."""
 _DATA_LOSS = ("KAFKA_DATA_LOSS", "data may have been lost", "Some data may have been lost")
-_CAUSE = re.compile(r"(Caused by: |: )?[\w.]+(Exception|Error)\b")
+_CAUSE = re.compile(rf"(Caused by: |: )?[\w.]+(Exception|Error|{AWAY_SIGN})\b")
 
 
 @click.command()
@@ -218,7 +218,8 @@ class RestartedQuery:
             raise error(f"query {self.name} failed {self.failures} times in a row: {_shortened(text)}")
         pause_s = min(2.0 ** (self.failures - 1), _LONGEST_PAUSE_S)
         self.query, self.retry_at = None, time.monotonic() + pause_s
-        self.progress.retrying(self.name, f"query {self.name} failed, next try in {pause_s:.0f} s: {_shortened(text)}")
+        problem = f"query {self.name} failed, next try in {pause_s:.0f} s: {_shortened(text)}"
+        self.progress.retrying(self.name, problem, registry_away=AWAY_SIGN in text)
 
     def stop(self) -> None:
         """End the query; a batch cut short is done again by the next start."""
