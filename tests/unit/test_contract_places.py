@@ -242,6 +242,14 @@ CSV = [
     ("type: json", "", 'id,at,v\n1,2026-03-01T00:00:00Z,"{""a"": [1]}"\n', '{"a": [1]}'),
     ("type: json", "", 'id,at,v\n1,2026-03-01T00:00:00Z,"{""a"":}"\n', 'v is not a json: {"a":}'),
     ("type: timestamp, format: epoch_ms", "", f"id,at,v\n1,2026-03-01T00:00:00Z,{MS}\n", MARCH),
+    ("type: json, from: $", "", ",id,at\n9,1,2026-03-01T00:00:00Z\n", None),
+    ("type: boolean", "{true_values: [off], false_values: ['true']}", "id,at,v\n1,2026-03-01T00:00:00Z,off\n", True),
+    (
+        "type: timestamp, format: epoch_s",
+        "{decimal: ','}",
+        "id;at;v\n1;2026-03-01T00:00:00Z;1772323200,5\n",
+        MARCH.replace(microsecond=500_000),
+    ),
     ("type: string, from: {key: true}", "", "id,at,v\n1,2026-03-01T00:00:00Z,x\n", None),
 ]
 
@@ -266,6 +274,9 @@ PARQUET = [
     ("type: timestamp, format: epoch_s", {"v": [MS // 1000]}, MARCH),
     ("type: timestamp, format: epoch_s", {"v": [MARCH]}, MARCH),
     ("type: date, format: '%d.%m.%Y'", {"v": [date(2026, 3, 1)]}, date(2026, 3, 1)),
+    ("type: json, from: $", {"": ["x"]}, None),
+    ("type: json", {"v": [float("nan")]}, "v is not a json: nan"),
+    ("type: json", {"v": [1.5]}, "1.5"),
     ("type: timestamp", {"v": [MS]}, f"v is not a timestamp: {MS}"),
 ]
 
@@ -283,6 +294,7 @@ def test_parquet(pipeline: Any, declared: str, columns: dict[str, list[Any]], ex
 FAULTS = [
     ("type: long, from: a..b", "", 'p.yaml:12: event.fields.v.from: found "a..b", expected a path'),
     ("type: long, from: 'a[x]'", "", "event.fields.v.from: found"),
+    ("type: long, from: $.at", "", "event.fields.v.from: found $.at, from which at is read as timestamp"),
     ("type: long, from: at", "", "event.fields.v.from: found at, from which at is read as timestamp"),
     ("type: long, format: epoch_ms", "", "event.fields.v.format: found format on a long"),
     ("type: timestamp, format: epoch", "", "it has no directive such as %Y"),

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+import pyarrow as pa
 
 from twofold import kafka, readers
 from twofold.commands.check import check_files
@@ -22,7 +23,7 @@ from twofold.definition.model import Pipeline
 from twofold.draft import sample
 from twofold.draft.sample import MOST_BYTES, MOST_RECORDS, Sample
 from twofold.draft.text import pipeline_text
-from twofold.errors import TwofoldError, UsageError
+from twofold.errors import TwofoldError, UsageError, first_line
 from twofold.schema_registry import Registry
 from twofold.settings import Settings
 from twofold.text import counted
@@ -83,9 +84,18 @@ def _next(name: str, file: Path | None, found: Sample) -> str:
         return f"  twofold up && twofold stream {name}"
     shown = shlex.quote("FILE" if str(file) == _STANDARD_INPUT else str(file))
     layer = f"produce {name} --from {shown} && twofold stream {name}"
-    if not found.documents:
+    if not found.documents or not _has_lines(file):
         layer = f"land {name} {shown} && twofold batch {name}"
     return f"  twofold try {name} {shown}\n  twofold up && twofold {layer}"
+
+
+def _has_lines(file: Path) -> bool:
+    """Whether a JSON file has a record a line, as the producer sends them; not an array, nor UTF-16."""
+    if str(file) == _STANDARD_INPUT:
+        return True
+    with file.open("rb") as stream:
+        head = stream.read(64).lstrip()
+    return head.startswith(b"{") and b"\0" not in head
 
 
 def _target(settings: Settings, name: str) -> Path:
@@ -114,6 +124,8 @@ def _from_file(file: Path, named: str | None) -> Sample:
         return sample.of_file(sample.opened(content), named or "stdin.jsonl")
     except readers.SetAside as error:
         raise TwofoldError(f"{shown} cannot be read: {error}") from None
+    except pa.ArrowException as error:
+        raise TwofoldError(f"{shown} is no Parquet: {first_line(error)}", "write the file again") from None
     except OSError as error:
         raise TwofoldError(f"{shown} cannot be read: {error.strerror or error}", "fix that, and try again") from error
 

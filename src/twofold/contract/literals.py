@@ -112,7 +112,7 @@ def is_json(text: str) -> bool:
 
 def _json(_kind: FieldType, literal: Literal) -> str:
     """The exact text of a JSON value: a token as it is, a cell's text if it is one."""
-    if literal.form == BEYOND or (literal.form in (TEXT, MOMENT) and not is_json(literal.text)):
+    if literal.form == BEYOND or (literal.form in (TEXT, MOMENT, NUMBER) and not is_json(literal.text)):
         raise NotOfType
     return literal.text
 

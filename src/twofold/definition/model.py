@@ -100,6 +100,11 @@ class Field:
         return self.from_ or Source((self.name,))
 
     @property
+    def is_in_cells(self) -> bool:
+        """Whether rows of CSV or Parquet may hold it: they have no key, no headers, and are no whole record."""
+        return self.source.in_value and bool(self.source.steps) and not self.is_arrival
+
+    @property
     def label(self) -> str:
         """What sentences call it.
 

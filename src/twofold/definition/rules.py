@@ -131,7 +131,9 @@ def _check_sources(event: Event, report: Report) -> None:
     kinds: dict[Source, Field] = {}
     for name, field in event.fields.items():
         path: KeyPath = ("event", "fields", name, "from")
-        first = kinds.setdefault(field.source, field)
+        # `p` and `$.p` are the same place, unless events are elements.
+        source = field.source if event.each else replace(field.source, whole=False)
+        first = kinds.setdefault(source, field)
         if None not in (first.type, field.type) and (first.type, first.format) != (field.type, field.format):
             read_as = first.type if first.format == ISO else f"{first.type}, {first.format}"
             report.add(path, f"{field.source}, from which {first.name} is read as {read_as}", "one type for a path")

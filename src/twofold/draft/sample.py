@@ -188,7 +188,9 @@ def _sniffed(text: bytes) -> tuple[str, bool]:
         file.write(text if len(text) <= _HEAD_BYTES else text[: text.rfind(b"\n", 0, _HEAD_BYTES) + 1])
         file.flush()
         try:
-            query = "SELECT Delimiter, HasHeader, SkipRows FROM sniff_csv(?, quote = '\"', escape = '\"')"
+            # One row with a cell too many or too few, or in another encoding, hides no delimiter.
+            lenient = "strict_mode = false, null_padding = true, ignore_errors = true"
+            query = f"SELECT Delimiter, HasHeader, SkipRows FROM sniff_csv(?, quote = '\"', escape = '\"', {lenient})"
             found = duckdb.connect().execute(query, [file.name]).fetchone()
         except duckdb.Error:
             found = None

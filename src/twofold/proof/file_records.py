@@ -142,7 +142,7 @@ def _elements(text: str) -> Iterator[FileRecord]:
 
 
 def _found_in_files(pipeline: Pipeline) -> list[Field]:
-    return [one for one in pipeline.event.fields.values() if one.source.in_value and not one.is_arrival]
+    return [one for one in pipeline.event.fields.values() if one.is_in_cells]
 
 
 class _Lines:
@@ -262,7 +262,7 @@ def _cell(one: Field, files: Files, quoted: bool, text: str) -> Any:  # noqa: AN
         raise NoValue("no UTF-8")
     if one.type.name == "boolean" and text in (*files.true_values, *files.false_values):
         return text in files.true_values
-    if files.decimal == "," and one.type.is_number:
+    if files.decimal == "," and (one.type.is_number or one.format.startswith("epoch_")):
         if not _COMMA_NUMBER.fullmatch(text):
             raise NoValue(f"another decimal sign: {text[:40]}")
         text = text.replace(",", ".")

@@ -51,7 +51,7 @@ class Columns:
     @classmethod
     def of(cls, pipeline: Pipeline) -> Self:
         """Of a pipeline's file."""
-        found = (one for one in pipeline.event.fields.values() if one.source.in_value and not one.is_arrival)
+        found = (one for one in pipeline.event.fields.values() if one.is_in_cells)
         return cls({one.source.column for one in found}, pipeline.files)
 
 

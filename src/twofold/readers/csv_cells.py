@@ -16,6 +16,7 @@ from twofold.contract import reasons
 from twofold.contract.reasons import Reason
 from twofold.contract.records import CellRecords
 from twofold.definition.model import Field, Files, Pipeline
+from twofold.definition.time_formats import EPOCHS
 from twofold.readers import csv_rows
 from twofold.readers.texts import BLOCK_BYTES, MAX_RECORD_BYTES
 
@@ -31,7 +32,7 @@ def read(
 ) -> Iterator[CellRecords]:
     """The rows of a file, numbered from 1; SetAside where the file as a whole is no CSV of this pipeline."""
     files = pipeline.files
-    fields = [one for one in pipeline.event.fields.values() if one.source.in_value and not one.is_arrival]
+    fields = [one for one in pipeline.event.fields.values() if one.is_in_cells]
     rows = csv_rows.read(
         blocks,
         {one.source.column for one in fields},
@@ -59,10 +60,11 @@ def _cells(cells: pa.Array, field: Field, files: Files, faults: dict[int, Reason
     if files.null_values:
         cells = pc.if_else(pc.is_in(cells, _texts(files.null_values)), None, cells)
     if field.type.name == "boolean":
+        given = cells
         for word, texts in (("true", files.true_values), ("false", files.false_values)):
             if texts:
-                cells = pc.if_else(pc.is_in(cells, _texts(texts)), word.encode(), cells)
-    if files.decimal == "," and field.type.is_number:
+                cells = pc.if_else(pc.is_in(given, _texts(texts)), word.encode(), cells)
+    if files.decimal == "," and (field.type.is_number or field.format in EPOCHS):
         plain = pc.fill_null(pc.match_substring_regex(cells, _COMMA_NUMBER), True)
         for index in pc.indices_nonzero(pc.invert(plain)).to_pylist():
             text = cells[index].as_py().decode(errors="replace")

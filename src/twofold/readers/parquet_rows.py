@@ -33,7 +33,7 @@ _JSON = msgspec.json.Encoder(decimal_format="number")
 def read(source: WatchedStream, pipeline: Pipeline) -> Iterator[CellRecords]:
     """All rows, numbered from 1; SetAside where they cannot all be read."""
     try:
-        fields = [one for one in pipeline.event.fields.values() if one.source.in_value and not one.is_arrival]
+        fields = [one for one in pipeline.event.fields.values() if one.is_in_cells]
         yield from _rows(source, fields)
     except MemoryError:
         raise
