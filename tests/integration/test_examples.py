@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 from pyspark.sql import SparkSession
@@ -87,7 +88,8 @@ def test_a_pipeline_is_drafted_from_a_topic(
     stack: Settings, spark: SparkSession, twofold: Callable[..., CompletedProcess[str]]
 ) -> None:
     at, name = work(stack, spark, "webhooks"), random_name()
-    send(at, *(delivery(number, "push", number) for number in range(20)))
+    ids = [str(uuid5(NAMESPACE_URL, str(number))) for number in range(20)]
+    send(at, *({**delivery(number, "push", number), "delivery": one} for number, one in enumerate(ids)))
     topic, path = at.pipeline.topic.name, stack.pipelines / f"{name}.yaml"
     try:
         said = twofold("init", name, "--topic", topic).stdout

@@ -111,7 +111,8 @@ def test_every_panel_has_data(watched: Watched) -> None:
     eventually(
         lambda: seen.query(f'twofold_run_good_timestamp_seconds{{pipeline="{name}",kind="compare"}}'), within_s=300
     )
-    running.run(watched.settings, "prove", name)
+    # A file that was set aside: nothing is violated, and not all is proved.
+    assert running.run(watched.settings, "prove", name, check=False).returncode in (0, 3)
     assert set(seen.targets().values()) == {"up"}
     here = {query.only for query in panel_queries()} - ELSEWHERE
     try:

@@ -127,7 +127,7 @@ def test_the_clocks_of_senders_decide_nothing(
     work.holds()
     # Views are sealed up to what was seen, not up to a clock that is ahead.
     assert work.query("SELECT count(*) FILTER (final) < count(*) FROM unified_by_kind") == [(True,)]
-    rebuild_job.rebuild(work.job, {})
+    rebuild_job.rebuild(work.job)
     work.drain()
     assert work.unified() == work.expected()
     work.holds()
@@ -179,7 +179,7 @@ def test_a_stream_begins_where_it_is_told_to_for_good(
     work.pipeline = define(name=work.pipeline.name, topic={"managed": False, "partitions": None, "start": "earliest"})
     more_partitions(work, 3)
     send_events(work, *several("third", minutes=40), at=THEN, partition=2)
-    rebuild_job.rebuild(work.job, {})
+    rebuild_job.rebuild(work.job)
     work.drain()
     assert "topic.start: earliest has no effect" in capsys.readouterr().err
     work.union()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from twofold import table_state, tables
+from twofold import tables
 from twofold.definition.names import ELEMENT
 from twofold.proof import landed_files, sql, values
 from twofold.proof.findings import Check, Findings
@@ -82,7 +82,7 @@ def _filtered(world: World, found: Findings) -> None:
         (tables.STREAM_LOG, f"{topic} || '[' || kafka_partition || ']@' || kafka_offset"),
         (tables.BATCH_LOG, """"file" || ':' || "row" || ' (landing ' || landing || ')'"""),
     ):
-        since = table_state.defined_since(world.pins[log].properties)
+        since = world.defined_since(log)
         if since is None:
             continue
         expected = f"CASE WHEN {condition} THEN '{tables.ACCEPTED}' ELSE '{tables.FILTERED}' END"

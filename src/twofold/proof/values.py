@@ -64,7 +64,7 @@ class Tally:
         self.expecting = Expecting(self.world.pipeline)
         properties = self.world.pins[self.log].properties
         ruled = properties if self.log == tables.STREAM_LOG else self.world.pins[tables.LANDED_FILES].properties
-        since = table_state.rules_since(ruled), table_state.defined_since(properties)
+        since = table_state.rules_since(ruled), self.world.defined_since(self.log)
         self.exact_since = None if None in since else max(filter(None, since))
         """The first landing by the rules and the definition of today."""
 

@@ -22,12 +22,13 @@ from pyiceberg.table import Table as IcebergTable
 from pyiceberg.types import NestedField
 
 from twofold import job_metrics, table_state, tables
+from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline
 from twofold.lake import Lake
 from twofold.proof import sent
 from twofold.proof.findings import MOST_OFFENDERS
 from twofold.proof.sent import Sent
-from twofold.schemas import iceberg_type
+from twofold.schemas import EVENT, iceberg_type
 from twofold.table_state import History, Landed
 from twofold.tables import TableShape
 from twofold.topic import Range
@@ -112,6 +113,13 @@ class World:
         """What the last commit of a log says that it holds."""
         state = table_state.landed(self.pins[log].history, self.pipeline.name)
         return table_state.begun(state, self.pins[log].properties)
+
+    def defined_since(self, log: str) -> int | None:
+        """The first landing of a log by the definition of today; None: none, or it cannot be told."""
+        properties = self.pins[log].properties
+        if properties.get(EVENT) not in (None, fingerprint.event(self.pipeline)):
+            return None  # changed since: no job has run with it yet
+        return table_state.defined_since(properties)
 
     @property
     def is_of_one_topic(self) -> bool:
