@@ -133,9 +133,12 @@ class StreamView:
         deleted = [task.file for tasks in many for task in tasks]
         try:
             self.table = commits.replace(self.table, head, deleted, added, {})
-        except CommitFailedException:
+        except (CommitFailedException, FileNotFoundError) as error:
             commits.discard(self.table, added)
             self.refresh()
+            # The snapshot that was read may have expired since, and its files with it.
+            if isinstance(error, FileNotFoundError) and self.table.metadata.current_snapshot_id == head:
+                raise
             return None
         current = self.table.current_snapshot()
         self._let_go.append(((current and current.sequence_number) or 0, [file.file_path for file in deleted]))
