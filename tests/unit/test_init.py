@@ -26,7 +26,7 @@ from twofold.definition.sources import is_key
 from twofold.definition.time_formats import format_fault
 from twofold.draft import kinds, sample
 from twofold.draft.text import pipeline_text
-from twofold.errors import UsageError
+from twofold.errors import TwofoldError, UsageError
 from twofold.schema_registry import Registered, UnknownSchema
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -192,6 +192,35 @@ def test_nothing_is_overwritten(made: Any) -> None:  # noqa: ANN401
     assert isinstance(result.exception, UsageError)
     assert "p.yaml is there already" in str(result.exception)
     assert again == text
+
+
+MARCH_MS = 1_772_323_200_000
+RAGGED = "id,name,at\n" + "".join(f"{n},n{n},2026-01-01T00:00:0{n % 10}Z\n" for n in range(30))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        RAGGED + "30,x,2026-01-01T00:00:00Z,too many\n",
+        RAGGED.replace(",", ";") + "30;x;2026-01-01T00:00:00Z;too many\n",
+    ],
+)
+def test_one_ragged_row_hides_no_delimiter(made: Any, content: str) -> None:  # noqa: ANN401
+    result, text = made(content, "ragged.csv")
+    assert "31 records: 30 accepted, 0 filtered, 1 rejected" in result.output
+    assert "name:" in text and "delimiter" not in text
+
+
+def test_a_broken_parquet_gives_a_sentence(made: Any) -> None:  # noqa: ANN401
+    result, text = made(b"PAR1xxxxPAR1", "broken.parquet")
+    assert isinstance(result.exception, TwofoldError) and "is no Parquet" in str(result.exception)
+    assert text == ""
+
+
+def test_what_the_producer_cannot_cut_is_landed(made: Any) -> None:  # noqa: ANN401
+    array = json.dumps([{"id": number, "at": MARCH_MS + number} for number in range(9)], indent=1)
+    assert "twofold land" in made(array, "array.json", "a")[0].output
+    assert "twofold produce" in made(lines(*json.loads(array)), "lines.jsonl", "b")[0].output
 
 
 @pytest.mark.parametrize(
