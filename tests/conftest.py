@@ -14,6 +14,7 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
+from pyiceberg.catalog.sql import SqlCatalog
 from ruamel.yaml import YAML
 
 from tests import running
@@ -119,6 +120,14 @@ def twofold(stack: Settings) -> Callable[..., CompletedProcess[str]]:
 def pipeline_name() -> str:
     """A name that no other test has."""
     return random_name()
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Iterator[SqlCatalog]:
+    """A catalog of its own, without services."""
+    found = SqlCatalog("test", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}/tables")
+    yield found
+    found.engine.dispose()
 
 
 @pytest.fixture(scope="session")

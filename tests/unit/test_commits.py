@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -30,14 +30,6 @@ from twofold.table_state import Boundary, History, Landed, Snapshot
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOON_DAY = (NOON.date() - date(1970, 1, 1)).days
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> Iterator[SqlCatalog]:
-    """A catalog of its own."""
-    found = SqlCatalog("test", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}/tables")
-    yield found
-    found.engine.dispose()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -74,14 +74,6 @@ SECTIONS: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "each": ({"event": {"each": "items"}}, REFUSED, "event.each", "was '', is now 'items'"),
     "managed": ({"topic": {"managed": False, "partitions": None}}, REFUSED, "topic.managed", "was 'true', is now"),
 }
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> Iterator[SqlCatalog]:
-    """A catalog of its own."""
-    found = SqlCatalog("test", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}/tables")
-    yield found
-    found.engine.dispose()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,14 +24,6 @@ from twofold.table_state import Landed, Snapshot
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OURS, OTHERS = Topic("t", 4), Topic("t", managed=False)
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> Iterator[SqlCatalog]:
-    """A catalog of its own."""
-    found = SqlCatalog("test", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}/tables")
-    yield found
-    found.engine.dispose()
 
 
 def of_others(folder: Path, name: str = "p", **more: Any) -> Pipeline:  # noqa: ANN401
