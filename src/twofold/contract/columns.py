@@ -88,7 +88,6 @@ def _json_texts(array: pa.Array) -> Typed:
     return Typed(array, pa.array([text is None or is_json(text) for text in array.to_pylist()], pa.bool_()))
 
 
-_UNITS = {"epoch_s": "s", "epoch_ms": "ms", "epoch_us": "us", "epoch_ns": "ns"}
 _EPOCH_TEXT = r"\A[0-9]{1,18}\z"
 
 
@@ -98,8 +97,7 @@ def _formatted(field: Field, texts: pa.Array, wanted: pa.DataType) -> Typed:
         kept = texts if _all(right) else pc.if_else(right, texts, None)
         found = _whole_epochs(field, kept.cast(pa.int64()), wanted)
         return Typed(found.array, pc.and_kleene(right, found.right) if found.right is not None else right)
-    read = _reading(field.type, field.format)
-    array = pa.array([None if text is None else read(text) for text in texts.to_pylist()], wanted)
+    array = pa.array(map(_reading(field.type, field.format), texts.to_pylist()), wanted)
     return Typed(array, pc.or_(pc.is_valid(array), pc.is_null(texts)))
 
 
@@ -108,7 +106,7 @@ def _whole_epochs(field: Field, numbers: pa.Array, wanted: pa.DataType) -> Typed
     if field.type.name == "date":
         return _nothing(len(numbers), wanted, numbers)
     try:
-        moments = numbers.cast(pa.int64()).view(pa.timestamp(_UNITS[field.format], "UTC"))
+        moments = numbers.cast(pa.int64()).view(pa.timestamp(field.format.removeprefix("epoch_"), "UTC"))
         if field.format == "epoch_ns":
             return Typed(moments.cast(wanted, safe=False), pc.greater_equal(moments, pa.scalar(0, moments.type)))
         return _in_calendar(Typed(moments.cast(wanted)))
@@ -117,13 +115,13 @@ def _whole_epochs(field: Field, numbers: pa.Array, wanted: pa.DataType) -> Typed
 
 
 @lru_cache(maxsize=16)
-def _reading(kind: FieldType, form: str) -> Callable[[str], Any]:
-    """Reads texts of a pattern; those of lines that follow each other are often equal."""
+def _reading(kind: FieldType, form: str) -> Callable[[str | None], Any]:
+    """Reads texts as the reference does, None where they are no values; those of neighbours are often equal."""
 
     @lru_cache(maxsize=65_536)
-    def read(text: str) -> Any:  # noqa: ANN401
+    def read(text: str | None) -> Any:  # noqa: ANN401
         try:
-            return read_value(kind, Literal(TEXT, text), form)
+            return None if text is None else read_value(kind, Literal(TEXT, text), form)
         except NotOfType:
             return None
 
@@ -235,17 +233,10 @@ def _in_years(kind: FieldType, texts: pa.Array, right: pa.Array) -> Typed:
     try:
         array = kept.cast(wanted)
     except pa.ArrowInvalid:
-        array = pa.array([_moment(kind, text) for text in kept.to_pylist()], wanted)
+        array = pa.array(map(_reading(kind, ISO), kept.to_pylist()), wanted)
         return Typed(array, pc.or_(pc.is_valid(array), pc.is_null(texts)))
     inside = _in_calendar(Typed(array)).right
     return Typed(array, pc.and_kleene(right, inside))
-
-
-def _moment(kind: FieldType, text: str | None) -> Any:  # noqa: ANN401
-    try:
-        return None if text is None else read_value(kind, Literal(TEXT, text))
-    except NotOfType:
-        return None
 
 
 def _where(texts: pa.Array, form: str, wanted: pa.DataType) -> Typed:

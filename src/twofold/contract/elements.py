@@ -11,13 +11,11 @@ from collections.abc import Iterator
 import msgspec
 
 from twofold.contract import reasons
-from twofold.contract.literals import BLANKS, OtherShape, follow
+from twofold.contract.literals import OtherShape, elements, follow
 from twofold.contract.reasons import Reason
 from twofold.contract.records import ElementRecords, JsonRecords
 from twofold.contract.reference import Reference
 from twofold.definition.sources import Source
-
-_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def expanded(records: JsonRecords, each: Source, reference: Reference) -> ElementRecords:
@@ -50,7 +48,7 @@ def _elements(value: bytes | None, each: Source, reference: Reference) -> list[b
             return []
         if token[:1] != b"[":
             raise OtherShape(each, "an array", token)
-        return [bytes(element).strip(BLANKS) for element in _ARRAY.decode(token)]
+        return elements(token)
     except OtherShape as error:
         return reasons.wrong_shape("event.each", str(error.place), error.wanted, error.token.decode())
     except (msgspec.DecodeError, RecursionError) as error:

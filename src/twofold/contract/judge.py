@@ -15,10 +15,10 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property, reduce
+from functools import cached_property, partial, reduce
 from typing import Any
 
 import duckdb
@@ -66,19 +66,25 @@ class Judge:
         self.pipeline = pipeline
         self._reference = Reference(pipeline)
         fields, most = pipeline.event.fields.values(), pipeline.event.max_bytes
-        found = [field for field in fields if field.source.in_value and not field.is_arrival]
+        found = [field for field in fields if field.is_in_value]
         each = pipeline.event.each is not None
         self._decoder = Decoder([field for field in found if field.source.whole or not each], most)
         self._of_elements = Decoder([field for field in found if each and not field.source.whole], most, True)
 
     def judge(self, records: Records, received_at: datetime | pa.Array) -> Judged:
         """Judge all; `received_at` is one moment, or one per record (timestamps in UTC)."""
+        return self.by_event(records, received_at, self._halving)
+
+    def by_event(
+        self, records: Records, received_at: datetime | pa.Array, judge: Callable[[Records, pa.Array], Judged]
+    ) -> Judged:
+        """What `judge` makes of some records and their moments of arrival, or of the events that lie in them."""
         arrived = moments(received_at, len(records))
         if self.pipeline.event.each is None or not isinstance(records, JsonRecords):
-            return self._halving(records, arrived)
+            return judge(records, arrived)
         elements = self.elements(records)
         parents = pa.array(elements.parents, pa.int64())
-        return Judged(self._halving(elements, arrived.take(parents)).rows, parents)
+        return Judged(judge(elements, arrived.take(parents)).rows, parents)
 
     def elements(self, records: JsonRecords) -> ElementRecords:
         """The events that lie in the arrays of some records."""
@@ -303,12 +309,7 @@ class Crashed(Exception):
 
 def judge_apart(judge: Judge, records: Records, received_at: datetime | pa.Array) -> Judged:
     """As `Judge.judge`; a record at which the child ends is rejected as not judged."""
-    arrived = moments(received_at, len(records))
-    if judge.pipeline.event.each is None or not isinstance(records, JsonRecords):
-        return _apart(judge, records, arrived)
-    elements = judge.elements(records)
-    parents = pa.array(elements.parents, pa.int64())
-    return Judged(_apart(judge, elements, arrived.take(parents)).rows, parents)
+    return judge.by_event(records, received_at, partial(_apart, judge))
 
 
 def _apart(judge: Judge, records: Records, arrived: pa.Array) -> Judged:

@@ -87,7 +87,7 @@ def _avro(
     if pipeline.event.each is not None:
         texts = [None if index in faults else avro.json_text(record) for index, record in enumerate(records)]
         return JsonRecords(texts, numbers, beside, faults, values)
-    in_value = [field for field in pipeline.event.fields.values() if field.source.in_value and not field.is_arrival]
+    in_value = [field for field in pipeline.event.fields.values() if field.is_in_value]
     columns = avro.columns(in_value, records, faults)
     return CellRecords({**columns, **beside}, numbers, lambda index: values[index].as_py(), faults)
 

@@ -248,9 +248,18 @@ def follow(text: bytes, source: Source) -> bytes:
         if isinstance(step, str):
             token = bytes(_member(step).decode(token).value).strip(BLANKS)
         else:
-            elements = _ARRAY.decode(token)
-            token = bytes(elements[step]).strip(BLANKS) if step < len(elements) else _NULL
+            found = elements(token)
+            token = found[step] if step < len(found) else _NULL
     return token
+
+
+def elements(array: bytes) -> list[bytes]:
+    """The texts of the elements of a sound JSON array.
+
+    >>> elements(b'[1.50, {"a": 1} ]')
+    [b'1.50', b'{"a": 1}']
+    """
+    return [bytes(element).strip(BLANKS) for element in _ARRAY.decode(array)]
 
 
 def json_literal(token: bytes, kind: FieldType) -> Literal | None:

@@ -90,7 +90,7 @@ class Reference:
             try:
                 if field.name in beside:
                     literals[field.name] = cell_literal(beside[field.name], field.type)
-                elif field.source.in_value and not field.is_arrival:
+                elif field.is_in_value:
                     text = value if element is None or field.source.whole else element
                     literals[field.name] = json_literal(follow(text, field.source), field.type)
             except UnicodeDecodeError:

@@ -100,9 +100,14 @@ class Field:
         return self.from_ or Source((self.name,))
 
     @property
+    def is_in_value(self) -> bool:
+        """Whether it is found in the record's value: not in Kafka's key or headers, and not its arrival."""
+        return self.source.in_value and not self.is_arrival
+
+    @property
     def is_in_cells(self) -> bool:
-        """Whether rows of CSV or Parquet may hold it: they have no key, no headers, and are no whole record."""
-        return self.source.in_value and bool(self.source.steps) and not self.is_arrival
+        """Whether rows of CSV or Parquet may hold it: they are no whole record."""
+        return self.is_in_value and bool(self.source.steps)
 
     @property
     def label(self) -> str:
