@@ -273,25 +273,22 @@ _ID_LIST = listing(text("the name of a required field"), EXPECTED_ID, least=1)
 ID = Key(EXPECTED_ID, _id)
 
 
-def words(allowed: Collection[str]) -> Key:
-    """One of a few words."""
-    return plain(one_of(f"`{word}`" for word in allowed), lambda value: value if value in allowed else None)
-
-
-_NO_PROTOBUF = "Protobuf is not read: have it written as Avro or JSON, for instance by a connector, into a topic"
-
-
-def wire_format(allowed: Collection[str]) -> Key:
-    """One of the formats of Kafka's values; one that is well known, and not among them, is told of."""
+def words(allowed: Collection[str], hints: Mapping[str, str] | None = None) -> Key:
+    """One of a few words; `hints` has what to say to others that are well known."""
+    expected = one_of(f"`{word}`" for word in allowed)
 
     def read(value: object, path: KeyPath, report: Report) -> object:
-        if value not in allowed:
-            hint = _NO_PROTOBUF if value == "protobuf" else ""
-            report.add(path, shown(value), one_of(f"`{word}`" for word in allowed), hint)
-            return None
-        return value
+        if isinstance(value, str) and value in allowed:
+            return value
+        report.add(path, shown(value), expected, (hints or {}).get(str(value), ""))
+        return None
 
-    return Key(one_of(f"`{word}`" for word in allowed), read)
+    return Key(expected, read)
+
+
+WIRE_HINTS = {
+    "protobuf": "Protobuf is not read: have it written as Avro or JSON, for instance by a connector, into a topic"
+}
 
 
 def _start(value: object) -> object:

@@ -126,7 +126,7 @@ class Topic:
     name: Annotated[str, keys.text("a Kafka topic name", names.topic_fault)]
     partitions: Annotated[int, keys.whole(1, 10_000)] = 1
     replication: Annotated[int, keys.whole(1, 32)] = 1
-    format: Annotated[str, keys.wire_format(FORMATS)] = JSON
+    format: Annotated[str, keys.words(FORMATS, keys.WIRE_HINTS)] = JSON
     """How the values of its records are written."""
     managed: Annotated[bool, keys.FLAG] = True
     """Whether Twofold makes it and holds it to its settings; else it belongs to somebody else, and is only read."""

@@ -7,7 +7,6 @@ their fields' types and its expressions checked.
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -20,7 +19,7 @@ from twofold.definition.model import Event, Field, Files, Limits, Measure, Pipel
 from twofold.definition.renderer import Columns
 from twofold.definition.sources import EXPECTED_EACH, Source
 from twofold.definition.time_formats import ISO
-from twofold.definition.types import FieldType, format_duration, typed_value
+from twofold.definition.types import FieldType, format_duration, matches_whole, typed_value
 from twofold.topic import REQUIRED_SETTINGS
 
 _CONFLICTS = (
@@ -206,18 +205,11 @@ def _default(field: Field, path: KeyPath, report: Report) -> Any:  # noqa: ANN40
         f"at most {field.max}" if field.max is not None and value > field.max else "",
         f"one of {', '.join(map(str, field.one_of))}" if field.one_of and value not in field.one_of else "",
         f"at most {field.max_length} characters" if len(str(value)) > (field.max_length or math.inf) else "",
-        f"a match of {field.pattern}" if field.pattern and not _matches(field.pattern, value) else "",
+        f"a match of {field.pattern}" if field.pattern and not matches_whole(field.pattern, value) else "",
     ]
     for rule in filter(None, broken):
         report.add(path, shown(value), f"{rule}, as the field's own rule says")
     return value
-
-
-def _matches(pattern: str, value: str) -> bool:
-    try:
-        return re.fullmatch(pattern, value, re.ASCII) is not None
-    except re.error:
-        return True  # a fault of the pattern, which is reported there
 
 
 def _allowed(field: Field, path: KeyPath, report: Report) -> tuple[Any, ...]:

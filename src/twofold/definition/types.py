@@ -343,6 +343,19 @@ def pattern_fault(pattern: str) -> str:
     return ""
 
 
+def matches_whole(pattern: str, value: str) -> bool:
+    """Whether a whole value matches, by RE2, which judges records too; a pattern at fault, as told of, matches all.
+
+    >>> matches_whole("a|b", "b"), matches_whole("a|b", "ab"), matches_whole("(", "x")
+    (True, False, True)
+    """
+    try:
+        found = _re2().cursor().execute("SELECT regexp_matches(?, ?)", [value, whole_value(pattern)]).fetchone()
+    except duckdb.Error:
+        return True
+    return bool(found and found[0])
+
+
 @cache
 def _re2() -> duckdb.DuckDBPyConnection:
     return duckdb.connect()
