@@ -57,12 +57,19 @@ class Work:
 
     def send(self, *events: Row, partition: int = 0) -> None:
         """Append events to the topic, acknowledged."""
-        name = self._topic()
+        sent = self.send_values(*map(small_world.as_json, events), partition=partition)
+        for event, place in zip(events, sent, strict=True):
+            outcome = tables.FILTERED if event["hidden"] else tables.ACCEPTED
+            self.rows.append(small_world.landed_row(event, outcome, place, 0))
+
+    def send_values(
+        self, *values: bytes | None, partition: int | None = 0, key: bytes | None = None, **headers: bytes
+    ) -> list[Any]:
+        """Append any records to the topic, acknowledged; gives Kafka's word on each. They are not remembered."""
+        name, listed = self._topic(), list(headers.items())
         with producing(self.settings) as producer:
-            sent = [producer.send(name, small_world.as_json(event), partition=partition) for event in events]
-            for event, future in zip(events, sent, strict=True):
-                outcome = tables.FILTERED if event["hidden"] else tables.ACCEPTED
-                self.rows.append(small_world.landed_row(event, outcome, future.get(timeout=60), 0))
+            sent = [producer.send(name, value, key=key, headers=listed, partition=partition) for value in values]
+            return [future.get(timeout=60) for future in sent]
 
     def _topic(self) -> str:
         """The topic, there as declared; asked once per declaration."""
@@ -84,14 +91,18 @@ class Work:
 
     def land(self, name: str, *events: Row) -> None:
         """Put a file of JSON lines, take it, and remember its rows under the landing's number."""
-        folder = inbox.folder(self.settings, self.pipeline.name)
-        assert self.spark and isinstance(folder, inbox.LocalFolder)
-        folder.path.mkdir(parents=True, exist_ok=True)
-        (folder.path / name).write_bytes(b"".join(small_world.as_json(event) + b"\n" for event in events))
+        self.put(name, b"".join(small_world.as_json(event) + b"\n" for event in events))
         (landed,) = self.take().landings
         for number, event in enumerate(events, 1):
             outcome = tables.FILTERED if event["hidden"] else tables.ACCEPTED
             self.batch.append({**event, "outcome": outcome, "landing": landed.number, "file": name, "row": number})
+
+    def put(self, name: str, content: bytes) -> None:
+        """Put a file into the inbox."""
+        folder = inbox.folder(self.settings, self.pipeline.name)
+        assert isinstance(folder, inbox.LocalFolder)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        (folder.path / name).write_bytes(content)
 
     def take(self) -> BatchRun:
         """What `twofold batch` does, in this session."""

@@ -14,9 +14,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from spark_jobs import spark_session
-from tests.at_work import Work, producing
+from tests.at_work import Work
 from tests.conftest import random_name
-from twofold import inbox
 from twofold.definition.load import load_file
 from twofold.definition.model import JSON
 from twofold.settings import Settings
@@ -41,18 +40,12 @@ def work(stack: Settings, spark: SparkSession, example: str) -> Work:
 
 def send(at: Work, *records: dict[str, Any]) -> None:
     """Append records to the topic."""
-    name = at._topic()
-    with producing(at.settings) as producer:
-        for record in records:
-            producer.send(name, json.dumps(record).encode(), partition=0).get(timeout=60)
+    at.send_values(*(json.dumps(record).encode() for record in records))
 
 
 def land(at: Work, name: str, *records: dict[str, Any]) -> None:
     """Put a file into the inbox, and take it."""
-    folder = inbox.folder(at.settings, at.pipeline.name)
-    assert isinstance(folder, inbox.LocalFolder)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    (folder.path / name).write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    at.put(name, "".join(f"{json.dumps(record)}\n" for record in records).encode())
     at.take()
 
 

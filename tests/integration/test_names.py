@@ -13,9 +13,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from spark_jobs import maintenance, spark_session, unified_views
-from tests import at_work
 from tests.at_work import Work
-from twofold import comparison, inbox, tables
+from twofold import comparison, tables
 from twofold.definition.load import load_file
 from twofold.reader import Reader
 from twofold.settings import Settings
@@ -75,18 +74,12 @@ def record(key: str, minutes: int, **others: object) -> dict[str, Any]:
 
 def send(work: Work, *records: dict[str, Any]) -> None:
     """To Kafka, acknowledged."""
-    name = work._topic()
-    with at_work.producing(work.settings) as producer:
-        for one in records:
-            producer.send(name, json.dumps(one).encode()).get(timeout=60)
+    work.send_values(*(json.dumps(one).encode() for one in records), partition=None)
 
 
 def put(work: Work, name: str, *records: dict[str, Any]) -> None:
     """A file to be landed."""
-    folder = inbox.folder(work.settings, work.pipeline.name)
-    assert isinstance(folder, inbox.LocalFolder)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    (folder.path / name).write_text("".join(json.dumps(one) + "\n" for one in records))
+    work.put(name, "".join(json.dumps(one) + "\n" for one in records).encode())
 
 
 def test_names_that_are_words_of_sql(

@@ -12,8 +12,8 @@ from pyiceberg.expressions import BooleanExpression, EqualTo
 from pyspark.sql import SparkSession
 
 from spark_jobs import spark_session
-from tests.at_work import Work, producing
-from twofold import inbox, tables
+from tests.at_work import Work
+from twofold import tables
 from twofold.definition.model import Pipeline
 from twofold.proof.prover import prove
 from twofold.settings import Settings
@@ -39,20 +39,9 @@ def declared(define: Define, event: dict[str, Any], measures: dict[str, str], by
     return define(event={**event, "fields": fields}, views={"by_kind": None, "v": view}, filter=None, **more)
 
 
-def send(work: Work, *values: bytes, key: bytes | None = None, **headers: bytes) -> None:
-    """Append records to the first partition."""
-    name = work._topic()
-    with producing(work.settings) as producer:
-        for value in values:
-            producer.send(name, value, key=key, headers=list(headers.items()), partition=0).get(timeout=60)
-
-
 def batch(work: Work, name: str, content: bytes) -> None:
     """Put a file into the inbox and take it."""
-    folder = inbox.folder(work.settings, work.pipeline.name)
-    assert isinstance(folder, inbox.LocalFolder)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    (folder.path / name).write_bytes(content)
+    work.put(name, content)
     work.take()
 
 
@@ -82,8 +71,10 @@ def test_several_ids_are_one_identity_in_both_layers(stack: Settings, spark: Spa
     measures = {"clicks": "count(*)", "revenue": "sum(amount)"}
     work = Work(spark, stack, declared(define, {**CLICKS, "fields": dict(CLICKS["fields"])}, measures, ["country"]))
     items = {"items": [{"sku": 'A"1', "qty": 1.5}], "geo": {"country": "CH"}}
-    send(work, click("s,1", 2, 0, 12.5, **items), click("s", 1, 1, 1), key=b"k", **{"trace-id": b"t"})
-    send(work, click("s,1", 2, 0, 12.5, **items), click("s", 2, 2, 3), click(None, 3, 2, 3), click("s", 4, 3, 0.001))
+    work.send_values(click("s,1", 2, 0, 12.5, **items), click("s", 1, 1, 1), key=b"k", **{"trace-id": b"t"})
+    work.send_values(
+        click("s,1", 2, 0, 12.5, **items), click("s", 2, 2, 3), click(None, 3, 2, 3), click("s", 4, 3, 0.001)
+    )
     work.drain()
     answers = "SELECT session, number, country, items, amount, trace, sender, epoch_ms(happened_at) FROM unified_events"
     expected: list[tuple[Any, ...]] = [
@@ -135,7 +126,7 @@ def test_without_an_id_every_record_counts_once(stack: Settings, spark: SparkSes
     event = {**LOGS, "fields": dict(LOGS["fields"])}
     work = Work(spark, stack, declared(define, event, measures, ["status"], files=files))
     record = json.dumps({"host": "h1", "at": "01/Mar/2026:00:00:00 +0000", "status": 200, "bytes": 512}).encode()
-    send(work, record, record)
+    work.send_values(record, record)
     work.drain()
     batch(
         work,
@@ -158,7 +149,7 @@ def test_without_an_id_every_record_counts_once(stack: Settings, spark: SparkSes
 def test_events_without_a_time_have_that_of_their_arrival(stack: Settings, spark: SparkSession, define: Define) -> None:
     event = {"id": "name", "time": "arrival", "fields": {"name": {"type": "string", "required": True}}}
     work = Work(spark, stack, declared(define, event, {"seen": "count(*)"}, []))
-    send(work, b'{"name": "a"}', b'{"name": "a"}', b'{"name": "b"}')
+    work.send_values(b'{"name": "a"}', b'{"name": "a"}', b'{"name": "b"}')
     work.drain()
     batch(work, "more.jsonl", b'{"name": "c"}\n')
     for _ in range(2):
@@ -193,8 +184,7 @@ def order(number: str, *lines: object) -> bytes:
 def test_every_element_of_an_array_is_an_event(stack: Settings, spark: SparkSession, define: Define) -> None:
     event = {**ORDERS, "fields": dict(ORDERS["fields"])}
     work = Work(spark, stack, declared(define, event, {"lines": "count(*)"}, ["sku"]))
-    send(
-        work,
+    work.send_values(
         order("o1", {"no": 1, "sku": "a"}, {"no": 2, "sku": "b"}, {"no": 2, "sku": "again"}),
         order("o2"),
         order("o3", {"no": 1, "sku": "a"}, {"no": "x", "sku": "b"}),

@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 
 from spark_jobs import spark_session
 from tests import overhear, running
-from tests.at_work import Work, eventually, producing
+from tests.at_work import Work, eventually
 from twofold import probes
 from twofold.definition.model import Pipeline
 from twofold.schema_registry import Registry
@@ -81,21 +81,14 @@ def body(number: int, seq: int, total: str | None = "1.50") -> bytes:
     return b"\0" + number.to_bytes(4) + stream.getvalue()
 
 
-def send(work: Work, *values: bytes | None, **headers: bytes) -> None:
-    name = work._topic()
-    with producing(work.settings) as producer:
-        for value in values:
-            producer.send(name, value, key=b"k", headers=list(headers.items()), partition=0).get(timeout=60)
-
-
 def test_avro_through_the_stream(stack: Settings, spark: SparkSession, define: Define, registry: Registry) -> None:
     pipeline = define(topic={"format": "avro"}, event=EVENT, views={"by_kind": None, "v": VIEW}, filter=None)
     work = Work(spark, stack, pipeline)
     running.run(stack, "produce", pipeline.name, "--generate", "200", "--seed", "7")
     newer = registry.register(f"{pipeline.topic.name}-other", "AVRO", json.dumps(NEWER))
     wrong = [b"{}", None, body(4_000_000_000, 1), body(newer, 1)[:-1], body(newer, 1) + b"\0", body(newer, 1, "1.501")]
-    send(work, *wrong)
-    send(work, body(newer, 1), body(newer, 2), **{"trace-id": b"t-1"})
+    work.send_values(*wrong, key=b"k")
+    work.send_values(body(newer, 1), body(newer, 2), key=b"k", **{"trace-id": b"t-1"})
     work.drain()
     assert work.query(
         "SELECT outcome, count(*), count(payload), count(DISTINCT reason_kind) FROM stream_log GROUP BY 1 ORDER BY 1"
@@ -122,7 +115,7 @@ def test_a_registry_that_is_away_is_waited_for(
     text = json.dumps({**NEWER, "doc": pipeline.name})
     number = registry.register(f"{pipeline.topic.name}-value", "AVRO", text)
     supervisor.stop_programs(stack, ["registry"])
-    send(work, body(number, 1), body(number, 2))
+    work.send_values(body(number, 1), body(number, 2), key=b"k")
     stop = threading.Event()
     stream = threading.Thread(target=lambda: work.stream(stop, until_caught_up=False))
     tag = f"twofold_stream_registry_away,pipeline={pipeline.name}"
