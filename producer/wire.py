@@ -87,6 +87,7 @@ class Writer:
         self._json = {one.name for one in fields if one.type.name == "json"}
         self._is_flat = all(one.source.steps == (one.name,) and one.format == ISO for one in fields)
         self._is_flat = self._is_flat and not pipeline.event.each
+        self._key = next((one.name for one in fields if one.source.kind == "key"), None)
         self.prefix = b""
         if pipeline.topic.format != JSON:
             if register is None:
@@ -113,12 +114,10 @@ class Writer:
 
     def key(self, values: Values) -> bytes | None:
         """Kafka's key: what the definition takes from it, else the event's id; None: neither."""
-        event = self.pipeline.event
-        for one in event.fields.values():
-            if one.source.kind == "key":
-                value = values.get(one.name)
-                return None if value is None else str(value).encode()
-        return identity([values.get(name) for name in event.id])
+        if self._key is None:
+            return identity([values.get(name) for name in self.pipeline.event.id])
+        value = values.get(self._key)
+        return None if value is None else str(value).encode()
 
     def spoiled(self, values: Values, way: int) -> bytes:
         """A record that breaks the contract, in one of six ways, whatever the contract."""
