@@ -24,13 +24,13 @@ from twofold.definition.model import AVRO, JSON, Event, Field, Pipeline
 from twofold.definition.sources import Step
 from twofold.definition.time_formats import EPOCHS, ISO
 from twofold.errors import TwofoldError, UsageError, first_line
+from twofold.windows import EPOCH
 
 Register = Callable[[str, str, str], int]
 """(subject, AVRO or JSON, text of the schema) → its id, as `Registry.register`."""
 Values = Mapping[str, Any]
 """Field → value: text, number, moment, day; what is null or left out is not written."""
 _JSON = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _AVRO_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _AVRO_TYPES: dict[str, Any] = {
@@ -219,7 +219,7 @@ def _formatted(one: Field, value: Any) -> Any:  # noqa: ANN401
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     if one.format not in EPOCHS:
         return moment.strftime(one.format)
-    return int(Decimal((moment - _EPOCH) // _MICROSECOND) / EPOCHS[one.format])
+    return int(Decimal((moment - EPOCH) // _MICROSECOND) / EPOCHS[one.format])
 
 
 def _natural(pipeline: Pipeline, name: str, value: Any) -> Any:  # noqa: ANN401
