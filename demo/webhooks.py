@@ -120,7 +120,6 @@ def _fetch(folder: Path) -> None:
         made.mkdir()
         command: list[str | Path] = [npm, "pack", f"{PACKAGE}@{VERSION}", "--silent", "--pack-destination", made]
         run(command, f"Fetching {PACKAGE} {VERSION}", stage / "log", "see that npm can reach its registry")
-        folder.parent.mkdir(parents=True, exist_ok=True)
         publish(made, folder)
 
 

@@ -24,13 +24,13 @@ from twofold.definition.model import AVRO, JSON, Event, Field, Pipeline
 from twofold.definition.sources import Step
 from twofold.definition.time_formats import EPOCHS, ISO
 from twofold.errors import TwofoldError, UsageError, first_line
+from twofold.windows import EPOCH
 
 Register = Callable[[str, str, str], int]
 """(subject, AVRO or JSON, text of the schema) → its id, as `Registry.register`."""
 Values = Mapping[str, Any]
 """Field → value: text, number, moment, day; what is null or left out is not written."""
 _JSON = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _AVRO_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _AVRO_TYPES: dict[str, Any] = {
@@ -87,6 +87,7 @@ class Writer:
         self._json = {one.name for one in fields if one.type.name == "json"}
         self._is_flat = all(one.source.steps == (one.name,) and one.format == ISO for one in fields)
         self._is_flat = self._is_flat and not pipeline.event.each
+        self._key = next((one.name for one in fields if one.source.kind == "key"), None)
         self.prefix = b""
         if pipeline.topic.format != JSON:
             if register is None:
@@ -113,12 +114,10 @@ class Writer:
 
     def key(self, values: Values) -> bytes | None:
         """Kafka's key: what the definition takes from it, else the event's id; None: neither."""
-        event = self.pipeline.event
-        for one in event.fields.values():
-            if one.source.kind == "key":
-                value = values.get(one.name)
-                return None if value is None else str(value).encode()
-        return identity([values.get(name) for name in event.id])
+        if self._key is None:
+            return identity([values.get(name) for name in self.pipeline.event.id])
+        value = values.get(self._key)
+        return None if value is None else str(value).encode()
 
     def spoiled(self, values: Values, way: int) -> bytes:
         """A record that breaks the contract, in one of six ways, whatever the contract."""
@@ -220,7 +219,7 @@ def _formatted(one: Field, value: Any) -> Any:  # noqa: ANN401
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     if one.format not in EPOCHS:
         return moment.strftime(one.format)
-    return int(Decimal((moment - _EPOCH) // _MICROSECOND) / EPOCHS[one.format])
+    return int(Decimal((moment - EPOCH) // _MICROSECOND) / EPOCHS[one.format])
 
 
 def _natural(pipeline: Pipeline, name: str, value: Any) -> Any:  # noqa: ANN401

@@ -20,6 +20,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from functools import cached_property
 from typing import TypeVar
 
 import click
@@ -79,12 +80,6 @@ class Logs:
         return self.next.relanded != self.boundary.relanded
 
     @property
-    def dropped(self) -> tuple[str, ...]:
-        """Columns of `events` whose fields are no longer declared."""
-        declared = tables.events(self.pipeline).column_names
-        return tuple(column.name for column in self.events.columns if column.name not in declared)
-
-    @property
     def has_news(self) -> bool:
         """Whether anything was ingested past the boundary."""
         return (self.next.offsets, self.next.landing) != (self.boundary.offsets, self.boundary.landing)
@@ -107,7 +102,7 @@ class Logs:
         stream, batch, after = whole.seen(engine, known)
         if more := engine.only_united():
             stream += duck.number(f"SELECT count(*) FROM ({serving.duckdb(more)})")
-        names = serving.columns(serving.event_columns(self.pipeline, self.dropped))
+        names = serving.columns(serving.event_columns(self.pipeline, engine.dropped))
         rows = serving.duckdb(f"SELECT {names} FROM {engine.past.tail}") if engine.past.tail else ""
         files = duck.write(Place.of(self.events.made), rows, self.sort_order) if rows else []
         after = replace(after, rebuilt=True)
@@ -229,9 +224,14 @@ class _Union:
         """Whose logs they are."""
         return self.job.pipeline
 
+    @cached_property
+    def engine(self) -> DuckDBEngine:
+        """The steps over what is pinned."""
+        return self.logs.engine(self.duck)
+
     def run(self) -> United:
         """All steps; CommitFailedException where `events` was changed meanwhile, and then nothing stays."""
-        engine = self.logs.engine(self.duck)
+        engine = self.engine
         found = engine.past
         stream, batch, after = self.logs.seen(engine, self.logs.next)
         if found.tail is None:
@@ -263,7 +263,7 @@ class _Union:
         for group in map(set, groups):
             touched = self.duck.read(self.logs.events, tuple(file for file in old if day_of(file) in group))
             its = won if len(groups) == 1 else f"(SELECT * FROM {won} WHERE {serving.on_days(time, group)})"
-            query = serving.duckdb(serving.rewritten(self.pipeline, touched, its, beaten, self.logs.dropped))
+            query = serving.duckdb(serving.rewritten(self.pipeline, touched, its, beaten, self.engine.dropped))
             files += self.duck.write(place, query, self.logs.sort_order)
         return files
 
@@ -271,7 +271,7 @@ class _Union:
         self, place: Place, groups: list[list[date]], old: tuple[DataFile, ...], won: str, beaten: str | None
     ) -> list[DataFile]:
         """What tasks need of the tail goes into files first; those of a day that had none are its files already."""
-        order, dropped = self.logs.sort_order, self.logs.dropped
+        order, dropped = self.logs.sort_order, self.engine.dropped
         listed = serving.event_columns(self.pipeline, dropped)
         names = serving.columns(listed)
         new = self.duck.write(place, serving.duckdb(f"SELECT {names} FROM {won}"), order)

@@ -269,14 +269,8 @@ def first_offsets(
             return stable
         # Kafka's time stamps are whole milliseconds.
         spec = OffsetSpec.for_timestamp(-(-(since - EPOCH) // timedelta(milliseconds=1)))
-        places = {TopicPartition(name, number): spec for number in numbers}
-        told = _settled(
-            lambda: {
-                place.partition: future.result().offset
-                for place, future in client.list_offsets(places, request_timeout=timeout_s).items()
-            },
-            timeout_s,
-        )
+        places = [TopicPartition(name, number) for number in numbers]
+        told = _asked(client, places, spec, IsolationLevel.READ_UNCOMMITTED, timeout_s)
         return {number: offset if offset >= 0 else stable[number] for number, offset in told.items()}
 
 
@@ -411,21 +405,27 @@ def _offsets(
 ) -> dict[int, tuple[int, int, int]]:
     """Partition → first offset, last stable offset, end; asked in this order, so that they never contradict."""
     places = [TopicPartition(name, number) for number in numbers]
-
-    def asked(spec: OffsetSpec, isolation: IsolationLevel) -> dict[int, int]:
-        def ask() -> dict[int, int]:
-            told = client.list_offsets(
-                dict.fromkeys(places, spec), isolation_level=isolation, request_timeout=timeout_s
-            )
-            return {place.partition: future.result().offset for place, future in told.items()}
-
-        return _settled(ask, timeout_s) if places else {}
-
     first, last = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]
-    begin = asked(first, IsolationLevel.READ_UNCOMMITTED)
-    stable = asked(last, IsolationLevel.READ_COMMITTED)
-    end = asked(last, IsolationLevel.READ_UNCOMMITTED)
+    begin = _asked(client, places, first, IsolationLevel.READ_UNCOMMITTED, timeout_s)
+    stable = _asked(client, places, last, IsolationLevel.READ_COMMITTED, timeout_s)
+    end = _asked(client, places, last, IsolationLevel.READ_UNCOMMITTED, timeout_s)
     return {number: (begin[number], stable[number], end[number]) for number in begin}
+
+
+def _asked(
+    client: AdminClient,
+    places: Sequence[TopicPartition],
+    spec: OffsetSpec,
+    isolation: IsolationLevel,
+    timeout_s: float,
+) -> dict[int, int]:
+    """Partition → the offset that is asked for; below 0 where there is none."""
+
+    def ask() -> dict[int, int]:
+        told = client.list_offsets(dict.fromkeys(places, spec), isolation_level=isolation, request_timeout=timeout_s)
+        return {place.partition: future.result().offset for place, future in told.items()}
+
+    return _settled(ask, timeout_s) if places else {}
 
 
 def _settled(ask: Callable[[], _Told], timeout_s: float) -> _Told:

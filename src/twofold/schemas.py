@@ -176,12 +176,13 @@ def iceberg_type(spark: str) -> IcebergType:
 def _evolved(catalog: Catalog, pipeline: Pipeline, table: TableShape, existing: IcebergTable) -> IcebergTable:
     found = _extended(catalog, existing, [(name, iceberg_type(kind)) for name, kind in table.columns])
     wanted = _kept_properties(pipeline, table)
-    if table.name in _LOGS and {table_state.DEFINED_SINCE, EVENT} - _unchanged(found, wanted):
+    known = found.properties
+    if table.name in _LOGS and (table_state.DEFINED_SINCE not in known or known.get(EVENT) != wanted[EVENT]):
         wanted[table_state.DEFINED_SINCE] = _next_landing(found, pipeline)
-    if table.name in _RULED and table_state.RULES_SINCE not in found.properties:
+    if table.name in _RULED and table_state.RULES_SINCE not in known:
         log = tables.STREAM_LOG if table.name == tables.STREAM_LOG else tables.BATCH_LOG
         wanted[table_state.RULES_SINCE] = _next_landing(catalogs.find(catalog, pipeline.name, log), pipeline)
-    changed = {key: value for key, value in wanted.items() if key not in _unchanged(found, wanted)}
+    changed = {key: value for key, value in wanted.items() if known.get(key) != value}
     if not changed:
         return found
     try:
@@ -189,11 +190,6 @@ def _evolved(catalog: Catalog, pipeline: Pipeline, table: TableShape, existing: 
         return commits.set_properties(found, changed)
     except CommitFailedException:
         return _evolved(catalog, pipeline, table, catalog.load_table(found.name()))
-
-
-def _unchanged(table: IcebergTable, wanted: Mapping[str, str]) -> set[str]:
-    """Properties that the table has, and as they are wanted."""
-    return {key for key, value in table.properties.items() if wanted.get(key, value) == value}
 
 
 def _next_landing(log: IcebergTable | None, pipeline: Pipeline) -> str:

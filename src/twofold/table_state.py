@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 
 EARLIEST = "earliest"
-LATEST = "latest"
 
 
 @dataclass(frozen=True)
