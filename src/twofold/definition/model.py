@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from twofold.definition import keys, names
@@ -94,7 +95,7 @@ class Field:
     is_arrival: bool = False
     """It holds when the record arrived, and is found nowhere in it."""
 
-    @property
+    @cached_property
     def source(self) -> Source:
         """Where its value is found: at the key of its name, unless it is declared."""
         return self.from_ or Source((self.name,))
