@@ -113,6 +113,8 @@ class LogWriter:
                 places = ", ".join(f"{topic.name}[{partition}]@{offset}" for partition, offset in start.items())
                 click.echo(f"{self.pipeline.name}: the stream begins with {declared}: {places}", err=True)
                 break
+        else:
+            raise self._changed_by_others()
         if said := table_state.other_start(self.landed, topic):
             click.echo(f"warning: {self.pipeline.name}: {said}", err=True)
 
@@ -169,7 +171,10 @@ class LogWriter:
             self._refuse_gap(starts, held)
             if self._ingest(records, batch_id, starts, ends):
                 return
-        raise TwofoldError(
+        raise self._changed_by_others()
+
+    def _changed_by_others(self) -> TwofoldError:
+        return TwofoldError(
             f"{self.pipeline.name}.{tables.STREAM_LOG} was changed by others during each of {_ATTEMPTS} attempts",
             "see that only one streaming job and one maintenance run; the job continues by itself",
         )
