@@ -62,8 +62,8 @@ class Tally:
         self.expecting = Expecting(self.world.pipeline)
         properties = self.world.pins[self.log].properties
         ruled = properties if self.log == tables.STREAM_LOG else self.world.pins[tables.LANDED_FILES].properties
-        since = table_state.rules_since(ruled), self.world.defined_since(self.log)
-        self.exact_since = None if None in since else max(filter(None, since))
+        rules, definition = table_state.rules_since(ruled), self.world.defined_since(self.log)
+        self.exact_since = None if rules is None or definition is None else max(rules, definition)
         """The first landing by the rules and the definition of today."""
 
     def is_exact(self, row: Row) -> bool:
