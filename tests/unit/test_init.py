@@ -194,7 +194,6 @@ def test_nothing_is_overwritten(made: Any) -> None:  # noqa: ANN401
     assert again == text
 
 
-MARCH_MS = 1_772_323_200_000
 RAGGED = "id,name,at\n" + "".join(f"{n},n{n},2026-01-01T00:00:0{n % 10}Z\n" for n in range(30))
 
 
@@ -218,7 +217,7 @@ def test_a_broken_parquet_gives_a_sentence(made: Any) -> None:  # noqa: ANN401
 
 
 def test_what_the_producer_cannot_cut_is_landed(made: Any) -> None:  # noqa: ANN401
-    array = json.dumps([{"id": number, "at": MARCH_MS + number} for number in range(9)], indent=1)
+    array = json.dumps([{"id": number, "at": MARCH * 1000 + number} for number in range(9)], indent=1)
     assert "twofold land" in made(array, "array.json", "a")[0].output
     assert "twofold produce" in made(lines(*json.loads(array)), "lines.jsonl", "b")[0].output
 
@@ -275,12 +274,14 @@ def test_the_values_of_a_topic(tmp_path: Path, values: list[bytes | None], form:
     assert tried(path, found).outcomes == {"accepted": 5}
 
 
-def test_a_topic_whose_schema_nobody_knows() -> None:
-    def unknown(_: int) -> Registered:
-        raise UnknownSchema
+def no_schemas(_: int) -> Registered:
+    """A registry that knows none."""
+    raise UnknownSchema
 
+
+def test_a_topic_whose_schema_nobody_knows() -> None:
     with pytest.raises(UsageError, match="neither JSON nor Avro"):
-        sample.of_values([avro(1)], unknown)
+        sample.of_values([avro(1)], no_schemas)
 
 
 def tried(path: Path, found: sample.Sample) -> Summary:
@@ -291,11 +292,6 @@ def tried(path: Path, found: sample.Sample) -> Summary:
     for _ in judged(pipeline, found.again(pipeline), summary):
         pass
     return summary
-
-
-def no_schemas(_: int) -> Registered:
-    """Of a sample without any."""
-    raise UnknownSchema
 
 
 keys = st.one_of(

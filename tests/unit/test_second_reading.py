@@ -164,11 +164,7 @@ def test_elements_are_read_alike(tmp_path: Path) -> None:
 
 
 def test_composite_ids_are_worked_out_apart(tmp_path: Path) -> None:
-    path = tmp_path / "p.yaml"
-    path.write_text(DECLARED.replace("FORMAT", "json").replace("FILES", "{}").replace("EACH", "")
-                    .replace("BEFORE", "").replace("id: ID", "id: [id, n]")
-                    .replace('"items[1].n", min: 0', "n, required: true"))  # fmt: skip
-    pipeline = load_file(path)
+    pipeline = declared(tmp_path, ID="[id, n]", **{'"items[1].n", min: 0': "n, required: true"})
     texts = ['a"\\\n,', "", "é"]
     values = [json.dumps({"user": {"id": text}, "@timestamp": 1772323200007, "n": -5}).encode() for text in texts]
     judged = Judge(pipeline).judge(JsonRecords(values, range(1, 4)), NOW)

@@ -79,7 +79,7 @@ def _time_rank(field: Drafted) -> tuple[bool, int, int]:
 
 def event_id(fields: Sequence[Drafted], *, in_elements: bool = False) -> Choice:
     """The fields that are different in different records: one that is called so, else two or three together."""
-    count = len(set(zip(*(field.column.values for field in fields), strict=True))) if fields else 0
+    count = _distinct(fields)
     possible = sorted((field for field in fields if _may_be_id(field)), key=_id_rank)
     # Values of the record around an element are the same for all its elements.
     own = [field for field in possible if not (in_elements and field.column.source.whole)]

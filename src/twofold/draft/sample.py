@@ -24,7 +24,7 @@ from twofold import inbox
 from twofold.contract import kafka_records
 from twofold.contract.kafka_records import PREFIX_BYTES, Schemas
 from twofold.contract.literals import OTHER, TEXT, Literal, cell_literal
-from twofold.contract.records import CellRecords, JsonRecords, Records, part
+from twofold.contract.records import CellRecords, Records, part
 from twofold.definition.model import AVRO, CONFLUENT_JSON, JSON, Files, Pipeline
 from twofold.definition.sources import Source
 from twofold.definition.types import FieldType
@@ -74,7 +74,7 @@ def of_file(opened: Opened, name: str) -> Sample:
         if form.kind == "csv":
             return _of_csv(b"".join(_head(text)), again)
         values = [value for records in first(json_texts.read(text)) for value in records.values]
-        return replace(_of_values(values), again=again)
+        return _of_values(values, again)
 
 
 def of_values(values: Sequence[bytes | None], schemas: Schemas) -> Sample:
@@ -86,14 +86,13 @@ def of_values(values: Sequence[bytes | None], schemas: Schemas) -> Sample:
         columns = {"value": pa.array(values, pa.binary()), "timestamp": arrived}
         yield kafka_records.of(pipeline, pa.RecordBatch.from_pydict(columns), schemas)
 
-    found = replace(_of_values(values), again=again)
+    found = _of_values(values, again)
     framed = [value for value in values if value is not None and value[:1] == b"\0"]
     if len(framed) * 2 <= len(values):
         return found
     for form, bodies in ((CONFLUENT_JSON, [value[PREFIX_BYTES:] for value in framed]), (AVRO, _avro(framed, schemas))):
-        decoded = _of_values(bodies)
-        if decoded.documents:
-            return replace(found, documents=decoded.documents, format=form)
+        if documents := _documents(bodies):
+            return replace(found, documents=documents, format=form)
     raise UsageError(
         "the topic's values begin with a magic byte and a schema id, and hold neither JSON nor Avro of that schema",
         "see that TWOFOLD_SCHEMA_REGISTRY_URL names the registry of this topic",
@@ -112,8 +111,14 @@ def _avro(framed: Sequence[bytes], schemas: Schemas) -> Iterator[bytes]:
             continue
 
 
-def _of_values(given: Iterable[bytes | None]) -> Sample:
-    values, documents = list(given), []
+def _of_values(values: Sequence[bytes | None], again: Callable[[Pipeline], Iterator[Records]]) -> Sample:
+    largest = max((len(value) for value in values if value), default=0)
+    return Sample(len(values), again, _documents(values), largest_bytes=largest)
+
+
+def _documents(values: Iterable[bytes | None]) -> list[dict[str, Any]]:
+    """Those of the values that are JSON objects."""
+    documents = []
     for value in values:
         try:
             found = DECODER.decode(value or b"")
@@ -121,12 +126,7 @@ def _of_values(given: Iterable[bytes | None]) -> Sample:
             continue
         if isinstance(found, dict):
             documents.append(found)
-
-    def again(_pipeline: Pipeline) -> Iterator[Records]:
-        yield JsonRecords(values, range(1, len(values) + 1))
-
-    largest = max((len(value) for value in values if value), default=0)
-    return Sample(len(values), again, documents, largest_bytes=largest)
+    return documents
 
 
 def first(pieces: Iterable[Records]) -> Iterator[Any]:

@@ -83,11 +83,11 @@ def _columns(sample: Sample, now: datetime) -> tuple[tuple[str, ...], list[Colum
         return (), whole, dropped
     each, parents = elements(sample.documents, path)
     outer, _ = columns(parents, without=path, most=MOST_COLUMNS // 3)
-    inner, dropped = columns(each, most=MOST_COLUMNS - len(outer))
+    inner, dropped_of_each = columns(each, most=MOST_COLUMNS - len(outer))
     outer = around(outer)
     if not _are_events(path[-1], _fields(outer), _fields(inner), now):
-        return (), whole, columns(sample.documents)[1]
-    return path, [*inner, *outer], dropped
+        return (), whole, dropped
+    return path, [*inner, *outer], dropped_of_each
 
 
 def _are_events(key: str, outer: Sequence[Drafted], inner: Sequence[Drafted], now: datetime) -> bool:

@@ -189,10 +189,8 @@ def _csv(text: io.TextIOWrapper, pipeline: Pipeline, wanted: Wanted) -> Iterator
 def _header(lines: _Lines, wanted: set[str], files: Files) -> tuple[str, list[str]]:
     """The delimiter, and the names of the columns: declared, or of the first row that is not blank."""
     if files.header:
-        if not files.delimiter:
-            # Without names in the file nothing tells delimiters apart.
-            return ",", list(files.header)
-        return files.delimiter, list(files.header)
+        # Without names in the file nothing tells delimiters apart.
+        return files.delimiter or ",", list(files.header)
     first = next((line for line in lines if line.strip(" \t\r\n")), "")
     found = []
     for delimiter in [files.delimiter] if files.delimiter else [",", ";", "\t"]:
@@ -230,7 +228,7 @@ def _rows(lines: _Lines, delimiter: str) -> Iterator[tuple[list[Cell], str]]:
             raise Irregular(f"the row of line {reader.line_num} has quotes that go over lines: {fault}")
         if not fault and not values:
             continue
-        quoted = _quoted(raw.removesuffix("\n").removesuffix("\r"), cell, delimiter)
+        quoted = _quoted(_without_end(raw), cell, delimiter)
         if not fault and (quoted is None or len(quoted) != len(values)):
             if len(lines.taken) > 1:
                 raise Irregular(f"the row of line {reader.line_num} has quotes that go over lines")

@@ -144,5 +144,4 @@ class Findings:
         behind, unproved = [f"behind: {one}" for one in self._behind], [f"not proved: {one}" for one in self._unproved]
         text = "; ".join([*self._faults, *behind, *unproved, *self._facts])
         named = tuple(self._offenders[:MOST_OFFENDERS])
-        holds = not self._faults
-        return Check(self.id, holds, bool(behind), text, self.numbers, named, not unproved, self._stuck)
+        return Check(self.id, self.holds, bool(behind), text, self.numbers, named, not unproved, self._stuck)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from twofold import table_state, tables
+from twofold import job_metrics, table_state, tables
 from twofold.definition import fingerprint
 from twofold.definition.model import View
 from twofold.proof import sql
@@ -195,7 +195,7 @@ def _check(world: World, side: ViewTable, found: Findings) -> None:
 
 def _failure(world: World, side: ViewTable) -> str:
     """How the last run of what brings a view up to date failed; a streaming job tells that itself."""
-    return world.failure("union") if side.log == tables.EVENTS else ""
+    return job_metrics.failure(world.lake, "union") if side.log == tables.EVENTS else ""
 
 
 def _register(world: World, side: ViewTable, pinned: TableAt) -> None:

@@ -57,15 +57,13 @@ class Tally:
     """Rows of an earlier definition that differ from what today's asks."""
     untold: Counter[str] = field(default_factory=Counter)
     """What this reader cannot judge → how often."""
-    compares_payloads: bool = True
-    """Whether a rejected row keeps the record as it was sent: not so of a file that has columns."""
 
     def __post_init__(self) -> None:
         self.expecting = Expecting(self.world.pipeline)
         properties = self.world.pins[self.log].properties
         ruled = properties if self.log == tables.STREAM_LOG else self.world.pins[tables.LANDED_FILES].properties
-        since = table_state.rules_since(ruled), self.world.defined_since(self.log)
-        self.exact_since = None if None in since else max(filter(None, since))
+        rules, definition = table_state.rules_since(ruled), self.world.defined_since(self.log)
+        self.exact_since = None if rules is None or definition is None else max(rules, definition)
         """The first landing by the rules and the definition of today."""
 
     def is_exact(self, row: Row) -> bool:
@@ -100,10 +98,9 @@ class Tally:
                 self.untold.update(wanted[0].untold)
 
     def _payload(self, where: str, row: Row, sent: bytes | None) -> None:
-        if (
-            row["outcome"] == tables.REJECTED
-            and self.compares_payloads
-            and (self.log == tables.STREAM_LOG or self.is_exact(row))
+        # The row of a file that has columns is not kept as it was sent.
+        if row["outcome"] == tables.REJECTED and (
+            self.log == tables.STREAM_LOG or (sent is not None and self.is_exact(row))
         ):
             digest = None if sent is None else hashlib.sha256(sent).hexdigest()
             if row["digest"] != digest and row["reason_kind"] != "not_judged":
@@ -323,7 +320,6 @@ def _compare_file(tally: Tally, landing: int, file: str, ranges: Sequence[Range]
 
 def _compare_file_record(tally: Tally, record: FileRecord, file: str, rows: Sequence[Row]) -> None:
     landed_at = rows[0]["landed_at"]
-    tally.compares_payloads = record.text is not None
     if record.text is not None:
         wanted: Iterable[Expected] = tally.expecting.of_text(record.text, landed_at)
     elif record.fault:

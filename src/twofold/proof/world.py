@@ -21,7 +21,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.types import NestedField
 
-from twofold import job_metrics, table_state, tables
+from twofold import table_state, tables
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline
 from twofold.lake import Lake
@@ -157,10 +157,6 @@ class World:
     def columns(self, name: str) -> list[str]:
         """The columns of a pinned table."""
         return list(self._schema(self.pins[name]).names)
-
-    def failure(self, job: str) -> str:
-        """How the last run of a job (`union`, `maintenance`) failed, as a clause; empty where none is known to."""
-        return job_metrics.failure(self.lake, job)
 
     def _schema(self, pin: TableAt) -> pa.Schema:
         """The table's columns now, of which files may lack some, and those declared that no job has made yet."""
