@@ -21,8 +21,8 @@ from typing import IO, Any
 import orjson
 
 from producer.wire import Writer, identity
+from twofold.definition.field_source import Step
 from twofold.definition.model import Event
-from twofold.definition.sources import Step
 from twofold.errors import TwofoldError, UsageError
 
 BLOCK_BYTES = 256 * 1024

@@ -20,8 +20,8 @@ from typing import Any
 
 import orjson
 
+from twofold.definition.field_source import Step
 from twofold.definition.model import AVRO, JSON, Event, Field, Pipeline
-from twofold.definition.sources import Step
 from twofold.definition.time_formats import EPOCHS, ISO
 from twofold.errors import TwofoldError, UsageError, first_line
 from twofold.windows import EPOCH

@@ -359,9 +359,9 @@ def _spans(places: list[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
             yield partition, low, high
 
 
-def _pieces(records: Iterator[kafka.Record]) -> Iterator[list[kafka.Record]]:
+def _pieces(records: Iterator[kafka.KafkaRecord]) -> Iterator[list[kafka.KafkaRecord]]:
     """As many together as are judged at once."""
-    piece: list[kafka.Record] = []
+    piece: list[kafka.KafkaRecord] = []
     size = 0
     for record in records:
         piece.append(record)

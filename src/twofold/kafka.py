@@ -96,7 +96,7 @@ _LOGIN_MODULES = {
 }
 
 
-class Record(NamedTuple):
+class KafkaRecord(NamedTuple):
     """A record as Kafka keeps it."""
 
     partition: int
@@ -331,7 +331,7 @@ def filled(
 
 def read(
     settings: Settings, name: str, ranges: Mapping[int, Sequence[Range]], timeout_s: float = TIMEOUT_S
-) -> Iterator[Record]:
+) -> Iterator[KafkaRecord]:
     """The committed records of the given ranges that are still there, by partition and in order; with others between.
 
     The ranges are as for `filled`.
@@ -342,7 +342,7 @@ def read(
             for one in _near(consumer, name, number, _still_there(wanted, begin, end), timeout_s):
                 headers: Any = one.headers() or ()
                 at = EPOCH + timedelta(milliseconds=one.timestamp()[1])
-                yield Record(number, one.offset() or 0, one.value(), one.key(), list(headers), at)
+                yield KafkaRecord(number, one.offset() or 0, one.value(), one.key(), list(headers), at)
 
 
 def _still_there(ranges: Sequence[Range], begin: int, end: int) -> list[Range]:

@@ -20,8 +20,8 @@ from twofold.contract import reasons
 from twofold.contract.judge import Judge
 from twofold.contract.records import JsonRecords
 from twofold.contract.reference import NOTHING, Judgement, Reference
+from twofold.definition.field_source import FieldSource, Step
 from twofold.definition.model import Event, Field, Pipeline, Topic
-from twofold.definition.sources import Source, Step
 from twofold.definition.types import FieldType
 
 PATHS: list[tuple[Step, ...]] = [
@@ -51,7 +51,7 @@ KINDS: list[tuple[str, str, Any, list[str]]] = [
     ("timestamp", "%d/%b/%Y:%H:%M:%S %z", None, PATTERNED), ("timestamp", "%Y-%m-%d %H:%M:%S", None, PATTERNED),
     ("date", "%d.%m.%Y", None, PATTERNED),
 ]  # fmt: skip
-EACH = [None, None, None, Source(("l",)), Source(("a", "l")), Source(("m", 1))]
+EACH = [None, None, None, FieldSource(("l",)), FieldSource(("a", "l")), FieldSource(("m", 1))]
 _POOLS = {(kind, form): pool for kind, form, _, pool in KINDS}
 
 
@@ -63,15 +63,15 @@ def pipeline_of(dice: random.Random) -> Pipeline:
     """A definition with a few fields anywhere."""
     each = dice.choice(EACH)
     whole = each is not None
-    fields = {"at": Field("at", FieldType("timestamp"), Source(("at",), whole=whole), required=True)}
+    fields = {"at": Field("at", FieldType("timestamp"), FieldSource(("at",), whole=whole), required=True)}
     for number, path in enumerate(dice.sample(PATHS, dice.randint(1, 4))):
         kind, form, default, _ = dice.choice(KINDS)
-        source = Source(path, whole=whole and dice.random() < 0.3)
+        source = FieldSource(path, whole=whole and dice.random() < 0.3)
         used = default if dice.random() < 0.5 else None
         required = used is None and dice.random() < 0.15
         fields[f"f{number}"] = Field(f"f{number}", FieldType.parse(kind), source, form, required=required, default=used)
     if dice.random() < 0.2:
-        fields["all"] = Field("all", FieldType("json"), Source(whole=whole and dice.random() < 0.5))
+        fields["all"] = Field("all", FieldType("json"), FieldSource(whole=whole and dice.random() < 0.5))
     event = Event((), "at", fields, each=each, max_bytes=dice.choice([300, *[1 << 20] * 9]))
     return Pipeline("p", Topic("p"), event, timedelta(minutes=1), {})
 

@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from twofold.cli import cli
 from twofold.commands.try_ import Summary, judged
 from twofold.contract.literals import BOOLEAN, NUMBER, OTHER, TEXT, Literal
+from twofold.definition.field_source import is_key
 from twofold.definition.load import check_file
-from twofold.definition.sources import is_key
 from twofold.definition.time_formats import format_fault
 from twofold.draft import kinds, sample
-from twofold.draft.text import pipeline_text
+from twofold.draft.pipeline_text import pipeline_text
 from twofold.errors import TwofoldError, UsageError
 from twofold.schema_registry import Registered, UnknownSchema
 

@@ -18,9 +18,9 @@ from producer.sources import Request, Shares, key_finder
 from producer.wire import Writer, writer
 from twofold.contract import kafka_records
 from twofold.contract.judge import Judge
+from twofold.definition.field_source import parse_path
 from twofold.definition.load import load_file
 from twofold.definition.model import FORMATS, Pipeline, Replay
-from twofold.definition.sources import parse_path
 from twofold.errors import UsageError
 from twofold.schema_registry import Registered, UnknownSchema
 

@@ -21,8 +21,8 @@ from twofold.definition import names
 from twofold.definition.load import SUFFIXES, definition_error, definition_files, shown_path
 from twofold.definition.model import Pipeline
 from twofold.draft import sample
+from twofold.draft.pipeline_text import pipeline_text
 from twofold.draft.sample import MOST_BYTES, MOST_RECORDS, Sample
-from twofold.draft.text import pipeline_text
 from twofold.errors import TwofoldError, UsageError, first_line
 from twofold.schema_registry import Registry
 from twofold.settings import Settings

@@ -29,8 +29,8 @@ from fastavro.read import LOGICAL_READERS
 from twofold.contract import reasons
 from twofold.contract.literals import OtherShape, moment_text
 from twofold.contract.reasons import Reason
+from twofold.definition.field_source import FieldSource, Step
 from twofold.definition.model import Field
-from twofold.definition.sources import Source, Step
 from twofold.errors import first_line
 from twofold.schema_registry import Registered
 
@@ -195,7 +195,7 @@ def _at(places: dict[tuple[Step, ...], list[Any] | None], steps: tuple[Step, ...
     return places[steps]
 
 
-def _follow(value: Any, source: Source) -> Any:  # noqa: ANN401
+def _follow(value: Any, source: FieldSource) -> Any:  # noqa: ANN401
     """The value at a path; None where there is none."""
     for taken, step in enumerate(source.steps):
         if value is None:
@@ -206,7 +206,7 @@ def _follow(value: Any, source: Source) -> Any:  # noqa: ANN401
             value = value[step] if step < len(value) else None
         else:
             wanted = "an object" if isinstance(step, str) else "an array"
-            raise OtherShape(Source(source.steps[:taken], whole=source.whole), wanted, json_text(value))
+            raise OtherShape(FieldSource(source.steps[:taken], whole=source.whole), wanted, json_text(value))
     return value
 
 

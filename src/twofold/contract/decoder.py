@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 
 from twofold.contract.columns import arrow_type
 from twofold.contract.literals import BLANKS, MAX_DEPTH, is_deep
+from twofold.definition.field_source import Step
 from twofold.definition.model import Field
-from twofold.definition.sources import Step
 from twofold.definition.time_formats import EPOCHS
 from twofold.definition.types import FieldType
 

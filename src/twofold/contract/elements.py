@@ -15,10 +15,10 @@ from twofold.contract.literals import OtherShape, elements, follow
 from twofold.contract.reasons import Reason
 from twofold.contract.records import ElementRecords, JsonRecords
 from twofold.contract.reference import Reference
-from twofold.definition.sources import Source
+from twofold.definition.field_source import FieldSource
 
 
-def expanded(records: JsonRecords, each: Source, reference: Reference) -> ElementRecords:
+def expanded(records: JsonRecords, each: FieldSource, reference: Reference) -> ElementRecords:
     """A row for every element of the array at `each`, in order, and one for each record without any."""
     values: list[bytes | None] = []
     numbers: list[int] = []
@@ -37,7 +37,7 @@ def expanded(records: JsonRecords, each: Source, reference: Reference) -> Elemen
     return ElementRecords(values, numbers, parents, records, faults)
 
 
-def _elements(value: bytes | None, each: Source, reference: Reference) -> list[bytes] | Reason:
+def _elements(value: bytes | None, each: FieldSource, reference: Reference) -> list[bytes] | Reason:
     """The texts of the elements, none where there is no array; or why the record cannot be read."""
     fault = reference.no_object(value)
     if fault is not None or value is None:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pyarrow as pa
 
-from twofold.definition.sources import Source
+from twofold.definition.field_source import FieldSource
 from twofold.definition.time_formats import EPOCHS, ISO, parse, read_epoch
 from twofold.definition.types import MAX_DECIMAL_PRECISION, FieldType
 
@@ -227,15 +227,15 @@ def _member(key: str) -> msgspec.json.Decoder[Any]:
 class OtherShape(Exception):
     """A path meets a value that is no object, or no array."""
 
-    def __init__(self, place: Source, wanted: str, token: bytes) -> None:
+    def __init__(self, place: FieldSource, wanted: str, token: bytes) -> None:
         super().__init__(f"{place} is not {wanted}")
         self.place, self.wanted, self.token = place, wanted, token
 
 
-def follow(text: bytes, source: Source) -> bytes:
+def follow(text: bytes, source: FieldSource) -> bytes:
     """The token at a path of a sound JSON text; `null` where there is none. Of a repeated key the last one counts.
 
-    >>> follow(b'{"a": [{"b": 1.50}]}', Source(("a", 0, "b"))), follow(b'{"a": null}', Source(("a", "b")))
+    >>> follow(b'{"a": [{"b": 1.50}]}', FieldSource(("a", 0, "b"))), follow(b'{"a": null}', FieldSource(("a", "b")))
     (b'1.50', b'null')
     """
     token = text.strip(BLANKS)
@@ -244,7 +244,7 @@ def follow(text: bytes, source: Source) -> bytes:
             return token
         opening, wanted = (b"{", "an object") if isinstance(step, str) else (b"[", "an array")
         if token[:1] != opening:
-            raise OtherShape(Source(source.steps[:taken], whole=source.whole), wanted, token)
+            raise OtherShape(FieldSource(source.steps[:taken], whole=source.whole), wanted, token)
         if isinstance(step, str):
             token = bytes(_member(step).decode(token).value).strip(BLANKS)
         else:

@@ -22,7 +22,7 @@ import duckdb
 from croniter import croniter
 
 from twofold.definition.fault import KeyPath, Report, near_miss, one_of, shortened, shown
-from twofold.definition.sources import EXPECTED_EACH, EXPECTED_PATH, parse_path, parse_source
+from twofold.definition.field_source import EXPECTED_EACH, EXPECTED_PATH, parse_path, parse_source
 from twofold.definition.time_formats import EXPECTED as EXPECTED_FORMAT
 from twofold.definition.time_formats import format_fault
 from twofold.definition.types import (

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from twofold.definition import keys, names
 from twofold.definition.fault import KeyPath, Report
-from twofold.definition.sources import Source
+from twofold.definition.field_source import FieldSource
 from twofold.definition.time_formats import ISO
 from twofold.definition.types import FieldType
 
@@ -81,7 +81,7 @@ class Field:
 
     name: str
     type: Annotated[FieldType, keys.TYPE]
-    from_: Annotated[Source | None, keys.PATH] = None
+    from_: Annotated[FieldSource | None, keys.PATH] = None
     format: Annotated[str, keys.FORMAT] = ISO
     """Of timestamps and dates: how they are written."""
     required: Annotated[bool, keys.FLAG] = False
@@ -96,9 +96,9 @@ class Field:
     """It holds when the record arrived, and is found nowhere in it."""
 
     @cached_property
-    def source(self) -> Source:
+    def source(self) -> FieldSource:
         """Where its value is found: at the key of its name, unless it is declared."""
-        return self.from_ or Source((self.name,))
+        return self.from_ or FieldSource((self.name,))
 
     @property
     def is_in_value(self) -> bool:
@@ -114,10 +114,10 @@ class Field:
     def label(self) -> str:
         """What sentences call it.
 
-        >>> Field("user", FieldType("string"), Source(("payload", "user"))).label
+        >>> Field("user", FieldType("string"), FieldSource(("payload", "user"))).label
         'user (payload.user)'
         """
-        return self.name if self.source == Source((self.name,)) else f"{self.name} ({self.source})"
+        return self.name if self.source == FieldSource((self.name,)) else f"{self.name} ({self.source})"
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Event:
     id_horizon: Duration = timedelta(days=7)
     max_bytes: Annotated[int, keys.SIZE] = 1 << 20
     """A record's value above this many bytes is rejected unparsed."""
-    each: Annotated[Source | None, keys.EACH] = None
+    each: Annotated[FieldSource | None, keys.EACH] = None
     """The array of which every element is an event."""
 
     @property

@@ -14,10 +14,10 @@ from typing import Any
 from twofold.definition import names
 from twofold.definition.expressions import CheckedExpression, E, check_filter, check_measure
 from twofold.definition.fault import KeyPath, Report, near_miss, one_of, shown
+from twofold.definition.field_source import EXPECTED_EACH, FieldSource
 from twofold.definition.keys import QUOTES
 from twofold.definition.model import Event, Field, Files, Limits, Measure, Pipeline, Replay, Topic, View
 from twofold.definition.renderer import Columns
-from twofold.definition.sources import EXPECTED_EACH, Source
 from twofold.definition.time_formats import ISO
 from twofold.definition.types import FieldType, format_duration, matches_whole, typed_value
 from twofold.topic import REQUIRED_SETTINGS
@@ -127,7 +127,7 @@ def _is_arrival(event: Event) -> bool:
 
 def _check_sources(event: Event, report: Report) -> None:
     """Paths that can be followed together, and an id that tells the elements of a record apart."""
-    kinds: dict[Source, Field] = {}
+    kinds: dict[FieldSource, Field] = {}
     for name, field in event.fields.items():
         path: KeyPath = ("event", "fields", name, "from")
         # `p` and `$.p` are the same place, unless events are elements.

@@ -25,8 +25,8 @@ from twofold.contract import kafka_records
 from twofold.contract.kafka_records import PREFIX_BYTES, Schemas
 from twofold.contract.literals import OTHER, TEXT, Literal, cell_literal
 from twofold.contract.records import CellRecords, Records, part
+from twofold.definition.field_source import FieldSource
 from twofold.definition.model import AVRO, CONFLUENT_JSON, JSON, Files, Pipeline
-from twofold.definition.sources import Source
 from twofold.definition.types import FieldType
 from twofold.draft.cells import as_written
 from twofold.draft.kinds import kind_of
@@ -167,7 +167,7 @@ def _of_csv(text: bytes, again: Callable[[Pipeline], Iterator[Records]]) -> Samp
     rows = csv_rows.read(iter([text]), set(wanted), delimiter=delimiter, header=header)
     pieces: list[CellRecords] = list(first(rows))
     found = {name: [cell for piece in pieces for cell in _texts(piece.columns[name])] for name in wanted}
-    columns = [Column(Source((name,)), values) for name, values in found.items()]
+    columns = [Column(FieldSource((name,)), values) for name, values in found.items()]
     files = Files(delimiter=delimiter if header or delimiter not in ",;\t" else None, header=header)
     columns, files = as_written(columns, files)
     return Sample(sum(map(len, pieces)), again, columns=columns, is_cells=True, files=files)
@@ -225,7 +225,7 @@ def _columns_of(path: tuple[str, ...], array: pa.Array) -> Iterator[Column]:
         values: list[Literal | None] = [Literal(OTHER, "") if valid else None for valid in array.is_valid().to_pylist()]
     else:
         values = [_cell(cell, declared or FieldType("string")) for cell in array]
-    yield Column(Source(path), values, declared)
+    yield Column(FieldSource(path), values, declared)
 
 
 def _cell(cell: pa.Scalar, declared: FieldType) -> Literal | None:

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from twofold.contract.literals import BOOLEAN, NUMBER, OTHER, TEXT, Literal
-from twofold.definition.sources import Source, is_key
+from twofold.definition.field_source import FieldSource, is_key
 from twofold.definition.types import FieldType
 from twofold.draft.kinds import nearly, vocabulary, words
 
@@ -41,7 +41,7 @@ DECODER = msgspec.json.Decoder(float_hook=Token)
 class Column:
     """The values at one path, in the order of the records; None where a value is absent or null."""
 
-    source: Source
+    source: FieldSource
     values: Sequence[Literal | None]
     type: FieldType | None = None
     """What the file itself says, where it does."""
@@ -145,7 +145,7 @@ def columns(
         often = set(sorted(paths, key=lambda path: -_at(root, path).there)[:most])
         left_out += len(paths) - most
         paths = [path for path in paths if path in often]
-    found = [Column(Source(path), [literal(_value(document, path)) for document in documents]) for path in paths]
+    found = [Column(FieldSource(path), [literal(_value(document, path)) for document in documents]) for path in paths]
     return found, left_out
 
 

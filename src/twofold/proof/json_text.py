@@ -15,7 +15,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import NoReturn
 
-from twofold.definition.sources import Step
+from twofold.definition.field_source import Step
 
 MOST_LEVELS = 1000
 """Objects and arrays within each other, as the pipeline file's documentation says."""

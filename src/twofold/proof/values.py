@@ -193,7 +193,7 @@ def compare_kafka(world: World, found: Findings) -> None:
         found.not_proved(f"{counted(gone, 'row')} of {tables.STREAM_LOG} whose records Kafka no longer has")
 
 
-def _compare_record(tally: Tally, record: kafka.Record, rows: Sequence[Row]) -> None:
+def _compare_record(tally: Tally, record: kafka.KafkaRecord, rows: Sequence[Row]) -> None:
     where = f"{tally.world.pipeline.topic.name}[{record.partition}]@{record.offset}"
     headers = {f"header {name}": value for name, value in record.headers}
     judged_at = rows[0].get("landed_at") or record.at

@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from twofold.contract import reasons
 from twofold.contract.reasons import Reason
 from twofold.contract.records import CellRecords
+from twofold.definition.field_source import FieldSource, Step
 from twofold.definition.model import Field, Pipeline
-from twofold.definition.sources import Source, Step
 from twofold.errors import first_line
 from twofold.readers.texts import BLOCK_BYTES, PIECE_BYTES, RECORDS_A_PIECE, SetAside, WatchedStream
 
@@ -65,7 +65,7 @@ def _rows(source: WatchedStream, fields: Sequence[Field]) -> Iterator[CellRecord
         )
 
 
-def _column(names: list[str], source: Source) -> str:
+def _column(names: list[str], source: FieldSource) -> str:
     """The file's column that a path leads to: one of its whole name, or one of its first key, a struct."""
     return source.column if source.column in names or not source.steps else str(source.steps[0])
 
@@ -117,7 +117,10 @@ def _within(array: pa.Array, steps: Sequence[Step], field: Field, faults: dict[i
         elif pa.types.is_null(kind):
             return array
         else:
-            wanted, place_of = ("an object", "an array")[isinstance(step, int)], Source(field.source.steps[: taken + 1])
+            wanted, place_of = (
+                ("an object", "an array")[isinstance(step, int)],
+                FieldSource(field.source.steps[: taken + 1]),
+            )
             for index in pc.indices_nonzero(pc.is_valid(array)).to_pylist():
                 shape = reasons.wrong_shape(field.label, str(place_of), wanted, array[index])
                 faults.setdefault(index, shape)

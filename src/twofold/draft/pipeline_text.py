@@ -14,8 +14,8 @@ from datetime import datetime
 from typing import Any
 
 from twofold.definition import names
+from twofold.definition.field_source import FieldSource, parse_path
 from twofold.definition.model import JSON, Files
-from twofold.definition.sources import Source, parse_path
 from twofold.definition.time_formats import ISO
 from twofold.definition.types import FieldType
 from twofold.draft import roles
@@ -109,10 +109,10 @@ def _fields(found: Sequence[Column], *, cells: bool = False) -> list[Drafted]:
     return fields
 
 
-def legal(source: Source, used: set[str]) -> str:
+def legal(source: FieldSource, used: set[str]) -> str:
     """A name for the value at a path, which no other has.
 
-    >>> legal(Source(("payload", "userName")), set()), legal(Source(("@timestamp",)), {"timestamp"})
+    >>> legal(FieldSource(("payload", "userName")), set()), legal(FieldSource(("@timestamp",)), {"timestamp"})
     ('payload_user_name', 'timestamp_2')
     """
     keys = [str(step) for step in source.steps]
@@ -154,7 +154,7 @@ def _time(time: Choice) -> Iterator[str]:
 
 def _each(path: tuple[str, ...]) -> Iterator[str]:
     if path:
-        yield f"  each: {_path(Source(path))}   # every record is a batch: each element of this array is an event"
+        yield f"  each: {_path(FieldSource(path))}   # every record is a batch: each element of this array is an event"
 
 
 def _size(largest: int) -> Iterator[str]:
@@ -168,7 +168,7 @@ def _declared(fields: Sequence[Drafted]) -> Iterator[str]:
         keys = {"type": scalar(str(field.kind.type))}
         if field.required:
             keys["required"] = "true"
-        if field.column.source != Source((field.name,)):
+        if field.column.source != FieldSource((field.name,)):
             keys["from"] = _path(field.column.source)
         if field.kind.format != ISO:
             keys["format"] = scalar(field.kind.format)
@@ -177,7 +177,7 @@ def _declared(fields: Sequence[Drafted]) -> Iterator[str]:
         yield f"{scalar(field.name) + ':':{width}} {{{inner}}}{note}"
 
 
-def _path(source: Source) -> str:
+def _path(source: FieldSource) -> str:
     """A path as a text where it can be one, else as the list of its keys."""
     try:
         if parse_path(str(source)) == source:

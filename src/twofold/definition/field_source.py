@@ -30,7 +30,7 @@ _NO_KEY = re.compile(r'["\\\x00-\x1f]')
 
 
 @dataclass(frozen=True)
-class Source:
+class FieldSource:
     """The place of a value; of a path without steps the whole record, or with `event.each` the element."""
 
     steps: tuple[Step, ...] = ()
@@ -61,7 +61,7 @@ class Source:
         return str(list(self.steps))
 
 
-KEY = Source(kind="key")
+KEY = FieldSource(kind="key")
 
 
 def _joined(steps: tuple[Step, ...]) -> str:
@@ -74,7 +74,7 @@ def is_key(step: object) -> bool:
     return isinstance(step, str) and not _NO_KEY.search(step)
 
 
-def parse_path(value: object) -> Source:
+def parse_path(value: object) -> FieldSource:
     """Read a path as the file has it, a text or a list; ValueError says what is expected.
 
     >>> parse_path("payload.items[0].sku").steps, str(parse_path(["@timestamp"]))
@@ -89,15 +89,15 @@ def parse_path(value: object) -> Source:
             raise ValueError(EXPECTED_PATH)
     if not isinstance(value[0], str):
         raise ValueError(EXPECTED_PATH)
-    return Source(tuple(value))
+    return FieldSource(tuple(value))
 
 
-def _parsed(text: str) -> Source:
+def _parsed(text: str) -> FieldSource:
     whole = text == "$" or text.startswith("$.")
     rest = text.removeprefix("$").removeprefix(".") if whole or text == "." else text
     if not rest:
         if text in ("$", "."):
-            return Source(whole=whole)
+            return FieldSource(whole=whole)
         raise ValueError(EXPECTED_PATH)
     steps: list[Step] = []
     for part in rest.split("."):
@@ -107,10 +107,10 @@ def _parsed(text: str) -> Source:
         steps += [match["key"], *map(int, _PLACE.findall(match["places"]))]
     if len(steps) > _MOST_STEPS:
         raise ValueError(EXPECTED_PATH)
-    return Source(tuple(steps), whole=whole)
+    return FieldSource(tuple(steps), whole=whole)
 
 
-def parse_source(value: object) -> Source:
+def parse_source(value: object) -> FieldSource:
     """Read what `from` may hold; ValueError says what is expected.
 
     >>> str(parse_source({"header": "trace-id"})), parse_source({"key": True}) == KEY
@@ -120,5 +120,5 @@ def parse_source(value: object) -> Source:
         case {"key": True, **rest} if not rest:
             return KEY
         case {"header": str(name), **rest} if name and not rest:
-            return Source(kind="header", header=name)
+            return FieldSource(kind="header", header=name)
     return parse_path(value)
