@@ -39,7 +39,7 @@ from twofold.stack.status import status as stack_status
     "--registry/--no-registry",
     "with_registry",
     default=None,
-    help="With a schema registry, in memory, for topics in Avro; without either, as the last time.",
+    help="With a schema registry, for topics in Avro; without either, as the last time.",
 )
 @click.pass_obj
 def up(

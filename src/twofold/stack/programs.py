@@ -156,7 +156,10 @@ def make_bucket(settings: Settings) -> None:
 
 
 def registry(settings: Settings) -> Program:
-    """Apicurio, as Confluent's registry; in memory, on loopback."""
+    """Apicurio, as Confluent's registry, on loopback.
+
+    Its database is a file: from memory, a registry that was restarted would give the ids of old records to new schemas.
+    """
     listen = ("-Dquarkus.http.host=127.0.0.1", f"-Dquarkus.http.port={settings.registry_port}")
     return _server(
         settings,
@@ -166,6 +169,8 @@ def registry(settings: Settings) -> Program:
         ready="/apis/ccompat/v7/subjects",
         group="registry",
         start_order=20,
+        # A schema that was registered is on the disk before its id is given out.
+        environment={"REGISTRY_DATASOURCE_URL": f"jdbc:h2:file:{settings.home}/registry/schemas;WRITE_DELAY=0"},
     )
 
 
