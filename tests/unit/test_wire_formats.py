@@ -127,7 +127,11 @@ VALUES = [
     (logical("long", "timestamp-nanos"), 1_772_323_200_000_000_000, "type: timestamp, format: epoch_ns", MARCH),
     (logical("int", "date"), date(2026, 3, 1), "type: date", date(2026, 3, 1)),
     (logical("long", "time-micros"), time(12, 30), "type: string", "12:30:00"),
+    (logical("int", "time-millis"), time(12, 30, 0, 7000), "type: string", "12:30:00.007000"),
+    (logical("int", "time-millis"), -1, "type: string", "-1"),
     (logical("string", "uuid"), UUID(int=7), "type: string", str(UUID(int=7))),
+    (logical("fixed", "uuid", name="U", size=16), UUID(int=7).bytes, "type: string", str(UUID(int=7))),
+    (logical("fixed", "uuid", name="U", size=2), b"ab", "type: string", "ab"),
     (["null", "string", "long"], 7, "type: long", 7),
     (["null", "string", "long"], "7", "type: long", 7),
     (NESTED, {"k": "x"}, "type: string, from: v.k", "x"),
@@ -159,9 +163,23 @@ def test_avro(tmp_path: Path, kind: object, value: object, declared: str, expect
 
 SOUND = record({"name": "v", "type": "string"})
 GOOD = body(SOUND, {"at": MARCH, "v": "x"})
-LIST = {"type": "record", "name": "L", "fields": [AT, {"name": "next", "type": ["null", "L"]}]}
+LIST: dict[str, Any] = {"type": "record", "name": "L", "fields": [AT, {"name": "next", "type": ["null", "L"]}]}
 TIME = GOOD[:6]
 NULLS = record({"name": "v", "type": {"type": "array", "items": "null"}})
+COLOURS = {"type": "enum", "name": "E", "symbols": ["red", "blue"]}
+STRANGE = [
+    (kind, sent, f"malformed value: schema 7: the body does not fit: {why}")
+    for kind, sent, why in (
+        (["null", "string"], b"\x01", "IndexError"),
+        (["null", "string"], b"\x03\x02x", "IndexError"),
+        (COLOURS, b"\x01", "IndexError"),
+        (COLOURS, b"\x04", "IndexError"),
+        ("boolean", b"\x02", "ValueError: a boolean 2"),
+        ({"type": "boolean"}, b"\xff", "ValueError: a boolean 255"),
+        ("int", b"\x80\x80\x80\x80\x10", "ValueError: 2147483648 is no int"),
+    )
+]
+"""What readers of other languages refuse, and the library takes."""
 HOSTILE: list[tuple[object, bytes | None, str]] = [
     (SOUND, GOOD, "malformed value: expected the byte 0"),
     (SOUND, b"", "malformed value: expected the byte 0"),
@@ -180,6 +198,9 @@ HOSTILE: list[tuple[object, bytes | None, str]] = [
     (NULLS, behind(7, TIME + b"\x08\0"), "malformed value: schema 7: it has an array of values that take no bytes"),
     (LIST, behind(7, (TIME + b"\x02") * 100_000), "malformed value: schema 7: the body does not fit: RecursionError"),
     ("string", behind(7, b"\x02x"), "malformed value: schema 7: it describes no record"),
+    *((record({"name": "v", "type": kind}), behind(7, TIME + sent), why) for kind, sent, why in STRANGE),
+    *(({**LIST, "fields": [AT, {"name": "v", "type": kind}, *LIST["fields"][1:]]}, behind(7, TIME + sent + b"\0"), why)
+      for kind, sent, why in STRANGE),
     (Registered("PROTOBUF", 'syntax = "proto3";'), behind(7, GOOD), "malformed value: schema 7: it is Protobuf"),
     (Registered("AVRO", "{"), behind(7, GOOD), "malformed value: schema 7: it cannot be read"),
     (Registered("AVRO", '{"type": "record", "name": "R", "fields": [{"name": "v", "type": "S"}]}'), behind(7, GOOD),
@@ -213,6 +234,33 @@ def test_schemas_change_within_a_batch(tmp_path: Path) -> None:
     ]
     rows = judged(pipeline(tmp_path, "avro", "{type: double}"), *values, schemas={1: older, 2: newer})
     assert [row["v"] for row in rows] == [1.0, 2.5, None, 3.0]
+
+
+def test_what_the_neighbours_are_changes_no_value(tmp_path: Path) -> None:
+    kinds: list[tuple[object, object, str]] = [
+        ("double", 1e22, "1e+22"),
+        (DECIMAL, Decimal("1.50"), "1.5"),
+        ("boolean", True, "true"),
+        ("string", "x", "x"),
+    ]
+    schemas = {n: record({"name": "v", "type": kind}) for n, (kind, _, _) in enumerate(kinds, 1)}
+    values = [behind(n, body(schemas[n], {"at": MARCH, "v": value})) for n, (_, value, _) in enumerate(kinds, 1)]
+    declared = pipeline(tmp_path, "avro")
+    found = [
+        row["v"]
+        for some in ([values], [[value] for value in values])
+        for one in some
+        for row in judged(declared, *one, schemas=dict(schemas))
+    ]
+    assert found == 2 * [text for _, _, text in kinds]
+
+
+def test_a_map_is_a_record_of_its_keys(tmp_path: Path) -> None:
+    schema = {"type": "map", "values": ["boolean", "int", logical("long", "timestamp-millis"), "N"]}
+    sent = b"\x06\x04at\x04" + TIME + b"\x02b\0\x01" + b"\x02v\x06\x02\x02x\0"
+    found = {7: Registered("AVRO", json.dumps(schema), (json.dumps(NESTED),))}
+    (row,) = judged(pipeline(tmp_path, "avro", "{type: string, from: v.k}"), behind(7, sent), schemas=dict(found))
+    assert row["v"] == "x"
 
 
 def test_a_schema_refers_to_others(tmp_path: Path) -> None:

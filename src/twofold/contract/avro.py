@@ -9,10 +9,9 @@ Values of types that Arrow has are as in Parquet, so that the contract judges bo
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time, timedelta
 from decimal import Context, Decimal
 from functools import lru_cache
 from io import BytesIO
@@ -27,7 +26,7 @@ import pyarrow as pa
 from fastavro.read import LOGICAL_READERS
 
 from twofold.contract import reasons
-from twofold.contract.literals import OtherShape, moment_text
+from twofold.contract.literals import OtherShape, decimal_text, moment_text
 from twofold.contract.reasons import Reason
 from twofold.definition.field_source import FieldSource, Step
 from twofold.definition.model import Field
@@ -39,6 +38,9 @@ careful: Any = fastavro._read_py  # noqa: SLF001
 Record = Mapping[str, Any]
 _EXACT = Context(prec=500, Emax=10**6, Emin=-(10**6))
 _MOST_DECIMAL_BYTES = 128
+_UUID_BYTES = 16
+_DAY_S = 86_400
+_MIDNIGHT = datetime(1970, 1, 1, tzinfo=UTC)
 _JSON = msgspec.json.Encoder(enc_hook=str, decimal_format="number")
 """Of values within others: bytes in base64, moments in ISO 8601; a number that JSON does not have is null."""
 
@@ -52,21 +54,18 @@ def reader(schema: Registered) -> Callable[[bytes], Record]:
     """Reads the bodies that a schema describes. Raises Unfit, here and from what it gives back."""
     if schema.kind != "AVRO":
         raise Unfit(f"it is {schema.kind.capitalize()}, not Avro")
-    named: dict[str, Any] = {}
     try:
-        for text in schema.references:
-            fastavro.parse_schema(json.loads(text), named)
-        parsed = fastavro.parse_schema(json.loads(schema.text), named)
+        parsed, holds_itself = _parsed(schema)
+    except Unfit:
+        raise
     except Exception as error:  # noqa: BLE001 - whatever a text that is no schema makes of the library
         raise Unfit(f"it cannot be read: {type(error).__name__}: {first_line(error)}") from None
-    if not isinstance(parsed, dict) or parsed["type"] not in ("record", "map"):
-        raise Unfit("it describes no record")
-    read = careful.schemaless_reader if _visited(parsed, named, ()) else fastavro.schemaless_reader
+    read: Any = careful.schemaless_reader if holds_itself else fastavro.schemaless_reader
 
     def read_body(body: bytes) -> Record:
         stream = BytesIO(body)
         try:
-            record: Any = read(stream, parsed, None)
+            record = read(stream, parsed, None)["it"]
         except UnicodeDecodeError:
             raise
         except Exception as error:  # noqa: BLE001 - it checks nothing beforehand: hostile bytes give any error
@@ -76,6 +75,24 @@ def reader(schema: Registered) -> Callable[[bytes], Record]:
         return cast(Record, record)
 
     return read_body
+
+
+def _parsed(schema: Registered) -> tuple[Any, bool]:
+    """A record of one field `it`, which is what the schema describes; and whether that holds itself."""
+    named: dict[str, Any] = {}
+    # Defaults are for readers of other schemas, and the library knows too few of them.
+    for text in schema.references:
+        fastavro.parse_schema(json.loads(text), named, _ignore_default_error=True)
+    # A schema that is no record is read anew for each body, by the library and without what it refers to.
+    whole = {"type": "record", "name": "_tw_whole", "fields": [{"name": "it", "type": json.loads(schema.text)}]}
+    parsed: Any = fastavro.parse_schema(whole, named, _ignore_default_error=True)
+    it = parsed["fields"][0]["type"]
+    if not isinstance(it, dict) or it["type"] not in ("record", "map"):
+        raise Unfit("it describes no record")
+    holds_itself = _visited(parsed, named, ())
+    for one in (*named.values(), parsed):
+        _strict(one, _CarefulChoices if holds_itself else _Choices)
+    return parsed, holds_itself
 
 
 def _visited(schema: Any, named: Mapping[str, Any], within: tuple[str, ...]) -> bool:  # noqa: ANN401
@@ -112,6 +129,63 @@ def _takes_nothing(schema: Any, named: Mapping[str, Any], within: tuple[str, ...
     return schema["type"] == "null" or (schema["type"] == "fixed" and not schema["size"])
 
 
+class _Choices(list[Any]):
+    """Branches of a union, or symbols of an enum. The compiled reader counts a negative number from the end of a list,
+    whose length it asks for: from this end it reaches none."""
+
+    def __len__(self) -> int:
+        return 1 << 40
+
+
+class _CarefulChoices(list[Any]):
+    """The same for the careful reader, which asks the list."""
+
+    def __getitem__(self, place: Any) -> Any:  # noqa: ANN401
+        if place < 0:
+            raise IndexError(f"{place} of a union or an enum")
+        return super().__getitem__(place)
+
+
+def _strict(schema: Any, choices: type[list[Any]]) -> Any:  # noqa: ANN401
+    """The schema, changed so that the library refuses what it takes and Avro does not have.
+
+    Negative places in unions and enums, booleans other than 0 and 1, and an int of more than 32 bits.
+    """
+    if isinstance(schema, list):
+        return choices(_strict(branch, choices) for branch in schema)
+    kind = schema if isinstance(schema, str) else schema["type"]
+    match kind:
+        case "boolean":
+            return _BOOLEAN
+        case "int" if isinstance(schema, str) or f"int-{schema.get('logicalType')}" not in LOGICAL_READERS:
+            return _INT
+        case "record" | "error":
+            for one in schema["fields"]:
+                one["type"] = _strict(one["type"], choices)
+        case "array" | "map":
+            inside = "items" if kind == "array" else "values"
+            schema[inside] = _strict(schema[inside], choices)
+        case "enum":
+            schema["symbols"] = choices(symbol for symbol in schema["symbols"])  # the length is none to reserve
+    return schema
+
+
+_BOOLEAN = {"type": "fixed", "name": "boolean", "size": 1, "logicalType": "boolean"}
+_INT = {"type": "int", "logicalType": "plain"}
+
+
+def _boolean(data: bytes, _schema: object = None, _reader: object = None) -> bool:
+    if data > b"\1":
+        raise ValueError(f"a boolean {data[0]}")
+    return data == b"\1"
+
+
+def _int(data: int, _schema: object = None, _reader: object = None) -> int:
+    if not -(1 << 31) <= data < 1 << 31:
+        raise ValueError(f"{data} is no int")
+    return data
+
+
 def _decimal(data: bytes, schema: Mapping[str, Any] | None = None, _reader: object = None) -> Decimal:
     """All digits: the library's own reader rounds to the precision of the schema."""
     if len(data) > _MOST_DECIMAL_BYTES:
@@ -135,14 +209,25 @@ def _as_sent(data: str, _schema: object = None, _reader: object = None) -> str:
     return data
 
 
-def _uuid(data: bytes, _schema: object = None, _reader: object = None) -> str:
-    return str(UUID(bytes=data))
+def _uuid(data: bytes, _schema: object = None, _reader: object = None) -> str | bytes:
+    return str(UUID(bytes=data)) if len(data) == _UUID_BYTES else data
+
+
+def _time(per_second: int) -> Callable[..., Any]:
+    def read(data: int, _schema: object = None, _reader: object = None) -> time | int:
+        # The library takes a time before midnight for one after it.
+        is_time = 0 <= data < _DAY_S * per_second
+        return (_MIDNIGHT + timedelta(microseconds=data * 10**6 // per_second)).time() if is_time else data
+
+    return read
 
 
 for _readers in (LOGICAL_READERS, careful.LOGICAL_READERS):
-    for _name in [name for name in _readers if "time" in name or "date" in name]:
+    for _name in [name for name in _readers if "timestamp" in name or "date" in name]:
         _readers[_name] = _guarded(_readers[_name])
     _readers |= {"bytes-decimal": _decimal, "fixed-decimal": _decimal, "string-uuid": _as_sent, "fixed-uuid": _uuid}
+    _readers |= {"int-time-millis": _time(10**3), "long-time-micros": _time(10**6)}
+    _readers |= {"fixed-boolean": _boolean, "int-plain": _int}
 
 
 def json_text(value: Any) -> bytes:  # noqa: ANN401
@@ -229,6 +314,8 @@ def _text(value: Any) -> bytes:  # noqa: ANN401
             return value.encode()
         case datetime():
             return moment_text(value if value.tzinfo else value.replace(tzinfo=UTC)).encode()
-        case float() if not math.isfinite(value):
+        case float():
             return repr(value).encode()
+        case Decimal():
+            return decimal_text(value).encode()
     return json_text(value).strip(b'"')

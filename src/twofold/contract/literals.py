@@ -317,7 +317,7 @@ def cell_literal(cell: pa.Scalar, declared: FieldType) -> Literal | None:
     if isinstance(value, bool):
         return Literal(BOOLEAN, str(value).lower())
     if isinstance(value, Decimal):
-        return Literal(NUMBER, _decimal_text(value))
+        return Literal(NUMBER, decimal_text(value))
     if isinstance(value, int | float):
         return Literal(NUMBER, repr(value))
     if isinstance(value, dict | list):
@@ -347,7 +347,7 @@ def moment_text(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def _decimal_text(value: Decimal) -> str:
+def decimal_text(value: Decimal) -> str:
     """Without an exponent; a whole number without a point, as a point marks doubles."""
     text = f"{value:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
