@@ -20,7 +20,7 @@ from typing import Any
 from rstr import Rstr
 
 from producer.sources import Chunk, Request, Shares, Source
-from producer.wire import Writer
+from producer.wire import RecordWriter
 from twofold.definition.model import JSON, Field
 from twofold.definition.time_formats import ISO
 from twofold.errors import TwofoldError
@@ -37,7 +37,7 @@ Record = tuple[bytes, bytes | None]
 class Generated(Source):
     """Events made from the contract, `interval_ms` of event time apart."""
 
-    def __init__(self, request: Request, now: datetime, writer: Writer) -> None:
+    def __init__(self, request: Request, now: datetime, writer: RecordWriter) -> None:
         pipeline = writer.pipeline
         self._recipe = Recipe(writer, request.seed, request.shares)
         self._count = request.generate or None
@@ -76,7 +76,7 @@ class Generated(Source):
 class Recipe:
     """How to make one record of a pipeline."""
 
-    def __init__(self, writer: Writer, seed: int, shares: Shares) -> None:
+    def __init__(self, writer: RecordWriter, seed: int, shares: Shares) -> None:
         event = writer.pipeline.event
         self._writer, self._seed, self._event, self._lateness = writer, seed, event, writer.pipeline.lateness
         special = (*event.id, event.time)

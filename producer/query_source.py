@@ -20,7 +20,7 @@ from typing import Any
 import duckdb
 
 from producer.sources import Chunk, Request, Source
-from producer.wire import Writer
+from producer.wire import RecordWriter
 from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError, UsageError
 from twofold.text import quoted
@@ -38,7 +38,7 @@ _TO_UTC = {"TIMESTAMP WITH TIME ZONE": " AT TIME ZONE 'UTC'"}
 class Table(Source):
     """Events made by the definition's replay query."""
 
-    def __init__(self, pipeline: Pipeline, request: Request, writer: Writer) -> None:
+    def __init__(self, pipeline: Pipeline, request: Request, writer: RecordWriter) -> None:
         if pipeline.replay is None:
             raise UsageError(
                 f"pipeline {pipeline.name} declares no `replay`",
@@ -119,7 +119,7 @@ def check_columns(columns: Iterable[str], identity: Sequence[str], ranged: bool)
         raise UsageError("--since and --until need the replay query to give send_at", "add send_at to `replay.query`")
 
 
-def to_chunk(first: int, rows: Sequence[tuple[Any, ...]], columns: Sequence[str], writer: Writer) -> Chunk:
+def to_chunk(first: int, rows: Sequence[tuple[Any, ...]], columns: Sequence[str], writer: RecordWriter) -> Chunk:
     """Rows as events, written; their columns are as `_selected` gives them."""
     timed = columns[-1:] == [SEND_AT]
     names = columns[:-1] if timed else columns

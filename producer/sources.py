@@ -20,7 +20,7 @@ from typing import Any
 
 import orjson
 
-from producer.wire import Writer, identity
+from producer.wire import RecordWriter, identity
 from twofold.definition.field_source import Step
 from twofold.definition.model import Event
 from twofold.errors import TwofoldError, UsageError
@@ -131,7 +131,7 @@ class Source:
 class Lines(Source):
     """The lines of a file."""
 
-    def __init__(self, path: Path, writer: Writer) -> None:
+    def __init__(self, path: Path, writer: RecordWriter) -> None:
         self._path, self._writer = path, writer
         self._zipped = path.name.endswith((".gz", ".gzip"))
         stat = _stat(path)
@@ -168,7 +168,7 @@ class Lines(Source):
 class Stdin(Source):
     """Lines from standard input; they cannot be read again, so there is nothing to resume after a stop."""
 
-    def __init__(self, writer: Writer, stopped: Callable[[], bool]) -> None:
+    def __init__(self, writer: RecordWriter, stopped: Callable[[], bool]) -> None:
         self._writer, self._stopped = writer, stopped
         self.identity = {"kind": "stdin"}
         self.version = {"pid": os.getpid()}
@@ -205,7 +205,7 @@ def split(blocks: Iterator[bytes]) -> Iterator[list[bytes]]:
         yield [b"".join(pieces)]
 
 
-def chunked(groups: Iterator[list[bytes]], start: int, writer: Writer) -> Iterator[Chunk]:
+def chunked(groups: Iterator[list[bytes]], start: int, writer: RecordWriter) -> Iterator[Chunk]:
     """Number the lines, leave out those before `start`, and find their keys; a huge line is not parsed for one."""
     event = writer.pipeline.event
     first, find, parse_below_bytes = 0, key_finder(event), event.max_bytes
