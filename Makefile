@@ -44,7 +44,7 @@ $(STAMP):
 	@touch $@
 
 demo: setup  ## Real flights through both layers, one of them killed midway, and the proof (STORE=minio, PIPELINE=webhooks)
-	@$(BIN)/python -m demo.$(if $(filter webhooks,$(PIPELINE)),webhooks,run)
+	@$(BIN)/python -m demo.$(if $(filter webhooks,$(PIPELINE)),webhooks,flights)
 
 test: setup  ## All tests: pure logic first, then against real services (under 25 minutes on 2 cores)
 	@scripts/prerequisites $(PYTHON) chromium monitoring

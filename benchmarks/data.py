@@ -39,23 +39,16 @@ FROM (
 """
 
 
-def write(target: Path, events: int) -> float:
-    """Write `events` records as JSON lines; returns their mean size in bytes."""
+def write(target: Path, events: int) -> None:
+    """Write `events` records as JSON lines."""
     with duckdb.connect() as connection:
         # A COPY takes no parameters.
         connection.sql(_RECORDS, params={"events": events}).create("records")
         connection.execute(f"COPY records TO '{target}' (FORMAT json)")
-    return target.stat().st_size / events - 1
-
-
-def head(source: Path, target: Path, lines: int) -> None:
-    """The first lines of a file, as another file."""
-    with source.open("rb") as records, target.open("wb") as first:
-        first.writelines(line for line, _ in zip(records, range(lines), strict=False))
 
 
 def split(source: Path, counts: Mapping[Path, int]) -> None:
-    """The lines of a file, distributed to other files in order, a given number to each."""
+    """The first lines of a file, distributed to other files in order, a given number to each."""
     with source.open("rb") as records:
         for target, count in counts.items():
             with target.open("wb") as part:

@@ -9,7 +9,7 @@ It keeps no rejected records, has no lake and serves no query; removing duplicat
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +17,8 @@ import duckdb
 from kafka.admin import KafkaAdminClient
 from kafka.errors import CoordinatorNotAvailableError
 
-from benchmarks.failures import Differs, until
-from benchmarks.flink_setup import Flink
-from benchmarks.live import Phases
+from benchmarks.figures import BenchFailure
+from benchmarks.flink_setup import ensure_flink
 from benchmarks.measure import Serving, serving
 from twofold.settings import Settings
 
@@ -83,7 +82,6 @@ class PyFlink:
     """One job of it; `view` and `distinct` say what it does beside the files."""
 
     settings: Settings
-    flink: Flink
     folder: Path
     """Where it writes; of its own."""
     name: str
@@ -94,16 +92,16 @@ class PyFlink:
 
     def running(self) -> Iterator[Serving]:
         """Up and running once its job is submitted."""
+        flink = ensure_flink()
         self.folder.mkdir(parents=True)
         job, said = self.folder / "job.json", self.folder / "said.log"
-        job.write_text(json.dumps(self._job()))
-        command, logs = [str(self.flink.python), str(_JOB), str(job)], {"FLINK_LOG_DIR": str(self.folder)}
+        job.write_text(json.dumps(self._job(flink.job_jars)))
+        command, logs = [str(flink.python), str(_JOB), str(job)], {"FLINK_LOG_DIR": str(self.folder)}
         with serving(command, said, logs) as process:
-            started = job.with_suffix(".started")
-            until(lambda: _started(process, started), f"{self.title}: the job", _START_S)
+            process.wait_for(job.with_suffix(".started"), f"{self.title}: the job", _START_S)
             yield process
 
-    def _job(self) -> dict[str, object]:
+    def _job(self, jars: Sequence[Path]) -> dict[str, object]:
         cores = self.settings.spark_master.removeprefix("local[").removesuffix("]")
         named = {
             "servers": self.settings.kafka_bootstrap,
@@ -120,7 +118,7 @@ class PyFlink:
             "taskmanager.numberOfTaskSlots": cores,
             "state.backend.type": self.state,
             "execution.checkpointing.dir": f"file://{self.folder}/checkpoints",
-            "pipeline.jars": ";".join(f"file://{jar}" for jar in self.flink.job_jars),
+            "pipeline.jars": ";".join(f"file://{jar}" for jar in jars),
         }
         return {
             "configuration": configuration,
@@ -144,21 +142,21 @@ class PyFlink:
         """Its files are not counted."""
         return
 
-    def check(self, phases: Phases) -> str:
+    def check(self, sent: Sequence[Path]) -> str:
         """Every record once, and every window that has closed as DuckDB has it of the same records."""
-        files = "[" + ", ".join(f"'{path}'" for path in phases.all) + "]"
+        files = "[" + ", ".join(f"'{path}'" for path in sent) + "]"
         with duckdb.connect() as connection:
             connection.execute("SET TimeZone = 'UTC'").execute(_SENT.format(files=files))
-            sent, kept = _one_row(connection, _FILES.format(folder=self.folder))
-            if sent != kept:
-                raise Differs(f"{self.title}: {kept:,} rows in its files of {sent:,} that the filter lets through")
+            wanted, kept = _one_row(connection, _FILES.format(folder=self.folder))
+            if wanted != kept:
+                raise BenchFailure(f"{self.title}: {kept:,} rows in files of {wanted:,} that the filter lets through")
             if not self.view:
                 return f"{kept:,} rows in files"
             events = _EVERY_ID if self.distinct else _EVERY_ROW
             query = _WINDOWS.format(events=events, folder=self.folder, slack=_SLACK)
             closed, wrong, lost, counted, missing = _one_row(connection, query)
         if wrong or missing:
-            raise Differs(f"{self.title}: of {closed:,} windows {wrong:,} are wrong, and {missing:,} are missing")
+            raise BenchFailure(f"{self.title}: of {closed:,} windows {wrong:,} are wrong, and {missing:,} are missing")
         late = f"but for {lost / counted:.2%} of events that came late by Flink's watermark" if lost else "all right"
         return f"{kept:,} rows in files; {closed:,} windows, {late}"
 
@@ -167,11 +165,6 @@ def _one_row(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[int, ..
     row = connection.execute(query).fetchone()
     assert row is not None
     return row
-
-
-def _started(process: Serving, place: Path) -> bool:
-    process.check()
-    return place.exists()
 
 
 def statements(named: Mapping[str, str]) -> list[str]:

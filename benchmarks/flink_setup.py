@@ -16,7 +16,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.failures import BenchFailure
+from benchmarks.figures import BenchFailure
 from twofold.settings import cache_folder
 from twofold.setup import jars
 from twofold.setup.cache import SetupError, cache_lock, publish, run, staging

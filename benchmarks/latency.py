@@ -5,27 +5,21 @@ A record is visible from the commit of its landing on, so its latency is that sn
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
-from benchmarks.failures import NotThere, until
+from benchmarks import live
+from benchmarks.figures import Figure
 from tests import running
-from twofold import health, kafka, table_state, tables
+from twofold import table_state, tables
 from twofold.definition.load import load_pipeline
 from twofold.lake import Lake
 from twofold.reader import Reader
-from twofold.services.record import STREAM
 from twofold.settings import Settings
 from twofold.table_state import Landed
 
 WARM_UP_S = 10
+"""In which Spark warms up: it does not count."""
 MEASURED_S = 30
-_GIVE_UP_S = 180.0
 
 _LATENCIES = """
 WITH commits(landing, visible_at) AS (SELECT unnest($landings), make_timestamp_ms(unnest($times))),
@@ -40,29 +34,20 @@ FROM latencies
 """
 
 
-@dataclass(frozen=True)
-class Latency:
-    """Milliseconds from Kafka's time stamp to the commit that made a record visible."""
-
-    events: int
-    sent_per_s: float
-    p50_ms: float
-    p99_ms: float
-    max_ms: float
-
-
-def measure(settings: Settings, name: str, rate: float) -> Latency:
-    """Stream at `rate` records a second; the first seconds, in which Spark warms up, do not count."""
-    lake, count = Lake(settings, load_pipeline(settings, name)), int(rate * (WARM_UP_S + MEASURED_S))
-    with _streaming(settings, name):
-        running.run(settings, "produce", name, "--generate", str(count), "--rate", str(rate))
-        sent = kafka.describe(settings, lake.pipeline.topic.name)
-        assert sent is not None
-        until(lambda: sum(_landed(lake).offsets.values()) >= sum(sent.ends.values()), "the landing", _GIVE_UP_S)
-    return _latency(lake)
+def measure(settings: Settings, name: str, rate: int) -> list[Figure]:
+    """Stream at `rate` records a second."""
+    way = live.Twofold(settings, name, "latency")
+    with contextmanager(way.running)() as job:
+        count = str(rate * (WARM_UP_S + MEASURED_S))
+        running.run(settings, "produce", name, "--generate", count, "--rate", str(rate))
+        live.catch_up(settings, way, job)
+    events, per_s, p50, p99, longest = _latencies(Lake(settings, load_pipeline(settings, name)))
+    note = f"p50 {p50:,.0f} ms, p99 {p99:,.0f} ms, longest {longest:,.0f} ms; asked {rate}/s"
+    return [Figure(f"{events:,} events", events_per_s=per_s, note=note)]
 
 
-def _latency(lake: Lake) -> Latency:
+def _latencies(lake: Lake) -> tuple[float, ...]:
+    """Events, how many were sent a second, and milliseconds: the middle one, the 99th percentile, the longest."""
     pipeline = lake.pipeline
     with Reader(lake.settings, {pipeline.name: pipeline}) as reader:
         pinned = reader.pinned(pipeline, tables.STREAM_LOG)
@@ -76,29 +61,4 @@ def _latency(lake: Lake) -> Latency:
         parameters = {"landings": list(commits), "times": list(commits.values())}
         row = reader.connection.execute(_LATENCIES.format(table=table, warm_up=WARM_UP_S), parameters).fetchone()
     assert row is not None
-    return Latency(*row)
-
-
-def _landed(lake: Lake) -> Landed:
-    return table_state.landed(lake.history(tables.STREAM_LOG), lake.name)
-
-
-@contextmanager
-def _streaming(settings: Settings, name: str) -> Iterator[None]:
-    """The streaming job, up and running; stopped at the end."""
-    place, log = health.place_of(settings.home, name, STREAM), settings.home / f"{name}-stream.log"
-    with log.open("wb") as output:
-        job = subprocess.Popen(
-            [sys.executable, "-m", "twofold.cli", "stream", name],
-            env={**os.environ, **settings.environment()},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        until(lambda: place.exists() or job.poll() is not None, "the streaming job", _GIVE_UP_S)
-        if job.poll() is not None:
-            raise NotThere(f"the streaming job ended:\n{log.read_text()[-4000:]}")
-        yield
-    finally:
-        job.send_signal(signal.SIGTERM)
-        job.wait()
+    return row

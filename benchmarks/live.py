@@ -10,22 +10,19 @@ which it commits with a checkpoint.
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import click
 
 from benchmarks import data
-from benchmarks.failures import NotThere, until
-from benchmarks.measure import Serving, measured, serving
-from benchmarks.written import Written, metadata_folder
+from benchmarks.figures import BenchFailure, Figure, until
+from benchmarks.measure import Serving, Written, measured, serving
 from twofold import health, kafka, table_state, tables
 from twofold.definition.load import load_pipeline
 from twofold.lake import Lake
@@ -38,6 +35,8 @@ TRICKLE_PER_S = 10
 WARM_UP_S, IDLE_S, IDLE_SKIPPED_S = 60, 180, 60
 """Of the quiet minutes the first does not count: what the load left is still being tidied up."""
 DAY_S = 86_400
+LANDING_CPU_S, TRICKLE_CORES, FILES_A_DAY, METADATA_GB = 9, 0.10, 17_280, 2
+"""What a stream that only ingests may cost: per million events, at a trickle, and a day at a trigger of 5 s."""
 _GIVE_UP_S = 300.0
 _LOOK_EVERY_S = 0.5
 
@@ -52,36 +51,21 @@ class Phases:
     events: int
     """How many the load has."""
 
-    @property
-    def all(self) -> tuple[Path, Path, Path]:
-        """In order."""
-        return self.warm_up, self.load, self.idle
-
 
 @dataclass(frozen=True)
-class Quiet:
-    """The minutes with next to nothing to do."""
-
-    cores: float
-    seconds: float
-    commits: int = 0
-    """Of stream_log; rivals have none."""
-    data_files: int = 0
-    metadata_bytes: int = 0
-
-    def a_day(self, number: float) -> float:
-        """Extrapolated from these minutes."""
-        return number / self.seconds * DAY_S
-
-
-@dataclass(frozen=True)
-class Live:
+class Cost:
     """What one way used."""
 
     wall_s: float
     cpu_s: float
     """From the first record of the load until it had caught up with the last."""
-    quiet: Quiet | None
+    idle_s: float
+    """How long the quiet minutes were, with next to nothing to do; what follows is theirs."""
+    cores: float
+    commits: int
+    """Of stream_log; rivals have none."""
+    data_files: int
+    metadata_bytes: int
 
 
 class Way(Protocol):
@@ -97,10 +81,10 @@ class Way(Protocol):
     def caught_up(self, ends: Mapping[int, int]) -> bool:
         """Whether everything before these offsets is committed."""
 
-    def written(self) -> Log | None:
+    def written(self) -> LogWritten | None:
         """What the job writes, where that is counted."""
 
-    def check(self, phases: Phases) -> str:
+    def check(self, sent: Sequence[Path]) -> str:
         """After the end: whether it did its work; a word on it, or a BenchFailure."""
 
 
@@ -111,35 +95,47 @@ def prepare(folder: Path, events: int) -> Phases:
     data.write(whole, sum(counts.values()))
     parts = {name: folder / f"live_{name}.jsonl" for name in counts}
     data.split(whole, {parts[name]: count for name, count in counts.items()})
-    return Phases(parts["warm_up"], parts["load"], parts["idle"], events)
+    return Phases(**parts, events=events)
 
 
-def measure(settings: Settings, way: Way, phases: Phases, *, quiet: bool = True) -> tuple[Live, str]:
-    """One way through all phases, and what was found out about its output."""
+def measure(settings: Settings, way: Way, phases: Phases) -> tuple[Cost, list[Figure]]:
+    """One way through all phases."""
     kafka.ensure(settings, load_pipeline(settings, way.name))
     with contextmanager(way.running)() as job:
         _say(way, f"runs; {WARM_UP_S} s of {TRICKLE_PER_S} events/s")
-        _send(settings, way, phases.warm_up, TRICKLE_PER_S)
-        _caught_up(settings, way, job)
+        measured(_produce(way, phases.warm_up, TRICKLE_PER_S), settings.environment())
+        catch_up(settings, way, job)
         _say(way, f"{phases.events:,} events at {LOAD_PER_S:,}/s")
         began, before = time.monotonic(), job.cpu_s()
-        _send(settings, way, phases.load, LOAD_PER_S)
-        _caught_up(settings, way, job)
+        measured(_produce(way, phases.load, LOAD_PER_S), settings.environment())
+        catch_up(settings, way, job)
         wall_s, cpu_s = time.monotonic() - began, job.cpu_s() - before
-        _say(way, f"{cpu_s:.1f} CPU-seconds in {wall_s:.0f} s" + (f"; {IDLE_S} s of a trickle" if quiet else ""))
-        found = Live(wall_s, cpu_s, _quiet(settings, way, job, phases.idle) if quiet else None)
-    return found, way.check(phases)
+        _say(way, f"{cpu_s:.1f} CPU-seconds in {wall_s:.0f} s; {IDLE_S} s of a trickle")
+        cost = Cost(wall_s, cpu_s, *_quiet(settings, way, job, phases.idle))
+    per_million = f"{cpu_s / phases.events * 1e6:.1f} CPU-s per million"
+    note = f"{per_million}; {way.check((phases.warm_up, phases.load, phases.idle))}"
+    trickle, idle_cpu_s = f"{way.title}, {TRICKLE_PER_S} events/s", cost.cores * cost.idle_s
+    return cost, [
+        Figure.of(way.title, phases.events, wall_s, cpu_s, note=note),
+        Figure(trickle, cost.idle_s, idle_cpu_s, ratio=cost.cores, note="cores used"),
+    ]
 
 
-def _quiet(settings: Settings, way: Way, job: Serving, records: Path) -> Quiet:
-    already = _sent(settings, way)
-    producer = subprocess.Popen(
-        _produce(way, records, TRICKLE_PER_S),
-        env={**os.environ, **settings.environment()},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
+def bounds(cost: Cost, events: int) -> Iterator[Figure]:
+    """What ingest alone has to keep."""
+    yield Figure("ingest alone, CPU-s per million", ratio=cost.cpu_s / events * 1e6, bound=f"<= {LANDING_CPU_S}")
+    yield Figure("ingest alone, cores at a trickle", ratio=cost.cores, bound=f"<= {TRICKLE_CORES}")
+    days, commits = cost.idle_s / DAY_S, cost.commits
+    note = f"{cost.data_files / max(1, commits):.2f} a commit, {commits} commits"
+    yield Figure("data files a day", ratio=cost.data_files / days, bound=f"<= {FILES_A_DAY}", note=note)
+    note, ratio = "extrapolated: see `commits` for how it grows", cost.metadata_bytes / days / 1e9
+    yield Figure("GB of metadata a day", ratio=ratio, bound=f"< {METADATA_GB}", note=note)
+
+
+def _quiet(settings: Settings, way: Way, job: Serving, records: Path) -> tuple[float, float, int, int, int]:
+    """The last fields of `Cost`."""
+    already, said = _sent(settings, way), settings.home / f"{way.name}-trickle.log"
+    with serving(_produce(way, records, TRICKLE_PER_S), said, settings.environment()) as producer:
         until(lambda: _sent(settings, way) > already, f"{way.title}: the trickle", _GIVE_UP_S)
         began = time.monotonic()
         _pass(began + IDLE_SKIPPED_S, None, job)
@@ -148,16 +144,13 @@ def _quiet(settings: Settings, way: Way, job: Serving, records: Path) -> Quiet:
         seconds, cores = time.monotonic() - since, (job.cpu_s() - before) / (time.monotonic() - since)
         counts = log.counts() if log else (0, 0, 0)
         # Its clock is not quite ours.
-        until(lambda: producer.poll() is not None, f"{way.title}: the end of the trickle", _GIVE_UP_S)
-    finally:
-        producer.kill()
-        producer.wait()
-    _caught_up(settings, way, job)
+        until(lambda: producer.ended, f"{way.title}: the end of the trickle", _GIVE_UP_S)
+    catch_up(settings, way, job)
     _say(way, f"{cores:.3f} cores")
-    return Quiet(cores, seconds, *counts)
+    return seconds, cores, *counts
 
 
-def _pass(until_s: float, log: Log | None, job: Serving) -> None:
+def _pass(until_s: float, log: LogWritten | None, job: Serving) -> None:
     while (left := until_s - time.monotonic()) > 0:
         job.check()
         if log:
@@ -165,7 +158,8 @@ def _pass(until_s: float, log: Log | None, job: Serving) -> None:
         time.sleep(min(_LOOK_EVERY_S, left))
 
 
-def _caught_up(settings: Settings, way: Way, job: Serving) -> None:
+def catch_up(settings: Settings, way: Way, job: Serving) -> None:
+    """Wait until everything that is in the topic now is committed."""
     sent = kafka.describe(settings, way.name)
     assert sent is not None
 
@@ -181,10 +175,6 @@ def _sent(settings: Settings, way: Way) -> int:
     return sum(state.ends.values()) if state else 0
 
 
-def _send(settings: Settings, way: Way, records: Path, rate: int) -> None:
-    measured(_produce(way, records, rate), settings.environment())
-
-
 def _produce(way: Way, records: Path, rate: int) -> list[str]:
     return [sys.executable, "-m", "twofold.cli", "produce", way.name, "--from", str(records), "--rate", str(rate)]
 
@@ -193,81 +183,60 @@ def _say(way: Way, what: str) -> None:
     click.echo(f"live: {way.title}: {what}", err=True)
 
 
-@dataclass
-class Log:
+class LogWritten:
     """What stream_log gets from now on."""
 
-    lake: Lake
-    metadata: Written
-    before: set[int]
-
-    @classmethod
-    def watched(cls, lake: Lake) -> Log:
-        """From now on."""
+    def __init__(self, lake: Lake) -> None:
         table = lake.table(tables.STREAM_LOG)
-        seen = {snapshot.snapshot_id for snapshot in table.metadata.snapshots}
-        return cls(lake, Written(metadata_folder(table.location())), seen)
+        self.metadata = Written.to_metadata(table)
+        self._lake, self._before = lake, {snapshot.snapshot_id for snapshot in table.metadata.snapshots}
 
     def counts(self) -> tuple[int, int, int]:
         """Commits, data files and bytes of metadata."""
         self.metadata.look()
-        history = self.lake.history(tables.STREAM_LOG)
-        new = [one for one in history.ancestors() if one.id not in self.before]
+        new = [one for one in self._lake.history(tables.STREAM_LOG).ancestors() if one.id not in self._before]
         return len(new), sum(int(one.summary.get("added-data-files", 0)) for one in new), self.metadata.bytes
 
 
-@dataclass
 class Twofold:
     """`twofold stream` of a pipeline."""
 
-    settings: Settings
-    name: str
-    title: str
-    _lake: Lake = field(init=False)
-    _views: tuple[str, ...] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._lake = Lake(self.settings, load_pipeline(self.settings, self.name))
-        self._views = tuple(tables.stream_view_name(view) for view in self._lake.pipeline.views.values())
+    def __init__(self, settings: Settings, name: str, title: str) -> None:
+        self.name, self.title, self._settings = name, title, settings
+        self._lake = Lake(settings, load_pipeline(settings, name))
+        self._views = [tables.stream_view_name(view) for view in self._lake.pipeline.views.values()]
 
     def running(self) -> Iterator[Serving]:
         """Up and running once it has announced itself."""
-        place, said = health.place_of(self.settings.home, self.name, STREAM), self.settings.home / f"{self.name}.log"
+        home = self._settings.home
+        place, said = health.place_of(home, self.name, STREAM), home / f"{self.name}.log"
         command = [sys.executable, "-m", "twofold.cli", "stream", self.name]
-        with serving(command, said, self.settings.environment()) as job:
-            until(lambda: _announced(job, place), f"{self.title}: the streaming job", _GIVE_UP_S)
+        with serving(command, said, self._settings.environment()) as job:
+            job.wait_for(place, f"{self.title}: the streaming job", _GIVE_UP_S)
             yield job
 
     def caught_up(self, ends: Mapping[int, int]) -> bool:
         """The log first; only then each view, which has read it up to a snapshot."""
         log = self._lake.history(tables.STREAM_LOG)
-        return _holds(log, self.name, ends) and all(
-            _holds(self._read_by(view, log), self.name, ends) for view in self._views
-        )
+        return self._holds(log, ends) and all(self._holds(self._read_by(view, log), ends) for view in self._views)
+
+    def _holds(self, log: History, ends: Mapping[int, int]) -> bool:
+        held = table_state.landed(log, self.name).offsets
+        return all(held.get(partition, 0) >= end for partition, end in ends.items())
 
     def _read_by(self, view: str, log: History) -> History:
         folded = table_state.folded(self._lake.history(view))
         return History(log.snapshots, folded.snapshot if folded else None)
 
-    def written(self) -> Log:
+    def written(self) -> LogWritten:
         """From now on."""
-        return Log.watched(self._lake)
+        return LogWritten(self._lake)
 
-    def check(self, phases: Phases) -> str:
+    def check(self, sent: Sequence[Path]) -> str:
         """Every record once, by the log's own count."""
-        rows = sum(1 for path in phases.all for _ in path.open("rb"))
+        rows = sum(1 for path in sent for _ in path.open("rb"))
         history = self._lake.history(tables.STREAM_LOG)
         held = history.snapshots[history.head].rows if history.head is not None else 0
         if held != rows:
-            raise NotThere(f"{self.title}: {held:,} of {rows:,} records in stream_log")
+            raise BenchFailure(f"{self.title}: {held:,} of {rows:,} records in stream_log")
         return f"{held:,} records in stream_log"
-
-
-def _announced(job: Serving, place: Path) -> bool:
-    job.check()
-    return place.exists()
-
-
-def _holds(log: History, pipeline: str, ends: Mapping[int, int]) -> bool:
-    held = table_state.landed(log, pipeline).offsets
-    return all(held.get(partition, 0) >= end for partition, end in ends.items())

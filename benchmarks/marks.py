@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psutil
@@ -43,6 +43,11 @@ class Stage:
     wall_s: float = 0.0
     cpu_s: float = 0.0
     events: float = 0.0
+
+    @property
+    def per_cpu_s(self) -> float:
+        """Events; 0 where it took nothing."""
+        return self.events / self.cpu_s if self.cpu_s else 0.0
 
 
 class Marks(StreamingQueryListener):
@@ -86,7 +91,11 @@ def stages(marks: Sequence[Mark], events: int) -> dict[str, Stage]:
     (8.0, 3.0, 1.5, 10.0)
     """
     batches = Counter(mark.query for mark in marks if mark.kind == BATCH)
-    rows = _rows(marks)
+    rows: Counter[str] = Counter()
+    """Per query: one that reads its source twice for one batch reports them twice."""
+    for mark in marks:
+        if mark.kind == BATCH:
+            rows[mark.query] += mark.rows
     made = {name: Stage() for name in (START_UP, FIRST_BATCH, STEADY)}
     warming: set[str] = set()
     before, begun = Mark("process", 0.0, 0.0), False
@@ -102,12 +111,3 @@ def stages(marks: Sequence[Mark], events: int) -> dict[str, Stage]:
             warming |= {mark.query} if batches[mark.query] > 1 else set()
         before = mark
     return made
-
-
-def _rows(marks: Iterable[Mark]) -> Counter[str]:
-    """Rows per query: a query that reads its source twice for one batch reports them twice."""
-    rows: Counter[str] = Counter()
-    for mark in marks:
-        if mark.kind == BATCH:
-            rows[mark.query] += mark.rows
-    return rows

@@ -1,7 +1,8 @@
-"""Run one command and count what its whole process tree used, in the end or while it runs.
+"""What a command uses, its whole process tree, in the end or while it runs; and what a table writes.
 
     measured(command) ─► python -m benchmarks.measure REPORT command… ─► wall and CPU-seconds
     serving(command)  ─► the same, and CPU-seconds so far whenever asked; ended by SIGTERM
+    Written(folder)   ─► bytes that a table writes, though most of its files are removed soon
 
 The process in between adopts what the command leaves behind (a Spark driver does not wait for its JVM), waits for it
 too, and so counts it. Linux only.
@@ -22,10 +23,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlparse
 
 import psutil
+from pyiceberg.table import Table
 
-from benchmarks.failures import CommandFailed
+from benchmarks.figures import BenchFailure, until
 
 _PR_SET_CHILD_SUBREAPER = 36
 _STOPPING_S = 60.0
@@ -41,13 +44,13 @@ class Usage:
 
 
 def measured(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Usage:
-    """Run to the end; raises CommandFailed with the command's own words if it fails."""
+    """Run to the end; raises BenchFailure with the command's own words if it fails."""
     with tempfile.TemporaryDirectory() as folder:
         report, said = Path(folder) / "report.json", Path(folder) / "output"
         code = _wait(_launched(command, environment, report, said))
         text = said.read_text(errors="replace")
         if code:
-            raise CommandFailed(f"{' '.join(command)} exits {code}:\n{text[-4000:]}")
+            raise BenchFailure(f"{' '.join(command)} exits {code}:\n{text[-4000:]}")
         return Usage(**json.loads(report.read_text()), output=text)
 
 
@@ -58,7 +61,7 @@ class Serving:
         self._launcher, self._command, self._said = launcher, command, said
 
     def cpu_s(self) -> float:
-        """What the whole tree has used so far; CommandFailed where it has ended.
+        """What the whole tree has used so far; BenchFailure where it has ended.
 
         A process counts its own time and that of the children it has waited for, and the launcher waits for orphans:
         so nothing is lost when a process ends, and nothing is counted twice.
@@ -72,11 +75,25 @@ class Serving:
                 used += times.user + times.system + times.children_user + times.children_system
         return used
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended by itself."""
+        return self._launcher.poll() is not None
+
     def check(self) -> None:
-        """CommandFailed, with the command's own words, where it has ended."""
-        if self._launcher.poll() is not None:
+        """BenchFailure, with the command's own words, where it has ended."""
+        if self.ended:
             text = self._said.read_text(errors="replace")
-            raise CommandFailed(f"{' '.join(self._command)} ended by itself:\n{text[-4000:]}")
+            raise BenchFailure(f"{' '.join(self._command)} ended by itself:\n{text[-4000:]}")
+
+    def wait_for(self, place: Path, what: str, give_up_s: float) -> None:
+        """Until the command has made a file; BenchFailure where it ends first."""
+
+        def there() -> bool:
+            self.check()
+            return place.exists()
+
+        until(there, what, give_up_s)
 
     def stop(self) -> None:
         """SIGTERM to the command, and wait for it and for what it started; all of it is killed after a minute."""
@@ -99,8 +116,45 @@ def serving(command: Sequence[str], said: Path, environment: Mapping[str, str] |
         try:
             yield running
         finally:
-            if launcher.poll() is None:
+            if not running.ended:
                 running.stop()
+
+
+class Written:
+    """The files that were ever seen in one local folder; those that were there at the start do not count."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._before = self._there().keys()
+        self._sizes: dict[str, int] = {}
+
+    @classmethod
+    def to_metadata(cls, table: Table) -> Written:
+        """The metadata of a table of a lake on this disk."""
+        return cls(Path(urlparse(table.location()).path) / "metadata")
+
+    @property
+    def files(self) -> int:
+        """Number of files."""
+        return len(self._sizes)
+
+    @property
+    def bytes(self) -> int:
+        """Together; each with its largest size."""
+        return sum(self._sizes.values())
+
+    def look(self) -> None:
+        """Must be called more often than a file lives (Iceberg keeps the last 20 metadata files of a table)."""
+        for name, size in self._there().items():
+            if name not in self._before:
+                self._sizes[name] = max(size, self._sizes.get(name, 0))
+
+    def _there(self) -> dict[str, int]:
+        found = {}
+        for path in self._folder.glob("*"):
+            with suppress(FileNotFoundError):  # removed just now
+                found[path.name] = path.stat().st_size
+        return found
 
 
 def _launched(

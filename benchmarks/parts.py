@@ -1,259 +1,206 @@
-"""The parts of a run as rows: what was measured, and each ratio beside its floor."""
+"""The parts of a run: what each needs is made once, by the real commands, on a stack of its own; and its figures."""
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
-from benchmarks import commits, dags, flink, formats, latency, live, queries
-from benchmarks.bench import (
-    COMMITS,
-    FLINK_HEAP,
-    FLINK_LANDING,
-    FLINK_ROCKSDB,
-    FLINK_VIEW,
-    LIVE,
-    LIVE_LANDING,
-    LIVE_VIEW,
-    MAIN,
-    Bench,
-    Drained,
-)
-from benchmarks.marks import STEADY
-from benchmarks.measure import Usage
+from benchmarks import aging, data, drain, formats, latency, live, queries, task_overhead
+from benchmarks.figures import Figure
+from benchmarks.flink import ROCKSDB, PyFlink
+from benchmarks.marks import STEADY, Mark, Stage, stages
+from benchmarks.measure import Usage, measured
+from twofold import kafka
+from twofold.definition.load import load_pipeline
+from twofold.settings import Settings
 
-PRODUCER_FLOOR = 0.08
-DRAIN_FLOOR = 1.5
-QUERY_CEILING = 4.0
+MAIN = "bench"
+"""The pipeline that most parts are about, and its topic."""
+PRODUCER_FLOOR, DRAIN_FLOOR = 0.08, 1.5
 HIGHEST_LIVE_RATE = 20_000
-TASK_CEILING_S = 1.5
-LANDING_CPU_S, TRICKLE_CORES, FILES_A_DAY, METADATA_GB = 9, 0.10, 17_280, 2
-"""What a stream that only ingests may cost: per million events, at a trickle, and a day at a trigger of 5 s."""
-AGED_CEILING = 1.3
-"""What a table may get slower in a day."""
-NESTED_FLOOR, CONFLUENT_FLOOR, AVRO_FLOOR = 0.5, 0.95, 60
-"""To flat JSON in MB; to JSON; in thousand records per CPU-second."""
-TWOFOLD, FLINK = "twofold", "PyFlink"
+_TEMPLATE = Path(__file__).parent / "pipelines" / "bench.yaml"
+_PAYLOADS = 10_000
+_JAVA_SAYS = re.compile(r"records sent, ([\d.]+) records/sec")
+_JAVA_SETTINGS = ("acks=all", "enable.idempotence=true", "compression.type=lz4", "linger.ms=20", "batch.size=262144")
 
 
 @dataclass(frozen=True)
-class Row:
-    """One figure set; what does not apply is None. `bound` is the floor (or ceiling) that the ratio has to keep."""
+class Drained:
+    """One drain of the topic: the whole process tree, and its stages."""
 
-    part: str
-    what: str
-    wall_s: float | None = None
-    cpu_s: float | None = None
-    events_per_s: float | None = None
-    events_per_cpu_s: float | None = None
-    ratio: float | None = None
-    bound: str = ""
-    note: str = ""
+    usage: Usage
+    stages: dict[str, Stage]
+
+    @property
+    def steady(self) -> Stage:
+        """The stage in which no query is cold."""
+        return self.stages[STEADY]
 
 
-def producer(bench: Bench) -> list[Row]:
+class Bench:
+    """What several parts need; its properties are steps, each done when first asked for."""
+
+    def __init__(self, settings: Settings, events: int, folder: Path) -> None:
+        self.settings, self.events, self.folder = settings, events, folder
+        # Its topic is drained in at least five batches.
+        self.pipeline(MAIN, f"stream: {{max_offsets_per_trigger: {min(200_000, max(1, events // 5))}}}\n")
+
+    def pipeline(self, name: str, more: str = "", *, view: bool = True) -> str:
+        """Write a definition of this name, for a topic of its own, and `more` behind it; returns the name."""
+        text = _TEMPLATE.read_text().replace("name: bench", f"name: {name}")
+        (self.settings.pipelines / f"{name}.yaml").write_text((text if view else text.partition("views:")[0]) + more)
+        return name
+
+    @cached_property
+    def records(self) -> Path:
+        """The records to send, as JSON lines."""
+        target = self.folder / "events.jsonl"
+        data.write(target, self.events)
+        return target
+
+    @cached_property
+    def produced(self) -> Usage:
+        """`twofold produce` of all records."""
+        return self.produce(self.settings, MAIN)
+
+    @cached_property
+    def drained(self) -> Drained:
+        """Twofold's ingest and view over the topic."""
+        return self.drain(drain.TWOFOLD)
+
+    @cached_property
+    def unioned(self) -> Usage:
+        """`twofold union` of everything drained."""
+        assert self.drained
+        return self.twofold("union", MAIN)
+
+    def produce(self, settings: Settings, name: str) -> Usage:
+        """All records, to a topic."""
+        command = [sys.executable, "-m", "twofold.cli", "produce", name, "--from", str(self.records)]
+        return measured(command, settings.environment())
+
+    def twofold(self, *arguments: str) -> Usage:
+        """One command."""
+        return measured([sys.executable, "-m", "twofold.cli", *arguments], self.settings.environment())
+
+    def drain(self, way: str) -> Drained:
+        """The topic of all records, in one of the ways of `drain`."""
+        assert self.produced
+        report = self.folder / f"{way.replace(' ', '-')}.json"
+        command = [sys.executable, "-m", "benchmarks.drain", way, MAIN, str(report)]
+        usage = measured(command, self.settings.environment())
+        return Drained(usage, stages([Mark(**mark) for mark in json.loads(report.read_text())], self.events))
+
+
+def producer(bench: Bench) -> Iterator[Figure]:
     """Twofold's producer beside Kafka's own; Java is rated by its own count, which leaves its start-up out."""
-    (java, java_per_s), size = bench.produced_by_java, bench.record_bytes
-    one, other = (
-        _row("producer", what, usage, bench.events)
-        for what, usage in (("librdkafka", bench.produced), ("kafka-python", bench.produced_by_kafka_python))
-    )
-    rival = Row("producer", "Java", java.wall_s, java.cpu_s, java_per_s, bench.events / java.cpu_s)
-    return [
-        rival,
-        _rated(
-            one, (one.events_per_s or 0) / java_per_s, f">= {PRODUCER_FLOOR}", f"to Java; {size:.0f} bytes a record"
-        ),
-        _rated(other, (other.events_per_s or 0) / java_per_s, "", "to Java"),
-    ]
-
-
-def drain(bench: Bench) -> list[Row]:
-    """Ingest and view beside the textbook job, and beside the same job with Twofold's settings of Spark."""
-    rivals = {"textbook": bench.drained_by_textbook, "tuned textbook": bench.drained_by_tuned_textbook}
-    rows = [row for name, rival in rivals.items() for row in _stages(name, rival, bench.events)]
-    rows += _stages("twofold", bench.drained, bench.events)
-    for name, rival in rivals.items():
-        ratios = {
-            "in all": rival.usage.cpu_s / bench.drained.usage.cpu_s,
-            "steady": _per_cpu_s(bench.drained) / _per_cpu_s(rival) if _per_cpu_s(rival) else None,
-        }
-        rows += [
-            Row("drain", f"{what}, to the {name}", ratio=ratio, bound=f">= {DRAIN_FLOOR}", note="events per CPU-second")
-            for what, ratio in ratios.items()
-        ]
-    return rows
-
-
-def latency_of(bench: Bench) -> list[Row]:
-    """From Kafka to visible, at half of what the warm stream takes."""
-    rate = max(1, round(min(bench.steady_per_s / 2, HIGHEST_LIVE_RATE)))
-    found = latency.measure(bench.settings, LIVE, rate)
-    times = f"p50 {found.p50_ms:,.0f} ms, p99 {found.p99_ms:,.0f} ms, longest {found.max_ms:,.0f} ms"
-    return [Row("latency", f"{found.events:,} events", events_per_s=found.sent_per_s, note=f"{times}; asked {rate}/s")]
-
-
-def union(bench: Bench) -> list[Row]:
-    """All rows are new to `events`."""
-    return [_row("union", f"{bench.events:,} new rows", bench.unioned, bench.events)]
-
-
-def query(bench: Bench) -> list[Row]:
-    """The unified query after that union, beside DuckDB on the exported file."""
-    opened_ms, timed = queries.measure(bench.settings, MAIN, bench.exported)
-    rows = [Row("query", "opening the session", opened_ms / 1000)]
-    for one in timed:
-        times = f"{one.unified_ms:.1f} ms, DuckDB {one.plain_ms:.1f} ms; first run {one.unified_first_ms:.1f} ms"
-        rows.append(
-            Row("query", one.query, one.unified_ms / 1000, ratio=one.ratio, bound=f"<= {QUERY_CEILING}", note=times)
-        )
-    return rows
-
-
-def overhead(bench: Bench) -> list[Row]:
-    """What Airflow adds to a task that has nothing new to do."""
-    rows = []
-    for one in dags.measure(bench.settings.pipelines, MAIN):
-        note = (
-            f"{one.added_s:+.2f} s to {one.shell_s:.2f} s in a shell; a worker had it {one.waited_s:.2f} s after queued"
-        )
-        rows.append(Row("dags", one.task, one.task_s, ratio=one.added_s, bound=f"<= {TASK_CEILING_S} s", note=note))
-    return rows
-
-
-def live_of(bench: Bench) -> Iterator[Row]:
-    """A stream that runs, ingest alone and with one view, beside PyFlink; each as a part of its own would be."""
-    landing, view = "ingest alone", "with the view"
-    ways: dict[tuple[str, str], Callable[[str], tuple[live.Live, str]]] = {
-        (landing, TWOFOLD): lambda who: bench.lived(LIVE_LANDING, who),
-        (view, TWOFOLD): lambda who: bench.lived(LIVE_VIEW, who),
-        (landing, FLINK): lambda who: bench.lived_by_flink(FLINK_LANDING, who, view=False),
-        (view, FLINK): lambda who: bench.lived_by_flink(FLINK_VIEW, who),
-        (view, f"{FLINK}, distinct"): lambda who: bench.lived_by_flink(FLINK_HEAP, who, distinct=True),
-        (view, f"{FLINK}, distinct, RocksDB"): lambda who: bench.lived_by_flink(
-            FLINK_ROCKSDB, who, distinct=True, state=flink.ROCKSDB
-        ),
-    }
-    found: dict[tuple[str, str], live.Live] = {}
-    for (what, who), way in ways.items():
-        found[what, who], told = way(f"{who}, {what}")
-        yield from _live_rows(f"{who}, {what}", found[what, who], told, bench.events)
-        if what == landing and who == TWOFOLD:
-            yield from _bounds(found[what, who], bench.events)
-    for (what, who), rival in found.items():
-        if who != TWOFOLD:
-            ours = found[what, TWOFOLD]
-            yield Row("live", f"twofold, {what}, to {who}", ratio=ours.cpu_s / rival.cpu_s, note="CPU-seconds")
-
-
-def _live_rows(name: str, found: live.Live, told: str, events: int) -> list[Row]:
-    usage = Usage(found.wall_s, found.cpu_s, "")
-    per_million = f"{found.cpu_s / events * 1e6:.1f} CPU-s per million; {told}"
-    rows = [Row(**{**vars(_row("live", name, usage, events)), "note": per_million})]
-    if found.quiet:
-        cores = found.quiet.cores
-        rows.append(
-            Row(
-                "live",
-                f"{name}, {live.TRICKLE_PER_S} events/s",
-                cpu_s=cores * found.quiet.seconds,
-                wall_s=found.quiet.seconds,
-                ratio=cores,
-                note="cores used",
-            )
-        )
-    return rows
-
-
-def _bounds(found: live.Live, events: int) -> list[Row]:
-    """What ingest alone has to keep."""
-    rows = [
-        Row("live", "ingest alone, CPU-s per million", ratio=found.cpu_s / events * 1e6, bound=f"<= {LANDING_CPU_S}")
-    ]
-    if quiet := found.quiet:
-        files, size = quiet.a_day(quiet.data_files), quiet.a_day(quiet.metadata_bytes) / 1e9
-        a_commit = f"{quiet.data_files / max(1, quiet.commits):.2f} a commit, {quiet.commits} commits"
-        size_note = "extrapolated: see `commits` for how it grows"
-        rows += [
-            Row("live", "ingest alone, cores at a trickle", ratio=quiet.cores, bound=f"<= {TRICKLE_CORES}"),
-            Row("live", "data files a day", ratio=files, bound=f"<= {FILES_A_DAY}", note=a_commit),
-            Row("live", "GB of metadata a day", ratio=size, bound=f"< {METADATA_GB}", note=size_note),
-        ]
-    return rows
-
-
-def commits_of(bench: Bench) -> list[Row]:
-    """A day of small commits to one table."""
-    found = commits.measure(bench.settings, COMMITS, min(commits.A_DAY, bench.events // 50))
-    compared = "the last thousand over the first"
-    rows = [Row("commits", f"{found.commits:,} commits", found.wall_s)]
-    for what, first, last in (
-        ("a commit", found.first_commit_s, found.last_commit_s),
-        ("a commit and its share of tidying", found.first_with_tidying_s, found.last_with_tidying_s),
-        ("opening for a query", found.first_open_s, found.last_open_s),
+    java = _java(bench, bench.pipeline("bench_java"))
+    java_per_s, size = float(_JAVA_SAYS.findall(java.output)[-1]), bench.records.stat().st_size / bench.events - 1
+    yield Figure("Java", java.wall_s, java.cpu_s, java_per_s, bench.events / java.cpu_s)
+    other = bench.settings.model_copy(update={"producer_client": "kafka-python"})
+    for what, usage, bound, note in (
+        ("librdkafka", bench.produced, f">= {PRODUCER_FLOOR}", f"to Java; {size:.0f} bytes a record"),
+        ("kafka-python", bench.produce(other, bench.pipeline("bench_python")), "", "to Java"),
     ):
-        times = f"{last * 1000:.1f} ms over {first * 1000:.1f} ms: {compared}"
-        rows.append(Row("commits", what, last, ratio=last / first, bound=f"<= {AGED_CEILING}", note=times))
-    size = found.metadata_a_day / 1e9
-    rows.append(
-        Row("commits", "GB of metadata a day", ratio=size, bound=f"< {METADATA_GB}", note="as written, one table")
-    )
-    return rows
+        ratio = bench.events / usage.wall_s / java_per_s
+        yield Figure.of(what, bench.events, usage.wall_s, usage.cpu_s, ratio=ratio, bound=bound, note=note)
 
 
-def formats_of(_bench: Bench) -> list[Row]:
-    """What the contract costs in each format."""
-    found = formats.measure()
-    rows = [
-        Row(
-            "formats",
-            name,
-            cpu_s=cost.cpu_s,
-            events_per_cpu_s=cost.records_per_cpu_s,
-            note=f"{cost.mb_per_cpu_s:.0f} MB/CPU-s",
-        )
-        for name, cost in found.items()
-    ]
-    flat, confluent = found["flat"], found["flat, confluent-json"]
-    nested, avro = found["nested"].mb_per_cpu_s / flat.mb_per_cpu_s, found["flat, avro, 10 fields"].records_per_cpu_s
-    behind = flat.cpu_s / confluent.cpu_s
-    return [
-        *rows,
-        Row("formats", "nested JSON to flat, MB/CPU-s", ratio=nested, bound=f">= {NESTED_FLOOR}"),
-        Row("formats", "confluent-json to JSON", ratio=behind, bound=f">= {CONFLUENT_FLOOR}"),
-        Row("formats", "Avro, 10 fields, thousand records/CPU-s", ratio=avro / 1000, bound=f">= {AVRO_FLOOR}"),
-    ]
+def _java(bench: Bench, name: str) -> Usage:
+    """Kafka's own ProducerPerformance with the same settings and payloads."""
+    payloads = bench.folder / "payloads.jsonl"
+    data.split(bench.records, {payloads: _PAYLOADS})
+    kafka.ensure(bench.settings, load_pipeline(bench.settings, name))
+    main = ["-Xmx512m", "-cp", f"{bench.settings.jars}/kafka/*", "org.apache.kafka.tools.ProducerPerformance"]
+    what = ["--topic", name, "--num-records", str(bench.events), "--throughput", "-1", "--payload-file", str(payloads)]
+    how = ["--producer-props", f"bootstrap.servers={bench.settings.kafka_bootstrap}", *_JAVA_SETTINGS]
+    return measured(["java", *main, *what, *how])
 
 
-PARTS: dict[str, Callable[[Bench], Iterable[Row]]] = {
+def drained(bench: Bench) -> Iterator[Figure]:
+    """Ingest and view beside the textbook job, and beside the same job with Twofold's settings of Spark."""
+    rivals = {way: bench.drain(way) for way in (drain.TEXTBOOK, drain.TUNED)}
+    ours = bench.drained
+    for who, found in {**rivals, drain.TWOFOLD: ours}.items():
+        yield Figure.of(f"{who}, in all", bench.events, found.usage.wall_s, found.usage.cpu_s)
+        for name, stage in found.stages.items():
+            yield Figure.of(f"{who}, {name}", stage.events, stage.wall_s, stage.cpu_s)
+    for who, rival in rivals.items():
+        steady = ours.steady.per_cpu_s / rival.steady.per_cpu_s if rival.steady.per_cpu_s else None
+        for what, ratio in (("in all", rival.usage.cpu_s / ours.usage.cpu_s), ("steady", steady)):
+            note = "events per CPU-second"
+            yield Figure(f"{what}, to the {who}", ratio=ratio, bound=f">= {DRAIN_FLOOR}", note=note)
+
+
+def streamed(bench: Bench) -> Iterator[Figure]:
+    """A stream that runs, ingest alone and with one view, beside PyFlink; each as a part of its own would be."""
+    phases, settings = live.prepare(bench.folder, bench.events), bench.settings
+    ours: dict[bool, float] = {}
+    for view, what in ((False, "ingest alone"), (True, "with the view")):
+        name = bench.pipeline(f"bench_live_{'view' if view else 'landing'}", view=view)
+        cost, figures = live.measure(settings, live.Twofold(settings, name, f"twofold, {what}"), phases)
+        ours[view] = cost.cpu_s
+        yield from figures
+        if not view:
+            yield from live.bounds(cost, bench.events)
+    ratios = []
+    for name, who, how in (
+        ("flink_landing", "PyFlink", {"view": False}),
+        ("flink_view", "PyFlink", {}),
+        ("flink_heap", "PyFlink, distinct", {"distinct": True}),
+        ("flink_rocksdb", "PyFlink, distinct, RocksDB", {"distinct": True, "state": ROCKSDB}),
+    ):
+        view = how.get("view", True) is True
+        what, folder = "with the view" if view else "ingest alone", bench.folder / name
+        way = PyFlink(settings, folder, bench.pipeline(name, view=view), f"{who}, {what}", **how)
+        cost, figures = live.measure(settings, way, phases)
+        shutil.rmtree(folder)
+        ratios.append(Figure(f"twofold, {what}, to {who}", ratio=ours[view] / cost.cpu_s, note="CPU-seconds"))
+        yield from figures
+    yield from ratios
+
+
+def unioned(bench: Bench) -> list[Figure]:
+    """All rows are new to `events`."""
+    return [Figure.of(f"{bench.events:,} new rows", bench.events, bench.unioned.wall_s, bench.unioned.cpu_s)]
+
+
+def queried(bench: Bench) -> Iterator[Figure]:
+    """The unified query after that union, beside DuckDB on the unified events as one sorted Parquet file."""
+    assert bench.unioned
+    exported = bench.folder / "exported"
+    bench.twofold("export", MAIN, "--to", str(exported), "--single")
+    yield from queries.measure(bench.settings, MAIN, exported)
+
+
+def followed(bench: Bench) -> list[Figure]:
+    """From Kafka to visible, at half of what the warm stream takes, or took in all where no batch was a steady one."""
+    steady, usage = bench.drained.steady, bench.drained.usage
+    per_s = steady.events / steady.wall_s if steady.events else bench.events / usage.wall_s
+    rate = max(1, round(min(per_s / 2, HIGHEST_LIVE_RATE)))
+    return latency.measure(bench.settings, bench.pipeline("bench_live"), rate)
+
+
+def committed(bench: Bench) -> Iterator[Figure]:
+    """A day of small commits to one table."""
+    name = bench.pipeline("bench_commits", view=False)
+    return aging.measure(bench.settings, name, min(aging.A_DAY, bench.events // 50))
+
+
+PARTS: dict[str, Callable[[Bench], Iterable[Figure]]] = {
     "producer": producer,
-    "drain": drain,
-    "live": live_of,
-    "commits": commits_of,
-    "union": union,
-    "query": query,
-    "latency": latency_of,
-    "dags": overhead,
-    "formats": formats_of,
+    "drain": drained,
+    "live": streamed,
+    "commits": committed,
+    "union": unioned,
+    "query": queried,
+    "latency": followed,
+    "dags": lambda bench: task_overhead.measure(bench.settings.pipelines, MAIN),
+    "formats": lambda _bench: formats.measure(),
 }
-
-
-def _row(part: str, what: str, usage: Usage, events: float) -> Row:
-    return Row(part, what, usage.wall_s, usage.cpu_s, events / usage.wall_s, events / usage.cpu_s)
-
-
-def _rated(row: Row, ratio: float | None, bound: str, note: str) -> Row:
-    return Row(**{**vars(row), "ratio": ratio, "bound": bound, "note": note})
-
-
-def _stages(who: str, drained: Drained, events: int) -> list[Row]:
-    rows = [_row("drain", f"{who}, in all", drained.usage, events)]
-    for name, stage in drained.stages.items():
-        rates = (stage.events / stage.wall_s, stage.events / stage.cpu_s) if stage.events else (None, None)
-        rows.append(Row("drain", f"{who}, {name}", stage.wall_s, stage.cpu_s, *rates))
-    return rows
-
-
-def _per_cpu_s(drained: Drained) -> float:
-    steady = drained.stages[STEADY]
-    return steady.events / steady.cpu_s if steady.cpu_s else 0.0

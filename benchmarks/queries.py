@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from benchmarks.failures import Differs
+from benchmarks.figures import BenchFailure, Figure
 from twofold.definition.load import load_pipeline
 from twofold.reader import Reader
 from twofold.settings import Settings
 
 RUNS = 5
+CEILING = 4.0
 QUERIES = {
     "count by group": "SELECT origin, carrier, count(*) FROM {events} GROUP BY ALL ORDER BY ALL",
     "one hour of it": "SELECT count(*), max(delay_min) FROM {events} "
@@ -26,44 +26,34 @@ QUERIES = {
 }
 
 
-@dataclass(frozen=True)
-class Timed:
-    """Medians in milliseconds; the first run is apart, as it reads what later runs find in memory."""
+def measure(settings: Settings, name: str, exported: Path) -> Iterator[Figure]:
+    """Opening a session (catalog, snapshots, names), and each query's median; BenchFailure where answers differ.
 
-    query: str
-    unified_ms: float
-    unified_first_ms: float
-    plain_ms: float
-    ratio: float
-
-
-def measure(settings: Settings, name: str, exported: Path) -> tuple[float, list[Timed]]:
-    """Milliseconds to open a session (catalog, snapshots, names), and each query's times."""
-    plain = duckdb.connect()
-    plain.execute("SET TimeZone = 'UTC'")
-    began = time.perf_counter()
-    with Reader(settings, {name: load_pipeline(settings, name)}) as reader:
-        reader.query("SELECT 1 FROM unified_events LIMIT 0", name).fetchall()
-        opened_ms = (time.perf_counter() - began) * 1000
-        found = [_timed(reader, plain, name, query, exported) for query in QUERIES]
-    plain.close()
-    return opened_ms, found
-
-
-def _timed(reader: Reader, plain: duckdb.DuckDBPyConnection, name: str, query: str, exported: Path) -> Timed:
-    unified, unified_rows = _runs(lambda: reader.query(QUERIES[query].format(events="unified_events"), name).fetchall())
+    The first run of a query is apart, as it reads what later runs find in memory.
+    """
     file = f"read_parquet('{exported}/**/*.parquet')"
-    direct, direct_rows = _runs(lambda: plain.sql(QUERIES[query].format(events=file)).fetchall())
-    if repr(unified_rows) != repr(direct_rows):
-        raise Differs(f"{query}: {unified_rows[:3]} and {direct_rows[:3]}")
-    middle, plain_middle = statistics.median(unified), statistics.median(direct)
-    return Timed(query, middle, unified[0], plain_middle, middle / plain_middle)
+    with duckdb.connect() as plain:
+        plain.execute("SET TimeZone = 'UTC'")
+        began = time.perf_counter()
+        with Reader(settings, {name: load_pipeline(settings, name)}) as reader:
+            reader.query("SELECT 1 FROM unified_events LIMIT 0", name).fetchall()
+            yield Figure("opening the session", time.perf_counter() - began)
+            for what, query in QUERIES.items():
+                unified, ours = _runs(lambda sql: reader.query(sql, name), query.format(events="unified_events"))
+                direct, theirs = _runs(plain.sql, query.format(events=file))
+                if repr(ours) != repr(theirs):
+                    raise BenchFailure(f"{what}: {ours[:3]} and {theirs[:3]}")
+                middle, plain_middle = statistics.median(unified), statistics.median(direct)
+                note = f"{middle:.1f} ms, DuckDB {plain_middle:.1f} ms; first run {unified[0]:.1f} ms"
+                ratio = middle / plain_middle
+                yield Figure(what, middle / 1000, ratio=ratio, bound=f"<= {CEILING}", note=note)
 
 
-def _runs(run: Callable[[], list[Any]]) -> tuple[list[float], list[Any]]:
+def _runs(ask: Callable[[str], Any], query: str) -> tuple[list[float], list[Any]]:
+    """Milliseconds of each run, and the rows of the last."""
     times, rows = [], []
     for _ in range(RUNS):
         began = time.perf_counter()
-        rows = run()
+        rows = ask(query).fetchall()
         times.append((time.perf_counter() - began) * 1000)
     return times, rows

@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,12 +19,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.bench import Bench, define
-from benchmarks.failures import BenchFailure
-from benchmarks.parts import PARTS, Row
+from benchmarks.figures import BenchFailure, Figure
+from benchmarks.parts import PARTS, Bench
 from tests import running
 
 _EVENTS = 1_000_000
+Named = tuple[str, Figure]
+"""A part, and one of its figures."""
 
 
 @click.command()
@@ -42,61 +43,54 @@ def main(parts: tuple[str, ...], events: int, target: Path | None) -> None:
     """
     # SIGTERM takes the stack down on its way out, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    rows, failed = _measure([name for name in PARTS if name in parts or not parts], events)
+    found, failed = _measure([name for name in PARTS if name in parts or not parts], events)
     if target is not None:
-        target.write_text(json.dumps(_report(rows, events), indent=2) + "\n")
-    _print(rows, events)
+        target.write_text(json.dumps(_report(found, events), indent=2) + "\n")
+    _print(found, events)
     sys.exit(1 if failed else 0)
 
 
-def _measure(names: list[str], events: int) -> tuple[list[Row], list[str]]:
-    """The rows of the parts, and the names of those that failed: one of them does not cost the figures of the rest."""
-    rows: list[Row] = []
+def _measure(names: list[str], events: int) -> tuple[list[Named], list[str]]:
+    """The figures, and the names of the parts that failed: one of them does not cost the figures of the rest."""
+    found: list[Named] = []
     failed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="twofold-bench-") as scratch:
         pipelines = Path(scratch) / "pipelines"
         pipelines.mkdir()
-        define(pipelines, events)
         with running.running_stack(pipelines, "local") as settings:
             bench = Bench(settings, events, Path(scratch))
             for name in names:
                 began = time.monotonic()
                 try:
                     # One by one: what was measured before a part fails is kept.
-                    for row in PARTS[name](bench):
-                        rows.append(row)
+                    for figure in PARTS[name](bench):
+                        found.append((name, figure))
                     click.echo(f"{name}: done in {time.monotonic() - began:.0f} s", err=True)
                 except BenchFailure as error:
                     failed.append(name)
                     click.echo(f"{name}: failed: {error}", err=True)
-    return rows, failed
+    return found, failed
 
 
-def _report(rows: list[Row], events: int) -> dict[str, object]:
+def _report(found: list[Named], events: int) -> dict[str, object]:
     machine = {"cores": len(os.sched_getaffinity(0)), "load_1_5_15_min": os.getloadavg()}
-    return {"at": datetime.now(UTC).isoformat(), "events": events, **machine, "rows": [asdict(row) for row in rows]}
+    rows = [{"part": part, **asdict(figure)} for part, figure in found]
+    return {"at": datetime.now(UTC).isoformat(), "events": events, **machine, "rows": rows}
 
 
-def _print(rows: list[Row], events: int) -> None:
+def _print(found: list[Named], events: int) -> None:
     cores = len(os.sched_getaffinity(0))
     table = Table("part", "what", title=f"{events:,} events, {cores} cores")
-    for heading in ("wall s", "CPU s", "events/s", "events/CPU-s", "ratio", "bound"):
+    digits = {"wall s": 2, "CPU s": 2, "events/s": 0, "events/CPU-s": 0, "ratio": 3}
+    for heading in (*digits, "bound"):
         table.add_column(heading, justify="right")
     table.add_column("note")
-    for row in rows:
-        numbers = (
-            _number(row.wall_s, 2),
-            _number(row.cpu_s, 2),
-            _number(row.events_per_s),
-            _number(row.events_per_cpu_s),
-        )
-        table.add_row(row.part, row.what, *numbers, _number(row.ratio, 3), row.bound, row.note)
+    for part, figure in found:
+        what, *numbers, bound, note = astuple(figure)
+        shown = ["" if n is None else f"{n:,.{d}f}" for n, d in zip(numbers, digits.values(), strict=True)]
+        table.add_row(part, what, *shown, bound, note)
     # As wide as it needs where nobody looks on, so that a file of it is whole.
     Console(width=None if sys.stdout.isatty() else 200).print(table)
-
-
-def _number(value: float | None, digits: int = 0) -> str:
-    return "" if value is None else f"{value:,.{digits}f}"
 
 
 if __name__ == "__main__":

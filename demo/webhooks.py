@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from demo.run import HERE, HOME, fresh, say, twofold
+from demo.flights import HERE, HOME, fresh, say, twofold
 from twofold.errors import TwofoldError, end
 from twofold.settings import cache_folder
 from twofold.setup.cache import SetupError, cache_lock, publish, run, staging

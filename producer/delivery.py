@@ -53,8 +53,7 @@ class Lane:
     """One partition's records in flight, in order, and what it has acknowledged."""
 
     groups: deque[Group] = field(default_factory=deque)
-    acked: int = 0
-    highest: int = -1
+    delivered: Delivered = field(default_factory=Delivered)
 
 
 class Ledger:
@@ -119,8 +118,7 @@ class Ledger:
     def delivered(self, partition: int, count: int, highest: int) -> None:
         """The next `count` records of a partition are acknowledged; offset -1: the broker did not say where."""
         lane = self.lanes[partition]
-        lane.highest = max(lane.highest, highest)
-        lane.acked += count
+        lane.delivered = lane.delivered.plus(Delivered(count, highest))
         # A refused record stays the first one that is not settled.
         while count and self.failure is None:
             group = lane.groups[0]
@@ -139,7 +137,9 @@ class Ledger:
             self.failed(f"Kafka refuses: {reason}")
             return
         try:
-            append_line(self._aside, value)
+            self._aside.parent.mkdir(parents=True, exist_ok=True)
+            with self._aside.open("ab") as file:
+                file.write(value + b"\n")
         except OSError as error:
             self.failed(f"record {position + 1} is too large, and cannot be kept in {self._aside}: {error.strerror}")
             return
@@ -162,9 +162,7 @@ class Ledger:
         position, sent = self._submitted, self._sent
         for lane in self.lanes:
             position = min(position, first_open(lane, position))
-        partitions = {
-            number: Delivered(lane.acked, lane.highest) for number, lane in enumerate(self.lanes) if lane.acked
-        }
+        partitions = {number: lane.delivered for number, lane in enumerate(self.lanes) if lane.delivered.acked}
         acked = sum(delivered.acked for delivered in partitions.values())
         now = self._clock()
         if acked + self._too_large > self._seen_settled or not self.held_bytes:
@@ -204,13 +202,6 @@ def first_open(lane: Lane, default: int) -> int:
             group = lane.groups[0]
             return group.records[group.settled][0]
     return default
-
-
-def append_line(path: Path, value: bytes) -> None:
-    """Add one record to a file of lines, in one write."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        file.write(value + b"\n")
 
 
 class Client(Protocol):

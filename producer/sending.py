@@ -9,13 +9,14 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from threading import Event, Thread
 from time import monotonic
+from typing import TypeVar
 from zlib import crc32
 
 from confluent_kafka import KafkaException
-from rich.console import Console
 
 from producer import reporting
 from producer.delivery import Client, Confluent, Ledger, Record
@@ -28,15 +29,19 @@ from twofold import health, kafka
 from twofold.definition.model import Pipeline
 from twofold.errors import NotRunning, TwofoldError
 from twofold.metrics import Meter
-from twofold.schema_registry import Registry, RegistryAway
+from twofold.schema_registry import Registry
 from twofold.services.record import PRODUCER
 from twofold.settings import Settings
 from twofold.topic import TopicState, require_exact, require_managed
 
+T = TypeVar("T")
 CONNECT_S = 3.0
 """Duration of one attempt to reach the broker; attempts continue until it answers."""
 REPORT_EVERY_S = 0.25
 WATCH_EVERY_S = 1.0
+PAUSE_S = 1.0
+"""Between two attempts to reach a server."""
+POLL_S = 0.1
 DRAIN_S = 8.0
 """How long a stopped run waits for what is in flight, less than a supervisor waits before it kills."""
 IN_FLIGHT_BYTES = 32 << 20
@@ -54,43 +59,60 @@ DEFAULT_MESSAGE_BYTES = 1_048_588
 
 def run(settings: Settings, pipeline: Pipeline, request: Request, stop: Event) -> int:
     """Send what is asked for; the exit code: 0 if every record is acknowledged or journaled for later, else 1."""
-    console = Console(stderr=True)
     require_managed(pipeline.topic, "nothing is sent to it")
-    source = open_source(pipeline, request, stop.is_set, registering(settings, stop, console))
+    screen, registry = Screen(settings.kafka_bootstrap), Registry.of(settings)
+
+    def register(subject: str, kind: str, text: str) -> int:
+        return patiently(lambda: registry.register(subject, kind, text), stop, screen.say)
+
+    source = open_source(pipeline, request, stop.is_set, register)
     path = reporting.path_of(settings, pipeline.name, source.identity)
-    reporting.lock(path)
-    state = wait_for_topic(settings, pipeline, stop, console)
-    if state is None:
-        return 0
-    require_exact(pipeline, state)
-    book = reporting.start(path, pipeline.name, state, source, request.restart)
-    for name, (declared, actual) in state.drift.items():
-        _say(
-            console, f"warning: topic {state.name} has {name} {actual}, not {declared} as declared; it is left as it is"
-        )
-    if finished(book, request):
-        _say(console, f"finished before: {book.entry.position:,} records were sent; --restart sends them again")
-        if book.entry.too_large:
-            _say(console, f"{book.entry.too_large:,} of them were too large for the broker, and are in {book.aside}")
-        return 0
-    if book.note:
-        _say(console, f"{book.note}: sending it from its start")
-    elif book.entry.position:
-        _say(console, f"going on after record {book.entry.position:,}")
-    start = book.entry.position
-    goals = [goal for goal in (request.limit, source.total()) if goal is not None]
-    screen = Screen(console, state.name, settings.kafka_bootstrap, start, min(goals, default=None))
-    # A run beside the pipeline's own producer must not report for that one: its end would silence the alert.
-    own = request.own or pipeline.replay is None
-    reporter = Reporter(start, book.save, Meter(settings, pipeline.name), screen, reports_liveness=own)
-    began = monotonic()
-    with health.serve(reporter.snapshot, request.health_port, settings.health_host) as server:
-        announce(server, health.place_of(settings.home, pipeline.name, PRODUCER), request)
+    with reporting.lock(path):
         try:
-            Sending(settings, state, request, source, start, book.aside, stop, reporter.take).run()
-        finally:
-            screen.close()
-    return _last_word(reporter.progress, book, console, monotonic() - began)
+            topic = patiently(lambda: kafka.ensure(settings, pipeline, CONNECT_S), stop, screen.say)
+        except NotRunning:
+            return 0
+        require_exact(pipeline, topic)
+        book = reporting.start(path, pipeline.name, topic, source, request.restart)
+        for name, (declared, actual) in topic.drift.items():
+            kept = f"topic {topic.name} has {name} {actual}, not {declared} as declared; it is left as it is"
+            screen.say(f"warning: {kept}")
+        if finished(book, request):
+            screen.say(f"finished before: {book.entry.position:,} records were sent; --restart sends them again")
+            if book.entry.too_large:
+                screen.say(f"{book.entry.too_large:,} of them were too large for the broker, and are in {book.aside}")
+            return 0
+        if book.note:
+            screen.say(f"{book.note}: sending it from its start")
+        elif book.entry.position:
+            screen.say(f"going on after record {book.entry.position:,}")
+        goals = [goal for goal in (request.limit, source.total()) if goal is not None]
+        screen.begin(topic.name, book.entry.position, min(goals, default=None))
+        # A run beside the pipeline's own producer must not report for that one: its end would silence the alert.
+        own = request.own or pipeline.replay is None
+        reporter = Reporter(book, Meter(settings, pipeline.name), screen, reports_liveness=own)
+        began = monotonic()
+        with health.serve(reporter.snapshot, request.health_port, settings.health_host) as server:
+            announce(server, health.place_of(settings.home, pipeline.name, PRODUCER), request)
+            try:
+                Sending(settings, topic, request, source, book, stop, reporter.take).run()
+            finally:
+                screen.close()
+        return _last_word(reporter.progress, book, screen.say, monotonic() - began)
+
+
+def patiently(ask: Callable[[], T], stop: Event, say: Callable[[str], None]) -> T:
+    """The answer of a server, waited for as long as it takes; NotRunning once stopped."""
+    said = False
+    while True:
+        try:
+            return ask()
+        except NotRunning as error:
+            if not said:
+                say(f"{error}\n  waiting for it; Ctrl-C ends")
+                said = True
+            if stop.wait(PAUSE_S):
+                raise
 
 
 def open_source(
@@ -105,40 +127,6 @@ def open_source(
     if request.path is not None:
         return Lines(request.path, write)
     return Table(pipeline, request, write)
-
-
-def registering(settings: Settings, stop: Event, console: Console) -> Register:
-    """Register schemas by the settings' registry, waiting for it for as long as it takes; RegistryAway if stopped."""
-    registry = Registry.of(settings)
-
-    def register(subject: str, kind: str, text: str) -> int:
-        said = False
-        while True:
-            try:
-                return registry.register(subject, kind, text)
-            except RegistryAway as error:
-                if stop.is_set():
-                    raise
-                if not said:
-                    _say(console, f"{error}\n  waiting for it; Ctrl-C ends")
-                    said = True
-
-    return register
-
-
-def wait_for_topic(settings: Settings, pipeline: Pipeline, stop: Event, console: Console) -> TopicState | None:
-    """Make sure of the topic, waiting for the broker for as long as it takes; None if stopped first."""
-    began = monotonic()
-    said = False
-    while not stop.is_set():
-        try:
-            return kafka.ensure(settings, pipeline, CONNECT_S)
-        except NotRunning as error:
-            if not said:
-                _say(console, f"{error}\n  waiting for it; Ctrl-C ends")
-                said = True
-            stop.wait(min(1.0, monotonic() - began))
-    return None
 
 
 def finished(book: Journal, request: Request) -> bool:
@@ -156,7 +144,7 @@ def announce(server: health.HealthServer, place: Path, request: Request) -> None
 
 
 class Sending:
-    """Sends a source from `start` on until it ends or `stop` is set, and reports how far it is."""
+    """Sends a source from where its journal ends until it ends or `stop` is set, and reports how far it is."""
 
     def __init__(
         self,
@@ -164,15 +152,14 @@ class Sending:
         topic: TopicState,
         request: Request,
         source: Source,
-        start: int,
-        aside: Path,
+        book: Journal,
         stop: Event,
         report: Callable[[Progress], None],
     ) -> None:
         self._settings, self._topic, self._request, self._source = settings, topic, request, source
-        self._start, self._stop, self._report = start, stop, report
+        self._start, self._stop, self._report = book.entry.position, stop, report
         limit = int(topic.settings.get("max.message.bytes") or DEFAULT_MESSAGE_BYTES)
-        self._ledger = Ledger(start, len(topic.partitions), aside, limit)
+        self._ledger = Ledger(self._start, len(topic.partitions), book.aside, limit)
         self._client = self._new_client()
         self._ended = Event()
 
@@ -232,26 +219,25 @@ class Sending:
     def _stopped(self) -> bool:
         return self._stop.is_set() or self._ledger.failure is not None
 
-    def _wait_until(self, true: Callable[[], bool]) -> bool:
-        """Let reports in until something is true; False if stopped or failed first."""
-        while not (done := true()) and not self._stopped():
-            self._client.poll(0.1)
+    def _wait_until(self, true: Callable[[], bool], seconds: float = inf) -> bool:
+        """Let reports in until something is true; False if stopped or failed first, or after so many seconds."""
+        until = monotonic() + seconds
+        while not (done := true()) and not self._stopped() and (left := until - monotonic()) > 0:
+            self._client.poll(min(left, POLL_S))
         return done and not self._stopped()
 
     def _wait(self, seconds: float) -> bool:
         """Let reports in for this long; whether the run was stopped meanwhile."""
-        until = monotonic() + seconds
-        while not self._stopped() and (left := until - monotonic()) > 0:
-            self._client.poll(min(left, 0.1))
+        self._wait_until(lambda: False, seconds)
         return self._stopped()
 
     def _drain(self) -> bool:
         """Wait for what is in flight, for as long as it takes; once stopped, for DRAIN_S at most."""
-        until = None
-        while self._ledger.held_bytes and self._ledger.failure is None and (until is None or monotonic() < until):
+        until = inf
+        while self._ledger.held_bytes and self._ledger.failure is None and monotonic() < until:
             if self._stop.is_set():
-                until = until or monotonic() + DRAIN_S
-            self._client.poll(0.1)
+                until = min(until, monotonic() + DRAIN_S)
+            self._client.poll(POLL_S)
         return not self._ledger.held_bytes
 
     def _keep_reporting(self) -> None:
@@ -354,7 +340,7 @@ def within(chunk: Chunk, limit: int | None) -> Chunk:
     return replace(chunk, values=chunk.values[:keep], keys=chunk.keys[:keep], send_at=send_at)
 
 
-def _last_word(total: Progress, book: Journal, console: Console, seconds: float) -> int:
+def _last_word(total: Progress, book: Journal, say: Callable[[str], None], seconds: float) -> int:
     """Report how the run ended; the exit code."""
     if total.failure is not None:
         raise TwofoldError(
@@ -362,15 +348,11 @@ def _last_word(total: Progress, book: Journal, console: Console, seconds: float)
             "what was acknowledged is journaled; fix the cause and run the same command to resume",
         )
     rate = total.acked / max(seconds, 1e-3)
-    _say(console, f"{total.acked:,} records acknowledged in {seconds:.1f} s ({rate:,.0f}/s)")
+    say(f"{total.acked:,} records acknowledged in {seconds:.1f} s ({rate:,.0f}/s)")
     if total.in_flight:
-        _say(console, f"{total.in_flight:,} records were not acknowledged in time; the next run sends them again")
+        say(f"{total.in_flight:,} records were not acknowledged in time; the next run sends them again")
     for position, size in total.refused:
-        _say(console, f"record {position + 1:,} is too large for the broker: {size:,} bytes")
+        say(f"record {position + 1:,} is too large for the broker: {size:,} bytes")
     if total.too_large:
-        _say(console, f"{total.too_large:,} records too large for the broker are kept in {book.aside}")
+        say(f"{total.too_large:,} records too large for the broker are kept in {book.aside}")
     return 1 if total.too_large or total.in_flight else 0
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import orjson
 
-from producer.wire import Writer, identity
+from producer.wire import RecordWriter, identity
 from twofold.definition.field_source import Step
 from twofold.definition.model import Event
 from twofold.errors import TwofoldError, UsageError
@@ -67,7 +67,19 @@ class Request:
 
     def __post_init__(self) -> None:
         """Refuse options that do not go together."""
-        for wrong, message, remedy in self._conflicts():
+        two_sources = self.from_file is not None and self.generate is not None
+        two_paces = self.rate is not None and self.speed_up is not None
+        ranged = bool(self.since or self.until or self.speed_up)
+        unknown_range = ranged and (self.from_file is not None or self.generate is not None)
+        too_many = sum(vars(self.shares).values()) > 1
+        lower = "lower --duplicates, --late, --out-of-order, --malformed or --future"
+        leave_out = "leave out --from and --generate: only the definition's replay query has send_at"
+        for wrong, message, remedy in (
+            (two_sources, "--from and --generate name two sources", "choose one"),
+            (unknown_range, "--since, --until and --speed-up need a send_at", leave_out),
+            (two_paces, "--rate and --speed-up both set the pace", "choose one"),
+            (too_many, "the shares of special records add up to more than 1", lower),
+        ):
             if wrong:
                 raise UsageError(message, remedy)
 
@@ -80,32 +92,6 @@ class Request:
     def from_stdin(self) -> bool:
         """Whether records come from standard input."""
         return self.from_file == "-"
-
-    def _conflicts(self) -> list[tuple[bool, str, str]]:
-        mapped = self.from_file is None and self.generate is None
-        ranged = bool(self.since or self.until or self.speed_up)
-        return [
-            (
-                self.from_file is not None and self.generate is not None,
-                "--from and --generate name two sources",
-                "choose one",
-            ),
-            (
-                ranged and not mapped,
-                "--since, --until and --speed-up need a send_at",
-                "leave out --from and --generate: only the definition's replay query has send_at",
-            ),
-            (
-                self.rate is not None and self.speed_up is not None,
-                "--rate and --speed-up both set the pace",
-                "choose one",
-            ),
-            (
-                sum(vars(self.shares).values()) > 1,
-                "the shares of special records add up to more than 1",
-                "lower --duplicates, --late, --out-of-order, --malformed or --future",
-            ),
-        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +131,7 @@ class Source:
 class Lines(Source):
     """The lines of a file."""
 
-    def __init__(self, path: Path, writer: Writer) -> None:
+    def __init__(self, path: Path, writer: RecordWriter) -> None:
         self._path, self._writer = path, writer
         self._zipped = path.name.endswith((".gz", ".gzip"))
         stat = _stat(path)
@@ -166,15 +152,12 @@ class Lines(Source):
 
     def chunks(self, start: int) -> Iterator[Chunk]:
         """All lines from line `start` on; the last one need not end with a newline."""
-        with self._open() as file:
-            yield from chunked(split(self._blocks(file)), start, self._writer)
+        yield from chunked(split(self._blocks()), start, self._writer)
 
-    def _open(self) -> IO[bytes]:
-        return gzip.open(self._path, "rb") if self._zipped else self._path.open("rb")  # type: ignore[return-value]
-
-    def _blocks(self, file: IO[bytes]) -> Iterator[bytes]:
+    def _blocks(self) -> Iterator[bytes]:
         try:
-            yield from iter(lambda: file.read(BLOCK_BYTES), b"")
+            with gzip.open(self._path) if self._zipped else self._path.open("rb") as file:
+                yield from iter(lambda: file.read(BLOCK_BYTES), b"")
         except (OSError, EOFError, zlib.error) as error:
             raise TwofoldError(
                 f"{self._path} cannot be read to its end: {error}",
@@ -185,7 +168,7 @@ class Lines(Source):
 class Stdin(Source):
     """Lines from standard input; they cannot be read again, so there is nothing to resume after a stop."""
 
-    def __init__(self, writer: Writer, stopped: Callable[[], bool]) -> None:
+    def __init__(self, writer: RecordWriter, stopped: Callable[[], bool]) -> None:
         self._writer, self._stopped = writer, stopped
         self.identity = {"kind": "stdin"}
         self.version = {"pid": os.getpid()}
@@ -222,7 +205,7 @@ def split(blocks: Iterator[bytes]) -> Iterator[list[bytes]]:
         yield [b"".join(pieces)]
 
 
-def chunked(groups: Iterator[list[bytes]], start: int, writer: Writer) -> Iterator[Chunk]:
+def chunked(groups: Iterator[list[bytes]], start: int, writer: RecordWriter) -> Iterator[Chunk]:
     """Number the lines, leave out those before `start`, and find their keys; a huge line is not parsed for one."""
     event = writer.pipeline.event
     first, find, parse_below_bytes = 0, key_finder(event), event.max_bytes

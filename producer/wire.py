@@ -75,7 +75,7 @@ def tree(event: Event) -> Node:
     return root
 
 
-class Writer:
+class RecordWriter:
     """Writes records as JSON, behind a schema id where the topic wants it."""
 
     is_avro = False
@@ -136,7 +136,7 @@ class Writer:
         return self.prefix + whole[:-1] + b',"\xff\xfe":"not UTF-8"}'
 
 
-class AvroWriter(Writer):
+class AvroWriter(RecordWriter):
     """Writes records in Avro."""
 
     is_avro = True
@@ -180,9 +180,9 @@ class AvroWriter(Writer):
         return ways[way]
 
 
-def writer(pipeline: Pipeline, register: Register | None = None) -> Writer:
+def writer(pipeline: Pipeline, register: Register | None = None) -> RecordWriter:
     """How the records of a pipeline's topic are written; registers the schema where there is one."""
-    return (AvroWriter if pipeline.topic.format == AVRO else Writer)(pipeline, register)
+    return (AvroWriter if pipeline.topic.format == AVRO else RecordWriter)(pipeline, register)
 
 
 def identity(values: list[Any]) -> bytes | None:

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import data, flink, flink_setup
-from benchmarks.failures import CommandFailed, until
-from benchmarks.measure import serving
-from benchmarks.written import Written
+from benchmarks.figures import BenchFailure, until
+from benchmarks.measure import Written, serving
 from twofold.setup import jars
 
 BURN_S = 0.5
@@ -37,7 +36,7 @@ def test_a_running_tree_is_counted_with_what_has_ended_and_what_goes_on(tmp_path
 
 def test_a_job_that_ends_by_itself_is_told_with_its_own_words(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "print('no such broker')"]
-    with serving(command, tmp_path / "said") as job, pytest.raises(CommandFailed, match="no such broker"):
+    with serving(command, tmp_path / "said") as job, pytest.raises(BenchFailure, match="no such broker"):
         until(lambda: job.cpu_s() < 0, "nothing: it ends", GIVE_UP_S)
 
 

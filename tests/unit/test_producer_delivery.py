@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
 from producer import reporting
 from producer.delivery import Ledger, Record
@@ -229,7 +228,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def path(settings: Settings) -> Path:
     path = reporting.path_of(settings, "p", Fixed.identity)
-    reporting.lock(path)
+    path.parent.mkdir(parents=True)
     book = reporting.start(path, "p", topic("A"), Fixed({"size": 1}, {"base": "then"}), restart=False)
     book.save(Progress(position=70, partitions={0: Delivered(60, 59)}))
     return path
@@ -283,8 +282,8 @@ def test_offsets_of_a_topic_made_again_are_never_compared(path: Path, settings: 
 
 
 def test_two_producers_of_one_source_are_refused(path: Path) -> None:
-    with pytest.raises(Busy, match="another producer"):
-        reporting.lock(path)
+    with reporting.lock(path), pytest.raises(Busy, match="another producer"), reporting.lock(path):
+        pass
 
 
 def test_a_spoilt_journal_is_named_and_not_overwritten(path: Path) -> None:
@@ -326,11 +325,11 @@ def test_metrics_reach_the_exporter_under_their_names_and_never_stop_the_work() 
 def test_a_run_beside_the_pipelines_own_producer_counts_and_does_not_speak_for_it(tmp_path: Path, lives: bool) -> None:
     settings = running.fresh_settings(tmp_path, tmp_path)
     path = reporting.path_of(settings, "p", Fixed.identity)
-    reporting.lock(path)
-    book = reporting.start(path, "p", topic("A"), Fixed({"size": 1}), restart=False)
-    with overhear.statsd_lines(settings) as lines:
-        screen = Screen(Console(stderr=True), "t", "broker", 0, None)
-        Reporter(0, book.save, Meter(settings, "p"), screen, lives).take(Progress(sent=5, acked=5, done=True))
+    screen = Screen("broker")
+    screen.begin("t", 0, None)
+    with reporting.lock(path), overhear.statsd_lines(settings) as lines:
+        book = reporting.start(path, "p", topic("A"), Fixed({"size": 1}), restart=False)
+        Reporter(book, Meter(settings, "p"), screen, lives).take(Progress(sent=5, acked=5, done=True))
     told = {name.partition(",")[0]: value for name, _, value in (line.rpartition(":") for line in lines)}
     assert told[metrics.PRODUCER_ACKED.name] == "5|c"
     assert told.get(metrics.PRODUCER_RUNNING.name) == ("0|g" if lives else None)

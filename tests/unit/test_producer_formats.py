@@ -15,7 +15,7 @@ import pytest
 from producer.generator import Generated
 from producer.query_source import Table
 from producer.sources import Request, Shares, key_finder
-from producer.wire import Writer, writer
+from producer.wire import RecordWriter, writer
 from twofold.contract import kafka_records
 from twofold.contract.judge import Judge
 from twofold.definition.field_source import parse_path
@@ -78,7 +78,7 @@ class Memory:
         return self.texts[number - 1]
 
 
-def landed(write: Writer, memory: Memory, values: list[bytes], keys: list[bytes | None]) -> list[dict[str, Any]]:
+def landed(write: RecordWriter, memory: Memory, values: list[bytes], keys: list[bytes | None]) -> list[dict[str, Any]]:
     batch = pa.RecordBatch.from_pydict({"value": pa.array(values, pa.binary()), "key": pa.array(keys, pa.binary())})
     records = kafka_records.of(write.pipeline, batch, memory.schema)
     rows: list[dict[str, Any]] = Judge(write.pipeline).judge(records, NOW).rows.to_pylist()

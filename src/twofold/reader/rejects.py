@@ -25,7 +25,7 @@ LAYERS = (tables.STREAM_LAYER, tables.BATCH_LAYER)
 
 
 @dataclass(frozen=True)
-class Sample:
+class RejectedRecord:
     """One rejected record: where it is (topic[partition]@offset, or file:row), its whole reason, how it begins."""
 
     place: str
@@ -35,13 +35,13 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Kind:
+class Rejections:
     """Rejected records of one layer, of one kind: a word of `twofold.contract.reasons`, or UNKNOWN."""
 
     layer: str
     kind: str
     count: int
-    samples: tuple[Sample, ...]
+    samples: tuple[RejectedRecord, ...]
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class Rejects:
     after: Mapping[str, int] = field(default_factory=dict)
     """Layer → only records of later landings; a layer not named: all of them."""
 
-    def kinds(self, samples: int) -> list[Kind]:
+    def kinds(self, samples: int) -> list[Rejections]:
         """Kinds by falling count, each with its latest records."""
-        found: dict[tuple[str, str], list[Sample]] = {}
+        found: dict[tuple[str, str], list[RejectedRecord]] = {}
         shown = f"payload[1:{_SAMPLE_BYTES + 1}]"
         moment = "replace(strftime(_tw_received_at, '%Y-%m-%dT%H:%M:%S.%f') || 'Z', '.000000Z', 'Z')"
         latest = "row_number() OVER (PARTITION BY layer, _tw_kind ORDER BY _tw_received_at DESC, _tw_place) AS _tw_nth"
@@ -65,9 +65,9 @@ class Rejects:
         columns = f"layer, _tw_kind, _tw_place, {moment}, reason, {shown}"
         query = f"SELECT {columns} FROM ({numbered}) WHERE _tw_nth <= {samples} ORDER BY _tw_nth"
         for layer, kind, place, at, reason, payload in self._rows(query):
-            found.setdefault((layer, kind), []).append(Sample(place, at, reason, _shortened(payload)))
+            found.setdefault((layer, kind), []).append(RejectedRecord(place, at, reason, _shortened(payload)))
         counts = self.counts().items()
-        return [Kind(layer, kind, count, tuple(found.get((layer, kind), ()))) for (layer, kind), count in counts]
+        return [Rejections(layer, kind, count, tuple(found.get((layer, kind), ()))) for (layer, kind), count in counts]
 
     def counts(self) -> dict[tuple[str, str], int]:
         """(layer, kind) → how many, by falling count."""

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import statistics
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import click
 import pyarrow as pa
 from pyiceberg.table import Table
 
-from benchmarks.failures import NotThere
-from benchmarks.written import Written, metadata_folder
+from benchmarks.figures import BenchFailure, Figure
+from benchmarks.measure import Written
 from twofold import catalog, commits, schemas, table_state, tables
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
@@ -28,6 +28,9 @@ from twofold.table_files import Place, Writer
 from twofold.table_state import Landed
 
 A_DAY = 17_280
+CEILING = 1.3
+"""What a table may get slower in a day."""
+METADATA_GB = 2
 KEPT = 720
 """An hour of them."""
 _COMPARED = 1000
@@ -41,57 +44,39 @@ _GIVE_UP_S = 3600.0
 _BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True)
-class Aged:
-    """Seconds in the first part of the day and in its last: medians, but where it says otherwise."""
-
-    commits: int
-    wall_s: float
-    first_commit_s: float
-    last_commit_s: float
-    first_with_tidying_s: float
-    last_with_tidying_s: float
-    """Means: every 40th commit has some to do after it."""
-    first_open_s: float
-    last_open_s: float
-    metadata_bytes: int
-
-    @property
-    def metadata_a_day(self) -> float:
-        """As if the rest of a day were like what was measured."""
-        return self.metadata_bytes / self.commits * A_DAY
-
-
-def measure(settings: Settings, name: str, count: int = A_DAY) -> Aged:
+def measure(settings: Settings, name: str, count: int = A_DAY) -> Iterator[Figure]:
     """Commit `count` times to a stream_log of its own."""
     pipeline = load_pipeline(settings, name)
     day = _Day(pipeline, schemas.ensure_tables(catalog.load(settings), pipeline)[tables.STREAM_LOG])
     compared = min(_COMPARED, count // 2)
-    times, tidied, opened, began = [], [], [], time.monotonic()
+    times, tidied, began = [], [], time.monotonic()
+    opened: dict[bool, list[float]] = {True: [], False: []}
     looks = max(1, compared // _OPENED)
     for number in range(count):
         times.append(day.commit(number))
         tidied.append(day.tidy(number))
         in_the_first, in_the_last = number < compared, number >= count - compared
         if (in_the_first or in_the_last) and number % looks == looks - 1:
-            opened.append((in_the_first, _open_s(settings, pipeline)))
+            opened[in_the_first].append(_open_s(settings, pipeline))
         if number % _SAY_EVERY == _SAY_EVERY - 1:
             click.echo(f"commits: {number + 1:,} of {count:,}; {times[-1] * 1000:.0f} ms each", err=True)
         if time.monotonic() - began > _GIVE_UP_S:
-            raise NotThere(f"only {number + 1:,} of {count:,} commits were made in {_GIVE_UP_S:.0f} s")
+            raise BenchFailure(f"only {number + 1:,} of {count:,} commits were made in {_GIVE_UP_S:.0f} s")
     day.metadata.look()
     whole = [a + b for a, b in zip(times, tidied, strict=True)]
-    return Aged(
-        count,
-        time.monotonic() - began,
-        statistics.median(times[:compared]),
-        statistics.median(times[-compared:]),
-        statistics.mean(whole[:compared]),
-        statistics.mean(whole[-compared:]),
-        statistics.median(seconds for first, seconds in opened if first),
-        statistics.median(seconds for first, seconds in opened if not first),
-        day.metadata.bytes,
-    )
+    yield Figure(f"{count:,} commits", time.monotonic() - began)
+    for what, middle, first, last in (
+        ("a commit", statistics.median, times[:compared], times[-compared:]),
+        # A mean: every 40th commit has some to do after it.
+        ("a commit and its share of tidying", statistics.mean, whole[:compared], whole[-compared:]),
+        ("opening for a query", statistics.median, opened[True], opened[False]),
+    ):
+        before, after = middle(first), middle(last)
+        note = f"{after * 1000:.1f} ms over {before * 1000:.1f} ms: the last thousand over the first"
+        yield Figure(what, after, ratio=after / before, bound=f"<= {CEILING}", note=note)
+    # As if the rest of a day were like what was measured.
+    size = day.metadata.bytes / count * A_DAY / 1e9
+    yield Figure("GB of metadata a day", ratio=size, bound=f"< {METADATA_GB}", note="as written, one table")
 
 
 class _Day:
@@ -100,7 +85,7 @@ class _Day:
     def __init__(self, pipeline: Pipeline, table: Table) -> None:
         self._pipeline, self._table = pipeline, table
         self._place = Place.of(table)
-        self.metadata = Written(metadata_folder(table.location()))
+        self.metadata = Written.to_metadata(table)
 
     def commit(self, number: int) -> float:
         """One commit; returns its seconds, without the data file's."""

@@ -22,13 +22,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import psutil
 from rich.console import Console
+from rich.table import Table
 
-from demo.dag_runs import DagRuns
-from demo.files import monthly_files
+from demo.airflow_rest import AirflowRest
+from producer import query_source
 from twofold import kafka, table_state, tables
 from twofold.definition.load import load_pipeline
 from twofold.errors import TwofoldError
@@ -43,6 +47,8 @@ HOME = HERE / ".twofold"
 MARK = HOME / "made-by-demo"
 PIPELINE = "flights"
 GIVE_UP_S = 600.0
+FORMATS = ("csv", "jsonl", "parquet", "csv.gz", "jsonl.gz", "parquet")
+"""Of the files of January to June, as a batch source would hand them over."""
 
 ANSWER = """
 SELECT strftime(scheduled_at, '%Y-%m') AS month,
@@ -87,12 +93,12 @@ def demonstrate(store: str) -> int:
     watched = can_be_watched()
     twofold("up", "--store", store, "--no-airflow", "--monitoring" if watched else "--no-monitoring")
     say("2. January to June land as six files of three formats")
-    twofold("land", PIPELINE, *map(str, monthly_files(HOME / "demo-files", PIPELINE)))
+    twofold("land", PIPELINE, *map(str, monthly_files(HOME / "demo-files")))
     say("3. Airflow: flights_services starts the producer, May to December, and the streaming job;")
     say("   flights_batch takes the files, and sets off flights_union")
     twofold("up", "--store", store)
     settings = Settings()
-    runs = DagRuns(settings, PIPELINE)
+    runs = DagRuns(settings)
     until("its DAGs exist", lambda: runs.there("services", "batch", "union"))
     for kind in ("services", "batch"):
         runs.start(kind)
@@ -113,6 +119,74 @@ def demonstrate(store: str) -> int:
     text = NEXT.format(url=settings.airflow_url, user=settings.airflow_user, password=password, pages=pages)
     console.print(text, markup=False)
     return code
+
+
+def monthly_files(folder: Path) -> list[Path]:
+    """The packaged flights of the first months as files, each month in another format."""
+    folder.mkdir()
+    replay = load_pipeline(Settings(), PIPELINE).replay
+    assert replay is not None
+    files = []
+    with duckdb.connect() as engine:
+        engine.execute("SET TimeZone = 'UTC'")
+        archive = query_source.unpacked(query_source.locate(replay.source, folder), folder)
+        query_source.relation(engine, archive, query_source.PACKAGED_NULLS).create_view("source")
+        engine.execute(f"CREATE TABLE flights AS SELECT * EXCLUDE (send_at) FROM ({replay.query})")
+        for month, kind in enumerate(FORMATS, start=1):
+            path = folder / f"2013-{month:02}.{kind}"
+            options = {"csv": "csv, header", "jsonl": "json", "parquet": "parquet"}[kind.split(".")[0]]
+            packed = ", compression gzip" if kind.endswith(".gz") else ""
+            rows = f"SELECT * FROM flights WHERE scheduled_at[:7] = '2013-{month:02}' ORDER BY scheduled_at"
+            engine.execute(f"COPY ({rows}) TO '{path}' (FORMAT {options}{packed})")
+            files.append(path)
+    archive.unlink()
+    return files
+
+
+class DagRuns:
+    """What Airflow did: the runs of this pipeline's DAGs, as its pages show them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._airflow, self._url = AirflowRest(settings), settings.airflow_url
+
+    def there(self, *kinds: str) -> bool:
+        """Whether Airflow has read these DAGs."""
+        found = {dag["dag_id"] for dag in self._airflow.get("dags", limit=100)["dags"]}
+        return found >= {f"{PIPELINE}_{kind}" for kind in kinds}
+
+    def start(self, kind: str) -> None:
+        """Start a run, as the button in the UI does, unless its schedule has."""
+        if not self.of(kind):
+            self._airflow.trigger(f"{PIPELINE}_{kind}")
+
+    def all(self) -> list[dict[str, Any]]:
+        """Every run, oldest first."""
+        found = self._airflow.get("dags/~/dagRuns", limit=100, order_by="run_after")["dag_runs"]
+        return [run for run in found if run["dag_id"].startswith(f"{PIPELINE}_")]
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        """The runs of one DAG, oldest first."""
+        return [run for run in self.all() if run["dag_id"] == f"{PIPELINE}_{kind}"]
+
+    def succeeded(self, kind: str, by: str = "") -> bool:
+        """Whether a run of a DAG succeeded, started `by` (default: any way); raises if the last one failed."""
+        runs = [run for run in self.of(kind) if not by or run["run_type"] == by]
+        if runs and runs[-1]["state"] == "failed":
+            page = f"{self._url}/dags/{runs[-1]['dag_id']}/runs/{runs[-1]['dag_run_id']}"
+            raise TwofoldError(f"a run of {runs[-1]['dag_id']} failed", f"see its log: {page}")
+        return any(run["state"] == "success" for run in runs)
+
+    def table(self) -> Table:
+        """All runs, for the terminal."""
+        table = Table("DAG", "started by", "state", box=None, title="DAG runs", title_justify="left")
+        table.add_column("seconds", justify="right")
+        for run in self.all():
+            took = ""
+            if run["start_date"] and run["end_date"]:
+                first, last = (datetime.fromisoformat(run[name]) for name in ("start_date", "end_date"))
+                took = f"{(last - first).total_seconds():.0f}"
+            table.add_row(run["dag_id"], run["run_type"], run["state"], took)
+        return table
 
 
 def can_be_watched() -> bool:
