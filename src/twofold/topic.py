@@ -5,19 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from twofold.definition.model import KEEPS_ALL, REQUIRED_SETTINGS, Pipeline, Topic
 from twofold.errors import TwofoldError
-
-if TYPE_CHECKING:
-    from twofold.definition.model import Pipeline, Topic
-
-_KEEPS_ALL = {"cleanup.policy": "delete"}
-REQUIRED_SETTINGS = {"message.timestamp.type": "LogAppendTime", **_KEEPS_ALL}
-"""Always so. Outcomes are judged by the time of arrival, so that a replay judges alike; and what Kafka compacts away
-before it was ingested is lost without a trace. A topic of somebody else may have any time stamps: there the moment of
-landing is the time of arrival."""
-
 
 Range = tuple[int, int]
 """Offsets from the first up to, not including, the second."""
@@ -72,7 +62,7 @@ def drift(topic: Topic, partitions: int, settings: Mapping[str, str | None]) -> 
     >>> drift(Topic("t", managed=False), 3, {**actual, "cleanup.policy": "compact"})
     {'cleanup.policy': ('delete', 'compact')}
     """
-    declared = {"partitions": str(topic.partitions), **configs(topic)} if topic.managed else _KEEPS_ALL
+    declared = {"partitions": str(topic.partitions), **configs(topic)} if topic.managed else KEEPS_ALL
     actual = {"partitions": str(partitions), **settings}
     return {name: (value, str(actual.get(name))) for name, value in declared.items() if str(actual.get(name)) != value}
 
