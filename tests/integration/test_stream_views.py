@@ -316,6 +316,6 @@ def test_a_view_has_a_trigger_of_its_own(stack: Settings, define: Define) -> Non
         at_work.eventually(lambda: (batches / "0").exists(), job)
         for number in range(4):
             work.send(small_world.event(f"e{number}", number))
-            at_work.eventually(lambda landed=number + 1: work.landed() == landed, job)
+            at_work.eventually(lambda: work.landed() == number + 1, job)  # noqa: B023
         assert [batch.name for batch in batches.iterdir() if batch.name.isdigit()] == ["0"]
     assert work.query("SELECT sum(events) FROM stream_by_kind") == [(None,)]

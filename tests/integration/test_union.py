@@ -164,7 +164,7 @@ def test_a_union_that_lost_the_race_leaves_nothing(work: Work, monkeypatch: pyte
     """The files of the attempt that was refused are gone; the next attempt decides anew."""
     assert work.spark
     stream(work, 1, *(event(f"e{i}", i * DAY) for i in range(3)))
-    replace, refused = commits.replace, []
+    replace, refused = commits.replace, list[Any]()
     scratch = work.settings.home / "scratch"
     left_by_others = set(scratch.iterdir()) if scratch.exists() else set()
 
