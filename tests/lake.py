@@ -1,4 +1,4 @@
-"""Tables of a pipeline filled by hand, so that a test decides every row, file and boundary itself."""
+"""Tables of a pipeline filled directly, so that a test decides every row, file and boundary itself."""
 
 from __future__ import annotations
 

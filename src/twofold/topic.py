@@ -78,18 +78,18 @@ def inexact(drift: Mapping[str, tuple[str, str]]) -> str:
 
 
 def refusal(pipeline: str, topic: Topic, drift: Mapping[str, tuple[str, str]]) -> TwofoldError | None:
-    """Why a topic that is there cannot be counted exactly, and what mends it; None where it can."""
+    """Why a topic that is there cannot be counted exactly, and the remedy; None where it can."""
     fault = inexact(drift)
     if not fault:
         return None
-    mends = f"`twofold topic {pipeline} --repair` sets it; records that are there already keep their time stamps"
+    remedy = f"`twofold topic {pipeline} --repair` sets it; records that are there already keep their time stamps"
     if not topic.managed:
-        mends = "Kafka may drop records before they land; have its owner set it, or read a topic that keeps all records"
-    return TwofoldError(f"topic {topic.name} is there already, and cannot be counted exactly: {fault}", mends)
+        remedy = "Kafka may drop records before they land: have its owner set it, or read a topic that keeps them all"
+    return TwofoldError(f"topic {topic.name} is there already, and cannot be counted exactly: {fault}", remedy)
 
 
 def require_exact(pipeline: Pipeline, state: TopicState) -> None:
-    """TwofoldError, with what mends it, where `ensure` found a topic that cannot be counted exactly."""
+    """TwofoldError, with the remedy, where `ensure` found a topic that cannot be counted exactly."""
     if refused := refusal(pipeline.name, pipeline.topic, state.drift):
         raise refused
 

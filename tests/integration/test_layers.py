@@ -277,7 +277,7 @@ STEPS = st.lists(
 def test_any_history_is_united_exactly(
     stack: Settings, spark: SparkSession, declared: Pipeline, steps: list[tuple[list[Row], list[Row]]]
 ) -> None:
-    """The union alone, on logs filled by hand: after each step `events`, its views and the unified events."""
+    """The union alone, on logs filled directly: after each step `events`, its views and the unified events."""
     work = Work(spark, stack, dataclasses.replace(declared, name=conftest.random_name()))
     made = lake.make(stack, work.pipeline)
     for number, (streamed, landed) in enumerate(steps, 1):

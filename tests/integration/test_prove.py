@@ -415,7 +415,7 @@ def test_behind_is_exit_code_1_while_the_union_that_would_mend_it_fails(world: S
     assert (found.ok, found.stuck, found.exit_code) == (True, True, 1), found
     assert re.search("the last union failed, at .* UTC: no space left in the bucket", check(found, "I5").text)
     outcome = running.run(world.settings, "prove", world.pipeline.name, "--wait", "0", check=False)
-    assert outcome.returncode == 1 and "what would mend it failed" in outcome.stdout
+    assert outcome.returncode == 1 and "the job that would fix it failed" in outcome.stdout
     with job_metrics.measured(lake, "union"):
         pass
     assert proof_of(world).exit_code == 0

@@ -296,10 +296,10 @@ def test_rejects(stack: Settings, define: Define, twofold: Run, tmp_path: Path) 
     assert (sample["place"], sample["payload"]) == (f"{pipeline.topic.name}[0]@30", '{"id": 1, \\xff}')
     assert [file["file"] for file in found["set_aside"]] == ["b.parquet"]
     assert "b.parquet set aside: not a Parquet file" in twofold("rejects", pipeline.name).stdout
-    target = tmp_path / "mend.jsonl"
+    target = tmp_path / "fix.jsonl"
     said = twofold("rejects", pipeline.name, "--to", str(target)).stderr
     assert target.read_bytes() == b'{"id": 1, \xff}\n{"value": "x"}\n{}\n'
-    assert [path.read_bytes() for path in (tmp_path / "mend.jsonl.apart").iterdir()] == [b"{\n}"]
+    assert [path.read_bytes() for path in (tmp_path / "fix.jsonl.apart").iterdir()] == [b"{\n}"]
     assert "1 records had no value" in said
     assert (
         twofold("rejects", pipeline.name, "--since", "2013-05-10", "--json", "--layer", "batch").stdout.count("[]") == 2

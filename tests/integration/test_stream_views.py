@@ -170,7 +170,7 @@ def test_versions_grow_and_a_batch_done_twice_appends_nothing(
     assert work.query(COUNTED) == [(6, 6)]
     assert max(versions(work)) > max(seen)
 
-    # The checkpoint lost, and filled anew: the versions go on.
+    # The checkpoint lost, and filled again: the versions go on.
     before = state_of(work).version or 0
     Checkpoint.of(work.job, "by_kind").discard()
     work.send(small_world.event("e6", 6, "a", 1))

@@ -1,4 +1,4 @@
-"""Topics that are there already: what breaks exact counts is refused everywhere, and mended by a command."""
+"""Topics that are there already: what breaks exact counts is refused everywhere, and fixed by a command."""
 
 from __future__ import annotations
 

@@ -265,13 +265,13 @@ def test_files_are_replaced_by_comparison(lake: SqlCatalog, log: Table) -> None:
     assert told == {"total-records": "5", "total-data-files": "3", "deleted-records": "2", "told": "1"}
     sizes = sum(file.file_size_in_bytes for file in files_of(found))
     assert snapshot.summary["total-files-size"] == str(sizes)
-    # Only what named the day's file was written anew, and tells what went.
+    # Only what named the day's file was rewritten, and says what went.
     manifests = {manifest.manifest_path: manifest for manifest in snapshot.manifests(found.io)}
     assert len(untouched & manifests.keys()) == 2
     entries = [entry for one in manifests.values() for entry in one.fetch_manifest_entry(found.io, False)]
     gone = [entry for entry in entries if entry.status == ManifestEntryStatus.DELETED]
     assert [entry.snapshot_id for entry in gone] == [snapshot.snapshot_id]
-    # The next commit does not carry on what only tells of the past.
+    # The next commit does not carry on what is only about the past.
     after = replaced(found, 5, 7).current_snapshot()
     assert after is not None
     assert all(one.has_added_files() or one.has_existing_files() for one in after.manifests(found.io))

@@ -1,4 +1,4 @@
-"""A topic of ours and one of somebody else: what is refused, what arrival means, what the log is told of its start."""
+"""A topic of ours and one of somebody else: what is refused, what arrival means, what the log says of its start."""
 
 from __future__ import annotations
 
