@@ -20,7 +20,7 @@ TAKE_BINARIES := find $(CACHE)/bin -type f -exec cp --update --preserve=timestam
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-unit lint docs format lock bench up down clean clean-data \
+.PHONY: help setup demo test test-unit coverage lint docs format lock bench up down clean clean-data \
     compose-up compose-down compose-reset compose-logs compose-prove compose-query test-compose test-compose-all
 
 help:  ## List the targets
@@ -55,21 +55,26 @@ test-unit: setup  ## Tests of pure logic only: no service is started
 	@scripts/prerequisites $(PYTHON) monitoring
 	$(BIN)/pytest -n 2 --dist loadgroup --ignore=tests/integration --ignore=tests/compose --ignore=tests/compose_all
 
+coverage: setup  ## Tests of pure logic, and how much of the code they run; fails below the floor in pyproject.toml
+	$(BIN)/pytest -n 2 --dist loadgroup --ignore=tests/integration --ignore=tests/compose --ignore=tests/compose_all \
+	    --cov --cov-report=term
+
 lint: setup  ## Style, types, and which package may import which
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/deptry src producer spark_jobs containers plugins dags
 	PYTHONPATH=plugins $(BIN)/lint-imports
 	$(BIN)/python -m scripts.docs --check
 
 docs: setup  ## Rewrite what is generated from the code: docs/DAGS.md, metrics.md, ports.md, Grafana's dashboards
 	@$(BIN)/python -m scripts.docs
 
-format: setup  ## Format the code and mend what ruff can mend
+format: setup  ## Format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-lock: setup  ## Write the locked requirements anew from requirements/*.in (UPGRADE=--upgrade for newer versions)
+lock: setup  ## Rewrite the locked requirements from requirements/*.in (UPGRADE=--upgrade for newer versions)
 	$(COMPILE) requirements/bootstrap.in -o requirements/bootstrap.txt
 	$(COMPILE) -c requirements/bootstrap.txt requirements/runtime.in -o requirements/runtime.txt
 	$(COMPILE) -c requirements/bootstrap.txt -c requirements/runtime.txt --override requirements/overrides.txt \

@@ -16,8 +16,8 @@ from containers.container_settings import ContainerSettings
 from twofold import supervisord
 from twofold.commands.become import become_program
 from twofold.definition.load import load_sound
+from twofold.definition.names import SERVICES
 from twofold.local_files import write_whole
-from twofold.services.record import SERVICES
 from twofold.settings import Settings
 
 _SHOWN_LOGS = """

@@ -4,7 +4,7 @@ Manually only, with a form; a dry run by default, which only reports what would 
 
 | field | means |
 |---|---|
-| `what` | `landings`: files ingested before; `mended`: files of corrected records; `reland`: all, judged anew |
+| `what` | `landings`: files ingested before; `mended`: files of corrected records; `reland`: all, judged again |
 | `first`, `last` | landings: the range by number, both included; without `last` up to the last one |
 | `files` | mended: one path a line, on the machine that runs the tasks |
 | `since` | reland: only what arrived since this moment, or this long ago; empty: everything |
@@ -15,9 +15,9 @@ Manually only, with a form; a dry run by default, which only reports what would 
 | `plan` | reports what is replayed and what is left out; unless dry, puts copies into `replay/<run>/` of the inbox |
 | `land` | the batch job: ingests each copy once; its rows win over the old ones of the same id |
 | `announce` | updates the asset `<p>.batch_log`, so the union follows |
-| `reland` | reland only: reports what would change; unless dry, replaces rows, and makes `events` and views anew |
+| `reland` | reland only: reports what would change; unless dry, replaces rows, and makes `events` and views again |
 
-After a changed definition: `reland` judges what Kafka and the inbox still hold anew, and replaces its rows; or
+After a changed definition: `reland` judges what Kafka and the inbox still hold again, and replaces its rows; or
 `landings`, so that what was rejected or filtered is judged again. A range whose ids a later landing corrected is
 refused. For corrected records: `twofold rejects <p> --to FILE`, fix the file, replay it.
 

@@ -21,7 +21,7 @@ Without Airflow: `twofold services <p> --start`. A pipeline that declares no `re
 
 from datetime import timedelta
 
-from airflow.sdk import Param
+from airflow.sdk import BaseOperator, Param
 
 from twofold.services.controller import services_of
 from twofold.settings import Settings
@@ -38,7 +38,7 @@ for pipeline in wiring.pipelines():
         "service": Param(BOTH, enum=[BOTH, *names], description="Which service"),
     }
     with wiring.pipeline_dag(pipeline, "services", __doc__, EVERY, params=params):
-        before = TopicOperator(
+        before: BaseOperator = TopicOperator(
             task_id="topic", pipeline=pipeline.name, topic=pipeline.topic, action="{{ params.action }}"
         )
         for name in names:

@@ -5,7 +5,7 @@
 | `streaming_job` Kafka to log and views | `stream_log`, `stream_views` the queries, `stream_progress` their report |
 | `batch_job` inbox to log | `batch_log` each file exactly once |
 | `union_job` logs to events and batch views; `rebuild_job` rebuilds both | `union`, `days` rows by day in DuckDB |
-| `reland_job` records judged anew, in place of their rows | `reland` new files, and what they change |
+| `reland_job` records judged again, in place of their rows | `reland` new files, and what they change |
 | `maintenance_job` small files, old snapshots, orphans | `maintenance` its steps |
 
 All stand on `spark_session` (session, lock, fence), `checkpoints` and `outcome` (how a program ends). In Spark's Python

@@ -1,4 +1,4 @@
-"""Records judged anew, from what Kafka and the inbox still hold, in place of the rows that a log has of them.
+"""Records judged again, from what Kafka and the inbox still hold, in place of the rows that a log has of them.
 
 rows of a day ─► their records ─┬─ still there ─► judged by today's definition ─┐
                                 └─ gone ────────► as they are ──────────────────┴─► new files of the day
@@ -6,7 +6,7 @@ old files, new files ─► differences ─► none: the day stays │ else: one
 
 A commit holds only while the table still has each of the old files, and while it is written under today's definition;
 what the log says that it holds (offsets, landings) stays, but for a number that says how often rows were replaced. By
-that number readers and unions know that `events` is of other rows, and make it anew from the logs.
+that number readers and unions know that `events` is of other rows, and make it again from the logs.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ _COPIED_ROWS = 16_384
 _HEADERS = pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))
 
 Write = Callable[["Anew", str, Writer], tuple[str, list[DataFile]]]
-"""Writes what of a relation is judged anew; gives the query of the other rows, and data files of its own."""
+"""Writes what of a relation is judged again; gives the query of the other rows, and data files of its own."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """Which records are to be judged anew: those that arrived `since`; or of one partition those at `offsets`."""
+    """Which records are to be judged again: those that arrived `since`; or of one partition those at `offsets`."""
 
     since: datetime | None = None
     partition: int | None = None
@@ -104,9 +104,9 @@ class Anew:
     old: list[DataFile] = field(default_factory=list)
     new: list[DataFile] = field(default_factory=list)
     judged: int = 0
-    """Records judged anew."""
+    """Records judged again."""
     kept: Counter[str] = field(default_factory=Counter)
-    """Why records could not be judged anew → how many."""
+    """Why records could not be judged again → how many."""
     changes: Counter[str] = field(default_factory=Counter)
     """What changed of a row → how many rows."""
 
@@ -148,7 +148,7 @@ class Anew:
 
 @dataclass
 class Relander:
-    """Judges records of one pipeline anew."""
+    """Judges records of one pipeline again."""
 
     lake: Lake
     duck: Scratch

@@ -1,11 +1,11 @@
-"""Judges records anew by today's definition, replaces their rows in both logs; then `events` and the views follow.
+"""Judges records again by today's definition, replaces their rows in both logs; then `events` and the views follow.
 
 what Kafka and the inbox still hold ─► `spark_jobs.reland` ─► what would change ─┬─ dry run ─► reported, that is all
                                                                                  └─ --yes ───► stream_log, batch_log
-`events` ─► made anew from the logs ─► batch_<view>        stream_<view>: filled again by its query
+`events` ─► made again from the logs ─► batch_<view>        stream_<view>: filled again by its query
 
 Killed midway a log is as it was or replaced, and all that reads it is right at every moment: `events` that were made of
-other rows do not count, until this job or the next union has made them anew.
+other rows do not count, until this job or the next union has made them again.
 
 Manually: `python -m spark_jobs.reland_job flights --since '2 hours'`
 """
@@ -52,7 +52,7 @@ def main(
     as_json: bool,
     outcome_file: Path | None,
 ) -> None:
-    """Judge records of PIPELINE anew."""
+    """Judge records of PIPELINE again."""
     outcome.run(
         lambda: run(declared(pipeline), asked(since, partition, offsets, datetime.now(UTC)), go),
         lambda report: "\n".join(_lines(report)),
@@ -84,7 +84,7 @@ def asked(since: str, partition: int | None, offsets: str, now: datetime) -> Ask
 
 
 def run(lake: Lake, wanted: Asked, go: bool) -> dict[str, Any]:
-    """Judge anew; with `go` replace the rows, and let `events` and the views follow."""
+    """Judge again; with `go` replace the rows, and let `events` and the views follow."""
     started = time.monotonic()
     lake.ensure()
     found: dict[str, Anew] = {}
@@ -130,10 +130,10 @@ def _facts(log: Anew) -> dict[str, Any]:
 
 def _lines(report: Mapping[str, Any]) -> Iterator[str]:
     done, changed = report["done"], 0
-    yield f"{report['pipeline']}: judged anew by today's definition, in {report['seconds']} s"
+    yield f"{report['pipeline']}: judged again by today's definition, in {report['seconds']} s"
     for name, log in report["logs"].items():
         changed += sum(log["changes"].values())
-        yield f"  {name}: {log['judged']:,} records judged anew"
+        yield f"  {name}: {log['judged']:,} records judged again"
         for what, count in log["changes"].items():
             yield f"    {count:>9,}  {what}"
         if not log["changes"]:
@@ -141,7 +141,7 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
         for why, count in log["not_judged"].items():
             yield f"    {count:>9,}  kept as they are: {inbox.shown(why)}"
     if report["union"]:
-        yield f"  {tables.EVENTS} and the views of the batch layer were made anew"
+        yield f"  {tables.EVENTS} and the views of the batch layer were made again"
     if not done:
         yield "nothing was changed: --yes does it" if changed else "nothing would change"
 

@@ -8,7 +8,7 @@ Where a query begins in stream_log, and where it keeps its state, is decided bef
     none, or its snapshot is gone ────────► the whole log as of one snapshot fills the view; then what follows
     no batch of it was ever done ─────────► the same
     its state is of another make ─────────► the same: other parts, or in memory what no longer fits there
-    rows that it has read were replaced ──► the same: `twofold reland` judged them anew; a running query fails on that
+    rows that it has read were replaced ──► the same: `twofold reland` judged them again; a running query fails on that
 
 Iceberg's source begins at the oldest snapshot left and reads only what that one added: after an expiry it would
 silently skip the history before it. The source can also read all of a snapshot's files, but never does so by itself; so

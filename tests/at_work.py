@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,10 +63,14 @@ class Work:
             self.rows.append(small_world.landed_row(event, outcome, place, 0))
 
     def send_values(
-        self, *values: bytes | None, partition: int | None = 0, key: bytes | None = None, **headers: bytes
+        self,
+        *values: bytes | None,
+        partition: int | None = 0,
+        key: bytes | None = None,
+        headers: Mapping[str, bytes] | None = None,
     ) -> list[Any]:
         """Append any records to the topic, acknowledged; gives Kafka's word on each. They are not remembered."""
-        name, listed = self._topic(), list(headers.items())
+        name, listed = self._topic(), list((headers or {}).items())
         with producing(self.settings) as producer:
             sent = [producer.send(name, value, key=key, headers=listed, partition=partition) for value in values]
             return [future.get(timeout=60) for future in sent]

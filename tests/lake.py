@@ -1,12 +1,13 @@
-"""Tables of a pipeline filled by hand, so that a test decides every row, file and boundary itself."""
+"""Tables of a pipeline filled directly, so that a test decides every row, file and boundary itself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
+from pyiceberg import expressions
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 
@@ -18,6 +19,8 @@ from twofold.settings import Settings
 from twofold.table_state import Boundary, Folded, Landed, encode
 
 Row = Mapping[str, Any]
+EqualTo = cast("Callable[[str, object], expressions.BooleanExpression]", expressions.EqualTo)
+"""As it is called: pyiceberg's annotations know only the constructor that pydantic would give it."""
 
 
 def make(settings: Settings, pipeline: Pipeline) -> dict[str, Table]:

@@ -247,7 +247,7 @@ def _read(spark: SparkSession, settings: Settings, pipeline: str) -> None:
 
 
 def _put(work: Work) -> list[Row]:
-    """Files of landing 1 in the inbox, as `landed_files` tells of them."""
+    """Files of landing 1 in the inbox, as `landed_files` has them."""
     folder = work.settings.home / "bucket" / "landing" / work.pipeline.name
     folder.mkdir(parents=True)
     lines = [*map(small_world.as_json, LANDED), NO_JSON]

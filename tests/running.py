@@ -109,7 +109,7 @@ def running_stack(pipelines: Path, store: str, airflow: bool = False, monitoring
             choice = "--airflow" if airflow else "--no-airflow"
             watching = "--monitoring" if monitoring else "--no-monitoring"
             run(settings, "up", "--store", store, choice, watching, timeout_s=900)
-            # Anew: now with the store and the passwords that `up` wrote down.
+            # Again: now with the store and the passwords that `up` wrote down.
             yield Settings(home=home, pipelines=pipelines, airflow_dags_paused=True)
         finally:
             run(settings, "down")

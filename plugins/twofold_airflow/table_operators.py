@@ -122,7 +122,7 @@ class CompareOperator(PipelineOperator):
 class ReplayOperator(PipelineOperator):
     """Plan a replay; on a dry run report the plan and skip the rest, else put the copies into the inbox.
 
-    Records that are judged anew have no plan: their own task reports what would change.
+    Records that are judged again have no plan: their own task reports what would change.
 
     Without Airflow: `twofold replay`.
     """

@@ -43,7 +43,7 @@ COMMANDS = {
     "query": ("answers:query", "Run SQL over both layers, exact at every instant."),
     "rejects": ("corrections:rejects", "Show rejected records by reason, or write their bytes to a file."),
     "replay": ("corrections:replay", "Let ingested files, or fixed records, go through again."),
-    "reland": ("jobs:reland", "Judge records anew by today's definition, and replace their rows."),
+    "reland": ("jobs:reland", "Judge records again by today's definition, and replace their rows."),
     "rebuild": ("jobs:rebuild", "Recreate events and all views from the logs."),
     "export": ("answers:export", "Write the unified events as plain Parquet."),
     "prove": ("proving:prove", "Check the invariants on the live tables."),

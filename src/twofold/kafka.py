@@ -37,9 +37,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
+from twofold.definition.model import REQUIRED_SETTINGS
 from twofold.errors import NotRunning, TwofoldError
 from twofold.topic import (
-    REQUIRED_SETTINGS,
     Filled,
     Range,
     TopicState,

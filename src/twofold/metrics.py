@@ -18,7 +18,7 @@ from statsd import StatsClient
 
 from twofold import tables
 from twofold.contract import reasons
-from twofold.services.record import SERVICES
+from twofold.definition.names import SERVICES
 from twofold.settings import Settings
 
 WORDS: dict[str, tuple[str, ...]] = {

@@ -107,7 +107,7 @@ class Landed:
     files: tuple[dict[str, Any], ...] = ()
     """Batch log only: the files of this landing, until `landed_files` has them."""
     relanded: int = 0
-    """How many times rows that were there already were judged anew, and replaced."""
+    """How many times rows that were there already were judged again, and replaced."""
     start: dict[int, int] = field(default_factory=dict)
     """Stream log only: partition → where the first start began, for good; a partition not named begins at 0."""
     declared_start: str = EARLIEST
@@ -211,7 +211,7 @@ def other_start(known: Landed, topic: Topic) -> str:
 
     >>> from twofold.definition.model import Topic
     >>> other_start(Landed("p", 3, offsets={0: 9}), Topic("t", start="latest"))
-    'topic.start: latest has no effect: the stream began with earliest; a new pipeline name begins anew'
+    'topic.start: latest has no effect: the stream began with earliest; a new pipeline name starts afresh'
     >>> other_start(Landed("p"), Topic("t", start="latest"))
     ''
     """
@@ -220,7 +220,7 @@ def other_start(known: Landed, topic: Topic) -> str:
         return ""
     return (
         f"topic.start: {declared} has no effect: the stream began with {known.declared_start}; "
-        "a new pipeline name begins anew"
+        "a new pipeline name starts afresh"
     )
 
 

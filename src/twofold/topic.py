@@ -5,19 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from twofold.definition.model import KEEPS_ALL, REQUIRED_SETTINGS, Pipeline, Topic
 from twofold.errors import TwofoldError
-
-if TYPE_CHECKING:
-    from twofold.definition.model import Pipeline, Topic
-
-_KEEPS_ALL = {"cleanup.policy": "delete"}
-REQUIRED_SETTINGS = {"message.timestamp.type": "LogAppendTime", **_KEEPS_ALL}
-"""Always so. Outcomes are judged by the time of arrival, so that a replay judges alike; and what Kafka compacts away
-before it was ingested is lost without a trace. A topic of somebody else may have any time stamps: there the moment of
-landing is the time of arrival."""
-
 
 Range = tuple[int, int]
 """Offsets from the first up to, not including, the second."""
@@ -72,7 +62,7 @@ def drift(topic: Topic, partitions: int, settings: Mapping[str, str | None]) -> 
     >>> drift(Topic("t", managed=False), 3, {**actual, "cleanup.policy": "compact"})
     {'cleanup.policy': ('delete', 'compact')}
     """
-    declared = {"partitions": str(topic.partitions), **configs(topic)} if topic.managed else _KEEPS_ALL
+    declared = {"partitions": str(topic.partitions), **configs(topic)} if topic.managed else KEEPS_ALL
     actual = {"partitions": str(partitions), **settings}
     return {name: (value, str(actual.get(name))) for name, value in declared.items() if str(actual.get(name)) != value}
 
@@ -88,18 +78,18 @@ def inexact(drift: Mapping[str, tuple[str, str]]) -> str:
 
 
 def refusal(pipeline: str, topic: Topic, drift: Mapping[str, tuple[str, str]]) -> TwofoldError | None:
-    """Why a topic that is there cannot be counted exactly, and what mends it; None where it can."""
+    """Why a topic that is there cannot be counted exactly, and the remedy; None where it can."""
     fault = inexact(drift)
     if not fault:
         return None
-    mends = f"`twofold topic {pipeline} --repair` sets it; records that are there already keep their time stamps"
+    remedy = f"`twofold topic {pipeline} --repair` sets it; records that are there already keep their time stamps"
     if not topic.managed:
-        mends = "Kafka may drop records before they land; have its owner set it, or read a topic that keeps all records"
-    return TwofoldError(f"topic {topic.name} is there already, and cannot be counted exactly: {fault}", mends)
+        remedy = "Kafka may drop records before they land: have its owner set it, or read a topic that keeps them all"
+    return TwofoldError(f"topic {topic.name} is there already, and cannot be counted exactly: {fault}", remedy)
 
 
 def require_exact(pipeline: Pipeline, state: TopicState) -> None:
-    """TwofoldError, with what mends it, where `ensure` found a topic that cannot be counted exactly."""
+    """TwofoldError, with the remedy, where `ensure` found a topic that cannot be counted exactly."""
     if refused := refusal(pipeline.name, pipeline.topic, state.drift):
         raise refused
 

@@ -10,10 +10,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from demo.airflow_rest import AirflowRest
 from tests.at_work import eventually
@@ -23,7 +25,7 @@ from twofold.stack.ports import is_free
 Done = subprocess.CompletedProcess[str]
 ROOT = Path(__file__).parents[2]
 PORTS = ("AIRFLOW", "PROMETHEUS", "ALERTMANAGER", "STATSD_EXPORTER", "SPARK", "MINIO", "MINIO_CONSOLE", "KAFKA")
-PATIENT = {"within_s": 420.0, "every_s": 2.0}
+patiently = partial(eventually, within_s=420.0, every_s=2.0)
 """Two cores for everything: a first batch takes a minute."""
 
 
@@ -69,8 +71,8 @@ class Stack:
         """Kill -9 everything in a container, so that its restart policy brings it back; returns once it is well."""
         before = self.containers()[service]["State"]["StartedAt"]
         self.compose("exec", "-T", service, "bash", "-c", "kill -9 -1", check=False)
-        eventually(lambda: self.containers()[service]["State"]["StartedAt"] != before, **PATIENT)
-        eventually(lambda: self.healthy(service), **PATIENT)
+        patiently(lambda: self.containers()[service]["State"]["StartedAt"] != before)
+        patiently(lambda: self.healthy(service))
 
     def ask(self, *command: str) -> Done:
         """A command of `twofold`, as the reader."""
@@ -86,7 +88,7 @@ class Stack:
     def airflow(self) -> AirflowRest:
         """A session of Airflow's administrator."""
         url = f"http://127.0.0.1:{self.port('AIRFLOW')}"
-        return AirflowRest(Settings(airflow_url=url, airflow_password=self.secret("airflow_password")))
+        return AirflowRest(Settings(airflow_url=url, airflow_password=SecretStr(self.secret("airflow_password"))))
 
 
 @pytest.fixture(scope="session")

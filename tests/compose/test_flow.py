@@ -10,7 +10,7 @@ import pytest
 from minio import Minio
 
 from tests.at_work import eventually
-from tests.compose.conftest import PATIENT, Stack
+from tests.compose.conftest import Stack, patiently
 
 NOT_MADE = re.compile("has no tables yet|is not there yet")
 
@@ -27,7 +27,7 @@ def test_flights_land_in_the_store_as_parquet(stack: Stack) -> None:
         found = store.list_objects(bucket_name="twofold", prefix="tables/flights/stream_log/data/", recursive=True)
         return any(str(each.object_name).endswith(".parquet") for each in found)
 
-    eventually(landed, **PATIENT)
+    patiently(landed)
 
 
 def test_the_union_runs_by_itself(stack: Stack) -> None:
@@ -37,7 +37,7 @@ def test_the_union_runs_by_itself(stack: Stack) -> None:
         runs = airflow.get("dags/flights_union/dagRuns", order_by="-run_after")["dag_runs"]
         return any(run["state"] == "success" for run in runs) and rows(stack, "events") > 0
 
-    eventually(unioned, **PATIENT)
+    patiently(unioned)
 
 
 def test_the_proof_holds(stack: Stack) -> None:
@@ -53,7 +53,7 @@ def test_the_services_are_well_by_their_dag(stack: Stack) -> None:
         runs = airflow.get("dags/flights_services/dagRuns", order_by="-run_after")["dag_runs"]
         return any(run["state"] == "success" for run in runs)
 
-    eventually(well, **PATIENT)
+    patiently(well)
 
 
 def test_the_log_of_a_task_is_readable_in_airflow(stack: Stack) -> None:
@@ -80,7 +80,7 @@ def test_metrics_arrive_from_every_sender(stack: Stack) -> None:
             text = answer.read().decode()
         return all(name in text for name in ("twofold_producer_", "twofold_stream_", "airflow_", "spark_driver_"))
 
-    eventually(arrived, **PATIENT)
+    patiently(arrived)
 
 
 def rows(stack: Stack, table: str) -> int:

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.at_work import eventually
-from tests.compose.conftest import PATIENT, Stack
+from tests.compose.conftest import Stack, patiently
 from tests.compose.test_flow import rows
 
 
@@ -15,7 +14,7 @@ from tests.compose.test_flow import rows
 def test_nothing_is_lost_by_a_kill(stack: Stack, service: str) -> None:
     before = rows(stack, "stream_log")
     stack.crash(service)
-    eventually(lambda: rows(stack, "stream_log") > before, **PATIENT)
+    patiently(lambda: rows(stack, "stream_log") > before)
 
     def proved() -> bool:
         """Nothing is violated, and what was acknowledged is landed; views follow as long as records come."""
@@ -23,4 +22,4 @@ def test_nothing_is_lost_by_a_kill(stack: Stack, service: str) -> None:
         assert report["ok"], report
         return not any(each["behind"] for each in report["invariants"] if each["id"] in ("I1", "I2"))
 
-    eventually(proved, **PATIENT)
+    patiently(proved)

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from tests.at_work import eventually
-from tests.compose.conftest import PATIENT, ROOT, Stack, running
+from tests.compose.conftest import ROOT, Stack, patiently, running
 from tests.compose.test_flow import rows
 
 FILES = "docker-compose.yml:docker/compose.test.yml"
 
 
 def flows_and_holds(stack: Stack) -> None:
-    eventually(lambda: rows(stack, "stream_log") > 0, **PATIENT)
-    eventually(lambda: rows(stack, "events") > 0, **PATIENT)
+    patiently(lambda: rows(stack, "stream_log") > 0)
+    patiently(lambda: rows(stack, "events") > 0)
     assert stack.prove()["ok"]
 
 
@@ -25,7 +25,7 @@ def test_kafka_without_zookeeper(tmp_path: Path) -> None:
         flows_and_holds(stack)
         stack.crash("kafka")
         before = rows(stack, "stream_log")
-        eventually(lambda: rows(stack, "stream_log") > before, **PATIENT)
+        patiently(lambda: rows(stack, "stream_log") > before)
         assert stack.prove()["ok"]
         stack.environment["TWOFOLD_KAFKA_MODE"] = "zookeeper"
         stack.compose("up", "--detach", "--no-deps", "kafka")
@@ -43,7 +43,7 @@ def test_another_store_with_one_key_pair(tmp_path: Path) -> None:
         "TWOFOLD_S3_ACCESS_KEY": "one",
         "TWOFOLD_S3_SECRET_KEY": secret,
     }
-    with running(tmp_path, **variables) as stack:
+    with running(tmp_path, 1, **variables) as stack:
         flows_and_holds(stack)
 
 
@@ -59,7 +59,7 @@ def test_one_broker_of_three_is_lost(tmp_path: Path, mode: str) -> None:
         flows_and_holds(stack)
         stack.compose("kill", "kafka-2")
         before = rows(stack, "stream_log")
-        eventually(lambda: rows(stack, "stream_log") > before, **PATIENT)
+        patiently(lambda: rows(stack, "stream_log") > before)
         assert stack.prove()["ok"]
 
 
@@ -86,10 +86,10 @@ def test_new_containers_new_secrets_and_a_restore_keep_the_data(tmp_path: Path) 
         assert stack.secret("airflow_password") == stack.environment["TWOFOLD_AIRFLOW_PASSWORD"]
         stack.airflow()
         before = rows(stack, "stream_log")
-        eventually(lambda: rows(stack, "stream_log") > before, **PATIENT)
+        patiently(lambda: rows(stack, "stream_log") > before)
         assert stack.prove()["ok"]
         stack.compose("down", "--volumes")
         stack.run(str(ROOT / "docker/backup"), "load", str(backup))
         stack.compose("up", "--detach", "--wait")
-        eventually(lambda: rows(stack, "stream_log") > 0, **PATIENT)
+        patiently(lambda: rows(stack, "stream_log") > 0)
         assert stack.prove()["ok"]

@@ -1,4 +1,4 @@
-"""Alertmanager with its real configuration: who is told of what, once, and of what nobody is told."""
+"""Alertmanager with its real configuration: who is notified of what, once, and what nobody is notified of."""
 
 from __future__ import annotations
 

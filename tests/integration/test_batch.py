@@ -74,12 +74,13 @@ def spark(stack: Settings) -> Iterator[SparkSession]:
 def run(stack: Settings, spark: SparkSession) -> Callable[..., list[Landing]]:
     """A batch run in this process."""
 
-    def run(pipeline: Pipeline, *, unlocked: bool = False, **clock: Callable[[], datetime]) -> list[Landing]:
+    def run(pipeline: Pipeline, *, unlocked: bool = False, now: Callable[[], datetime] | None = None) -> list[Landing]:
         schemas.ensure_tables(catalogs.load(stack), pipeline)
         job = Job(spark, Lake(stack, pipeline))
         with ExitStack() as locked:
             held = None if unlocked else locked.enter_context(job.lock("batch", wait_s=30))
-            batch = BatchRun(job, held.check if held else lambda: None, **clock)
+            batch = BatchRun(job, held.check if held else lambda: None)
+            batch.now = now or batch.now
             batch.run()
         return batch.landings
 
@@ -246,7 +247,7 @@ def test_a_file_that_ends_the_process_which_reads_it_is_out_alone(
     for name in ("a.json", "reader.json", "record.json", "z.json"):
         (folder / name).write_bytes(lines(name))
     # The workers do not have this module: what it defines is sent to them.
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # type: ignore[no-untyped-call]
     monkeypatch.setattr(batch_log, "FromInbox", Crashing)
     run = BatchRun(Job(spark, Lake(stack, pipeline)), lambda: None)
     run.run()

@@ -1,4 +1,4 @@
-"""The comparison of the layers after unions, on tables filled by hand: every difference is decided here."""
+"""The comparison of the layers after unions, on tables filled directly: every difference is decided here."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Dags:
         return found
 
     def run(self, kind: str, **params: Any) -> dict[str, str | None]:  # noqa: ANN401
-        """Trigger a run by hand, and wait for its end; returns the state of each task."""
+        """Trigger a run manually, and wait for its end; returns the state of each task."""
         run = self.rest.trigger(f"{self.name}_{kind}", **params)
         eventually(lambda: self.rest.run_state(f"{self.name}_{kind}", run) in ENDED, within_s=_WITHIN_S)
         return self.rest.task_states(f"{self.name}_{kind}", run)
@@ -195,7 +195,7 @@ def test_killed_with_its_worker_midway_and_run_twice_at_once_nothing_is_lost_or_
         worker = job.parents()[:2]
         for process in worker:
             os.kill(process.pid, signal.SIGKILL)
-        # The next try begins beside what the killed worker left, and a run by hand beside both.
+        # The next try begins beside what the killed worker left, and a manual run beside both.
         eventually(
             lambda: dags.tries("batch", run, "land") == 2 and len(spark_submits(pipeline)) == 2, within_s=_WITHIN_S
         )

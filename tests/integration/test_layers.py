@@ -182,7 +182,7 @@ def test_unions_while_the_stream_runs(stack: Settings, spark: SparkSession, defi
             for part in range(4):
                 first = 40 * (4 * number + part)
                 work.send(*(event(f"e{i}", i, "abc"[i % 3]) for i in range(first, first + 50)), partition=part % 2)
-            at_work.eventually(lambda before=200 * number: work.landed() > before)
+            at_work.eventually(lambda: work.landed() > 200 * number)  # noqa: B023
             work.union()
             work.holds(behind=True)
     job.result()
@@ -277,7 +277,7 @@ STEPS = st.lists(
 def test_any_history_is_united_exactly(
     stack: Settings, spark: SparkSession, declared: Pipeline, steps: list[tuple[list[Row], list[Row]]]
 ) -> None:
-    """The union alone, on logs filled by hand: after each step `events`, its views and the unified events."""
+    """The union alone, on logs filled directly: after each step `events`, its views and the unified events."""
     work = Work(spark, stack, dataclasses.replace(declared, name=conftest.random_name()))
     made = lake.make(stack, work.pipeline)
     for number, (streamed, landed) in enumerate(steps, 1):

@@ -182,7 +182,7 @@ def test_beside_a_running_stream(
     try:
         for burst in range(3):
             work.send(*(event(f"e{burst}-{i}", 300 * burst + i, "abc"[i % 3]) for i in range(60)))
-            at_work.eventually(lambda landed=60 * (burst + 1): landed_records(work) == landed)
+            at_work.eventually(lambda: landed_records(work) == 60 * (burst + 1))  # noqa: B023
             work.union()
             maintain(work)
             assert job.is_alive()
@@ -221,7 +221,7 @@ def test_manifests_are_rewritten_though_another_job_was_first(
     maintenance.clean_manifests(work.job, tables.STREAM_LOG)
     work.send(event("last", 1000))
     work.drain()
-    call, refused = maintenance._call, []
+    call, refused = maintenance._call, list[Any]()
 
     def second(*arguments: Any) -> Row:  # noqa: ANN401
         """As a run whose list of manifests is from before the other's commit; then as it is."""

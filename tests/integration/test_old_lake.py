@@ -42,7 +42,7 @@ def kinds(work: Work) -> dict[tuple[str, str], int]:
 
 
 def begun(work: Work) -> dict[str, bytes]:
-    """What each checkpoint says of its first batch: another, once it is made anew."""
+    """What each checkpoint says of its first batch: another, once it is made again."""
     folder = work.settings.home / "bucket" / "checkpoints" / work.pipeline.name
     return {query: (folder / query / "offsets" / "0").read_bytes() for query in ("log", "by_kind")}
 
@@ -63,7 +63,7 @@ def test_what_an_earlier_release_left_goes_on_and_proves(
     work.land("new.jsonl", event("s3", 27, "b", 30), event("b1", 21, "c", 2))
     assert work.unified() == work.expected()
     assert kinds(work) == {("stream", "unknown"): 1, ("batch", "unknown"): 1, ("stream", "wrong_type"): 1}
-    # The landing's goes on; the state of a view is laid out otherwise today, so it is filled anew, once.
+    # The landing's goes on; the state of a view is laid out otherwise today, so it is filled again, once.
     anew = begun(work)
     assert [query for query in left if anew[query] != left[query]] == ["by_kind"]
     work.send(event("s9", 75, "b", 1))

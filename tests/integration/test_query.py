@@ -115,7 +115,7 @@ def test_a_union_that_commits_midway_changes_nothing(
     pipeline = define()
     made = fill(stack, pipeline)
     tail = [united(sent(offset, 8 * offset)) for offset in range(27, 30)]
-    pin = session.pin
+    pin = session.pin  # type: ignore[attr-defined]
 
     def pin_and_unite(catalog: Catalog, namespace: str, name: str, declared: tables.TableShape | None) -> Pinned:
         pinned = pin(catalog, namespace, name, declared)
@@ -262,7 +262,7 @@ def test_formats(stack: Settings, define: Define, twofold: Run, tmp_path: Path) 
     assert (failed.returncode, "Traceback" in failed.stderr, "error:" in failed.stderr) == (1, False, True)
     assert list(tmp_path.iterdir()) == [target]
     twofold("query", f"FROM {pipeline.name}.unified_events", "-o", str(tmp_path / "rows.parquet"))
-    assert duckdb.sql(f"SELECT count(*) FROM '{tmp_path}/rows.parquet'").fetchall() == [(30,)]
+    assert duckdb.execute(f"SELECT count(*) FROM '{tmp_path}/rows.parquet'").fetchall() == [(30,)]
     assert "e029" in twofold("query", f"SELECT * FROM {pipeline.name}.unified_events").stdout
 
 
@@ -296,10 +296,10 @@ def test_rejects(stack: Settings, define: Define, twofold: Run, tmp_path: Path) 
     assert (sample["place"], sample["payload"]) == (f"{pipeline.topic.name}[0]@30", '{"id": 1, \\xff}')
     assert [file["file"] for file in found["set_aside"]] == ["b.parquet"]
     assert "b.parquet set aside: not a Parquet file" in twofold("rejects", pipeline.name).stdout
-    target = tmp_path / "mend.jsonl"
+    target = tmp_path / "fix.jsonl"
     said = twofold("rejects", pipeline.name, "--to", str(target)).stderr
     assert target.read_bytes() == b'{"id": 1, \xff}\n{"value": "x"}\n{}\n'
-    assert [path.read_bytes() for path in (tmp_path / "mend.jsonl.apart").iterdir()] == [b"{\n}"]
+    assert [path.read_bytes() for path in (tmp_path / "fix.jsonl.apart").iterdir()] == [b"{\n}"]
     assert "1 records had no value" in said
     assert (
         twofold("rejects", pipeline.name, "--since", "2013-05-10", "--json", "--layer", "batch").stdout.count("[]") == 2
@@ -312,13 +312,15 @@ def test_export(stack: Settings, define: Define, twofold: Run, tmp_path: Path) -
     fill(stack, pipeline)
     target = tmp_path / "out"
     twofold("export", pipeline.name, "--to", str(target))
-    days = duckdb.sql(f"SELECT DISTINCT at_day FROM read_parquet('{target}/**/*.parquet', hive_partitioning = true)")
+    days = duckdb.execute(
+        f"SELECT DISTINCT at_day FROM read_parquet('{target}/**/*.parquet', hive_partitioning = true)"
+    )
     assert len(days.fetchall()) == 10
     refused = twofold("export", pipeline.name, "--to", str(target), check=False)
     assert (refused.returncode, "is not empty" in refused.stderr) == (1, True)
     twofold("export", pipeline.name, "--to", str(target), "--single", "--overwrite")
     assert [path.name for path in target.iterdir()] == ["events.parquet"]
-    ids = [row[0] for row in duckdb.sql(f"SELECT id FROM '{target}/events.parquet'").fetchall()]
+    ids = [row[0] for row in duckdb.execute(f"SELECT id FROM '{target}/events.parquet'").fetchall()]
     assert ids == [f"e{offset:03}" for offset in range(30)]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from pyiceberg.expressions import BooleanExpression, EqualTo
+from pyiceberg.expressions import BooleanExpression
 from pyspark.sql import SparkSession
 
 from spark_jobs import spark_session
 from tests.at_work import Work
+from tests.lake import EqualTo
 from twofold import tables
 from twofold.definition.model import Pipeline
 from twofold.proof.prover import prove
@@ -71,7 +72,7 @@ def test_several_ids_are_one_identity_in_both_layers(stack: Settings, spark: Spa
     measures = {"clicks": "count(*)", "revenue": "sum(amount)"}
     work = Work(spark, stack, declared(define, {**CLICKS, "fields": dict(CLICKS["fields"])}, measures, ["country"]))
     items = {"items": [{"sku": 'A"1', "qty": 1.5}], "geo": {"country": "CH"}}
-    work.send_values(click("s,1", 2, 0, 12.5, **items), click("s", 1, 1, 1), key=b"k", **{"trace-id": b"t"})
+    work.send_values(click("s,1", 2, 0, 12.5, **items), click("s", 1, 1, 1), key=b"k", headers={"trace-id": b"t"})
     work.send_values(
         click("s,1", 2, 0, 12.5, **items), click("s", 2, 2, 3), click(None, 3, 2, 3), click("s", 4, 3, 0.001)
     )

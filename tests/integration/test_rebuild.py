@@ -1,4 +1,4 @@
-"""Rebuild: the same answer made anew, another one where a view changed, and nothing at all where it was killed."""
+"""Rebuild: the same answer made again, another one where a view changed, and nothing at all where it was killed."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_refused_while_the_stream_runs(
 
 
 def test_the_way_out_of_lost_checkpoints(work: Work) -> None:
-    """Both queries' checkpoints are gone: the log goes on from its offsets, the view is made anew, nothing doubles."""
+    """Both queries' checkpoints are gone: the log goes on from its offsets, the view is made again, nothing doubles."""
     work.send(event("e7", 63, "a", 8), event("newer", 410, "a", 1))
     shutil.rmtree(work.settings.home / "bucket" / "checkpoints" / work.pipeline.name)
     work.drain()

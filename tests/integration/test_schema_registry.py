@@ -86,7 +86,7 @@ def test_avro_through_the_stream(stack: Settings, spark: SparkSession, define: D
     newer = registry.register(f"{pipeline.topic.name}-other", "AVRO", json.dumps(NEWER))
     wrong = [b"{}", None, body(4_000_000_000, 1), body(newer, 1)[:-1], body(newer, 1) + b"\0", body(newer, 1, "1.501")]
     work.send_values(*wrong, key=b"k")
-    work.send_values(body(newer, 1), body(newer, 2), key=b"k", **{"trace-id": b"t-1"})
+    work.send_values(body(newer, 1), body(newer, 2), key=b"k", headers={"trace-id": b"t-1"})
     work.drain()
     assert work.query(
         "SELECT outcome, count(*), count(payload), count(DISTINCT reason_kind) FROM stream_log GROUP BY 1 ORDER BY 1"

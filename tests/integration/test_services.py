@@ -124,7 +124,7 @@ def test_a_streaming_job_is_started_once_healed_left_down_and_stopped(stack: Set
     assert stream.start() == "stopped"
     stream.becomes("stopped")
 
-    # One that was killed has left word that it runs; only the stop by hand is there to take that back.
+    # One that was killed has left word that it runs; only the manual stop is there to take that back.
     with overhear.statsd_lines(stack) as lines:
         stream.controller.stop(work.pipeline.name, "stream")
         eventually(lambda: f"twofold_stream_running,pipeline={work.pipeline.name}:0|g" in lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -13,14 +14,14 @@ from tests.at_work import crash, eventually
 from tests.prometheus import Prometheus
 from twofold import kafka
 from twofold.definition.model import Pipeline
+from twofold.definition.names import SERVICES
 from twofold.services.controller import Controller
-from twofold.services.record import SERVICES
 from twofold.settings import Settings
 from twofold.stack import supervisor
 
 Define = Callable[..., Pipeline]
 ENDED = ("success", "failed")
-PATIENT = {"within_s": 600.0, "every_s": 1.0}
+patiently = partial(eventually, within_s=600.0, every_s=1.0)
 """A run may start a streaming job, and wait for three good looks at it; the API server has other work, too."""
 ALL_WELL = {
     "topic": "success",
@@ -40,7 +41,7 @@ class ServicesDag:
         self.controller = Controller(settings)
 
     def switch_on(self) -> None:
-        eventually(lambda: self.rest.get("dags", dag_id_pattern=self.dag)["dags"], **PATIENT)
+        patiently(lambda: self.rest.get("dags", dag_id_pattern=self.dag)["dags"])
         self.rest.unpause(self.dag)
 
     def switch_off(self) -> None:
@@ -67,7 +68,7 @@ class ServicesDag:
             found[:] = [str(run["dag_run_id"]) for run in fresh]
             return bool(found)
 
-        eventually(ended, **PATIENT)
+        patiently(ended)
         return found[0]
 
     def next_run_where(self, **wanted: str) -> str:
@@ -78,13 +79,13 @@ class ServicesDag:
             found[:] = [self.next_run()]
             return wanted.items() <= self.states(found[0]).items()
 
-        eventually(ended_so, **PATIENT)
+        patiently(ended_so)
         return found[0]
 
     def asked(self, **params: str) -> dict[str, str | None]:
         """Trigger a run by the form; returns the states of its tasks."""
         run = self.rest.trigger(self.dag, **params)
-        eventually(lambda: self.rest.run_state(self.dag, run) in ENDED, **PATIENT)
+        patiently(lambda: self.rest.run_state(self.dag, run) in ENDED)
         return self.states(run)
 
     def states(self, run: str) -> dict[str, str | None]:
@@ -151,9 +152,9 @@ def test_beyond_the_budget_the_run_fails_loudly_until_a_person_starts_it(
     assert "3 of 3 restarts within the last hour" in told
     assert "last lines of" in told
     assert "docs/runbooks/service-left-down.md" in told
-    eventually(lambda: left_down in seen.firing(), **PATIENT)
+    patiently(lambda: left_down in seen.firing())
     assert services.asked(action="start", service="stream") == ALL_WELL
-    eventually(lambda: left_down not in seen.firing(), **PATIENT)
+    patiently(lambda: left_down not in seen.firing())
 
 
 def test_stopped_by_the_form_it_stays_stopped(airflow: Settings, services: ServicesDag) -> None:

@@ -13,7 +13,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -115,7 +115,7 @@ def labels_of(metric: Metric) -> dict[str, str]:
 
 def test_every_declared_metric_arrives_under_its_name_with_type_labels_and_value(exporter: Exporter) -> None:
     meter = Meter(exporter.settings, "flights")
-    send = {"counter": meter.count, "gauge": meter.gauge, "histogram": meter.observe}
+    send: dict[str, Callable[..., None]] = {"counter": meter.count, "gauge": meter.gauge, "histogram": meter.observe}
     for number, metric in enumerate(metrics.ALL, start=1):
         send[metric.type](metric, number, **labels_of(metric))
         send[metric.type](metric, number, **labels_of(metric))

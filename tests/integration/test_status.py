@@ -1,4 +1,4 @@
-"""What the status page is told of real tables, a real topic, and services that answer or do not."""
+"""What the status page shows of real tables, a real topic, and services that answer or do not."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def world(stack: Settings, define: Define) -> SmallWorld:
 
 @pytest.fixture
 def status(world: SmallWorld, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Status]:
-    """Gathered anew at every call, by the same gatherer."""
+    """Gathered again at every call, by the same gatherer."""
     monkeypatch.setattr(gather, "FRESH_S", 0.0)
     monkeypatch.setattr(gather, "KAFKA_EVERY_S", 0.0)
     return Gatherer(Lake(world.settings, world.pipeline)).status

@@ -176,7 +176,7 @@ def until(browser: webdriver.Chrome, condition: Callable[[], Any]) -> Any:  # no
         return WebDriverWait(browser, WITHIN_S, 0.2).until(lambda _: condition())
     except TimeoutException as error:
         shown = browser.find_element(By.TAG_NAME, "body").text
-        logged = [entry["message"] for entry in browser.get_log("browser")]
+        logged = [entry["message"] for entry in browser.get_log("browser")]  # type: ignore[no-untyped-call]
         raise AssertionError(f"not within {WITHIN_S} s at {browser.current_url}: {shown!r}; log: {logged}") from error
 
 

@@ -170,7 +170,7 @@ def test_versions_grow_and_a_batch_done_twice_appends_nothing(
     assert work.query(COUNTED) == [(6, 6)]
     assert max(versions(work)) > max(seen)
 
-    # The checkpoint lost, and filled anew: the versions go on.
+    # The checkpoint lost, and filled again: the versions go on.
     before = state_of(work).version or 0
     Checkpoint.of(work.job, "by_kind").discard()
     work.send(small_world.event("e6", 6, "a", 1))
@@ -316,6 +316,6 @@ def test_a_view_has_a_trigger_of_its_own(stack: Settings, define: Define) -> Non
         at_work.eventually(lambda: (batches / "0").exists(), job)
         for number in range(4):
             work.send(small_world.event(f"e{number}", number))
-            at_work.eventually(lambda landed=number + 1: work.landed() == landed, job)
+            at_work.eventually(lambda: work.landed() == number + 1, job)  # noqa: B023
         assert [batch.name for batch in batches.iterdir() if batch.name.isdigit()] == ["0"]
     assert work.query("SELECT sum(events) FROM stream_by_kind") == [(None,)]

@@ -248,7 +248,7 @@ def ahead(work: Work, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commit nothing to a table, an hour from now: as before the clock was set back."""
     now = time.time()
     with monkeypatch.context() as later:
-        later.setattr(commits.time, "time", lambda: now + 3600)
+        later.setattr(time, "time", lambda: now + 3600)
         commits.append(catalogs.load(work.settings).load_table((work.pipeline.name, table)), (), {})
 
 

@@ -1,4 +1,4 @@
-"""Topics that are there already: what breaks exact counts is refused everywhere, and mended by a command."""
+"""Topics that are there already: what breaks exact counts is refused everywhere, and fixed by a command."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient
 
 from spark_jobs import streaming_job
-from twofold import kafka, topic
-from twofold.definition.model import Pipeline, Topic
+from twofold import kafka
+from twofold.definition.model import REQUIRED_SETTINGS, Pipeline, Topic
 from twofold.lake import Lake
 from twofold.settings import Settings
 from twofold_airflow.topic_operator import TopicOperator
@@ -34,7 +34,7 @@ def test_a_topic_that_breaks_the_counts_is_refused_until_it_is_mended(
     stack: Settings, define: Define, twofold: Twofold, made_with: dict[str, str], fault: str
 ) -> None:
     pipeline = define(topic={"settings": {"retention.ms": "1000000"}})
-    made(stack, pipeline.topic, {**topic.REQUIRED_SETTINGS, "retention.ms": "2000000", **made_with})
+    made(stack, pipeline.topic, {**REQUIRED_SETTINGS, "retention.ms": "2000000", **made_with})
     said = f"topic {pipeline.topic.name} is there already, and cannot be counted exactly: {fault}"
     commands = (["produce", pipeline.name, "--generate", "1"], ["stream", pipeline.name, "--until-caught-up"])
     refused = [twofold(*command, check=False) for command in commands]
@@ -46,7 +46,7 @@ def test_a_topic_that_breaks_the_counts_is_refused_until_it_is_mended(
     remedy = f"twofold topic {pipeline.name} --repair"
     assert all(f"`{remedy}`" in done.stderr for done in (*refused, shown))
     after = json.loads(twofold(*shlex.split(remedy)[1:], "--json").stdout)
-    assert topic.REQUIRED_SETTINGS.items() <= after["settings"].items()
+    assert REQUIRED_SETTINGS.items() <= after["settings"].items()
     # What else differs is reported, and left as it is.
     assert after["drift"] == {"retention.ms": ["1000000", "2000000"]}
     assert streaming_job.check(Lake(stack, pipeline)) == after["topic_id"]
@@ -59,7 +59,7 @@ def test_a_topic_of_ours_is_sound_from_its_start(stack: Settings, define: Define
     assert f"there is no topic {pipeline.topic.name}" in twofold("topic", pipeline.name, "--repair", check=False).stderr
     state = kafka.ensure(stack, pipeline)
     assert state.drift == {}
-    assert topic.REQUIRED_SETTINGS.items() <= state.settings.items()
+    assert REQUIRED_SETTINGS.items() <= state.settings.items()
     assert "as declared" in twofold("topic", pipeline.name).stdout
 
 

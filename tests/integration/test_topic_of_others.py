@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
-from pyiceberg.expressions import And, EqualTo
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: ignore[attr-defined]
 from pyspark.sql import SparkSession
 
 from spark_jobs import rebuild_job, spark_session
 from spark_jobs.checkpoints import Checkpoint
 from tests import at_work, small_world
 from tests.at_work import Work
+from tests.lake import EqualTo
 from tests.small_world import event
 from twofold import journal, kafka, table_state, tables
 from twofold.definition.model import Pipeline
@@ -62,7 +62,7 @@ def send(work: Work, *values: bytes, at: datetime, partition: int = 0, commit: b
             value,
             partition=partition,
             timestamp=round(at.timestamp() * 1000),
-            on_delivery=lambda error, message: offsets.append(message.offset()),
+            on_delivery=lambda error, message: offsets.append(message.offset() or 0),
         )
     assert producer.flush(30) == 0
     if commit is not None:
@@ -188,7 +188,7 @@ def test_a_stream_begins_where_it_is_told_to_for_good(
 
     # The first record past the start is missing, and found to be.
     log = work.lake.table(tables.STREAM_LOG)
-    log.delete(And(EqualTo("kafka_partition", 1), EqualTo("kafka_offset", 10)))
+    log.delete(EqualTo("kafka_partition", 1) & EqualTo("kafka_offset", 10))
     found = wrong(work)
     assert "acknowledged records are missing" in found["I1"]
     assert "1 offset missing in partition 1" in found["I2"]

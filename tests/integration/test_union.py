@@ -35,7 +35,7 @@ def spark(stack: Settings) -> Iterator[SparkSession]:
 
 @pytest.fixture
 def work(stack: Settings, spark: SparkSession, define: Define) -> Work:
-    """Logs that are filled by hand."""
+    """Logs that are filled directly."""
     work = Work(spark, stack, define(views={"sliding": SLIDING}))
     lake.make(stack, work.pipeline)
     return work
@@ -92,7 +92,7 @@ def test_one_late_record_rewrites_one_day(work: Work) -> None:
 
 
 def test_what_was_replaced_reads_the_same_everywhere(work: Work) -> None:
-    """A correction that takes an event to another day: both days are made anew, and three readers agree."""
+    """A correction that takes an event to another day: both days are made again, and three readers agree."""
     assert work.spark
     stream(work, 1, *(event(f"e{i}", i * DAY, value=i) for i in range(5)))
     union.unite(work.job)
@@ -161,10 +161,10 @@ def test_a_record_that_is_ahead_seals_nothing(work: Work) -> None:
 
 
 def test_a_union_that_lost_the_race_leaves_nothing(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The files of the attempt that was refused are gone; the next attempt decides anew."""
+    """The files of the attempt that was refused are gone; the next attempt decides again."""
     assert work.spark
     stream(work, 1, *(event(f"e{i}", i * DAY) for i in range(3)))
-    replace, refused = commits.replace, []
+    replace, refused = commits.replace, list[Any]()
     scratch = work.settings.home / "scratch"
     left_by_others = set(scratch.iterdir()) if scratch.exists() else set()
 

@@ -23,17 +23,17 @@ RULES = ROOT / "monitoring" / "prometheus" / "rules"
 UNITS = {"short", "none", "s", "ms", "bytes", "Bps", "rps", "cps", "reqps", "percentunit", "dateTimeAsIso", "locale"}
 """Of those that Grafana's valueFormats has, the ones used here: a misspelt one shows bare numbers."""
 DASHBOARDS = [json.loads(text) for path, text in docs.generated().items() if path.suffix == ".json"]
-PANELS = [
-    pytest.param(board, panel, id=f"{board['uid']}-{panel['title']}")
+SHOWN: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    f"{board['uid']}-{panel['title']}": (board, panel)
     for board in DASHBOARDS
     for panel in board["panels"]
     if panel["type"] != "row"
-]
-TARGETS = [
-    pytest.param(target, id=f"{param.id}-{target['refId']}")
-    for param in PANELS
-    for target in param.values[1]["targets"]
-]
+}
+QUERIES: dict[str, dict[str, Any]] = {
+    f"{name}-{target['refId']}": target for name, (_, panel) in SHOWN.items() for target in panel["targets"]
+}
+PANELS = [pytest.param(*shown, id=name) for name, shown in SHOWN.items()]
+TARGETS = [pytest.param(target, id=name) for name, target in QUERIES.items()]
 
 
 def rules() -> Iterator[dict[str, Any]]:
@@ -48,7 +48,9 @@ def test_files_are_as_made() -> None:
 
 def test_six_boards_with_ids_that_alerts_link_to() -> None:
     assert [board.title[0] for board in boards()] == list("123456")
-    linked = {re.match(r"/d/([\w-]+)", rule["annotations"]["dashboard"])[1] for rule in rules() if "alert" in rule}
+    found = [re.match(r"/d/([\w-]+)", rule["annotations"]["dashboard"]) for rule in rules() if "alert" in rule]
+    linked = {match[1] for match in found if match}
+    assert None not in found
     assert linked <= {board.uid for board in boards()}
 
 
@@ -112,19 +114,16 @@ def test_legends_name_labels_that_are_left(target: dict[str, Any]) -> None:
 def test_counters_are_shown_as_rates_or_gains() -> None:
     bare = [
         target["expr"]
-        for param in TARGETS
-        for target in param.values
+        for target in QUERIES.values()
         if re.search(r"_total\b", target["expr"]) and not re.search(r"rate\(|increase|offset", target["expr"])
     ]
     assert all("since the exporter's start" in description_of(expr) for expr in bare)
 
 
 def description_of(expr: str) -> str:
-    return next(
-        panel["description"]
-        for param in PANELS
-        for panel in param.values[1:]
-        if expr in {target["expr"] for target in panel["targets"]}
+    panels = (panel for _, panel in SHOWN.values())
+    return str(
+        next(panel for panel in panels if expr in {target["expr"] for target in panel["targets"]})["description"]
     )
 
 
@@ -140,7 +139,7 @@ def test_what_is_drawn_without_grafana_is_data() -> None:
 
 
 def test_promtool_takes_every_query(tmp_path: Path) -> None:
-    exprs = {filled_in(target["expr"], "flights", "20s", "15m") for param in TARGETS for target in param.values}
+    exprs = {filled_in(target["expr"], "flights", "20s", "15m") for target in QUERIES.values()}
     found = [{"record": f"query:{number}", "expr": expr} for number, expr in enumerate(sorted(exprs))]
     path = tmp_path / "queries.yml"
     path.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": found}]}))

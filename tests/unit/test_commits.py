@@ -101,7 +101,7 @@ def test_the_very_first_append_is_compared_too(lake: SqlCatalog, log: Table, pip
 def test_a_commit_under_another_definition_is_refused(lake: SqlCatalog, log: Table, pipeline: Pipeline) -> None:
     unchanged = schemas.same_definition(log)
     with log.transaction() as transaction:
-        transaction.set_properties(**{schemas.EVENT: "another"})
+        transaction.set_properties({schemas.EVENT: "another"})
     writer = Writer(Place.of(log))
     writer.write(rows(0))
     with pytest.raises(CommitFailedException):
@@ -209,7 +209,7 @@ def test_a_clock_set_back_is_told_and_stops_nothing(
 ) -> None:
     table = land(log, pipeline, 0)
     now = table.metadata.last_updated_ms / 1000 - behind.total_seconds()
-    monkeypatch.setattr(commits.time, "time", lambda: now)
+    monkeypatch.setattr(time, "time", lambda: now)
     assert commits.clock_behind_ms(table.metadata) == told_ms
     for number in range(1, 4):
         table = land(table, pipeline, 2 * number)
@@ -224,7 +224,7 @@ def test_nothing_but_rows_is_committed_behind_the_last_commit(
     lake = catalog.LakeCatalog("test", uri=f"sqlite:///{tmp_path}/own.db", warehouse=f"file://{tmp_path}/own")
     table = land(schemas.ensure_tables(lake, pipeline)[tables.STREAM_LOG], pipeline, 0)
     now = time.time() - 3600
-    monkeypatch.setattr(commits.time, "time", lambda: now)
+    monkeypatch.setattr(time, "time", lambda: now)
     with pytest.raises(ClockBehind, match="stream_log"), table.transaction() as transaction:
         transaction.set_properties(x="y")
     assert offsets(land(table, pipeline, 2)) == [0, 1, 2, 3]
@@ -265,13 +265,13 @@ def test_files_are_replaced_by_comparison(lake: SqlCatalog, log: Table) -> None:
     assert told == {"total-records": "5", "total-data-files": "3", "deleted-records": "2", "told": "1"}
     sizes = sum(file.file_size_in_bytes for file in files_of(found))
     assert snapshot.summary["total-files-size"] == str(sizes)
-    # Only what named the day's file was written anew, and tells what went.
+    # Only what named the day's file was rewritten, and says what went.
     manifests = {manifest.manifest_path: manifest for manifest in snapshot.manifests(found.io)}
     assert len(untouched & manifests.keys()) == 2
     entries = [entry for one in manifests.values() for entry in one.fetch_manifest_entry(found.io, False)]
     gone = [entry for entry in entries if entry.status == ManifestEntryStatus.DELETED]
     assert [entry.snapshot_id for entry in gone] == [snapshot.snapshot_id]
-    # The next commit does not carry on what only tells of the past.
+    # The next commit does not carry on what is only about the past.
     after = replaced(found, 5, 7).current_snapshot()
     assert after is not None
     assert all(one.has_added_files() or one.has_existing_files() for one in after.manifests(found.io))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from confluent_kafka.admin import AclOperation  # type: ignore[attr-defined]
 
 from containers import broker, broker_access, secrets, store
 from containers.container_settings import ContainerSettings
@@ -98,7 +99,7 @@ def test_only_the_batch_writes_where_files_come_from_and_the_reader_writes_nothi
 
 
 def test_only_the_producer_writes_topics() -> None:
-    writers = {acl.principal for acl in broker_access.rights() if acl.operation.name == "WRITE"}
+    writers = {acl.principal for acl in broker_access.rights() if acl.operation == AclOperation.WRITE}
     assert writers == {"User:producer"}
 
 

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pytest
 
 from twofold.contract import judge as judge_module
-from twofold.contract.judge import CellRecords, JsonRecords, Judge
-from twofold.contract.reference import MAX_DEPTH
+from twofold.contract.judge import Judge
+from twofold.contract.literals import MAX_DEPTH
+from twofold.contract.records import CellRecords, JsonRecords
 from twofold.definition.model import Event, Expression, Field, Pipeline, Topic
 from twofold.definition.types import FieldType
 
@@ -376,7 +377,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("kind", ["string", "int", "long", "double", "decimal(38,10)", "boolean", "timestamp", "date"])
 def test_no_value_takes_long(kind: str) -> None:
-    rules = {"pattern": "(([a-z]+ ?)+|(.*a){12}b)"} if kind == "string" else {}
+    rules: dict[str, Any] = {"pattern": "(([a-z]+ ?)+|(.*a){12}b)"} if kind == "string" else {}
     judge = Judge(pipeline(kind, **rules))
     for token in HOSTILE:
         value = record(token)[: 1 << 20]
@@ -395,7 +396,7 @@ def test_a_long_text_is_not_held_against_the_pattern() -> None:
 
 
 def test_only_the_record_that_the_code_fails_on_is_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = judge_module.kept_rules
+    whole = judge_module.kept_rules  # type: ignore[attr-defined]
 
     def failing(declared: Pipeline, field: Field, array: pa.Array) -> list[pa.Array]:
         if field.name == "v" and "bad" in array.to_pylist():

@@ -14,14 +14,16 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from twofold.contract import reasons
-from twofold.contract.judge import CellRecords, JsonRecords, Judge
-from twofold.contract.reference import Judgement, Reference, is_deep
+from twofold.contract.judge import Judge
+from twofold.contract.literals import is_deep
+from twofold.contract.records import CellRecords, JsonRecords
+from twofold.contract.reference import Judgement, Reference
 from twofold.definition.model import Event, Expression, Field, Pipeline, Topic
 from twofold.definition.types import FieldType
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LATENESS = timedelta(minutes=1)
-FILTER = Expression(*["coalesce(n, 0) >= 0"] * 2, FieldType("boolean"))
+FILTER = Expression("coalesce(n, 0) >= 0", "coalesce(n, 0) >= 0", FieldType("boolean"))
 ids = ["x", "é\U0001f600", "a" * 12]
 moments = ["2026-03-01T11:59:59.5Z", "1970-01-01T00:00:00Z", "2026-03-01T12:05:00+00:00", "2026-03-01"]
 

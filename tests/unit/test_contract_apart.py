@@ -13,7 +13,8 @@ import pytest
 
 from tests.conftest import write_definition
 from twofold.contract import reasons
-from twofold.contract.judge import CellRecords, JsonRecords, Judge, judge_apart
+from twofold.contract.judge import Judge, judge_apart
+from twofold.contract.records import CellRecords, JsonRecords
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -21,7 +22,7 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 class Bomb(bytes):
     """Bytes that end the process to which they are sent."""
 
-    def __reduce__(self) -> tuple[Callable[[int, int], None], tuple[int, int]]:
+    def __reduce__(self) -> tuple[Callable[[int, int], bytes], tuple[int, int]]:
         return _end, (os.getpid(), 0)
 
 

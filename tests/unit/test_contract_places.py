@@ -54,7 +54,8 @@ def judged(pipeline: Pipeline, *texts: str | bytes, **beside: list[bytes | None]
     values = [text if isinstance(text, bytes) else text.encode() for text in texts]
     arrays = {name: pa.array(found, pa.binary()) for name, found in beside.items()}
     records = JsonRecords(values, range(1, len(values) + 1), arrays)
-    return Judge(pipeline).judge(records, NOW).rows.to_pylist()
+    rows: list[dict[str, Any]] = Judge(pipeline).judge(records, NOW).rows.to_pylist()
+    return rows
 
 
 def outcome(row: dict[str, Any]) -> Any:  # noqa: ANN401

@@ -31,7 +31,7 @@ def program(path: Path, text: str) -> Path:
 def built(folder: Path, said: str, *more: Path, **variables: str) -> str:
     program(folder / "bin" / "go", GO)
     path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    command = ["sh", SCRIPT, "minio", folder / "out", *more]
+    command: list[str | Path] = ["sh", SCRIPT, "minio", folder / "out", *more]
     environment = {**os.environ, "PATH": path, "SAID": said, **variables}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert (folder / "out" / "minio").exists()

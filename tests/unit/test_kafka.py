@@ -32,7 +32,7 @@ def test_a_broker_that_is_away_is_waited_for(code: int) -> None:
         (KafkaError(KafkaError._INVALID_ARG, "acks"), [], "Kafka at h:1 cannot be used: "),
         (KafkaError(KafkaError._STATE, "closed"), [], "Kafka at h:1 cannot be used: "),
         (KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, "t"), [], "Kafka at h:1 refuses: TOPIC_AUTH"),
-        # The question itself only times out: why is told of the connection.
+        # The question itself only times out: the reason is the connection's.
         (
             KafkaError(KafkaError._TIMED_OUT),
             [KafkaError(KafkaError._AUTHENTICATION, "wrong"), KafkaError(KafkaError._ALL_BROKERS_DOWN)],

@@ -223,7 +223,7 @@ class Lake:
         self._one_answer(view, batch, stream, groups=len(ANSWER) if view.by else 1)
 
     def _one_answer(self, view: View, batch: str, stream: str, groups: int) -> None:
-        """The exact view, its one window folded anew, is batch_<view>; the live one has what the batch layer has."""
+        """The exact view, its one window folded again, is batch_<view>; the live one has what the batch layer has."""
         moments = [serving.duckdb(query) for query in serving.touched_times(self.pipeline, self.past)]
         self.connection.execute(
             f"""CREATE OR REPLACE TEMP TABLE _tw_touched AS

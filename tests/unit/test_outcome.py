@@ -61,7 +61,8 @@ def test_a_jvm_that_was_killed_and_a_full_disk_are_told_in_a_sentence(
 def test_the_jvm_logs_what_an_exception_says_without_its_stack() -> None:
     log4j = launch.jobs_folder() / "log4j2.properties"
     jars = f"{launch.spark_home()}/jars/*"
-    command = [launch.find_java(), "-cp", jars, f"-Dlog4j2.configurationFile={log4j.as_uri()}", "py4j.GatewayServer"]
+    java, configured = str(launch.find_java()), f"-Dlog4j2.configurationFile={log4j.as_uri()}"
+    command = [java, "-cp", jars, configured, "py4j.GatewayServer"]
     server = subprocess.Popen(
         [*command, "--die-on-broken-pipe", "0"],
         stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""The distribution ships every package: an editable install works without one that is not listed, an image does not."""
+"""The distribution: every package is listed, locks name no index, and no part grows past its size."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+LONGEST_CORE = 24_200
+"""Lines of src/twofold, as many as there are, rounded up."""
 
 
 def test_every_package_is_listed() -> None:
+    """An editable install works without one that is not listed, an image does not."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     homes = {"twofold": ROOT / "src", "producer": ROOT, "spark_jobs": ROOT, "containers": ROOT}
     found = {
@@ -22,3 +25,17 @@ def test_every_package_is_listed() -> None:
 def test_locks_name_no_index() -> None:
     locks = [*(ROOT / "requirements").glob("*.txt"), ROOT / "src/twofold/setup/go.txt"]
     assert [lock.name for lock in locks if "://" in lock.read_text() or "--index" in lock.read_text()] == []
+
+
+def test_no_module_is_too_long_and_the_core_does_not_grow() -> None:
+    """What more is wanted makes its room first, or raises the number with the reason in its commit."""
+    lines = {
+        file: len(file.read_text().splitlines())
+        for folder in ("src/twofold", "producer", "spark_jobs", "plugins", "containers", "monitoring")
+        for file in (ROOT / folder).rglob("*.py")
+    }
+    assert [str(file) for file, count in lines.items() if count > 500] == []
+    core = sum(count for file, count in lines.items() if file.is_relative_to(ROOT / "src/twofold"))
+    assert core <= LONGEST_CORE, (
+        "see AGENTS.md for what is where; perhaps a library does it, or a function that is there"
+    )

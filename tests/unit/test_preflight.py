@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from docker import preflight
 
@@ -41,7 +42,7 @@ def test_what_another_store_needs_is_asked_for() -> None:
 
 
 def test_volumes_of_another_layout_are_refused() -> None:
-    volumes = [
+    volumes: list[dict[str, Any]] = [
         {"Name": "twofold_kafka-data", "Labels": {"twofold.layout": "0"}},
         {"Name": "twofold_old", "Labels": None},
         {"Name": "twofold_store-data", "Labels": {"twofold.layout": preflight.LAYOUT}},

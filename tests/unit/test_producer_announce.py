@@ -11,22 +11,22 @@ from twofold import health
 
 def test_another_source_does_not_hide_the_pipelines_own_producer(tmp_path: Path) -> None:
     place = health.place_of(tmp_path, "p", "producer")
-    with health.serve(dict) as service, health.serve(lambda: {"state": "sending"}) as by_hand:
-        announce(by_hand, place, Request(from_file="mend.jsonl"))
-        assert _port(place) == by_hand.port
+    with health.serve(dict) as service, health.serve(lambda: {"state": "sending"}) as manual:
+        announce(manual, place, Request(from_file="fix.jsonl"))
+        assert _port(place) == manual.port
         announce(service, place, Request(own=True))
         assert _port(place) == service.port
 
 
-def test_the_last_of_two_by_hand_is_asked_once_the_first_is_gone(tmp_path: Path) -> None:
+def test_the_last_of_two_manual_is_asked_once_the_first_is_gone(tmp_path: Path) -> None:
     place = health.place_of(tmp_path, "p", "producer")
     with health.serve(lambda: {"state": "sending"}) as first:
         announce(first, place, Request(own=True))
         with health.serve(dict) as second:
-            announce(second, place, Request(from_file="mend.jsonl"))
+            announce(second, place, Request(from_file="fix.jsonl"))
             assert _port(place) == first.port
     with health.serve(dict) as second:
-        announce(second, place, Request(from_file="mend.jsonl"))
+        announce(second, place, Request(from_file="fix.jsonl"))
         assert _port(place) == second.port
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pyiceberg.expressions import visitors
+from pyiceberg.expressions import BooleanExpression, visitors
 from pyiceberg.schema import Schema
 from pyiceberg.typedef import Record
 from pyiceberg.types import IntegerType, LongType, NestedField, TimestamptzType
@@ -44,7 +45,7 @@ def test_tables_that_sql_mentions(sql: str, default: str | None, found: set[str]
     assert statements.mentioned(sql, {"flights": FLIGHTS}, default).get("flights", set()) == found
 
 
-def matches(condition: pruning.BooleanExpression, partition: int, offset: int, at: datetime | None = None) -> bool:
+def matches(condition: BooleanExpression, partition: int, offset: int, at: datetime | None = None) -> bool:
     """Whether a row of ROWS is in a condition."""
     micros = int((at - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(microseconds=1)) if at else None
     return visitors.expression_evaluator(ROWS, condition, case_sensitive=True)(Record(partition, offset, micros))
@@ -84,7 +85,7 @@ def test_ranges_that_a_query_needs(tmp_path: Path, where: str, partition: int, o
     assert matches(bounds.get(7, pruning.EVERYTHING), partition, offset, noon) == found
 
 
-def stand_in(connection: engine.duckdb.DuckDBPyConnection, folder: Path, number: int) -> None:
+def stand_in(connection: duckdb.DuckDBPyConnection, folder: Path, number: int) -> None:
     """A view s<number> with the columns of ROWS, without rows."""
     fields = columns_of(ROWS, None)
     query = engine.native(fields, engine.stand_ins(folder), 1000, pruning.prefix(number))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import click
 import pytest
 
 from monitoring.dashboards import boards
@@ -25,7 +26,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_commands_are_the_programs_own(page: Path) -> None:
     for command, rest in re.findall(r"`twofold (\w+)([^`]*)`", page.read_text()):
         assert command in COMMANDS
-        found = cli.get_command(None, command)
+        found = cli.get_command(click.Context(cli), command)
+        assert found
         if found.context_settings.get("ignore_unknown_options"):
             continue  # hands its arguments on
         known = {name for option in found.params for name in (*option.opts, *option.secondary_opts)}

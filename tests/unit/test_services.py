@@ -215,7 +215,7 @@ VERDICTS: dict[str, tuple[str, list[Look], Kind, str]] = {
         "not yet",
         "nothing to read",
     ),
-    "started anew": (
+    "started again": (
         STREAM,
         [streaming(1, 1, 0), streaming(2, 1, 0), streaming(3, 1, 0, pid=8)],
         "not yet",
@@ -237,7 +237,7 @@ VERDICTS: dict[str, tuple[str, list[Look], Kind, str]] = {
     ),
     "between end and start": (STREAM, [Look(0, "STOPPED")], "not yet", "does not run (STOPPED)"),
     "lost": (STREAM, [Look(0, "STOPPED"), Look(0, "STOPPED")], "lost", "has not started it"),
-    "lost, but stopped by hand": (
+    "lost, but stopped manually": (
         STREAM,
         [Look(0, "STOPPED", record=Record(stopped_at=1.0))] * 2,
         "stopped",

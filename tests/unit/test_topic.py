@@ -1,4 +1,4 @@
-"""A topic of ours and one of somebody else: what is refused, what arrival means, what the log is told of its start."""
+"""A topic of ours and one of somebody else: what is refused, what arrival means, what the log says of its start."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from twofold.contract import kafka_records
 from twofold.contract.judge import Judge
 from twofold.definition import fingerprint
 from twofold.definition.load import load_file
-from twofold.definition.model import Pipeline, Topic
+from twofold.definition.model import REQUIRED_SETTINGS, Pipeline, Topic
 from twofold.errors import IncompatibleDefinition, TwofoldError
 from twofold.schema_registry import Registered
 from twofold.table_state import Landed, Snapshot
@@ -50,7 +50,7 @@ def of_others(folder: Path, name: str = "p", **more: Any) -> Pipeline:  # noqa: 
 def test_what_cannot_be_counted_exactly_is_refused(
     declared: Topic, settings: dict[str, str], fault: str, remedy: str
 ) -> None:
-    found = topic.drift(declared, 4, {**topic.REQUIRED_SETTINGS, **settings})
+    found = topic.drift(declared, 4, {**REQUIRED_SETTINGS, **settings})
     refused = topic.refusal("p", declared, found)
     assert bool(refused) == bool(fault)
     if refused:

@@ -42,7 +42,7 @@ def record(*fields: object) -> dict[str, Any]:
     return {"type": "record", "name": "R", "fields": [AT, *fields]}
 
 
-def body(schema: object, value: object) -> bytes:
+def body(schema: dict[str, Any], value: object) -> bytes:
     stream = io.BytesIO()
     fastavro.schemaless_writer(stream, fastavro.parse_schema(schema), value)
     return stream.getvalue()

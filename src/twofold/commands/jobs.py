@@ -155,9 +155,9 @@ def rebuild(context: click.Context, /, **_: object) -> None:
 @_DONE
 @click.pass_context
 def reland(context: click.Context, /, **_: object) -> None:
-    """Judge records of PIPELINE anew, by today's definition, from what Kafka and the inbox still hold.
+    """Judge records of PIPELINE again, by today's definition, from what Kafka and the inbox still hold.
 
-    Their rows in stream_log and batch_log are replaced, then events and the views of the batch layer made anew; a
+    Their rows in stream_log and batch_log are replaced, then events and the views of the batch layer made again; a
     running stream fills its views again. Rows whose records are gone stay as they are.
 
     \b

@@ -44,7 +44,7 @@ def prove(settings: Settings, pipeline: str, as_json: bool, wait: float, compare
     \b
     Exit code:
       0  every invariant holds, or is behind
-      1  an invariant is violated (the first records are named), or is behind and the job that would mend it failed
+      1  an invariant is violated (the first records are named), or is behind and the job that would fix it failed
       3  nothing is violated, but something is not proved
 
     \b
@@ -94,7 +94,7 @@ def _verdict(proof: Proof) -> str:
     violated = [check.id for check in proof.checks if not check.ok]
     if violated:
         return f"{proof.pipeline}: VIOLATED: {', '.join(violated)}"
-    behind = ", some of it is behind, and what would mend it failed" if proof.stuck else ", some of it is behind"
+    behind = ", some of it is behind, and the job that would fix it failed" if proof.stuck else ", some of it is behind"
     unproved = ", ".join(check.id for check in proof.checks if not check.proved)
     if unproved:
         return f"{proof.pipeline}: NOT PROVED: {unproved}; nothing is violated" + (behind if proof.behind else "")

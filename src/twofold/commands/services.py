@@ -11,8 +11,8 @@ from rich.table import Table
 
 from twofold.definition.load import load_all, load_pipeline
 from twofold.definition.model import Pipeline
+from twofold.definition.names import SERVICES
 from twofold.services.controller import Controller, State, as_dict, budget, services_of
-from twofold.services.record import SERVICES
 from twofold.services.verdict import Look, Verdict, judge
 from twofold.settings import Settings
 

@@ -22,6 +22,12 @@ Count = keys.whole(0, of=" of events")
 JSON, CONFLUENT_JSON, AVRO = FORMATS = ("json", "confluent-json", "avro")
 """Of Kafka's values: a JSON text; one behind a magic byte and a schema id; Avro behind the same."""
 
+KEEPS_ALL = {"cleanup.policy": "delete"}
+REQUIRED_SETTINGS = {"message.timestamp.type": "LogAppendTime", **KEEPS_ALL}
+"""Of a topic, always. Outcomes are judged by the time of arrival, so that a replay judges alike; and what Kafka
+compacts away before it was ingested is lost without a trace. A topic of somebody else may have any time stamps: there
+the moment of landing is the time of arrival."""
+
 PART = f"{names.GENERATED}p"
 """How the names of parts begin; their number follows."""
 

@@ -42,6 +42,9 @@ RESERVED_VIEWS = frozenset({"events", "log"})
 RESERVED_PIPELINES = frozenset({"main", "temp", "system", "information_schema", "pg_catalog", "default", "global_temp"})
 """Schemas and catalogs that DuckDB or Spark already has. Words of SQL are no such thing: they are quoted."""
 
+SERVICES = ("producer", "stream")
+"""Of each pipeline, in the order in which they are started."""
+
 _FIELD = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")

@@ -16,11 +16,21 @@ from twofold.definition.expressions import CheckedExpression, E, check_filter, c
 from twofold.definition.fault import KeyPath, Report, near_miss, one_of, shown
 from twofold.definition.field_source import EXPECTED_EACH, FieldSource
 from twofold.definition.keys import QUOTES
-from twofold.definition.model import Event, Field, Files, Limits, Measure, Pipeline, Replay, Topic, View
+from twofold.definition.model import (
+    REQUIRED_SETTINGS,
+    Event,
+    Field,
+    Files,
+    Limits,
+    Measure,
+    Pipeline,
+    Replay,
+    Topic,
+    View,
+)
 from twofold.definition.renderer import Columns
 from twofold.definition.time_formats import ISO
 from twofold.definition.types import FieldType, format_duration, matches_whole, typed_value
-from twofold.topic import REQUIRED_SETTINGS
 
 _CONFLICTS = (
     ("source", "generate"),

@@ -344,7 +344,7 @@ def pattern_fault(pattern: str) -> str:
 
 
 def matches_whole(pattern: str, value: str) -> bool:
-    """Whether a whole value matches, by RE2, which judges records too; a pattern at fault, as told of, matches all.
+    """Whether a whole value matches, by RE2, which judges records too; a pattern at fault matches all.
 
     >>> matches_whole("a|b", "b"), matches_whole("a|b", "ab"), matches_whole("(", "x")
     (True, False, True)

@@ -30,7 +30,7 @@ def nothing_invented(world: World) -> Check:
 
 def _events(world: World, found: Findings) -> None:
     if not world.is_united:
-        found.behind(f"events are of rows that were judged anew since: `twofold union {world.pipeline.name}`")
+        found.behind(f"events are of rows that were judged again since: `twofold union {world.pipeline.name}`")
         return
     columns = sql.names(tables.events(world.pipeline).column_names)
     logged = sql.contenders(world.pipeline, "stream_log", "batch_log")

@@ -229,7 +229,7 @@ def _say_behind(world: World, side: ViewTable, state: Folded, found: Findings) -
         table_state.landed(log.at(state.snapshot).history, world.pipeline.name).relanded
         != world.landed(side.log).relanded
     ):
-        found.behind(f"{side.name} has read rows that were judged anew since: `{side.job}`")
+        found.behind(f"{side.name} has read rows that were judged again since: `{side.job}`")
     # Accepted rows only: the others do not concern a view.
     unread = f"outcome = 'accepted' AND NOT {sql.before(read_up_to(log.history, state, world.pipeline.name))}"
     if behind := world.number(f"SELECT count(*) FROM {tables.STREAM_LOG} WHERE {unread}"):

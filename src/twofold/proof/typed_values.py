@@ -239,7 +239,7 @@ def _day(field: Field, text: str, quoted: bool) -> date:
 
 
 def _counted(form: str, text: str) -> datetime:
-    """So many units after 1970, finer than a microsecond cut off towards the past."""
+    """A count of units after 1970, finer than a microsecond cut off towards the past."""
     number, ten_to = _number(text)
     ten_to += _TEN_TO[form]
     digits = Decimal(abs(number)).adjusted() + 1

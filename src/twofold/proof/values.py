@@ -29,9 +29,9 @@ from twofold.text import counted
 from twofold.topic import Range, joined
 
 SAMPLE = 1_000
-"""So many records of each log are compared, unless all of them are asked for."""
+"""How many records of each log are compared, unless all of them are asked for."""
 _RUN = 32
-"""So many neighbours of one outcome are chosen together, as they are read together."""
+"""How many neighbours of one outcome are chosen together, as they are read together."""
 _AT_ONCE = 10_000
 """Records whose rows are held in memory at a time, where all are compared."""
 _FILE_ROWS = 50_000
@@ -217,7 +217,7 @@ def _kafka_ranges(world: World) -> Iterator[Ranges]:
 
 
 def _spread(world: World, held: str, group: Sequence[str], number: str) -> Ranges:
-    """The sample: from every place and outcome in turn, chosen anew whenever something was landed."""
+    """The sample: from every place and outcome in turn, chosen again whenever something was landed."""
     seed = world.landed(tables.STREAM_LOG).landing + world.landed(tables.BATCH_LOG).landing
     names, at = sql.names(group), sql.quoted(number)
     block = f"{at} // greatest(1, {_RUN} * _tw_span // _tw_count)"

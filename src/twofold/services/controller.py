@@ -18,9 +18,10 @@ from typing import Any, cast
 
 from twofold import database, health, kafka
 from twofold.definition.model import Pipeline
+from twofold.definition.names import SERVICES
 from twofold.errors import NotRunning, TwofoldError, UsageError
 from twofold.metrics import PRODUCER_RUNNING, STREAM_RUNNING, Meter
-from twofold.services.record import PRODUCER, SERVICES, STREAM, Did, Record, Restart, moment
+from twofold.services.record import PRODUCER, STREAM, Did, Record, Restart, moment
 from twofold.services.verdict import BAD, HealthLimits, Kind, Look, Verdict, rate
 from twofold.settings import Settings
 from twofold.supervisord import UNREACHABLE, connect, log_file

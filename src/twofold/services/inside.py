@@ -27,11 +27,11 @@ from supervisor.states import RUNNING_STATES, ProcessStates, SupervisorStates, g
 from supervisor.xmlrpc import Faults, RPCError
 
 from twofold import supervisord
-from twofold.definition.names import pipeline_fault
+from twofold.definition.names import SERVICES, pipeline_fault
 from twofold.health import announced, place_of
 from twofold.local_files import write_whole
 from twofold.services import record as rules
-from twofold.services.record import PRODUCER, SERVICES, STREAM, End, Record
+from twofold.services.record import PRODUCER, STREAM, End, Record
 
 _DOWN = (ProcessStates.STOPPED, ProcessStates.EXITED, ProcessStates.FATAL)
 _VERBS = {PRODUCER: "produce", STREAM: "stream"}

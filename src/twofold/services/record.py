@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
-PRODUCER, STREAM = "producer", "stream"
-SERVICES = (PRODUCER, STREAM)
-"""In the order in which they are started."""
+from twofold.definition.names import SERVICES
+
+PRODUCER, STREAM = SERVICES
 
 AWAY = 75
 """Exit code (EX_TEMPFAIL) of a service that gave up waiting for the broker or the catalog: no crash of its own."""

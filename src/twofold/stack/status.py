@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import psutil
 
+from twofold.definition.names import SERVICES
 from twofold.health import ask
 from twofold.services.controller import Controller, as_look
-from twofold.services.record import SERVICES
 from twofold.services.verdict import HealthLimits, judge
 from twofold.settings import Settings
 from twofold.stack import lifecycle, processes, programs, supervisor
