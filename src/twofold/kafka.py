@@ -104,8 +104,8 @@ class KafkaRecord(NamedTuple):
     value: bytes | None
     key: bytes | None
     headers: list[tuple[str, bytes | None]]
-    at: datetime
-    """Kafka's time stamp."""
+    at_ms: int
+    """Kafka's time stamp, in milliseconds since 1970. A sender may choose any number."""
 
 
 def java(settings: Settings) -> dict[str, str]:
@@ -341,8 +341,8 @@ def read(
             begin, end, _ = _offsets(client, name, [number], timeout_s)[number]
             for one in _near(consumer, name, number, _still_there(wanted, begin, end), timeout_s):
                 headers: Any = one.headers() or ()
-                at = EPOCH + timedelta(milliseconds=one.timestamp()[1])
-                yield KafkaRecord(number, one.offset() or 0, one.value(), one.key(), list(headers), at)
+                at_ms = one.timestamp()[1]
+                yield KafkaRecord(number, one.offset() or 0, one.value(), one.key(), list(headers), at_ms)
 
 
 def _still_there(ranges: Sequence[Range], begin: int, end: int) -> list[Range]:

@@ -48,7 +48,7 @@ def others(spark: SparkSession, settings: Settings, define: Define, **topic: Any
     return work
 
 
-def send(work: Work, *values: bytes, at: datetime, partition: int = 0, commit: bool | None = None) -> list[int]:
+def send(work: Work, *values: bytes, at: datetime | int, partition: int = 0, commit: bool | None = None) -> list[int]:
     """Append records stamped by a sender's clock, in a transaction if `commit` says how it ends; their offsets."""
     transaction = {} if commit is None else {"transactional.id": f"{work.pipeline.name}-{partition}"}
     producer = Producer({**kafka.librdkafka(work.settings), **transaction})
@@ -61,7 +61,7 @@ def send(work: Work, *values: bytes, at: datetime, partition: int = 0, commit: b
             work.pipeline.topic.name,
             value,
             partition=partition,
-            timestamp=round(at.timestamp() * 1000),
+            timestamp=at if isinstance(at, int) else round(at.timestamp() * 1000),
             on_delivery=lambda error, message: offsets.append(message.offset() or 0),
         )
     assert producer.flush(30) == 0
@@ -94,6 +94,8 @@ def test_the_clocks_of_senders_decide_nothing(
     # By its sender's clock it is of the present; by ours of the day after tomorrow.
     future = small_world.as_json({**event("x", 0), "at": now + timedelta(days=2)})
     send(work, future, at=now + timedelta(days=2))
+    # Microseconds taken for milliseconds: a moment that no calendar of ours has.
+    send(work, future, at=1_772_323_200_007_000)
     send(work, small_world.as_json(event("never", 1)), at=THEN, commit=False)
 
     work.lake.ensure()
@@ -110,7 +112,7 @@ def test_the_clocks_of_senders_decide_nothing(
     work.drain()
     assert work.query("SELECT outcome, reason_kind, count(*) FROM stream_log GROUP BY ALL ORDER BY ALL") == [
         ("accepted", None, 31),
-        ("rejected", "future", 1),
+        ("rejected", "future", 2),
     ]
     # Each batch has one moment of landing; what the senders' clocks say is kept, and partitions nothing.
     moments = work.query(
@@ -118,7 +120,7 @@ def test_the_clocks_of_senders_decide_nothing(
            FROM stream_log GROUP BY landing ORDER BY landing""".replace("$now", str(now.timestamp()))
     )
     assert moments == [(1, True, True), (1, True, True)]
-    assert work.query("SELECT count(DISTINCT year(kafka_timestamp)) FROM stream_log") == [(3,)]
+    assert work.query("SELECT count(DISTINCT year(kafka_timestamp)) FROM stream_log") == [(4,)]
     days = work.lake.table(tables.STREAM_LOG).inspect.partitions()["partition"].to_pylist()
     assert {day["_tw_day"] for day in days} <= {now.date(), datetime.now(UTC).date()}
     work.holds(behind=True)

@@ -163,6 +163,19 @@ SAMPLES: list[tuple[str, str | bytes, list[str]]] = [
         lines(*({"sensorId": n % 5, "seq": n // 5, "at": MARCH + n} for n in range(30))),
         ["id: [sensor_id, seq]", "time: at "],
     ),
+    (
+        "quoted.csv",
+        '"ts";"wert";"aktiv"\n' + "".join(f'"{MARCH},{n}5";"{n},5";"{["ja", "nein"][n % 2]}"\n' for n in range(9)),
+        ["time: ts ", "format: epoch_s", 'decimal: ","', "true_values: [ja]"],
+    ),
+    (
+        "java.jsonl",
+        lines(*({"_id": {"$oid": f"{n:024x}"}, "api_version": "2026-03-01"} for n in range(1, 9))).replace(
+            "}\n", ', "time": 1.77232320E9}\n'),
+        ["id: id_oid ", "time: time ", "format: epoch_s", "api_version: {type: string"],
+    ),
+    ("access.jsonl", lines(*({"time": f"[01/Mar/2026:00:00:0{n} +0000]"} for n in range(9))),
+     ["time: time ", 'format: "[%d/%b']),
     ("maps.jsonl", lines(*({"n": n, "by_user": {f"u{n}{k}": 1 for k in range(9)}} for n in range(9))),
      ["by_user: {type: json, required: true}", "time: arrival"]),
 ]  # fmt: skip
@@ -174,6 +187,13 @@ def test_samples(made: Any, name: str, content: str | bytes, expected: list[str]
     assert result.exit_code == 0, result.output
     assert [part for part in expected if part not in text] == [], text
     assert ", 0 filtered, 0 rejected" in result.output
+
+
+def test_some_batches_are_empty(made: Any) -> None:  # noqa: ANN401
+    trail = [[{"eventID": f"{n}-{k}", "eventTime": "2026-03-01T00:00:00Z"} for k in range(n % 4)] for n in range(20)]
+    result, text = made(lines(*({"Records": records} for records in trail)))
+    assert "each: Records " in text and "id: event_id " in text
+    assert "35 records: 30 accepted, 5 filtered, 0 rejected" in result.output
 
 
 def test_parquet_has_types_of_its_own(made: Any) -> None:  # noqa: ANN401
@@ -227,6 +247,7 @@ def test_what_the_producer_cannot_cut_is_landed(made: Any) -> None:  # noqa: ANN
     [
         ("", "e.jsonl", "p", "has no record with a field, among 0 records"),
         ("[1]\n", "e.jsonl", "p", "has no record with a field, among 1 record"),
+        ('{\n "id": 1\n}\n', "e.json", "p", "has no record with a field, among 3 records"),
         ("{", "e.txt", "p", "has an unknown ending"),
         (lines(event(1)), "e.jsonl", "P", "cannot be a pipeline's name"),
     ],

@@ -28,7 +28,8 @@ from twofold.inbox import LocalFolder
 from twofold.proof import file_records
 from twofold.proof.expected import Expected, Expecting
 from twofold.proof.file_records import Wanted
-from twofold.proof.values import alike
+from twofold.proof.values import alike, arrival
+from twofold.schema_registry import Registered
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -133,6 +134,22 @@ def test_paths_formats_and_what_lies_beside_are_read_alike(tmp_path: Path, wire:
         headers = {f"header {name}": one for name, one in some or ()}
         assert not differences(pipeline, [row], expecting.of_kafka(value, key, headers, NOW, NOW)), value
     assert rows[0] | {"d": Decimal("1.50"), "day": date(2026, 2, 28), "key": "k", "trace": 2, "n": 7} == rows[0]
+
+
+@pytest.mark.parametrize("at_ms", [1_772_323_200_007, 0, -1, -5_000, 253_402_300_800_000, 1_772_323_200_007_000])
+def test_time_stamps_that_a_sender_chose_are_read_alike(tmp_path: Path, at_ms: int) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(
+        "name: p\ntopic: {name: p, managed: false}\nlateness: 1 minute\n"
+        "event: {id: none, time: arrival, fields: {v: {type: int}}}\n"
+    )
+    pipeline = load_file(path)
+    stamps = pa.array([at_ms * 1000], pa.int64()).cast(pa.timestamp("us", "UTC"))
+    batch = pa.RecordBatch.from_pydict({"value": pa.array([b'{"v": 1}'], pa.binary()), "timestamp": stamps})
+    records = kafka_records.of(pipeline, batch, lambda _: Registered("JSON", "{}"))
+    rows = Judge(pipeline).judge(records, NOW).rows.to_pylist()
+    wanted = Expecting(pipeline).of_kafka(b'{"v": 1}', None, {}, arrival(at_ms, NOW), NOW)
+    assert not differences(pipeline, rows, wanted)
 
 
 def test_elements_are_read_alike(tmp_path: Path) -> None:

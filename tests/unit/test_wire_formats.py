@@ -285,6 +285,20 @@ def test_events_in_arrays(tmp_path: Path) -> None:
     assert rows[2]["payload"] == behind(9, sent)
 
 
+@pytest.mark.parametrize(
+    ("event", "v", "count"),
+    [("\n  each: items", "{type: string, from: k}", 200), ("", "{type: json, from: items}", 1)],
+)
+def test_the_size_that_counts_is_the_one_sent(tmp_path: Path, event: str, v: str, count: int) -> None:
+    """As JSON the same record is larger than `max_bytes`."""
+    schema = record({"name": "items", "type": {"type": "array", "items": NESTED}})
+    sent = behind(7, body(schema, {"at": MARCH, "items": [{"k": "x"}] * 200}))
+    declared = pipeline(tmp_path, "avro", v, f"max_bytes: 1 KiB{event}")
+    assert len(sent) < 1024
+    rows = judged(declared, sent, schemas={7: schema})
+    assert (len(rows), {row["reason"] for row in rows}) == (count, {None})
+
+
 def test_a_registry_that_is_away_rejects_nothing(tmp_path: Path) -> None:
     def away(_number: int) -> Registered:
         raise RegistryAway("it is away")

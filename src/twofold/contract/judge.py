@@ -16,9 +16,9 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cached_property, partial, reduce
+from functools import cached_property, reduce
 from typing import Any
 
 import duckdb
@@ -73,18 +73,25 @@ class Judge:
 
     def judge(self, records: Records, received_at: datetime | pa.Array) -> Judged:
         """Judge all; `received_at` is one moment, or one per record (timestamps in UTC)."""
-        return self.by_event(records, received_at, self._halving)
+        return self.by_event(records, received_at, Judge._halving)
 
     def by_event(
-        self, records: Records, received_at: datetime | pa.Array, judge: Callable[[Records, pa.Array], Judged]
+        self, records: Records, received_at: datetime | pa.Array, judging: Callable[[Judge, Records, pa.Array], Judged]
     ) -> Judged:
-        """What `judge` makes of some records and their moments of arrival, or of the events that lie in them."""
+        """What `judging` makes of some records and their moments of arrival, or of the events that lie in them."""
+        judge = self if isinstance(records, ElementRecords) or not records.measured else self._of_any_size
         arrived = moments(received_at, len(records))
         if self.pipeline.event.each is None or not isinstance(records, JsonRecords):
-            return judge(records, arrived)
-        elements = self.elements(records)
+            return judging(judge, records, arrived)
+        elements = judge.elements(records)
         parents = pa.array(elements.parents, pa.int64())
-        return Judged(judge(elements, arrived.take(parents)).rows, parents)
+        return Judged(judging(judge, elements, arrived.take(parents)).rows, parents)
+
+    @cached_property
+    def _of_any_size(self) -> Judge:
+        """Of what was measured already."""
+        event = replace(self.pipeline.event, max_bytes=sys.maxsize)
+        return Judge(replace(self.pipeline, event=event))
 
     def elements(self, records: JsonRecords) -> ElementRecords:
         """The events that lie in the arrays of some records."""
@@ -309,7 +316,7 @@ class Crashed(Exception):
 
 def judge_apart(judge: Judge, records: Records, received_at: datetime | pa.Array) -> Judged:
     """As `Judge.judge`; a record at which the child ends is rejected as not judged."""
-    return judge.by_event(records, received_at, partial(_apart, judge))
+    return judge.by_event(records, received_at, _apart)
 
 
 def _apart(judge: Judge, records: Records, arrived: pa.Array) -> Judged:

@@ -86,10 +86,10 @@ def _avro(
     numbers = range(len(values))
     if pipeline.event.each is not None:
         texts = [None if index in faults else avro.json_text(record) for index, record in enumerate(records)]
-        return JsonRecords(texts, numbers, beside, faults, values)
+        return JsonRecords(texts, numbers, beside, faults, values, measured=True)
     in_value = [field for field in pipeline.event.fields.values() if field.is_in_value]
     columns = avro.columns(in_value, records, faults)
-    return CellRecords({**columns, **beside}, numbers, lambda index: values[index].as_py(), faults)
+    return CellRecords({**columns, **beside}, numbers, lambda index: values[index].as_py(), faults, measured=True)
 
 
 def _decoded(values: pa.Array, max_bytes: int, schemas: Schemas) -> tuple[list[Record], dict[int, Reason]]:

@@ -28,6 +28,8 @@ class JsonRecords:
     """Index of a record → why there is no text to judge; its value says nothing then."""
     originals: pa.Array | None = None
     """The records as they came, where a text is only a part of its record."""
+    measured: bool = False
+    """Their sizes were held against `max_bytes` before they became texts, which may be larger."""
 
     def __len__(self) -> int:
         return len(self.values)
@@ -80,6 +82,8 @@ class CellRecords:
     object of all cells."""
     faults: Mapping[int, Reason] = field(default_factory=dict)
     """Index of a row → what is wrong with its form; its cells are null then."""
+    measured: bool = False
+    """Their sizes were held against `max_bytes` before they became cells, which may be larger."""
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -116,7 +120,8 @@ def part(records: Records, at: int, count: int) -> Records:
     if isinstance(records, JsonRecords):
         beside = {name: array.slice(at, count) for name, array in records.beside.items()}
         originals = None if records.originals is None else records.originals[at:end]
-        return JsonRecords(records.values[at:end], numbers, beside, faults, originals)
+        values = records.values[at:end]
+        return replace(records, values=values, numbers=numbers, beside=beside, faults=faults, originals=originals)
     return replace(
         records,
         columns={name: array.slice(at, count) for name, array in records.columns.items()},

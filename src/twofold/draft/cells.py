@@ -15,7 +15,7 @@ from twofold.draft.kinds import kind_of
 from twofold.draft.shapes import Column
 
 _NOTHING = ("\\N", "NULL", "null", "NA", "N/A", "n/a", "nan", "NaN", "None", "-", "--", "?", "#N/A", "(null)")
-_YES_NO = (("yes", "no"), ("y", "n"), ("t", "f"), ("on", "off"))
+_YES_NO = (("yes", "no"), ("y", "n"), ("t", "f"), ("on", "off"), ("ja", "nein"), ("oui", "non"))
 _COMMA_NUMBER = re.compile(r"-?[0-9]+(,[0-9]+)?")
 _Rewritten = Callable[[str], str | None]
 

@@ -23,7 +23,8 @@ def vocabulary(listed: str) -> frozenset[str]:
 
 
 PATTERNS = (
-    "%d/%b/%Y:%H:%M:%S %z", "%a, %d %b %Y %H:%M:%S %z", "%a, %d %b %Y %H:%M:%S GMT", "%a %b %d %H:%M:%S %z %Y",
+    "%d/%b/%Y:%H:%M:%S %z", "[%d/%b/%Y:%H:%M:%S %z]",
+    "%a, %d %b %Y %H:%M:%S %z", "%a, %d %b %Y %H:%M:%S GMT", "%a %b %d %H:%M:%S %z %Y",
     "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z", "%Y-%m-%d %H:%M:%S %z", "%Y-%m-%d %H:%M:%S.%f %z",
     "%Y-%m-%d %H:%M:%S UTC", "%Y-%m-%d %H:%M:%S.%f UTC", "%Y-%m-%d %H:%M:%S,%f", "%Y/%m/%d %H:%M:%S",
     "%Y/%m/%d %H:%M", "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d/%m/%Y %H:%M:%S", "%d/%m/%Y %H:%M",
@@ -48,6 +49,8 @@ _LIKELY = (Decimal(1_262_304_000_000_000), Decimal(2_051_222_400_000_000))
 """From 2010 to 2035: a number in a fine unit is a moment of then whatever its name, unless that says it is a code."""
 _FEW, _FEW_TIMES, _FEW_OTHERS = 50, 4, 8
 _MOST_DIGITS = 4
+_COUNT = re.compile(r"[0-9]+(\.[0-9]+)?([eE]\+?[0-9]{1,2})?")
+"""Java writes a double as 1.7723232E9."""
 _FRACTION = re.compile(r"\.([0-9]+)$")
 _TIMESTAMP, _DATE = FieldType("timestamp"), FieldType("date")
 
@@ -115,7 +118,8 @@ def _misfits(kind: Kind, values: Counter[Literal]) -> int:
 def _candidates(some: Sequence[Literal], forms: Counter[str], named: set[str], cells: bool) -> Iterator[Kind]:
     """What the values may be, most telling first; `some` of them are looked at."""
     yield Kind(FieldType("boolean"))
-    if forms[BOOLEAN]:
+    # The next version may be called otherwise.
+    if forms[BOOLEAN] or ("version" in named and not forms[NUMBER]):
         return
     is_time = bool(named & TIME_WORDS)
     unit = _unit(some, _PLAUSIBLE if is_time else _LIKELY)
@@ -141,7 +145,7 @@ def _has_leading_zeros(some: Iterable[Literal]) -> bool:
 def _unit(some: Iterable[Literal], span: tuple[Decimal, Decimal]) -> str:
     """The unit in which all the numbers, zeros aside, are moments of a span; empty if there is none."""
     try:
-        numbers = [Decimal(value.text) for value in some if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value.text)]
+        numbers = [Decimal(value.text) for value in some if _COUNT.fullmatch(value.text)]
         numbers = [number for number in numbers if number]
         low, high = min(numbers), max(numbers)
     except ValueError:

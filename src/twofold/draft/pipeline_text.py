@@ -42,7 +42,7 @@ def pipeline_text(sample: Sample, name: str, now: datetime, *, origin: str, topi
     if not fields:
         raise UsageError(
             f"{origin} has no record with a field, among {counted(sample.count, 'record')}",
-            "give it JSON objects, or a CSV or Parquet file with rows",
+            "give it JSON objects, one a line or in an array, or a CSV or Parquet file with rows",
         )
     time = roles.event_time(fields, now)
     identity = roles.event_id(fields, in_elements=bool(each))

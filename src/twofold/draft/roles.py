@@ -17,8 +17,8 @@ from twofold.definition.types import FieldType
 from twofold.draft.kinds import TIME_WORDS, Kind, moment, nearly, vocabulary, words
 from twofold.draft.shapes import Column
 
-_ID_WORDS = vocabulary("id uid uuid guid key ref number no nr seq sequence offset index line position code")
-_IDS = ("event", "message", "record", "uuid", "guid", "id")
+_ID_WORDS = vocabulary("id oid uid uuid guid key ref number no nr seq sequence offset index line position code")
+_IDS = ("event", "message", "record", "uuid", "guid", "id", "oid")
 _SEQUENCE = vocabulary("seq sequence number no nr offset index line position partition")
 _OF_OTHERS = vocabulary("updated modified received expires expiry due until end ended birth processed ingested")
 _OF_EVENTS = vocabulary("event occurred happened created sent measured recorded logged")
@@ -103,7 +103,7 @@ def _may_be_id(field: Drafted) -> bool:
 
 def _id_rank(field: Drafted) -> tuple[int, int, int]:
     named = words(field.column.key)
-    first = 0 if named == ["id"] or (named[-1] in ("id", "uid", "uuid", "guid") and named[0] in _IDS) else 1
+    first = 0 if named == ["id"] or (named[-1] in ("id", "oid", "uid", "uuid", "guid") and named[0] in _IDS) else 1
     if first and (set(named) & _SEQUENCE or "code" in named):
         first = 2
     return len(field.column.source.steps), first, len(named)
@@ -148,7 +148,8 @@ def _adds_up(field: Drafted) -> bool:
         _ID_WORDS
         | TIME_WORDS
         | _GROUP_WORDS
-        | {"version", "lat", "lon", "lng", "port", "zip", "year", "month", "hour", "minute"}
+        | _SEQUENCE
+        | {"version", "lat", "lon", "lng", "latitude", "longitude", "port", "zip", "year", "month", "hour", "minute"}
     )
 
 

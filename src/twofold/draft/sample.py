@@ -156,9 +156,13 @@ def _head(text: Iterator[bytes]) -> Iterator[bytes]:
 def _of_csv(text: bytes, again: Callable[[Pipeline], Iterator[Records]]) -> Sample:
     delimiter, has_header = _sniffed(text)
     start = len(text) - len(text.lstrip(b"\r\n"))
-    row = csv_rows.row_at(text, start, delimiter.encode()).cells
+    row = csv_rows.row_at(text, start, delimiter.encode())
+    if row.fault:
+        # Seen where quoted cells have another delimiter in them, such as decimal commas.
+        heads = [(csv_rows.row_at(text, start, one), one.decode()) for one in csv_rows.SEPARATORS]
+        row, delimiter = max(heads, key=lambda found: (not found[0].fault, len(found[0].cells)))
     try:
-        names = [(cell or b"").decode().strip(" \t") for cell in row]
+        names = [(cell or b"").decode().strip(" \t") for cell in row.cells]
     except UnicodeDecodeError:
         raise SetAside("the first row is not UTF-8; save the file as UTF-8") from None
     has_header = has_header and not any(map(_is_value, names))

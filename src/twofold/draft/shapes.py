@@ -71,6 +71,8 @@ class _Node:
     arrays: int = 0
     batches: int = 0
     """Arrays of objects only, at least one."""
+    empty: int = 0
+    """Arrays of nothing."""
     below: dict[str, _Node] = field(default_factory=dict)
 
     def add(self, value: object) -> None:
@@ -83,6 +85,7 @@ class _Node:
             if isinstance(value, list):
                 self.arrays += 1
                 self.batches += bool(value) and all(isinstance(element, dict) for element in value)
+                self.empty += not value
 
     @property
     def there(self) -> int:
@@ -123,7 +126,8 @@ def batch_path(root: _Node) -> tuple[str, ...] | None:
     if len(found) != 1:
         return None
     [(path, node)] = found
-    is_stable = nearly(root.objects - node.batches, root.objects) and nearly(node.there - node.arrays, node.there)
+    batches = node.batches + node.empty if node.batches > node.empty else node.batches
+    is_stable = nearly(root.objects - batches, root.objects) and nearly(node.there - node.arrays, node.there)
     return path if is_stable and all(map(is_key, path)) else None
 
 

@@ -63,10 +63,13 @@ class Expecting:
         value: bytes | None,
         key: bytes | None,
         headers: Mapping[str, bytes | None],
-        arrived: datetime,
+        arrived: datetime | None,
         judged_at: datetime,
     ) -> list[Expected]:
-        """The rows of a Kafka record. `arrived` is Kafka's time stamp, `judged_at` what "the future" begins after."""
+        """The rows of a Kafka record. `judged_at` is what "the future" begins after.
+
+        `arrived` is the event time of `time: arrival`; None: there is no such moment.
+        """
         wire = self.pipeline.topic.format
         if wire == AVRO:
             return [Expected(untold=("Avro is not read a second time",))]
@@ -85,7 +88,7 @@ class Expecting:
         return self._row(None, {**cells, **self._arrivals(landed_at)}, landed_at)
 
     def _of_json(
-        self, text: bytes | None, beside: Mapping[str, bytes | None], arrived: datetime, judged_at: datetime
+        self, text: bytes | None, beside: Mapping[str, bytes | None], arrived: datetime | None, judged_at: datetime
     ) -> Iterator[Expected]:
         if text is None or not text.strip(BLANKS):
             yield self._whole("it is empty", is_no_record=True)
@@ -130,7 +133,7 @@ class Expecting:
     def _found_in_it(self) -> list[Field]:
         return [one for one in self.pipeline.event.fields.values() if not one.is_arrival]
 
-    def _arrivals(self, arrived: datetime) -> dict[str, Read]:
+    def _arrivals(self, arrived: datetime | None) -> dict[str, Read]:
         return {one.name: lambda: arrived for one in self.pipeline.event.fields.values() if one.is_arrival}
 
     def _reading(self, one: Field, record: Value, element: Value, beside: Mapping[str, bytes | None]) -> Read:

@@ -12,7 +12,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -27,6 +27,7 @@ from twofold.proof.recount import Irregular
 from twofold.proof.world import World
 from twofold.text import counted
 from twofold.topic import Range, joined
+from twofold.windows import EPOCH
 
 SAMPLE = 1_000
 """How many records of each log are compared, unless all of them are asked for."""
@@ -37,6 +38,7 @@ _AT_ONCE = 10_000
 _FILE_ROWS = 50_000
 """Rows of files that are read for the sample, over all files."""
 _KAFKA_TIMEOUT_S = 60.0
+_LAST = datetime.max.replace(tzinfo=UTC)
 
 Row = Mapping[str, Any]
 Ranges = dict[Any, list[Range]]
@@ -196,13 +198,32 @@ def compare_kafka(world: World, found: Findings) -> None:
 def _compare_record(tally: Tally, record: kafka.KafkaRecord, rows: Sequence[Row]) -> None:
     where = f"{tally.world.pipeline.topic.name}[{record.partition}]@{record.offset}"
     headers = {f"header {name}": value for name, value in record.headers}
-    judged_at = rows[0].get("landed_at") or record.at
-    wanted = tally.expecting.of_kafka(record.value, record.key, headers, record.at, judged_at)
+    landed_at = rows[0].get("landed_at")
+    arrived = arrival(record.at_ms, landed_at)
+    judged_at = landed_at or arrived or _LAST
+    wanted = tally.expecting.of_kafka(record.value, record.key, headers, arrived, judged_at)
     tally.compare(where, rows, wanted, ("kafka", record.partition, record.offset), record.value)
     for row in rows:
-        if row["kafka_timestamp"] != record.at:
-            said = f"{where}: kafka_timestamp {row['kafka_timestamp']}, Kafka says {record.at}"
+        if row["at_ms"] != record.at_ms:
+            said = f"{where}: kafka_timestamp {row['at_ms']} ms after 1970, Kafka says {record.at_ms}"
             tally.violated("time stamps other than Kafka's", said)
+
+
+def arrival(at_ms: int, landed_at: datetime | None) -> datetime | None:
+    """What `time: arrival` is of a record with Kafka's time stamp `at_ms`; None beyond any calendar.
+
+    With a topic of somebody else, whose senders choose it, a record without one has the moment of its landing.
+
+    >>> noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    >>> arrival(1_000, noon).second, arrival(-1, noon) == noon, arrival(1 << 60, noon)
+    (1, True, None)
+    """
+    if landed_at is not None and at_ms < 0:
+        return landed_at
+    try:
+        return EPOCH + timedelta(milliseconds=at_ms)
+    except OverflowError:
+        return None
 
 
 def _kafka_ranges(world: World) -> Iterator[Ranges]:
@@ -257,19 +278,19 @@ def _rows(
     world.connection.register("_tw_wanted", pa.table(ranges_of))
     more = [name for name in ("landed_at",) if name in world.columns(log)]
     wanted = [*group, number, "landing", *world.pipeline.columns, "outcome", "reason_kind", "reason", *more]
-    if log == tables.STREAM_LOG:
-        wanted.append("kafka_timestamp")
+    # As a number, which a time stamp beyond any calendar is, too.
+    at_ms = "epoch_ms(kafka_timestamp)" if log == tables.STREAM_LOG else "NULL"
     names = list(dict.fromkeys(wanted))
     on = " AND ".join(f"{sql.quoted(name)} = {column}" for name, column in zip(group, columns, strict=True))
     lowest, highest = min(low for _, (low, _) in places), max(end for _, (_, end) in places)
     at = sql.quoted(number)
     rows = world.rows(
-        f"""SELECT {sql.names(names)}, sha256(payload) FROM {log} JOIN _tw_wanted
+        f"""SELECT {sql.names(names)}, sha256(payload), {at_ms} FROM {log} JOIN _tw_wanted
               ON {on} AND {at} >= _tw_low AND {at} < _tw_end WHERE {at} >= {lowest} AND {at} < {highest}"""
     )
     kept: dict[tuple[tuple[Any, ...], int], list[Row]] = {}
     for found in rows:
-        row = dict(zip([*names, "digest"], found, strict=True))
+        row = dict(zip([*names, "digest", "at_ms"], found, strict=True))
         kept.setdefault((tuple(row[name] for name in group), int(row[number])), []).append(row)
     return kept
 
