@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
+from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 
@@ -14,10 +16,22 @@ from tests import small_world
 from tests.at_work import Work
 from twofold import catalog, schemas, tables
 from twofold.definition.model import Pipeline
+from twofold.lake import Lake
 from twofold.settings import Settings
 from twofold.table_state import Boundary, Folded, Landed, encode
 
 Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class LocalLake(Lake):
+    """A lake whose catalog is a file: no service is needed."""
+
+    own: SqlCatalog
+
+    def catalog(self) -> SqlCatalog:
+        """The one of this test."""
+        return self.own
 
 
 def make(settings: Settings, pipeline: Pipeline) -> dict[str, Table]:

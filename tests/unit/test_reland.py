@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from pyiceberg.table import Table
 from spark_jobs.reland import Anew, Asked
 from spark_jobs.reland_job import asked
 from tests.conftest import write_definition
+from tests.lake import LocalLake
 from twofold import commits, schemas, table_state, tables
 from twofold.definition.model import Pipeline
 from twofold.errors import DefinitionChanged, TwofoldError, UsageError
@@ -50,17 +50,6 @@ def test_what_is_asked_for(since: str, partition: int | None, offsets: str, expe
         asked(since, partition, offsets, NOON)
     assert expected in refused.value.message
     assert refused.value.remedy.startswith("for example")
-
-
-@dataclass(frozen=True)
-class LocalLake(Lake):
-    """A lake whose catalog is a file."""
-
-    own: SqlCatalog
-
-    def catalog(self) -> SqlCatalog:
-        """The one of this test."""
-        return self.own
 
 
 @pytest.fixture
