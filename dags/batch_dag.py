@@ -9,7 +9,8 @@ On the schedule that the pipeline's file declares (`schedule.batch`), or manuall
 | `check_files` | fails while the inbox holds a file that could not be read; the others are ingested nevertheless |
 
 The interval only labels the run: which files are new is decided by their content. So a missed run needs no backfill,
-and any run or task may be repeated. A second run at once waits for the first.
+and any run or task may be repeated. A second run at once waits for the first. A run that finds nothing new starts no
+JVM, and so costs seconds.
 
 Without Airflow: `twofold land <p> FILE…`, then `twofold batch <p>`. See `docs/inbox.md`.
 """

@@ -12,6 +12,7 @@ what only the stream brings); one run at a time.
 
 A union needs neither an interval nor a message from the batch: the boundary in `events` says what is not unioned yet.
 So any run or task may be repeated, and two at once cannot double a row: the second waits, and then unions what is left.
+Where nothing is left, no JVM is started.
 
 Without Airflow: `twofold union <p>`, then `twofold compare <p>`.
 """

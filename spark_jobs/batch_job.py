@@ -13,10 +13,10 @@ from typing import Any
 
 import click
 
-from spark_jobs import batch_log, outcome, tasks
+from spark_jobs import outcome
 from spark_jobs.batch_log import BatchRun, Landing
 from spark_jobs.spark_session import declared, started_job
-from twofold import inbox, job_metrics, metrics
+from twofold import inbox, job_metrics, looks, metrics, tables, taken
 from twofold.lake import Lake
 from twofold.metrics import Meter
 
@@ -31,43 +31,31 @@ _SHORT_BYTES = 256 << 20
 @outcome.option
 def main(pipeline: str, as_json: bool, wait: float, outcome_file: Path | None) -> None:
     """Ingest the new files of PIPELINE's inbox."""
-
-    def work() -> dict[str, Any]:
-        lake = declared(pipeline)
-        done = run(lake, wait)
-        unnameable = [
-            f"{name} was passed over: its name is not UTF-8; rename it" for name in batch_log.unnameable(lake.inbox())
-        ]
-        return _report(done.landings if done else (), [*(done.warnings() if done else ()), *unnameable])
-
-    outcome.run(work, _as_text, as_json, outcome_file)
+    outcome.run(lambda: run(declared(pipeline), wait), _as_text, as_json, outcome_file)
 
 
-def run(lake: Lake, wait_s: float = 0.0) -> BatchRun | None:
-    """Ingest all new files, and send the metrics; None where nothing was new."""
-    with job_metrics.measured(lake, "batch") as meter:
+def run(lake: Lake, wait_s: float = 0.0) -> dict[str, Any]:
+    """Ingest all new files, and send the metrics; no JVM is started where nothing is new."""
+    if (report := looks.idle(lake, looks.BATCH)) is not None:
+        return report
+    with job_metrics.measured(lake, looks.BATCH) as meter:
         done = _ingest(lake, wait_s)
-        for one in done.landings if done else ():
+        for one in done.landings:
             _measure(meter, one)
-    return done
+    return _report(done.landings, [*done.warnings(), *taken.passed_over(lake.inbox().files())])
 
 
-def _ingest(lake: Lake, wait_s: float) -> BatchRun | None:
-    """Starts no JVM where nothing is new."""
-    lake.ensure()
-    book = batch_log.read_book(lake)
-    new = batch_log.new_files(lake.inbox(), book.files)
-    if not new and not book.unrecorded():
-        return None
+def _ingest(lake: Lake, wait_s: float) -> BatchRun:
+    new = taken.new_files(lake.inbox().files(), taken.read_book(lake).files)
     short = sum(one.file.size_bytes for one in new) < _SHORT_BYTES
-    with started_job(lake, "batch", short_lived=short) as job, job.lock("batch", wait_s=wait_s) as lock:
-        done = BatchRun(job, lock.check)
+    with started_job(lake, "batch", short_lived=short) as job, job.lock("batch", wait_s=wait_s):
+        done = BatchRun(job)
         done.run()
         return done
 
 
 def _measure(meter: Meter, landed: Landing) -> None:
-    for outcome_ in tasks.OUTCOMES:
+    for outcome_ in tables.OUTCOMES:
         meter.count(metrics.BATCH_OUTCOMES, landed.total[outcome_], outcome=outcome_)
     aside = sum(bool(file.reason) for file in landed.files)
     meter.count(metrics.BATCH_FILES, len(landed.files) - aside, fate="taken")
@@ -79,15 +67,15 @@ def _report(landings: Sequence[Landing], warnings: Sequence[str]) -> dict[str, A
         {
             "landing": one.number,
             "file": file.file.name,
-            **{name: file.counts[name] for name in tasks.OUTCOMES},
+            **{name: file.counts[name] for name in tables.OUTCOMES},
             "reason": file.reason or None,
         }
         for one in landings
         for file in one.files
     ]
-    totals = {name: sum(one.total[name] for one in landings) for name in tasks.OUTCOMES}
+    totals = {name: sum(one.total[name] for one in landings) for name in tables.OUTCOMES}
     numbers, rows = [one.number for one in landings], sum(file.rows for one in landings for file in one.files)
-    return {"landings": numbers, **totals, "rows": rows, "files": files, outcome.WARNINGS: warnings}
+    return looks.batch_report(landings=numbers, **totals, rows=rows, files=files, warnings=warnings)
 
 
 def _as_text(report: Mapping[str, Any]) -> str:

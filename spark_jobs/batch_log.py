@@ -1,7 +1,7 @@
 """Files of the inbox into `batch_log`, each content exactly once, whenever a run is killed.
 
-    inbox ─► versions, contents last taken ─► what is new ─► tasks: read, judge, write data files
-    ─► still the same files? ─► commit 1: batch_log, its marker with the files ─► commit 2: landed_files ─► again
+    inbox ─► versions, contents last taken ─► what is new, in groups ─► tasks: read, judge, write data files
+    ─► still the same files? ─► commit 1: batch_log, its marker with the files ─► commit 2: landed_files ─► next group
                                             a crash here ─► `heal` in the next run ──────┘
 
 Each commit holds only on top of the state it was decided on: of two runs that would ingest the same file, even if the
@@ -11,7 +11,6 @@ reading the files one by one, and set aside.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -30,12 +29,12 @@ from pyspark.sql import SparkSession
 
 from spark_jobs.outcome import root_cause
 from spark_jobs.spark_session import Job
-from spark_jobs.tasks import Chosen, FromInbox, Ingested, StoreFailed, TakenFile, crashed, packed
+from spark_jobs.tasks import FromInbox, Ingested, StoreFailed, TakenFile, crashed, packed
 from twofold import commits, inbox, schemas, table_state, tables
-from twofold.errors import BoundaryError, TwofoldError
+from twofold.errors import TwofoldError
 from twofold.lake import Lake
 from twofold.table_files import Place, Writer
-from twofold.table_state import History, Landed
+from twofold.taken import Book, Chosen, Last, new_files, read_book
 
 MAX_FILES = 500
 MAX_BYTES = 4 << 30
@@ -48,59 +47,6 @@ _ATTEMPTS = 5
 _COLUMNS = tables.landed_files().column_names
 
 
-@dataclass(frozen=True)
-class Last:
-    """The last version of a file that was ingested or set aside."""
-
-    landing: int
-    version: str
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Book:
-    """What both tables say: the last landing in each, and the last version of each file."""
-
-    log: Table
-    record: Table
-    landed: Landed
-    recorded: int
-    files: dict[str, Last]
-
-    @property
-    def landing(self) -> int:
-        """The last landing that batch_log has."""
-        return self.landed.landing
-
-    @property
-    def history(self) -> History:
-        """The commits of batch_log."""
-        return table_state.history_of(self.log)
-
-    def unrecorded(self) -> list[dict[str, Any]]:
-        """Rows that `landed_files` lacks, oldest first, out of the markers; BoundaryError where one is gone."""
-        states = (json.loads(s.summary[Landed.KEY]) for s in self.history.ancestors() if Landed.KEY in s.summary)
-        missing = {state["landing"]: state["files"] for state in states if state["landing"] > self.recorded}
-        wanted = list(range(self.recorded + 1, self.landing + 1))
-        if self.recorded > self.landing or sorted(missing) != wanted:
-            raise BoundaryError(
-                f"batch_log has {self.landing} landings and landed_files {self.recorded}: one of them was replaced",
-                "restore the lost table; until then nothing is ingested, as files would be taken twice",
-            )
-        return [row for number in sorted(missing) for row in missing[number]]
-
-
-def read_book(lake: Lake) -> Book:
-    """Read both tables as they are now: the record first, so that it is never ahead of the log."""
-    record, log = (lake.table(name) for name in (tables.LANDED_FILES, tables.BATCH_LOG))
-    files: dict[str, Last] = {}
-    rows = record.scan(selected_fields=("landing", "file", "version", "sha256")).to_arrow()
-    for row in rows.sort_by("landing").to_pylist():
-        files[row["file"]] = Last(row["landing"], row["version"], row["sha256"])
-    recorded = max((last.landing for last in files.values()), default=0)
-    return Book(log, record, table_state.landed(table_state.history_of(log), lake.name), recorded, files)
-
-
 def _file_row(landing: int, one: TakenFile, landed_at: datetime) -> dict[str, Any]:
     """A row of `landed_files`, plain enough for a marker; no reason means that the file was ingested."""
     file, reason = one.file, one.reason or None
@@ -108,13 +54,13 @@ def _file_row(landing: int, one: TakenFile, landed_at: datetime) -> dict[str, An
     return dict(zip(_COLUMNS, values, strict=True))
 
 
-def append_files(record: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+def append_files(record: Table, rows: Sequence[Mapping[str, Any]]) -> Table:
     """The second commit: which files these landings ingested or set aside."""
     typed = [{**row, "landed_at": datetime.fromisoformat(row["landed_at"])} for row in rows]
     place = Place.of(record)
     writer = Writer(place)
     writer.write(pa.RecordBatch.from_pylist(typed, place.arrow))
-    commits.append(record, writer.close(), {})
+    return commits.append(record, writer.close(), {})
 
 
 def heal(lake: Lake) -> None:
@@ -149,10 +95,9 @@ class Landing:
 
 @dataclass
 class BatchRun:
-    """One run. `still_locked` raises where the lock was lost."""
+    """One run."""
 
     job: Job
-    still_locked: Callable[[], None]
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     landings: list[Landing] = field(default_factory=list)
     later: dict[str, str] = field(default_factory=dict)
@@ -174,7 +119,7 @@ class BatchRun:
             new = _grouped(self._new(book.files), MAX_BYTES, MAX_FILES)
             if not new:
                 return
-            self._ingest(book, new[0])
+            self._ingest_groups(book, new)
 
     def warnings(self) -> Iterator[str]:
         """Files that were set aside, or are left for the next run."""
@@ -188,14 +133,20 @@ class BatchRun:
     def _new(self, last: Mapping[str, Last]) -> list[Chosen]:
         return [
             one
-            for one in new_files(self._folder, last)
+            for one in new_files(self._folder.files(), last)
             if self._moved[one.file.name] < _TRIES
             and one.file.name not in self.later
             and (one.file.name, one.file.version) not in self._same
         ]
 
-    def _ingest(self, book: Book, chosen: Sequence[Chosen]) -> None:
-        """One commit's files; nothing is committed where the choice did not hold and must be made again."""
+    def _ingest_groups(self, book: Book, groups: Sequence[Sequence[Chosen]]) -> None:
+        """Each group in a landing of its own, on top of the last; ends where the choice must be made again."""
+        left: Book | None = book
+        for group in groups:
+            left = left and self._ingest(left, group)
+
+    def _ingest(self, book: Book, chosen: Sequence[Chosen]) -> Book | None:
+        """One commit's files; returns what the tables say then, None where the choice must be made again."""
         number, landed_at = book.landing + 1, self.now()
         kit = packed(self.job.pipeline, Place.of(book.log))
         groups = _grouped(chosen, _GROUP_BYTES, _GROUP_FILES)
@@ -204,15 +155,18 @@ class BatchRun:
         taken = [one for part in done for one in part.taken]
         files = [file for part in done for file in part.files]
         try:
-            committed = self._settled(taken) and self._commit(book, number, landed_at, taken, files)
+            after = self._commit(book, number, landed_at, taken, files) if self._settled(taken) else None
         except CommitFailedException:
-            committed = False
-        if not committed:
+            after = None
+        if after is None:
             commits.discard(book.log, files)
+        return after
 
     def _settled(self, taken: Sequence[TakenFile]) -> bool:
         """Note files not to be committed; False where a file changed meanwhile, as its rows are among the others."""
-        self.later.update((one.file.name, one.later) for one in taken if one.later)
+        # A file that was taken away since it was listed is nobody's affair.
+        unread = (one for one in taken if one.later and self._folder.version(one.file.name) is not None)
+        self.later.update((one.file.name, one.later) for one in unread)
         self._same.update((one.file.name, one.file.version) for one in taken if one.unchanged)
         read = [one.file for one in taken if not one.later]
         moved = inbox.changed(self._folder, read)
@@ -221,22 +175,22 @@ class BatchRun:
 
     def _commit(
         self, book: Book, number: int, landed_at: datetime, taken: Sequence[TakenFile], files: Sequence[DataFile]
-    ) -> bool:
+    ) -> Book:
         new = sorted((one for one in taken if not one.later and not one.unchanged), key=lambda one: one.file.name)
         if not new:
-            return True
+            return book
         rows = tuple(_file_row(number, one, landed_at) for one in new)
         if warning := commits.clock_warning(book.log):
             click.echo(f"warning: {warning}", err=True)
-        self.still_locked()
-        state = table_state.encode(replace(book.landed, landing=number, files=rows))
-        commits.append(book.log, files, state, [schemas.same_definition(book.log)])
+        landed = replace(book.landed, landing=number, files=rows)
+        log = commits.append(book.log, files, table_state.encode(landed), [schemas.same_definition(book.log)])
         self.landings.append(Landing(number, new))
         try:
-            append_files(book.record, rows)
+            record = append_files(book.record, rows)
         except CommitFailedException:
             heal(self.job.lake)
-        return True
+            return read_book(self.job.lake)
+        return replace(book, log=log, record=record, landed=landed, recorded=number)
 
 
 def run_tasks(spark: SparkSession, task: FromInbox) -> list[Ingested]:
@@ -266,21 +220,6 @@ def _alone(spark: SparkSession, task: FromInbox, chosen: Chosen) -> list[Ingeste
     return [Ingested(taken=[TakenFile(chosen.file, digest, reason="the process that read it crashed, twice")])]
 
 
-def new_files(folder: inbox.Folder, last: Mapping[str, Last]) -> list[Chosen]:
-    """Files whose version is not the one recorded, by name."""
-    return [
-        Chosen(file, last[file.name].sha256 if file.name in last else "")
-        for file in folder.files()
-        if is_text(file.name) and not (file.name in last and last[file.name].version == file.version)
-    ]
-
-
-def unnameable(folder: inbox.Folder) -> list[str]:
-    """Names no table can hold, made printable."""
-    names = (file.name for file in folder.files() if not is_text(file.name))
-    return [name.encode("utf-8", "backslashreplace").decode() for name in names]
-
-
 def _grouped(chosen: Iterable[Chosen], limit_bytes: int, limit_files: int) -> list[list[Chosen]]:
     """In order, as many together as the limits let; a file that is larger is alone."""
     groups: list[list[Chosen]] = []
@@ -292,8 +231,3 @@ def _grouped(chosen: Iterable[Chosen], limit_bytes: int, limit_files: int) -> li
             size = one.file.size_bytes
         groups[-1].append(one)
     return groups
-
-
-def is_text(name: str) -> bool:
-    """Whether the name is UTF-8; names on a disk may be any bytes."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in name)

@@ -109,10 +109,13 @@ class Maintenance:
         retained = Retained() if keep is None else maintenance.retain(job, keep, now, asked.dry_run)
         for layout in (one for one in layouts if one.append_only):
             self._compact(layout)
-        with job.lock("union", wait_s=_WAIT_S):
+        with job.lock("union", wait_s=_WAIT_S) as lock:
             for layout in (one for one in layouts if not one.append_only):
+                # Spark's own commits ask nobody.
+                lock.check()
                 self._compact(layout)
             for table, report in self.reports.items():
+                lock.check()
                 report.expired = maintenance.expire(job, table, asked, now)
         for table, report in self.reports.items():
             report.orphans = maintenance.remove_orphans(lake.catalog(), lake.name, table, asked, now)

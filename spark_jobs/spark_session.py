@@ -5,6 +5,9 @@ would free the lock while its JVM may still be committing. Even a dead JVM's las
 PostgreSQL, which does not notice that its client is gone: so the new holder of a lock first ends the remaining
 connections of the previous holder.
 
+While a lock is held, each commit through the catalog asks first whether it still is; a heartbeat notices its loss
+in between (see `twofold.database`).
+
 Only this module looks into pyspark's private parts.
 """
 
@@ -12,14 +15,16 @@ from __future__ import annotations
 
 import os
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import click
 from py4j.java_gateway import JavaObject
-from py4j.protocol import Py4JJavaError
+from py4j.protocol import Py4JError, Py4JJavaError
 from pyiceberg.table import Table
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
@@ -199,14 +204,17 @@ class Job:
     @contextmanager
     def lock(self, role: str, wait_s: float = 0.0) -> Iterator[JobLock]:
         """Take the pipeline's lock for a role, waiting up to `wait_s` for it, or raise Busy; release it at the end."""
-        password = self.settings.postgres_password.get_secret_value()
-        manager = jvm().java.sql.DriverManager
-        connection = manager.getConnection(self.settings.jdbc_url, self.settings.postgres_user, password)
+        java = jvm().java
+        properties = java.util.Properties()
+        for name, value in database.lock_session(self.settings).items():
+            properties.setProperty(name, value)
+        connection = java.sql.DriverManager.getConnection(self.settings.jdbc_url, properties)
         try:
             lock = JobLock(connection, self.settings, self.pipeline.name, role)
             lock.take(wait_s)
             lock.end_last_holder(self.spark.conf.get(f"spark.sql.catalog.{CATALOG}.jdbc.ApplicationName", ""))
-            yield lock
+            with lock.beating(), self.lake.catalog().guarded(lock.check):
+                yield lock
             # Not after a failure: the commit that failed here may still be under way there.
             lock.forget_holder()
         finally:
@@ -255,6 +263,7 @@ class JobLock:
     settings: Settings
     pipeline: str
     role: str
+    lost: threading.Event = field(default_factory=threading.Event)
 
     @property
     def key(self) -> int:
@@ -263,15 +272,45 @@ class JobLock:
 
     def check(self) -> None:
         """Raise Busy where the connection, and with it the lock, was lost: another job may have taken over."""
-        try:
-            alive = self.connection.isValid(5)
-        except Py4JJavaError:
-            alive = False
-        if not alive:
+        self._ask()
+        self.check_noticed()
+
+    def check_noticed(self) -> None:
+        """The same, as far as it was noticed already: nobody is asked."""
+        if self.lost.is_set():
             raise Busy(
                 f"the lock {self.pipeline}/{self.role} was lost: its PostgreSQL connection is gone",
                 "nothing more is written; start the job again once PostgreSQL answers",
             )
+
+    def _ask(self) -> None:
+        try:
+            alive = self.connection.isValid(database.ANSWER_WITHIN_S)
+        except Py4JJavaError:
+            alive = False
+        if not alive:
+            self.lost.set()
+
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Within the block the session gives signs of life, and a loss is noticed and reported."""
+        ended = threading.Event()
+
+        def beat() -> None:
+            # A JVM that is gone is the job's own affair, which notices it by itself.
+            with suppress(Py4JError, OSError):
+                while not self.lost.is_set() and not ended.wait(database.HEARTBEAT_S):
+                    self._ask()
+                if self.lost.is_set():
+                    click.echo(f"the lock {self.pipeline}/{self.role} was lost: no commit follows", err=True)
+
+        heart = threading.Thread(target=beat, name=f"lock {self.pipeline}/{self.role}", daemon=True)
+        heart.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            heart.join()
 
     def take(self, wait_s: float) -> None:
         """Try until it is free; Busy after `wait_s`."""
@@ -316,11 +355,10 @@ class JobLock:
             connection.execute("DELETE FROM twofold_holders WHERE lock = %s", (self.key,))
 
 
-def topic_fence(settings: Settings, topic: str, topic_id: str, lock: JobLock) -> Callable[[], str]:
+def topic_fence(settings: Settings, topic: str, topic_id: str) -> Callable[[], str]:
     """May this job still write? Asked before every commit to stream_log, by the JVM's own Kafka client.
 
-    The function returns the topic's id. It raises Busy where the lock was lost, and BoundaryError where the topic is
-    not the one that the job started on.
+    The function returns the topic's id. It raises BoundaryError where the topic is not the one that the job started on.
     """
     java = jvm().java
     properties = java.util.Properties()
@@ -330,7 +368,6 @@ def topic_fence(settings: Settings, topic: str, topic_id: str, lock: JobLock) ->
     admin = jvm().org.apache.kafka.clients.admin.Admin.create(properties)
 
     def fence() -> str:
-        lock.check()
         names, seconds = java.util.Collections.singletonList(topic), java.util.concurrent.TimeUnit.SECONDS
         described = admin.describeTopics(names).allTopicNames().get(_TOPIC_TIMEOUT_S, seconds)
         found = str(described.get(topic).topicId().toString())

@@ -25,7 +25,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from spark_jobs import spark_session
 from spark_jobs.outcome import is_clock_behind
-from spark_jobs.spark_session import Job, declared, topic_fence
+from spark_jobs.spark_session import Job, JobLock, declared, topic_fence
 from spark_jobs.stream_log import LogWriter, Trigger
 from spark_jobs.stream_progress import StreamProgress
 from spark_jobs.stream_views import ViewWriter
@@ -110,17 +110,24 @@ def check(lake: Lake) -> str:
 def stream(job: Job, topic_id: str, stop: threading.Event, until_caught_up: bool, health_port: int = 0) -> None:
     """Hold the lock and run all queries of a checked pipeline, until `stop` or caught up."""
     with job.lock("stream", wait_s=_WAIT_S) as lock:
-        same_topic = topic_fence(job.settings, job.pipeline.topic.name, topic_id, lock)
+        same_topic = topic_fence(job.settings, job.pipeline.topic.name, topic_id)
         watch = DefinitionWatch(job.pipeline)
 
         def fence() -> str:
             watch.check()
             return same_topic()
 
-        _stream(job, fence, stop, until_caught_up, health_port)
+        _stream(job, lock, fence, stop, until_caught_up, health_port)
 
 
-def _stream(job: Job, fence: Callable[[], str], stop: threading.Event, until_caught_up: bool, health_port: int) -> None:
+def _stream(
+    job: Job,
+    lock: JobLock,
+    fence: Callable[[], str],
+    stop: threading.Event,
+    until_caught_up: bool,
+    health_port: int,
+) -> None:
     settings, pipeline = job.settings, job.pipeline
     progress = StreamProgress(pipeline, Meter(settings, pipeline.name), settings.home)
     log = LogWriter(job, fence, progress.ingested)
@@ -135,15 +142,18 @@ def _stream(job: Job, fence: Callable[[], str], stop: threading.Event, until_cau
     with health.serve(progress.snapshot, health_port, settings.health_host) as server, progress.beating():
         server.announce(health.place_of(settings.home, pipeline.name, STREAM))
         if until_caught_up:
-            _drain(queries, progress, stop)
+            _drain(queries, progress, stop, lock)
         else:
-            _keep_running(queries, progress, stop)
+            _keep_running(queries, progress, stop, lock)
     click.echo(progress.summary(), err=True)
 
 
-def _keep_running(queries: Sequence[RestartedQuery], progress: StreamProgress, stop: threading.Event) -> None:
+def _keep_running(
+    queries: Sequence[RestartedQuery], progress: StreamProgress, stop: threading.Event, lock: JobLock
+) -> None:
     """All queries at once, until `stop`."""
     while not stop.wait(_POLL_S):
+        lock.check_noticed()
         for one in queries:
             one.step({"processingTime": f"{one.pause // timedelta(milliseconds=1)} milliseconds"})
         if all(one.query is not None for one in queries):
@@ -152,12 +162,13 @@ def _keep_running(queries: Sequence[RestartedQuery], progress: StreamProgress, s
         one.stop()
 
 
-def _drain(queries: Sequence[RestartedQuery], progress: StreamProgress, stop: threading.Event) -> None:
+def _drain(queries: Sequence[RestartedQuery], progress: StreamProgress, stop: threading.Event, lock: JobLock) -> None:
     """One query after the other, each until it has read everything that existed when it started."""
     progress.say("draining")
     for one in queries:
         while not stop.is_set() and not one.step({"availableNow": True}):
             stop.wait(_POLL_S)
+            lock.check_noticed()
         one.stop()
     if stop.is_set():
         raise TwofoldError("stopped before it had caught up", "run the same command again to resume")

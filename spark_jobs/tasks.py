@@ -30,8 +30,8 @@ from twofold.lake import Lake
 from twofold.readers import SetAside, read
 from twofold.schema_registry import Registry
 from twofold.table_files import Place, Writer
+from twofold.taken import Chosen
 
-OUTCOMES = (tables.ACCEPTED, tables.FILTERED, tables.REJECTED)
 RESULT = "result binary"
 """The columns of what a task gives back: see `result`."""
 _CRASHED = ("Python worker exited unexpectedly", "Python worker failed to connect back")
@@ -141,14 +141,6 @@ def of_kafka(
         **({} if managed else {tables.LANDED_AT: judged.of_records(arrived)}),
     }
     return judged, _with(with_key(judge.pipeline, judged.rows, "kafka", partition, offset), place)
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """One file of the inbox to ingest; `sha256` is that of the content last ingested under its name."""
-
-    file: inbox.File
-    sha256: str = ""
 
 
 @dataclass

@@ -32,8 +32,7 @@ from pyiceberg.table.update import TableUpdate
 from spark_jobs import days
 from spark_jobs.days import DaysQuery, From, Scratch, scratch
 from spark_jobs.spark_session import Job
-from twofold import commits, schemas, serving, table_state, tables, windows
-from twofold.definition import fingerprint
+from twofold import commits, looks, schemas, serving, table_state, tables, windows
 from twofold.definition.model import Pipeline, View
 from twofold.errors import TwofoldError
 from twofold.lake import Lake
@@ -360,11 +359,8 @@ class _Folding:
         return self.job.pipeline
 
     def state(self, known: Folded | None) -> Folded:
-        """The state that the view carries when it is folded from these events; what is sealed stays sealed."""
-        edge = table_state.boundary(self.events.history, self.pipeline.name)
-        ends = (known and known.sealed_through, table_state.sealed_through(edge, self.pipeline.lateness))
-        sealed = max((end for end in ends if end), default=None)
-        return Folded(self.events.history.head, fingerprint.view(self.pipeline, self.view), sealed)
+        """The state that the view carries when it is folded from these events."""
+        return looks.view_state(self.pipeline, self.view, self.events.history, known)
 
     def commit(
         self, table: Table, touched: Collection[date] | None, state: Folded, updates: Sequence[TableUpdate] = ()

@@ -111,8 +111,8 @@ class Work:
     def take(self) -> BatchRun:
         """What `twofold batch` does, in this session."""
         schemas.ensure_tables(catalogs.load(self.settings), self.pipeline)
-        with self.job.lock("batch") as lock:
-            batch = BatchRun(self.job, lock.check)
+        with self.job.lock("batch"):
+            batch = BatchRun(self.job)
             batch.run()
         return batch
 

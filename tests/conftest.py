@@ -14,10 +14,10 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
-from pyiceberg.catalog.sql import SqlCatalog
 from ruamel.yaml import YAML
 
 from tests import running
+from twofold.catalog import LakeCatalog
 from twofold.definition.load import load_file
 from twofold.definition.model import Pipeline
 from twofold.settings import Settings
@@ -123,9 +123,9 @@ def pipeline_name() -> str:
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Iterator[SqlCatalog]:
+def lake(tmp_path: Path) -> Iterator[LakeCatalog]:
     """A catalog of its own, without services."""
-    found = SqlCatalog("test", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}/tables")
+    found = LakeCatalog("test", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}/tables")
     yield found
     found.engine.dispose()
 

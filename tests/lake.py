@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
 
@@ -14,13 +15,26 @@ from pyiceberg.table import Table
 from tests import small_world
 from tests.at_work import Work
 from twofold import catalog, schemas, tables
+from twofold.catalog import LakeCatalog
 from twofold.definition.model import Pipeline
+from twofold.lake import Lake
 from twofold.settings import Settings
 from twofold.table_state import Boundary, Folded, Landed, encode
 
 Row = Mapping[str, Any]
 EqualTo = cast("Callable[[str, object], expressions.BooleanExpression]", expressions.EqualTo)
 """As it is called: pyiceberg's annotations know only the constructor that pydantic would give it."""
+
+
+@dataclass(frozen=True)
+class LocalLake(Lake):
+    """A lake whose catalog is a file: no service is needed."""
+
+    own: LakeCatalog
+
+    def catalog(self) -> LakeCatalog:
+        """The one of this test."""
+        return self.own
 
 
 def make(settings: Settings, pipeline: Pipeline) -> dict[str, Table]:

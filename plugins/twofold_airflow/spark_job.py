@@ -1,8 +1,8 @@
 """The operator for Twofold's Spark jobs: the Spark provider's, with the job's own report and error message.
 
-    task ─► spark-submit ─► JVM ─► python spark_jobs/<job>_job.py <pipeline> … --outcome FILE
-      ▲                                                                             │
-      └── XCom: the report │ failure: sentence, remedy, runbook ◄───────────────────┘
+    task ─► look ─► spark-submit ─► JVM ─► python spark_jobs/<job>_job.py <pipeline> … --outcome FILE
+      ▲       └─ nothing new: no JVM ───┐                                                │
+      └── XCom: the report │ failure: sentence, remedy, runbook ◄────────────────────────┘
 
 The job reads its settings from the environment of the task, so no secret stands on a command line. Without Airflow:
 `twofold batch|union|maintain <pipeline>`.
@@ -22,6 +22,8 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from twofold.definition.load import load_pipeline
+from twofold.errors import TwofoldError
 from twofold.launch import Launch, jobs_folder
 from twofold.settings import Settings
 from twofold_airflow.wiring import SPARK_POOL, Linked, failed
@@ -56,11 +58,13 @@ class SparkJobOperator(Linked, SparkSubmitOperator):
             pool=SPARK_POOL,
             **kwargs,
         )
-        self.pipeline = pipeline
+        self.pipeline, self.job = pipeline, job
         self.runbook = f"{job}-failed"
 
     def execute(self, context: Context) -> dict[str, Any]:  # type: ignore[override]
-        """Submit the job, and wait for its end."""
+        """Look whether there is work; then submit the job, and wait for its end."""
+        if (report := self._idle()) is not None:
+            return report
         with tempfile.TemporaryDirectory(prefix="twofold-") as folder:
             outcome = Path(folder, "outcome.json")
             self.application_args = [*(self.application_args or []), "--outcome", str(outcome)]
@@ -71,6 +75,20 @@ class SparkJobOperator(Linked, SparkSubmitOperator):
             else:
                 fault = None
             return self._report(outcome, fault)
+
+    def _idle(self) -> dict[str, Any] | None:
+        """The report of a run that has nothing to do."""
+        from twofold import looks
+        from twofold.lake import Lake
+
+        settings = Settings()
+        try:
+            report = looks.idle(Lake(settings, load_pipeline(settings, self.pipeline)), self.job)
+        except TwofoldError as error:
+            raise self._failure(error.message, error.remedy, error.exit_code) from None
+        # With the same types as that of a job has.
+        found: dict[str, Any] | None = json.loads(json.dumps(report))
+        return found
 
     def on_kill(self) -> None:
         """End all processes that the task's process has started, even if spark-submit itself is gone."""
@@ -86,7 +104,10 @@ class SparkJobOperator(Linked, SparkSubmitOperator):
             report: dict[str, Any] = ending["report"]
             return report
         if "error" in ending:
-            kind = AirflowFailException if ending["exit_code"] == _USAGE else AirflowException
-            raise kind(failed(ending["error"], ending["remedy"], self.runbook)) from None
+            raise self._failure(ending["error"], ending["remedy"], ending["exit_code"]) from None
         said = str(fault) if fault else "spark-submit ended well, but the job wrote no report"
         raise AirflowException(failed(f"the job ended without a report: {said}", "", self.runbook)) from None
+
+    def _failure(self, what: str, remedy: str, exit_code: int) -> AirflowException:
+        kind = AirflowFailException if exit_code == _USAGE else AirflowException
+        return kind(failed(what, remedy, self.runbook))

@@ -5,6 +5,8 @@ Spark writes the same tables through the same catalog rows; see `spark_jobs.spar
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 
 from pyiceberg.catalog import Catalog
@@ -33,6 +35,19 @@ class LakeCatalog(SqlCatalog):
     read the table any longer.
     """
 
+    def __init__(self, name: str, **properties: str) -> None:
+        super().__init__(name, **properties)
+        self._guards: list[Callable[[], None]] = []
+
+    @contextmanager
+    def guarded(self, guard: Callable[[], None]) -> Iterator[None]:
+        """Within the block, `guard` is called before each commit, and raises where none may be made any more."""
+        self._guards.append(guard)
+        try:
+            yield
+        finally:
+            self._guards.remove(guard)
+
     def commit_table(
         self, table: IcebergTable, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]
     ) -> CommitTableResponse:
@@ -40,6 +55,8 @@ class LakeCatalog(SqlCatalog):
         dated = any(isinstance(update, AddSnapshotUpdate) for update in updates)
         if clock_behind_ms(table.metadata) and not dated:
             raise ClockBehind(".".join(table.name()))
+        for guard in tuple(self._guards):
+            guard()
         return super().commit_table(table, requirements, updates)
 
     def load_table(self, identifier: str | Identifier) -> IcebergTable:
@@ -53,10 +70,10 @@ class LakeCatalog(SqlCatalog):
 
 
 @cache
-def load(settings: Settings) -> Catalog:
+def load(settings: Settings) -> LakeCatalog:
     """The catalog; NotRunning where its PostgreSQL does not answer, now or at any later call."""
     properties = {
-        "uri": f"{settings.postgres_url('postgresql+psycopg')}?connect_timeout=5",
+        "uri": database.pooled_url(settings),
         "warehouse": settings.tables,
         # A connection of the pool may be older than the server.
         "pool_pre_ping": "true",

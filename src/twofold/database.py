@@ -4,6 +4,10 @@
 
 A job takes its lock on a connection of the process that commits (for Spark jobs, the JVM), so the lock ends
 with that process and never before its last commit.
+
+A network may swallow packets without closing a connection. So the holder of a lock asks for a sign of life every
+`HEARTBEAT_S`, and PostgreSQL ends a session that asked nothing for `RELEASED_AFTER_S`: the holder notices a loss
+before anybody else can have the lock.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import psycopg
 from psycopg.types.json import Json
@@ -25,6 +30,19 @@ from twofold.settings import Settings
 
 LOCK_NAMESPACE = zlib.crc32(b"twofold") & 0x7FFFFFFF
 """First of the two 32-bit halves of every lock's key; the second names pipeline and role."""
+HEARTBEAT_S = 5.0
+"""Pause between two signs of life of a lock's session."""
+ANSWER_WITHIN_S = 10
+"""A sign of life that is not answered for that long: the session is lost."""
+RELEASED_AFTER_S = 25
+"""PostgreSQL ends a lock's session that asked nothing for that long; more than a pause and an answer together."""
+_KEEPALIVE = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
+_LIBPQ = {
+    "connect_timeout": "5",
+    # Of a connection whose other end is gone, what was sent is never delivered later.
+    "tcp_user_timeout": str(RELEASED_AFTER_S * 1000),
+    **{name.replace("tcp_", ""): value for name, value in _KEEPALIVE.items()},
+}
 PROOF = "proof"
 """Kind of `prove`'s result: `Proof.to_json()`."""
 
@@ -39,7 +57,7 @@ _SAVE = """INSERT INTO twofold_results (pipeline, kind, body) VALUES (%s, %s, %s
 def connect(settings: Settings) -> psycopg.Connection:
     """Connect; NotRunning where the server does not answer."""
     try:
-        return psycopg.connect(settings.postgres_url(), connect_timeout=5)
+        return psycopg.connect(f"{settings.postgres_url()}?{urlencode(_LIBPQ)}")
     except psycopg.OperationalError as error:
         raise away(settings, error) from None
 
@@ -54,6 +72,32 @@ def session(settings: Settings) -> Iterator[psycopg.Connection]:
             if connection.broken:
                 raise away(settings, error) from None
             raise
+
+
+def pooled_url(settings: Settings) -> str:
+    """For SQLAlchemy: connections that notice a lost server, and that the server ends where the client is lost.
+
+    Otherwise a commit that was cut short would keep others from the same table for hours.
+    """
+    server = _server_options({**_KEEPALIVE, "idle_in_transaction_session_timeout": "60s"})
+    return f"{settings.postgres_url('postgresql+psycopg')}?{urlencode({**_LIBPQ, 'options': server}, quote_via=quote)}"
+
+
+def lock_session(settings: Settings) -> dict[str, str]:
+    """Properties of the connection (of Java's driver) that a lock is held by."""
+    timeouts = {"idle_session_timeout": f"{RELEASED_AFTER_S}s", "tcp_user_timeout": f"{RELEASED_AFTER_S}s"}
+    return {
+        "user": settings.postgres_user,
+        "password": settings.postgres_password.get_secret_value(),
+        "connectTimeout": str(ANSWER_WITHIN_S),
+        "socketTimeout": str(ANSWER_WITHIN_S),
+        "tcpKeepAlive": "true",
+        "options": _server_options({**_KEEPALIVE, **timeouts}),
+    }
+
+
+def _server_options(options: Mapping[str, str]) -> str:
+    return " ".join(f"-c {name}={value}" for name, value in options.items())
 
 
 def away(settings: Settings, error: BaseException) -> NotRunning:

@@ -37,17 +37,24 @@ def measured(lake: Lake, kind: str) -> Iterator[Meter]:
     How it ended is kept in `twofold.database`, too: see `failure`.
     """
     meter, started = Meter(lake.settings, lake.name), time.monotonic()
-    try:
+    with failure_kept(lake, kind):
         yield meter
-    except Exception as error:
-        _keep(lake, kind, first_line(error))
-        raise
     _keep(lake, kind, "")
     now = datetime.now(UTC)
     meter.gauge(metrics.RUN_GOOD, now.timestamp(), kind=kind)
     meter.gauge(metrics.RUN_SECONDS, time.monotonic() - started, kind=kind)
     if due := next_run(lake.pipeline.schedule, kind, now):
         meter.gauge(metrics.RUN_DUE, due.timestamp(), kind=kind)
+
+
+@contextmanager
+def failure_kept(lake: Lake, kind: str) -> Iterator[None]:
+    """Keep how the block failed, if it does, as the end of a run."""
+    try:
+        yield
+    except Exception as error:
+        _keep(lake, kind, first_line(error))
+        raise
 
 
 def _keep(lake: Lake, kind: str, error: str) -> None:

@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from twofold import catalog as catalogs
 from twofold import inbox, schemas, table_state, tables
+from twofold.catalog import LakeCatalog
 from twofold.definition.model import Pipeline
 from twofold.settings import Settings
 from twofold.table_state import Boundary, History
@@ -39,7 +39,7 @@ class Lake:
         """The pipeline's name, which is its namespace in the catalog."""
         return self.pipeline.name
 
-    def catalog(self) -> Catalog:
+    def catalog(self) -> LakeCatalog:
         """The catalog, one per process; NotRunning where its PostgreSQL does not answer."""
         return catalogs.load(self.settings)
 

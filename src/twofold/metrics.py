@@ -22,7 +22,7 @@ from twofold.definition.names import SERVICES
 from twofold.settings import Settings
 
 WORDS: dict[str, tuple[str, ...]] = {
-    "outcome": (tables.ACCEPTED, tables.FILTERED, tables.REJECTED),
+    "outcome": tables.OUTCOMES,
     "reason": reasons.KINDS,
     "part": ("addBatch", "commitOffsets", "getBatch", "latestOffset", "queryPlanning", "triggerExecution", "walCommit"),
     "result": ("new", "corrected", "duplicate"),

@@ -20,6 +20,7 @@ LANDED_FILES = "landed_files"
 ACCEPTED = "accepted"
 FILTERED = "filtered"
 REJECTED = "rejected"
+OUTCOMES = (ACCEPTED, FILTERED, REJECTED)
 
 OUTCOME = "outcome"
 REASON = "reason"

@@ -28,7 +28,7 @@ from twofold.contract import reasons
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline
 from twofold.errors import BoundaryError, NotRunning, QueryError
-from twofold.reader import Reader, session
+from twofold.reader import Reader, pinned, session
 from twofold.reader.pinned import Pinned
 from twofold.settings import Settings
 from twofold.table_state import Boundary, Folded, Landed
@@ -115,13 +115,13 @@ def test_a_union_that_commits_midway_changes_nothing(
     pipeline = define()
     made = fill(stack, pipeline)
     tail = [united(sent(offset, 8 * offset)) for offset in range(27, 30)]
-    pin = session.pin  # type: ignore[attr-defined]
+    pin = pinned.pin
 
     def pin_and_unite(catalog: Catalog, namespace: str, name: str, declared: tables.TableShape | None) -> Pinned:
-        pinned = pin(catalog, namespace, name, declared)
+        found = pin(catalog, namespace, name, declared)
         if name == tables.EVENTS:
             lake.append(made[tables.EVENTS], tail, Boundary(pipeline.name, "t", {0: 30}))
-        return pinned
+        return found
 
     monkeypatch.setattr(session, "pin", pin_and_unite)
     sql = "SELECT count(*), count(DISTINCT id) FROM unified_events"
@@ -149,7 +149,7 @@ def test_a_column_added_later_is_null_before(stack: Settings, define: Define) ->
 def test_a_catalog_that_goes_away_midway_is_told_in_a_sentence(stack: Settings, define: Define) -> None:
     """Its PostgreSQL ends the connection in the middle of a statement; the next one is served again."""
     end = "SELECT pg_terminate_backend(pg_backend_pid())"
-    engine = catalog.load(stack).engine  # type: ignore[attr-defined]
+    engine = catalog.load(stack).engine
     with pytest.raises(NotRunning, match=str(stack.postgres_port)), engine.connect() as connection:
         connection.execute(sqlalchemy.text(end))
     with pytest.raises(NotRunning, match=str(stack.postgres_port)), database.session(stack) as session:

@@ -9,8 +9,9 @@ from pyiceberg.catalog.sql import IcebergTables
 from sqlalchemy.orm import Session
 
 from tests import running
-from twofold import catalog
-from twofold.errors import NotRunning
+from tests.conftest import write_definition
+from twofold import catalog, commits, schemas, tables
+from twofold.errors import Busy, NotRunning
 
 
 def test_a_store_that_does_not_answer_is_named_and_no_stack_trace(tmp_path: Path) -> None:
@@ -24,3 +25,19 @@ def test_a_store_that_does_not_answer_is_named_and_no_stack_trace(tmp_path: Path
     with pytest.raises(NotRunning, match=f"the S3 store does not answer at {settings.s3_endpoint}"):
         catalog.find(away, "p", "t")
     assert catalog.find(away, "p", "other") is None
+
+
+def test_no_commit_follows_a_lost_lock(tmp_path: Path) -> None:
+    own = catalog.LakeCatalog("c", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}")
+    log = schemas.ensure_tables(own, write_definition(tmp_path))[tables.BATCH_LOG]
+
+    def lost() -> None:
+        raise Busy("the lock was lost", "")
+
+    with own.guarded(lambda: None):
+        log = commits.append(log, (), {})
+        with own.guarded(lost), pytest.raises(Busy):
+            commits.append(log, (), {})
+        log = commits.append(log, (), {})
+    assert len(log.metadata.snapshots) == 2
+    own.engine.dispose()

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.manifest import DataFile, ManifestEntryStatus
 from pyiceberg.table import Table
@@ -20,6 +19,7 @@ from pyiceberg.table.snapshots import Operation
 from spark_jobs.tasks import packed
 from tests.conftest import write_definition
 from twofold import catalog, commits, schemas, table_state, tables
+from twofold.catalog import LakeCatalog
 from twofold.commits import AssertProperty
 from twofold.definition.model import Pipeline
 from twofold.errors import ClockBehind, IncompatibleDefinition
@@ -38,7 +38,7 @@ def pipeline(tmp_path: Path) -> Pipeline:
 
 
 @pytest.fixture
-def log(lake: SqlCatalog, pipeline: Pipeline) -> Table:
+def log(lake: LakeCatalog, pipeline: Pipeline) -> Table:
     """An empty stream_log."""
     return schemas.ensure_tables(lake, pipeline)[tables.STREAM_LOG]
 
@@ -74,7 +74,7 @@ def paths(table: Table, suffix: str) -> set[Path]:
 
 
 def test_the_second_of_two_appends_on_one_snapshot_is_refused_and_leaves_nothing(
-    lake: SqlCatalog, log: Table, pipeline: Pipeline
+    lake: LakeCatalog, log: Table, pipeline: Pipeline
 ) -> None:
     first = land(log, pipeline, 0)
     other = lake.load_table(log.name())
@@ -91,14 +91,14 @@ def test_the_second_of_two_appends_on_one_snapshot_is_refused_and_leaves_nothing
     assert table_state.landed(table_state.history_of(found), pipeline.name).offsets == {0: 4}
 
 
-def test_the_very_first_append_is_compared_too(lake: SqlCatalog, log: Table, pipeline: Pipeline) -> None:
+def test_the_very_first_append_is_compared_too(lake: LakeCatalog, log: Table, pipeline: Pipeline) -> None:
     land(log, pipeline, 0)
     with pytest.raises(CommitFailedException):
         land(log, pipeline, 0)
     assert offsets(lake.load_table(log.name())) == [0, 1]
 
 
-def test_a_commit_under_another_definition_is_refused(lake: SqlCatalog, log: Table, pipeline: Pipeline) -> None:
+def test_a_commit_under_another_definition_is_refused(lake: LakeCatalog, log: Table, pipeline: Pipeline) -> None:
     unchanged = schemas.same_definition(log)
     with log.transaction() as transaction:
         transaction.set_properties({schemas.EVENT: "another"})
@@ -144,7 +144,7 @@ def test_a_file_that_is_given_up_is_gone(log: Table) -> None:
 
 
 def test_manifests_stay_few_and_every_row_there(
-    lake: SqlCatalog, log: Table, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+    lake: LakeCatalog, log: Table, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commits, "MERGED_AT_ONCE", 3)
     table = log
@@ -166,7 +166,7 @@ def test_manifests_stay_few_and_every_row_there(
 
 
 def test_expired_snapshots_go_with_what_only_they_named(
-    lake: SqlCatalog, log: Table, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+    lake: LakeCatalog, log: Table, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commits, "MERGED_AT_ONCE", 4)
     table = log
@@ -248,7 +248,7 @@ def replaced(table: Table, day: int, *offsets: int) -> Table:
     return commits.replace(table, head(table), old, writer.close(), {"told": str(day)})
 
 
-def test_files_are_replaced_by_comparison(lake: SqlCatalog, log: Table) -> None:
+def test_files_are_replaced_by_comparison(lake: LakeCatalog, log: Table) -> None:
     table = log
     for day in range(3):
         table = replaced(table, day, 2 * day, 2 * day + 1)
@@ -293,7 +293,7 @@ def test_the_files_of_a_day_are_found_without_the_manifests_of_others(log: Table
         files_of(table)
 
 
-def test_a_replacement_on_an_older_head_is_refused_and_leaves_nothing(lake: SqlCatalog, log: Table) -> None:
+def test_a_replacement_on_an_older_head_is_refused_and_leaves_nothing(lake: LakeCatalog, log: Table) -> None:
     table = replaced(replaced(log, 0, 0), 1, 1)
     other = lake.load_table(log.name())
     replaced(table, 0, 10)
@@ -313,7 +313,7 @@ def test_a_file_that_is_not_there_is_not_replaced(log: Table) -> None:
     assert offsets(table) == [1]
 
 
-def test_many_replacements_leave_few_manifests(lake: SqlCatalog, log: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_replacements_leave_few_manifests(lake: LakeCatalog, log: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commits, "MERGED_AT_ONCE", 3)
     table = log
     for number in range(12):
@@ -326,7 +326,7 @@ def test_many_replacements_leave_few_manifests(lake: SqlCatalog, log: Table, mon
     assert len(snapshot.manifests(found.io)) <= 8
 
 
-def test_a_view_declared_anew_gets_its_columns_and_rows_in_one_commit(lake: SqlCatalog, tmp_path: Path) -> None:
+def test_a_view_declared_anew_gets_its_columns_and_rows_in_one_commit(lake: LakeCatalog, tmp_path: Path) -> None:
     before = write_definition(tmp_path)
     schemas.ensure_tables(lake, before)
     view = before.views["by_kind"]
@@ -359,7 +359,7 @@ def test_a_view_declared_anew_gets_its_columns_and_rows_in_one_commit(lake: SqlC
     ]
 
 
-def test_the_tables_of_a_view_have_the_types_of_its_measures(lake: SqlCatalog, tmp_path: Path) -> None:
+def test_the_tables_of_a_view_have_the_types_of_its_measures(lake: LakeCatalog, tmp_path: Path) -> None:
     pipeline = write_definition(tmp_path)
     schemas.ensure_tables(lake, pipeline)
     for view in pipeline.views.values():
@@ -374,7 +374,7 @@ def test_the_tables_of_a_view_have_the_types_of_its_measures(lake: SqlCatalog, t
 
 
 @pytest.fixture
-def old(lake: SqlCatalog, pipeline: Pipeline, log: Table) -> Callable[[], Table]:
+def old(lake: LakeCatalog, pipeline: Pipeline, log: Table) -> Callable[[], Table]:
     """Make the log as an earlier release left it, and start a job on it."""
 
     def start() -> Table:
@@ -430,7 +430,7 @@ def test_a_long_text_is_written_whatever_its_characters(log: Table, text: str, u
     assert file.lower_bounds[number] == text[:16].encode()
 
 
-def test_a_moment_without_a_bound_leaves_the_others_theirs(lake: SqlCatalog, pipeline: Pipeline) -> None:
+def test_a_moment_without_a_bound_leaves_the_others_theirs(lake: LakeCatalog, pipeline: Pipeline) -> None:
     """A window that ends in the year 10000 has an end that Python cannot tell."""
     schemas.ensure_tables(lake, pipeline)
     view = pipeline.views["by_kind"]

@@ -12,13 +12,13 @@ import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
-from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 
 from tests.conftest import write_definition
 from twofold import commits, evolution, schemas, serving, table_state, tables
+from twofold.catalog import LakeCatalog
 from twofold.definition.model import Pipeline
 from twofold.errors import IncompatibleDefinition
 from twofold.evolution import Difference
@@ -89,12 +89,12 @@ def define(tmp_path: Path) -> Define:
     return made
 
 
-def versions(lake: SqlCatalog) -> list[str]:
+def versions(lake: LakeCatalog) -> list[str]:
     return [lake.load_table(("p", name)).metadata_location for name in ("stream_log", "batch_log", "events")]
 
 
 @pytest.mark.parametrize("change", [*FIELDS, *SECTIONS])
-def test_each_difference_is_listed_and_followed_or_refused(lake: SqlCatalog, define: Define, change: str) -> None:
+def test_each_difference_is_listed_and_followed_or_refused(lake: LakeCatalog, define: Define, change: str) -> None:
     before = define()
     assert schemas.differences(lake, before) is None
     schemas.ensure_tables(lake, before)
@@ -117,12 +117,12 @@ def test_each_difference_is_listed_and_followed_or_refused(lake: SqlCatalog, def
     assert differences(lake, changed) == ([found] if change == "dropped" else [])
 
 
-def differences(lake: SqlCatalog, pipeline: Pipeline) -> list[Difference]:
+def differences(lake: LakeCatalog, pipeline: Pipeline) -> list[Difference]:
     """All but those of the views, which are not made here."""
     return [one for one in schemas.differences(lake, pipeline) or () if not one.where.startswith("views.")]
 
 
-def test_views_are_compared_too(lake: SqlCatalog, define: Define) -> None:
+def test_views_are_compared_too(lake: LakeCatalog, define: Define) -> None:
     measures = {"highest": "max(value)", "paid": "sum(price)"}
     most = {"window": "1 hour", "by": ["value"], "measures": measures}
     views = {"by_kind": None, "most": most}
@@ -161,7 +161,7 @@ def landed(table: Table, number: int, **columns: Any) -> Table:  # noqa: ANN401
     return commits.append(table, files, table_state.encode(Landed("p", number + 1, offsets={0: number + 1})))
 
 
-def test_files_of_before_are_read_with_the_types_of_today(lake: SqlCatalog, define: Define) -> None:
+def test_files_of_before_are_read_with_the_types_of_today(lake: LakeCatalog, define: Define) -> None:
     """By DuckDB itself, through pyarrow as where the store is S3, by the proof; and with conditions."""
     log = schemas.ensure_tables(lake, define())[tables.STREAM_LOG]
     landed(log, 0, value=7, price=Decimal("1.50"))
@@ -193,7 +193,7 @@ def test_files_of_before_are_read_with_the_types_of_today(lake: SqlCatalog, defi
     assert proof.execute(f"SELECT {names} FROM log ORDER BY 1").fetchall() == expected
 
 
-def test_a_log_knows_since_which_landing_today_s_definition_holds(lake: SqlCatalog, define: Define) -> None:
+def test_a_log_knows_since_which_landing_today_s_definition_holds(lake: LakeCatalog, define: Define) -> None:
     """Also where a job of the old definition lands while the new one's starts: that landing is of the old one."""
     log = schemas.ensure_tables(lake, define())[tables.STREAM_LOG]
     assert table_state.defined_since(log.properties) == 1
@@ -214,7 +214,7 @@ def test_a_log_knows_since_which_landing_today_s_definition_holds(lake: SqlCatal
     assert table_state.defined_since(schemas.ensure_tables(lake, define())[tables.STREAM_LOG].properties) == 3
 
 
-def test_a_dropped_column_goes_on_to_events(lake: SqlCatalog, define: Define) -> None:
+def test_a_dropped_column_goes_on_to_events(lake: LakeCatalog, define: Define) -> None:
     """It is not in `unified_events`; should it be declared again, `events` has of each row what the log has."""
     log = schemas.ensure_tables(lake, define())[tables.STREAM_LOG]
     landed(log, 0, price=Decimal("1.50"))

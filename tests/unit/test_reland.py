@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from spark_jobs.reland import Anew, Asked
 from spark_jobs.reland_job import asked
 from tests.conftest import write_definition
+from tests.lake import LocalLake
 from twofold import commits, schemas, table_state, tables
+from twofold.catalog import LakeCatalog
 from twofold.definition.model import Pipeline
 from twofold.errors import DefinitionChanged, TwofoldError, UsageError
 from twofold.lake import Lake
@@ -52,21 +52,10 @@ def test_what_is_asked_for(since: str, partition: int | None, offsets: str, expe
     assert refused.value.remedy.startswith("for example")
 
 
-@dataclass(frozen=True)
-class LocalLake(Lake):
-    """A lake whose catalog is a file."""
-
-    own: SqlCatalog
-
-    def catalog(self) -> SqlCatalog:
-        """The one of this test."""
-        return self.own
-
-
 @pytest.fixture
 def lake(tmp_path: Path) -> Iterator[LocalLake]:
     """With both logs, and two records in stream_log."""
-    catalog = SqlCatalog("test", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}/tables")
+    catalog = LakeCatalog("test", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}/tables")
     made = LocalLake(Settings(home=tmp_path), write_definition(tmp_path), catalog)
     schemas.ensure_tables(catalog, made.pipeline)
     land(made, 0)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException
 
 from tests.conftest import write_definition
 from twofold import commits, schemas, table_state, tables, topic
+from twofold.catalog import LakeCatalog
 from twofold.contract import kafka_records
 from twofold.contract.judge import Judge
 from twofold.definition import fingerprint
@@ -122,7 +122,7 @@ def kafka_batch(stamped: datetime) -> pa.RecordBatch:
     })  # fmt: skip
 
 
-def test_the_days_of_the_log_go_by_the_arrival(lake: SqlCatalog, tmp_path: Path) -> None:
+def test_the_days_of_the_log_go_by_the_arrival(lake: LakeCatalog, tmp_path: Path) -> None:
     for name, declared, day_of in (
         ("ours", write_definition(tmp_path, name="ours"), "kafka_timestamp"),
         ("others", of_others(tmp_path, "others"), "landed_at"),
@@ -133,7 +133,7 @@ def test_the_days_of_the_log_go_by_the_arrival(lake: SqlCatalog, tmp_path: Path)
 
 
 @pytest.mark.parametrize("first_ours", [True, False])
-def test_a_log_keeps_the_owner_of_its_topic(lake: SqlCatalog, tmp_path: Path, first_ours: bool) -> None:
+def test_a_log_keeps_the_owner_of_its_topic(lake: LakeCatalog, tmp_path: Path, first_ours: bool) -> None:
     """Refused with the one reason before anything is written; the outcomes differ, so the fingerprints do."""
     before, after = write_definition(tmp_path, name="p"), of_others(tmp_path)
     if not first_ours:
@@ -147,7 +147,7 @@ def test_a_log_keeps_the_owner_of_its_topic(lake: SqlCatalog, tmp_path: Path, fi
     assert {name: lake.load_table(("p", name)).metadata_location for name in made} == places
 
 
-def test_where_the_stream_began_is_the_logs_own_state_for_good(lake: SqlCatalog, tmp_path: Path) -> None:
+def test_where_the_stream_began_is_the_logs_own_state_for_good(lake: LakeCatalog, tmp_path: Path) -> None:
     """Set once, on the snapshot that was read, and carried by every commit; states of earlier releases began at 0."""
     log = schemas.ensure_tables(lake, of_others(tmp_path))[tables.STREAM_LOG]
     first = Landed("p", offsets={0: 7, 1: 0}, topic_id="t", start={0: 7, 1: 0}, declared_start="latest")

@@ -33,7 +33,6 @@ from twofold.errors import TwofoldError
 from twofold.settings import Settings
 from twofold.text import counted
 
-_OUTCOMES = (tables.ACCEPTED, tables.FILTERED, tables.REJECTED)
 _STANDARD_INPUT = "-"
 _PAYLOAD_SHOWN = 160
 _IN_MEMORY_BYTES = 16 << 20
@@ -69,7 +68,7 @@ class Summary:
 
     def lines(self, name: str) -> Iterator[str]:
         """For a person to read."""
-        counts = ", ".join(f"{self.outcomes[outcome]:,} {outcome}" for outcome in _OUTCOMES)
+        counts = ", ".join(f"{self.outcomes[outcome]:,} {outcome}" for outcome in tables.OUTCOMES)
         total = self.outcomes.total()
         yield f"{name}: {counted(total, 'record')}: {counts}"
         for kind, count in self.kinds.most_common():

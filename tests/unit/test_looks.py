@@ -1,0 +1,98 @@
+"""Is there work for a job? Tables and inbox in every state that decides it, without a service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests import lake as by_hand
+from tests.conftest import write_definition
+from tests.lake import LocalLake
+from twofold import inbox, looks, schemas, tables, taken
+from twofold.catalog import LakeCatalog
+from twofold.settings import Settings
+from twofold.table_state import Boundary, Landed
+
+Change = Callable[[LocalLake], None]
+
+
+@pytest.fixture
+def made(lake: LakeCatalog, tmp_path: Path) -> LocalLake:
+    """A lake with one file in the inbox that was taken, united and folded."""
+    found = LocalLake(Settings(home=tmp_path), write_definition(tmp_path), lake)
+    schemas.ensure_tables(lake, found.pipeline)
+    put(found, "old.json", b"{}")
+    land(found)
+    unite(found)
+    return found
+
+
+def put(lake: LocalLake, name: str, content: bytes) -> None:
+    folder = lake.inbox()
+    assert isinstance(folder, inbox.LocalFolder)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    (folder.path / name).write_bytes(content)
+
+
+def land(lake: LocalLake, *, recorded: bool = True, offsets: int = 0) -> None:
+    """Take all that lies in the inbox; or records of Kafka up to `offsets`."""
+    if offsets:
+        log = lake.table(tables.STREAM_LOG)
+        by_hand.append(log, [], Landed(lake.name, 1, "t", {0: offsets}))
+        return
+    number = taken.read_book(lake).landing + 1
+    files = tuple(
+        {"landing": number, "file": one.name, "version": one.version, "sha256": one.name, "rows": 0}
+        for one in lake.inbox().files()
+    )
+    by_hand.append(lake.table(tables.BATCH_LOG), [], Landed(lake.name, number, files=files))
+    if recorded:
+        by_hand.append(lake.table(tables.LANDED_FILES), files)
+
+
+def unite(lake: LocalLake) -> None:
+    by_hand.append(lake.table(tables.EVENTS), [], Boundary(lake.name, landing=taken.read_book(lake).landing))
+    fold(lake)
+
+
+def fold(lake: LocalLake) -> None:
+    for view in lake.pipeline.views.values():
+        table = schemas.ensure_view(lake.catalog(), lake.pipeline, view, tables.batch_view_name(view))
+        by_hand.append(table, [], looks.view_state(lake.pipeline, view, lake.history(tables.EVENTS), None))
+
+
+BOTH, NONE = {looks.BATCH, looks.UNION}, set[str]()
+STATES: dict[str, tuple[Change, set[str]]] = {
+    "nothing new": (lambda lake: None, BOTH),
+    "a new file": (lambda lake: put(lake, "new.json", b"{}"), {looks.UNION}),
+    "new content of a file": (lambda lake: put(lake, "old.json", b"{ }"), {looks.UNION}),
+    "a hidden file": (lambda lake: put(lake, "_new.json", b"{}"), BOTH),
+    "a name that no table can hold": (lambda lake: put(lake, "\udcff.json", b"{}"), BOTH),
+    "a landing not yet united": (land, {looks.BATCH}),
+    "a landing cut short": (lambda lake: land(lake, recorded=False), NONE),
+    "records of Kafka": (lambda lake: land(lake, offsets=3), {looks.BATCH}),
+    "events moved on, the view did not": (
+        lambda lake: by_hand.append(lake.table(tables.EVENTS), [], Boundary(lake.name, landing=1)),
+        {looks.BATCH},
+    ),
+    "a view that was never folded": (
+        lambda lake: lake.catalog().drop_table((lake.name, "batch_by_kind")),
+        {looks.BATCH},
+    ),
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_run_ends_with_the_look_exactly_where_nothing_is_to_do(made: LocalLake, state: str) -> None:
+    change, idle = STATES[state]
+    change(made)
+    found = {kind: looks.idle(made, kind) for kind in (looks.BATCH, looks.UNION, "maintenance")}
+    assert {kind for kind, report in found.items() if report is not None} == idle
+    if (batch := found[looks.BATCH]) is not None:
+        assert (batch["landings"], batch["rows"], batch["files"]) == ([], 0, [])
+        passed_over = [r"\udcff.json was passed over: its name is not UTF-8; rename it"]
+        assert batch["warnings"] == (passed_over if state.startswith("a name") else [])
+    if (union := found[looks.UNION]) is not None:
+        assert (union["inserted"], union["view_days"], union["landing"]) == (0, {"by_kind": 0}, 1)
