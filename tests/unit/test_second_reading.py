@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,10 @@ from twofold.schema_registry import Registered
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
+def no_schema(_number: int) -> Registered:
+    raise AssertionError("JSON needs none")
+
+
 def differences(pipeline: Pipeline, rows: list[dict[str, Any]], wanted: list[Expected]) -> list[str]:
     """What the proof would say of the rows of one record."""
     found = []
@@ -54,7 +58,7 @@ def differences(pipeline: Pipeline, rows: list[dict[str, Any]], wanted: list[Exp
 @given(pipelines(), texts())
 def test_hostile_records_are_read_alike(pipeline: Pipeline, text: bytes | None) -> None:
     rows = Judge(pipeline).judge(JsonRecords([text], [1]), NOW).rows.to_pylist()
-    assert not differences(pipeline, rows, Expecting(pipeline).of_kafka(text, None, {}, NOW, NOW)), text
+    assert not differences(pipeline, rows, Expecting(pipeline, no_schema).of_kafka(text, None, {}, NOW, NOW)), text
 
 
 DECLARED = """name: p
@@ -123,12 +127,8 @@ def test_paths_formats_and_what_lies_beside_are_read_alike(tmp_path: Path, wire:
         "headers": [[{"key": k, "value": v} for k, v in some or ()] for some in traces],
         "timestamp": pa.array([NOW] * len(values), pa.timestamp("us", "UTC")),
     })  # fmt: skip
-
-    def no_schema(_number: int) -> Any:  # noqa: ANN401
-        raise AssertionError("JSON needs none")
-
     rows = Judge(pipeline).judge(kafka_records.of(pipeline, batch, no_schema), NOW).rows.to_pylist()
-    expecting = Expecting(pipeline)
+    expecting = Expecting(pipeline, no_schema)
     assert {row["outcome"] for row in rows} == {"accepted", "rejected"}
     for row, value, key, some in zip(rows, values, keys, traces, strict=True):
         headers = {f"header {name}": one for name, one in some or ()}
@@ -169,7 +169,7 @@ def test_elements_are_read_alike(tmp_path: Path) -> None:
     assert judged.parents is not None
     parents = judged.parents.to_pylist()
     rows = with_key(pipeline, judged.rows, "file", "f", judged.parents).to_pylist()
-    expecting = Expecting(pipeline)
+    expecting = Expecting(pipeline, no_schema)
     for index, value in enumerate(values):
         own = [row for row, parent in zip(rows, parents, strict=True) if parent == index]
         wanted = expecting.of_text(value.encode(), NOW)
@@ -185,7 +185,7 @@ def test_composite_ids_are_worked_out_apart(tmp_path: Path) -> None:
     texts = ['a"\\\n,', "", "é"]
     values = [json.dumps({"user": {"id": text}, "@timestamp": 1772323200007, "n": -5}).encode() for text in texts]
     judged = Judge(pipeline).judge(JsonRecords(values, range(1, 4)), NOW)
-    expecting = Expecting(pipeline)
+    expecting = Expecting(pipeline, no_schema)
     for row, value in zip(with_key(pipeline, judged.rows, "kafka").to_pylist(), values, strict=True):
         [one] = expecting.of_kafka(value, None, {}, NOW, NOW)
         assert expecting.key(one.values, row[KEY])
@@ -196,7 +196,7 @@ def in_file(folder: Path, name: str, content: bytes, pipeline: Pipeline) -> list
     """What the proof would say of a file's rows, as the product's readers and contract make them."""
     (folder / "inbox").mkdir(exist_ok=True)
     (folder / "inbox" / name).write_bytes(content)
-    expecting = Expecting(pipeline)
+    expecting = Expecting(pipeline, no_schema)
     second: dict[int, list[Expected]] = {}
     for record in file_records.read(LocalFolder(folder / "inbox"), name, pipeline, Wanted([(1, 1000)])):
         if record.text is not None:
@@ -218,10 +218,10 @@ def in_file(folder: Path, name: str, content: bytes, pipeline: Pipeline) -> list
     return found
 
 
-CSV = """user.id;@timestamp;total;day;word;sure;other
-a;1772323200007;1,50;28.02.2026;;ja;x
-"b;""c""\n";"1772323200007";-1,5;;"";nein;"
-"
+CSV = """user.id;@timestamp;total;day;word;sure;items
+a;1772323200007;1,50;28.02.2026;;ja; null
+"b;""c""\n";"1772323200007";-1,5;;"";nein;"[1,
+2]"
 c;1772323200007;1.50;;-;;
 ;1772323200007;;;;;
 d;soon;;;;;
@@ -274,6 +274,7 @@ event:
     d: {type: "decimal(5,2)"}
     day: {type: date}
     word: {type: string}
+    raw: {type: json}
     x: {type: double}
 """)
     pipeline = load_file(path)
@@ -293,10 +294,11 @@ event:
     }
     words = [pa.array([5, -1, None, 7]), pa.array([True, None, False, True]), pa.array([0.1, 1e22, None, 5.0]),
              pa.array(["é", "", None, "x"]).dictionary_encode(), pa.array([b"a", b"\xff", None, b""]),
-             pa.array([date(2026, 3, 1)] * 4), pa.array(at, pa.timestamp("ms", "UTC"))]  # fmt: skip
+             pa.array([date(2026, 3, 1)] * 4), pa.array(at, pa.timestamp("ms", "UTC")),
+             pa.array([time(12, 30)] * 4), pa.array(["null", "\tnull\n", '"null"', "nul"])]  # fmt: skip
     for word in words:
         written = io.BytesIO()
-        pq.write_table(pa.table({**rows, "word": word}), written)
+        pq.write_table(pa.table({**rows, "word": word, "raw": word}), written)
         assert not in_file(tmp_path, "x.parquet", written.getvalue(), pipeline), word.type
 
 

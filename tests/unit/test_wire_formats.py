@@ -177,6 +177,7 @@ STRANGE = [
         ("boolean", b"\x02", "ValueError: a boolean 2"),
         ({"type": "boolean"}, b"\xff", "ValueError: a boolean 255"),
         ("int", b"\x80\x80\x80\x80\x10", "ValueError: 2147483648 is no int"),
+        (logical("int", "date"), b"\x80\x80\x80\x80\x10", "ValueError: 2147483648 is no int"),
     )
 ]
 """What readers of other languages refuse, and the library takes."""

@@ -186,6 +186,10 @@ def _int(data: int, _schema: object = None, _reader: object = None) -> int:
     return data
 
 
+def _of_int(read: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda data, schema=None, reader_schema=None: read(_int(data), schema, reader_schema)
+
+
 def _decimal(data: bytes, schema: Mapping[str, Any] | None = None, _reader: object = None) -> Decimal:
     """All digits: the library's own reader rounds to the precision of the schema."""
     if len(data) > _MOST_DECIMAL_BYTES:
@@ -228,6 +232,7 @@ for _readers in (LOGICAL_READERS, careful.LOGICAL_READERS):
     _readers |= {"bytes-decimal": _decimal, "fixed-decimal": _decimal, "string-uuid": _as_sent, "fixed-uuid": _uuid}
     _readers |= {"int-time-millis": _time(10**3), "long-time-micros": _time(10**6)}
     _readers |= {"fixed-boolean": _boolean, "int-plain": _int}
+    _readers |= {name: _of_int(_readers[name]) for name in ("int-date", "int-time-millis")}
 
 
 def json_text(value: Any) -> bytes:  # noqa: ANN401

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from twofold.contract.literals import EXACT_IN_A_DOUBLE, TEXT, Literal, NotOfType, is_json, read_value
+from twofold.contract.literals import BLANKS, EXACT_IN_A_DOUBLE, TEXT, Literal, NotOfType, is_json, read_value
 from twofold.contract.reference import lowest, matches
 from twofold.definition.model import Field, Pipeline
 from twofold.definition.time_formats import EPOCHS, ISO
@@ -85,6 +85,7 @@ def _typed(field: Field, array: pa.Array, decoded: bool) -> Typed:
 
 def _json_texts(array: pa.Array) -> Typed:
     """Cells that hold JSON; only what the reference would take, too."""
+    array = pc.if_else(pc.equal(pc.utf8_trim(array, BLANKS.decode()), "null"), None, array)
     return Typed(array, pa.array([text is None or is_json(text) for text in array.to_pylist()], pa.bool_()))
 
 

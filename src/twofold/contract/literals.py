@@ -13,7 +13,7 @@ import math
 import re
 from array import array
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Context, Decimal, InvalidOperation
 from functools import lru_cache
 from itertools import accumulate
@@ -30,6 +30,7 @@ MAX_DEPTH = 1000
 """Objects and arrays within each other; past it a record is no JSON for us, wherever it is decoded."""
 
 BLANKS = b" \t\r\n"
+_BLANKS = BLANKS.decode()
 # A string that is never closed goes to the end: read from each of its quotes again, it would take quadratic time.
 _STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
@@ -44,7 +45,7 @@ BOOLEAN = "boolean"
 OTHER = "other"
 """An array or an object."""
 MOMENT = "moment"
-"""A moment or a day that has a type of its own, as ISO 8601."""
+"""A moment, a day or a time that has a type of its own, as ISO 8601."""
 BEYOND = "beyond"
 """What no calendar of ours has; its text only describes it, so it is a value of no type."""
 
@@ -111,10 +112,10 @@ def is_json(text: str) -> bool:
 
 
 def _json(_kind: FieldType, literal: Literal) -> str:
-    """The exact text of a JSON value: a token as it is, a cell's text if it is one."""
-    if literal.form == BEYOND or (literal.form in (TEXT, MOMENT, NUMBER) and not is_json(literal.text)):
+    """The exact text of a JSON value: a token as it is, a cell's text if it is one, a moment in quotes."""
+    if literal.form == BEYOND or (literal.form in (TEXT, NUMBER) and not is_json(literal.text)):
         raise NotOfType
-    return literal.text
+    return f'"{literal.text}"' if literal.form == MOMENT else literal.text
 
 
 def _string(_kind: FieldType, literal: Literal) -> str:
@@ -188,8 +189,8 @@ def _timestamp(_kind: FieldType, literal: Literal) -> datetime:
         offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
         zone = timezone(-offset if sign == "-" else offset)
         microsecond = int((fraction or "0")[:6].ljust(6, "0"))
-        time = (int(hour or 0), int(minute or 0), int(second or 0), microsecond)
-        return datetime(int(year), int(month), int(day), *time, tzinfo=zone).astimezone(UTC)
+        clock = (int(hour or 0), int(minute or 0), int(second or 0), microsecond)
+        return datetime(int(year), int(month), int(day), *clock, tzinfo=zone).astimezone(UTC)
     except (ValueError, OverflowError):
         raise NotOfType from None
 
@@ -312,8 +313,9 @@ def cell_literal(cell: pa.Scalar, declared: FieldType) -> Literal | None:
         raise
     except (OverflowError, ValueError):
         return Literal(BEYOND, f"a value of the type {kind} that cannot be read")
-    if isinstance(value, bytes):
-        return Literal(TEXT, value.decode())
+    if isinstance(value, bytes | str):
+        text = value if isinstance(value, str) else value.decode()
+        return None if declared.name == "json" and text.strip(_BLANKS) == "null" else Literal(TEXT, text)
     if isinstance(value, bool):
         return Literal(BOOLEAN, str(value).lower())
     if isinstance(value, Decimal):
@@ -322,7 +324,7 @@ def cell_literal(cell: pa.Scalar, declared: FieldType) -> Literal | None:
         return Literal(NUMBER, repr(value))
     if isinstance(value, dict | list):
         return Literal(OTHER, _NESTED.encode(value).decode())
-    return Literal(MOMENT if isinstance(value, date) else TEXT, str(value))
+    return Literal(MOMENT if isinstance(value, date | time) else TEXT, str(value))
 
 
 def _moment_literal(cell: pa.Scalar, declared: FieldType) -> Literal:

@@ -1,6 +1,7 @@
 """What the rows of a record should be, by an independent reading of it; what cannot be told is said.
 
     bytes, key, headers, arrival ─► JSON object ─(event.each: an event of each element)─► Expected rows
+                                └─► Avro record ─(event.each: as JSON) ────────────────┘
     values of the fields of one row of a file ──────────────────────────────────────────► Expected row
 
 An `Expected` row has a value for each field, or the faults for which its record must be rejected.
@@ -10,7 +11,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache, cached_property, lru_cache
 from typing import Any
@@ -20,14 +22,16 @@ import duckdb
 from twofold.definition import names
 from twofold.definition.model import AVRO, CONFLUENT_JSON, Field, Pipeline
 from twofold.definition.types import whole_value
-from twofold.proof import json_text, typed_values
+from twofold.proof import avro_body, json_text, typed_values
+from twofold.proof.avro_body import AvroBodies
 from twofold.proof.json_text import OtherShape, Value
 from twofold.proof.typed_values import NoValue, Untold
+from twofold.schema_registry import Registered, UnknownSchema
 
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 """Of event times, unless the field declares a `min`."""
 _PREFIX_BYTES = 5
-"""Before the JSON of `confluent-json`: a nought, and the number of the schema."""
+"""Before JSON of `confluent-json`, and before Avro: a nought, and the number of the schema."""
 BLANKS = b" \t\r\n"
 _SHORT = 64
 """Characters."""
@@ -48,6 +52,8 @@ class Expected:
     """What this reader cannot judge: a clause each."""
     is_no_record: bool = False
     """The fault lies in the record's form, whatever is declared: no value, no UTF-8, not one JSON object."""
+    unknown_schema: bool = False
+    """The registry has none of its schema's id: rejected for that, or it is gone since."""
     holds_nothing: bool = False
     """A record without elements: read, and filtered."""
 
@@ -57,6 +63,8 @@ class Expecting:
     """Reads records of one pipeline."""
 
     pipeline: Pipeline
+    schemas: Callable[[int], Registered]
+    """What a schema's id stands for, as `Registry.schema` says it; asked for records in Avro alone."""
 
     def of_kafka(
         self,
@@ -71,13 +79,14 @@ class Expecting:
         `arrived` is the event time of `time: arrival`; None: there is no such moment.
         """
         wire = self.pipeline.topic.format
-        if wire == AVRO:
-            return [Expected(untold=("Avro is not read a second time",))]
-        if wire == CONFLUENT_JSON and value is not None:
+        beside = {"key": key, **headers}
+        if wire in (AVRO, CONFLUENT_JSON) and value is not None:
             if len(value) < _PREFIX_BYTES or value[0]:
-                return [self._whole("no schema id before the JSON")]
+                return [self._whole("no schema id before it")]
+            if wire == AVRO:
+                return list(self._of_avro(value, beside, arrived, judged_at))
             value = value[_PREFIX_BYTES:]
-        return list(self._of_json(value, {"key": key, **headers}, arrived, judged_at))
+        return list(self._of_json(value, beside, arrived, judged_at))
 
     def of_text(self, text: bytes, landed_at: datetime) -> list[Expected]:
         """The rows of a line, or of an element, of a JSON file."""
@@ -87,6 +96,53 @@ class Expecting:
         """The row of a file that has columns; `cells` has what is found of the fields."""
         return self._row(None, {**cells, **self._arrivals(landed_at)}, landed_at)
 
+    def _of_avro(
+        self, value: bytes, beside: Mapping[str, bytes | None], arrived: datetime, judged_at: datetime
+    ) -> Iterator[Expected]:
+        if len(value) > self.pipeline.event.max_bytes:
+            yield self._whole(_too_large(len(value)))
+            return
+        number, element = int.from_bytes(value[1:_PREFIX_BYTES]), None if self.pipeline.event.each is None else 0
+        try:
+            record = self._bodies.read(number, value[_PREFIX_BYTES:])
+        except UnknownSchema:
+            yield Expected(element, faults=(f"the registry has no schema {number}",), unknown_schema=True)
+        except Untold as error:
+            yield Expected(element, untold=(str(error),))
+        except ValueError as error:
+            yield self._whole(f"not of schema {number}: {error}", is_no_record=True)
+        else:
+            if element is not None:
+                yield from self._of_json(avro_body.as_json(record).encode(), beside, arrived, judged_at)
+                return
+            reads = {one.name: self._reading_avro(one, record, beside) for one in self._found_in_it}
+            row = self._row(None, {**reads, **self._arrivals(arrived)}, judged_at)
+            yield replace(row, faults=(*row.faults, *self._too_long(record, beside)))
+
+    def _reading_avro(self, one: Field, record: Any, beside: Mapping[str, bytes | None]) -> Read:  # noqa: ANN401
+        if one.source.kind != "path":
+            return self._reading_beside(one, beside)
+
+        def read() -> Any:  # noqa: ANN401
+            value = avro_body.at(record, one.source.steps)
+            return None if value is None else avro_body.of_avro(one, value)
+
+        return read
+
+    def _too_long(self, record: Any, beside: Mapping[str, bytes | None]) -> Iterator[str]:  # noqa: ANN401
+        """Values of few bytes may be texts of many."""
+        size = 0
+        for one in self._found_in_it:
+            with suppress(OtherShape):
+                within = avro_body.at(record, one.source.steps)
+                size += avro_body.text_bytes(one, within if one.source.kind == "path" else _of(one, beside))
+        if size > self.pipeline.event.max_bytes:
+            yield _too_large(size)
+
+    @cached_property
+    def _bodies(self) -> AvroBodies:
+        return AvroBodies(self.schemas)
+
     def _of_json(
         self, text: bytes | None, beside: Mapping[str, bytes | None], arrived: datetime | None, judged_at: datetime
     ) -> Iterator[Expected]:
@@ -94,7 +150,7 @@ class Expecting:
             yield self._whole("it is empty", is_no_record=True)
             return
         if len(text) > self.pipeline.event.max_bytes:
-            yield self._whole(f"it has {len(text):,} bytes, which is more than max_bytes")
+            yield self._whole(_too_large(len(text)))
             return
         try:
             record = json_text.record(text)
@@ -137,16 +193,19 @@ class Expecting:
         return {one.name: lambda: arrived for one in self.pipeline.event.fields.values() if one.is_arrival}
 
     def _reading(self, one: Field, record: Value, element: Value, beside: Mapping[str, bytes | None]) -> Read:
-        source = one.source
-        if source.kind != "path":
-            return lambda: _beside(one, beside.get("key" if source.kind == "key" else f"header {source.header}"))
-        around = record if source.whole else element
+        if one.source.kind != "path":
+            return self._reading_beside(one, beside)
+        around = record if one.source.whole else element
 
         def read() -> Any:  # noqa: ANN401
-            value = around.at(source.steps)
+            value = around.at(one.source.steps)
             return None if value is None else typed_values.of_json(one, value)
 
         return read
+
+    @staticmethod
+    def _reading_beside(one: Field, beside: Mapping[str, bytes | None]) -> Read:
+        return lambda: _beside(one, _of(one, beside))
 
     def _row(self, element: int | None, reads: Mapping[str, Read], judged_at: datetime) -> Expected:
         values: dict[str, Any] = {}
@@ -216,6 +275,15 @@ def _known(text: str, pattern: str) -> bool:
 @cache
 def _connection() -> duckdb.DuckDBPyConnection:
     return duckdb.connect(config={"threads": "1"})
+
+
+def _too_large(size: int) -> str:
+    return f"it has {size:,} bytes, which is more than max_bytes"
+
+
+def _of(one: Field, beside: Mapping[str, bytes | None]) -> bytes | None:
+    """What lies beside the value, of a field in Kafka's key or a header."""
+    return beside.get("key" if one.source.kind == "key" else f"header {one.source.header}")
 
 
 def _beside(one: Field, found: bytes | None) -> Any:  # noqa: ANN401

@@ -2,7 +2,7 @@
 
     a JSON value ─┐
     a CSV cell ───┼─► text, and whether it is one ─► str, int, float, Decimal, bool, datetime (UTC), date
-    a Parquet value (those with a type of their own as they are) ─┘
+    a value of Parquet or Avro (those with a type of their own as they are) ─┘
 
 By the tables of docs/definition.md. `NoValue`: it is none of the type. `Untold`: this reader cannot judge it.
 """
@@ -87,8 +87,21 @@ def of_parquet(field: Field, scalar: pa.Scalar) -> Any:  # noqa: ANN401
     """A value of a Parquet file that is not null, by the file's own type."""
     kind = scalar.type
     if pa.types.is_timestamp(kind):
-        return _own_moment(field, scalar)
+        per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[kind.unit]
+        return of_value(field, _after_1970(scalar.value * 10**6 // per_second))
     value = _as_python(scalar)
+    if isinstance(value, dict | list) and field.type.name in ("string", "json"):
+        raise Untold(f"a value of Parquet's type {kind} as {field.type}")
+    return of_value(field, value)
+
+
+def of_value(field: Field, value: Any) -> Any:  # noqa: ANN401
+    """A value that has a type of its own, of Parquet or Avro.
+
+    >>> from twofold.definition.types import FieldType
+    >>> of_value(Field("n", FieldType("string")), Decimal("1.50")), of_value(Field("n", FieldType("json")), date.min)
+    ('1.5', '"0001-01-01"')
+    """
     match value:
         case str():
             return of_text(field, value)
@@ -99,11 +112,11 @@ def of_parquet(field: Field, scalar: pa.Scalar) -> Any:  # noqa: ANN401
         case Decimal():
             plain = f"{value:f}"
             return of_text(field, plain.rstrip("0").rstrip(".") if "." in plain else plain, quoted=False)
-        case date():
+        case datetime():
+            return _own_moment(field, value if value.tzinfo else value.replace(tzinfo=UTC))
+        case date() | time():
             return _own_day(field, value)
-    if field.type.name in ("string", "json"):
-        raise Untold(f"a value of Parquet's type {kind} as {field.type}")
-    raise NoValue(f"a value of Parquet's type {kind}")
+    raise NoValue(f"a value of the type {type(value).__name__}")
 
 
 def _as_python(scalar: pa.Scalar) -> Any:  # noqa: ANN401
@@ -120,9 +133,7 @@ def _own(field: Field, text: str) -> Any:  # noqa: ANN401
     return text if field.type.name == "string" else of_text(field, text, quoted=False)
 
 
-def _own_moment(field: Field, scalar: pa.Scalar) -> Any:  # noqa: ANN401
-    per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[scalar.type.unit]
-    moment = _after_1970(scalar.value * 10**6 // per_second)
+def _own_moment(field: Field, moment: datetime) -> Any:  # noqa: ANN401
     match field.type.name:
         case "timestamp":
             return moment
@@ -131,29 +142,28 @@ def _own_moment(field: Field, scalar: pa.Scalar) -> Any:  # noqa: ANN401
         case "string":
             return moment.isoformat().replace("+00:00", "Z")
         case "json":
-            raise Untold("a moment as json")
+            return f'"{moment.isoformat().replace("+00:00", "Z")}"'
     raise NoValue(f"a moment as {field.type}")
 
 
-def _own_day(field: Field, day: date) -> Any:  # noqa: ANN401
+def _own_day(field: Field, day: date | time) -> Any:  # noqa: ANN401
     match field.type.name:
-        case "date":
+        case "date" if isinstance(day, date):
             return day
-        case "timestamp":
+        case "timestamp" if isinstance(day, date):
             return datetime(day.year, day.month, day.day, tzinfo=UTC)
         case "string":
             return day.isoformat()
         case "json":
-            raise Untold("a day as json")
-    raise NoValue(f"a day as {field.type}")
+            return f'"{day.isoformat()}"'
+    raise NoValue(f"a day or time as {field.type}")
 
 
-def _json(text: str) -> str:
+def _json(text: str) -> str | None:
     try:
-        json_text.one(text)
+        return None if json_text.one(text).is_null else text
     except ValueError as error:
         raise NoValue(f"no JSON: {error}") from None
-    return text
 
 
 def _number(text: str) -> tuple[int, int]:

@@ -18,6 +18,8 @@ from typing import Any
 import pyarrow as pa
 
 from twofold import inbox, kafka, table_state, tables
+from twofold.contract import reasons
+from twofold.definition.model import AVRO
 from twofold.definition.names import ELEMENT, KEY
 from twofold.proof import file_records, sql
 from twofold.proof.expected import Expected, Expecting
@@ -25,6 +27,7 @@ from twofold.proof.file_records import FileRecord, Wanted
 from twofold.proof.findings import MOST_OFFENDERS, Findings
 from twofold.proof.recount import Irregular
 from twofold.proof.world import World
+from twofold.schema_registry import Registry
 from twofold.text import counted
 from twofold.topic import Range, joined
 from twofold.windows import EPOCH
@@ -61,7 +64,7 @@ class Tally:
     """What this reader cannot judge → how often."""
 
     def __post_init__(self) -> None:
-        self.expecting = Expecting(self.world.pipeline)
+        self.expecting = Expecting(self.world.pipeline, Registry.of(self.world.lake.settings).schema)
         properties = self.world.pins[self.log].properties
         ruled = properties if self.log == tables.STREAM_LOG else self.world.pins[tables.LANDED_FILES].properties
         rules, definition = table_state.rules_since(ruled), self.world.defined_since(self.log)
@@ -83,6 +86,9 @@ class Tally:
         """The rows of one record with what they should be."""
         self.records += 1
         self.outcomes.update(row["outcome"] for row in rows)
+        if wanted[0].unknown_schema and rows[0]["outcome"] != tables.REJECTED:
+            self.untold["values in Avro whose schema the registry has no more"] += len(rows)
+            return
         by_element = {one.element or 0: one for one in wanted}
         numbers = [row.get(ELEMENT) or 0 for row in rows]
         if not any(one.untold for one in wanted) and sorted(numbers) != sorted(by_element):
@@ -105,13 +111,17 @@ class Tally:
             self.log == tables.STREAM_LOG or (sent is not None and self.is_exact(row))
         ):
             digest = None if sent is None else hashlib.sha256(sent).hexdigest()
-            if row["digest"] != digest and row["reason_kind"] != "not_judged":
+            if row["digest"] != digest and row["reason_kind"] != reasons.NOT_JUDGED:
                 self.violated("rejected without their exact bytes", f"{where}: payload differs from what was sent")
 
     def _row(self, where: str, row: Row, one: Expected, place: Sequence[object]) -> None:
         self.untold.update(one.untold)
         if row["outcome"] == tables.REJECTED:
-            if not one.faults and not one.untold and row["reason_kind"] != "not_judged":
+            if one.faults or one.untold or row["reason_kind"] == reasons.NOT_JUDGED:
+                return
+            if self.world.pipeline.topic.format == AVRO and row["reason_kind"] == reasons.MALFORMED:
+                self.untold["records in Avro that were malformed and are not now: a schema registered since?"] += 1
+            else:
                 self._differs(row, "rejected for nothing", f"{where}: rejected ({row['reason']}), nothing is wrong")
             return
         if one.faults:
