@@ -1,4 +1,4 @@
-"""The example pipelines through both layers, their union and the proof, on events written here."""
+"""The webhooks of `examples/` through both layers, their union and the proof, on events written here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from spark_jobs import spark_session
 from tests.at_work import Work
 from tests.conftest import random_name
 from twofold.definition.load import load_file
-from twofold.definition.model import JSON
 from twofold.settings import Settings
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -26,16 +25,16 @@ MARCH_MS = 1_772_323_200_000
 
 @pytest.fixture(scope="module")
 def spark(stack: Settings) -> Iterator[SparkSession]:
-    """One session for both."""
+    """One session for all."""
     spark = spark_session.build(stack, "test-examples")
     yield spark
     spark.stop()
 
 
-def work(stack: Settings, spark: SparkSession, example: str) -> Work:
-    """An example under a name of its own, its topic in JSON."""
-    declared, name = load_file(EXAMPLES / f"{example}.yaml"), random_name()
-    return Work(spark, stack, replace(declared, name=name, topic=replace(declared.topic, name=name, format=JSON)))
+def work(stack: Settings, spark: SparkSession) -> Work:
+    """The webhooks under a name of their own."""
+    declared, name = load_file(EXAMPLES / "webhooks.yaml"), random_name()
+    return Work(spark, stack, replace(declared, name=name, topic=replace(declared.topic, name=name)))
 
 
 def send(at: Work, *records: dict[str, Any]) -> None:
@@ -57,7 +56,7 @@ def delivery(number: int, event: str, stars: int, *commits: str) -> dict[str, An
 
 
 def test_webhooks(stack: Settings, spark: SparkSession) -> None:
-    at = work(stack, spark, "webhooks")
+    at = work(stack, spark)
     send(at, delivery(1, "push", 5, "c1", "c2"), delivery(2, "push", 7), delivery(2, "push", 8), delivery(3, "ping", 0))
     at.drain()
     land(at, "later.jsonl", delivery(2, "push", 9, "c3"), delivery(4, "fork", 1))
@@ -80,7 +79,7 @@ def test_webhooks(stack: Settings, spark: SparkSession) -> None:
 def test_a_pipeline_is_drafted_from_a_topic(
     stack: Settings, spark: SparkSession, twofold: Callable[..., CompletedProcess[str]]
 ) -> None:
-    at, name = work(stack, spark, "webhooks"), random_name()
+    at, name = work(stack, spark), random_name()
     ids = [str(uuid5(NAMESPACE_URL, str(number))) for number in range(20)]
     send(at, *({**delivery(number, "push", number), "delivery": one} for number, one in enumerate(ids)))
     topic, path = at.pipeline.topic.name, stack.pipelines / f"{name}.yaml"
@@ -96,21 +95,3 @@ def test_a_pipeline_is_drafted_from_a_topic(
     missing = twofold("init", random_name(), "--topic", random_name(), check=False)
     assert missing.returncode == 1
     assert "there is no topic" in missing.stderr
-
-
-def hour(station: str, number: int, celsius: float | None) -> dict[str, Any]:
-    """An observation."""
-    at = {"hour": MARCH_MS // 3_600_000 + number, "utc": f"2026-03-01T{number:02}:00:00Z"}
-    return {"station": {"code": station}, "at": at, "air": {"celsius": celsius}, "wind": {"mph": 3}}
-
-
-def test_weather(stack: Settings, spark: SparkSession) -> None:
-    at = work(stack, spark, "weather")
-    send(at, hour("JFK", 0, 1.5), hour("EWR", 0, 2.25), hour("JFK", 1, None), hour("JFK", 0, 1.5))
-    at.drain()
-    land(at, "corrected.jsonl", hour("JFK", 1, -3.0))
-    for _ in range(2):
-        found = at.query("SELECT station, hours, coldest::VARCHAR, mean_wind FROM unified_by_station ORDER BY station")
-        assert found == [("EWR", 1, "2.25", 3.0), ("JFK", 2, "-3.00", 3.0)]
-        at.union()
-    at.holds()

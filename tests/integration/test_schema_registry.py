@@ -1,26 +1,38 @@
-"""Avro with a real schema registry: produced, streamed, queried; and the registry gone, and back with its schemas."""
+"""Avro with a real schema registry: produced, streamed, queried, proved; and the registry gone, and back."""
 
 from __future__ import annotations
 
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import fastavro
+import pyarrow as pa
 import pytest
+from pyiceberg.expressions import EqualTo
 from pyspark.sql import SparkSession
 
+from producer.wire import writer
 from spark_jobs import spark_session
 from tests import overhear, running
 from tests.at_work import Work, eventually
+from tests.conftest import random_name
+from twofold import tables
+from twofold.definition.load import load_file
 from twofold.definition.model import Pipeline
+from twofold.proof.prover import prove
 from twofold.schema_registry import Registry
 from twofold.settings import Settings
 from twofold.stack import supervisor
 
 Define = Callable[..., Pipeline]
+EXAMPLES = Path(__file__).parents[2] / "examples"
 MARCH_MS = 1_772_323_200_000
 FIELDS: dict[str, Any] = {
     **dict.fromkeys(("id", "kind", "value", "at", "hidden")),
@@ -101,7 +113,49 @@ def test_avro_through_the_stream(stack: Settings, spark: SparkSession, define: D
         assert work.query(theirs) == expected
         assert work.query("SELECT sum(events), count(*) > 0 FROM unified_v") == [(202, True)]
         work.union()
-    work.holds()
+    work.holds(proved=True)
+    elsewhere = stack.model_copy(update={"schema_registry_url": "http://127.0.0.1:9"})
+    away = next(one for one in Work(spark, elsewhere, pipeline).holds().checks if one.id == "I4")
+    assert away.state == "not proved"
+    assert "the schema registry at http://127.0.0.1:9 does not answer" in away.text
+    changed = EqualTo("user", "z") & EqualTo("number", 1)
+    log = work.lake.table(tables.STREAM_LOG)
+    rows = log.scan(row_filter=changed).to_arrow()
+    log.delete(changed)
+    another = pa.array([Decimal("1.51")], rows.schema.field("total").type)
+    log.append(rows.set_column(rows.schema.get_field_index("total"), "total", another))
+    told = next(one for one in prove(work.lake, 60, print, compare_all=True).checks if one.id == "I4")
+    assert any("total Decimal('1.51'), sent Decimal('1.5')" in one for one in told.offenders), told
+
+
+def hour(station: str, number: int, celsius: float | None) -> dict[str, Any]:
+    """The fields of an observation."""
+    moment = datetime(2026, 3, 1, number, tzinfo=UTC)
+    air = None if celsius is None else Decimal(str(celsius))
+    return {
+        "station": station,
+        "hour": MARCH_MS // 3_600_000 + number,
+        "measured_at": moment,
+        "celsius": air,
+        "wind_mph": 3.0,
+    }
+
+
+def test_the_weather_example(stack: Settings, spark: SparkSession, registry: Registry) -> None:
+    declared, name = load_file(EXAMPLES / "weather.yaml"), random_name()
+    at = Work(spark, stack, replace(declared, name=name, topic=replace(declared.topic, name=name)))
+    write = writer(at.pipeline, registry.register).write
+    sent = [hour("JFK", 0, 1.5), hour("EWR", 0, 2.25), hour("JFK", 1, None), hour("JFK", 0, 1.5)]
+    at.send_values(*map(write, sent))
+    at.drain()
+    corrected = {"station": {"code": "JFK"}, "at": {"hour": MARCH_MS // 3_600_000 + 1, "utc": "2026-03-01T01:00:00Z"}}
+    at.put("corrected.jsonl", json.dumps({**corrected, "air": {"celsius": -3.0}, "wind": {"mph": 3}}).encode())
+    at.take()
+    for _ in range(2):
+        found = at.query("SELECT station, hours, coldest::VARCHAR, mean_wind FROM unified_by_station ORDER BY station")
+        assert found == [("EWR", 1, "2.25", 3.0), ("JFK", 2, "-3.00", 3.0)]
+        at.union()
+    at.holds(proved=True)
 
 
 def test_a_registry_that_is_away_is_waited_for(
