@@ -9,6 +9,7 @@ but every step is linear in the length of the text, whatever it holds.
 
 from __future__ import annotations
 
+import base64
 import math
 import re
 from array import array
@@ -20,6 +21,7 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 from twofold.definition.field_source import FieldSource
@@ -307,6 +309,8 @@ def cell_literal(cell: pa.Scalar, declared: FieldType) -> Literal | None:
     kind = cell.type
     if pa.types.is_timestamp(kind):
         return _moment_literal(cell, declared)
+    if pa.types.is_nested(kind):
+        return Literal(OTHER, _NESTED.encode(json_value(cell)).decode())
     try:
         value = cell.as_py()
     except UnicodeDecodeError:
@@ -322,8 +326,6 @@ def cell_literal(cell: pa.Scalar, declared: FieldType) -> Literal | None:
         return Literal(NUMBER, decimal_text(value))
     if isinstance(value, int | float):
         return Literal(NUMBER, repr(value))
-    if isinstance(value, dict | list):
-        return Literal(OTHER, _NESTED.encode(value).decode())
     return Literal(MOMENT if isinstance(value, date | time) else TEXT, str(value))
 
 
@@ -355,8 +357,45 @@ def decimal_text(value: Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-_NESTED = msgspec.json.Encoder(enc_hook=str, decimal_format="number")
-"""Bytes within other values as base64."""
+_NESTED = msgspec.json.Encoder(decimal_format="number")
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether values of an Arrow type are lists."""
+    return any(getattr(pa.types, f"is_{name}")(kind) for name in ("list", "large_list", "fixed_size_list"))
+
+
+def json_value(cell: pa.Scalar) -> object:
+    """A cell as JSON has it: moments in ISO 8601, bytes as text or in base64, numbers with all their digits."""
+    kind = cell.type
+    if not cell.is_valid:
+        return None
+    if pa.types.is_struct(kind):
+        return {kind.field(place).name: json_value(cell[place]) for place in range(kind.num_fields)}
+    if pa.types.is_map(kind):
+        pairs = [[json_value(entry["key"]), json_value(entry["value"])] for entry in cell.values]
+        return {str(key): value for key, value in pairs} if is_text(kind.key_type) else pairs
+    if is_list(kind):
+        return [json_value(element) for element in cell.values]
+    if pa.types.is_timestamp(kind):
+        return _moment_literal(cell, FieldType("timestamp")).text
+    if pa.types.is_date(kind):
+        return str(np.datetime64(cell.value, "D" if pa.types.is_date32(kind) else "ms"))
+    if pa.types.is_time(kind) or pa.types.is_duration(kind):
+        return str(cell.cast(pa.string()).as_py()) if pa.types.is_time(kind) else cell.value
+    value = cell.as_py()
+    if isinstance(value, bytes):
+        return _text_of(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no number for it
+    return value if isinstance(value, str | int | float | Decimal) else str(value)
+
+
+def _text_of(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return base64.b64encode(value).decode()
 
 
 def is_deep(value: bytes) -> bool:

@@ -13,7 +13,7 @@ import io
 import re
 import zlib
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import takewhile
@@ -271,7 +271,8 @@ def _parquet(stream: IO[bytes], pipeline: Pipeline, wanted: Wanted) -> Iterator[
     try:
         with pq.ParquetFile(pa.PythonFile(stream, mode="r")) as file:
             names, fields = file.schema_arrow.names, _found_in_files(pipeline)
-            columns = {one.name: _column(names, one) for one in fields}
+            ways = {one.name for one in file.schema_arrow if pa.types.is_nested(one.type)}
+            columns = {one.name: _column(names, ways, one) for one in fields}
             declared = [name for name in names if name in columns.values()]
             number = 0
             for batch in file.iter_batches(_ROWS_AT_ONCE, columns=declared):
@@ -280,15 +281,16 @@ def _parquet(stream: IO[bytes], pipeline: Pipeline, wanted: Wanted) -> Iterator[
                 for row in range(batch.num_rows):
                     number += 1
                     if number in wanted:
-                        cells = {name: _plain(batch[name][row]) for name in declared}
+                        cells = {name: _natural(batch[name][row]) for name in declared}
                         yield _of_parquet(number, cells, fields, columns, pipeline)
     except pa.ArrowException as error:
         raise Irregular(str(error).partition("\n")[0]) from None
 
 
-def _column(names: Sequence[str], one: Field) -> str:
-    """The file's column that a path leads to: one of its whole name, or one of its first key, a struct."""
-    return one.source.column if one.source.column in names or not one.source.steps else str(one.source.steps[0])
+def _column(names: Sequence[str], ways: Collection[str], one: Field) -> str:
+    """The file's column that a path leads to: one of its first key, if values lie in it, or one of its whole name."""
+    first, *more = one.source.steps
+    return str(first) if (more and first in ways) or one.source.column not in names else one.source.column
 
 
 def _of_parquet(
@@ -313,11 +315,16 @@ def _scalar(one: Field, column: str, row: Mapping[str, pa.Scalar]) -> Any:  # no
         if isinstance(step, str) and pa.types.is_struct(within.type):
             if within.type.get_field_index(step) < 0:
                 return None
-            within = _plain(within[step])
-        elif isinstance(step, int) and (pa.types.is_list(within.type) or pa.types.is_large_list(within.type)):
+            within = _natural(within[step])
+        elif isinstance(step, str) and isinstance(within, pa.MapScalar):
+            found = [pair["value"] for pair in within.values if pair["key"].as_py() in (step, step.encode())]
+            if not found:
+                return None
+            within = _natural(found[-1])
+        elif isinstance(step, int) and isinstance(within, pa.ListScalar | pa.LargeListScalar | pa.FixedSizeListScalar):
             if step >= len(within.values):
                 return None
-            within = _plain(within.values[step])
+            within = _natural(within.values[step])
         else:
             raise OtherShape(f"no way to {step!r} in Parquet's type {within.type}")
     return typed_values.of_parquet(one, within) if within.is_valid else None
@@ -328,8 +335,10 @@ def _is_text(kind: pa.DataType) -> bool:
     return any(getattr(pa.types, f"is_{name}")(kind) for name in known)
 
 
-def _plain(scalar: pa.Scalar) -> pa.Scalar:
-    """Without a dictionary, or a type that is only a name for another."""
+def _natural(scalar: pa.Scalar) -> pa.Scalar:
+    """Without a dictionary, or a type that is only a name for another; a UUID as its text."""
+    if isinstance(scalar, pa.UuidScalar) and scalar.is_valid:
+        return pa.scalar(str(scalar.as_py()))
     while scalar.is_valid and (pa.types.is_dictionary(scalar.type) or isinstance(scalar, pa.ExtensionScalar)):
         scalar = scalar.value
     return scalar

@@ -7,8 +7,6 @@ Columns that are not declared are not read, whatever they hold. Rows that went i
 
 from __future__ import annotations
 
-import base64
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
@@ -18,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from twofold.contract import reasons
+from twofold.contract.literals import is_list, is_text, json_value
 from twofold.contract.reasons import Reason
 from twofold.contract.records import CellRecords
 from twofold.definition.field_source import FieldSource, Step
@@ -49,7 +48,7 @@ def _rows(source: WatchedStream, fields: Sequence[Field]) -> Iterator[CellRecord
     file = pq.ParquetFile(
         pa.PythonFile(source, "r"), pre_buffer=False, buffer_size=BLOCK_BYTES, page_checksum_verification=True
     )
-    columns = {one.name: _column(file.schema_arrow.names, one.source) for one in fields}
+    columns = {one.name: _column(file.schema_arrow, one.source) for one in fields}
     declared = _declared(file.schema_arrow.names, set(columns.values()))
     found = [one for one in fields if columns[one.name] in declared]
     number = 1
@@ -65,9 +64,14 @@ def _rows(source: WatchedStream, fields: Sequence[Field]) -> Iterator[CellRecord
         )
 
 
-def _column(names: list[str], source: FieldSource) -> str:
-    """The file's column that a path leads to: one of its whole name, or one of its first key, a struct."""
-    return source.column if source.column in names or not source.steps else str(source.steps[0])
+def _column(schema: pa.Schema, source: FieldSource) -> str:
+    """The file's column that a path leads to: the one of its first key, if values lie in that, else of its whole name.
+
+    So `a.b` is found in the struct `a` before the column `a.b`, which is what `["a.b"]` means alone.
+    """
+    first = str(source.steps[0])
+    is_way = len(source.steps) > 1 and any(pa.types.is_nested(one.type) for one in schema if one.name == first)
+    return first if is_way or source.column not in schema.names else source.column
 
 
 def _declared(names: list[str], fields: set[str]) -> list[str]:
@@ -94,7 +98,7 @@ def _rows_at_once(group: pq.RowGroupMetaData) -> int:
 def _records(
     batch: pa.RecordBatch, declared: list[str], fields: Sequence[Field], columns: Mapping[str, str], number: int
 ) -> CellRecords:
-    read = {name: plain(batch.column(batch.schema.get_field_index(name))) for name in declared}
+    read = {name: _plain(batch.column(batch.schema.get_field_index(name))) for name in declared}
     found = {}
     faults: dict[int, Reason] = {}
     for one in fields:
@@ -111,9 +115,10 @@ def _within(array: pa.Array, steps: Sequence[Step], field: Field, faults: dict[i
         if isinstance(step, str) and pa.types.is_struct(kind):
             place = kind.get_field_index(step)
             array = pa.nulls(len(array)) if place < 0 else pc.struct_field(array, [place])
-        elif isinstance(step, int) and (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
-            long = pc.fill_null(pc.greater(pc.list_value_length(array), step), False)
-            array = pc.list_element(pc.if_else(long, array, pa.scalar([None] * (step + 1), kind)), step)
+        elif isinstance(step, str) and pa.types.is_map(kind) and is_text(kind.key_type):
+            array = pc.map_lookup(array, pa.scalar(step).cast(kind.key_type), "last")
+        elif isinstance(step, int) and is_list(kind):
+            array = _element(array, step)
         elif pa.types.is_null(kind):
             return array
         else:
@@ -125,12 +130,25 @@ def _within(array: pa.Array, steps: Sequence[Step], field: Field, faults: dict[i
                 shape = reasons.wrong_shape(field.label, str(place_of), wanted, array[index])
                 faults.setdefault(index, shape)
             return pa.nulls(len(array))
+    if isinstance(array.type, pa.UuidType):
+        return pa.array([None if value is None else str(value) for value in array.to_pylist()], pa.string())
     return array
 
 
-def plain(array: pa.Array) -> pa.Array:
+def _element(array: pa.Array, place: int) -> pa.Array:
+    """One element of each list; null past its end. (Arrow's own `list_slice` ends the process on lists of lists.)"""
+    kind = array.type
+    if pa.types.is_fixed_size_list(kind):
+        starts = pa.array(np.arange(array.offset, array.offset + len(array)) * kind.list_size)
+    else:
+        starts = array.offsets.slice(0, len(array)).cast(pa.int64())
+    long = pc.and_(pc.is_valid(array), pc.fill_null(pc.greater(pc.list_value_length(array), place), False))
+    return array.values.take(pc.if_else(long, pc.add(starts, place), None))
+
+
+def _plain(array: pa.Array) -> pa.Array:
     """The same values without dictionaries and extension types; texts as bytes where not all of them are UTF-8."""
-    if isinstance(array, pa.ExtensionArray):
+    if isinstance(array, pa.ExtensionArray) and not isinstance(array.type, pa.UuidType):
         array = array.storage
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
@@ -149,6 +167,8 @@ def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def _plain_type(kind: pa.DataType, *, texts: bool = True) -> pa.DataType:
+    if isinstance(kind, pa.UuidType):
+        return kind
     if isinstance(kind, pa.BaseExtensionType):
         return _plain_type(kind.storage_type, texts=texts)
     if pa.types.is_dictionary(kind):
@@ -161,6 +181,8 @@ def _plain_type(kind: pa.DataType, *, texts: bool = True) -> pa.DataType:
         return pa.large_list(kind.value_field.with_type(_plain_type(kind.value_type, texts=texts)))
     if pa.types.is_list(kind):
         return pa.list_(kind.value_field.with_type(_plain_type(kind.value_type, texts=texts)))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(kind.value_field.with_type(_plain_type(kind.value_type, texts=texts)), kind.list_size)
     if not texts and (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         return pa.large_binary() if pa.types.is_large_string(kind) else pa.binary()
     return kind
@@ -174,32 +196,6 @@ def _payload_of(columns: Mapping[str, pa.Array]) -> Callable[[int], bytes]:
 
 
 def _json_value(cell: pa.Scalar) -> object:
-    """A cell as JSON has it: instants in ISO 8601, bytes as text or in base64, numbers with all their digits."""
-    kind = cell.type
-    if not cell.is_valid:
-        return None
-    if pa.types.is_timestamp(kind):
-        return f"{np.datetime64(cell.value, kind.unit)}Z"
-    if pa.types.is_struct(kind):
-        return {kind.field(place).name: _json_value(cell[place]) for place in range(kind.num_fields)}
-    if pa.types.is_map(kind):
-        return [[_json_value(entry["key"]), _json_value(entry["value"])] for entry in cell.values]
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return [_json_value(element) for element in cell.values]
-    if pa.types.is_date(kind):
-        return str(np.datetime64(cell.value, "D" if pa.types.is_date32(kind) else "ms"))
-    if pa.types.is_time(kind) or pa.types.is_duration(kind):
-        return str(cell.cast(pa.string()).as_py()) if pa.types.is_time(kind) else cell.value
-    value = cell.as_py()
-    if isinstance(value, bytes):
-        return _text_of(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)  # JSON has no number for it
-    return value if isinstance(value, str | int | float) or pa.types.is_decimal(kind) else str(value)
-
-
-def _text_of(value: bytes) -> str:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return base64.b64encode(value).decode()
+    """A cell as JSON has it, a moment with all its digits."""
+    is_moment = cell.is_valid and pa.types.is_timestamp(cell.type)
+    return f"{np.datetime64(cell.value, cell.type.unit)}Z" if is_moment else json_value(cell)
