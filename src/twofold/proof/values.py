@@ -30,7 +30,7 @@ from twofold.topic import Range, joined
 
 SAMPLE = 1_000
 """So many records of each log are compared, unless all of them are asked for."""
-_RUN = 32
+_RUN = 128
 """So many neighbours of one outcome are chosen together, as they are read together."""
 _AT_ONCE = 10_000
 """Records whose rows are held in memory at a time, where all are compared."""
