@@ -6,17 +6,12 @@ parts (a query, the files it reads) ─► few rows: one after the other, in thi
 
 from __future__ import annotations
 
-import os
 import pickle
-import shutil
-import tempfile
-import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import count
-from pathlib import Path
 from typing import NamedTuple
 
 from duckdb import DuckDBPyConnection
@@ -35,8 +30,6 @@ SPREAD_ROWS = 8_000_000
 """Up to this many rows no task of Spark is started: its workers' start alone takes as long as a million of them."""
 _MEMORY = "512MiB"
 _FETCHED = 16_384
-_LEFT_S = 86_400.0
-"""Files that a killed job spilled are removed after this long."""
 
 
 @dataclass(frozen=True)
@@ -74,21 +67,9 @@ class Scratch:
 
 @contextmanager
 def scratch(settings: Settings, threads: int | None = None) -> Iterator[Scratch]:
-    """A connection that spills beside the stack's home, not into /tmp, which may be memory.
-
-    A cluster's worker has no such home, but a folder for each executor, in which it runs.
-    """
-    root = (settings.home if os.access(settings.home, os.W_OK) else Path.cwd()) / "scratch"
-    root.mkdir(exist_ok=True)
-    for left in root.iterdir():
-        if time.time() - left.stat().st_mtime > _LEFT_S:
-            shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(dir=root))
-    try:
-        with engine.plain(folder, _MEMORY, threads) as connection:
-            yield Scratch(connection)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    """A connection that spills beside the stack's home."""
+    with engine.scratch(settings) as folder, engine.plain(folder, _MEMORY, threads) as connection:
+        yield Scratch(connection)
 
 
 class From(NamedTuple):

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from confluent_kafka import (
@@ -321,8 +322,7 @@ def filled(
         for number, wanted in ranges.items():
             begin, end, _ = _offsets(client, name, [number], timeout_s)[number]
             there = _still_there(wanted, begin, end)
-            read = (message.offset() or 0 for message in _near(consumer, name, number, there, timeout_s))
-            held = tuple(joined(within(read, there)))
+            held = tuple(joined(message.offset() or 0 for message in _near(consumer, name, number, there, timeout_s)))
             # An offset may have gone between the two questions; so the result is as of the end.
             now = _offsets(client, name, [number], timeout_s)[number][0] if there else begin
             found[number] = Filled(max(begin, now), end, held)
@@ -332,7 +332,7 @@ def filled(
 def read(
     settings: Settings, name: str, ranges: Mapping[int, Sequence[Range]], timeout_s: float = TIMEOUT_S
 ) -> Iterator[KafkaRecord]:
-    """The committed records of the given ranges that are still there, by partition and in order; with others between.
+    """The committed records of the given ranges that are still there, by partition and in order.
 
     The ranges are as for `filled`.
     """
@@ -351,9 +351,9 @@ def _still_there(ranges: Sequence[Range], begin: int, end: int) -> list[Range]:
 
 
 def _near(consumer: Consumer, name: str, number: int, ranges: Sequence[Range], timeout_s: float) -> Iterator[Message]:
-    """The records of the ranges, and some between those that are near each other."""
-    for span in merged(ranges, _NEAR):
-        yield from _read(consumer, name, number, span, timeout_s)
+    """The records of the ranges; those between near ones are read along, and left out."""
+    spans = (_read(consumer, name, number, span, timeout_s) for span in merged(ranges, _NEAR))
+    yield from within(chain.from_iterable(spans), ranges, lambda message: message.offset() or 0)
 
 
 def _if_there(client: AdminClient, name: str, timeout_s: float) -> Any:  # noqa: ANN401

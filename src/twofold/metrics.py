@@ -153,6 +153,7 @@ TABLE_SNAPSHOTS = _gauge("table_snapshots", "snapshots", "Snapshots kept.", "tab
 PROVED_HOLDS = _gauge("prove_holds", "0 or 1", "0 where it is violated.", "invariant")
 PROVED_BEHIND = _gauge("prove_behind", "0 or 1", "1 where part of it is not there yet.", "invariant")
 PROVED_WHOLLY = _gauge("prove_proved", "0 or 1", "0 where part of it could not be checked.", "invariant")
+PROVED_HELD = _time("prove_held", "When a proof, in full or of what changed, last found nothing violated.")
 
 SERVICE_LEFT_DOWN = _gauge("service_left_down", "0 or 1", "1 while it stays down, its restarts used up.", "service")
 

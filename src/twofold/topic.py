@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from twofold.definition.model import KEEPS_ALL, REQUIRED_SETTINGS, Pipeline, Topic
 from twofold.errors import TwofoldError
 
+_Thing = TypeVar("_Thing")
 Range = tuple[int, int]
 """Offsets from the first up to, not including, the second."""
 
@@ -130,19 +132,20 @@ def merged(ranges: Sequence[Range], near: int) -> list[Range]:
     return found
 
 
-def within(offsets: Iterable[int], ranges: Sequence[Range]) -> Iterator[int]:
-    """Those of the offsets, which ascend, that lie in one of the ranges, which are in order.
+def within(found: Iterable[_Thing], ranges: Sequence[Range], offset_of: Callable[[_Thing], int]) -> Iterator[_Thing]:
+    """Those of the things, whose offsets ascend, that lie in one of the ranges, which are in order.
 
-    >>> list(within([1, 2, 3, 7, 9, 12, 13], [(2, 4), (9, 10)]))
+    >>> list(within([1, 2, 3, 7, 9, 12, 13], [(2, 4), (9, 10)], lambda offset: offset))
     [2, 3, 9]
     """
     left = iter(ranges)
     low, high = 0, 0
-    for offset in offsets:
+    for one in found:
+        offset = offset_of(one)
         while high <= offset:
             low, high = next(left, (sys.maxsize, sys.maxsize))
         if low <= offset:
-            yield offset
+            yield one
 
 
 def joined(offsets: Iterable[int]) -> list[Range]:

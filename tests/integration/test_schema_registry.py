@@ -15,7 +15,6 @@ from typing import Any
 import fastavro
 import pyarrow as pa
 import pytest
-from pyiceberg.expressions import EqualTo
 from pyspark.sql import SparkSession
 
 from producer.wire import writer
@@ -23,6 +22,7 @@ from spark_jobs import spark_session
 from tests import overhear, running
 from tests.at_work import Work, eventually
 from tests.conftest import random_name
+from tests.lake import EqualTo
 from twofold import tables
 from twofold.definition.load import load_file
 from twofold.definition.model import Pipeline

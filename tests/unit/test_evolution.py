@@ -17,15 +17,18 @@ from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 
 from tests.conftest import write_definition
+from tests.lake import LocalLake
 from twofold import commits, evolution, schemas, serving, table_state, tables
 from twofold.catalog import LakeCatalog
 from twofold.definition.model import Pipeline
 from twofold.errors import IncompatibleDefinition
 from twofold.evolution import Difference
 from twofold.proof import world
+from twofold.proof.sent import Sent
 from twofold.reader import engine, pruning
 from twofold.reader.pinned import iceberg_schema, pin
 from twofold.reader.unified import DuckDBEngine
+from twofold.settings import Settings
 from twofold.table_files import Place, Writer
 from twofold.table_state import Boundary, Landed
 
@@ -189,7 +192,8 @@ def test_files_of_before_are_read_with_the_types_of_today(lake: LakeCatalog, def
 
     proof = duckdb.connect()
     pin_ = world.pinned(tables.STREAM_LOG, lake.load_table(("p", tables.STREAM_LOG)))
-    world._register(proof, "log", pin_, schema)
+    proved = world.World(LocalLake(Settings(), wider, lake), proof, Sent("p", None), {})
+    proved.register("log", pin_)
     assert proof.execute(f"SELECT {names} FROM log ORDER BY 1").fetchall() == expected
 
 

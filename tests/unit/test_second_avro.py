@@ -130,7 +130,7 @@ def schemas(draw: st.DrawFn, names: list[str], depth: int = 0) -> Any:  # noqa: 
         }
     if draw(st.booleans()):
         return {"type": "enum", **named, "symbols": ["red", "blue"]}
-    meaning = draw(
+    meaning: dict[str, Any] = draw(
         st.sampled_from([{}, {"logicalType": "uuid"}, {"logicalType": "decimal", "precision": 4, "scale": 2}])
     )
     return {"type": "fixed", **named, "size": draw(st.sampled_from([2, 16])), **meaning}

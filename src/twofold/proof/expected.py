@@ -97,7 +97,7 @@ class Expecting:
         return self._row(None, {**cells, **self._arrivals(landed_at)}, landed_at)
 
     def _of_avro(
-        self, value: bytes, beside: Mapping[str, bytes | None], arrived: datetime, judged_at: datetime
+        self, value: bytes, beside: Mapping[str, bytes | None], arrived: datetime | None, judged_at: datetime
     ) -> Iterator[Expected]:
         if len(value) > self.pipeline.event.max_bytes:
             yield self._whole(_too_large(len(value)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any
 
 MOST_OFFENDERS = 10
@@ -53,6 +54,10 @@ class Proof:
 
     pipeline: str
     checks: tuple[Check, ...]
+    since: datetime | None = None
+    """When the proof was made since which everything that changed was checked; None: everything was."""
+    in_full_at: datetime | None = None
+    """When everything was checked last; None: now."""
 
     @property
     def ok(self) -> bool:
@@ -92,6 +97,8 @@ class Proof:
             "behind": self.behind,
             "proved": self.proved,
             "stuck": self.stuck,
+            "since": self.since and self.since.isoformat(),
+            "in_full_at": self.in_full_at and self.in_full_at.isoformat(),
             "invariants": [{**asdict(check), "state": check.state} for check in self.checks],
         }
 

@@ -80,7 +80,7 @@ def _taken(world: World) -> list[TakenFile]:
             SELECT t.landing, t.file, t."rows", t.version, t.sha256,
               coalesce(logged, 0), coalesce(different, 0), coalesce(records, 0), first
             FROM landed AS t LEFT JOIN logged AS l ON l.landing = t.landing AND l.file = t.file
-            WHERE t.reason IS NULL ORDER BY t.landing, t.file"""
+            WHERE t.reason IS NULL AND t.landing > {world.proved_landing} ORDER BY t.landing, t.file"""
     )
     return [TakenFile(*row) for row in rows]
 
@@ -138,7 +138,7 @@ def _recount(world: World, taken: list[TakenFile], found: Findings) -> None:
     """Count the records of files that are still there as they were ingested, without Spark or the product's readers."""
     folder = world.lake.inbox()
     newest = {file.file: file for file in taken}
-    present = {file.name: file for file in folder.files()}
+    present = {file.name: file for file in folder.files()} if taken else {}
     there = [file for name, file in newest.items() if name in present and _unchanged(folder, file, present[name])]
     irregular: list[str] = []
     readable: list[TakenFile] = []

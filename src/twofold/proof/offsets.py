@@ -10,14 +10,13 @@ Kafka is asked once, of all gaps together, in one pass per partition.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from twofold import kafka, tables
 from twofold.definition.names import ELEMENT
 from twofold.proof import sql
 from twofold.proof.findings import MOST_OFFENDERS, Check, Findings
 from twofold.proof.sent import Sent
-from twofold.proof.world import Gaps, World
+from twofold.proof.world import Gaps, Span, World
 from twofold.table_state import Landed
 from twofold.text import counted
 from twofold.topic import Filled, Range
@@ -28,21 +27,9 @@ Ranges = dict[int, list[Range]]
 """Partition → ranges of offsets, in order; a partition without any is left out."""
 
 
-@dataclass(frozen=True)
-class Span:
-    """The offsets of one partition in stream_log."""
-
-    rows: int
-    first: int
-    last: int
-    records: int
-    distinct: int
-    """Offsets, or with `event.each` offsets and elements, that differ: as many as there are rows."""
-
-
 def each_once(world: World) -> Check:
     """I2: every offset of [start, landed end) that holds a record exists once; both are the commit's own."""
-    found, held, landed = Findings("I2"), _spans(world), world.landed(tables.STREAM_LOG)
+    found, held, landed = Findings("I2"), spans(world), world.landed(tables.STREAM_LOG)
     _compare_topic(world, landed.topic_id, found)
     _compare_gaps(world, found)
     _compare_rows(world, held, landed, found)
@@ -59,8 +46,11 @@ def each_once(world: World) -> Check:
 
 def acknowledged(world: World) -> Check:
     """I1: every acknowledged offset is below the landed end, where I2 says that all offsets below it exist."""
-    found, held, name = Findings("I1"), _spans(world), world.pipeline.topic.name
-    sent, ends = world.before, {partition: span.last + 1 for partition, span in held.items()}
+    found, held, name = Findings("I1"), spans(world), world.pipeline.topic.name
+    sent, ends = (
+        world.before,
+        {**world.proved_offsets, **{partition: span.last + 1 for partition, span in held.items()}},
+    )
     for partition, offset in sorted(sent.acknowledged.items()):
         if offset >= (end := sent.ends.get(partition, 0)):
             found.violated("Kafka lost acknowledged records", [f"{name}[{partition}]@{offset}: Kafka ends at {end}"])
@@ -98,16 +88,17 @@ def _say_acknowledged(sent: Sent, due: Mapping[int, int], ends: Mapping[int, int
         found.say("no producer's journal here: nothing was acknowledged to compare (I2 needs none)")
 
 
-def _spans(world: World) -> dict[int, Span]:
-    """Partition → its offsets in stream_log."""
-    each = world.pipeline.event.each is not None
-    distinct = f"count(DISTINCT (kafka_offset, {ELEMENT}))" if each else "count(DISTINCT kafka_offset)"
-    found = world.rows(
-        f"""SELECT kafka_partition, count(*), min(kafka_offset), max(kafka_offset),
-              count(DISTINCT kafka_offset), {distinct}
-            FROM {tables.STREAM_LOG} GROUP BY kafka_partition ORDER BY kafka_partition"""
-    )
-    return {partition: Span(*numbers) for partition, *numbers in found}
+def spans(world: World) -> Mapping[int, Span]:
+    """Partition → its offsets in stream_log, looked at once."""
+    if world.spans is None:
+        distinct = f"(kafka_offset, {ELEMENT})" if world.pipeline.event.each else "kafka_offset"
+        found = world.rows(
+            f"""SELECT kafka_partition, count(*), min(kafka_offset), max(kafka_offset),
+                  count(DISTINCT kafka_offset), count(DISTINCT {distinct})
+                FROM {tables.STREAM_LOG} GROUP BY kafka_partition ORDER BY kafka_partition"""
+        )
+        world.spans = {partition: Span(*numbers) for partition, *numbers in found}
+    return world.spans
 
 
 def _compare_topic(world: World, landed_topic: str | None, found: Findings) -> None:
@@ -287,14 +278,14 @@ def _without(ranges: Iterable[Range], taken: Iterable[Range]) -> list[Range]:
 
 def _ranges(world: World) -> Ranges:
     """Per partition what lies between its lowest offset and the end that the last commit, or its last row, says."""
-    state, held = world.landed(tables.STREAM_LOG), _spans(world)
+    state, held = world.landed(tables.STREAM_LOG), spans(world)
     landed, start = state.offsets, state.start
     edges = []
     for partition in sorted({*landed, *held}):
         # Records that Kafka still has must exist; those that retention is deleting no longer count.
         retained, end = world.retained_from.get(partition, 0), landed.get(partition, 0)
-        # The stream began there, whatever Kafka has before.
-        retained = max(retained, start.get(partition, 0))
+        # The stream began there, whatever Kafka has before; and what the last proof had seen is not asked for again.
+        retained = max(retained, start.get(partition, 0), world.proved_offsets.get(partition, 0))
         low = max(world.before.begins.get(partition, 0), retained)
         if partition in held:
             # What Kafka had dropped before the job began is in neither.

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from twofold import tables
 from twofold.definition.names import ELEMENT
-from twofold.proof import landed_files, sql, values
+from twofold.proof import changes, landed_files, sql, values
 from twofold.proof.findings import Check, Findings
 from twofold.proof.world import World
 from twofold.text import counted
@@ -25,6 +25,7 @@ def nothing_invented(world: World) -> Check:
         values.compare_kafka(world, found)
     landed_files.compare(world, found)
     _filtered(world, found)
+    changes.compare_kept(world, found)
     return found.check()
 
 
@@ -35,7 +36,7 @@ def _events(world: World, found: Findings) -> None:
     columns = sql.names(tables.events(world.pipeline).column_names)
     logged = sql.contenders(world.pipeline, "stream_log", "batch_log")
     # Rows that retention has not yet taken from stream_log.
-    kept = f"{tables.EVENTS} WHERE coalesce(NOT {sql.before(world.retained_from)}, true)"
+    kept = f"{world.scope.added_events} WHERE coalesce(NOT {sql.before(world.retained_from)}, true)"
     more = sql.more_often(columns, kept, f"({logged}) AS _tw_logged")
     id_and_origin = f"{sql.quoted(world.pipeline.event.key)}, {sql.origin(world.pipeline.topic.name)}, {sql.MORE}"
     _, named = world.offenders(

@@ -1,17 +1,20 @@
 """The proof from start to end.
 
-    what was sent ─► wait for the job ─► pin ─► offsets (I1, I2), origins (I4), recomputed (I3, I5, I6, I8)
-                                             └─► files_there (I7)
+    what was sent ─► wait for the job ─► pin ─┬─► all of the tables, or what changed since the last proof (`changes`)
+                                              │      └─► offsets (I1, I2), origins (I4), recomputed (I3, I5, I6, I8)
+                                              └─► files_there (I7)
 
 Manually: `twofold prove flights`.
 """
 
 from __future__ import annotations
 
-import tempfile
+import shutil
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -19,12 +22,14 @@ import duckdb
 from twofold import database, job_metrics, metrics, table_state, tables
 from twofold.errors import TwofoldError
 from twofold.lake import Lake
-from twofold.proof import files_there, offsets, origins, recomputed, sent, sql
+from twofold.proof import changes, files_there, last_proof, offsets, origins, recomputed, sent, sql
 from twofold.proof.findings import Check, Findings, Proof
+from twofold.proof.last_proof import LastProof
 from twofold.proof.sent import Sent
-from twofold.proof.world import UNIFIED, World, connect, declared, pinned
-from twofold.reader import Reader, statements
+from twofold.proof.world import UNIFIED, TableAt, World, connect, declared, pinned
+from twofold.reader import Reader, engine, statements
 from twofold.text import counted
+from twofold.topic import Range
 
 CHECKS: dict[str, Callable[[World], Check]] = {
     "I1": offsets.acknowledged,
@@ -36,29 +41,43 @@ CHECKS: dict[str, Callable[[World], Check]] = {
     "I8": recomputed.unified_views_equal_folds,
 }
 """Invariant → its check on the pinned tables; I7 looks at the catalog instead."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _POLL_S = 0.5
+_READER_MEMORY = "512MB"
+_SPILLED = 6
+"""Rows that are sorted and joined take about so many times the space of their files."""
+_HELD_IN_MEMORY = 1 << 28
+"""Of files that are no larger together, next to nothing is spilled."""
 
 Say = Callable[[str], None]
 """Where progress goes, a line at a time."""
 
 
-def prove(lake: Lake, longest_wait_s: float, say: Say, *, compare_all: bool = False) -> Proof:
+def prove(lake: Lake, longest_wait_s: float, say: Say, *, compare_all: bool = False, since_last: bool = False) -> Proof:
     """Check I1 to I8 on the live tables; waits for a running streaming job to pass what Kafka holds now.
 
-    Values are compared of a sample of the records, or of all. The outcome is kept in `twofold.database`, and sent as
-    metrics, too.
+    Values are compared of a sample of the records, or of all. With `since_last` only what changed is checked since the
+    last proof in which nothing was violated, if it can be built on. The outcome is kept in `twofold.database`, and
+    sent as metrics, too.
     """
     with job_metrics.measured(lake, "prove") as meter:
-        proof = _prove(lake, longest_wait_s, say, compare_all)
+        proof, seen = _prove(lake, longest_wait_s, say, compare_all, since_last)
         for check in proof.checks:
             meter.gauge(metrics.PROVED_HOLDS, int(check.ok), invariant=check.id)
             meter.gauge(metrics.PROVED_BEHIND, int(check.behind), invariant=check.id)
             meter.gauge(metrics.PROVED_WHOLLY, int(check.proved), invariant=check.id)
+        if proof.ok:
+            meter.gauge(metrics.PROVED_HELD, time.time())
     database.save_result(lake.settings, lake.name, database.PROOF, proof.to_json())
+    if seen:
+        last_proof.save(lake, seen)
     return proof
 
 
-def _prove(lake: Lake, longest_wait_s: float, say: Say, compare_all: bool) -> Proof:
+def _prove(
+    lake: Lake, longest_wait_s: float, say: Say, compare_all: bool, since_last: bool
+) -> tuple[Proof, LastProof | None]:
+    """The proof, and what the next one may build on."""
     before = sent.read(lake.settings, lake.pipeline)
     _wait(lake, before, longest_wait_s, say)
     # Everything refers to what is pinned after it: views to `events` and stream_log, `events` to the logs.
@@ -66,24 +85,70 @@ def _prove(lake: Lake, longest_wait_s: float, say: Say, compare_all: bool) -> Pr
     names = [name(view) for view in lake.pipeline.views.values() for name in views]
     pins = {name: pinned(name, lake.find(name)) for name in names}
     with (
-        tempfile.TemporaryDirectory(prefix="twofold-prove-", ignore_cleanup_errors=True) as folder,
-        Reader(lake.settings, {lake.name: lake.pipeline}) as reader,
+        engine.scratch(lake.settings) as folder,
+        ThreadPoolExecutor(1) as beside,
+        Reader(lake.settings, {lake.name: lake.pipeline}, folder, _READER_MEMORY) as reader,
     ):
         unified = [statements.UNIFIED_EVENTS, *map(statements.unified_view_name, lake.pipeline.views)]
         reader.pin_in_order(lake.pipeline, unified)
         for name in (tables.EVENTS, tables.STREAM_LOG, tables.BATCH_LOG):
             pins[name] = pinned(name, reader.pinned(lake.pipeline, name).table)
         pins[tables.LANDED_FILES] = pinned(tables.LANDED_FILES, lake.find(tables.LANDED_FILES))
-        world = World(lake, connect(Path(folder)), before, pins, compare_all=compare_all)
-        for name in declared(lake.pipeline):
-            world.register(name, pins[name])
+        files = beside.submit(files_there.all_there, lake, datetime.now(UTC))
+        world = _world(lake, before, pins, folder, say, since_last)
+        world.compare_all = compare_all
         try:
             _materialize(reader, world)
         except (OSError, duckdb.Error, TwofoldError) as error:
             world.unreadable[UNIFIED] = str(error)
-        checks = [_check(name, world) for name in CHECKS]
-    checks.append(files_there.all_there(lake, datetime.now(UTC)))
-    return Proof(lake.name, tuple(sorted(checks, key=lambda check: check.id)))
+        checks = sorted([*(_check(name, world) for name in CHECKS), files.result()], key=lambda check: check.id)
+        found, last = Proof(lake.name, tuple(checks)), world.last
+        seen = changes.seen(world, checks, datetime.now(UTC)) if found.ok else None
+    if last:
+        checks = [_as_last(check, last) for check in checks]
+        found = Proof(lake.name, tuple(checks), last.at, last.in_full_at)
+    return found, seen
+
+
+def _world(lake: Lake, before: Sent, pins: Mapping[str, TableAt], folder: Path, say: Say, since_last: bool) -> World:
+    """The pinned tables, or of them what changed since the last proof, where it can be built on."""
+    if since_last:
+        world, last = World(lake, connect(folder), before, pins), last_proof.load(lake)
+        why = changes.obstacle(world, last)
+        if last and not why:
+            try:
+                changes.narrow(world, last)
+            except (OSError, duckdb.IOException) as error:
+                # It may be a file of then, which was expired meanwhile; one of now is missed in full, too.
+                why = f"a file cannot be read: {error}"
+            else:
+                return world
+        say(f"everything is checked: {why}")
+    world = World(lake, connect(folder), before, pins)
+    logs = (tables.EVENTS, tables.STREAM_LOG, tables.BATCH_LOG)
+    if need := spilled_bytes(sum(pins[name].size_bytes for name in logs)):
+        free = shutil.disk_usage(folder).free
+        say(f"may need up to {need / 1e9:,.1f} GB in {folder.parent} for a while; {free / 1e9:,.1f} GB are free there")
+    for name in declared(lake.pipeline):
+        world.register(name, pins[name])
+    return world
+
+
+def spilled_bytes(size_bytes: int) -> int:
+    """About how many bytes a proof in full spills, of tables whose files have so many; 0: next to nothing.
+
+    >>> spilled_bytes(10_000_000), spilled_bytes(1_000_000_000)
+    (0, 6000000000)
+    """
+    return _SPILLED * size_bytes if size_bytes > _HELD_IN_MEMORY else 0
+
+
+def _as_last(check: Check, last: LastProof) -> Check:
+    """What the last proof in full could not check, one of the changes since cannot check either."""
+    if check.id not in last.unproved:
+        return check
+    text = f"not proved: what the proof in full of {last.in_full_at:%Y-%m-%d %H:%M} UTC could not check"
+    return replace(check, proved=False, text=f"{text}; {check.text}")
 
 
 def _wait(lake: Lake, before: Sent, longest_s: float, say: Say) -> None:
@@ -119,24 +184,57 @@ def _materialize(reader: Reader, world: World) -> None:
     pipeline, columns = world.pipeline, sql.names(sql.union_columns(world.pipeline))
     there = reader.catalog.namespace_exists(pipeline.name)
     if there:
-        _copy(reader.query(f"SELECT {columns} FROM {UNIFIED}", pipeline.name), world.connection, UNIFIED)
+        _copy(reader, world, UNIFIED, columns, pipeline.event.time)
     else:
         world.connection.execute(f"CREATE TEMP TABLE {UNIFIED} AS SELECT {columns} FROM {tables.EVENTS}")
     for view in pipeline.views.values():
         name = statements.unified_view_name(view.name)
-        kept = sql.names([*tables.view_keys(view), *view.measures])
         if there:
-            _copy(reader.query(f"SELECT {kept} FROM {sql.quoted(name)}", pipeline.name), world.connection, name)
+            _copy(reader, world, name, sql.names([*tables.view_keys(view), *view.measures]), "window_start")
         else:
             nothing = sql.folded(UNIFIED, pipeline.event.time, view)
             moments = f"make_timestamptz({sql.START}) AS window_start, make_timestamptz({sql.END}) AS window_end"
             world.connection.execute(f"CREATE TEMP TABLE {sql.quoted(name)} AS SELECT *, {moments} FROM ({nothing})")
 
 
-def _copy(rows: duckdb.DuckDBPyRelation, connection: duckdb.DuckDBPyConnection, name: str) -> None:
-    connection.register("_tw_batches", rows.to_arrow_reader())
-    connection.execute(f"CREATE TEMP TABLE {sql.quoted(name)} AS SELECT * FROM _tw_batches")
-    connection.unregister("_tw_batches")
+def _copy(reader: Reader, world: World, name: str, columns: str, time: str) -> None:
+    """What a reader sees of a relation, in the times that are compared."""
+    source, make = sql.quoted(name), f"CREATE TEMP TABLE {sql.quoted(name)} AS"
+    for where in _conditions(time, world.scope.ranges):
+        found = reader.query(f"SELECT {columns} FROM {source} WHERE {where}", world.pipeline.name)
+        world.connection.register("_tw_batches", found.to_arrow_reader())
+        world.connection.execute(f"{make} SELECT * FROM _tw_batches")
+        world.connection.unregister("_tw_batches")
+        make = f"INSERT INTO {source}"
+
+
+def _conditions(time: str, ranges: Sequence[Range] | None) -> Iterator[str]:
+    """Of the rows of each range, as a reader can leave files out by; what Python has no date for has no limit there.
+
+    >>> list(_conditions("at", [(0, 1_500_000)]))
+    ['"at" >= TIMESTAMPTZ \'1970-01-01 00:00:00+00:00\' AND "at" < TIMESTAMPTZ \'1970-01-01 00:00:01.500000+00:00\'']
+    >>> list(_conditions("at", None)), list(_conditions("at", []))
+    (['true'], ['false'])
+    """
+    for low, high in ranges or ():
+        limits = [(">=", low), ("<", high)]
+        moments = [(sign, _moment(us)) for sign, us in limits]
+        exact = [
+            f"epoch_us({sql.quoted(time)}) {sign} {us}"
+            for (sign, us), (_, at) in zip(limits, moments, strict=True)
+            if not at
+        ]
+        known = [f"{sql.quoted(time)} {sign} TIMESTAMPTZ '{at}'" for sign, at in moments if at]
+        yield " AND ".join([*known, *exact])
+    if not ranges:
+        yield "true" if ranges is None else "false"
+
+
+def _moment(us: int) -> str | None:
+    try:
+        return (_EPOCH + timedelta(microseconds=us)).isoformat(sep=" ")
+    except OverflowError:
+        return None
 
 
 def _check(name: str, world: World) -> Check:

@@ -76,8 +76,12 @@ def more_often(columns: str, one: str, other: str) -> str:
     >>> import duckdb; sorted(duckdb.sql(query).fetchall())
     [(1, 1), (2, 1), (3, -1)]
     """
-    return f"""SELECT {columns}, sum({MORE})::BIGINT AS {MORE} FROM (
-  SELECT {columns}, 1 AS {MORE} FROM {one} UNION ALL SELECT {columns}, -1 FROM {other}) AS _tw_both
+    # By a number of 64 bits first: to group all rows by all their columns takes three times as long.
+    return f"""WITH _tw_both AS (
+  SELECT {columns}, 1 AS {MORE}, hash({columns}) AS _tw_hash FROM {one}
+  UNION ALL SELECT {columns}, -1, hash({columns}) FROM {other}),
+_tw_unequal AS (SELECT _tw_hash FROM _tw_both GROUP BY _tw_hash HAVING sum({MORE}) <> 0)
+SELECT {columns}, sum({MORE})::BIGINT AS {MORE} FROM _tw_both SEMI JOIN _tw_unequal USING (_tw_hash)
 GROUP BY {columns} HAVING sum({MORE}) <> 0"""
 
 

@@ -34,7 +34,7 @@ from twofold.windows import EPOCH
 
 SAMPLE = 1_000
 """How many records of each log are compared, unless all of them are asked for."""
-_RUN = 32
+_RUN = 128
 """How many neighbours of one outcome are chosen together, as they are read together."""
 _AT_ONCE = 10_000
 """Records whose rows are held in memory at a time, where all are compared."""

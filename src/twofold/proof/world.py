@@ -3,11 +3,13 @@
 Pinned in an order in which everything refers to what is pinned after it:
 
     batch_<view>, stream_<view> ─► events ─► batch_log ─► stream_log ─► landed_files
+
+Where only what changed since the last proof is checked, the same names stand for parts of the tables (`changes`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +18,11 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
+from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
+from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema
+from pyiceberg.table import FileScanTask
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.types import NestedField
 
@@ -25,8 +30,9 @@ from twofold import table_state, tables
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline
 from twofold.lake import Lake
-from twofold.proof import sent
+from twofold.proof import sent, sql
 from twofold.proof.findings import MOST_OFFENDERS
+from twofold.proof.last_proof import LastProof
 from twofold.proof.sent import Sent
 from twofold.schemas import EVENT, iceberg_type
 from twofold.table_state import History, Landed
@@ -35,7 +41,11 @@ from twofold.topic import Range
 
 UNIFIED = "unified_events"
 """DuckDB's name of the rows that a reader sees."""
-_MEMORY_LIMIT = "2GB"
+_MEMORY_LIMIT = "1GB"
+_HELD_BYTES = 64 << 20
+"""Tables whose files are no larger are read once, and held: most checks read a table several times."""
+
+_EVERY: BooleanExpression = AlwaysTrue()
 
 
 @dataclass(frozen=True)
@@ -55,10 +65,34 @@ class TableAt:
         """Of the table; none where it was never made."""
         return self.table.properties if self.table else {}
 
+    @property
+    def size_bytes(self) -> int:
+        """Of its data files, as the snapshot's writer counted them."""
+        head = None if self.history.head is None else self.history.snapshots[self.history.head]
+        return int(head.summary.get("total-files-size", 0)) if head else 0
+
+    def files(self, where: BooleanExpression = _EVERY) -> list[FileScanTask]:
+        """The data files that may hold rows of `where`, each with its delete files."""
+        if self.table is None or self.history.head is None:
+            return []
+        return list(self.table.scan(where, snapshot_id=self.history.head).plan_files())
+
 
 def pinned(name: str, table: IcebergTable | None) -> TableAt:
     """A table as it was when it was loaded."""
     return TableAt(name, table, table_state.history_of(table))
+
+
+@dataclass(frozen=True)
+class Span:
+    """The offsets of one partition in stream_log."""
+
+    rows: int
+    first: int
+    last: int
+    records: int
+    distinct: int
+    """Offsets, or with `event.each` offsets and elements, that differ: as many as there are rows."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +103,31 @@ class Gaps:
     vacant: Mapping[int, list[Range]] = field(default_factory=dict)
     untold: Mapping[int, list[Range]] = field(default_factory=dict)
     open: Mapping[int, list[Range]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of a table."""
+
+    files: BooleanExpression = _EVERY
+    """Which files may hold them."""
+    rows: str = "true"
+    """Which rows they are, in DuckDB's SQL."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What stands for the logs and `events` in the checks; by default all of them."""
+
+    stream_rows: str = tables.STREAM_LOG
+    batch_rows: str = tables.BATCH_LOG
+    """Relations of which the union is made from scratch."""
+    added_events: str = tables.EVENTS
+    """The rows of `events` whose origin is looked for."""
+    ranges: Sequence[Range] | None = None
+    """Event times, in microseconds since the epoch, of the rows that are compared; None: all."""
+    windows: str = "true"
+    """Condition of the windows that are compared, by `sql.START` and `sql.END`."""
 
 
 @dataclass
@@ -84,8 +143,15 @@ class World:
     """Table → why its files cannot be read."""
     gaps: Gaps | None = None
     """Kept by `offsets.gaps`."""
+    spans: Mapping[int, Span] | None = None
+    """Kept by `offsets.spans`."""
     compare_all: bool = False
     """Values are compared of all records, not of a sample."""
+    last: LastProof | None = None
+    """Only what changed since this proof is checked; None: everything."""
+    scope: Scope = Scope()
+    _whole: dict[tuple[str, int | None], str] = field(default_factory=dict)
+    """Table and snapshot → the relation that has all of its rows."""
 
     @property
     def pipeline(self) -> Pipeline:
@@ -97,6 +163,16 @@ class World:
         """Partition → first offset that retention has left in stream_log; a partition not named is whole."""
         log = self.pins.get(tables.STREAM_LOG)
         return table_state.retained_from(log.properties) if log else {}
+
+    @property
+    def proved_offsets(self) -> Mapping[int, int]:
+        """Partition → the offset up to which the last proof had seen everything; a partition not named has none."""
+        return self.last.offsets if self.last else {}
+
+    @property
+    def proved_landing(self) -> int:
+        """The last landing of files of which the last proof had seen everything."""
+        return self.last.landing if self.last else 0
 
     @cached_property
     def after(self) -> Sent:
@@ -147,12 +223,43 @@ class World:
         first = self.rows(f"SELECT {columns} FROM ({query}) AS _tw_rows ORDER BY ALL LIMIT {MOST_OFFENDERS}")
         return count, [describe(*row) for row in first]
 
-    def register(self, name: str, pin: TableAt) -> None:
-        """Give a pinned table's rows a name in DuckDB."""
+    def register(self, name: str, pin: TableAt, part: Part = Part()) -> None:
+        """Give the rows of a pinned table, or of a part of it, a name in DuckDB."""
+        key = (pin.name, pin.history.head)
         try:
-            _register(self.connection, name, pin, self._schema(pin))
+            if part == Part() and key in self._whole:
+                same = sql.quoted(self._whole[key])
+                self.connection.execute(f"CREATE OR REPLACE TEMP VIEW {sql.quoted(name)} AS FROM {same}")
+                return
+            tasks = pin.files(part.files)
+            if any(task.delete_files for task in tasks):
+                assert pin.table is not None
+                scan = pin.table.scan(part.files, snapshot_id=pin.history.head)
+                _hold(self.connection, name, scan.to_arrow_batch_reader(), part.rows)
+            else:
+                self.register_files(name, pin, [task.file for task in tasks], part.rows)
         except OSError as error:
             self.unreadable[name] = str(error)
+        else:
+            if part == Part():
+                self._whole[key] = name
+
+    def register_files(self, name: str, pin: TableAt, files: Sequence[DataFile], rows: str = "true") -> None:
+        """Give the rows of some data files of a table a name; OSError where a file is missing."""
+        schema = self._schema(pin)
+        if not files or pin.table is None:
+            self.connection.register(name, schema.empty_table())
+            return
+        assert isinstance(pin.table.io, PyArrowFileIO)
+        places = [PyArrowFileIO.parse_location(file.file_path) for file in files]
+        store = pin.table.io.fs_by_scheme(*places[0][:2])
+        found = ds.dataset([path for _, _, path in places], schema=schema, format="parquet", filesystem=store)
+        if sum(file.file_size_in_bytes for file in files) <= _HELD_BYTES:
+            _hold(self.connection, name, found, rows)
+        else:
+            source = sql.quoted(f"_tw_files_of_{name}")
+            self.connection.register(f"_tw_files_of_{name}", found)
+            self.connection.execute(f"CREATE TEMP VIEW {sql.quoted(name)} AS FROM {source} WHERE {rows}")
 
     def columns(self, name: str) -> list[str]:
         """The columns of a pinned table."""
@@ -188,19 +295,8 @@ def connect(spill_to: Path) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def _register(connection: duckdb.DuckDBPyConnection, name: str, pin: TableAt, schema: pa.Schema) -> None:
-    """Give the rows of one snapshot (none: no rows) a name in DuckDB; OSError where a file is missing."""
-    scan = pin.table.scan(snapshot_id=pin.history.head) if pin.table and pin.history.head is not None else None
-    tasks = list(scan.plan_files()) if scan else []
-    if not scan or not tasks:
-        connection.register(name, schema.empty_table())
-    elif any(task.delete_files for task in tasks):
-        connection.register(f"_tw_{name}_batches", scan.to_arrow_batch_reader())
-        connection.execute(f'CREATE TEMP TABLE "{name}" AS SELECT * FROM "_tw_{name}_batches"')
-        connection.unregister(f"_tw_{name}_batches")
-    else:
-        places = [PyArrowFileIO.parse_location(task.file.file_path) for task in tasks]
-        assert isinstance(scan.io, PyArrowFileIO)
-        store = scan.io.fs_by_scheme(*places[0][:2])
-        paths = [path for _, _, path in places]
-        connection.register(name, ds.dataset(paths, schema=schema, format="parquet", filesystem=store))
+def _hold(connection: duckdb.DuckDBPyConnection, name: str, source: object, rows: str) -> None:
+    """A table of these rows."""
+    connection.register("_tw_source", source)
+    connection.execute(f"CREATE TEMP TABLE {sql.quoted(name)} AS FROM _tw_source WHERE {rows}")
+    connection.unregister("_tw_source")

@@ -7,9 +7,13 @@ through pyarrow.
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +27,15 @@ from pyiceberg.manifest import DataFile
 
 from twofold.errors import QueryError
 from twofold.reader.pinned import Column, Pinned, iceberg_schema
+from twofold.settings import Settings
 from twofold.text import quoted
 
 SCHEMA = "_tw_sources"
 """DuckDB schema of what users do not name: pipeline names start with a letter."""
 DATA = "_tw_data"
 """The database that queries read; a pipeline may be called `memory`, as DuckDB's first one is."""
+_LEFT_S = 86_400.0
+"""Files that a killed process spilled are removed after this long."""
 PLAN = "_tw_plan"
 """The database that has the same names, over stand-ins: what queries are planned in to see what they need."""
 
@@ -50,9 +57,28 @@ def plain(scratch: Path | None, memory: str = "", threads: int | None = None) ->
     return connection
 
 
-def connect(scratch: Path) -> DuckDBPyConnection:
-    """The same, with what a reading session keeps its relations in."""
-    connection = plain(scratch)
+@contextmanager
+def scratch(settings: Settings) -> Iterator[Path]:
+    """A folder to spill into, beside the stack's home and not in /tmp, which may be memory.
+
+    A cluster's worker has no such home, but a folder for each executor, in which it runs.
+    """
+    root = (settings.home if os.access(settings.home, os.W_OK) else Path.cwd()) / "scratch"
+    root.mkdir(exist_ok=True)
+    for left in root.iterdir():
+        with suppress(FileNotFoundError):  # removed by another one meanwhile
+            if time.time() - left.stat().st_mtime > _LEFT_S:
+                shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(dir=root))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def connect(scratch: Path, memory: str = "") -> DuckDBPyConnection:
+    """The same as `plain`, with what a reading session keeps its relations in."""
+    connection = plain(scratch, memory)
     for database in (PLAN, DATA):
         connection.execute(f"ATTACH ':memory:' AS {database}")
         connection.execute(f"CREATE SCHEMA {database}.{SCHEMA}")

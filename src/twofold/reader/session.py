@@ -32,11 +32,18 @@ from twofold.text import quoted
 class Reader:
     """A DuckDB connection on which a pipeline's plain names appear as they are asked for."""
 
-    def __init__(self, settings: Settings, pipelines: Mapping[str, Pipeline] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        pipelines: Mapping[str, Pipeline] | None = None,
+        scratch: Path | None = None,
+        memory: str = "",
+    ) -> None:
+        """`scratch`: the folder to spill into past `memory`; by default that of temporary files, past most of it."""
         self.catalog: Catalog = catalogs.load(settings)
         self.pipelines = dict(pipelines or {})
-        self._scratch = tempfile.TemporaryDirectory(prefix="twofold-")
-        self.connection: DuckDBPyConnection = engine.connect(Path(self._scratch.name))
+        self._scratch = tempfile.TemporaryDirectory(prefix="twofold-", dir=scratch)
+        self.connection: DuckDBPyConnection = engine.connect(Path(self._scratch.name), memory)
         self._pinned: dict[tuple[str, str], Pinned] = {}
         self._opened: set[tuple[str, str]] = set()
         self._keywords = engine.keywords(self.connection)

@@ -1,0 +1,344 @@
+"""Only what changed since the last proof: parts of the tables take the names that the checks read.
+
+    stream_log, batch_log   rows past the boundary of then; older ones by their blocks' sums, where files were replaced
+    events then ─┐          files of either snapshot alone ─► rows that came or went ─┐
+    events now ──┴──────────────────────────────────────────────────────────────────── ├─► days touched
+    ids past the boundary ─► their rows in events then, and their own days ────────────┘
+    days touched, a window more at both ends ─► events, unified_events; and unified views, batch_<view> in their windows
+
+What wins among all rows of an id is what wins among those that are new and the one that won before. So the union is
+made from scratch of the events of then, which were proved, and of the new rows of the logs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from functools import reduce
+from typing import Any
+
+from pyiceberg import expressions
+from pyiceberg.expressions import AlwaysFalse, BooleanExpression
+from pyiceberg.expressions.literals import TimestampLiteral
+from pyiceberg.manifest import DataFile
+
+from twofold import table_state, tables
+from twofold.proof import sql
+from twofold.proof.findings import MOST_OFFENDERS, Check, Findings
+from twofold.proof.last_proof import Block, LastProof, Sum, rules
+from twofold.proof.world import Part, Scope, TableAt, World
+from twofold.table_state import Boundary
+from twofold.text import counted
+from twofold.topic import Range, merged
+
+DAY_US = sql.microseconds(timedelta(days=1))
+_BLOCK_OFFSETS = 250_000
+_MODULUS = (1 << 61) - 1
+_LOGS = (tables.STREAM_LOG, tables.BATCH_LOG)
+_PLACES = {
+    tables.STREAM_LOG: f"kafka_partition, kafka_offset // {_BLOCK_OFFSETS}",
+    tables.BATCH_LOG: "0, landing",
+}
+"""Log → the block of a row."""
+# The constructors of pyiceberg's predicates take other arguments than their type annotations say.
+_AT_LEAST: Any = expressions.GreaterThanOrEqual
+_ABOVE: Any = expressions.GreaterThan
+_BELOW: Any = expressions.LessThan
+_EQUAL: Any = expressions.EqualTo
+_AND: Any = expressions.And
+_OR: Any = expressions.Or
+
+
+def obstacle(world: World, last: LastProof | None) -> str:
+    """Why everything must be checked; empty where the last proof can be built on."""
+    if last is None:
+        return "there is no proof yet that found nothing violated"
+    edge, batch_views = _edge(world), [tables.batch_view_name(view) for view in world.pipeline.views]
+    expired = [
+        name
+        for name in (tables.EVENTS, *batch_views)
+        if last.snapshots.get(name) not in (None, *world.pins[name].history.snapshots)
+    ]
+    if last.rules != rules(world.pipeline):
+        return "the definition, or the release of Twofold or DuckDB, is another one since the last proof"
+    if last.topic_id not in (None, world.landed(tables.STREAM_LOG).topic_id):
+        return "the log is of another topic since the last proof"
+    if not world.is_united or last.relanded != edge.relanded:
+        return "rows were judged anew since the last proof"
+    if _behind(edge.offsets, last.offsets) or edge.landing < last.landing:
+        return "events covers less than at the last proof"
+    if any(_sequence(world.pins[log]) < last.sequences[log] for log in _LOGS):
+        return "a log was set back since the last proof"
+    return f"the snapshot of {expired[0]} that the last proof had seen has expired" if expired else ""
+
+
+def _behind(now: Mapping[int, int], then: Mapping[int, int]) -> bool:
+    return any(now.get(partition, 0) < end for partition, end in then.items())
+
+
+def _edge(world: World) -> Boundary:
+    return table_state.boundary(world.pins[tables.EVENTS].history, world.pipeline.name)
+
+
+def _sequence(pin: TableAt) -> int:
+    snapshot = pin.table.snapshot_by_id(pin.history.head) if pin.table and pin.history.head is not None else None
+    return snapshot.sequence_number or 0 if snapshot else 0
+
+
+# ---- the parts ----
+
+
+def narrow(world: World, last: LastProof) -> None:
+    """Give the names that the checks read to what changed since the last proof."""
+    world.last, pipeline = last, world.pipeline
+    new = Part(_AT_LEAST("landing", last.first_landing), f"coalesce(NOT {sql.before(last.offsets)}, true)")
+    world.register(tables.STREAM_LOG, world.pins[tables.STREAM_LOG], new)
+    world.register(
+        tables.BATCH_LOG,
+        world.pins[tables.BATCH_LOG],
+        Part(_ABOVE("landing", last.landing), f"landing > {last.landing}"),
+    )
+    world.register(tables.LANDED_FILES, world.pins[tables.LANDED_FILES])
+    contenders = sql.contenders(pipeline, tables.STREAM_LOG, tables.BATCH_LOG)
+    world.connection.execute(f"CREATE TEMP TABLE _tw_new AS {contenders}")
+    longest = max((view.window for view in pipeline.views.values()), default=timedelta())
+    touched = _touched_days(world, last)
+    ranges = widened(touched, sql.microseconds(longest))
+    _bind_events(world, last, ranges)
+    windows = (f"({sql.START} < {high} AND {sql.END} > {low})" for low, high in widened(touched, 0))
+    world.scope = Scope(
+        "_tw_stream_rows", "_tw_batch_rows", "_tw_added", ranges, f"({' OR '.join(windows) or 'false'})"
+    )
+
+
+def _touched_days(world: World, last: LastProof) -> set[int]:
+    """Starts of the days, in microseconds since the epoch, in which anything may be other than it was."""
+    time, key = sql.quoted(world.pipeline.event.time), sql.quoted(world.pipeline.event.key)
+    then = world.pins[tables.EVENTS].at(last.snapshots[tables.EVENTS])
+    fresh = _days(world, f"epoch_us({time})", "_tw_new")
+    world.register("_tw_near", then, during(world.pipeline.event.time, _near(world, fresh)))
+    beaten = _days(world, f"epoch_us({time})", f"_tw_near WHERE {key} IN (SELECT {key} FROM _tw_new)")
+    _changed(world, tables.EVENTS, then, tables.events(world.pipeline).column_names)
+    world.connection.execute(f"CREATE TEMP VIEW _tw_added AS FROM _tw_changed_{tables.EVENTS} WHERE {sql.MORE} > 0")
+    touched = fresh | beaten | _days(world, f"epoch_us({time})", f"_tw_changed_{tables.EVENTS}")
+    for view in world.pipeline.views.values():
+        name = tables.batch_view_name(view)
+        if world.pins[name].table is None:
+            continue
+        before = world.pins[name].at(last.snapshots.get(name))
+        changed = _changed(world, name, before, (*tables.view_keys(view), *view.measures))
+        touched |= _days(world, "epoch_us(window_start)", changed) | _days(world, "epoch_us(window_end) - 1", changed)
+    return touched
+
+
+def _near(world: World, fresh: Iterable[int]) -> list[Range]:
+    """Event times at which other rows of new ids may lie."""
+    return widened(fresh, sql.microseconds(world.pipeline.event.id_horizon))
+
+
+def _days(world: World, at: str, source: str) -> set[int]:
+    day = f"{at} - ((({at} % {DAY_US}) + {DAY_US}) % {DAY_US})"
+    return {start for (start,) in world.rows(f"SELECT DISTINCT {day} FROM {source}")}
+
+
+def _changed(world: World, name: str, then: TableAt, columns: Iterable[str]) -> str:
+    """A table of the rows that a table has more often, or less often, than it had; MORE says by how much."""
+    now, target = world.pins[name], f"_tw_changed_{name}"
+    old, new = ({task.file.file_path: task.file for task in pin.files()} for pin in (then, now))
+    sides = {f"_tw_gone_of_{name}": old.keys() - new.keys(), f"_tw_come_of_{name}": new.keys() - old.keys()}
+    try:
+        for side, paths in sides.items():
+            world.register_files(side, now, [{**old, **new}[path] for path in sorted(paths)])
+    except OSError as error:
+        world.unreadable[name] = str(error)
+        raise
+    gone, come = map(sql.quoted, sides)
+    query = sql.more_often(sql.names(columns), come, gone)
+    world.connection.execute(f"CREATE TEMP TABLE {sql.quoted(target)} AS {query}")
+    return sql.quoted(target)
+
+
+def _bind_events(world: World, last: LastProof, ranges: list[Range]) -> None:
+    """Events of now and of then in these times, and wherever they have a new id; and logs made of the latter."""
+    pipeline, key = world.pipeline, sql.quoted(world.pipeline.event.key)
+    near = _near(world, _days(world, f"epoch_us({sql.quoted(pipeline.event.time)})", "_tw_new"))
+    here, there = during(pipeline.event.time, ranges), during(pipeline.event.time, near)
+    part = Part(_OR(here.files, there.files), f"({here.rows} OR {key} IN (SELECT {key} FROM _tw_new))")
+    now = world.pins[tables.EVENTS]
+    world.register(tables.EVENTS, now, part)
+    world.register("_tw_events_then", now.at(last.snapshots[tables.EVENTS]), part)
+    events = sql.names(pipeline.columns)
+    world.connection.execute(
+        f"""CREATE TEMP VIEW _tw_stream_rows AS SELECT outcome, {events}, {sql.names(sql.FROM_KAFKA)}
+            FROM {tables.STREAM_LOG} UNION ALL SELECT '{tables.ACCEPTED}', {events}, {sql.names(sql.FROM_KAFKA)}
+            FROM _tw_events_then WHERE layer = '{tables.STREAM_LAYER}'"""
+    )
+    was = f"CASE WHEN withdrawn THEN '{tables.FILTERED}' ELSE '{tables.ACCEPTED}' END"
+    world.connection.execute(
+        f"""CREATE TEMP VIEW _tw_batch_rows AS SELECT outcome, {events}, {sql.names(sql.FROM_FILES)}
+            FROM {tables.BATCH_LOG} UNION ALL SELECT {was}, {events}, {sql.names(sql.FROM_FILES)}
+            FROM _tw_events_then WHERE layer = '{tables.BATCH_LAYER}'"""
+    )
+
+
+def widened(days: Iterable[int], by_us: int) -> list[Range]:
+    """Days, by their starts, as ranges of microseconds, each so much longer at both ends.
+
+    >>> day = DAY_US; widened([0, day, 5 * day], 0) == [(0, 2 * day), (5 * day, 6 * day)]
+    True
+    >>> widened([0, 5 * day], 2 * day) == [(-2 * day, 8 * day)]
+    True
+    """
+    return merged([(start - by_us, start + DAY_US + by_us) for start in sorted(days)], 0)
+
+
+def during(column: str, ranges: Iterable[Range]) -> Part:
+    """The rows of these times, in microseconds since the epoch."""
+    ranges = list(ranges)
+    files = [
+        _AND(_AT_LEAST(column, TimestampLiteral(low)), _BELOW(column, TimestampLiteral(high))) for low, high in ranges
+    ]
+    at = f"epoch_us({sql.quoted(column)})"
+    rows = " OR ".join(f"({at} >= {low} AND {at} < {high})" for low, high in ranges)
+    return Part(_any_of(files), f"({rows or 'false'})")
+
+
+def _any_of(conditions: Iterable[BooleanExpression]) -> BooleanExpression:
+    return reduce(_OR, conditions, AlwaysFalse())
+
+
+# ---- what was proved of the logs is still there ----
+
+
+def compare_kept(world: World, found: Findings) -> None:
+    """Rows of the logs that were proved: as many as then, and where files were replaced, the same."""
+    last = world.last
+    if last is None:
+        return
+    for log in _LOGS:
+        _compare_kept(world, log, last, found)
+
+
+def _compare_kept(world: World, log: str, last: LastProof, found: Findings) -> None:
+    pin, place = world.pins[log], _PLACES[log]
+    retained = world.retained_from if log == tables.STREAM_LOG else {}
+    # Of a block that retention has begun to delete nothing can be told, nor how many rows should be left.
+    then = {block: kept for block, kept in last.sums[log] if block[1] * _BLOCK_OFFSETS >= retained.get(block[0], 0)}
+    world.register_files(f"_tw_replaced_{log}", pin, _added_since(pin, last.sequences[log]))
+    query = f"SELECT DISTINCT {place} FROM _tw_replaced_{log} WHERE {_proved(log, last.offsets, last.landing)}"
+    looked = {block for block in world.rows(query) if not retained or block in then}
+    rows = _total(pin) - world.number(f"SELECT count(*) FROM {log}")
+    expected = sum(count for count, _ in then.values())
+    if not retained and rows != expected:
+        looked |= then.keys()
+    now = _sums(world, log, last, looked) if looked else {}
+    wrong = sorted(block for block in looked if now.get(block, (0, 0)) != then.get(block, (0, 0)))
+    found.numbers[f"{log}_blocks_compared"] = len(looked)
+    if wrong:
+        named = [_described(world, log, block, then.get(block), now.get(block)) for block in wrong[:MOST_OFFENDERS]]
+        found.violated(f"{counted(len(wrong), 'block')} of {log} not as the last proof found them", named)
+    elif not retained and rows != expected:
+        found.violated(f"{log} has {rows:,} rows of the {expected:,} that the last proof had seen")
+    if retained:
+        found.say(f"how many rows retention has left in {log} is counted in full only")
+
+
+def _proved(log: str, offsets: Mapping[int, int], landing: int) -> str:
+    return sql.before(offsets) if log == tables.STREAM_LOG else f"landing <= {landing}"
+
+
+def _added_since(pin: TableAt, sequence: int) -> list[DataFile]:
+    """Data files that commits after this one have added: new rows, and old ones that were rewritten."""
+    snapshot = pin.table.snapshot_by_id(pin.history.head) if pin.table and pin.history.head is not None else None
+    if pin.table is None or snapshot is None:
+        return []
+    io = pin.table.io
+    entries = (
+        entry
+        for manifest in snapshot.manifests(io)
+        if manifest.sequence_number > sequence
+        for entry in manifest.fetch_manifest_entry(io)
+    )
+    return [one.data_file for one in entries if (one.file_sequence_number or 0) > sequence]
+
+
+def _total(pin: TableAt) -> int:
+    """Rows of a table, by its list of manifests."""
+    snapshot = pin.table.snapshot_by_id(pin.history.head) if pin.table and pin.history.head is not None else None
+    manifests = snapshot.manifests(pin.table.io) if pin.table and snapshot else []
+    return sum((one.added_rows_count or 0) + (one.existing_rows_count or 0) for one in manifests)
+
+
+def _sums(world: World, log: str, last: LastProof, blocks: set[Block]) -> dict[Block, Sum]:
+    """The sums of some blocks, as the table has them now."""
+    known = [block for block in blocks if None not in block]
+    if log == tables.STREAM_LOG:
+        files = _any_of(
+            _AND(
+                _EQUAL("kafka_partition", partition),
+                _AND(
+                    _AT_LEAST("kafka_offset", number * _BLOCK_OFFSETS),
+                    _BELOW("kafka_offset", (number + 1) * _BLOCK_OFFSETS),
+                ),
+            )
+            for partition, number in known
+        )
+    else:
+        files = _any_of(_EQUAL("landing", landing) for _, landing in known)
+    world.register(f"_tw_kept_{log}", world.pins[log], Part(files))
+    found = block_sums(world, log, f"_tw_kept_{log}", _proved(log, last.offsets, last.landing))
+    return {block: kept for block, kept in found.items() if block in blocks}
+
+
+def block_sums(world: World, log: str, source: str, where: str) -> dict[Block, Sum]:
+    """Block → how many rows a relation has of it, and the sum of their hashes."""
+    columns = sql.names(sorted(world.columns(log)))
+    found = world.rows(
+        f"""SELECT {_PLACES[log]}, count(*), (sum(hash({columns})::HUGEINT) % {_MODULUS})::BIGINT
+            FROM {source} WHERE {where} GROUP BY ALL"""
+    )
+    return {(partition, number): (count, total) for partition, number, count, total in found}
+
+
+def _described(world: World, log: str, block: Block, then: Sum | None, now: Sum | None) -> str:
+    partition, number = block
+    low = number * _BLOCK_OFFSETS
+    place = f"{world.pipeline.topic.name}[{partition}]@{low:,}–{low + _BLOCK_OFFSETS - 1:,}"
+    where = place if log == tables.STREAM_LOG else f"landing {number}"
+    was, rows = (then or (0, 0))[0], (now or (0, 0))[0]
+    return f"{where}: {was:,} rows then, {rows:,} now" if was != rows else f"{where}: {rows:,} rows, with other values"
+
+
+# ---- what the next proof may build on ----
+
+
+def seen(world: World, checks: Iterable[Check], now: datetime) -> LastProof | None:
+    """What this proof had seen; None where `events` says nothing about the logs, or something is violated."""
+    checks = list(checks)
+    if not world.is_united or not all(check.ok for check in checks):
+        return None
+    edge, state, last = _edge(world), world.landed(tables.STREAM_LOG), world.last
+    offsets = {**state.start, **edge.offsets}
+    sums: dict[str, list[tuple[Block, Sum]]] = {}
+    for log in _LOGS:
+        found = block_sums(world, log, log, _proved(log, offsets, edge.landing))
+        for block, (count, total) in last.sums[log] if last else ():
+            more, sum_of_more = found.get(block, (0, 0))
+            found[block] = (more + count, (sum_of_more + total) % _MODULUS)
+        sums[log] = sorted(found.items())
+    past = f"SELECT min(landing) FROM {tables.STREAM_LOG} WHERE NOT {sql.before(offsets)}"
+    names = (tables.EVENTS, *map(tables.batch_view_name, world.pipeline.views))
+    return LastProof(
+        at=now,
+        in_full_at=last.in_full_at if last else now,
+        rules=rules(world.pipeline),
+        topic_id=state.topic_id,
+        snapshots={name: world.pins[name].history.head for name in names},
+        sequences={log: _sequence(world.pins[log]) for log in _LOGS},
+        offsets=offsets,
+        landing=edge.landing,
+        first_landing=world.row(past)[0] or state.landing + 1,
+        relanded=edge.relanded,
+        sums=sums,
+        unproved=last.unproved if last else tuple(check.id for check in checks if not check.proved),
+    )

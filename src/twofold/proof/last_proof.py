@@ -1,0 +1,77 @@
+"""What the last proof had seen in which nothing was violated: the next one may build on it.
+
+    prove ─► LastProof ─► `twofold.database` ─► prove --since-last: what changed since, and nothing else
+
+Snapshots of Iceberg and their files never change, so what was proved of a snapshot stays proved. Of the logs, whose
+snapshots expire within the hour, a count and a sum of the rows of every block are kept in place of a snapshot.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+
+import duckdb
+import msgspec
+
+from twofold import __version__, database
+from twofold.definition import fingerprint
+from twofold.definition.model import Pipeline
+from twofold.lake import Lake
+
+KIND = "last proof"
+"""Kind of the kept result in `twofold.database`."""
+
+Sum = tuple[int, int]
+"""How many rows, and the sum of their hashes."""
+Block = tuple[int, int]
+"""Partition and the number of a block of offsets; or 0 and a landing of files."""
+
+
+@dataclass(frozen=True)
+class LastProof:
+    """What a proof had seen. `offsets` and `landing` are those of the boundary of `events`: all before it is proved."""
+
+    at: datetime
+    in_full_at: datetime
+    """When the last proof was made that looked at everything."""
+    rules: str
+    """What the checks and the sums depend on."""
+    topic_id: str | None
+    snapshots: dict[str, int | None]
+    """`events` and `batch_<view>` → the snapshot."""
+    sequences: dict[str, int]
+    """Log → the sequence number of its snapshot: files with a higher one were added later."""
+    offsets: dict[int, int]
+    landing: int
+    first_landing: int
+    """Of stream_log, the first landing that has rows past the boundary."""
+    relanded: tuple[int, int]
+    sums: dict[str, list[tuple[Block, Sum]]]
+    """Log → the rows before the boundary, by block."""
+    unproved: tuple[str, ...] = field(default=())
+    """Invariants that the last proof of everything could not check wholly."""
+
+
+def rules(pipeline: Pipeline) -> str:
+    """What the checks and the sums depend on, besides the tables: where it changes, everything is checked again."""
+    declared = [fingerprint.event(pipeline), *(fingerprint.view(pipeline, view) for view in pipeline.views.values())]
+    return " ".join([__version__, duckdb.__version__, *declared])
+
+
+def load(lake: Lake) -> LastProof | None:
+    """The last one kept; None where none is."""
+    kept = database.latest_result(lake.settings, lake.name, KIND)
+    return None if kept is None else msgspec.convert(kept.body, LastProof, strict=False)
+
+
+def save(lake: Lake, seen: LastProof) -> None:
+    """Keep it, in place of the one before."""
+    database.save_result(lake.settings, lake.name, KIND, as_json(seen))
+
+
+def as_json(seen: LastProof) -> dict[str, object]:
+    """As plain JSON."""
+    plain: dict[str, object] = json.loads(json.dumps(asdict(seen), default=datetime.isoformat))
+    return plain
