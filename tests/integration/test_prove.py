@@ -129,6 +129,12 @@ def test_it_holds_on_an_s3_store_too_and_a_lost_object_is_named(minio_stack: Set
     whole = proof_of(world)
     assert whole.ok, whole
     assert check(whole, "I4").numbers["files_recounted"] == 1
+    # The catalog lost, and made again from what lies in the bucket.
+    name = world.pipeline.name
+    with database.connect(minio_stack) as connection:
+        connection.execute("DELETE FROM iceberg_tables WHERE table_namespace = %s", (name,))
+    running.run(minio_stack, "recatalog", name, "--yes")
+    assert proof_of(world) == whole
     (task, *_) = world.table(tables.EVENTS).scan().plan_files()
     world.table(tables.EVENTS).io.delete(task.file.file_path)
     found = proof_of(world)

@@ -26,7 +26,7 @@ from twofold import catalog as catalogs
 from twofold import commits, database, kafka, tables
 from twofold.contract import reasons
 from twofold.definition.model import Pipeline
-from twofold.errors import BoundaryError, Busy, IncompatibleDefinition
+from twofold.errors import BoundaryError, Busy, IncompatibleDefinition, TwofoldError
 from twofold.settings import Settings
 
 Define = Callable[..., Pipeline]
@@ -260,6 +260,37 @@ def newest_by_batch(work: Work, start: str) -> list[dict[int, float]]:
         if row["id"].startswith(start):
             found.setdefault(row["landing"], {})[row["kafka_partition"]] = row["kafka_timestamp"].timestamp()
     return [found[landing] for landing in sorted(found)]
+
+
+# ---- ways out ----
+
+
+def test_after_a_lost_catalog_everything_goes_on(
+    stack: Settings, spark: SparkSession, define: Define, twofold: Callable[..., Any]
+) -> None:
+    work = Work(spark, stack, define())
+    name = work.pipeline.name
+    work.send(small_world.event("a", 1), small_world.event("b", 2))
+    work.drain()
+    work.land("one.json", small_world.event("b", 2, "b", 7))
+    work.union()
+    work.send(small_world.event("c", 3))
+    work.drain()
+    with database.connect(stack) as connection:
+        lost = connection.execute("DELETE FROM iceberg_tables WHERE table_namespace = %s", (name,)).rowcount
+        connection.execute("DELETE FROM iceberg_namespace_properties WHERE namespace = %s", (name,))
+    # A table made beside the forgotten one would begin again from the first record.
+    with pytest.raises(TwofoldError, match="that the catalog does not know"):
+        work.drain()
+    assert f"{lost} to be named; nothing was done" in twofold("recatalog", name).stdout
+    twofold("recatalog", name, "--yes")
+    assert f"{lost} there already" in twofold("recatalog", name).stdout
+    assert work.unified() == work.expected()
+    work.send(small_world.event("d", 4))
+    work.drain()
+    work.union()
+    work.holds(proved=True)
+    assert work.unified() == work.expected()
 
 
 # ---- a job that runs ----

@@ -96,6 +96,8 @@ def _row(
     else:
         state, pid = (ORPHANED, orphans[0].pid) if orphans else (STOPPED, None)
     fault = program.check() if pid else "not running"
+    if fault and (known := lifecycle.meaning(settings, program.name)):
+        fault = f"{fault}: {known.message}; {known.remedy}"
     return ProgramStatus(
         name=program.name,
         state=state,
