@@ -145,6 +145,6 @@ def _table(found: StackStatus) -> Table:
             f"{row.uptime_s:.0f} s" if row.pid else "",
             ", ".join(map(str, row.ports)),
             f"{row.pss_bytes / 2**20:.0f} MiB" if row.pid else "",
-            row.health or "healthy",
+            row.health or "; ".join(filter(None, ("healthy", row.note))),
         )
     return table
