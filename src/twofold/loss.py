@@ -64,6 +64,18 @@ def find(landed: Landed, topic: TopicState, now: datetime) -> tuple[Lost, ...]:
     return tuple(Lost(partition, at, begin, now) for partition, at, begin, _ in held if at < begin)
 
 
+def around(lake: Lake, before: TopicState) -> TopicState:
+    """Kafka's first offsets as of `before`, asked before the log was read, and its ends as of now, after that.
+
+    Asked otherwise, a job that lands meanwhile would look as if Kafka had lost something.
+    """
+    now = kafka.describe(lake.settings, before.name)
+    ends = now.ends if now else {}
+    return replace(
+        before, partitions={part: (low, ends.get(part, end)) for part, (low, end) in before.partitions.items()}
+    )
+
+
 def require_none(landed: Landed, topic: TopicState) -> None:
     """BoundaryError, with the way out, where anything is lost that nobody let go."""
     if lost := find(landed, topic, datetime.now(UTC)):
@@ -87,7 +99,7 @@ def look(lake: Lake) -> Loss:
     history = table_state.history_of(table)
     landed = table_state.begun(table_state.landed(history, lake.name), table.properties)
     last = history.nearest(Landed.KEY)
-    lost = find(landed, topic, datetime.now(UTC))
+    lost = find(landed, around(lake, topic), datetime.now(UTC))
     return Loss(table, landed, tuple(_dated(lake, table, one) for one in lost), last.at if last else None)
 
 
