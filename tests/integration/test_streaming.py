@@ -330,7 +330,7 @@ def test_after_a_lost_catalog_everything_goes_on(
     with pytest.raises(TwofoldError, match="that the catalog does not know"):
         work.drain()
     assert f"{lost} to be named; nothing was done" in twofold("recatalog", name).stdout
-    twofold("recatalog", name, "--yes")
+    assert f"{lost} named" in twofold("recatalog", name, "--yes").stdout
     assert f"{lost} there already" in twofold("recatalog", name).stdout
     assert work.unified() == work.expected()
     work.send(small_world.event("d", 4))

@@ -111,14 +111,19 @@ def recatalog(context: click.Context, pipeline: str | None, go: bool, as_json: b
             recatalogs.carry_out(catalog, entry)
         found.append(entry)
         if not as_json:
-            click.echo(f"{entry.pipeline}.{entry.table}: {entry.state}: {entry.text}")
+            click.echo(f"{entry.pipeline}.{entry.table}: {_said(entry.state, go)}: {entry.text}")
     counts = Counter(entry.state for entry in found)
     if as_json:
         click.echo(json.dumps({"tables": [asdict(entry) for entry in found], "done": go}))
     else:
-        said = ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "the bucket has no tables"
+        told = (f"{count} {_said(state, go)}" for state, count in sorted(counts.items()))
+        said = ", ".join(told) or "the bucket has no tables"
         click.echo(said + ("" if go else "; nothing was done: --yes does it"))
     context.exit(1 if counts[recatalogs.REFUSED] else 0)
+
+
+def _said(state: str, done: bool) -> str:
+    return state.removeprefix("to be ") if done else state
 
 
 def _require_idle(settings: Settings, pipeline: str) -> None:
