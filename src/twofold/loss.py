@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 from pyiceberg.exceptions import CommitFailedException
@@ -24,6 +24,7 @@ from twofold.lake import Lake
 from twofold.table_state import START, Landed, Lost
 from twofold.text import counted
 from twofold.topic import TopicState, not_there, place
+from twofold.windows import EPOCH
 
 _NEAR = 1_000
 """Offsets in which the nearest record is looked for: those beside a gap may be markers of transactions."""
@@ -108,7 +109,15 @@ def _dated(lake: Lake, table: Table, lost: Lost) -> Lost:
     stamps = table.scan(row_filter=landed_near, selected_fields=("kafka_timestamp",)).to_arrow()["kafka_timestamp"]
     near = {lost.partition: [(lost.end, lost.end + _NEAR)]}
     first = next(islice(kafka.read(lake.settings, lake.pipeline.topic.name, near), 1), None)
-    return replace(lost, after=max(stamps.to_pylist(), default=None), before=first.at if first else None)
+    return replace(lost, after=max(stamps.to_pylist(), default=None), before=_moment(first.at_ms) if first else None)
+
+
+def _moment(at_ms: int) -> datetime | None:
+    """Kafka's time stamp as a moment; None beyond any calendar, as a sender may choose any number."""
+    try:
+        return EPOCH + timedelta(milliseconds=at_ms)
+    except OverflowError:
+        return None
 
 
 def accept(lake: Lake, found: Loss) -> None:

@@ -10,7 +10,7 @@ say the same, or cannot be decided here: then all are named, and nothing is done
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
@@ -29,7 +29,6 @@ from sqlalchemy.orm import Session
 
 from twofold import inbox
 from twofold.errors import TwofoldError
-from twofold.table_files import path_of
 
 NAMED, NEW, BEHIND, REFUSED = "there already", "to be named", "to be moved on", "refused"
 _SUFFIX = ".metadata.json"
@@ -98,7 +97,7 @@ def _decided(io: FileIO, folder: str, names: list[str]) -> tuple[str, TableMetad
     for name in sorted(names):
         location = f"{folder}/{inbox.METADATA}/{name}"
         metadata = FromInputFile.table_metadata(io.new_input(location))
-        if path_of(metadata.location).rstrip("/") != path_of(folder):
+        if _path(metadata.location).rstrip("/") != _path(folder):
             what = f"{location} was written for {metadata.location}"
             raise TwofoldError(what, "put the bucket back to where it was: tables name their files in full")
         read[location] = metadata
@@ -129,9 +128,9 @@ def _said(metadata: TableMetadata) -> str:
 
 def _is_before(io: FileIO, known: str, location: str, metadata: TableMetadata) -> bool:
     """Whether the metadata comes from the file that the catalog names; it removes the oldest ones before it."""
-    logged = {path_of(entry.metadata_file) for entry in metadata.metadata_log}
+    logged = {_path(entry.metadata_file) for entry in metadata.metadata_log}
     removed = known.rsplit("/", 1)[0] == location.rsplit("/", 1)[0] and not io.new_input(known).exists()
-    return path_of(known) in logged or (removed and _version(known) < _version(location))
+    return _path(known) in logged or (removed and _version(known) < _version(location))
 
 
 def carry_out(catalog: SqlCatalog, entry: Entry) -> None:
@@ -182,24 +181,29 @@ def _versions(io: FileIO, folder: str) -> dict[int, list[str]]:
     return found
 
 
-def refuse_forgotten(catalog: Catalog, pipeline: str, table: str) -> None:
+def refuse_forgotten(catalog: Catalog, pipeline: str, wanted: Collection[str]) -> None:
     """TwofoldError where the bucket has commits of a table that the catalog does not know: none is made beside it.
 
     The first metadata file alone says nothing: whoever wrote it may have been killed before the catalog named it.
     """
-    for root, others in _roots(catalog):
-        folder = f"{root}/{pipeline}/{table}"
-        versions = () if pipeline in others else _versions(load_file_io(catalog.properties, folder), folder)
-        # Asked last: another job may have made the table meanwhile, and committed to it.
-        if max(versions, default=0) and not catalog.table_exists((pipeline, table)):
-            raise TwofoldError(
-                f"{folder} has a table that the catalog does not know: the catalog was lost, or is another one",
-                "`twofold recatalog` makes it again from what lies in the bucket",
-            )
+    for table in (table for table in wanted if not catalog.table_exists((pipeline, table))):
+        for root, others in _roots(catalog):
+            folder = f"{root}/{pipeline}/{table}"
+            versions = () if pipeline in others else _versions(load_file_io(catalog.properties, folder), folder)
+            # Asked again: another job may have made the table meanwhile, and committed to it.
+            if max(versions, default=0) and not catalog.table_exists((pipeline, table)):
+                raise TwofoldError(
+                    f"{folder} has a table that the catalog does not know: the catalog was lost, or is another one",
+                    "`twofold recatalog` makes it again from what lies in the bucket",
+                )
 
 
 def _version(location: str) -> int:
     return int(location.rsplit("/", 1)[-1].split("-", 1)[0])
+
+
+def _path(location: str) -> str:
+    return PyArrowFileIO.parse_location(location)[2]
 
 
 def _folders(io: FileIO, uri: str) -> list[str]:

@@ -40,7 +40,7 @@ from pyiceberg.types import (
 from sqlalchemy.exc import IntegrityError
 
 from twofold import catalog as catalogs
-from twofold import commits, evolution, recatalog, table_state, tables
+from twofold import commits, evolution, table_state, tables
 from twofold.commits import AssertProperty, CompressedMetadata
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline, View
@@ -217,7 +217,6 @@ def _create(
     sort: Sequence[str] = (),
 ) -> IcebergTable:
     """A table partitioned by the day of a column, or the one that another job made at the same moment."""
-    recatalog.refuse_forgotten(catalog, *name)
     schema = Schema(*(NestedField(number, column, kind) for number, (column, kind) in enumerate(columns, 1)))
     day = PartitionField(schema.find_field(day_of).field_id, _FIRST_PARTITION_ID, DayTransform(), _PARTITION)
     order = (SortField(source_id=schema.find_field(key).field_id, transform=IdentityTransform()) for key in sort)

@@ -90,14 +90,14 @@ def test_a_lost_catalog_is_as_before_and_the_tables_go_on(
     lake: SqlCatalog, log: Table, lost: SqlCatalog, pipeline: Pipeline
 ) -> None:
     with pytest.raises(TwofoldError, match="that the catalog does not know") as refused:
-        schemas.ensure_tables(lost, pipeline)
+        recatalog.refuse_forgotten(lost, "p", tables.names(pipeline))
     assert "twofold recatalog" in refused.value.remedy
     assert {entry.state for entry in made(lost).values()} == {NEW}
     before = {name: lake.load_table(name) for name in lake.list_tables("p")}
     assert {name: lost.load_table(name) for name in lost.list_tables("p")} == before
     assert land(lost.load_table(LOG)).scan().to_arrow().num_rows == 3
     assert {entry.state for entry in made(lost).values()} == {NAMED}
-    schemas.ensure_tables(lost, pipeline)
+    recatalog.refuse_forgotten(lost, "p", tables.names(pipeline))
 
 
 def test_one_pipeline_alone_and_tables_of_an_earlier_release(

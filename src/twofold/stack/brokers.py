@@ -75,8 +75,8 @@ def refused_data(settings: Settings, said: str) -> TwofoldError | None:
     zookeeper, kafka = (settings.home / name for name in ("zookeeper", "kafka"))
     return TwofoldError(
         f"Kafka's data is of another cluster than ZooKeeper's: {zookeeper} or {kafka} was lost, or is another's",
-        "bring back the one that was lost; where it is gone for good, delete both folders: topics begin from nothing, so "
-        "declare their streams under new pipeline names (what landed stays readable)",
+        "bring back the one that was lost; where it is gone for good, delete both folders: topics begin from nothing, "
+        "so declare their streams under new pipeline names (what landed stays readable)",
     )
 
 
