@@ -297,7 +297,9 @@ def test_what_kafka_deleted_before_it_landed_is_let_go_and_told_for_good(
     assert work.snapshots() == before
     twofold("accept-loss", name, "--yes")
     # With the checkpoint of before, whose next batch would begin in what is lost.
-    work.drain()
+    with overhear.statsd_lines(stack) as lines:
+        work.drain()
+    assert any(line.startswith(f"twofold_stream_lost_offsets,pipeline={name}:5|") for line in lines)
     work.union()
     proof = work.holds(proved=True)
     (offsets,) = (check for check in proof.checks if check.id == "I2")

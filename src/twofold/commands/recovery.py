@@ -9,7 +9,6 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 import click
-from pyiceberg.catalog.sql import SqlCatalog
 
 from twofold import catalog as catalogs
 from twofold import database, loss
@@ -103,7 +102,6 @@ def recatalog(context: click.Context, pipeline: str | None, go: bool, as_json: b
     """
     settings: Settings = context.obj
     catalog = catalogs.load(settings)
-    assert isinstance(catalog, SqlCatalog)
     found = []
     for entry in recatalogs.plan(catalog, pipeline):
         if go and entry.state in (recatalogs.NEW, recatalogs.BEHIND):
