@@ -4,7 +4,7 @@ Manually only, with a form; a dry run by default, which only reports what would 
 
 | field | means |
 |---|---|
-| `what` | `landings`: files ingested before; `mended`: files of corrected records; `reland`: all, judged again |
+| `what` | `landings`: landed files; `mended`: files of corrected records; `reland`: all, again; `accept-loss`: below |
 | `first`, `last` | landings: the range by number, both included; without `last` up to the last one |
 | `files` | mended: one path a line, on the machine that runs the tasks |
 | `since` | reland: only what arrived since this moment, or this long ago; empty: everything |
@@ -21,8 +21,10 @@ After a changed definition: `reland` judges what Kafka and the inbox still hold 
 `landings`, so that what was rejected or filtered is judged again. A range whose ids a later landing corrected is
 refused. For corrected records: `twofold rejects <p> --to FILE`, fix the file, replay it.
 
+`accept-loss` replays nothing: it lets go what Kafka deleted before it landed, so that the stream goes on after it.
+
 Without Airflow: `twofold replay <p> --landings A..B` or `--mended FILE`, with `--go`, then `twofold batch <p>`; or
-`twofold reland <p>`, with `--yes`.
+`twofold reland <p>` or `twofold accept-loss <p>`, with `--yes`.
 """
 
 from airflow.sdk import Param
@@ -30,10 +32,10 @@ from airflow.sdk import Param
 from twofold import tables
 from twofold_airflow import wiring
 from twofold_airflow.spark_job import SparkJobOperator
-from twofold_airflow.table_operators import LANDINGS, MENDED, RELAND, AnnounceOperator, ReplayOperator
+from twofold_airflow.table_operators import LANDINGS, LOSS, MENDED, RELAND, AnnounceOperator, ReplayOperator
 
 FORM = {
-    "what": Param(LANDINGS, enum=[LANDINGS, MENDED, RELAND], description="What goes through again"),
+    "what": Param(LANDINGS, enum=[LANDINGS, MENDED, RELAND, LOSS], description="What goes through again"),
     "first": Param(1, type="integer", minimum=1, description="landings: the first"),
     "last": Param(None, type=["null", "integer"], minimum=1, description="landings: the last; empty: all since"),
     "files": Param("", type="string", format="multiline", description="mended: one path a line"),

@@ -52,6 +52,11 @@ class Checkpoint:
         found = self.offsets(batch_id)
         return None if found is None else {int(partition): end for partition, end in found[topic].items()}
 
+    def done(self, topic: str) -> dict[int, int]:
+        """End offset (exclusive) per partition of the newest batch from Kafka that was done; empty: none was."""
+        batches = self._batches("commits")
+        return (self.kafka_offsets(batches[-1], topic) or {}) if batches else {}
+
     def resumed_from(self) -> dict[str, Any] | None:
         """Where the newest batch begins, which a restart may have to read again; None where no batch ever began."""
         batches = self._batches("offsets")

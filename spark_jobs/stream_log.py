@@ -37,6 +37,7 @@ from twofold.errors import BoundaryError, TwofoldError
 from twofold.schema_registry import Registry
 from twofold.table_files import Place
 from twofold.table_state import Landed
+from twofold.topic import place
 
 QUERY = "log"
 _EARLIEST = -2
@@ -122,6 +123,7 @@ class LogWriter:
         """Start the query where the table ends, or where its checkpoint is."""
         self.checkpoint.settle()
         self.begin()
+        self._leave_what_is_lost()
         access = {f"kafka.{name}": value for name, value in kafka.java(self.job.settings).items()}
         records = (
             self.job.spark.readStream.format("kafka")
@@ -141,6 +143,12 @@ class LogWriter:
         )
         writer = records.writeStream.queryName(f"{self.pipeline.name}_{QUERY}").foreachBatch(self.write)
         return writer.option("checkpointLocation", self.checkpoint.path).trigger(**trigger).start()
+
+    def _leave_what_is_lost(self) -> None:
+        """A checkpoint from before a loss was accepted would begin in it; without one the query begins after it."""
+        done = self.checkpoint.done(self.pipeline.topic.name)
+        if self.checkpoint.has_begun() and any(done.get(one.partition, 0) < one.end for one in self.landed.lost):
+            self.checkpoint.discard()
 
     def _starting_offsets(self) -> str:
         """Used only where there is no checkpoint: a lost one is recreated from what the table holds."""
@@ -182,7 +190,7 @@ class LogWriter:
     def _refuse_gap(self, starts: Mapping[int, int], held: Mapping[int, int]) -> None:
         gaps = {p: (held.get(p, 0), start) for p, start in starts.items() if start > held.get(p, 0)}
         if gaps:
-            listed = ", ".join(f"{self.pipeline.topic.name}[{p}]@{low}–{high - 1}" for p, (low, high) in gaps.items())
+            listed = ", ".join(place(self.pipeline.topic.name, p, gap) for p, gap in gaps.items())
             raise BoundaryError(
                 f"the checkpoint is ahead of {self.pipeline.name}.stream_log: {listed} would be skipped",
                 self._rebuild_remedy(),

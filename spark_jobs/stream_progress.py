@@ -159,6 +159,8 @@ class StreamProgress(StreamingQueryListener):
         self._asked_at = inf
         self._ended: set[str] = set()
         self._registry_away = False
+        self.lost = 0
+        """Offsets that `twofold accept-loss` let go; none is let go while the job runs."""
         self._ends = threading.Condition()
 
     @cached_property
@@ -219,6 +221,7 @@ class StreamProgress(StreamingQueryListener):
             self._meter.gauge(metrics.STREAM_START, self._started_at)
             self._meter.gauge(metrics.STREAM_HEARTBEAT, time.time())
             self._meter.gauge(metrics.STREAM_REGISTRY_AWAY, int(self._registry_away))
+            self._meter.gauge(metrics.STREAM_LOST, self.lost)
             self._meter.gauge(metrics.STREAM_TRIGGER, self._pipeline.stream.trigger.total_seconds())
             self._meter.gauge(metrics.DISK_FREE, disk.free)
             self._meter.gauge(metrics.DISK_SIZE, disk.total)
@@ -256,6 +259,7 @@ class StreamProgress(StreamingQueryListener):
             "trigger_s": self._pipeline.stream.trigger.total_seconds(),
             "rows": dict(self._outcomes),
             "rejected": self._outcomes[tables.REJECTED],
+            "lost": self.lost,
             "late": sum(self._late.values()),
             "late_by_view": dict(self._late),
             "healthy": self._state["state"] in ("starting", "running", "draining") and not stalled,

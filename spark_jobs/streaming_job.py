@@ -29,7 +29,7 @@ from spark_jobs.spark_session import Job, JobLock, declared, topic_fence
 from spark_jobs.stream_log import LogWriter, Trigger
 from spark_jobs.stream_progress import StreamProgress
 from spark_jobs.stream_views import ViewWriter
-from twofold import health, kafka, table_state, tables, topic
+from twofold import health, kafka, loss, table_state, tables, topic
 from twofold.definition.watch import DefinitionWatch
 from twofold.errors import ClockBehind, DefinitionChanged, NotRunning, TwofoldError, end
 from twofold.lake import Lake
@@ -103,7 +103,7 @@ def check(lake: Lake) -> str:
     made = lake.ensure()
     log = made[tables.STREAM_LOG]
     landed = table_state.begun(table_state.landed(table_state.history_of(log), lake.name), log.properties)
-    table_state.refuse_other_topic(landed, state.topic_id, tables.STREAM_LOG)
+    loss.require_none(landed, loss.around(lake, state))
     return state.topic_id
 
 
@@ -131,6 +131,7 @@ def _stream(
     settings, pipeline = job.settings, job.pipeline
     progress = StreamProgress(pipeline, Meter(settings, pipeline.name), settings.home)
     log = LogWriter(job, fence, progress.ingested)
+    progress.lost = log.landed.lost_offsets
     views = [ViewWriter(job, view) for view in pipeline.views.values()]
     for view in views:
         view.ensure()
@@ -244,8 +245,7 @@ def _data_loss(name: str, text: str) -> TwofoldError:
     return TwofoldError(
         f"query {name}: Kafka no longer has records that were not landed yet (retention, or the topic was recreated): "
         + _shortened(text),
-        "the landed part stays readable; declare the stream under a new pipeline name to take what Kafka has, "
-        "and raise the topic's retention.ms",
+        "start the job again: it names what is lost, and the way out",
     )
 
 

@@ -26,6 +26,8 @@ LANDINGS = "landings"
 MENDED = "mended"
 RELAND = "reland"
 """What is replayed; the last one is also the task that does it, by itself."""
+LOSS = "accept-loss"
+"""Nothing is replayed: what Kafka no longer has is let go."""
 
 
 class PipelineOperator(Linked):
@@ -129,13 +131,20 @@ class ReplayOperator(PipelineOperator):
 
     def execute(self, context: Context) -> NoReturn:
         """Read the form; the run's id is the label, so a retry puts the same copies."""
-        from twofold import replay
+        from twofold import loss, replay
 
         form, run = context["params"], str(context["run_id"])
         if form["what"] == RELAND:
             raise _only({RELAND}, self)
         try:
             lake = self.lake()
+            if form["what"] == LOSS:
+                found = loss.look(lake)
+                for one in found.lost:
+                    self.log.warning("lost: %s", loss.sentence(lake.pipeline.topic.name, one))
+                if found.lost and not form["dry_run"]:
+                    loss.accept(lake, found)
+                raise _only(set(), self)
             plan = self._plan(lake, form, run)
             if not form["dry_run"]:
                 replay.carry_out(lake, plan)

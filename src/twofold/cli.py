@@ -44,6 +44,8 @@ COMMANDS = {
     "rejects": ("corrections:rejects", "Show rejected records by reason, or write their bytes to a file."),
     "replay": ("corrections:replay", "Let ingested files, or fixed records, go through again."),
     "reland": ("jobs:reland", "Judge records again by today's definition, and replace their rows."),
+    "accept-loss": ("recovery:accept_loss", "Let go what Kafka deleted before it landed, and go on after it."),
+    "recatalog": ("recovery:recatalog", "Make a lost catalog again from the tables in the bucket."),
     "rebuild": ("jobs:rebuild", "Recreate events and all views from the logs."),
     "export": ("answers:export", "Write the unified events as plain Parquet."),
     "prove": ("proving:prove", "Check the invariants on the live tables."),

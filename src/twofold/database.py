@@ -43,6 +43,8 @@ _LIBPQ = {
     "tcp_user_timeout": str(RELEASED_AFTER_S * 1000),
     **{name.replace("tcp_", ""): value for name, value in _KEEPALIVE.items()},
 }
+ROLES = ("stream", "batch", "union")
+"""Of the locks: each job holds that of what it writes."""
 PROOF = "proof"
 """Kind of `prove`'s result: `Proof.to_json()`."""
 
@@ -110,7 +112,7 @@ def away(settings: Settings, error: BaseException) -> NotRunning:
 
 
 def lock_key(pipeline: str, role: str) -> int:
-    """Second half of the lock's key, a positive 32-bit int; roles are `stream`, `batch`, `union`."""
+    """Second half of the lock's key, a positive 32-bit int; roles are `ROLES`."""
     return zlib.crc32(f"{pipeline}/{role}".encode()) & 0x7FFFFFFF
 
 

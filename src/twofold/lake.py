@@ -17,7 +17,7 @@ from typing import Any
 from pyiceberg.table import Table
 
 from twofold import catalog as catalogs
-from twofold import inbox, schemas, table_state, tables
+from twofold import inbox, recatalog, schemas, table_state, tables
 from twofold.catalog import LakeCatalog
 from twofold.definition.model import Pipeline
 from twofold.settings import Settings
@@ -56,7 +56,11 @@ class Lake:
         return table_state.history_of(self.find(name))
 
     def ensure(self) -> dict[str, Table]:
-        """Make or evolve all tables but those of views; IncompatibleDefinition before anything is written."""
+        """Make or evolve all tables but those of views; IncompatibleDefinition before anything is written.
+
+        TwofoldError where the bucket has any of them, or of those of views, and the catalog does not.
+        """
+        recatalog.refuse_forgotten(self.catalog(), self.name, tables.names(self.pipeline))
         return schemas.ensure_tables(self.catalog(), self.pipeline)
 
     def inbox(self) -> inbox.Folder:

@@ -114,6 +114,9 @@ STREAM_BATCH_PART = _gauge(
     "stream_batch_part_seconds", "seconds", "Duration of each part of the last batch.", "query", "part"
 )
 STREAM_BEHIND = _gauge("stream_offsets_behind", "records", "Records in Kafka that are not ingested.", "partition")
+STREAM_LOST = _gauge(
+    "stream_lost_offsets", "offsets", "Offsets that Kafka deleted before they were ingested, and that were let go."
+)
 STREAM_OUTCOMES = _counter("stream_outcomes_total", "records", "Ingested records by their outcome.", "outcome")
 STREAM_REJECTED = _counter("stream_rejected_total", "records", "Rejected records by their first fault.", "reason")
 STREAM_LATE = _counter("stream_late_total", "rows", "Rows too late for a view; the next union heals them.", "query")

@@ -95,6 +95,20 @@ def history_of(table: Table | None) -> History:
 
 
 @dataclass(frozen=True)
+class Lost:
+    """Offsets of one partition, [start, end), that Kafka deleted before they landed, and that somebody let go."""
+
+    partition: int
+    start: int
+    end: int
+    accepted_at: datetime
+    after: datetime | None = None
+    """Kafka's time stamp of the last record landed before them."""
+    before: datetime | None = None
+    """Kafka's time stamp of the first record that it still had after them."""
+
+
+@dataclass(frozen=True)
 class Landed:
     """What a log holds: per Kafka partition the end offset (exclusive), or the last landing of files."""
 
@@ -112,6 +126,13 @@ class Landed:
     """Stream log only: partition → where the first start began, for good; a partition not named begins at 0."""
     declared_start: str = EARLIEST
     """What `start` was found from: `topic.start` as it was declared then."""
+    lost: tuple[Lost, ...] = ()
+    """Stream log only: what `twofold accept-loss` let go, for good; no row is of it, though `offsets` are past it."""
+
+    @property
+    def lost_offsets(self) -> int:
+        """How many offsets were let go."""
+        return sum(one.end - one.start for one in self.lost)
 
 
 @dataclass(frozen=True)

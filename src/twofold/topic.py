@@ -115,6 +115,16 @@ def not_there(topic: Topic | str) -> TwofoldError:
     return TwofoldError(f"there is no topic {topic.name}", makes)
 
 
+def place(name: str, partition: int, span: Range) -> str:
+    """Where offsets of a topic lie.
+
+    >>> place("flights", 0, (3, 4)), place("flights", 0, (3, 9))
+    ('flights[0]@3', 'flights[0]@3–8')
+    """
+    low, high = span
+    return f"{name}[{partition}]@{low}{'' if high == low + 1 else f'–{high - 1}'}"
+
+
 def merged(ranges: Sequence[Range], near: int) -> list[Range]:
     """Ranges with those that lie near each other made one.
 

@@ -34,7 +34,7 @@ from twofold.lake import Lake
 from twofold.proof.findings import Check, Proof
 from twofold.proof.prover import prove
 from twofold.settings import Settings
-from twofold.table_state import Boundary, Folded, Landed
+from twofold.table_state import Boundary, Folded, Landed, Lost
 
 MEASURES = conftest.DEFINITION["views"]["by_kind"]["measures"]
 ACCEPTED = {"outcome": tables.ACCEPTED, "reason": None, "payload": None}
@@ -129,6 +129,12 @@ def test_it_holds_on_an_s3_store_too_and_a_lost_object_is_named(minio_stack: Set
     whole = proof_of(world)
     assert whole.ok, whole
     assert check(whole, "I4").numbers["files_recounted"] == 1
+    # The catalog lost, and made again from what lies in the bucket.
+    name = world.pipeline.name
+    with database.connect(minio_stack) as connection:
+        connection.execute("DELETE FROM iceberg_tables WHERE table_namespace = %s", (name,))
+    running.run(minio_stack, "recatalog", name, "--yes")
+    assert proof_of(world) == whole
     (task, *_) = world.table(tables.EVENTS).scan().plan_files()
     world.table(tables.EVENTS).io.delete(task.file.file_path)
     found = proof_of(world)
@@ -139,6 +145,16 @@ def test_it_holds_on_an_s3_store_too_and_a_lost_object_is_named(minio_stack: Set
 def missing_offset(world: SmallWorld) -> str:
     world.table(tables.STREAM_LOG).delete(at(0, 3))
     return f"{world.pipeline.name}[0]@3: missing"
+
+
+def lost_and_still_there(world: SmallWorld) -> str:
+    """Said to be lost, though Kafka has it: what was let go is no way to hide a record that is missing."""
+    world.table(tables.STREAM_LOG).delete(at(0, 3))
+    lost = (Lost(0, 3, 4, datetime.now(UTC)),)
+    world.append(
+        tables.STREAM_LOG, [], Landed(world.pipeline.name, 2, world.topic_id, world.ends(world.rows), lost=lost)
+    )
+    return f"{world.pipeline.name}[0]@3"
 
 
 def doubled_offset(world: SmallWorld) -> str:
@@ -339,6 +355,7 @@ def event_lost_from_its_window(world: SmallWorld) -> str:
 BREAKAGES = [
     ("I1", missing_offset),
     ("I2", missing_offset),
+    ("I2", lost_and_still_there),
     ("I2", doubled_offset),
     ("I2", another_topic),
     ("I2", marker_ahead_of_rows),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from tests import at_work, running
 from tests.prometheus import Prometheus
 from twofold import catalog, probes
 from twofold.settings import Settings
-from twofold.stack import postgres, processes, supervisor
+from twofold.stack import lifecycle, postgres, processes, supervisor
 
 eventually = partial(at_work.eventually, within_s=60.0)
 
@@ -139,10 +140,19 @@ def test_a_program_that_cannot_start_is_named_with_its_log_and_nothing_stays(own
     outcome = running.run(own_stack, "up", "--no-airflow", check=False)
     assert outcome.returncode == 1
     assert "Invalid cluster.id" in outcome.stderr
+    assert "remedy: bring back the one that was lost" in outcome.stderr
     assert not processes.ours(own_stack.home)
+    # The stack is down, and its status tells why.
+    assert "of another cluster than ZooKeeper's" in status(own_stack)["programs"][2]["health"]
     meta.write_text(whole)
-    running.run(own_stack, "up", "--no-airflow")
+    known = lifecycle.read_state(own_stack.home)
+    assert known
+    shutil.rmtree(known.postgres_folder)
+    gone = running.run(own_stack, "up", "--no-airflow", check=False).stderr
+    assert "twofold recatalog" in gone
+    running.run(own_stack, "up", "--no-airflow", "--new-postgres")
     assert status(own_stack)["healthy"]
+    assert "another cluster" not in str(status(own_stack))
 
 
 def test_the_bucket_of_a_minio_stack_takes_an_object(minio_stack: Settings) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import TopicPartition
 from kafka.admin import KafkaAdminClient
 from pyspark.sql import SparkSession
 
@@ -26,7 +27,7 @@ from twofold import catalog as catalogs
 from twofold import commits, database, kafka, tables
 from twofold.contract import reasons
 from twofold.definition.model import Pipeline
-from twofold.errors import BoundaryError, Busy, IncompatibleDefinition
+from twofold.errors import BoundaryError, Busy, IncompatibleDefinition, TwofoldError
 from twofold.settings import Settings
 
 Define = Callable[..., Pipeline]
@@ -260,6 +261,85 @@ def newest_by_batch(work: Work, start: str) -> list[dict[int, float]]:
         if row["id"].startswith(start):
             found.setdefault(row["landing"], {})[row["kafka_partition"]] = row["kafka_timestamp"].timestamp()
     return [found[landing] for landing in sorted(found)]
+
+
+# ---- ways out ----
+
+
+def test_what_kafka_deleted_before_it_landed_is_let_go_and_told_for_good(
+    stack: Settings, spark: SparkSession, define: Define, twofold: Callable[..., Any]
+) -> None:
+    work = Work(spark, stack, define())
+    name, topic = work.pipeline.name, work.pipeline.topic.name
+    for partition in (0, 1):
+        work.send(*(small_world.event(f"{partition}-{i}", i) for i in range(10)), partition=partition)
+    work.drain()
+    work.send_values(*[record(id="lost")] * 5)
+    work.send(small_world.event("after", 11))
+    with kafka.admin(stack) as client:
+        client.delete_records([TopicPartition(topic, 0, 15)])[TopicPartition(topic, 0)].result(30)
+    lost = f"{topic}[0]@10–14"
+    with pytest.raises(BoundaryError, match="records that were never landed") as refused:
+        work.drain()
+    assert lost in refused.value.message
+    assert f"twofold accept-loss {name}" in refused.value.remedy
+    before = work.snapshots()
+    said = twofold("accept-loss", name).stdout
+    assert f"{lost}: 5 offsets, sent after" in said
+    assert "nothing was done" in said
+    with (
+        at_work.hold(stack, work.pipeline, tables.STREAM_LOG) as held,
+        at_work.running(stack, "accept-loss", name, "--yes") as command,
+    ):
+        held.wait_for_commit(command)
+        command.kill()
+        held.lose_commits()
+    assert work.snapshots() == before
+    twofold("accept-loss", name, "--yes")
+    # With the checkpoint of before, whose next batch would begin in what is lost.
+    with overhear.statsd_lines(stack) as lines:
+        work.drain()
+    assert any(line.startswith(f"twofold_stream_lost_offsets,pipeline={name}:5|") for line in lines)
+    work.union()
+    proof = work.holds(proved=True)
+    (offsets,) = (check for check in proof.checks if check.id == "I2")
+    assert offsets.numbers["lost"] == 5
+    assert f"5 offsets lost, deleted by Kafka before they landed: {lost}" in offsets.text
+    assert work.unified() == work.expected()
+    assert f"UTC: {lost}: 5 offsets" in twofold("accept-loss", name).stdout
+    # What comes after carries it on.
+    work.send(small_world.event("later", 12))
+    work.drain()
+    work.union()
+    assert work.holds(proved=True).checks[1].numbers["lost"] == 5
+
+
+def test_after_a_lost_catalog_everything_goes_on(
+    stack: Settings, spark: SparkSession, define: Define, twofold: Callable[..., Any]
+) -> None:
+    work = Work(spark, stack, define())
+    name = work.pipeline.name
+    work.send(small_world.event("a", 1), small_world.event("b", 2))
+    work.drain()
+    work.land("one.json", small_world.event("b", 2, "b", 7))
+    work.union()
+    work.send(small_world.event("c", 3))
+    work.drain()
+    with database.connect(stack) as connection:
+        lost = connection.execute("DELETE FROM iceberg_tables WHERE table_namespace = %s", (name,)).rowcount
+        connection.execute("DELETE FROM iceberg_namespace_properties WHERE namespace = %s", (name,))
+    # A table made beside the forgotten one would begin again from the first record.
+    with pytest.raises(TwofoldError, match="that the catalog does not know"):
+        work.drain()
+    assert f"{lost} to be named; nothing was done" in twofold("recatalog", name).stdout
+    assert f"{lost} named" in twofold("recatalog", name, "--yes").stdout
+    assert f"{lost} there already" in twofold("recatalog", name).stdout
+    assert work.unified() == work.expected()
+    work.send(small_world.event("d", 4))
+    work.drain()
+    work.union()
+    work.holds(proved=True)
+    assert work.unified() == work.expected()
 
 
 # ---- a job that runs ----

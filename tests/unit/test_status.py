@@ -139,7 +139,7 @@ def test_nothing_is_wrong_where_all_is_well() -> None:
 
 def test_each_problem_names_its_command_the_worst_first() -> None:
     covered, fast, outcomes, _, (producer, stream) = FINE
-    old = replace(covered, stream_past_boundary=7, united_at=NOW - timedelta(days=3))
+    old = replace(covered, stream_past_boundary=7, united_at=NOW - timedelta(days=3), lost=5)
     unread = replace(outcomes, set_aside=1, rejected=(Rejected("stream", "not JSON", 4),))
     violated = Proved(NOW, (CheckedInvariant("I2", "violated", "1 offset missing"),))
     stuck = (producer, replace(stream, healthy=False, state="stuck"))
@@ -149,6 +149,7 @@ def test_each_problem_names_its_command_the_worst_first() -> None:
         ("warning", "twofold status"),
         ("warning", "twofold union p"),
         ("warning", "twofold rejects p --layer batch"),
+        ("note", "twofold accept-loss p"),
         ("note", "twofold rejects p"),
     ]
     told = find_problems("p", NOW, old, fast, unread, violated, stuck)

@@ -41,6 +41,9 @@ from twofold.stack.status import status as stack_status
     default=None,
     help="With a schema registry, for topics in Avro; without either, as the last time.",
 )
+@click.option(
+    "--new-postgres", is_flag=True, help="Make an empty PostgreSQL where its folder is gone; see `twofold recatalog`."
+)
 @click.pass_obj
 def up(
     settings: Settings,
@@ -48,6 +51,7 @@ def up(
     with_airflow: bool,
     with_monitoring: bool | None,
     with_registry: bool | None,
+    new_postgres: bool,
 ) -> None:
     """Start the embedded stack and wait until it is healthy.
 
@@ -64,7 +68,13 @@ def up(
     """
     console = _stderr()
     settings, known = lifecycle.up(
-        settings, store, with_airflow, with_monitoring, console.print, with_registry=with_registry
+        settings,
+        store,
+        with_airflow,
+        with_monitoring,
+        console.print,
+        with_registry=with_registry,
+        new_postgres=new_postgres,
     )
     console.print(f"up: store {settings.store}, Kafka {settings.kafka_bootstrap}, state in {settings.home}")
     for name, url in (programs.pages(settings) if known.monitoring else {}).items():
@@ -135,6 +145,6 @@ def _table(found: StackStatus) -> Table:
             f"{row.uptime_s:.0f} s" if row.pid else "",
             ", ".join(map(str, row.ports)),
             f"{row.pss_bytes / 2**20:.0f} MiB" if row.pid else "",
-            row.health or "healthy",
+            row.health or "; ".join(filter(None, ("healthy", row.note))),
         )
     return table

@@ -9,6 +9,7 @@ Kafka is asked once, of all gaps together, in one pass per partition.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from twofold import kafka, tables
@@ -19,7 +20,7 @@ from twofold.proof.sent import Sent
 from twofold.proof.world import Gaps, Span, World
 from twofold.table_state import Landed
 from twofold.text import counted
-from twofold.topic import Filled, Range
+from twofold.topic import Filled, Range, place
 
 _KAFKA_TIMEOUT_S = 60.0
 
@@ -32,6 +33,7 @@ def each_once(world: World) -> Check:
     found, held, landed = Findings("I2"), spans(world), world.landed(tables.STREAM_LOG)
     _compare_topic(world, landed.topic_id, found)
     _compare_gaps(world, found)
+    _compare_lost(world, landed, found)
     _compare_rows(world, held, landed, found)
     _compare_elements(world, found)
     behind = world.before.offsets_behind(landed.offsets) if found.holds else 0
@@ -46,11 +48,10 @@ def each_once(world: World) -> Check:
 
 def acknowledged(world: World) -> Check:
     """I1: every acknowledged offset is below the landed end, where I2 says that all offsets below it exist."""
-    found, held, name = Findings("I1"), spans(world), world.pipeline.topic.name
-    sent, ends = (
-        world.before,
-        {**world.proved_offsets, **{partition: span.last + 1 for partition, span in held.items()}},
-    )
+    found, held, name, sent = Findings("I1"), spans(world), world.pipeline.topic.name, world.before
+    ends = {**world.proved_offsets, **{partition: span.last + 1 for partition, span in held.items()}}
+    for one in world.landed(tables.STREAM_LOG).lost:
+        ends[one.partition] = max(one.end, ends.get(one.partition, 0))  # I2 says what of it is lost
     for partition, offset in sorted(sent.acknowledged.items()):
         if offset >= (end := sent.ends.get(partition, 0)):
             found.violated("Kafka lost acknowledged records", [f"{name}[{partition}]@{offset}: Kafka ends at {end}"])
@@ -121,6 +122,21 @@ def _compare_gaps(world: World, found: Findings) -> None:
         found.behind(f"{counted(waiting, 'offset')} of a transaction that is still open, which no row is of")
 
 
+def _compare_lost(world: World, landed: Landed, found: Findings) -> None:
+    """What was let go is said for good; it must be gone."""
+    name = world.pipeline.topic.name
+    found.numbers["lost"] = landed.lost_offsets
+    if landed.lost:
+        named = ", ".join(
+            f"{place(name, one.partition, (one.start, one.end))} on {one.accepted_at:%Y-%m-%d}" for one in landed.lost
+        )
+        found.say(f"{counted(landed.lost_offsets, 'offset')} lost, deleted by Kafka before they landed: {named}")
+    begins = world.before.begins if world.is_of_one_topic else {}
+    if there := [one for one in landed.lost if begins.get(one.partition, one.end) < one.end]:
+        named_there = [place(name, one.partition, (one.start, one.end)) for one in there]
+        found.violated("offsets are said to be lost that Kafka still has", named_there)
+
+
 def _compare_rows(world: World, held: Mapping[int, Span], landed: Landed, found: Findings) -> None:
     """Offsets that occur more than once, or that no commit covers."""
     name = world.pipeline.topic.name
@@ -173,10 +189,7 @@ def _say_vacant(world: World, found: Findings) -> None:
 
 
 def _missing(name: str, partition: int, ranges: Sequence[Range]) -> list[str]:
-    return [
-        f"{name}[{partition}]@{low}{'' if high == low + 1 else f'–{high - 1}'}: missing"
-        for low, high in ranges[:MOST_OFFENDERS]
-    ]
+    return [f"{place(name, partition, span)}: missing" for span in ranges[:MOST_OFFENDERS]]
 
 
 def _numbers(world: World, held: Mapping[int, Span], landed: Mapping[int, int], behind: int) -> dict[str, object]:
@@ -277,7 +290,10 @@ def _without(ranges: Iterable[Range], taken: Iterable[Range]) -> list[Range]:
 
 
 def _ranges(world: World) -> Ranges:
-    """Per partition what lies between its lowest offset and the end that the last commit, or its last row, says."""
+    """Per partition what lies between its lowest offset and the end that the last commit, or its last row, says.
+
+    What was let go as lost is no gap.
+    """
     state, held = world.landed(tables.STREAM_LOG), spans(world)
     landed, start = state.offsets, state.start
     edges = []
@@ -295,6 +311,10 @@ def _ranges(world: World) -> Ranges:
     found: Ranges = {}
     for partition, low, high in world.rows(_gaps_sql(edges)) if edges else ():
         found.setdefault(partition, []).append((low, high))
+    for one in state.lost:
+        ranges = found.pop(one.partition, [])
+        if left := [*_cut(ranges, 0, one.start), *_cut(ranges, one.end, sys.maxsize)]:
+            found[one.partition] = left
     return found
 
 

@@ -61,6 +61,24 @@ group.initial.rebalance.delay.ms=0
 # zookeeper.session.timeout.ms: the successor of a killed broker ends at once while the killed one's session lives.
 BROKER_OF_ZOOKEEPER = "broker.id={node}\nzookeeper.connect={zookeeper}\nzookeeper.session.timeout.ms=4000\n"
 
+_OTHER_CLUSTER = "Invalid cluster.id"
+"""What a broker says, and ends, where its data is of another cluster than its ZooKeeper."""
+
+
+def refused_data(settings: Settings, said: str) -> TwofoldError | None:
+    """What it means where a broker does not start on the data that it finds; None where it says nothing of it.
+
+    Either folder alone is worth nothing: ZooKeeper knows which topics there are, Kafka has their records.
+    """
+    if _OTHER_CLUSTER not in said:
+        return None
+    zookeeper, kafka = (settings.home / name for name in ("zookeeper", "kafka"))
+    return TwofoldError(
+        f"Kafka's data is of another cluster than ZooKeeper's: {zookeeper} or {kafka} was lost, or is another's",
+        "bring back the one that was lost; where it is gone for good, delete both folders: topics begin from nothing, "
+        "so declare their streams under new pipeline names (what landed stays readable)",
+    )
+
 
 def java(settings: Settings, program: str, *arguments: str) -> list[str]:
     """A Java program of the jars folder: `arguments` are its options, its class, and what the class is given."""

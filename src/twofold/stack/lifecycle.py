@@ -117,13 +117,17 @@ def up(
     say: Say,
     *,
     with_registry: bool | None = None,
+    new_postgres: bool = False,
 ) -> tuple[Settings, HomeState]:
     """Bring up the stack, or its dead programs, and wait until all are healthy; returns the settings in force.
 
-    Without Airflow, monitoring or registry, one that runs is stopped; None leaves the latter two as they are.
+    Without Airflow, monitoring or registry, one that runs is stopped; None leaves the latter two as they are. A folder
+    of PostgreSQL that is gone is refused, unless a `new_postgres` is asked for.
     """
     with _lock(settings.home, say):
-        settings, known = _settle(Settings(home=settings.home), store, with_airflow, with_monitoring, with_registry)
+        settings, known = _settle(
+            Settings(home=settings.home), store, with_airflow, with_monitoring, with_registry, new_postgres
+        )
         if known.monitoring:
             programs.prepare_monitoring(settings)
         if known.registry:
@@ -141,6 +145,7 @@ def _settle(
     with_airflow: bool,
     with_monitoring: bool | None,
     with_registry: bool | None,
+    new_postgres: bool,
 ) -> tuple[Settings, HomeState]:
     """Fix the store and the passwords of this home on its first start; refuse another store later."""
     known = read_state(settings.home)
@@ -152,10 +157,13 @@ def _settle(
             f"{settings.home} holds a stack with --store {known.store}: its tables cannot move to {chosen}",
             f"run `twofold up --store {known.store}`, or choose another folder with --home or TWOFOLD_HOME",
         )
+    elif not Path(known.postgres_folder).is_dir() and new_postgres:
+        known = replace(known, postgres_folder=str(postgres.choose_folder(settings.home)))
     elif not Path(known.postgres_folder).is_dir():
         raise StackFailed(
             f"PostgreSQL's folder {known.postgres_folder} is gone, and the catalog of all tables with it",
-            f"bring it back from a copy, or delete {settings.home} to start from nothing",
+            "bring it back from a copy; or have `twofold up --no-airflow --new-postgres` make an empty one, and then "
+            "`twofold recatalog` the catalog, from the tables' own files",
         )
     settings = with_secrets(settings.model_copy(update={"store": chosen}))
     kept, path = environment_file(settings), settings.home / "stack.env"
@@ -251,9 +259,19 @@ def _wait_healthy(settings: Settings, wanted: list[Program], say: Say, since: fl
 
 
 def _failure(settings: Settings, name: str, what: str) -> StackFailed:
+    lines, known = _last_lines(settings, name), meaning(settings, name)
+    said = "\n  ".join([what, *([known.message] if known else []), "last lines of its log:", *lines])
+    return StackFailed(said, known.remedy if known else f"see {log_file(settings.home, name)}")
+
+
+def meaning(settings: Settings, name: str) -> TwofoldError | None:
+    """What the end of a program's log means, and the way out, where that is known."""
+    return brokers.refused_data(settings, "\n".join(_last_lines(settings, name))) if name == "kafka" else None
+
+
+def _last_lines(settings: Settings, name: str) -> list[str]:
     path = log_file(settings.home, name)
-    lines = path.read_text(errors="replace").splitlines()[-15:] if path.exists() else []
-    return StackFailed("\n  ".join([what, "last lines of its log:", *lines]), f"see {path}")
+    return path.read_text(errors="replace").splitlines()[-15:] if path.exists() else []
 
 
 def down(settings: Settings, say: Say) -> None:

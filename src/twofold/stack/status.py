@@ -15,6 +15,7 @@ from twofold.settings import Settings
 from twofold.stack import lifecycle, processes, programs, supervisor
 from twofold.stack.programs import Program
 from twofold.stack.supervisor import ProgramState
+from twofold.text import counted
 
 ORPHANED, STOPPED = "ORPHANED", "STOPPED"
 
@@ -33,6 +34,8 @@ class ProgramStatus:
     """Why it is not healthy; empty when it is."""
     pss_bytes: int
     """Memory of the program and its children, shared pages counted once."""
+    note: str = ""
+    """What else is to be known of a healthy service."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,9 @@ def _service(settings: Settings, seen: ProgramState) -> ProgramStatus:
     """One look at a service; `twofold services` says more."""
     pipeline, _, service = seen.name.rpartition("-")
     state = Controller(settings).state(pipeline, service)
-    found = judge(service, [as_look(state, ask(state.health))], HealthLimits(good_samples=1))
+    answer = ask(state.health)
+    found = judge(service, [as_look(state, answer)], HealthLimits(good_samples=1))
+    lost = answer.get("lost")
     return ProgramStatus(
         name=seen.name,
         state=seen.state,
@@ -85,6 +90,7 @@ def _service(settings: Settings, seen: ProgramState) -> ProgramStatus:
         healthy=found.fine,
         health="" if found.kind == "healthy" else found.reason,
         pss_bytes=processes.pss_bytes(processes.family(seen.pid)) if seen.pid else 0,
+        note=f"{counted(lost, 'offset')} lost: `twofold accept-loss {pipeline}`" if lost else "",
     )
 
 
@@ -96,6 +102,8 @@ def _row(
     else:
         state, pid = (ORPHANED, orphans[0].pid) if orphans else (STOPPED, None)
     fault = program.check() if pid else "not running"
+    if fault and (known := lifecycle.meaning(settings, program.name)):
+        fault = f"{fault}: {known.message}; {known.remedy}"
     return ProgramStatus(
         name=program.name,
         state=state,

@@ -43,6 +43,8 @@ class Layers:
     """Commits of files not yet unioned."""
     united_at: datetime | None
     """When the last union committed."""
+    lost: int = 0
+    """Kafka offsets that were let go: `twofold accept-loss`."""
 
 
 @dataclass(frozen=True)

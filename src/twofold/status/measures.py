@@ -44,6 +44,7 @@ def layers(
         stream_past_boundary=sum(max(0, end - covered.get(at, 0)) for at, end in stream.offsets.items()),
         landings_past_boundary=max(0, batch.landing - edge.landing),
         united_at=united.at if united else None,
+        lost=stream.lost_offsets,
     )
 
 

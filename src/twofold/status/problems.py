@@ -28,6 +28,7 @@ def find_problems(
         *_of_services(pipeline, services, speed),
         *_of_proof(pipeline, proved, layers, now),
         *_of_union(pipeline, layers, now),
+        *_of_loss(pipeline, layers),
         *_of_outcomes(pipeline, outcomes),
     )
 
@@ -64,6 +65,13 @@ def _of_union(pipeline: str, layers: Layers, now: datetime) -> Iterator[Problem]
     elif now - layers.united_at > UNION_IS_OLD:
         text = f"the last union was at {layers.united_at:%Y-%m-%d %H:%M} UTC; {waiting} of the stream wait for it"
         yield Problem("warning", text, command, "union-failed")
+
+
+def _of_loss(pipeline: str, layers: Layers) -> Iterator[Problem]:
+    """What Kafka deleted before it landed: said for good."""
+    if layers.lost:
+        text = f"{counted(layers.lost, 'offset')} of Kafka never landed and were let go"
+        yield Problem("note", text, f"twofold accept-loss {pipeline}")
 
 
 def _of_outcomes(pipeline: str, outcomes: Outcomes) -> Iterator[Problem]:
