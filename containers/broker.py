@@ -31,23 +31,50 @@ from twofold.stack import brokers
 
 ADMIN = "admin"
 CLIENT_PORT, BROKER_PORT, CONTROLLER_PORT = 9092, 9093, 9094
-_SCRAM = "SCRAM-SHA-512"
 _DIGEST = "org.apache.zookeeper.server.auth.DigestLoginModule required"
 _JAAS = "-Djava.security.auth.login.config="
 _AUTHENTICATED = """\
 authProvider.1=org.apache.zookeeper.server.auth.SASLAuthenticationProvider
 sessionRequireClientSASLAuth=true
 """
-_ALWAYS = """\
+_LISTENERS = f"""\
 listener.security.protocol.map=BROKER:SASL_PLAINTEXT,CLIENT:SASL_PLAINTEXT,HOST:SASL_PLAINTEXT,\
 CONTROLLER:SASL_PLAINTEXT,LOCAL:PLAINTEXT
+listeners=CLIENT://:{CLIENT_PORT},BROKER://:{BROKER_PORT},HOST://:{{port}},LOCAL://127.0.0.1:{{local}}{{controller}}
+advertised.listeners=CLIENT://{{name}}:{CLIENT_PORT},BROKER://{{name}}:{BROKER_PORT},HOST://127.0.0.1:{{port}},\
+LOCAL://127.0.0.1:{{local}}
 inter.broker.listener.name=BROKER
 sasl.mechanism.inter.broker.protocol=PLAIN
-super.users=User:admin
+super.users=User:{ADMIN}
 allow.everyone.if.no.acl.found=false
-default.replication.factor={replication}
-min.insync.replicas={in_sync}
+default.replication.factor={{replication}}
+min.insync.replicas={{in_sync}}
 """
+_PLAIN = """\
+listener.name.{listener}.sasl.enabled.mechanisms=PLAIN
+listener.name.{listener}.plain.sasl.jaas.config={admin}
+"""
+_SCRAM = """\
+listener.name.{listener}.sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.{listener}.scram-sha-512.sasl.jaas.config=\
+org.apache.kafka.common.security.scram.ScramLoginModule required;
+"""
+_LOGINS = {"broker": _PLAIN, "controller": _PLAIN, "client": _SCRAM, "host": _SCRAM}
+"""What each listener asks for."""
+_MODES = {
+    "zookeeper": f"""\
+{brokers.BROKER_OF_ZOOKEEPER}zookeeper.set.acl=true
+authorizer.class.name=kafka.security.authorizer.AclAuthorizer
+""",
+    "kraft": """\
+process.roles=broker,controller
+node.id={node}
+controller.quorum.voters={voters}
+controller.listener.names=CONTROLLER
+sasl.mechanism.controller.protocol=PLAIN
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+""",
+}
 
 
 def zookeeper() -> None:
@@ -97,56 +124,21 @@ def remember_mode(settings: ContainerSettings) -> None:
 
 def properties(settings: ContainerSettings) -> str:
     """The broker's whole configuration. Holds passwords."""
-    scale = {"replication": settings.kafka_replication, "in_sync": settings.kafka_in_sync}
-    folder = settings.data / "data"
-    kraft = settings.kafka_mode == "kraft"
-    text = (brokers.BROKER + _ALWAYS).format(folder=folder, **scale) + _logins(settings.secret("kafka_admin_password"))
-    return text + _listeners(settings, kraft) + (_kraft(settings) if kraft else _with_zookeeper(settings))
-
-
-def _listeners(settings: ContainerSettings, kraft: bool) -> str:
-    local, name = f"LOCAL://127.0.0.1:{kafka_local_port(settings.kafka_node)}", settings.kafka_name
-    listen = [f"CLIENT://:{CLIENT_PORT}", f"BROKER://:{BROKER_PORT}", f"HOST://:{settings.kafka_port}", local]
-    if kraft:
-        listen.append(f"CONTROLLER://:{CONTROLLER_PORT}")
-    shown = [
-        f"CLIENT://{name}:{CLIENT_PORT}",
-        f"BROKER://{name}:{BROKER_PORT}",
-        f"HOST://127.0.0.1:{settings.kafka_port}",
-    ]
-    return f"listeners={','.join(listen)}\nadvertised.listeners={','.join([*shown, local])}\n"
-
-
-def _logins(password: str) -> str:
-    """What each listener asks for."""
+    password = settings.secret("kafka_admin_password")
     admin = f"{login_module('PLAIN', ADMIN, password)[:-1]} user_{ADMIN}={quoted(password)};".replace("\\", "\\\\")
-    plain = [
-        f"listener.name.{name}.plain.sasl.jaas.config={admin}\nlistener.name.{name}.sasl.enabled.mechanisms=PLAIN\n"
-        for name in ("broker", "controller")
-    ]
-    scram = [
-        f"listener.name.{name}.sasl.enabled.mechanisms={_SCRAM}\n"
-        f"listener.name.{name}.{_SCRAM.lower()}.sasl.jaas.config="
-        "org.apache.kafka.common.security.scram.ScramLoginModule required;\n"
-        for name in ("client", "host")
-    ]
-    return "".join([*plain, *scram])
-
-
-def _with_zookeeper(settings: ContainerSettings) -> str:
-    zookeeper = f"zookeeper:{ZOOKEEPER_PORT}"
-    return (
-        brokers.BROKER_OF_ZOOKEEPER.format(node=settings.kafka_node, zookeeper=zookeeper)
-        + "zookeeper.set.acl=true\nauthorizer.class.name=kafka.security.authorizer.AclAuthorizer\n"
-    )
-
-
-def _kraft(settings: ContainerSettings) -> str:
-    return (
-        f"process.roles=broker,controller\nnode.id={settings.kafka_node}\n"
-        f"controller.quorum.voters={settings.kafka_voters}\ncontroller.listener.names=CONTROLLER\n"
-        "sasl.mechanism.controller.protocol=PLAIN\n"
-        "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n"
+    logins = "".join(text.format(listener=listener, admin=admin) for listener, text in _LOGINS.items())
+    text = brokers.BROKER + _LISTENERS + _MODES[settings.kafka_mode]
+    return logins + text.format(
+        folder=settings.data / "data",
+        name=settings.kafka_name,
+        node=settings.kafka_node,
+        port=settings.kafka_port,
+        local=kafka_local_port(settings.kafka_node),
+        controller=f",CONTROLLER://:{CONTROLLER_PORT}" if settings.kafka_mode == "kraft" else "",
+        voters=settings.kafka_voters,
+        zookeeper=f"zookeeper:{ZOOKEEPER_PORT}",
+        replication=settings.kafka_replication,
+        in_sync=settings.kafka_in_sync,
     )
 
 

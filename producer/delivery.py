@@ -32,7 +32,6 @@ LARGEST_REQUEST_BYTES = 100 << 20
 RECORD_OVERHEAD_BYTES = 128
 """What a client keeps per record in flight besides its key and value, and at least what Kafka adds to one."""
 LISTED_REFUSALS = 100
-IDLE_AFTER_S = 0.2
 Record = tuple[int, bytes | None, bytes]
 """(position in the source, key, value)"""
 
@@ -211,21 +210,18 @@ class Client(Protocol):
         """Send records, in order; returns before they are delivered."""
 
     def poll(self, seconds: float) -> None:
-        """Let reports in, waiting for one for this long at most."""
-
-    def poll_if_idle(self) -> None:
-        """The same without waiting, for another thread, where the sending one has not done so for a while."""
+        """Let reports in, waiting for one for this long at most; any thread may ask."""
 
     def close(self) -> None:
         """Stop at once. What is in flight stays unacknowledged: wait for the ledger first."""
 
 
 class Confluent:
-    """librdkafka. Reports come in by `poll`, best by the sending thread: another one would fight it for the GIL."""
+    """librdkafka. Reports come in by `poll`, mostly by the sending thread's: another one fights it for the GIL."""
 
     def __init__(self, settings: Settings, topic: str, ledger: Ledger) -> None:
         self._topic, self._ledger = topic, ledger
-        self._polling, self._polled_at = Lock(), 0.0
+        self._polling = Lock()
         self._partition, self._acks = 0, 0
         self._offset: int | None = None
         conf: dict[str, Any] = {
@@ -270,13 +266,7 @@ class Confluent:
                 self._producer.poll(seconds)
                 self._count()
             finally:
-                self._polled_at = time.monotonic()
                 self._polling.release()
-
-    def poll_if_idle(self) -> None:
-        """The sending thread is held up by its source."""
-        if time.monotonic() - self._polled_at > IDLE_AFTER_S:
-            self.poll(0)
 
     def close(self) -> None:
         """Stop at once."""

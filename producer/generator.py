@@ -136,11 +136,6 @@ def interval_ms(request: Request) -> float:
     return 1000 / request.rate if request.rate else DEFAULT_INTERVAL_MS
 
 
-def now_utc() -> datetime:
-    """The present, in UTC."""
-    return datetime.now(UTC)
-
-
 Maker = Callable[[Random, datetime], Any]
 """(random generator, event time) → a value of the field."""
 

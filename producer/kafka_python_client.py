@@ -37,9 +37,6 @@ class KafkaPython:
         """Reports come by themselves."""
         time.sleep(min(seconds, 0.01))
 
-    def poll_if_idle(self) -> None:
-        """Reports come by themselves."""
-
     def close(self) -> None:
         """Stop at once."""
         if self._producer is not None:

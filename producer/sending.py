@@ -9,6 +9,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from math import inf
 from pathlib import Path
 from threading import Event, Thread
@@ -20,7 +21,7 @@ from confluent_kafka import KafkaException
 
 from producer import reporting
 from producer.delivery import Client, Confluent, Ledger, Record
-from producer.generator import Generated, now_utc
+from producer.generator import Generated
 from producer.query_source import Table
 from producer.reporting import Journal, Progress, Reporter, Screen
 from producer.sources import Chunk, Lines, Request, Source, Stdin
@@ -121,7 +122,7 @@ def open_source(
     """The source that a request names; raise UsageError if it is not there."""
     write = writer(pipeline, register)
     if request.generate is not None:
-        return Generated(request, now_utc(), write)
+        return Generated(request, datetime.now(UTC), write)
     if request.from_stdin:
         return Stdin(write, stopped)
     if request.path is not None:
@@ -243,7 +244,7 @@ class Sending:
     def _keep_reporting(self) -> None:
         while not self._ended.wait(REPORT_EVERY_S):
             # A source that keeps the sending thread waiting keeps it from taking reports in.
-            self._client.poll_if_idle()
+            self._client.poll(0)
             try:
                 self._report(self._ledger.progress())
             except TwofoldError as error:

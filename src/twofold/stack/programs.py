@@ -16,11 +16,11 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from twofold import probes
@@ -66,34 +66,34 @@ class Program:
 def _server(
     settings: Settings,
     name: str,
-    command: tuple[str, ...],
-    *ports: Port,
+    command: Sequence[str],
+    ports: Sequence[str],
     ready: str,
-    group: Literal["storage", "registry", "monitoring"] = "monitoring",
-    start_order: int = 90,
-    stop_wait_s: int = 15,
-    environment: Mapping[str, str] | None = None,
+    **others: Any,  # noqa: ANN401
 ) -> Program:
-    """A server on the first of the `ports`; `ready` is the page that answers once it is, empty where it has none.
+    """A server on the first of the `ports` (their names); `others` are fields of `Program`.
 
-    Monitoring starts last (90), so that it goes first, and raises no alert while the rest is stopped.
+    `ready` is the page that answers once it is, empty where it has none. What says nothing else is monitoring: it
+    starts last (90), so that it goes first, and raises no alert while the rest is stopped.
     """
-    url, number = _url(settings, ports[0]), ports[0].number(settings)
+    url, number = _url(settings, ports[0]), PORTS[ports[0]].number(settings)
     return Program(
         name=name,
-        group=group,
-        command=command,
+        command=tuple(command),
         check=partial(probes.http_page, url + ready) if ready else partial(probes.listening, "127.0.0.1", number),
-        start_order=start_order,
-        ports=ports,
-        environment=environment or {},
+        ports=tuple(PORTS[port] for port in ports),
         directory=settings.home,
-        stop_wait_s=stop_wait_s,
+        **{"group": "monitoring", "start_order": 90, "stop_wait_s": 15, **others},
     )
 
 
-def _url(settings: Settings, port: Port) -> str:
-    return f"http://127.0.0.1:{port.number(settings)}"
+def _at(settings: Settings, port: str) -> str:
+    """Where a server listens."""
+    return f"127.0.0.1:{PORTS[port].number(settings)}"
+
+
+def _url(settings: Settings, port: str) -> str:
+    return f"http://{_at(settings, port)}"
 
 
 # ---- MinIO ----
@@ -101,17 +101,13 @@ def _url(settings: Settings, port: Port) -> str:
 
 def minio(settings: Settings) -> Program:
     """The server, on loopback; it goes after everything that writes tables and before the catalog."""
-    listen = (
-        f"--address=127.0.0.1:{settings.minio_port}",
-        f"--console-address=127.0.0.1:{settings.minio_console_port}",
-    )
+    listen = (f"--address={_at(settings, 'minio')}", f"--console-address={_at(settings, 'minio_console')}")
     return _server(
         settings,
         "minio",
         (str(binary_path("minio")), "server", str(settings.home / "minio"), *listen),
-        PORTS["minio"],
-        PORTS["minio_console"],
-        ready="/minio/health/ready",
+        ("minio", "minio_console"),
+        "/minio/health/ready",
         group="storage",
         start_order=15,
         stop_wait_s=30,
@@ -165,8 +161,8 @@ def registry(settings: Settings) -> Program:
         settings,
         "registry",
         ("java", "-Xmx512m", *listen, "-jar", str(apicurio.runner())),
-        PORTS["registry"],
-        ready="/apis/ccompat/v7/subjects",
+        ("registry",),
+        "/apis/ccompat/v7/subjects",
         group="registry",
         start_order=20,
         # A schema that was registered is on the disk before its id is given out.
@@ -179,51 +175,35 @@ def registry(settings: Settings) -> Program:
 
 def monitoring(settings: Settings) -> tuple[Program, ...]:
     """The exporter, Prometheus, Alertmanager with a log of alerts, and Grafana where it is installed."""
-    home, here = settings.home, "127.0.0.1"
+    home = settings.home
+    exporter = [
+        str(binary_path("statsd_exporter")),
+        f"--statsd.mapping-config={settings.monitoring / 'statsd' / 'mapping.yml'}",
+        f"--statsd.listen-udp={_at(settings, 'statsd')}",
+        "--statsd.listen-tcp=",
+        f"--web.listen-address={_at(settings, 'statsd_exporter')}",
+    ]
+    prometheus = [
+        "prometheus",
+        f"--config.file={home / 'prometheus' / 'prometheus.yml'}",
+        f"--storage.tsdb.path={home / 'prometheus' / 'data'}",
+        f"--storage.tsdb.retention.time={_KEPT_FOR}",
+        f"--web.listen-address={_at(settings, 'prometheus')}",
+    ]
+    alertmanager = [
+        "prometheus-alertmanager",
+        f"--config.file={home / 'alertmanager' / 'alertmanager.yml'}",
+        f"--storage.path={home / 'alertmanager' / 'data'}",
+        f"--web.listen-address={_at(settings, 'alertmanager')}",
+        "--cluster.listen-address=",
+    ]
     # A program of the checkout, beside the rules and boards; it is not installed.
-    receiver = (sys.executable, str(settings.monitoring / "receiver.py"), f"--port={settings.alert_log_port}")
+    receiver = [sys.executable, str(settings.monitoring / "receiver.py"), f"--port={settings.alert_log_port}"]
     return (
-        _server(
-            settings,
-            "statsd-exporter",
-            (
-                str(binary_path("statsd_exporter")),
-                f"--statsd.mapping-config={settings.monitoring / 'statsd' / 'mapping.yml'}",
-                f"--statsd.listen-udp={here}:{settings.statsd_port}",
-                "--statsd.listen-tcp=",
-                f"--web.listen-address={here}:{settings.statsd_exporter_port}",
-            ),
-            PORTS["statsd_exporter"],
-            PORTS["statsd"],
-            ready="/-/ready",
-        ),
-        _server(
-            settings,
-            "prometheus",
-            (
-                "prometheus",
-                f"--config.file={home / 'prometheus' / 'prometheus.yml'}",
-                f"--storage.tsdb.path={home / 'prometheus' / 'data'}",
-                f"--storage.tsdb.retention.time={_KEPT_FOR}",
-                f"--web.listen-address={here}:{settings.prometheus_port}",
-            ),
-            PORTS["prometheus"],
-            ready="/-/ready",
-        ),
-        _server(
-            settings,
-            "alertmanager",
-            (
-                "prometheus-alertmanager",
-                f"--config.file={home / 'alertmanager' / 'alertmanager.yml'}",
-                f"--storage.path={home / 'alertmanager' / 'data'}",
-                f"--web.listen-address={here}:{settings.alertmanager_port}",
-                "--cluster.listen-address=",
-            ),
-            PORTS["alertmanager"],
-            ready="/-/ready",
-        ),
-        _server(settings, "alert-log", receiver, PORTS["alert_log"], ready=""),
+        _server(settings, "statsd-exporter", exporter, ("statsd_exporter", "statsd"), "/-/ready"),
+        _server(settings, "prometheus", prometheus, ("prometheus",), "/-/ready"),
+        _server(settings, "alertmanager", alertmanager, ("alertmanager",), "/-/ready"),
+        _server(settings, "alert-log", receiver, ("alert_log",), ""),
         *([_grafana(settings)] if _grafana_server() else []),
     )
 
@@ -234,8 +214,8 @@ def _grafana(settings: Settings) -> Program:
         settings,
         "grafana",
         (_grafana_server(), f"--homepath={_GRAFANA_HOME}"),
-        PORTS["grafana"],
-        ready="/api/health",
+        ("grafana",),
+        "/api/health",
         environment={
             "GF_SERVER_HTTP_ADDR": "127.0.0.1",
             "GF_SERVER_HTTP_PORT": str(settings.grafana_port),
@@ -253,7 +233,7 @@ def _grafana(settings: Settings) -> Program:
             "GF_PLUGINS_PREINSTALL_DISABLED": "true",
             "GF_PLUGINS_PUBLIC_KEY_RETRIEVAL_DISABLED": "true",
             # Read by the provisioning's files.
-            "PROMETHEUS_URL": _url(settings, PORTS["prometheus"]),
+            "PROMETHEUS_URL": _url(settings, "prometheus"),
             "DASHBOARDS_PATH": str(folder / "dashboards"),
         },
     )
@@ -270,7 +250,7 @@ def _grafana_server() -> str:
 def pages(settings: Settings) -> dict[str, str]:
     """Name → address of what a browser can show of monitoring."""
     shown = ["prometheus", "alertmanager", *(["grafana"] if _grafana_server() else [])]
-    return {name.capitalize(): _url(settings, PORTS[name]) for name in shown}
+    return {name.capitalize(): _url(settings, name) for name in shown}
 
 
 def prepare_monitoring(settings: Settings) -> None:
