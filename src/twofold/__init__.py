@@ -1,3 +1,3 @@
 """Twofold: a lambda architecture that proves its own counts."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
