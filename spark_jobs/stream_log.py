@@ -29,7 +29,7 @@ from spark_jobs import maintenance
 from spark_jobs.checkpoints import Checkpoint
 from spark_jobs.spark_session import Job
 from spark_jobs.tasks import FromKafka, WrittenBatch, crashed, packed
-from twofold import commits, kafka, schemas, table_state, tables
+from twofold import commits, evolution, kafka, schemas, table_state, tables
 from twofold.commits import AssertProperty
 from twofold.contract import kafka_records
 from twofold.definition.model import Pipeline
@@ -116,7 +116,7 @@ class LogWriter:
                 break
         else:
             raise self._changed_by_others()
-        if said := table_state.other_start(self.landed, topic):
+        for said in evolution.of_start(topic, self.landed):
             click.echo(f"warning: {self.pipeline.name}: {said}", err=True)
 
     def start(self, trigger: Trigger) -> StreamingQuery:

@@ -4,6 +4,7 @@ definition of today ────────────────────
 columns, properties of a table as it is ──┴─► Difference │ follows by itself
                                                          │ waits: rows landed before stay as they are, until reland
                                                          │ refused: the tables cannot follow; with the way out
+                                                         │ ignored: it was for a beginning, which is over
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from pyiceberg.types import DecimalType, IcebergType, IntegerType, LongType
 
 from twofold import table_state
 from twofold.definition import fingerprint
-from twofold.definition.model import Pipeline
+from twofold.definition.model import Pipeline, Topic
+from twofold.table_state import Landed
 
 FOLLOWS = "follows"
 """The next job that starts brings the tables to it."""
@@ -25,6 +27,8 @@ WAITS = "waits"
 """It holds for what is landed from now on; rows landed before keep their values and their outcome until `reland`."""
 REFUSED = "refused"
 """No job starts with it, and nothing is written."""
+IGNORED = "ignored"
+"""It was for a beginning, which is over."""
 
 Types = Mapping[str, IcebergType]
 """Type of a column by its name."""
@@ -47,7 +51,7 @@ class Difference:
     """One difference of a definition from the tables."""
 
     effect: str
-    """FOLLOWS, WAITS or REFUSED."""
+    """FOLLOWS, WAITS, REFUSED or IGNORED."""
     where: str
     """The key of the definition."""
     what: str
@@ -93,6 +97,20 @@ def of_identity(pipeline: Pipeline, properties: Mapping[str, str]) -> Iterator[D
         was = properties.get(key, _EARLIER.get(key, now))
         if was != now:
             yield Difference(REFUSED, _KEYS[key], f"was {was!r}, is now {now!r}", f"undo it, or {_NEW_NAME}")
+
+
+def of_start(topic: Topic, known: Landed) -> Iterator[Difference]:
+    """Another `topic.start` than the one that the stream began with.
+
+    >>> [str(one) for one in of_start(Topic("t", start="latest"), Landed("p", 3, offsets={0: 9}))]
+    ['topic.start: latest has no effect: the stream began with earliest; a new pipeline name starts afresh']
+    >>> [*of_start(Topic("t", start="latest"), Landed("p"))]
+    []
+    """
+    declared = table_state.start_text(topic)
+    if known.offsets and declared != known.declared_start:
+        what = f"{declared} has no effect: the stream began with {known.declared_start}"
+        yield Difference(IGNORED, "topic.start", what, "a new pipeline name starts afresh")
 
 
 def of_columns(

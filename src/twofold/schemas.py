@@ -121,7 +121,11 @@ def differences(catalog: Catalog, pipeline: Pipeline) -> list[Difference] | None
     found = _found(catalog, pipeline)
     if not any(found.values()):
         return None
-    return [*_differences(pipeline, found), *_differences_of_views(catalog, pipeline)]
+    listed = [*_differences(pipeline, found), *_differences_of_views(catalog, pipeline)]
+    if log := found[tables.STREAM_LOG]:
+        known = table_state.begun(table_state.landed(table_state.history_of(log), pipeline.name), log.properties)
+        listed += evolution.of_start(pipeline.topic, known)
+    return listed
 
 
 def _declared(pipeline: Pipeline) -> tuple[TableShape, ...]:

@@ -227,24 +227,6 @@ def as_property(first: Landed) -> dict[str, str]:
     return {START: encode(first)[Landed.KEY]}
 
 
-def other_start(known: Landed, topic: Topic) -> str:
-    """What to say where `topic.start` is not what the stream began with; empty: it is, or nothing has begun.
-
-    >>> from twofold.definition.model import Topic
-    >>> other_start(Landed("p", 3, offsets={0: 9}), Topic("t", start="latest"))
-    'topic.start: latest has no effect: the stream began with earliest; a new pipeline name starts afresh'
-    >>> other_start(Landed("p"), Topic("t", start="latest"))
-    ''
-    """
-    declared = start_text(topic)
-    if not known.offsets or declared == known.declared_start:
-        return ""
-    return (
-        f"topic.start: {declared} has no effect: the stream began with {known.declared_start}; "
-        "a new pipeline name starts afresh"
-    )
-
-
 def start_text(topic: Topic) -> str:
     """`topic.start` as text."""
     return topic.start if isinstance(topic.start, str) else topic.start.isoformat()

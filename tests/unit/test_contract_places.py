@@ -210,6 +210,17 @@ def test_an_element_may_be_a_plain_value(pipeline: Any) -> None:  # noqa: ANN401
     assert [outcome(row) for row in rows] == [1, 2, None, "v (.) is not a long: {}"]
 
 
+def test_an_element_may_be_an_array(pipeline: Any) -> None:  # noqa: ANN401
+    items = '[[7, {"k": 8}], [], ["x"], {"k": 9}, [[1], 2]]'
+    record = f'{{{AT}, "id": "i", "a": {{"items": {items}}}}}'
+    first = judged(pipeline('type: long, from: "[0]"', EACH), record)
+    assert [outcome(row) for row in first] == [
+        7, None, "v ([0]) is not a long: x", 'v ([0]): . is not an array: {"k": 9}', "v ([0]) is not a long: [1]",
+    ]  # fmt: skip
+    second = judged(pipeline('type: long, from: [1, "k"]', EACH), record)
+    assert [outcome(row) for row in second][:3] == [8, None, None]
+
+
 KEYS = [
     ("[id, v]", '"id": "a\\"\\\\,", "v": 7', '["a\\"\\\\,",7]'),
     ("[v, id]", '"id": "", "v": -1', '[-1,""]'),
@@ -243,6 +254,8 @@ CSV = [
     ("type: json", "", 'id,at,v\n1,2026-03-01T00:00:00Z,"{""a"": [1]}"\n', '{"a": [1]}'),
     ("type: json", "", 'id,at,v\n1,2026-03-01T00:00:00Z,"{""a"":}"\n', 'v is not a json: {"a":}'),
     ("type: timestamp, format: epoch_ms", "", f"id,at,v\n1,2026-03-01T00:00:00Z,{MS}\n", MARCH),
+    ("type: json", "", "id,at,v\n1,2026-03-01T00:00:00Z, null\t\n", None),
+    ("type: json", "", 'id,at,v\n1,2026-03-01T00:00:00Z,"""null"""\n', '"null"'),
     ("type: json, from: $", "", ",id,at\n9,1,2026-03-01T00:00:00Z\n", None),
     ("type: boolean", "{true_values: [off], false_values: ['true']}", "id,at,v\n1,2026-03-01T00:00:00Z,off\n", True),
     (
@@ -309,6 +322,10 @@ FAULTS = [
     ("type: long, from: {header: ''}", "", "event.fields.v.from"),
     ("type: long, from: $", "", "found the whole record"),
     ("type: long", "each: 'items[]'", 'event.each: found "items[]"'),
+    ("type: long", "each: '[0]'", 'event.each: found "[0]"'),
+    ('type: long, from: "[0]"', "", "v.from: found [0], a place of the record, which is an object"),
+    ('type: long, from: "a.[0]"', "", "v.from: found"),
+    ('type: long, from: "$.[0]"', "each: items", "v.from: found"),
     ("type: long, from: $.v", "each: items", "event.id"),
 ]
 

@@ -149,6 +149,16 @@ def test_views_are_compared_too(lake: LakeCatalog, define: Define) -> None:
     assert (refused.effect, "twofold rebuild p" in refused.then) == (evolution.REFUSED, True)
 
 
+def test_another_start_is_listed_once_the_stream_has_begun(lake: LakeCatalog, define: Define) -> None:
+    later = define(topic={"start": "latest"})
+    log = schemas.ensure_tables(lake, define())[tables.STREAM_LOG]
+    assert differences(lake, later) == []
+    commits.set_properties(log, table_state.as_property(Landed(later.name, offsets={0: 5})), [])
+    (found,) = differences(lake, later)
+    assert (found.effect, found.where) == (evolution.IGNORED, "topic.start")
+    assert differences(lake, define()) == []
+
+
 # ---- data from before ----
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from twofold import table_state
 from twofold.errors import BoundaryError
+from twofold.evolution import IGNORED, Difference
 from twofold.services import controller as report
 from twofold.services.controller import State
 from twofold.services.record import Record
@@ -152,6 +153,8 @@ def test_each_problem_names_its_command_the_worst_first() -> None:
         ("note", "twofold accept-loss p"),
         ("note", "twofold rejects p"),
     ]
+    ignored = [Difference(IGNORED, "topic.start", "latest has no effect", "a new name starts afresh")]
+    assert severities(*FINE, ignored) == [("warning", "twofold check --against-tables p")]
     told = find_problems("p", NOW, old, fast, unread, violated, stuck)
     pages = {problem.runbook for problem in told if problem.runbook} | set(report.RUNBOOKS.values())
     assert all((RUNBOOKS / f"{page}.md").exists() for page in pages)

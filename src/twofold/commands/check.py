@@ -51,7 +51,8 @@ def check(
     faults, 2 when there is nothing to check.
 
     With --against-tables, which needs the catalog, FILE may also be a pipeline's name. Each difference is one that
-    the tables follow by themselves, that waits for `twofold reland`, or that is refused: then the exit code is 1.
+    the tables follow by themselves, that waits for `twofold reland`, that is ignored, or that is refused: then the exit
+    code is 1.
 
     \b
     Examples:

@@ -4,7 +4,7 @@ user                       ("user",)
 payload.items[0].sku       ("payload", "items", 0, "sku")
 ["@timestamp", "a.b"]      keys with dots or brackets in them, as a list
 $  $.id                    from the whole record, where `event.each` makes an event of each element
-.                          the element itself
+.                          the element itself; [0] and [0].sku, where that is an array
 {key: true}  {header: trace-id}
 """
 
@@ -23,7 +23,7 @@ EXPECTED_PATH = (
 )
 EXPECTED_EACH = "the path of an array, such as `payload.items`"
 _MOST_STEPS = 50
-_STEP = re.compile(r"(?P<key>[^.\[\]]+)(?P<places>(?:\[[0-9]{1,9}\])*)")
+_STEP = re.compile(r"(?P<key>[^.\[\]]*)(?P<places>(?:\[[0-9]{1,9}\])*)")
 _PLACE = re.compile(r"\[([0-9]+)\]")
 _PLAIN_KEY = re.compile(r"[^.\[\]$]+")
 _NO_KEY = re.compile(r'["\\\x00-\x1f]')
@@ -79,6 +79,8 @@ def parse_path(value: object) -> FieldSource:
 
     >>> parse_path("payload.items[0].sku").steps, str(parse_path(["@timestamp"]))
     (('payload', 'items', 0, 'sku'), '@timestamp')
+    >>> parse_path("[0][1].sku").steps, str(parse_path("[0][1].sku"))
+    ((0, 1, 'sku'), '[0][1].sku')
     """
     if isinstance(value, str):
         return _parsed(value)
@@ -87,8 +89,6 @@ def parse_path(value: object) -> FieldSource:
     for step in value:
         if isinstance(step, bool) or not (step >= 0 if isinstance(step, int) else is_key(step)):
             raise ValueError(EXPECTED_PATH)
-    if not isinstance(value[0], str):
-        raise ValueError(EXPECTED_PATH)
     return FieldSource(tuple(value))
 
 
@@ -100,11 +100,13 @@ def _parsed(text: str) -> FieldSource:
             return FieldSource(whole=whole)
         raise ValueError(EXPECTED_PATH)
     steps: list[Step] = []
-    for part in rest.split("."):
+    for index, part in enumerate(rest.split(".")):
         match = _STEP.fullmatch(part)
-        if match is None or not is_key(match["key"]):
+        # Only the element of an array can be an array.
+        begins = match is not None and not (index or whole or match["key"]) and bool(match["places"])
+        if match is None or not is_key(match["key"]) or not (match["key"] or begins):
             raise ValueError(EXPECTED_PATH)
-        steps += [match["key"], *map(int, _PLACE.findall(match["places"]))]
+        steps += [*([] if begins else [match["key"]]), *map(int, _PLACE.findall(match["places"]))]
     if len(steps) > _MOST_STEPS:
         raise ValueError(EXPECTED_PATH)
     return FieldSource(tuple(steps), whole=whole)

@@ -14,7 +14,7 @@ from typing import Any
 from twofold.definition import names
 from twofold.definition.expressions import CheckedExpression, E, check_filter, check_measure
 from twofold.definition.fault import KeyPath, Report, near_miss, one_of, shown
-from twofold.definition.field_source import EXPECTED_EACH, FieldSource
+from twofold.definition.field_source import EXPECTED_EACH, EXPECTED_PATH, FieldSource
 from twofold.definition.keys import QUOTES
 from twofold.definition.model import (
     REQUIRED_SETTINGS,
@@ -148,8 +148,10 @@ def _check_sources(event: Event, report: Report) -> None:
             report.add(path, f"{field.source}, from which {first.name} is read as {read_as}", "one type for a path")
         if field.source.whole and not field.source.steps and field.type and field.type.name not in ("json", "string"):
             report.add(path, "the whole record", f"the type json beside it, not {field.type}")
+        if source.steps and isinstance(source.steps[0], int) and (source.whole or not event.each):
+            report.add(path, f"{field.source}, a place of the record, which is an object", EXPECTED_PATH)
     each = event.each
-    if each is not None and not each.steps:
+    if each is not None and not (each.steps and isinstance(each.steps[0], str)):
         report.add(("event", "each"), shown(str(each)), EXPECTED_EACH)
     ids = [event.fields[name].source for name in event.id or () if name in event.fields]
     if each is not None and ids and all(source.whole or not source.in_value for source in ids):

@@ -21,7 +21,7 @@ from pyiceberg.table import Table
 from pyiceberg.types import TimestamptzType
 from sqlalchemy.exc import SQLAlchemyError
 
-from twofold import comparison, database, health, table_state, tables
+from twofold import comparison, database, evolution, health, table_state, tables
 from twofold.errors import TwofoldError
 from twofold.lake import Lake
 from twofold.proof import sent
@@ -100,9 +100,11 @@ class Gatherer:
             self._tables.refresh()
             layers, speed = self._layers(), self._speed(job, now)
             outcomes, proved = self._outcomes(job, now), self._proved()
+            known = table_state.landed(self._tables.history(tables.STREAM_LOG), name)
         except _AWAY as error:
             return Status(name, now, None, None, None, None, running, (unreadable(error),))
-        found = worst_first(find_problems(name, now, layers, speed, outcomes, proved, running))
+        ignored = evolution.of_start(self.lake.pipeline.topic, known)
+        found = worst_first(find_problems(name, now, layers, speed, outcomes, proved, running, ignored))
         return Status(name, now, layers, speed, outcomes, proved, running, tuple(found))
 
     def _service(self, name: str) -> tuple[ServiceStatus, Health]:

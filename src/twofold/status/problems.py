@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
+from twofold.evolution import Difference
 from twofold.services.record import STREAM
 from twofold.status.facts import Layers, Outcomes, Problem, Proved, ServiceStatus, Speed
 from twofold.text import counted
@@ -22,14 +23,17 @@ def find_problems(
     outcomes: Outcomes,
     proved: Proved | None,
     services: Iterable[ServiceStatus],
+    ignored: Iterable[Difference] = (),
 ) -> tuple[Problem, ...]:
-    """All that is wrong."""
+    """All that is wrong; `ignored` is declared, and has no effect on the tables that are there."""
+    command = f"twofold check --against-tables {pipeline}"
     return (
         *_of_services(pipeline, services, speed),
         *_of_proof(pipeline, proved, layers, now),
         *_of_union(pipeline, layers, now),
         *_of_loss(pipeline, layers),
         *_of_outcomes(pipeline, outcomes),
+        *(Problem("warning", str(one), command) for one in ignored),
     )
 
 
