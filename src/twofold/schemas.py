@@ -101,6 +101,16 @@ def ensure_tables(catalog: Catalog, pipeline: Pipeline) -> dict[str, IcebergTabl
     # This looks, then creates; tables that another job of this pipeline creates in between are fine.
     with suppress(IntegrityError):
         catalog.create_namespace_if_not_exists(pipeline.name)
+    found = require_fit(catalog, pipeline)
+    return {
+        table.name: _evolved(catalog, pipeline, table, existing) if existing else _created(catalog, pipeline, table)
+        for table in _declared(pipeline)
+        for existing in (found[table.name],)
+    }
+
+
+def require_fit(catalog: Catalog, pipeline: Pipeline) -> dict[str, IcebergTable | None]:
+    """The tables that are there; IncompatibleDefinition where they cannot follow the definition. Nothing is written."""
     found = _found(catalog, pipeline)
     refused = [each for each in _differences(pipeline, found) if each.effect == evolution.REFUSED]
     if refused:
@@ -109,11 +119,7 @@ def ensure_tables(catalog: Catalog, pipeline: Pipeline) -> dict[str, IcebergTabl
             + "\n  ".join(map(str, refused)),
             "undo the change, or declare the changed stream under a new pipeline name; nothing was written",
         )
-    return {
-        table.name: _evolved(catalog, pipeline, table, existing) if existing else _created(catalog, pipeline, table)
-        for table in _declared(pipeline)
-        for existing in (found[table.name],)
-    }
+    return found
 
 
 def differences(catalog: Catalog, pipeline: Pipeline) -> list[Difference] | None:
