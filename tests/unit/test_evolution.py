@@ -116,7 +116,9 @@ def test_each_difference_is_listed_and_followed_or_refused(lake: LakeCatalog, de
         assert str(found) in refused.value.message
         assert versions(lake) == was
         return
-    schemas.ensure_tables(lake, changed)
+    foreseen = schemas.followed(lake.load_table(("p", "stream_log")), tables.stream_log(changed)).schema()
+    assert versions(lake) == was
+    assert schemas.ensure_tables(lake, changed)["stream_log"].schema() == foreseen
     # What was followed is no difference any more, but for a column that is there and not declared.
     assert differences(lake, changed) == ([found] if change == "dropped" else [])
 
