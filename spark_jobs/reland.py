@@ -34,7 +34,7 @@ from twofold.definition.names import ELEMENT
 from twofold.errors import TwofoldError
 from twofold.lake import Lake
 from twofold.reader import pruning
-from twofold.reader.pinned import Pinned, day_of, pin
+from twofold.reader.pinned import Pinned, columns_of, day_of, pin
 from twofold.readers import SetAside, read
 from twofold.schema_registry import Registry
 from twofold.table_files import Place, Writer
@@ -143,7 +143,8 @@ class Anew:
 
     def discard(self) -> None:
         """Remove the new files."""
-        commits.discard(self.log.made, self.new)
+        if self.new:
+            commits.discard(self.log.made, self.new)
 
 
 @dataclass
@@ -185,7 +186,12 @@ class Relander:
         return kafka.describe(self.lake.settings, self.pipeline.topic.name)
 
     def _pinned(self, shape: TableShape) -> Anew:
-        return Anew(pin(self.lake.catalog(), self.lake.name, shape.name, shape))
+        pinned = pin(self.lake.catalog(), self.lake.name, shape.name, shape)
+        if pinned.table is None:
+            return Anew(pinned)
+        # In a dry run no job may have brought the table to today's definition yet.
+        table = schemas.followed(pinned.table, shape)
+        return Anew(replace(pinned, table=table, columns=columns_of(table.schema(), shape)))
 
     def _days(self, log: Pinned, arrival: str) -> Iterator[tuple[DataFile, ...]]:
         """All files of the days on which rows asked for arrived: the rows of one record may lie in two of them."""

@@ -25,7 +25,7 @@ from spark_jobs import outcome, union_job
 from spark_jobs.days import scratch
 from spark_jobs.reland import Anew, Asked, Relander
 from spark_jobs.spark_session import declared, started_job
-from twofold import inbox, table_state, tables
+from twofold import inbox, schemas, table_state, tables
 from twofold.definition.types import parse_since
 from twofold.errors import UsageError
 from twofold.lake import Lake
@@ -86,7 +86,10 @@ def asked(since: str, partition: int | None, offsets: str, now: datetime) -> Ask
 def run(lake: Lake, wanted: Asked, go: bool) -> dict[str, Any]:
     """Judge again; with `go` replace the rows, and let `events` and the views follow."""
     started = time.monotonic()
-    lake.ensure()
+    if go:
+        lake.ensure()
+    else:
+        schemas.require_fit(lake.catalog(), lake.pipeline)
     found: dict[str, Anew] = {}
     with scratch(lake.settings) as duck:
         relander = Relander(lake, duck, wanted)

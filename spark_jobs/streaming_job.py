@@ -29,7 +29,7 @@ from spark_jobs.spark_session import Job, JobLock, declared, topic_fence
 from spark_jobs.stream_log import LogWriter, Trigger
 from spark_jobs.stream_progress import StreamProgress
 from spark_jobs.stream_views import ViewWriter
-from twofold import health, kafka, loss, table_state, tables, topic
+from twofold import health, kafka, loss, schemas, table_state, tables, topic
 from twofold.definition.watch import DefinitionWatch
 from twofold.errors import ClockBehind, DefinitionChanged, NotRunning, TwofoldError, end
 from twofold.lake import Lake
@@ -98,6 +98,7 @@ def run(lake: Lake, until_caught_up: bool, health_port: int) -> None:
 
 def check(lake: Lake) -> str:
     """Make topic (but not somebody else's) and tables, or refuse before anything is written; returns the topic's id."""
+    schemas.require_fit(lake.catalog(), lake.pipeline)
     state = kafka.ensure(lake.settings, lake.pipeline)
     topic.require_exact(lake.pipeline, state)
     made = lake.ensure()

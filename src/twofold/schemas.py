@@ -15,6 +15,7 @@ from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table as IcebergTable
+from pyiceberg.table import Transaction
 from pyiceberg.table.sorting import SortField, SortOrder
 from pyiceberg.table.update import (
     AddSchemaUpdate,
@@ -101,6 +102,16 @@ def ensure_tables(catalog: Catalog, pipeline: Pipeline) -> dict[str, IcebergTabl
     # This looks, then creates; tables that another job of this pipeline creates in between are fine.
     with suppress(IntegrityError):
         catalog.create_namespace_if_not_exists(pipeline.name)
+    found = require_fit(catalog, pipeline)
+    return {
+        table.name: _evolved(catalog, pipeline, table, existing) if existing else _created(catalog, pipeline, table)
+        for table in _declared(pipeline)
+        for existing in (found[table.name],)
+    }
+
+
+def require_fit(catalog: Catalog, pipeline: Pipeline) -> dict[str, IcebergTable | None]:
+    """The tables that are there; IncompatibleDefinition where they cannot follow the definition. Nothing is written."""
     found = _found(catalog, pipeline)
     refused = [each for each in _differences(pipeline, found) if each.effect == evolution.REFUSED]
     if refused:
@@ -109,11 +120,7 @@ def ensure_tables(catalog: Catalog, pipeline: Pipeline) -> dict[str, IcebergTabl
             + "\n  ".join(map(str, refused)),
             "undo the change, or declare the changed stream under a new pipeline name; nothing was written",
         )
-    return {
-        table.name: _evolved(catalog, pipeline, table, existing) if existing else _created(catalog, pipeline, table)
-        for table in _declared(pipeline)
-        for existing in (found[table.name],)
-    }
+    return found
 
 
 def differences(catalog: Catalog, pipeline: Pipeline) -> list[Difference] | None:
@@ -256,20 +263,39 @@ def refuse_other_definition(table: IcebergTable, pipeline: Pipeline) -> None:
 
 def _extended(catalog: Catalog, existing: IcebergTable, columns: Sequence[tuple[str, IcebergType]]) -> IcebergTable:
     """The table with those of the columns that it lacks, and with those wider that are declared so."""
+    staged = _staged(existing, columns)
+    if staged is None:
+        return existing
+    try:
+        staged.commit_transaction()
+    except (CommitFailedException, ValueError):  # another job of this pipeline changed them at the same moment
+        return _extended(catalog, catalog.load_table(existing.name()), columns)
+    return catalog.load_table(existing.name())
+
+
+def followed(existing: IcebergTable, table: TableShape) -> IcebergTable:
+    """The table with the columns that the next job would give it; nothing is written."""
+    staged = _staged(existing, [(name, iceberg_type(kind)) for name, kind in table.columns])
+    if staged is None:
+        return existing
+    location = existing.metadata_location
+    return IcebergTable(existing.name(), staged.table_metadata, location, existing.io, existing.catalog)
+
+
+def _staged(existing: IcebergTable, columns: Sequence[tuple[str, IcebergType]]) -> Transaction | None:
+    """What adds and widens columns; None where nothing is to be done."""
     known = _types(existing)
     missing = [(name, kind) for name, kind in columns if name not in known]
     wider = [(name, kind) for name, kind in columns if name in known and evolution.is_wider(known[name], kind)]
     if not missing and not wider:
-        return existing
-    try:
-        with existing.update_schema() as update:
-            for name, kind in missing:
-                update.add_column(name, kind)
-            for name, kind in wider:
-                update.update_column(name, field_type=kind)
-    except (CommitFailedException, ValueError):  # another job of this pipeline changed them at the same moment
-        return _extended(catalog, catalog.load_table(existing.name()), columns)
-    return catalog.load_table(existing.name())
+        return None
+    staged = existing.transaction()
+    with staged.update_schema() as update:
+        for name, kind in missing:
+            update.add_column(name, kind)
+        for name, kind in wider:
+            update.update_column(name, field_type=kind)
+    return staged
 
 
 def view_columns(pipeline: Pipeline, view: View, table: str) -> list[tuple[str, IcebergType]]:

@@ -295,8 +295,13 @@ def covered(log: History, edge: Boundary) -> Snapshot | None:
 def touched_since(history: History, snapshot_id: int | None) -> set[date] | None:
     """Days changed by the commits after `snapshot_id`; None: not known, so everything counts as touched.
 
-    So it is where `events` was rebuilt since, or where `snapshot_id` was expired.
+    So it is where `events` was rebuilt since, or where `snapshot_id` was expired. A table without a snapshot has no day.
+
+    >>> touched_since(History({}, None), None)
+    set()
     """
+    if snapshot_id is None and history.head is None:
+        return set()
     newer = None if snapshot_id is None else history.since(snapshot_id)
     if newer is None:
         return None

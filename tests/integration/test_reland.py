@@ -167,6 +167,13 @@ def test_what_is_gone_stays_and_only_what_is_asked_for_is_judged(work: Work, two
     name, folder = work.pipeline.name, work.lake.inbox()
     assert folder.version("one.json")
     (work.settings.home / "bucket" / "landing" / name / "one.json").unlink()
+    # No job has brought the tables to the new definition yet; nor does a dry run.
+    logs = (tables.STREAM_LOG, tables.BATCH_LOG)
+    before = [work.lake.table(log).metadata_location for log in logs]
+    report = json.loads(twofold("reland", name, "--json").stdout)
+    changes = {"accepted, now rejected": 11, "accepted, other values": 21, "rejected, now accepted": 1}
+    assert report["logs"]["stream_log"]["changes"] == changes
+    assert [work.lake.table(log).metadata_location for log in logs] == before
     report = json.loads(twofold("reland", name, "--partition", "1", "--offsets", "0:1", "--json").stdout)
     (only,) = report["logs"].values()
     assert (only["judged"], only["changes"]) == (1, {"accepted, now rejected": 1})

@@ -16,6 +16,7 @@ from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 
+from spark_jobs import streaming_job
 from tests.conftest import write_definition
 from tests.lake import LocalLake
 from twofold import commits, evolution, schemas, serving, table_state, tables
@@ -115,9 +116,19 @@ def test_each_difference_is_listed_and_followed_or_refused(lake: LakeCatalog, de
         assert str(found) in refused.value.message
         assert versions(lake) == was
         return
-    schemas.ensure_tables(lake, changed)
+    foreseen = schemas.followed(lake.load_table(("p", "stream_log")), tables.stream_log(changed)).schema()
+    assert versions(lake) == was
+    assert schemas.ensure_tables(lake, changed)["stream_log"].schema() == foreseen
     # What was followed is no difference any more, but for a column that is there and not declared.
     assert differences(lake, changed) == ([found] if change == "dropped" else [])
+
+
+def test_what_is_refused_changes_no_topic(lake: LakeCatalog, define: Define, tmp_path: Path) -> None:
+    """The tables are asked before Kafka, which nothing undoes; here is no broker."""
+    schemas.ensure_tables(lake, define())
+    refused = define({"extra": {"type": "int", "required": True}}, topic={"partitions": 9})
+    with pytest.raises(IncompatibleDefinition):
+        streaming_job.check(LocalLake(Settings(home=tmp_path), refused, lake))
 
 
 def differences(lake: LakeCatalog, pipeline: Pipeline) -> list[Difference]:
