@@ -67,6 +67,8 @@ def obstacle(world: World, last: LastProof | None) -> str:
         return "rows were judged anew since the last proof"
     if _behind(edge.offsets, last.offsets) or edge.landing < last.landing:
         return "events covers less than at the last proof"
+    if other := sorted(_differences(last.properties, _properties(world))):
+        return f"{', '.join(other)} of a log is another one since the last proof"
     if any(_sequence(world.pins[log]) < last.sequences[log] for log in _LOGS):
         return "a log was set back since the last proof"
     return f"the snapshot of {expired[0]} that the last proof had seen has expired" if expired else ""
@@ -74,6 +76,19 @@ def obstacle(world: World, last: LastProof | None) -> str:
 
 def _behind(now: Mapping[int, int], then: Mapping[int, int]) -> bool:
     return any(now.get(partition, 0) < end for partition, end in then.items())
+
+
+def _properties(world: World) -> dict[str, dict[str, str]]:
+    """What decides of rows that are there already; not retention, of which the property of now tells enough."""
+    own = {log: world.pins[log].properties.items() for log in _LOGS}
+    return {
+        log: {name: value for name, value in found if name.startswith("twofold.") and name != table_state.RETAINED_FROM}
+        for log, found in own.items()
+    }
+
+
+def _differences(then: Mapping[str, Mapping[str, str]], now: Mapping[str, Mapping[str, str]]) -> set[str]:
+    return {name for log in _LOGS for name, _ in then[log].items() ^ now[log].items()}
 
 
 def _edge(world: World) -> Boundary:
@@ -159,7 +174,7 @@ def _changed(world: World, name: str, then: TableAt, columns: Iterable[str]) -> 
 
 
 def _bind_events(world: World, last: LastProof, ranges: list[Range]) -> None:
-    """Events of now and of then in these times, and wherever they have a new id; and logs made of the latter."""
+    """Events of now and of then, in these times or of an id that is new; and the logs that those of then stand for."""
     pipeline, key = world.pipeline, sql.quoted(world.pipeline.event.key)
     near = _near(world, _days(world, f"epoch_us({sql.quoted(pipeline.event.time)})", "_tw_new"))
     here, there = during(pipeline.event.time, ranges), during(pipeline.event.time, near)
@@ -211,12 +226,21 @@ def _any_of(conditions: Iterable[BooleanExpression]) -> BooleanExpression:
 
 
 def compare_kept(world: World, found: Findings) -> None:
-    """Rows of the logs that were proved: as many as then, and where files were replaced, the same."""
+    """Rows of the logs that were proved: as many as then, and where files were replaced, the same; and of `events`."""
     last = world.last
     if last is None:
         return
     for log in _LOGS:
         _compare_kept(world, log, last, found)
+    key = sql.quoted(world.pipeline.event.key)
+    gone = f"FROM _tw_changed_{tables.EVENTS} ANTI JOIN _tw_new USING ({key}) WHERE {sql.MORE} < 0"
+    count, named = world.offenders(
+        gone,
+        f"{key}, {sql.origin(world.pipeline.topic.name)}",
+        lambda key, where: f"events: id {key!r} from {where} is gone, or another one",
+    )
+    if count:
+        found.violated(f"{counted(count, 'row')} of events gone that nothing new beats", named)
 
 
 def _compare_kept(world: World, log: str, last: LastProof, found: Findings) -> None:
@@ -339,6 +363,7 @@ def seen(world: World, checks: Iterable[Check], now: datetime) -> LastProof | No
         landing=edge.landing,
         first_landing=world.row(past)[0] or state.landing + 1,
         relanded=edge.relanded,
+        properties=_properties(world),
         sums=sums,
         unproved=last.unproved if last else tuple(check.id for check in checks if not check.proved),
     )
