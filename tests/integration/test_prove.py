@@ -399,7 +399,7 @@ def test_a_breakage_is_told_by_its_invariant_with_the_place(
     assert any(offender in named for named in found.offenders), found
 
 
-SINCE_THE_LAST_PROOF = {
+SINCE_THE_LAST_PROOF: dict[Callable[[SmallWorld], str], str] = {
     doubled_offset: "I4",
     moved_row: "I2",
     changed_value: "I4",

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 import pytest
-from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.catalog import Catalog
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 
@@ -50,7 +50,7 @@ ENDS = {0: 6, 1: 5}
 class Tables:
     """The logs and `events` of a pipeline, all of them united."""
 
-    def __init__(self, catalog: SqlCatalog, pipeline: Pipeline) -> None:
+    def __init__(self, catalog: Catalog, pipeline: Pipeline) -> None:
         self.catalog, self.pipeline = catalog, pipeline
         schemas.ensure_tables(catalog, pipeline)
         self.append(tables.STREAM_LOG, STREAM, Landed(pipeline.name, 1, "t", ENDS))
@@ -90,7 +90,7 @@ class Tables:
 
 
 @pytest.fixture
-def made(lake: SqlCatalog, define: Callable[..., Pipeline]) -> Tables:
+def made(lake: Catalog, define: Callable[..., Pipeline]) -> Tables:
     return Tables(lake, define(views=None))
 
 
