@@ -6,6 +6,7 @@ Code that reads tables is imported where it is used: the import takes a second, 
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -28,6 +29,8 @@ RELAND = "reland"
 """What is replayed; the last one is also the task that does it, by itself."""
 LOSS = "accept-loss"
 """Nothing is replayed: what Kafka no longer has is let go."""
+_WAIT_S = 60.0
+"""How long a proof waits for a streaming job that makes no progress."""
 
 
 class PipelineOperator(Linked):
@@ -119,6 +122,31 @@ class CompareOperator(PipelineOperator):
         from twofold import comparison
 
         return asdict(comparison.compare_and_send(self.lake()))
+
+
+class ProveOperator(PipelineOperator):
+    """Check the invariants: on what changed since the last proof, and once a week on everything.
+
+    No JVM, so no slot of the Spark pool. Without Airflow: `twofold prove`.
+    """
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Prove; what is violated fails for good, as a retry would find the same."""
+        from twofold.proof import last_proof
+        from twofold.proof.prover import prove
+
+        lake = self.lake()
+        in_full = last_proof.is_due_in_full(last_proof.load(lake), datetime.now(UTC))
+        proof = prove(lake, _WAIT_S, self.log.info, since_last=not in_full)
+        if proof.exit_code == 1:
+            wrong = [one for one in proof.checks if not one.ok or one.stuck]
+            what = "\n".join(line for one in wrong for line in (f"{one.id} {one.state}: {one.text}", *one.offenders))
+            remedy = f"`twofold prove {self.pipeline}` checks everything again; the page says what each means"
+            raise AirflowFailException(failed(what, remedy, "invariant-violated"))
+        return {
+            "since": proof.since and proof.since.isoformat(),
+            "states": {check.id: check.state for check in proof.checks},
+        }
 
 
 class ReplayOperator(PipelineOperator):

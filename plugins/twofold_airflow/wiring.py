@@ -25,7 +25,7 @@ from twofold.services.controller import runbook as address_of
 from twofold.settings import Settings
 
 OWNER = "twofold"
-KINDS = ("services", "batch", "union", "maintenance", "replay")
+KINDS = ("services", "batch", "union", "maintenance", "proof", "replay")
 SPARK_POOL = "spark"
 """One slot: two Spark jobs at once would share the memory of one machine."""
 

@@ -76,10 +76,11 @@ def next_run(schedule: Schedule, kind: str, now: datetime) -> datetime | None:
 
     >>> next_run(Schedule(batch="15 * * * *"), "batch", datetime(2026, 1, 1, 7, 15, tzinfo=UTC))
     datetime.datetime(2026, 1, 1, 8, 15, tzinfo=datetime.timezone.utc)
-    >>> [next_run(Schedule(), kind, datetime(2026, 1, 1, tzinfo=UTC)) for kind in ("batch", "prove")]
+    >>> [next_run(Schedule(proof="none"), kind, datetime(2026, 1, 1, tzinfo=UTC)) for kind in ("batch", "prove")]
     [None, None]
     """
-    cron = {"batch": schedule.batch, "union": schedule.union, "maintenance": schedule.maintenance}.get(kind)
+    scheduled = {"batch": schedule.batch, "union": schedule.union, "maintenance": schedule.maintenance}
+    cron = (scheduled | {"prove": schedule.proof_cron}).get(kind)
     found: datetime | None = croniter(cron, now).get_next(datetime) if cron else None
     return found
 

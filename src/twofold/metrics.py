@@ -27,7 +27,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "part": ("addBatch", "commitOffsets", "getBatch", "latestOffset", "queryPlanning", "triggerExecution", "walCommit"),
     "result": ("new", "corrected", "duplicate"),
     "fate": ("taken", "set_aside"),
-    "kind": ("services", "batch", "union", "compare", "maintenance", "replay", "prove"),
+    "kind": ("services", "batch", "union", "compare", "maintenance", "replay", "prove", "proof"),
     "service": SERVICES,
     "invariant": ("I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8"),
 }

@@ -120,7 +120,10 @@ def test_a_pipeline_whose_dags_may_not_be_read_is_not_shown(
     airflow: Settings, login: Login, reader: dict[str, str], world: SmallWorld, other: Pipeline
 ) -> None:
     assert {world.pipeline.name, other.name} <= shown(get(airflow, "status.json", reader))
-    own = [("can_read", f"DAG:{other.name}_{kind}") for kind in ("services", "batch", "union", "maintenance", "replay")]
+    own = [
+        ("can_read", f"DAG:{other.name}_{kind}")
+        for kind in ("services", "batch", "union", "maintenance", "proof", "replay")
+    ]
     rights: list[dict[str, str]] = []
 
     def given() -> bool:

@@ -19,7 +19,7 @@ from tests.conftest import write_definition
 ROOT = Path(__file__).parents[2]
 DAG_FILES = sorted((ROOT / "dags").glob("*.py"))
 PLUGIN_FILES = sorted((ROOT / "plugins").rglob("*.py"))
-KINDS = {"services", "batch", "union", "maintenance", "replay"}
+KINDS = {"services", "batch", "union", "maintenance", "proof", "replay"}
 BESIDE_THE_DATABASE = {"metadata.py", "page"}
 """Parts of the plugins that run before Airflow, or in its API server, and in no task."""
 
@@ -28,7 +28,7 @@ BESIDE_THE_DATABASE = {"metadata.py", "page"}
 def facts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Facts of the DAGs of two sound pipelines beside a faulty one."""
     folder = tmp_path_factory.mktemp("pipelines")
-    write_definition(folder, name="timed", schedule={"batch": "*/5 * * * *", "union": "@daily"})
+    write_definition(folder, name="timed", schedule={"batch": "*/5 * * * *", "union": "@daily", "proof": "none"})
     sound = write_definition(folder, name="sound")
     faulty = Path(sound.source_file).read_text().replace("10 minutes", "soon").replace("sound", "faulty")
     (folder / "faulty.yaml").write_text(faulty)
@@ -73,6 +73,7 @@ def test_schedules_are_those_declared(facts: dict[str, Any]) -> None:
     kinds = {name: dag["schedule"] for name, dag in facts["dags"].items()}
     assert kinds["sound_batch"] == kinds["sound_replay"] == "NullTimetable"
     assert kinds["timed_batch"] == "CronDataIntervalTimetable"
+    assert (kinds["sound_proof"], kinds["timed_proof"]) == ("CronTriggerTimetable", "NullTimetable")
     assert kinds["sound_union"] == kinds["timed_union"] == "AssetOrTimeSchedule"
 
 

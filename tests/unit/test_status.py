@@ -170,9 +170,9 @@ def test_a_job_that_stands_still_is_wrong_only_while_records_wait() -> None:
 
 def test_a_proof_is_asked_for_where_there_is_none_or_an_old_one() -> None:
     covered, fast, outcomes, _, running = FINE
-    old = Proved(NOW - timedelta(days=8), ())
-    asked = [severities(covered, fast, outcomes, proved, running) for proved in (None, old)]
-    assert asked == [[("note", "twofold prove p")]] * 2
+    old, recent = (Proved(NOW - timedelta(days=2, hours=hours), ()) for hours in (1, -1))
+    asked = [severities(covered, fast, outcomes, proved, running) for proved in (None, old, recent)]
+    assert asked == [[("note", "twofold prove p")], [("warning", "twofold prove p")], []]
     assert severities(replace(covered, events=Log()), fast, outcomes, None, running) == []
 
 

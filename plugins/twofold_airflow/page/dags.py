@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from twofold.status.facts import Problem
 
-_RUNBOOKS = {"services": "service-not-healthy", "replay": "replay-refused"}
+_RUNBOOKS = {"services": "service-not-healthy", "replay": "replay-refused", "proof": "invariant-violated"}
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ def _checked(proof: Proof) -> list[str]:
     since, full = (f"{at:%Y-%m-%d %H:%M} UTC" for at in (proof.since, proof.in_full_at))
     return [
         f"checked: what changed since the proof of {since}; everything: last at {full}; "
-        "stream_<view>, hidden rows of events and files changed in place are seen in full only"
+        "in full only: stream_<view>, ids far apart, files changed in place (docs/invariants.md)"
     ]
 
 

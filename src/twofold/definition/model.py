@@ -246,6 +246,12 @@ class Schedule:
     batch: Annotated[str | None, keys.CRON] = None
     union: Annotated[str, keys.CRON] = "@hourly"
     maintenance: Annotated[str, keys.CRON] = "@daily"
+    proof: Annotated[str, keys.CRON_OR_NEVER] = "0 4 * * *"
+
+    @property
+    def proof_cron(self) -> str | None:
+        """When proofs are made; None: when somebody asks."""
+        return None if self.proof == keys.NEVER else self.proof
 
 
 @dataclass(frozen=True)

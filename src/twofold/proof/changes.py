@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from functools import reduce
 from typing import Any
 
 from pyiceberg import expressions
@@ -32,6 +31,7 @@ from twofold.text import counted
 from twofold.topic import Range, merged
 
 DAY_US = sql.microseconds(timedelta(days=1))
+_MOST_RANGES = 50
 _BLOCK_OFFSETS = 250_000
 _MODULUS = (1 << 61) - 1
 _LOGS = (tables.STREAM_LOG, tables.BATCH_LOG)
@@ -67,6 +67,8 @@ def obstacle(world: World, last: LastProof | None) -> str:
         return "rows were judged anew since the last proof"
     if _behind(edge.offsets, last.offsets) or edge.landing < last.landing:
         return "events covers less than at the last proof"
+    if other := sorted(_differences(last.properties, _properties(world))):
+        return f"{', '.join(other)} of a log is another one since the last proof"
     if any(_sequence(world.pins[log]) < last.sequences[log] for log in _LOGS):
         return "a log was set back since the last proof"
     return f"the snapshot of {expired[0]} that the last proof had seen has expired" if expired else ""
@@ -74,6 +76,19 @@ def obstacle(world: World, last: LastProof | None) -> str:
 
 def _behind(now: Mapping[int, int], then: Mapping[int, int]) -> bool:
     return any(now.get(partition, 0) < end for partition, end in then.items())
+
+
+def _properties(world: World) -> dict[str, dict[str, str]]:
+    """What decides of rows that are there already; not retention, of which the property of now tells enough."""
+    own = {log: world.pins[log].properties.items() for log in _LOGS}
+    return {
+        log: {name: value for name, value in found if name.startswith("twofold.") and name != table_state.RETAINED_FROM}
+        for log, found in own.items()
+    }
+
+
+def _differences(then: Mapping[str, Mapping[str, str]], now: Mapping[str, Mapping[str, str]]) -> set[str]:
+    return {name for log in _LOGS for name, _ in then[log].items() ^ now[log].items()}
 
 
 def _edge(world: World) -> Boundary:
@@ -102,10 +117,10 @@ def narrow(world: World, last: LastProof) -> None:
     contenders = sql.contenders(pipeline, tables.STREAM_LOG, tables.BATCH_LOG)
     world.connection.execute(f"CREATE TEMP TABLE _tw_new AS {contenders}")
     longest = max((view.window for view in pipeline.views.values()), default=timedelta())
-    touched = _touched_days(world, last)
-    ranges = widened(touched, sql.microseconds(longest))
+    touched = as_ranges(_touched_days(world, last))
+    ranges = longer(touched, sql.microseconds(longest))
     _bind_events(world, last, ranges)
-    windows = (f"({sql.START} < {high} AND {sql.END} > {low})" for low, high in widened(touched, 0))
+    windows = (f"({sql.START} < {high} AND {sql.END} > {low})" for low, high in touched)
     world.scope = Scope(
         "_tw_stream_rows", "_tw_batch_rows", "_tw_added", ranges, f"({' OR '.join(windows) or 'false'})"
     )
@@ -133,12 +148,12 @@ def _touched_days(world: World, last: LastProof) -> set[int]:
 
 def _near(world: World, fresh: Iterable[int]) -> list[Range]:
     """Event times at which other rows of new ids may lie."""
-    return widened(fresh, sql.microseconds(world.pipeline.event.id_horizon))
+    return longer(as_ranges(fresh), sql.microseconds(world.pipeline.event.id_horizon))
 
 
 def _days(world: World, at: str, source: str) -> set[int]:
     day = f"{at} - ((({at} % {DAY_US}) + {DAY_US}) % {DAY_US})"
-    return {start for (start,) in world.rows(f"SELECT DISTINCT {day} FROM {source}")}
+    return {start for (start,) in world.rows(f"SELECT DISTINCT {day} FROM {source}") if start is not None}
 
 
 def _changed(world: World, name: str, then: TableAt, columns: Iterable[str]) -> str:
@@ -159,7 +174,7 @@ def _changed(world: World, name: str, then: TableAt, columns: Iterable[str]) -> 
 
 
 def _bind_events(world: World, last: LastProof, ranges: list[Range]) -> None:
-    """Events of now and of then in these times, and wherever they have a new id; and logs made of the latter."""
+    """Events of now and of then, in these times or of an id that is new; and the logs that those of then stand for."""
     pipeline, key = world.pipeline, sql.quoted(world.pipeline.event.key)
     near = _near(world, _days(world, f"epoch_us({sql.quoted(pipeline.event.time)})", "_tw_new"))
     here, there = during(pipeline.event.time, ranges), during(pipeline.event.time, near)
@@ -181,15 +196,28 @@ def _bind_events(world: World, last: LastProof, ranges: list[Range]) -> None:
     )
 
 
-def widened(days: Iterable[int], by_us: int) -> list[Range]:
-    """Days, by their starts, as ranges of microseconds, each so much longer at both ends.
+def as_ranges(days: Iterable[int], most: int = _MOST_RANGES) -> list[Range]:
+    """Days, by their starts, as ranges of microseconds: at most so many, which then hold days between them, too.
 
-    >>> day = DAY_US; widened([0, day, 5 * day], 0) == [(0, 2 * day), (5 * day, 6 * day)]
-    True
-    >>> widened([0, 5 * day], 2 * day) == [(-2 * day, 8 * day)]
-    True
+    >>> day = DAY_US
+    >>> [(low // day, high // day) for low, high in as_ranges([day, 0, 5 * day, 9 * day])]
+    [(0, 2), (5, 6), (9, 10)]
+    >>> [(low // day, high // day) for low, high in as_ranges([0, day, 5 * day, 99 * day], 2)]
+    [(0, 6), (99, 100)]
     """
-    return merged([(start - by_us, start + DAY_US + by_us) for start in sorted(days)], 0)
+    found, gap = merged([(start, start + DAY_US) for start in sorted(days)], 0), DAY_US
+    while len(found) > most:
+        found, gap = merged(found, gap), 2 * gap
+    return found
+
+
+def longer(ranges: Iterable[Range], by_us: int) -> list[Range]:
+    """Ranges that are so much longer at both ends.
+
+    >>> longer([(0, 5), (7, 9), (20, 21)], 2)
+    [(-2, 11), (18, 23)]
+    """
+    return merged([(low - by_us, high + by_us) for low, high in ranges], 0)
 
 
 def during(column: str, ranges: Iterable[Range]) -> Part:
@@ -204,19 +232,30 @@ def during(column: str, ranges: Iterable[Range]) -> Part:
 
 
 def _any_of(conditions: Iterable[BooleanExpression]) -> BooleanExpression:
-    return reduce(_OR, conditions, AlwaysFalse())
+    # As a balanced tree: hundreds of blocks in one chain would be too deep for Python's stack.
+    found: BooleanExpression = _OR(AlwaysFalse(), AlwaysFalse(), *conditions)
+    return found
 
 
 # ---- what was proved of the logs is still there ----
 
 
 def compare_kept(world: World, found: Findings) -> None:
-    """Rows of the logs that were proved: as many as then, and where files were replaced, the same."""
+    """Rows of the logs that were proved: as many as then, and where files were replaced, the same; and of `events`."""
     last = world.last
     if last is None:
         return
     for log in _LOGS:
         _compare_kept(world, log, last, found)
+    key = sql.quoted(world.pipeline.event.key)
+    gone = f"FROM _tw_changed_{tables.EVENTS} ANTI JOIN _tw_new USING ({key}) WHERE {sql.MORE} < 0"
+    count, named = world.offenders(
+        gone,
+        f"{key}, {sql.origin(world.pipeline.topic.name)}",
+        lambda key, where: f"events: id {key!r} from {where} is gone, or another one",
+    )
+    if count:
+        found.violated(f"{counted(count, 'row')} of events gone that nothing new beats", named)
 
 
 def _compare_kept(world: World, log: str, last: LastProof, found: Findings) -> None:
@@ -339,6 +378,7 @@ def seen(world: World, checks: Iterable[Check], now: datetime) -> LastProof | No
         landing=edge.landing,
         first_landing=world.row(past)[0] or state.landing + 1,
         relanded=edge.relanded,
+        properties=_properties(world),
         sums=sums,
         unproved=last.unproved if last else tuple(check.id for check in checks if not check.proved),
     )

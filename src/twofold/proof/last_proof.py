@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import duckdb
 import msgspec
@@ -23,6 +23,8 @@ from twofold.lake import Lake
 KIND = "last proof"
 """Kind of the kept result in `twofold.database`."""
 
+FULL_EVERY = timedelta(days=6, hours=12)
+"""Once a week, by a schedule that runs daily, everything is checked."""
 Sum = tuple[int, int]
 """How many rows, and the sum of their hashes."""
 Block = tuple[int, int]
@@ -48,6 +50,8 @@ class LastProof:
     first_landing: int
     """Of stream_log, the first landing that has rows past the boundary."""
     relanded: tuple[int, int]
+    properties: dict[str, dict[str, str]]
+    """Log → what decides of its rows: definition, rules, what was erased."""
     sums: dict[str, list[tuple[Block, Sum]]]
     """Log → the rows before the boundary, by block."""
     unproved: tuple[str, ...] = field(default=())
@@ -58,6 +62,11 @@ def rules(pipeline: Pipeline) -> str:
     """What the checks and the sums depend on, besides the tables: where it changes, everything is checked again."""
     declared = [fingerprint.event(pipeline), *(fingerprint.view(pipeline, view) for view in pipeline.views.values())]
     return " ".join([__version__, duckdb.__version__, *declared])
+
+
+def is_due_in_full(last: LastProof | None, now: datetime) -> bool:
+    """Whether it is time to check everything again."""
+    return last is None or now - last.in_full_at > FULL_EVERY
 
 
 def load(lake: Lake) -> LastProof | None:

@@ -26,7 +26,7 @@ from twofold.proof import changes, files_there, last_proof, offsets, origins, re
 from twofold.proof.findings import Check, Findings, Proof
 from twofold.proof.last_proof import LastProof
 from twofold.proof.sent import Sent
-from twofold.proof.world import UNIFIED, TableAt, World, connect, declared, pinned
+from twofold.proof.world import UNIFIED, UNREAD, TableAt, World, connect, declared, pinned
 from twofold.reader import Reader, engine, statements
 from twofold.text import counted
 from twofold.topic import Range
@@ -118,7 +118,9 @@ def _world(lake: Lake, before: Sent, pins: Mapping[str, TableAt], folder: Path, 
         if last and not why:
             try:
                 changes.narrow(world, last)
-            except (OSError, duckdb.IOException) as error:
+            except (OSError, duckdb.Error) as error:
+                if not world.unreadable and not isinstance(error, (OSError, *UNREAD)):
+                    raise  # a fault of the proof itself
                 # It may be a file of then, which was expired meanwhile; one of now is missed in full, too.
                 why = f"a file cannot be read: {error}"
             else:
@@ -211,8 +213,8 @@ def _copy(reader: Reader, world: World, name: str, columns: str, time: str) -> N
 def _conditions(time: str, ranges: Sequence[Range] | None) -> Iterator[str]:
     """Of the rows of each range, as a reader can leave files out by; what Python has no date for has no limit there.
 
-    >>> list(_conditions("at", [(0, 1_500_000)]))
-    ['"at" >= TIMESTAMPTZ \'1970-01-01 00:00:00+00:00\' AND "at" < TIMESTAMPTZ \'1970-01-01 00:00:01.500000+00:00\'']
+    >>> print(*_conditions("at", [(0, 1_500_000)]))
+    "at" >= TIMESTAMPTZ '1970-01-01 00:00:00+00:00' AND "at" < TIMESTAMPTZ '1970-01-01 00:00:01.500000+00:00'
     >>> list(_conditions("at", None)), list(_conditions("at", []))
     (['true'], ['false'])
     """
@@ -242,7 +244,7 @@ def _check(name: str, world: World) -> Check:
     try:
         return CHECKS[name](world)
     except (OSError, duckdb.Error) as error:
-        if not world.unreadable and not isinstance(error, OSError | duckdb.IOException):
+        if not world.unreadable and not isinstance(error, (OSError, *UNREAD)):
             raise  # a fault of the proof itself
         found = Findings(name)
         reasons = world.unreadable or {"": str(error)}

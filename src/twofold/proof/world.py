@@ -41,6 +41,8 @@ from twofold.topic import Range
 
 UNIFIED = "unified_events"
 """DuckDB's name of the rows that a reader sees."""
+UNREAD = (duckdb.IOException, duckdb.InvalidInputException)
+"""What DuckDB raises where a file of a dataset cannot be read."""
 _MEMORY_LIMIT = "1GB"
 _HELD_BYTES = 64 << 20
 """Tables whose files are no larger are read once, and held: most checks read a table several times."""
@@ -296,7 +298,10 @@ def connect(spill_to: Path) -> duckdb.DuckDBPyConnection:
 
 
 def _hold(connection: duckdb.DuckDBPyConnection, name: str, source: object, rows: str) -> None:
-    """A table of these rows."""
+    """A table of these rows; OSError where a file is missing."""
     connection.register("_tw_source", source)
-    connection.execute(f"CREATE TEMP TABLE {sql.quoted(name)} AS FROM _tw_source WHERE {rows}")
+    try:
+        connection.execute(f"CREATE TEMP TABLE {sql.quoted(name)} AS FROM _tw_source WHERE {rows}")
+    except UNREAD as error:
+        raise OSError(str(error)) from None
     connection.unregister("_tw_source")

@@ -103,6 +103,10 @@ class Proved:
 
     at: datetime
     checks: tuple[CheckedInvariant, ...]
+    since: datetime | None = None
+    """Only what changed since this proof was checked; None: everything was."""
+    in_full_at: datetime | None = None
+    """When everything was checked last, where it was not this time."""
 
 
 @dataclass(frozen=True)

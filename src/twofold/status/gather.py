@@ -171,7 +171,14 @@ class Gatherer:
 
     def _proved(self) -> Proved | None:
         result = database.latest_result(self.lake.settings, self.lake.name, database.PROOF)
-        return Proved(result.at, tuple(checked(check) for check in result.body["invariants"])) if result else None
+        if result is None:
+            return None
+        # An earlier release has kept neither moment.
+        since, in_full_at = (
+            datetime.fromisoformat(at) if (at := result.body.get(name)) else None for name in ("since", "in_full_at")
+        )
+        checks = tuple(checked(check) for check in result.body["invariants"])
+        return Proved(result.at, checks, since, in_full_at)
 
 
 @dataclass

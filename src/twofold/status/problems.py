@@ -10,7 +10,8 @@ from twofold.services.record import STREAM
 from twofold.status.facts import Layers, Outcomes, Problem, Proved, ServiceStatus, Speed
 from twofold.text import counted
 
-PROOF_IS_OLD = timedelta(days=7)
+PROOF_IS_OLD = timedelta(days=2)
+"""The limit of the alert NotProved, too."""
 UNION_IS_OLD = timedelta(hours=26)
 """A daily union, and two hours for it to run."""
 
@@ -100,6 +101,6 @@ def _of_proof(pipeline: str, proved: Proved | None, layers: Layers, now: datetim
     elif unproved:
         yield Problem("note", f"the last proof could not check all of {unproved}, and says why", command)
     elif proved and now - proved.at > PROOF_IS_OLD:
-        yield Problem("note", f"the last proof is of {proved.at:%Y-%m-%d}", command)
+        yield Problem("warning", f"the last proof is of {proved.at:%Y-%m-%d}", command, "not-proved")
     elif proved is None and layers.events.rows:
         yield Problem("note", "the invariants were never checked on these tables", command)

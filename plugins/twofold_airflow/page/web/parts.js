@@ -197,6 +197,7 @@ function proof(proved, name, now) {
     ));
   return [
     el("h3", {}, `Invariants, as the last proof found them ${ago(proved.at, now)}`),
+    ...(proved.since ? [el("p", { class: "quiet" }, `On what changed since ${moment(proved.since)} UTC; everything was checked ${ago(proved.in_full_at, now)}.`)] : []),
     el("table", { class: "proof" }, el("tbody", {}, rows)),
   ];
 }

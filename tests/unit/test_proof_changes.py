@@ -1,0 +1,178 @@
+"""What a proof builds on: when it may, and that rows of the logs which were proved are still there as they were."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pytest
+from pyiceberg.catalog import Catalog
+from pyiceberg.expressions import AlwaysTrue
+from pyiceberg.io.pyarrow import schema_to_pyarrow
+
+from tests.small_world import event
+from twofold import schemas, tables
+from twofold.definition.model import Pipeline
+from twofold.lake import Lake
+from twofold.proof import changes, last_proof
+from twofold.proof.findings import Check, Findings
+from twofold.proof.last_proof import LastProof
+from twofold.proof.sent import Sent
+from twofold.proof.world import World, connect, declared, pinned
+from twofold.settings import Settings
+from twofold.table_state import Boundary, Landed, encode
+
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
+Row = dict[str, Any]
+Change = Callable[[list[Row]], list[Row]]
+
+
+def logged(number: int, **place: object) -> Row:
+    row = event(f"s{number}", number, value=number)
+    kafka = {"kafka_partition": number % 2, "kafka_offset": number // 2, "kafka_timestamp": NOW, "landing": 1}
+    return {**row, "outcome": tables.ACCEPTED, **kafka, **place}
+
+
+STREAM = [*map(logged, range(10)), {**logged(10), "outcome": tables.REJECTED, "payload": b"not JSON"}]
+BATCH = [
+    {**event(f"b{number}", number), "outcome": tables.ACCEPTED, "landing": 1, "file": "a.csv", "row": number}
+    for number in (1, 2)
+]
+ENDS = {0: 6, 1: 5}
+
+
+class Tables:
+    """The logs and `events` of a pipeline, all of them united."""
+
+    def __init__(self, catalog: Catalog, pipeline: Pipeline) -> None:
+        self.catalog, self.pipeline = catalog, pipeline
+        schemas.ensure_tables(catalog, pipeline)
+        self.append(tables.STREAM_LOG, STREAM, Landed(pipeline.name, 1, "t", ENDS))
+        self.append(tables.BATCH_LOG, BATCH, Landed(pipeline.name, 1))
+        united = [{**row, "layer": "stream", "withdrawn": False, "landing": None} for row in STREAM[:-1]]
+        united += [{**row, "layer": "batch", "withdrawn": False} for row in BATCH]
+        self.append(tables.EVENTS, united, Boundary(pipeline.name, "t", ENDS, 1))
+
+    def append(self, name: str, rows: list[Row], state: Landed | Boundary | None = None) -> None:
+        table = self.catalog.load_table((self.pipeline.name, name))
+        schema = schema_to_pyarrow(table.schema(), include_field_ids=False)
+        complete = [{column: row.get(column) for column in schema.names} for row in rows]
+        table.append(pa.Table.from_pylist(complete, schema=schema), snapshot_properties=encode(state) if state else {})
+
+    def rewrite(self, name: str, change: Change) -> None:
+        """All rows in new files, as a compaction writes them, each as `change` has it."""
+        table = self.catalog.load_table((self.pipeline.name, name))
+        rows = table.scan().to_arrow()
+        table.delete(AlwaysTrue())
+        table.append(pa.Table.from_pylist(change(rows.to_pylist()), schema=rows.schema))
+
+    def world(self, folder: Path) -> World:
+        names = declared(self.pipeline)
+        pins = {name: pinned(name, self.catalog.load_table((self.pipeline.name, name))) for name in names}
+        return World(Lake(Settings(), self.pipeline), connect(folder), Sent(self.pipeline.name, "t"), pins)
+
+    def proved(self, folder: Path) -> LastProof:
+        """What a proof in full has seen, after a way through the database."""
+        world = self.world(folder)
+        for name, pin in world.pins.items():
+            world.register(name, pin)
+        seen = changes.seen(world, [Check("I2", True, False, "", proved=False)], NOW)
+        assert seen
+        kept = msgspec.convert(json.loads(json.dumps(last_proof.as_json(seen))), LastProof, strict=False)
+        assert kept == seen
+        return kept
+
+
+@pytest.fixture
+def made(lake: Catalog, define: Callable[..., Pipeline]) -> Tables:
+    return Tables(lake, define(views=None))
+
+
+def test_what_a_proof_had_seen(made: Tables, tmp_path: Path) -> None:
+    seen = made.proved(tmp_path)
+    assert (seen.offsets, seen.landing, seen.first_landing, seen.unproved) == (ENDS, 1, 2, ("I2",))
+    assert {block: rows for block, (rows, _) in seen.sums[tables.STREAM_LOG]} == {(0, 0): 6, (1, 0): 5}
+    assert {block: rows for block, (rows, _) in seen.sums[tables.BATCH_LOG]} == {(0, 1): 2}
+    assert changes.seen(made.world(tmp_path), [Check("I2", False, False, "")], NOW) is None
+
+
+def only(key: str, **other: object) -> Change:
+    return lambda rows: [{**row, **other} if row["id"] == key else row for row in rows]
+
+
+REWRITTEN: dict[str, tuple[str, Change, str]] = {
+    "as it was": (tables.STREAM_LOG, lambda rows: rows[::-1], ""),
+    "a value": (tables.STREAM_LOG, only("s4", value=5), "[0]@0–249,999: 6 rows, with other values"),
+    "a payload cut": (
+        tables.STREAM_LOG,
+        lambda rows: [{**row, "payload": row["payload"] and b"not"} for row in rows],
+        "[0]@0–249,999: 6 rows, with other values",
+    ),
+    "two values swapped": (
+        tables.STREAM_LOG,
+        lambda rows: only("s4", value=6)(only("s6", value=4)(rows)),
+        "[0]@0–249,999: 6 rows, with other values",
+    ),
+    "a row doubled": (tables.STREAM_LOG, lambda rows: [*rows, rows[0]], "rows then, "),
+    "a row lost": (tables.STREAM_LOG, lambda rows: rows[1:], "rows then, "),
+    "a row moved": (tables.STREAM_LOG, only("s4", kafka_partition=1), "[1]@0–249,999: 5 rows then, 6 now"),
+    "one for another": (tables.STREAM_LOG, only("s4", kafka_offset=1), "[0]@0–249,999: 6 rows, with other values"),
+    "a file's row": (tables.BATCH_LOG, only("b1", kind="z"), "landing 1: 2 rows, with other values"),
+    "an event": (tables.EVENTS, only("s4", value=5), "events: id 's4' from "),
+}
+
+
+@pytest.mark.parametrize("case", REWRITTEN)
+def test_rows_that_were_proved_are_still_there(made: Tables, tmp_path: Path, case: str) -> None:
+    table, change, offender = REWRITTEN[case]
+    last = made.proved(tmp_path)
+    made.rewrite(table, change)
+    world = made.world(tmp_path)
+    assert changes.obstacle(world, last) == ""
+    changes.narrow(world, last)
+    found = Findings("I4")
+    changes.compare_kept(world, found)
+    check = found.check()
+    assert check.ok == (not offender), check
+    assert any(offender in one for one in check.offenders) or not offender, check
+
+
+def test_new_rows_and_the_days_that_they_touch(made: Tables, tmp_path: Path) -> None:
+    last, day = made.proved(tmp_path), 1440
+    new = {**logged(12), **event("s2", 3 * day, value=12), "landing": 2}
+    made.append(tables.STREAM_LOG, [new], Landed(made.pipeline.name, 2, "t", {0: 7, 1: 5}))
+    world = made.world(tmp_path)
+    changes.narrow(world, last)
+    assert world.rows(f"SELECT id, kafka_offset FROM {tables.STREAM_LOG}") == [("s2", 6)]
+    assert [(high - low) // changes.DAY_US for low, high in world.scope.ranges or ()] == [1, 1]
+    # The row that it competes with, and all else of that day.
+    assert world.number("SELECT count(*) FROM _tw_events_then") == 12
+    later = changes.seen(world, [], NOW)
+    assert later and later.first_landing == 2 and later.sums == last.sums and later.in_full_at == last.in_full_at
+
+
+def changed(made: Tables, last: LastProof) -> dict[str, tuple[LastProof | None, str]]:
+    return {
+        "none": (None, "no proof yet"),
+        "rules": (replace(last, rules="others"), "another one"),
+        "topic": (replace(last, topic_id="other"), "another topic"),
+        "reland": (replace(last, relanded=(1, 0)), "judged anew"),
+        "boundary": (replace(last, offsets={0: 7}), "covers less"),
+        "landing": (replace(last, landing=2), "covers less"),
+        "rollback": (replace(last, sequences={**last.sequences, tables.BATCH_LOG: 99}), "set back"),
+        "expired": (replace(last, snapshots={tables.EVENTS: 7}), "snapshot of events"),
+        "erased": (replace(last, properties={**last.properties, tables.STREAM_LOG: {}}), "twofold.event"),
+    }
+
+
+def test_everything_is_checked_where_the_last_proof_cannot_be_built_on(made: Tables, tmp_path: Path) -> None:
+    cases, world = changed(made, made.proved(tmp_path)), made.world(tmp_path)
+    assert {name: said in changes.obstacle(world, last) for name, (last, said) in cases.items()} == dict.fromkeys(
+        cases, True
+    )
