@@ -517,5 +517,4 @@ def test_on_s3_files_are_put_whole_and_taken_once(minio_stack: Settings, define:
     assert lake.inbox().files() == []
     assert [file.name for file in lake.archive().files()] == ["000001/sub/day 1%20.json.gz"]
     (row,) = lake.landed_files()
-    taken = [row[name] for name in ("landing", "file", "version", "sha256")]
-    assert TakenFiles(lake).absence(*taken) == ""
+    assert TakenFiles(lake).absence(row["landing"], row["file"], row["version"], row["sha256"]) == ""

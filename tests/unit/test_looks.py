@@ -12,6 +12,7 @@ from tests.conftest import write_definition
 from tests.lake import LocalLake
 from twofold import inbox, looks, schemas, tables, taken
 from twofold.catalog import LakeCatalog
+from twofold.catalog import LakeCatalog
 from twofold.settings import Settings
 from twofold.table_state import Boundary, Landed
 

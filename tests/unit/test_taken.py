@@ -5,19 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pyiceberg.catalog.sql import SqlCatalog
 
 from tests import lake as by_hand
 from tests.conftest import write_definition
 from tests.lake import LocalLake
 from twofold import inbox, schemas, tables, taken
+from twofold.catalog import LakeCatalog
 from twofold.inbox import LocalFolder
 from twofold.settings import Settings
 from twofold.table_state import Landed
 from twofold.taken import TakenFiles
 
 
-def made(catalog: SqlCatalog, home: Path, policy: str) -> LocalLake:
+def made(catalog: LakeCatalog, home: Path, policy: str) -> LocalLake:
     pipeline = write_definition(home, name="p", files={"taken": policy})
     schemas.ensure_tables(catalog, pipeline)
     return LocalLake(Settings(home=home), pipeline, catalog)
@@ -93,7 +93,7 @@ DELETED = "it was deleted once it was taken"
     ],
 )
 def test_what_becomes_of_taken_files(
-    lake: SqlCatalog, tmp_path: Path, policy: str, left: dict[str, str], read: tuple[str, ...]
+    lake: LakeCatalog, tmp_path: Path, policy: str, left: dict[str, str], read: tuple[str, ...]
 ) -> None:
     pipeline = made(lake, tmp_path, policy)
     for name, content in (("a.json", "one"), ("sub/b.json", "b"), ("bad.json", "?")):
@@ -109,7 +109,7 @@ def test_what_becomes_of_taken_files(
     assert (found[1, "a.json"], found[2, "a.json"], found[1, "sub/b.json"]) == read
 
 
-def test_what_was_put_at_the_last_moment_stays_in_the_inbox(lake: SqlCatalog, tmp_path: Path) -> None:
+def test_what_was_put_at_the_last_moment_stays_in_the_inbox(lake: LakeCatalog, tmp_path: Path) -> None:
     """It was listed as taken, and replaced before it was moved."""
     pipeline = made(lake, tmp_path, "archive")
     put(pipeline, "a.json", "one")
@@ -121,7 +121,7 @@ def test_what_was_put_at_the_last_moment_stays_in_the_inbox(lake: SqlCatalog, tm
     assert [one.file.name for one in taken.new_files(pipeline.inbox().files(), book.files)] == ["a.json"]
 
 
-def test_the_same_content_put_again_is_put_away_with_the_first(lake: SqlCatalog, tmp_path: Path) -> None:
+def test_the_same_content_put_again_is_put_away_with_the_first(lake: LakeCatalog, tmp_path: Path) -> None:
     pipeline = made(lake, tmp_path, "archive")
     put(pipeline, "a.json", "one")
     land(pipeline)
@@ -144,7 +144,7 @@ def test_the_same_content_put_again_is_put_away_with_the_first(lake: SqlCatalog,
     ],
 )
 def test_killed_on_its_way_into_the_archive_a_file_is_where_it_belongs_after_the_next_run(
-    lake: SqlCatalog, tmp_path: Path, moving: str, since: str, left: dict[str, str]
+    lake: LakeCatalog, tmp_path: Path, moving: str, since: str, left: dict[str, str]
 ) -> None:
     """`moving` is what the kill left there: the taken content, or what replaced it; `since` what was put afterwards."""
     pipeline = made(lake, tmp_path, "archive")
