@@ -34,7 +34,7 @@ from twofold import commits, inbox, schemas, table_state, tables
 from twofold.errors import TwofoldError
 from twofold.lake import Lake
 from twofold.table_files import Place, Writer
-from twofold.taken import Book, Chosen, Last, new_files, read_book
+from twofold.taken import Book, Chosen, Last, new_files, put_away, read_book, settle
 
 MAX_FILES = 500
 MAX_BYTES = 4 << 30
@@ -111,12 +111,14 @@ class BatchRun:
         return self.job.lake.inbox()
 
     def run(self) -> None:
-        """Heal, then ingest until nothing is new."""
+        """Heal, then ingest until nothing is new; what was taken is then archived or deleted, if that is declared."""
         heal(self.job.lake)
+        settle(self.job.lake)
         while True:
-            book = read_book(self.job.lake)
+            book, lying = read_book(self.job.lake), self._folder.files()
             schemas.refuse_other_definition(book.log, self.job.pipeline)
-            new = _grouped(self._new(book.files), MAX_BYTES, MAX_FILES)
+            put_away(self.job.lake, lying, book.files, self._same)
+            new = _grouped(self._new(lying, book.files), MAX_BYTES, MAX_FILES)
             if not new:
                 return
             self._ingest_groups(book, new)
@@ -130,10 +132,10 @@ class BatchRun:
         for name in sorted(name for name, times in self._moved.items() if times >= _TRIES):
             yield f"{inbox.shown(name)} changed each time it was read; the next run takes it, once it keeps still"
 
-    def _new(self, last: Mapping[str, Last]) -> list[Chosen]:
+    def _new(self, lying: Iterable[inbox.File], last: Mapping[str, Last]) -> list[Chosen]:
         return [
             one
-            for one in new_files(self._folder.files(), last)
+            for one in new_files(lying, last)
             if self._moved[one.file.name] < _TRIES
             and one.file.name not in self.later
             and (one.file.name, one.file.version) not in self._same

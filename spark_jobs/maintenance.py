@@ -4,7 +4,6 @@ small files, many manifests ─► rewritten; as `replace`, without a state of o
 snapshots ─► expired as far as the guards of `twofold.retention` let
 days of stream_log that everyone has read ─► promised in a property, then deleted
 files that no snapshot refers to, old and named as our writers name files ─► removed
-ids whose rows lie further apart than `id_horizon` ─► reported
 """
 
 from __future__ import annotations
@@ -39,7 +38,6 @@ _IDS_PER_CALL = 2000
 _LOG_RETENTION = timedelta(hours=1)
 """How long a reader of stream_log may take; its exactness needs no old snapshots."""
 _TRIES = 3
-_IDS_SHOWN = 10
 
 
 # ---- small files ----
@@ -292,32 +290,3 @@ def _referenced(catalog: Catalog, table: IcebergTable) -> set[str]:
         f"{'.'.join(table.name())}: {min(found.unread)} is missing, so the files that it names look like orphans",
         "restore the file from a backup; no orphan of this table was removed",
     )
-
-
-# ---- ids whose rows lie further apart in event time than `id_horizon`: look-ups by id do not reach that far ----
-
-
-@dataclass(frozen=True)
-class Beyond:
-    """How many ids, and some of them."""
-
-    ids: int
-    shown: tuple[str, ...]
-
-
-def ids_beyond_horizon(job: Job) -> Beyond:
-    """Find them in both logs: only their id and event time are read."""
-    pipeline, stream, batch = job.pipeline, job.qualified(tables.STREAM_LOG), job.qualified(tables.BATCH_LOG)
-    key, time = f"`{pipeline.event.key}`", f"`{pipeline.event.time}`"
-    horizon_us = pipeline.event.id_horizon // timedelta(microseconds=1)
-    far = job.spark.sql(
-        f"""SELECT CAST({key} AS STRING) AS _tw_id FROM (
-  {serving.stream_contenders(pipeline, stream, {})} UNION ALL {serving.batch_contenders(pipeline, batch, 0)})
-GROUP BY {key}
-HAVING unix_micros(max({time})) - unix_micros(min({time})) > {horizon_us}"""
-    ).persist()
-    try:
-        shown = [row["_tw_id"] for row in far.orderBy("_tw_id").limit(_IDS_SHOWN).collect()]
-        return Beyond(far.count(), tuple(shown))
-    finally:
-        far.unpersist()

@@ -39,6 +39,7 @@ from twofold.readers import SetAside, read
 from twofold.schema_registry import Registry
 from twofold.table_files import Place, Writer
 from twofold.tables import TableShape
+from twofold.taken import TakenFiles
 from twofold.text import quoted
 from twofold.topic import Range, TopicState, joined
 
@@ -312,35 +313,32 @@ WHERE {self.asked.where("landed_at")} GROUP BY landing, file ORDER BY landing, f
 
     def _read(self, landing: int, name: str, landed_at: datetime, count: int, waiting: Waiting) -> str:
         """Judge the rows of a file that is as it was taken; else why it cannot be."""
-        file, folder = self._lying.get(name), self.lake.inbox()
-        if file is None:
-            return "it is not in the inbox any more"
+        row = self._taken.get((landing, name), {"version": "", "sha256": ""})
+        if why := self._files.absence(landing, name, row["version"], row["sha256"]):
+            return why
         read_rows = 0
         try:
-            with folder.open(name) as stream:
-                if inbox.sha256(stream) != self._taken.get((landing, name)):
-                    return "the inbox has other content under this name"
-            with folder.open(name) as stream:
+            with self._files.of(landing).open(name) as stream:
                 for records in read(stream, name, self.pipeline):
                     if len(records):
                         waiting.add(of_file(self.judge, records, (landing, name, landed_at))[1])
                         read_rows += len(records)
         except SetAside as error:
             return str(error)
-        if inbox.changed(folder, [file]):
-            return "it changed while it was read"
+        if why := TakenFiles(self.lake).absence(landing, name, row["version"], row["sha256"]):
+            return why
         if read_rows != count:
             return f"it has {read_rows:,} rows today: `twofold replay {self.lake.name} --landings {landing}`"
         return ""
 
     @cached_property
-    def _lying(self) -> dict[str, inbox.File]:
-        return {file.name: file for file in self.lake.inbox().files()}
+    def _files(self) -> TakenFiles:
+        return TakenFiles(self.lake)
 
     @cached_property
-    def _taken(self) -> dict[tuple[int, str], str]:
-        """Landing and file → hash of the content that was taken."""
-        return {(row["landing"], row["file"]): row["sha256"] for row in self.lake.landed_files()}
+    def _taken(self) -> dict[tuple[int, str], dict[str, Any]]:
+        """Landing and file → the row of landed_files."""
+        return {(row["landing"], row["file"]): row for row in self.lake.landed_files()}
 
 
 def change(was: str | None, now: str | None, others: bool) -> str:

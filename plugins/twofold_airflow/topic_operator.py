@@ -12,6 +12,8 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from twofold import kafka
 from twofold.definition.model import Topic
 from twofold.errors import NotRunning, TwofoldError
+from twofold.services import removed
+from twofold.settings import Settings
 from twofold.topic import refusal
 from twofold_airflow.service_operators import START, STOP
 from twofold_airflow.wiring import Linked, failed
@@ -55,7 +57,16 @@ class TopicOperator(Linked):
             raise AirflowException(failed(error.message, remedy, "kafka-away")) from None
         except TwofoldError as error:
             raise AirflowFailException(failed(error.message, error.remedy, "topic-refused")) from None
+        self._retire_removed()
         return self._reported(found.drift)
+
+    def _retire_removed(self) -> None:
+        """Also what nobody watches any more: of the pipelines that are left each does it, once a minute."""
+        try:
+            for done in removed.retire(Settings()):
+                self.log.warning("%s", done)
+        except NotRunning as error:
+            self.log.warning("removed pipelines are not looked for now: %s", error)
 
     def _reported(self, drift: Mapping[str, tuple[str, str]]) -> dict[str, str]:
         told = {name: f"{actual}, declared {declared}" for name, (declared, actual) in drift.items()}

@@ -149,6 +149,22 @@ def save_result(settings: Settings, pipeline: str, kind: str, body: Mapping[str,
         connection.execute(_SAVE, (pipeline, kind, Json(body, dumps=partial(json.dumps, default=str))))
 
 
+def kept_since(settings: Settings, kind: str) -> dict[str, datetime | None]:
+    """Every pipeline of which there are results, and since when the one of a kind is kept; None: there is none."""
+    query = "SELECT pipeline, min(at) FILTER (WHERE kind = %s) FROM twofold_results GROUP BY pipeline"
+    with session(settings) as connection:
+        try:
+            return dict(connection.execute(query, (kind,)).fetchall())
+        except psycopg.errors.UndefinedTable:
+            return {}
+
+
+def forget_result(settings: Settings, pipeline: str, kind: str) -> None:
+    """Remove the result of a kind, if there is one."""
+    with session(settings) as connection:
+        connection.execute("DELETE FROM twofold_results WHERE pipeline = %s AND kind = %s", (pipeline, kind))
+
+
 def latest_result(settings: Settings, pipeline: str, kind: str) -> KeptResult | None:
     """The last result of its kind; None where there was none yet."""
     query = "SELECT at, body FROM twofold_results WHERE pipeline = %s AND kind = %s"

@@ -10,6 +10,7 @@ The bucket has three roots that meet under no name:
 
     <warehouse>/tables/<pipeline>/<table>/         data/ and metadata/ of an Iceberg table
     <warehouse>/landing/<pipeline>/                the inbox: files that users put there
+    <warehouse>/landing/<pipeline>.taken/          the archive: what was taken, where `files.taken` is `archive`
     <warehouse>/checkpoints/<pipeline>/<query>/    of Spark's streaming queries
 
 Earlier releases made tables at <warehouse>/<pipeline>/<table>/. They stay there, and so a pipeline `landing` of that
@@ -27,13 +28,15 @@ import hashlib
 import os
 import re
 import secrets
+import stat
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
 from twofold.errors import StoreAway, TwofoldError, UsageError
 from twofold.settings import Settings
@@ -61,6 +64,9 @@ _METADATA_FILE = "|".join((
     rf"optimized-m-{_UUID}\.avro",
 ))  # fmt: skip
 _TABLE_FILE = re.compile(f"{DATA}/{_PARTITIONS}{_DATA_FILE}|{METADATA}/(?:{_METADATA_FILE})")
+
+_MOVING = ".moving"
+"""Folder of the archive through which files go into it; hidden, as they may have been changed at the last moment."""
 
 Copied = Callable[[int], None]
 """Called with the number of bytes just copied."""
@@ -136,7 +142,7 @@ class TableInInbox:
 
     def left_out_of(self, files: Iterable[File]) -> list[File]:
         """The files by name, without those of the table."""
-        listed = sorted(files)
+        listed = _by_name(files)
         of_users = [file for file in listed if not is_table_file(file.name)]
         return of_users if len(of_users) < len(listed) and self._is_there() else listed
 
@@ -156,6 +162,21 @@ def folder(settings: Settings, pipeline: str) -> Folder:
     if settings.store == "local":
         return LocalFolder(Path(settings.inbox(pipeline).removeprefix("file://")), table)
     return BucketFolder(settings, settings.inbox(pipeline), table)
+
+
+def archive(settings: Settings, pipeline: str) -> Folder:
+    """Where taken files of a pipeline may go: beside its inbox, whose listing never visits it."""
+    uri = f"{settings.inbox(pipeline)}.taken"
+    return LocalFolder(Path(uri.removeprefix("file://"))) if settings.store == "local" else BucketFolder(settings, uri)
+
+
+def archived(landing: int, name: str) -> str:
+    """A taken file's name in the archive: each landing's content is kept.
+
+    >>> archived(3, "2013/jan.csv")
+    '000003/2013/jan.csv'
+    """
+    return f"{landing:06}/{name}"
 
 
 def is_hidden(name: str) -> bool:
@@ -211,23 +232,20 @@ class LocalFolder:
 
     def files(self) -> list[File]:
         """All regular files; links to files count, links to folders do not."""
-        named = ((path.relative_to(self.path).as_posix(), path) for path in self._walk())
-        listed = ((name, _stat(path)) for name, path in named if not is_hidden(name))
-        found = (File(name, _local_version(stat), stat.st_size) for name, stat in listed if stat is not None)
-        return self.table.left_out_of(found) if self.table else sorted(found)
+        listed = ((name, _stat(path)) for name, path in _walk(str(self.path)) if not is_hidden(name))
+        found = (File(name, _local_version(now), now.st_size) for name, now in listed if now is not None)
+        return self.table.left_out_of(found) if self.table else _by_name(found)
 
     def leftovers(self, before: datetime) -> list[Path]:
         """Copies that a `put` was killed in, and that nothing was added to since `before`."""
-        parts = ((path, _stat(path)) for path in self._walk() if _PART.fullmatch(path.name))
-        return sorted(path for path, stat in parts if stat is not None and stat.st_mtime < before.timestamp())
-
-    def _walk(self) -> Iterator[Path]:
-        return (Path(parent, name) for parent, _, names in os.walk(self.path) for name in names)
+        paths = (Path(path) for _, path in _walk(str(self.path)))
+        parts = ((path, _stat(path)) for path in paths if _PART.fullmatch(path.name))
+        return sorted(path for path, now in parts if now is not None and now.st_mtime < before.timestamp())
 
     def version(self, name: str) -> str | None:
         """The file's version now; None where it is gone."""
-        stat = _stat(self.path / name)
-        return _local_version(stat) if stat else None
+        now = _stat(self.path / name)
+        return _local_version(now) if now else None
 
     def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
         """Open one file to read its bytes."""
@@ -247,11 +265,48 @@ class LocalFolder:
         finally:
             part.unlink(missing_ok=True)
 
+    def take_out(self, file: File, folder: LocalFolder, name: str, digest: str, *, keep: bool) -> None:
+        """Move a file whose SHA-256 is `digest` into an archive as `name`, or delete it unless `keep`.
+
+        It is looked at where nobody reaches it any more, and given back if it was replaced since it was listed. What a
+        kill leaves undone, `settle` does. FileNotFoundError where it is gone.
+        """
+        moving = folder.path / _MOVING / name
+        moving.parent.mkdir(parents=True, exist_ok=True)
+        (self.path / file.name).replace(moving)
+        self.settle(folder, name, digest, keep=keep)
+
+    def settle(self, folder: LocalFolder, name: str, digest: str, *, keep: bool) -> None:
+        """Where a file on its way into an archive goes: on, or back to its name in this folder."""
+        moving, own = folder.path / _MOVING / name, self.path / name.partition("/")[2]
+        with moving.open("rb") as stream:
+            is_taken = sha256(stream) == digest
+        if is_taken and keep:
+            target = folder.path / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            moving.replace(target)
+            _sync(target.parent)
+        else:
+            # What lies there by now has replaced it.
+            with suppress(FileExistsError):
+                if not is_taken:
+                    own.parent.mkdir(parents=True, exist_ok=True)
+                    own.hardlink_to(moving)
+                    _sync(own.parent)
+            moving.unlink()
+        with suppress(OSError):
+            for parent in moving.relative_to(folder.path).parents[:-1]:
+                (folder.path / parent).rmdir()
+
+    def unsettled(self) -> list[str]:
+        """Of an archive: names of files that a kill has left on their way."""
+        return [name for name, _ in _walk(str(self.path / _MOVING))]
+
 
 class BucketFolder:
     """An inbox in an S3 bucket: the keys under one prefix."""
 
-    def __init__(self, settings: Settings, uri: str, table: TableInInbox) -> None:
+    def __init__(self, settings: Settings, uri: str, table: TableInInbox | None = None) -> None:
         # Imported here, as the S3 client takes most of a second that a local folder has no use for.
         import s3fs  # type: ignore[import-untyped]
 
@@ -271,9 +326,8 @@ class BucketFolder:
         """All keys under the prefix; empty keys that stand for folders are skipped."""
         keys: dict[str, dict[str, Any]] = self._reach(lambda: self._store.find(self._root, detail=True))
         named = ((key.removeprefix(f"{self._root}/"), info) for key, info in keys.items() if info["type"] == "file")
-        return self._table.left_out_of(
-            File(name, _etag_version(info), info["size"]) for name, info in named if not is_hidden(name)
-        )
+        found = (File(name, _etag_version(info), info["size"]) for name, info in named if not is_hidden(name))
+        return self._table.left_out_of(found) if self._table else _by_name(found)
 
     def version(self, name: str) -> str | None:
         """The file's version now; None where it is gone."""
@@ -291,7 +345,8 @@ class BucketFolder:
         """Upload at once, or in parts that are aborted together."""
         from fsspec.callbacks import Callback  # type: ignore[import-untyped]
 
-        self._table.refuse(name)
+        if self._table:
+            self._table.refuse(name)
         copied = 0
 
         def report(size: int | None, value: int) -> None:
@@ -301,6 +356,21 @@ class BucketFolder:
 
         watcher = Callback(hooks={"report": report})
         self._reach(lambda: self._store.put_file(str(source), f"{self._root}/{name}", callback=watcher))
+
+    def take_out(self, file: File, folder: BucketFolder, name: str, digest: str, *, keep: bool) -> None:
+        """Move a file into an archive as `name`, or delete it unless `keep`; where it was changed it stays.
+
+        S3 cannot delete on a condition: content that is put in the moment between look and delete is deleted.
+        """
+        place = f"{self._root}/{file.name}"
+        if keep and self.version(file.name) == file.version:
+            self._reach(lambda: self._store.copy(place, f"{folder._root}/{name}"))
+        if self.version(file.name) == file.version:
+            self._reach(lambda: self._store.rm_file(place))
+
+    def unsettled(self) -> list[str]:
+        """None: a kill leaves the file in the inbox."""
+        return []
 
     def _reach(self, request: Callable[[], _Answer]) -> _Answer:
         from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
@@ -320,6 +390,14 @@ def _etag_version(info: dict[str, Any]) -> str:
     return f"{info['size']}-{str(info['ETag']).strip(chr(34))}"
 
 
+class Source(Protocol):
+    """Anything that files can be read from by their names."""
+
+    def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
+        """Open one file to read its bytes."""
+        ...
+
+
 Folder = LocalFolder | BucketFolder
 """Where the files for one pipeline are put."""
 
@@ -330,16 +408,28 @@ def _part_name(name: str) -> str:
     return f".{stem}.{secrets.token_hex(4)}.part"
 
 
-def _stat(path: Path) -> os.stat_result | None:
+def _walk(folder: str) -> Iterator[tuple[str, str]]:
+    """All files below a folder, by their names in it, and their paths; an inbox may have 100,000 of them."""
+    for parent, _, names in os.walk(folder):
+        below = "" if parent == folder else f"{os.path.relpath(parent, folder)}/"
+        yield from ((below + name, f"{parent}/{name}") for name in names)
+
+
+def _by_name(files: Iterable[File]) -> list[File]:
+    return sorted(files, key=attrgetter("name"))
+
+
+def _stat(path: str | Path) -> os.stat_result | None:
     try:
-        return path.stat() if path.is_file() else None
+        found = Path(path).stat()
     except OSError:
         return None  # it went away since it was listed
+    return found if stat.S_ISREG(found.st_mode) else None
 
 
-def _local_version(stat: os.stat_result) -> str:
+def _local_version(now: os.stat_result) -> str:
     # A copy may carry its mtime along (cp -p, rsync -t); the ctime it cannot.
-    return f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ctime_ns}"
+    return f"{now.st_size}-{now.st_mtime_ns}-{now.st_ctime_ns}"
 
 
 def _copy_durably(source: Path, part: Path, progress: Copied) -> None:

@@ -20,6 +20,7 @@ from twofold import catalog as catalogs
 from twofold import inbox, recatalog, schemas, table_state, tables
 from twofold.catalog import LakeCatalog
 from twofold.definition.model import Pipeline
+from twofold.inbox import Folder
 from twofold.settings import Settings
 from twofold.table_state import Boundary, History
 
@@ -63,9 +64,13 @@ class Lake:
         recatalog.refuse_forgotten(self.catalog(), self.name, tables.names(self.pipeline))
         return schemas.ensure_tables(self.catalog(), self.pipeline)
 
-    def inbox(self) -> inbox.Folder:
+    def inbox(self) -> Folder:
         """The folder where users put this pipeline's files."""
         return inbox.folder(self.settings, self.name)
+
+    def archive(self) -> Folder:
+        """The folder where taken files go, where the pipeline's file says so."""
+        return inbox.archive(self.settings, self.name)
 
     def landed_files(self, condition: str = "true") -> list[dict[str, Any]]:
         """Rows of `landed_files` that meet a condition, in the order of landings."""
@@ -75,13 +80,9 @@ class Lake:
 
     def set_aside(self) -> dict[str, str]:
         """Files in the inbox that could not be read, and have not changed since: name → reason."""
-        last = {row["file"]: row for row in self.landed_files()}
-        lying = {file.name: file.version for file in self.inbox().files()}
-        return {
-            name: row["reason"]
-            for name, row in sorted(last.items())
-            if row["reason"] and lying.get(name) == row["version"]
-        }
+        aside = {row["file"]: row for row in self.landed_files("reason IS NOT NULL")}
+        folder = self.inbox()
+        return {name: row["reason"] for name, row in sorted(aside.items()) if folder.version(name) == row["version"]}
 
     def landed_since(self, known: Mapping[str, Any]) -> News | None:
         """Files and rows ingested after `known["landing"]`; None where there are none. Files set aside do not count."""

@@ -40,9 +40,13 @@ def idle(lake: Lake, kind: str) -> Counts | None:
 
 def _batch(lake: Lake) -> Counts | None:
     book = taken.read_book(lake)
-    lying = lake.inbox().files()
-    if taken.new_files(lying, book.files) or book.unrecorded():
+    if book.unrecorded():
         return None
+    taken.settle(lake)
+    lying = lake.inbox().files()
+    if taken.new_files(lying, book.files):
+        return None
+    taken.put_away(lake, lying, book.files)
     return batch_report(warnings=taken.passed_over(lying))
 
 

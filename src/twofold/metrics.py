@@ -49,6 +49,7 @@ SENDERS = {
     "table": "union, maintenance",
     "prove": "`twofold prove`",
     "service": "DAG `<p>_services`",
+    "pipeline": "DAG `<p>_services`, of any pipeline",
     "run_failed": "Airflow's tasks",
     "run": "each job",
 }
@@ -159,6 +160,8 @@ PROVED_WHOLLY = _gauge("prove_proved", "0 or 1", "0 where part of it could not b
 PROVED_HELD = _time("prove_held", "When a proof, in full or of what changed, last found nothing violated.")
 
 SERVICE_LEFT_DOWN = _gauge("service_left_down", "0 or 1", "1 while it stays down, its restarts used up.", "service")
+
+PIPELINE_REMOVED = _gauge("pipeline_removed", "0 or 1", "1 once its file is gone: what else there is of it is history.")
 
 RUN_GOOD = _time("run_good", "When a run last ended well.", "kind")
 RUN_DUE = _time(

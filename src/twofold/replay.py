@@ -22,6 +22,7 @@ from twofold import inbox, tables
 from twofold.errors import TwofoldError, UsageError
 from twofold.lake import Lake
 from twofold.reader import Reader
+from twofold.taken import TakenFiles
 from twofold.text import quoted
 
 FOLDER = "replay"
@@ -111,34 +112,24 @@ def carry_out(lake: Lake, plan: Plan) -> None:
         if copy.landing is None:
             folder.put(Path(copy.source), copy.target, _silent)
         elif folder.version(copy.target) is None:
-            _put_again(folder, copy)
+            _put_again(folder, TakenFiles(lake).of(copy.landing), copy)
 
 
 def _planned(lake: Lake, chosen: Iterable[dict[str, Any]], taken: Iterable[dict[str, Any]], prefix: str) -> Plan:
-    folder = lake.inbox()
-    lying = {file.name: file.version for file in folder.files()}
+    files = TakenFiles(lake)
     last = {row["file"]: row["landing"] for row in taken}
     copies: dict[str, Copy] = {}
     left_out = []
     for row in chosen:
-        why = _absence(row, last[row["file"]], lying, folder)
-        if why:
+        if why := files.absence(row["landing"], row["file"], row["version"], row["sha256"]):
+            if row["landing"] < last[row["file"]]:
+                why = f"landing {last[row['file']]} took other content under this name"
             left_out.append(f"{row['file']} of landing {row['landing']}: {why}")
             continue
         target = f"{prefix}/{row['landing']:06}/{row['file']}"
         # Of copies with one content the last decides, so it alone goes.
         copies[row["sha256"]] = Copy(row["file"], target, row["size_bytes"], row["sha256"], row["landing"], row["rows"])
     return Plan(lake.name, tuple(sorted(copies.values(), key=lambda copy: copy.target)), tuple(left_out))
-
-
-def _absence(row: dict[str, Any], last: int, lying: dict[str, str], folder: inbox.Folder) -> str:
-    if row["landing"] < last:
-        return f"landing {last} took other content under this name"
-    if row["file"] not in lying:
-        return "it is not in the inbox any more"
-    # A file restored from a backup has another version, and the same content.
-    same = lying[row["file"]] == row["version"] or _digest(folder, row["file"]) == row["sha256"]
-    return "" if same else "it was changed since; the next batch run takes the new content"
 
 
 def _refuse_stale(lake: Lake, first: int, end: int) -> None:
@@ -155,13 +146,8 @@ def _refuse_stale(lake: Lake, first: int, end: int) -> None:
         )
 
 
-def _digest(folder: inbox.Folder, name: str) -> str:
-    with folder.open(name) as landed:
-        return inbox.sha256(landed)
-
-
-def _put_again(folder: inbox.Folder, copy: Copy) -> None:
-    with tempfile.NamedTemporaryFile(prefix="twofold-") as local, folder.open(copy.source) as landed:
+def _put_again(folder: inbox.Folder, taken: inbox.Source, copy: Copy) -> None:
+    with tempfile.NamedTemporaryFile(prefix="twofold-") as local, taken.open(copy.source) as landed:
         shutil.copyfileobj(landed, local)
         local.seek(0)
         if inbox.sha256(local) != copy.sha256:

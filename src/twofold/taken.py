@@ -1,22 +1,29 @@
-"""What the landings took, and what lies in the inbox that none of them did.
+"""What the landings took, where its files are, and what lies in the inbox that no landing took.
 
 landed_files, batch_log ─► Book: the last version of each file ──┐
-inbox ─► files as they lie now ──────────────────────────────────┴─► new files
+inbox ─► files as they lie now ──────────────────────────────────┴─┬─► new files
+                                      `files.taken` of the pipeline └─► taken ones: kept, archived, or deleted
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Container, Iterable, Mapping
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import IO, Any
 
 from pyiceberg.table import Table
 
 from twofold import inbox, table_state, tables
+from twofold.definition.model import ARCHIVE, DELETE, KEEP
 from twofold.errors import BoundaryError
 from twofold.lake import Lake
 from twofold.table_state import Landed
+
+Version = tuple[str, str]
+"""A file's name and its version."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,8 @@ class Last:
     landing: int
     version: str
     sha256: str
+    is_aside: bool = False
+    """It could not be read: it stays where it is."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +71,10 @@ class Book:
 def read_book(lake: Lake) -> Book:
     """Read both tables as they are now: the record first, so that it is never ahead of the log."""
     record, log = (lake.table(name) for name in (tables.LANDED_FILES, tables.BATCH_LOG))
-    rows = record.scan(selected_fields=("landing", "file", "version", "sha256")).to_arrow().sort_by("landing")
+    rows = record.scan(selected_fields=("landing", "file", "version", "sha256", "reason")).to_arrow().sort_by("landing")
     landings = rows["landing"].to_pylist()
-    versions = map(Last, landings, rows["version"].to_pylist(), rows["sha256"].to_pylist())
+    columns = (rows[name].to_pylist() for name in ("version", "sha256"))
+    versions = map(Last, landings, *columns, rows["reason"].is_valid().to_pylist())
     files = dict(zip(rows["file"].to_pylist(), versions, strict=True))
     landed = table_state.landed(table_state.history_of(log), lake.name)
     return Book(log, record, landed, landings[-1] if landings else 0, files)
@@ -96,3 +106,93 @@ def passed_over(lying: Iterable[inbox.File]) -> list[str]:
 def is_text(name: str) -> bool:
     """Whether the name is UTF-8; names on a disk may be any bytes."""
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def put_away(lake: Lake, lying: Iterable[inbox.File], last: Mapping[str, Last], same: Container[Version] = ()) -> None:
+    """Archive or delete files of the inbox that landings took, as the pipeline declares; safe to repeat and to kill.
+
+    `same` are versions that were not taken, as their content is the last one taken under that name.
+    """
+    keep = lake.pipeline.files.taken == ARCHIVE
+    if lake.pipeline.files.taken == KEEP:
+        return
+    folder, archive = lake.inbox(), lake.archive()
+    for file in lying:
+        known = last.get(file.name)
+        if known and not known.is_aside and (known.version == file.version or (file.name, file.version) in same):
+            with suppress(FileNotFoundError):  # it was changed, or another run was first
+                name = inbox.archived(known.landing, file.name)
+                folder.take_out(file, archive, name, known.sha256, keep=keep)  # type: ignore[arg-type]  # both are of one store
+
+
+def settle(lake: Lake) -> None:
+    """End what a kill has left of `put_away`."""
+    folder, archive = lake.inbox(), lake.archive()
+    for name in archive.unsettled():
+        landing, _, file = name.partition("/")
+        taken = [row for row in lake.landed_files(f"landing = {int(landing)}") if row["file"] == file]
+        keep = lake.pipeline.files.taken != DELETE
+        assert isinstance(folder, inbox.LocalFolder) and isinstance(archive, inbox.LocalFolder)
+        with suppress(FileNotFoundError):
+            folder.settle(archive, name, taken[0]["sha256"] if taken else "", keep=keep)
+
+
+@dataclass(frozen=True)
+class LandingFiles:
+    """Opens the files that one landing took by the names that they had in the inbox."""
+
+    folder: inbox.Folder
+    archive: inbox.Folder
+    landing: int
+
+    def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
+        """Open one of them; FileNotFoundError where it is gone, or was replaced: see `TakenFiles.absence`."""
+        kept = (self.archive, inbox.archived(self.landing, name))
+        # It may go into the archive meanwhile, and never comes back.
+        for folder, path in (kept, (self.folder, name), kept):
+            with suppress(FileNotFoundError):
+                return folder.open(path)
+        raise FileNotFoundError(f"{inbox.shown(name)} is neither in the inbox nor in its archive any more")
+
+
+@dataclass(frozen=True)
+class TakenFiles:
+    """The files that landings took, as far as they can still be read. Both folders are listed once."""
+
+    lake: Lake
+    _digests: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def _lying(self) -> dict[str, str]:
+        return {file.name: file.version for file in self.lake.inbox().files()}
+
+    @cached_property
+    def _archived(self) -> set[str]:
+        return {file.name for file in self.lake.archive().files()}
+
+    def of(self, landing: int) -> LandingFiles:
+        """Those of one landing."""
+        return LandingFiles(self.lake.inbox(), self.lake.archive(), landing)
+
+    def absence(self, landing: int, name: str, version: str, sha256: str) -> str:
+        """Why the content that a landing took cannot be read any more; empty: it can."""
+        place = name
+        if (kept := inbox.archived(landing, name)) in self._archived:
+            place = kept
+        else:
+            if name not in self._lying:
+                deleted = self.lake.pipeline.files.taken == DELETE
+                return "it was deleted once it was taken" if deleted else "it is not in the inbox any more"
+            if self._lying[name] == version:
+                return ""
+        try:
+            digest = self._digests.get(place) or self._digest(landing, name)
+        except FileNotFoundError as error:
+            return str(error)
+        self._digests[place] = digest
+        # A file restored from a backup has another version, and the same content.
+        return "" if digest == sha256 else "it was changed since; the next batch run takes the new content"
+
+    def _digest(self, landing: int, name: str) -> str:
+        with self.of(landing).open(name) as stream:
+            return inbox.sha256(stream)

@@ -30,14 +30,15 @@ from spark_jobs.spark_session import Job
 from spark_jobs.tasks import FromInbox, Ingested
 from tests import at_work, running, swallowing
 from twofold import catalog as catalogs
-from twofold import commits, inbox, schemas, tables
+from twofold import commits, inbox, kafka, schemas, tables
 from twofold.contract.judge import Judge
 from twofold.definition.model import Pipeline
 from twofold.errors import Busy
 from twofold.lake import Lake
+from twofold.proof.prover import prove
 from twofold.settings import Settings
 from twofold.table_files import Place, Writer
-from twofold.taken import Chosen
+from twofold.taken import Chosen, TakenFiles
 
 Row = dict[str, Any]
 Define = Callable[..., Pipeline]
@@ -279,6 +280,28 @@ def test_a_file_is_landed_anew_only_when_its_content_changed(stack: Settings, de
     assert [row["landing"] for row in rows_of(stack, pipeline, tables.LANDED_FILES)] == [1, 2, 3]
 
 
+def test_taken_files_leave_the_inbox_and_the_proof_reads_their_archive(
+    stack: Settings, define: Define, run: Run
+) -> None:
+    pipeline = define(files={"taken": "archive"}, views=None)
+    kafka.ensure(stack, pipeline)
+    file = folder_of(stack, pipeline) / "f.json"
+    for key in ("a", "b"):
+        file.write_bytes(lines(key))
+        assert len(run(pipeline)) == 1
+        assert not file.exists()
+    checks = {check.id: check for check in prove(Lake(stack, pipeline), 60, lambda line: None).checks}
+    assert (checks["I4"].numbers["files_recounted"], checks["I4"].state) == (2, "holds"), checks["I4"]
+    pipeline = define(name=pipeline.name, topic={"name": pipeline.name}, files={"taken": "delete"}, views=None)
+    file.write_bytes(lines("c"))
+    run(pipeline)
+    assert not file.exists()
+    checks = {check.id: check for check in prove(Lake(stack, pipeline), 60, lambda line: None).checks}
+    assert "f.json (landing 3)" in checks["I4"].text
+    assert (checks["I4"].numbers["files_recounted"], checks["I4"].state) == (2, "not proved"), checks["I4"]
+    assert run(pipeline) == []
+
+
 def test_broken_files_are_set_aside_and_block_no_other(stack: Settings, define: Define, run: Run) -> None:
     pipeline = define()
     folder = folder_of(stack, pipeline)
@@ -483,10 +506,15 @@ def test_landed_by_command_and_corrected_under_the_same_name(
 
 
 def test_on_s3_files_are_put_whole_and_taken_once(minio_stack: Settings, define: Define, tmp_path: Path) -> None:
-    pipeline = define()
+    pipeline = define(files={"taken": "archive"})
     source = tmp_path / "day.json.gz"
     source.write_bytes(gzip.compress(lines("a", "b")))
     for taken in (2, 0):
         running.run(minio_stack, "land", pipeline.name, str(source), "--as", "sub/day 1%20.json.gz")
         assert json.loads(running.run(minio_stack, "batch", pipeline.name, "--json").stdout)["rows"] == taken
     assert ids(minio_stack, pipeline) == [(1, "sub/day 1%20.json.gz", "a"), (1, "sub/day 1%20.json.gz", "b")]
+    lake = Lake(minio_stack, pipeline)
+    assert lake.inbox().files() == []
+    assert [file.name for file in lake.archive().files()] == ["000001/sub/day 1%20.json.gz"]
+    (row,) = lake.landed_files()
+    assert TakenFiles(lake).absence(row["landing"], row["file"], row["version"], row["sha256"]) == ""

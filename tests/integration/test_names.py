@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_jobs import maintenance, spark_session, unified_views
+from spark_jobs import id_horizon, maintenance, spark_session, unified_views
 from tests.at_work import Work
 from twofold import comparison, tables
 from twofold.definition.load import load_file
@@ -118,7 +118,7 @@ def test_names_that_are_words_of_sql(
     assert {folder.name for folder in (tmp_path / "plain").iterdir()} == {"at_day_=2024-05-01"}
     twofold("maintain", "order")
     maintenance.rewrite_files(work.job, tables.STREAM_LOG, 2)
-    assert maintenance.ids_beyond_horizon(work.job).ids == 0
+    assert id_horizon.search(work.lake, keep=False).ids == 0
     twofold("rebuild", "order")
     work.drain()
     work.holds()

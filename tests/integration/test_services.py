@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -21,6 +22,7 @@ from tests.at_work import Work, crash, eventually
 from twofold import catalog as catalogs
 from twofold import schemas
 from twofold.definition.model import Pipeline
+from twofold.services import removed
 from twofold.services.controller import Controller, State, budget
 from twofold.services.record import CHANGED
 from twofold.services.verdict import Look, Verdict, judge
@@ -179,7 +181,21 @@ def test_a_stream_follows_its_definition_at_no_cost(
     path.write_text(sound)
     assert f"{name} goes on with the definition that it started with" in log.read_text()
     assert stream.state().pid == held
-    stream.controller.stop(name, "stream")
+
+    # A file that is away for a moment ends nothing; one that was removed ends the service.
+    path.unlink()
+    removed.retire(stack)
+    assert stream.state().pid == held
+    with overhear.statsd_lines(stack) as lines:
+        done = removed.retire(stack, datetime.now(UTC) + timedelta(minutes=11))
+        assert f"{name}-stream was stopped: the file of its pipeline was removed" in done
+        eventually(lambda: f"twofold_pipeline_removed,pipeline={name}:1|g" in lines)
+    assert (stream.state().runs, stream.family()) == (False, [])
+    assert twofold("services", name, "--stop").stderr == ""
+    path.write_text(sound)
+    with overhear.statsd_lines(stack) as lines:
+        removed.retire(stack, datetime.now(UTC) + timedelta(minutes=11))
+        eventually(lambda: f"twofold_pipeline_removed,pipeline={name}:0|g" in lines)
 
 
 def test_a_finished_replay_is_a_healthy_end_and_a_broker_away_is_said(stack: Settings, define: Define) -> None:

@@ -83,6 +83,8 @@ CHANGES: dict[str, tuple[str, str, str]] = {
     "a duration, written otherwise": ("max_future: 1 day", "max_future: 24 hours", ""),
     "a view": ("count(*)", "count(price)", ""),
     "the lateness": ("10 minutes", "11 minutes", ""),
+    "how CSV is written": ("lateness:", "files: {decimal: ','}\nlateness:", "files was added"),
+    "what becomes of taken files": ("lateness:", "files: {taken: archive}\nlateness:", ""),
     "how the stream runs": ("lateness:", "stream: {trigger: 9 seconds}\nlateness:", ""),
 }
 """What is replaced by what, and what of the event that changes; empty: nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,6 +64,11 @@ def fold(lake: LocalLake) -> None:
         by_hand.append(table, [], looks.view_state(lake.pipeline, view, lake.history(tables.EVENTS), None))
 
 
+def never_made(lake: LocalLake, table: str) -> None:
+    shutil.rmtree(lake.table(table).location().removeprefix("file://"))
+    lake.catalog().drop_table((lake.name, table))
+
+
 BOTH, NONE = {looks.BATCH, looks.UNION}, set[str]()
 STATES: dict[str, tuple[Change, set[str]]] = {
     "nothing new": (lambda lake: None, BOTH),
@@ -77,10 +83,7 @@ STATES: dict[str, tuple[Change, set[str]]] = {
         lambda lake: by_hand.append(lake.table(tables.EVENTS), [], Boundary(lake.name, landing=1)),
         {looks.BATCH},
     ),
-    "a view that was never folded": (
-        lambda lake: lake.catalog().drop_table((lake.name, "batch_by_kind")),
-        {looks.BATCH},
-    ),
+    "a view that was never folded": (lambda lake: never_made(lake, "batch_by_kind"), {looks.BATCH}),
 }
 
 

@@ -9,9 +9,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from twofold.definition.load import load_all, load_pipeline
+from twofold.definition.load import load_all, load_pipeline, load_sound
 from twofold.definition.model import Pipeline
 from twofold.definition.names import SERVICES
+from twofold.services import removed
 from twofold.services.controller import Controller, State, as_dict, budget, services_of
 from twofold.services.verdict import Look, Verdict, judge
 from twofold.settings import Settings
@@ -49,6 +50,10 @@ def services(
       twofold services flights producer --stop
     """
     settings: Settings = context.obj
+    if action == "stop" and pipeline and pipeline not in load_sound(settings.pipelines)[0]:
+        for stopped in removed.stop(settings, pipeline):
+            click.echo(f"{stopped}: stopped; no sound file declares its pipeline", err=True)
+        return
     chosen = [load_pipeline(settings, pipeline)] if pipeline else list(load_all(settings.pipelines).values())
     if action and not pipeline:
         raise click.UsageError(f"--{action} needs a PIPELINE")

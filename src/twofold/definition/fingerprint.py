@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from twofold.definition.model import JSON, Field, Files, Pipeline, View
+from twofold.definition.model import JSON, KEEP, Field, Files, Pipeline, View
 from twofold.definition.time_formats import ISO
 
 _LENGTH = 16
@@ -58,8 +58,10 @@ def event_facts(pipeline: Pipeline) -> Facts:
     # What "from the future" means goes by it.
     wire["topic.managed"] = None if topic.managed else "false"
     facts |= {key: value for key, value in wire.items() if value not in (None, JSON)}
-    if pipeline.files != Files():
-        facts["files"] = asdict(pipeline.files)
+    written = asdict(replace(pipeline.files, taken=KEEP))
+    if written != asdict(Files()):
+        del written["taken"]
+        facts["files"] = written
     facts |= {f"event.fields.{name}": _rules(field) for name, field in event.fields.items()}
     return facts | ({"filter": pipeline.filter.declared} if pipeline.filter else {})
 

@@ -28,6 +28,9 @@ REQUIRED_SETTINGS = {"message.timestamp.type": "LogAppendTime", **KEEPS_ALL}
 compacts away before it was ingested is lost without a trace. A topic of somebody else may have any time stamps: there
 the moment of landing is the time of arrival."""
 
+KEEP, ARCHIVE, DELETE = TAKEN = ("keep", "archive", "delete")
+"""What becomes of files of the inbox once they are taken."""
+
 PART = f"{names.GENERATED}p"
 """How the names of parts begin; their number follows."""
 
@@ -169,7 +172,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Files:
-    """How the CSV files of the inbox are written, where that cannot be seen in them."""
+    """The files of the inbox: how CSV is written, where that cannot be seen in it, and what becomes of taken ones."""
 
     delimiter: Annotated[str | None, keys.DELIMITER] = None
     header: Annotated[tuple[str, ...], keys.TEXTS] = ()
@@ -178,6 +181,8 @@ class Files:
     true_values: Annotated[tuple[str, ...], keys.TEXTS] = ()
     false_values: Annotated[tuple[str, ...], keys.TEXTS] = ()
     decimal: Annotated[str, keys.words((".", ","))] = "."
+    taken: Annotated[str, keys.words(TAKEN)] = KEEP
+    """What becomes of a file, of any format, once it is taken; it decides no outcome and no value."""
 
 
 @dataclass(frozen=True)

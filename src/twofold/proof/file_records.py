@@ -64,7 +64,7 @@ class Wanted:
         return place >= 0 and number < self._ends[place]
 
 
-def read(folder: inbox.Folder, name: str, pipeline: Pipeline, wanted: Wanted) -> Iterator[FileRecord]:
+def read(folder: inbox.Source, name: str, pipeline: Pipeline, wanted: Wanted) -> Iterator[FileRecord]:
     """The wanted records of a file, in order; Irregular where the rest cannot be told."""
     form = inbox.format_of(name)
     if form is None:

@@ -6,10 +6,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from twofold import inbox, table_state, tables
+from twofold.definition.model import DELETE
 from twofold.definition.names import ELEMENT
 from twofold.proof import recount, sql, values
 from twofold.proof.findings import MOST_OFFENDERS, Findings
 from twofold.proof.world import World
+from twofold.taken import TakenFiles
 from twofold.text import counted
 
 
@@ -136,16 +138,15 @@ def _set_aside(world: World, found: Findings) -> None:
 
 def _recount(world: World, taken: list[TakenFile], found: Findings) -> None:
     """Count the records of files that are still there as they were ingested, without Spark or the product's readers."""
-    folder = world.lake.inbox()
-    newest = {file.file: file for file in taken}
-    present = {file.name: file for file in folder.files()} if taken else {}
-    there = [file for name, file in newest.items() if name in present and _unchanged(folder, file, present[name])]
+    files = TakenFiles(world.lake)
+    absent = {file: files.absence(file.landing, file.file, file.version, file.sha256) for file in taken}
+    there = [file for file, why in absent.items() if not why]
     irregular: list[str] = []
     readable: list[TakenFile] = []
     otherwise: list[str] = []
     for file in there:
         try:
-            numbers = _numbers_of_records(world, folder, file)
+            numbers = _numbers_of_records(world, files.of(file.landing), file)
         except recount.Irregular as error:
             irregular.append(f"{inbox.shown(file.file)} ({error})")
             continue
@@ -158,11 +159,13 @@ def _recount(world: World, taken: list[TakenFile], found: Findings) -> None:
     recounted = len(there) - len(irregular)
     found.numbers |= {
         "files_recounted": recounted,
-        "files_changed_or_gone": len(newest) - len(there),
+        "files_changed_or_gone": len({file.file for file in taken} - {file.file for file in there}),
         "files_irregular": len(irregular),
         "files_counted_otherwise_before": len(otherwise),
     }
     found.say(f"{counted(recounted, 'file')} recounted")
+    if world.pipeline.files.taken == DELETE:
+        _not_proved(found, [str(file) for file, why in absent.items() if why], "deleted once taken, so not recounted")
     _not_proved(found, irregular, "could not be recounted")
     what = "of an earlier release would have another number of records today: land it under a new name"
     _not_proved(found, otherwise, what)
@@ -175,7 +178,7 @@ def _not_proved(found: Findings, files: list[str], what: str) -> None:
         found.not_proved(f"{counted(len(files), 'file')} {what}: {', '.join(files[:MOST_OFFENDERS])}{more}")
 
 
-def _numbers_of_records(world: World, folder: inbox.Folder, file: TakenFile) -> list[int]:
+def _numbers_of_records(world: World, folder: inbox.Source, file: TakenFile) -> list[int]:
     """The number by today's rules, and by the earlier ones where the file may have been ingested by those."""
     since = table_state.rules_since(world.pins[tables.LANDED_FILES].properties)
     by_todays_rules = since is not None and file.landing >= since
@@ -187,10 +190,3 @@ def _numbers_of_records(world: World, folder: inbox.Folder, file: TakenFile) -> 
                 return [file.rows]
         raise
     return [today] if by_todays_rules or today == file.rows else [today, recount.records_before(folder, file.file)]
-
-
-def _unchanged(folder: inbox.Folder, file: TakenFile, present: inbox.File) -> bool:
-    if file.version == present.version:
-        return True
-    with folder.open(file.file) as stream:
-        return inbox.sha256(stream) == file.sha256

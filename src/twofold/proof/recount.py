@@ -55,7 +55,7 @@ class Columns:
         return cls({one.source.column for one in found}, pipeline.files)
 
 
-def records(folder: inbox.Folder, name: str, columns: Columns, block_bytes: int = BLOCK_BYTES) -> int:
+def records(folder: inbox.Source, name: str, columns: Columns, block_bytes: int = BLOCK_BYTES) -> int:
     """The number of records in a file, by the rules of `docs/inbox.md`."""
     with folder.open(name) as stream:
         if _kind(name) == "parquet":
@@ -67,7 +67,7 @@ def records(folder: inbox.Folder, name: str, columns: Columns, block_bytes: int 
             raise Irregular(f"broken gzip: {error}") from None
 
 
-def records_before(folder: inbox.Folder, name: str) -> int:
+def records_before(folder: inbox.Source, name: str) -> int:
     """The same by the rules of earlier releases: lines end by a line feed, and CSV is what Python's reader takes."""
     if _kind(name) == "parquet":
         return records(folder, name, Columns(()))

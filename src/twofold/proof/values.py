@@ -28,6 +28,7 @@ from twofold.proof.findings import MOST_OFFENDERS, Findings
 from twofold.proof.recount import Irregular
 from twofold.proof.world import World
 from twofold.schema_registry import Registry
+from twofold.taken import TakenFiles
 from twofold.text import counted
 from twofold.topic import Range, joined
 from twofold.windows import EPOCH
@@ -336,7 +337,7 @@ def _file_ranges(world: World, there: Sequence[tuple[int, str]]) -> Iterator[tup
 def _compare_file(tally: Tally, landing: int, file: str, ranges: Sequence[Range]) -> None:
     """Reads the file once; of the rows, those of some ranges at a time."""
     world = tally.world
-    records = file_records.read(world.lake.inbox(), file, world.pipeline, Wanted(ranges))
+    records = file_records.read(TakenFiles(world.lake).of(landing), file, world.pipeline, Wanted(ranges))
     record = next(records, None)
     steps = [[one] for one in ranges] if world.compare_all else [list(ranges)]
     for step in steps:

@@ -1,0 +1,69 @@
+"""Pipelines whose file was removed: their services are ended, and their metrics say that they are no more.
+
+results in PostgreSQL: pipelines that ever ran ─► not declared for `_GRACE` ─► services stopped, metrics say so
+
+An editor may take a file away for a moment, and a file at fault may be anybody's: so nothing is done at once, nor while
+any file has faults. Tables, topic and inbox stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from twofold import database
+from twofold.definition.load import load_sound
+from twofold.definition.names import SERVICES
+from twofold.metrics import PIPELINE_REMOVED, PRODUCER_RUNNING, SERVICE_LEFT_DOWN, STREAM_RUNNING, Meter
+from twofold.services.controller import Controller
+from twofold.services.record import PRODUCER, STREAM
+from twofold.settings import Settings
+
+_GRACE = timedelta(minutes=10)
+_DECLARED, _MISSING = "declared", "missing"
+"""Kinds of results: a pipeline was seen declared; and since when it has not been any more."""
+
+
+def retire(settings: Settings, now: datetime | None = None) -> list[str]:
+    """End what is left of removed pipelines; a sentence for each service that was stopped. Asked every minute.
+
+    Raises NotRunning where PostgreSQL or a supervisor does not answer.
+    """
+    sound, faults = load_sound(settings.pipelines)
+    if faults:
+        return []
+    missing = database.kept_since(settings, _MISSING)
+    for name in sound:
+        if name not in missing:
+            database.save_result(settings, name, _DECLARED, {})
+        elif missing[name]:
+            database.forget_result(settings, name, _MISSING)
+        Meter(settings, name).gauge(PIPELINE_REMOVED, 0)
+    done = []
+    for name, since in missing.items():
+        if name in sound:
+            continue
+        if since is None:
+            database.save_result(settings, name, _MISSING, {})
+        elif (now or datetime.now(UTC)) - since > _GRACE:
+            done += [f"{service} was stopped: the file of its pipeline was removed" for service in stop(settings, name)]
+            _measure(Meter(settings, name))
+    return done
+
+
+def _measure(meter: Meter) -> None:
+    """A service that was killed, or left down, has left gauges that say that it should run."""
+    meter.gauge(PIPELINE_REMOVED, 1)
+    for running, service in ((PRODUCER_RUNNING, PRODUCER), (STREAM_RUNNING, STREAM)):
+        meter.gauge(running, 0)
+        meter.gauge(SERVICE_LEFT_DOWN, 0, service=service)
+
+
+def stop(settings: Settings, pipeline: str) -> Iterator[str]:
+    """Stop those of a pipeline's services that run; no file needs to declare it."""
+    controller = Controller(settings)
+    for service in SERVICES:
+        state = controller.state(pipeline, service)
+        if state.runs:
+            controller.stop(pipeline, service)
+            yield state.name

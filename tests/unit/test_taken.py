@@ -1,0 +1,163 @@
+"""What becomes of taken files: kept, archived, deleted; replaced at the last moment, and killed between two steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests import lake as by_hand
+from tests.conftest import write_definition
+from tests.lake import LocalLake
+from twofold import inbox, schemas, tables, taken
+from twofold.catalog import LakeCatalog
+from twofold.inbox import LocalFolder
+from twofold.settings import Settings
+from twofold.table_state import Landed
+from twofold.taken import TakenFiles
+
+
+def made(catalog: LakeCatalog, home: Path, policy: str) -> LocalLake:
+    pipeline = write_definition(home, name="p", files={"taken": policy})
+    schemas.ensure_tables(catalog, pipeline)
+    return LocalLake(Settings(home=home), pipeline, catalog)
+
+
+def folder_of(lake: LocalLake) -> LocalFolder:
+    folder = lake.inbox()
+    assert isinstance(folder, LocalFolder)
+    return folder
+
+
+def put(lake: LocalLake, name: str, content: str) -> None:
+    path = folder_of(lake).path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+
+
+def land(lake: LocalLake, *, aside: str = "") -> None:
+    """Take all that is new, as the batch job does; the file `aside` could not be read."""
+    book = taken.read_book(lake)
+    files = []
+    for one in taken.new_files(lake.inbox().files(), book.files):
+        with lake.inbox().open(one.file.name) as stream:
+            digest = inbox.sha256(stream)
+        row = {"landing": book.landing + 1, "file": one.file.name, "version": one.file.version, "sha256": digest}
+        files.append({**row, "rows": 1, "size_bytes": 1, "reason": "broken" if one.file.name == aside else None})
+    by_hand.append(lake.table(tables.BATCH_LOG), [], Landed(lake.name, book.landing + 1, files=tuple(files)))
+    by_hand.append(lake.table(tables.LANDED_FILES), files)
+
+
+def put_away(lake: LocalLake, *same: tuple[str, str]) -> None:
+    taken.settle(lake)
+    taken.put_away(lake, lake.inbox().files(), taken.read_book(lake).files, same)
+
+
+def lying(lake: LocalLake) -> dict[str, str]:
+    """Every file of both folders with its content, whatever it is called."""
+    root = folder_of(lake).path.parent
+    return {path.relative_to(root).as_posix(): path.read_text() for path in root.rglob("*") if path.is_file()}
+
+
+def readable(lake: LocalLake) -> dict[tuple[int, str], str]:
+    """Landing and file → the content that can be read of it, or why none can."""
+    files, found = TakenFiles(lake), {}
+    for row in lake.landed_files():
+        place = row["landing"], row["file"]
+        found[place] = files.absence(*place, row["version"], row["sha256"])
+        if not found[place]:
+            with files.of(row["landing"]).open(row["file"]) as stream:
+                found[place] = stream.read().decode()
+    return found
+
+
+GONE = "it was changed since; the next batch run takes the new content"
+DELETED = "it was deleted once it was taken"
+
+
+@pytest.mark.parametrize(
+    ("policy", "left", "read"),
+    [
+        ("keep", {"p/a.json": "two", "p/sub/b.json": "b", "p/bad.json": "?"}, (GONE, "two", "b")),
+        (
+            "archive",
+            {
+                "p/bad.json": "?",
+                "p.taken/000001/a.json": "one",
+                "p.taken/000002/a.json": "two",
+                "p.taken/000001/sub/b.json": "b",
+            },
+            ("one", "two", "b"),
+        ),
+        ("delete", {"p/bad.json": "?"}, (DELETED, DELETED, DELETED)),
+    ],
+)
+def test_what_becomes_of_taken_files(
+    lake: LakeCatalog, tmp_path: Path, policy: str, left: dict[str, str], read: tuple[str, ...]
+) -> None:
+    pipeline = made(lake, tmp_path, policy)
+    for name, content in (("a.json", "one"), ("sub/b.json", "b"), ("bad.json", "?")):
+        put(pipeline, name, content)
+    land(pipeline, aside="bad.json")
+    put_away(pipeline)
+    put(pipeline, "a.json", "two")
+    land(pipeline)
+    for _ in range(2):
+        put_away(pipeline)
+        assert lying(pipeline) == left
+    found = readable(pipeline)
+    assert (found[1, "a.json"], found[2, "a.json"], found[1, "sub/b.json"]) == read
+
+
+def test_what_was_put_at_the_last_moment_stays_in_the_inbox(lake: LakeCatalog, tmp_path: Path) -> None:
+    """It was listed as taken, and replaced before it was moved."""
+    pipeline = made(lake, tmp_path, "archive")
+    put(pipeline, "a.json", "one")
+    land(pipeline)
+    listed, book = pipeline.inbox().files(), taken.read_book(pipeline)
+    put(pipeline, "a.json", "two")
+    taken.put_away(pipeline, listed, book.files)
+    assert lying(pipeline) == {"p/a.json": "two"}
+    assert [one.file.name for one in taken.new_files(pipeline.inbox().files(), book.files)] == ["a.json"]
+
+
+def test_the_same_content_put_again_is_put_away_with_the_first(lake: LakeCatalog, tmp_path: Path) -> None:
+    pipeline = made(lake, tmp_path, "archive")
+    put(pipeline, "a.json", "one")
+    land(pipeline)
+    put_away(pipeline)
+    put(pipeline, "a.json", "one")
+    (again,) = pipeline.inbox().files()
+    put_away(pipeline)
+    assert lying(pipeline) == {"p/a.json": "one", "p.taken/000001/a.json": "one"}
+    put_away(pipeline, (again.name, again.version))
+    assert lying(pipeline) == {"p.taken/000001/a.json": "one"}
+
+
+@pytest.mark.parametrize(
+    ("moving", "since", "left"),
+    [
+        ("one", "", {"p.taken/000001/a.json": "one"}),
+        ("two", "", {"p/a.json": "two"}),
+        ("two", "three", {"p/a.json": "three"}),
+        ("one", "three", {"p.taken/000001/a.json": "one", "p/a.json": "three"}),
+    ],
+)
+def test_killed_on_its_way_into_the_archive_a_file_is_where_it_belongs_after_the_next_run(
+    lake: LakeCatalog, tmp_path: Path, moving: str, since: str, left: dict[str, str]
+) -> None:
+    """`moving` is what the kill left there: the taken content, or what replaced it; `since` what was put afterwards."""
+    pipeline = made(lake, tmp_path, "archive")
+    put(pipeline, "a.json", "one")
+    land(pipeline)
+    folder = folder_of(pipeline).path
+    way = folder.parent / "p.taken" / ".moving" / "000001" / "a.json"
+    way.parent.mkdir(parents=True)
+    (folder / "a.json").rename(way)
+    if moving != "one":
+        way.write_text(moving)
+    if since:
+        put(pipeline, "a.json", since)
+    put_away(pipeline)
+    assert lying(pipeline) == left
+    assert not way.parent.exists()
