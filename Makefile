@@ -50,16 +50,18 @@ demo: setup  ## Real flights through both layers, one of them killed midway, and
 
 test: setup  ## All tests: pure logic first, then against real services (half an hour on 2 cores; WORKERS=3)
 	@scripts/prerequisites $(PYTHON) chromium monitoring
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup --ignore=tests/integration --ignore=tests/compose --ignore=tests/compose_all
+	$(UNIT)
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup tests/integration
+
+UNIT := $(BIN)/pytest -n $(WORKERS) --dist loadgroup --ignore=tests/integration --ignore=tests/compose --ignore=tests/compose_all
 
 test-unit: setup  ## Tests of pure logic only: no service is started
 	@scripts/prerequisites $(PYTHON) monitoring
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup --ignore=tests/integration --ignore=tests/compose --ignore=tests/compose_all
+	$(UNIT)
 
-coverage: setup  ## Tests of pure logic, and how much of the code they run; fails below the floor in pyproject.toml
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup --ignore=tests/integration --ignore=tests/compose --ignore=tests/compose_all \
-	    --cov --cov-report=term
+coverage: setup  ## The same, and how much of the code they run; fails below the floor in pyproject.toml
+	@scripts/prerequisites $(PYTHON) monitoring
+	$(UNIT) --cov --cov-report=term
 
 lint: setup  ## Style, types, and which package may import which
 	$(BIN)/ruff check
