@@ -1,6 +1,8 @@
 # One command surface, for people and for CI alike. `make` alone lists it.
 
 PYTHON ?= python3.11
+# Of tests, at once. Each has a stack of its own: 3 GB.
+WORKERS ?= 2
 BIN := .venv/bin
 # The same folder as twofold.settings.cache_folder(), which cannot be asked before it is installed.
 CACHE := $(or $(filter /%,$(XDG_CACHE_HOME)),$(HOME)/.cache)/twofold
@@ -46,18 +48,20 @@ $(STAMP):
 demo: setup  ## Real flights through both layers, one of them killed midway, and the proof (STORE=minio, PIPELINE=webhooks)
 	@$(BIN)/python -m demo.$(if $(filter webhooks,$(PIPELINE)),webhooks,flights)
 
-test: setup  ## All tests: pure logic first, then against real services (under 25 minutes on 2 cores)
+test: setup  ## All tests: pure logic first, then against real services (half an hour on 2 cores; WORKERS=3)
 	@scripts/prerequisites $(PYTHON) chromium monitoring
-	$(BIN)/pytest -n 2 --dist loadgroup --ignore=tests/integration --ignore=tests/compose --ignore=tests/compose_all
-	$(BIN)/pytest -n 2 --dist loadgroup tests/integration
+	$(UNIT)
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup tests/integration
+
+UNIT := $(BIN)/pytest -n $(WORKERS) --dist loadgroup --ignore=tests/integration --ignore=tests/compose --ignore=tests/compose_all
 
 test-unit: setup  ## Tests of pure logic only: no service is started
 	@scripts/prerequisites $(PYTHON) monitoring
-	$(BIN)/pytest -n 2 --dist loadgroup --ignore=tests/integration --ignore=tests/compose --ignore=tests/compose_all
+	$(UNIT)
 
-coverage: setup  ## Tests of pure logic, and how much of the code they run; fails below the floor in pyproject.toml
-	$(BIN)/pytest -n 2 --dist loadgroup --ignore=tests/integration --ignore=tests/compose --ignore=tests/compose_all \
-	    --cov --cov-report=term
+coverage: setup  ## The same, and how much of the code they run; fails below the floor in pyproject.toml
+	@scripts/prerequisites $(PYTHON) monitoring
+	$(UNIT) --cov --cov-report=term
 
 lint: setup  ## Style, types, and which package may import which
 	$(BIN)/ruff check
