@@ -295,7 +295,7 @@ def covered(log: History, edge: Boundary) -> Snapshot | None:
 def touched_since(history: History, snapshot_id: int | None) -> set[date] | None:
     """Days changed by the commits after `snapshot_id`; None: not known, so everything counts as touched.
 
-    So it is where `events` was rebuilt since, or where `snapshot_id` was expired. A table without a snapshot has no day.
+    So it is where `events` was rebuilt since, or where `snapshot_id` was expired. A table without snapshots has none.
 
     >>> touched_since(History({}, None), None)
     set()
