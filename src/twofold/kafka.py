@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from confluent_kafka import (
@@ -292,22 +292,20 @@ def broker_fault(host: str, port: int, timeout_s: float) -> str:
     return "" if found.brokers and found.controller_id >= 0 else "the broker is not registered yet"
 
 
-def newest(settings: Settings, name: str, count: int, timeout_s: float = TIMEOUT_S) -> list[bytes | None]:
-    """The values of about the newest `count` committed records, as many of each partition."""
+def newest(settings: Settings, name: str, count: int, timeout_s: float = TIMEOUT_S) -> list[KafkaRecord]:
+    """About the newest `count` committed records, as many of each partition."""
     state = describe(settings, name, timeout_s)
     if state is None:
         raise TwofoldError(
             f"there is no topic {name}", "check its name, and which broker TWOFOLD_KAFKA_BOOTSTRAP names"
         )
     share = -(-count // max(len(state.partitions), 1))
-    found: list[bytes | None] = []
-    where = f"Kafka at {settings.kafka_bootstrap}"
-    with explained(where), closing(_consumer(settings)) as consumer:
-        for number, (begin, _) in state.partitions.items():
-            end = state.stable_ends[number]
-            span = (max(begin, end - share), end)
-            found += [message.value() for message in _read(consumer, name, number, span, timeout_s)]
-    return found[:count]
+    ends = state.stable_ends
+    ranges = {
+        number: [(max(begin, ends[number] - share), ends[number])] for number, (begin, _) in state.partitions.items()
+    }
+    with explained(f"Kafka at {settings.kafka_bootstrap}"):
+        return list(islice(read(settings, name, ranges, timeout_s), count))
 
 
 def filled(

@@ -6,7 +6,9 @@ import gzip
 import io
 import json
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from twofold.definition.time_formats import format_fault
 from twofold.draft import kinds, sample
 from twofold.draft.pipeline_text import pipeline_text
 from twofold.errors import TwofoldError, UsageError
+from twofold.kafka import KafkaRecord
 from twofold.schema_registry import Registered, UnknownSchema
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -227,6 +230,7 @@ RAGGED = "id,name,at\n" + "".join(f"{n},n{n},2026-01-01T00:00:0{n % 10}Z\n" for 
 def test_one_ragged_row_hides_no_delimiter(made: Any, content: str) -> None:  # noqa: ANN401
     result, text = made(content, "ragged.csv")
     assert "31 records: 30 accepted, 0 filtered, 1 rejected" in result.output
+    assert "id:   {type: long, required: true}" in text, "a row that is none says nothing of the others"
     assert "name:" in text and "delimiter" not in text
 
 
@@ -277,6 +281,41 @@ def avro(number: int) -> bytes:
     return b"\0\0\0\0\7" + body.getvalue()
 
 
+def of_kafka(
+    values: Sequence[bytes | None],
+    keys: Sequence[bytes | None] = (),
+    headers: Sequence[list[tuple[str, bytes | None]]] = (),
+) -> list[KafkaRecord]:
+    """As they lie in partition 0."""
+    found = zip_longest(values, keys[: len(values)], headers[: len(values)])
+    return [KafkaRecord(0, place, value, key, more or [], 0) for place, (value, key, more) in enumerate(found)]
+
+
+def test_keys_and_headers_of_a_topic(tmp_path: Path) -> None:
+    values = [json.dumps({"no": n % 3, "v": n}).encode() for n in range(9)]
+    keys = [f"k{n}".encode() for n in range(9)]
+    headers: list[list[tuple[str, bytes | None]]] = [
+        [("ce_type", b"new" if n % 2 else b"old"), ("ce_time", b"2026-03-01T00:00:0%dZ" % n), ("rare", None)]
+        for n in range(9)
+    ]
+    path = tmp_path / "p.yaml"
+    found = sample.of_records(of_kafka([*values, b"{"], keys, [*headers, []]), no_schemas)
+    path.write_text(pipeline_text(found, "p", NOW, origin="topic t", topic="t"))
+    text = path.read_text()
+    for part in ("  id: key   # no two of 9", "from: {key: true}", "time: ce_time ", "from: {header: ce_type}"):
+        assert part in text, text
+    assert "rare" not in text
+    assert tried(path, found).outcomes == {"accepted": 9, "rejected": 1}
+    ids = [json.dumps({"id": f"k{n}", "at": MARCH * 1000}).encode() for n in range(9)]
+    text = pipeline_text(sample.of_records(of_kafka(ids, keys), no_schemas), "p", NOW, origin="t", topic="t")
+    assert "  id: id   # no two of 9 different records have the same; Kafka's key is the same" in text
+    assert "{key: true}" not in text
+    binary = pipeline_text(
+        sample.of_records(of_kafka(values, [b"\xff"] * 9), no_schemas), "p", NOW, origin="t", topic="t"
+    )
+    assert "key" not in binary.partition("event:")[2].partition("views:")[0].replace("key that", "")
+
+
 @pytest.mark.parametrize(
     ("values", "form"),
     [
@@ -286,7 +325,7 @@ def avro(number: int) -> bytes:
     ],
 )
 def test_the_values_of_a_topic(tmp_path: Path, values: list[bytes | None], form: str) -> None:
-    found = sample.of_values(values, lambda _: Registered("AVRO", json.dumps(AVRO)))
+    found = sample.of_records(of_kafka(values), lambda _: Registered("AVRO", json.dumps(AVRO)))
     text = pipeline_text(found, "p", NOW, origin="topic t", topic="t")
     assert f"topic: {{name: t, managed: false{form}}}" in text
     assert "  id: id " in text
@@ -302,7 +341,7 @@ def no_schemas(_: int) -> Registered:
 
 def test_a_topic_whose_schema_nobody_knows() -> None:
     with pytest.raises(UsageError, match="neither JSON nor Avro"):
-        sample.of_values([avro(1)], no_schemas)
+        sample.of_records(of_kafka([avro(1)]), no_schemas)
 
 
 def tried(path: Path, found: sample.Sample) -> Summary:
@@ -337,7 +376,7 @@ def test_any_documents_give_a_sound_file_that_takes_them(
     tmp_path_factory: pytest.TempPathFactory, documents: list[dict[str, Any]]
 ) -> None:
     assume(any(is_key(key) for document in documents for key in document))
-    found = sample.of_values([json.dumps(document).encode() for document in documents], no_schemas)
+    found = sample.of_records(of_kafka([json.dumps(document).encode() for document in documents]), no_schemas)
     text = pipeline_text(found, "p", NOW, origin="x", topic=None)
     path = tmp_path_factory.mktemp("p") / "p.yaml"
     path.write_text(text, encoding="utf-8")

@@ -131,10 +131,10 @@ def _from_file(file: Path, named: str | None) -> Sample:
 
 
 def _from_topic(settings: Settings, topic: str) -> Sample:
-    values = kafka.newest(settings, topic, MOST_RECORDS)
-    if not values:
+    records = kafka.newest(settings, topic, MOST_RECORDS)
+    if not records:
         raise UsageError(f"topic {topic} holds no records", "wait until it has some, or give a file by --from")
-    return sample.of_values(values, Registry.of(settings).schema)
+    return sample.of_records(records, Registry.of(settings).schema)
 
 
 def _checked(settings: Settings, target: Path, text: str) -> Pipeline:

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from twofold.definition import names
-from twofold.definition.field_source import FieldSource, parse_path
+from twofold.definition.field_source import KEY, FieldSource, parse_path
 from twofold.definition.model import JSON, Files
 from twofold.definition.time_formats import ISO
 from twofold.definition.types import FieldType
@@ -46,6 +46,7 @@ def pipeline_text(sample: Sample, name: str, now: datetime, *, origin: str, topi
         )
     time = roles.event_time(fields, now)
     identity = roles.event_id(fields, in_elements=bool(each))
+    fields, identity = _with_key(fields, identity)
     for field in fields:
         if field.name in (*time.names, *identity.names):
             field.required = True
@@ -79,6 +80,7 @@ def _columns(sample: Sample, now: datetime) -> tuple[tuple[str, ...], list[Colum
         return (), list(sample.columns[:MOST_COLUMNS]), max(len(sample.columns) - MOST_COLUMNS, 0)
     whole, dropped = columns(sample.documents)
     path = batch_path(tree(sample.documents))
+    whole = [*whole, *sample.beside]
     if path is None:
         return (), whole, dropped
     each, parents = elements(sample.documents, path)
@@ -98,6 +100,19 @@ def _are_events(key: str, outer: Sequence[Drafted], inner: Sequence[Drafted], no
     return timed and (bool(set(words(key)) & _BATCHES) or not roles.event_time(outer, now).names)
 
 
+def _with_key(fields: list[Drafted], identity: Choice) -> tuple[list[Drafted], Choice]:
+    """Without Kafka's key, unless it tells events apart; said where it is the id."""
+    key = next((field for field in fields if field.column.source == KEY), None)
+    if key is None or key.name in identity.names:
+        return fields, identity
+    texts = [
+        [value and value.text for value in field.column.values] for field in fields if field.name in identity.names
+    ]
+    if texts == [[value and value.text for value in key.column.values]]:
+        identity = replace(identity, why=f"{identity.why}; Kafka's key is the same")
+    return [field for field in fields if field is not key], identity
+
+
 def _fields(found: Sequence[Column], *, cells: bool = False) -> list[Drafted]:
     used: set[str] = set()
     fields = []
@@ -115,7 +130,7 @@ def legal(source: FieldSource, used: set[str]) -> str:
     >>> legal(FieldSource(("payload", "userName")), set()), legal(FieldSource(("@timestamp",)), {"timestamp"})
     ('payload_user_name', 'timestamp_2')
     """
-    keys = [str(step) for step in source.steps]
+    keys = [str(step) for step in source.steps] or [source.header or source.kind]
     plain = keys[0] if len(keys) == 1 and not names.field_fault(keys[0]) else "_".join(map(_snake, keys)).strip("_")
     name = plain[-_LONGEST:].lstrip("_") or "value"
     name = f"f_{name}"[:_LONGEST] if name[0].isdigit() else name
@@ -178,7 +193,9 @@ def _declared(fields: Sequence[Drafted]) -> Iterator[str]:
 
 
 def _path(source: FieldSource) -> str:
-    """A path as a text where it can be one, else as the list of its keys."""
+    """A path as a text where it can be one, else as the list of its keys; Kafka's key, a header."""
+    if not source.in_value:
+        return f"{{header: {scalar(source.header)}}}" if source.header else "{key: true}"
     try:
         if parse_path(str(source)) == source:
             return scalar(str(source))

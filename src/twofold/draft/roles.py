@@ -74,12 +74,13 @@ def _is_time(field: Drafted, now: datetime) -> bool:
 def _time_rank(field: Drafted) -> tuple[bool, int, int]:
     named = set(words(field.column.key))
     kind = 0 if named & _OF_EVENTS or named <= TIME_WORDS - _OF_OTHERS else 1
-    return field.kind.type.name == "date", 2 if named & _OF_OTHERS else kind, len(field.column.source.steps)
+    return field.kind.type.name == "date", 2 if named & _OF_OTHERS else kind, field.column.depth
 
 
 def event_id(fields: Sequence[Drafted], *, in_elements: bool = False) -> Choice:
     """The fields that are different in different records: one that is called so, else two or three together."""
-    count = _distinct(fields)
+    # One record sent twice may have two keys, or headers such as that of its delivery.
+    count = _distinct([field for field in fields if field.column.source.in_value])
     possible = sorted((field for field in fields if _may_be_id(field)), key=_id_rank)
     # Values of the record around an element are the same for all its elements.
     own = [field for field in possible if not (in_elements and field.column.source.whole)]
@@ -106,7 +107,7 @@ def _id_rank(field: Drafted) -> tuple[int, int, int]:
     first = 0 if named == ["id"] or (named[-1] in ("id", "oid", "uid", "uuid", "guid") and named[0] in _IDS) else 1
     if first and (set(named) & _SEQUENCE or "code" in named):
         first = 2
-    return len(field.column.source.steps), first, len(named)
+    return field.column.depth, first, len(named)
 
 
 def _distinct(fields: Sequence[Drafted]) -> int:
@@ -116,7 +117,7 @@ def _distinct(fields: Sequence[Drafted]) -> int:
 def group(fields: Sequence[Drafted], taken: Sequence[str]) -> str:
     """A field of few values to group a view by; empty if there is none."""
     found = [field for field in fields if field.name not in taken and _groups(field)]
-    found.sort(key=lambda field: (not set(words(field.column.key)) & _GROUP_WORDS, len(field.column.source.steps)))
+    found.sort(key=lambda field: (not set(words(field.column.key)) & _GROUP_WORDS, field.column.depth))
     return found[0].name if found else ""
 
 
@@ -132,7 +133,7 @@ def measures(fields: Sequence[Drafted], taken: Sequence[str]) -> dict[str, str]:
     """The count of events, and what sums or means two of their numbers have."""
     found = {"events": "count(*)"}
     numbers = [field for field in fields if field.name not in taken and _adds_up(field)]
-    for field in sorted(numbers, key=lambda field: len(field.column.source.steps))[:2]:
+    for field in sorted(numbers, key=lambda field: field.column.depth)[:2]:
         is_level = field.kind.type == FieldType("double") or any(value.text[:1] == "-" for value in field.column.found)
         function = "avg" if is_level else "sum"
         found[f"{function}_{field.name}"] = f"{function}(`{field.name}`)"

@@ -1,7 +1,7 @@
 """Up to 10,000 records of a file or a topic: as columns to draw conclusions from, and as the contract takes them.
 
 JSON lines, array ─► documents ─┐                CSV ─(DuckDB's sniffer: delimiter, header)─► columns of cells
-values of Kafka ────────────────┴► Sample        Parquet ─► columns, types as the file has them
+records of Kafka ───────────────┴► Sample        Parquet ─► columns, types as the file has them
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from typing import IO, Any
@@ -25,13 +26,14 @@ from twofold.contract import kafka_records
 from twofold.contract.kafka_records import PREFIX_BYTES, Schemas
 from twofold.contract.literals import OTHER, TEXT, Literal, cell_literal
 from twofold.contract.records import CellRecords, Records, part
-from twofold.definition.field_source import FieldSource
+from twofold.definition.field_source import KEY, FieldSource
 from twofold.definition.model import AVRO, CONFLUENT_JSON, JSON, Files, Pipeline
 from twofold.definition.types import FieldType
 from twofold.draft.cells import as_written
 from twofold.draft.kinds import kind_of
 from twofold.draft.shapes import DECODER, Column
 from twofold.errors import UsageError
+from twofold.kafka import KafkaRecord
 from twofold.readers import SetAside, csv_rows, json_texts, read
 from twofold.readers.texts import WatchedStream, blocks
 from twofold.schema_registry import UnknownSchema
@@ -39,6 +41,7 @@ from twofold.schema_registry import UnknownSchema
 MOST_RECORDS = 10_000
 MOST_BYTES = 64 << 20
 _HEAD_BYTES = 4 << 20
+_MOST_HEADERS = 5
 Opened = Callable[[], IO[bytes]]
 
 
@@ -51,6 +54,8 @@ class Sample:
     """The same records, for the contract."""
     documents: Sequence[dict[str, Any]] = ()
     columns: Sequence[Column] = ()
+    beside: Sequence[Column] = ()
+    """What lies beside the documents: Kafka's key, headers."""
     is_cells: bool = False
     files: Files = field(default_factory=Files)
     format: str = JSON
@@ -74,58 +79,75 @@ def of_file(opened: Opened, name: str) -> Sample:
         if form.kind == "csv":
             return _of_csv(b"".join(_head(text)), again)
         values = [value for records in first(json_texts.read(text)) for value in records.values]
-        return _of_values(values, again)
+        largest = max((len(value) for value in values if value), default=0)
+        return Sample(len(values), again, list(_documents(values).values()), largest_bytes=largest)
 
 
-def of_values(values: Sequence[bytes | None], schemas: Schemas) -> Sample:
-    """Values of a topic's records: JSON texts, or JSON or Avro behind a magic byte and a schema id."""
-    now = datetime.now(UTC)
+def of_records(records: Sequence[KafkaRecord], schemas: Schemas) -> Sample:
+    """Records of a topic; values are JSON texts, or JSON or Avro behind a magic byte and a schema id."""
+    values, now = [one.value for one in records], datetime.now(UTC)
 
     def again(pipeline: Pipeline) -> Iterator[Records]:
-        arrived = pa.array([now] * len(values), pa.timestamp("us", "UTC"))
-        columns = {"value": pa.array(values, pa.binary()), "timestamp": arrived}
-        yield kafka_records.of(pipeline, pa.RecordBatch.from_pydict(columns), schemas)
+        headers = [[{"key": key, "value": value} for key, value in one.headers] for one in records]
+        batch = pa.RecordBatch.from_pydict({
+            "value": pa.array(values, pa.binary()),
+            "timestamp": pa.array([now] * len(values), pa.timestamp("us", "UTC")),
+            "key": pa.array([one.key for one in records], pa.binary()),
+            "headers": pa.array(headers, pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))),
+        })  # fmt: skip
+        yield kafka_records.of(pipeline, batch, schemas)
 
-    found = _of_values(values, again)
-    framed = [value for value in values if value is not None and value[:1] == b"\0"]
-    if len(framed) * 2 <= len(values):
-        return found
-    for form, bodies in ((CONFLUENT_JSON, [value[PREFIX_BYTES:] for value in framed]), (AVRO, _avro(framed, schemas))):
-        if documents := _documents(bodies):
-            return replace(found, documents=documents, format=form)
+    framed = [value if value is not None and value[:1] == b"\0" else None for value in values]
+    forms: list[tuple[str, Iterable[bytes | None]]] = [(JSON, values)]
+    if sum(value is not None for value in framed) * 2 > len(values):
+        forms = [(CONFLUENT_JSON, [value and value[PREFIX_BYTES:] for value in framed]), (AVRO, _avro(framed, schemas))]
+    for form, bodies in forms:
+        if (documents := _documents(bodies)) or form == JSON:
+            beside = tuple(_beside([records[index] for index in documents]))
+            largest = max((len(value) for value in values if value), default=0)
+            return Sample(
+                len(values), again, list(documents.values()), beside=beside, format=form, largest_bytes=largest
+            )
     raise UsageError(
         "the topic's values begin with a magic byte and a schema id, and hold neither JSON nor Avro of that schema",
         "see that TWOFOLD_SCHEMA_REGISTRY_URL names the registry of this topic",
     )
 
 
-def _avro(framed: Sequence[bytes], schemas: Schemas) -> Iterator[bytes]:
+def _avro(framed: Sequence[bytes | None], schemas: Schemas) -> Iterator[bytes | None]:
     """The records as JSON, those that can be read."""
     from twofold.contract import avro
 
     for value in framed:
         try:
-            read = avro.reader(schemas(int.from_bytes(value[1:PREFIX_BYTES])))
-            yield avro.json_text(read(value[PREFIX_BYTES:]))
+            read = avro.reader(schemas(int.from_bytes((value or b"")[1:PREFIX_BYTES])))
+            yield avro.json_text(read((value or b"")[PREFIX_BYTES:]))
         except (UnknownSchema, avro.Unfit, UnicodeDecodeError):
-            continue
+            yield None
 
 
-def _of_values(values: Sequence[bytes | None], again: Callable[[Pipeline], Iterator[Records]]) -> Sample:
-    largest = max((len(value) for value in values if value), default=0)
-    return Sample(len(values), again, _documents(values), largest_bytes=largest)
+def _beside(records: Sequence[KafkaRecord]) -> Iterator[Column]:
+    """Kafka's key, and headers, that all records have as text."""
+    headers = [dict(one.headers) for one in records]
+    names = [name for name in headers[0] if name] if headers else []
+    found = [(FieldSource(kind="header", header=name), [one.get(name) for one in headers]) for name in names]
+    for source, values in [(KEY, [one.key for one in records]), *found[:_MOST_HEADERS]]:
+        with suppress(UnicodeDecodeError):
+            column = Column(source, [None if value is None else Literal(TEXT, value.decode()) for value in values])
+            if column.is_always_there:
+                yield column
 
 
-def _documents(values: Iterable[bytes | None]) -> list[dict[str, Any]]:
-    """Those of the values that are JSON objects."""
-    documents = []
-    for value in values:
+def _documents(values: Iterable[bytes | None]) -> dict[int, dict[str, Any]]:
+    """Those of the values that are JSON objects, by their places."""
+    documents = {}
+    for place, value in enumerate(values):
         try:
             found = DECODER.decode(value or b"")
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             continue
         if isinstance(found, dict):
-            documents.append(found)
+            documents[place] = found
     return documents
 
 
@@ -170,7 +192,8 @@ def _of_csv(text: bytes, again: Callable[[Pipeline], Iterator[Records]]) -> Samp
     wanted = [name for name in header or names if name and (header or names.count(name) == 1)]
     rows = csv_rows.read(iter([text]), set(wanted), delimiter=delimiter, header=header)
     pieces: list[CellRecords] = list(first(rows))
-    found = {name: [cell for piece in pieces for cell in _texts(piece.columns[name])] for name in wanted}
+    # Of a row that is none nothing is known: its cells are null.
+    found = {name: [cell for piece in pieces for cell in _texts(piece, name)] for name in wanted}
     columns = [Column(FieldSource((name,)), values) for name, values in found.items()]
     files = Files(delimiter=delimiter if header or delimiter not in ",;\t" else None, header=header)
     columns, files = as_written(columns, files)
@@ -182,8 +205,9 @@ def _is_value(name: str) -> bool:
     return bool(name) and kind_of([Literal(TEXT, name)], "at", cells=True).type.name != "string"
 
 
-def _texts(cells: pa.Array) -> list[Literal | None]:
-    return [None if cell is None else Literal(TEXT, cell.decode(errors="replace")) for cell in cells.to_pylist()]
+def _texts(piece: CellRecords, name: str) -> list[Literal | None]:
+    cells = [cell for index, cell in enumerate(piece.columns[name].to_pylist()) if index not in piece.faults]
+    return [None if cell is None else Literal(TEXT, cell.decode(errors="replace")) for cell in cells]
 
 
 def _sniffed(text: bytes) -> tuple[str, bool]:

@@ -53,8 +53,14 @@ class Column:
 
     @property
     def key(self) -> str:
-        """Its last key."""
-        return next((step for step in reversed(self.source.steps) if isinstance(step, str)), "")
+        """Its last key, or the header's name."""
+        beside = "" if self.source.in_value else self.source.header or self.source.kind
+        return next((step for step in reversed(self.source.steps) if isinstance(step, str)), beside)
+
+    @property
+    def depth(self) -> int:
+        """How far within records it lies; farther than any, what lies beside them."""
+        return len(self.source.steps) if self.source.in_value else _MOST_STEPS + 1
 
     @property
     def is_always_there(self) -> bool:
