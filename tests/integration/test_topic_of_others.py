@@ -143,6 +143,21 @@ def test_the_clocks_of_senders_decide_nothing(
     assert "somebody else's" in twofold("topic", work.pipeline.name).stdout
 
 
+def test_a_topic_that_begins_with_aborted_records(stack: Settings, spark: SparkSession, define: Define) -> None:
+    work = others(spark, stack, define)
+    send(work, *map(small_world.as_json, several("never")), at=SINCE, commit=False)
+    work.drain()
+    assert (work.landed(), work.query("FROM stream_log")) == (11, []), "ten records, and the marker of their abort"
+    work.drain()
+    send_events(work, *several("new"), at=SINCE)
+    work.drain()
+    for _ in range(2):
+        assert work.unified() == work.expected()
+        assert work.query("SELECT sum(events) FROM unified_by_kind") == [(10,)]
+        work.union()
+    work.holds(proved=True)
+
+
 def test_a_topic_of_somebody_else_is_never_made(stack: Settings, define: Define, twofold: Twofold) -> None:
     pipeline = define(topic={"managed": False, "partitions": None})
     refused = twofold("stream", pipeline.name, "--until-caught-up", check=False)
