@@ -107,9 +107,8 @@ class LogWriter:
                 self.pipeline.name, offsets=start, topic_id=self.fence(), start=start, declared_start=declared
             )
             with suppress(CommitFailedException):
-                # Not by a snapshot, as Spark's source cannot begin at one without rows.
                 never = [AssertProperty(key=table_state.START)]
-                self.table = commits.set_properties(self.table, table_state.as_property(first), never)
+                self.table = schemas.commit_state(self.table, first, never)
                 self.landed = first
                 places = ", ".join(f"{topic.name}[{partition}]@{offset}" for partition, offset in start.items())
                 click.echo(f"{self.pipeline.name}: the stream begins with {declared}: {places}", err=True)
@@ -240,7 +239,10 @@ class LogWriter:
             begun = AssertProperty(key=table_state.START, value=self.table.properties.get(table_state.START))
             unchanged = [schemas.same_definition(self.table), begun]
             try:
-                self.table = commits.append(self.table, files, table_state.encode(state), unchanged)
+                if files:
+                    self.table = commits.append(self.table, files, table_state.encode(state), unchanged)
+                else:
+                    self.table = schemas.commit_state(self.table, state, unchanged)
             except CommitFailedException:
                 before = self.landed
                 if self.refresh() != before:

@@ -17,7 +17,7 @@ from itertools import islice
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 
-from twofold import commits, database, kafka, table_state, tables
+from twofold import database, kafka, schemas, table_state, tables
 from twofold.commits import AssertProperty
 from twofold.errors import BoundaryError, Busy, TwofoldError
 from twofold.lake import Lake
@@ -139,10 +139,7 @@ def record(table: Table, landed: Landed, lost: Sequence[Lost]) -> Table:
     ends = {one.partition: one.end for one in lost}
     state = replace(landed, offsets={**landed.offsets, **ends}, lost=(*landed.lost, *lost))
     unchanged = [AssertProperty(key=START, value=table.properties.get(START))]
-    if table_state.history_of(table).nearest(Landed.KEY) is None:
-        # Not by a snapshot, as Spark's source cannot begin at one without rows.
-        return commits.set_properties(table, table_state.as_property(state), unchanged)
-    return commits.append(table, (), table_state.encode(state), unchanged)
+    return schemas.commit_state(table, state, unchanged)
 
 
 def sentence(topic: str, lost: Lost) -> str:

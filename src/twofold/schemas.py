@@ -22,6 +22,7 @@ from pyiceberg.table.update import (
     SetCurrentSchemaUpdate,
     SetPropertiesUpdate,
     TableUpdate,
+    ValidatableTableRequirement,
     update_table_metadata,
 )
 from pyiceberg.transforms import DayTransform, IdentityTransform
@@ -48,6 +49,7 @@ from twofold.definition.model import Pipeline, View
 from twofold.definition.types import FieldType
 from twofold.errors import DefinitionChanged, IncompatibleDefinition
 from twofold.evolution import Difference
+from twofold.table_state import Landed
 from twofold.tables import TableShape
 
 _TYPES: dict[str, IcebergType] = {
@@ -121,6 +123,19 @@ def require_fit(catalog: Catalog, pipeline: Pipeline) -> dict[str, IcebergTable 
             "undo the change, or declare the changed stream under a new pipeline name; nothing was written",
         )
     return found
+
+
+def commit_state(
+    log: IcebergTable, state: Landed, requirements: Sequence[ValidatableTableRequirement] = ()
+) -> IcebergTable:
+    """Commit what `stream_log` holds, without a row; raises as `commits.append`.
+
+    Before the first row not by a snapshot: Spark's source cannot begin at one without rows, and a view's query that
+    drains fails on it.
+    """
+    if table_state.history_of(log).nearest(Landed.KEY) is None:
+        return commits.set_properties(log, table_state.as_property(state), requirements)
+    return commits.append(log, (), table_state.encode(state), requirements)
 
 
 def differences(catalog: Catalog, pipeline: Pipeline) -> list[Difference] | None:

@@ -209,11 +209,12 @@ def landed(history: History, pipeline: str, topic_id: str | None = None) -> Land
 
 
 START = "twofold.start"
-"""Property of `stream_log`: its state before anything has landed, where the stream does not begin at 0; set once."""
+"""Property of `stream_log`: its state before a row has landed, where the stream does not begin at 0, or where all that
+it has read so far was aborted."""
 
 
 def begun(state: Landed, properties: Mapping[str, str]) -> Landed:
-    """The state of `stream_log`; where nothing has landed yet, the one that the first start has set.
+    """The state of `stream_log`; where no row has landed yet, the one that its property has.
 
     >>> begun(Landed("p"), {START: as_property(Landed("p", offsets={0: 5}, start={0: 5}))[START]}).start
     {0: 5}
@@ -223,7 +224,7 @@ def begun(state: Landed, properties: Mapping[str, str]) -> Landed:
 
 
 def as_property(first: Landed) -> dict[str, str]:
-    """The state that a stream begins with, as the table's property."""
+    """The state of a log without rows, as the table's property."""
     return {START: encode(first)[Landed.KEY]}
 
 

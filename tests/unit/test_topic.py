@@ -152,11 +152,12 @@ def test_where_the_stream_began_is_the_logs_own_state_for_good(lake: LakeCatalog
     log = schemas.ensure_tables(lake, of_others(tmp_path))[tables.STREAM_LOG]
     first = Landed("p", offsets={0: 7, 1: 0}, topic_id="t", start={0: 7, 1: 0}, declared_start="latest")
     never = [commits.AssertProperty(key=table_state.START)]
-    begun = commits.set_properties(log, table_state.as_property(first), never)
+    begun = schemas.commit_state(log, first, never)
+    assert begun.current_snapshot() is None, "without rows, there is none to begin at"
     assert table_state.begun(Landed("p"), begun.properties) == first
     for stale in (log, begun):
         with pytest.raises(CommitFailedException):
-            commits.set_properties(stale, table_state.as_property(Landed("p", offsets={0: 9})), never)
+            schemas.commit_state(stale, Landed("p", offsets={0: 9}), never)
     later = Landed("p", 1, "t", {0: 8, 1: 0}, start=first.start, declared_start="latest")
     landed = commits.append(begun, [], table_state.encode(later))
     assert table_state.begun(table_state.landed(table_state.history_of(landed), "p"), landed.properties) == later

@@ -167,12 +167,13 @@ def _wait(lake: Lake, before: Sent, longest_s: float, say: Say) -> None:
 
 def _remaining(lake: Lake, before: Sent) -> int:
     """Offsets up to `before.stable_ends` that the log, and then that each view has yet to read."""
-    log = lake.history(tables.STREAM_LOG)
-    state = table_state.landed(log, lake.name)
+    log, table = lake.history(tables.STREAM_LOG), lake.find(tables.STREAM_LOG)
+    state = table_state.begun(table_state.landed(log, lake.name), table.properties if table else {})
     if before.topic_id is None or state.topic_id not in (None, before.topic_id):
         return 0
     left = before.offsets_behind(state.offsets)
-    for view in lake.pipeline.views:
+    # Of a log without rows views have nothing to read.
+    for view in lake.pipeline.views if log.head is not None else ():
         folded = table_state.folded(lake.history(tables.stream_view_name(view)))
         left += before.offsets_behind(recomputed.read_up_to(log, folded, lake.name))
     return left

@@ -47,7 +47,7 @@ from twofold.status.facts import (
     Status,
 )
 from twofold.status.problems import find_problems, worst_first
-from twofold.table_state import History
+from twofold.table_state import History, Landed
 
 FRESH_S = 2.0
 """However many look at it, a pipeline is gathered no more often."""
@@ -100,7 +100,7 @@ class Gatherer:
             self._tables.refresh()
             layers, speed = self._layers(), self._speed(job, now)
             outcomes, proved = self._outcomes(job, now), self._proved()
-            known = table_state.landed(self._tables.history(tables.STREAM_LOG), name)
+            known = self._tables.landed_of_stream()
         except _AWAY as error:
             return Status(name, now, None, None, None, None, running, (unreadable(error),))
         ignored = evolution.of_start(self.lake.pipeline.topic, known)
@@ -132,9 +132,9 @@ class Gatherer:
     def _speed(self, job: Health, now: datetime) -> Speed:
         log = self._tables.history(tables.STREAM_LOG)
         watermark = datetime.fromisoformat(job["watermark"]) if job.get("watermark") else None
-        return Speed(self._behind(job, log), measures.rows_per_second(log, now), watermark, measures.landed(log, now))
+        return Speed(self._behind(job), measures.rows_per_second(log, now), watermark, measures.landed(log, now))
 
-    def _behind(self, job: Health, log: History) -> int | None:
+    def _behind(self, job: Health) -> int | None:
         if job.get("offsets_behind") is not None:
             return int(job["offsets_behind"])
         if self._asked_kafka is None or time.monotonic() - self._asked_kafka[0] > KAFKA_EVERY_S:
@@ -144,7 +144,7 @@ class Gatherer:
                 found = None
             self._asked_kafka = (time.monotonic(), found)
         kafka = self._asked_kafka[1]
-        return kafka.offsets_behind(table_state.landed(log, self.lake.name).offsets) if kafka else None
+        return kafka.offsets_behind(self._tables.landed_of_stream().offsets) if kafka else None
 
     def _outcomes(self, job: Health, now: datetime) -> Outcomes:
         self._rejected.refresh({name: self._tables.history(name).head for name in _LOGS.values()}, now)
@@ -201,6 +201,11 @@ class Tables:
     def history(self, name: str) -> History:
         """A table's snapshots; an empty history where there is no such table."""
         return self._loaded[name][1] if name in self._loaded else History({}, None)
+
+    def landed_of_stream(self) -> Landed:
+        """What `stream_log` holds, with or without rows."""
+        properties = self._loaded[tables.STREAM_LOG][0].properties if tables.STREAM_LOG in self._loaded else {}
+        return table_state.begun(table_state.landed(self.history(tables.STREAM_LOG), self.lake.name), properties)
 
     def log(self, name: str, time: str) -> Log:
         """Rows of a table and their event time (column `time`), from its metadata alone."""
