@@ -7,9 +7,11 @@ Numbered as docs/inbox.md says. `Irregular` says why what follows in the file ca
 
 from __future__ import annotations
 
+import base64
 import csv
 import gzip
 import io
+import math
 import re
 import zlib
 from bisect import bisect_right
@@ -25,9 +27,10 @@ import pyarrow.parquet as pq
 from twofold import inbox
 from twofold.definition.model import Field, Files, Pipeline
 from twofold.proof import recount, typed_values
+from twofold.proof.avro_body import as_json
 from twofold.proof.json_text import OtherShape, has_half_surrogate
 from twofold.proof.recount import Irregular
-from twofold.proof.typed_values import NoValue
+from twofold.proof.typed_values import NoValue, Untold
 from twofold.topic import Range
 
 LARGEST_ARRAY = 64 << 20
@@ -327,7 +330,35 @@ def _scalar(one: Field, column: str, row: Mapping[str, pa.Scalar]) -> Any:  # no
             within = _natural(within.values[step])
         else:
             raise OtherShape(f"no way to {step!r} in Parquet's type {within.type}")
+    if within.is_valid and pa.types.is_nested(within.type) and one.type.name in ("string", "json"):
+        return as_json(_tree(within))
     return typed_values.of_parquet(one, within) if within.is_valid else None
+
+
+def _tree(scalar: pa.Scalar) -> Any:  # noqa: ANN401
+    """A value with those within it as Python has them; a text for what JSON does not have."""
+    scalar = _natural(scalar)
+    if not scalar.is_valid:
+        return None
+    match scalar:
+        case pa.StructScalar():
+            return {scalar.type.field(place).name: _tree(scalar[place]) for place in range(scalar.type.num_fields)}
+        case pa.MapScalar():
+            pairs = [[_tree(pair["key"]), _tree(pair["value"])] for pair in scalar.values]
+            return dict(pairs) if _is_text(scalar.type.key_type) else pairs
+        case pa.ListScalar() | pa.LargeListScalar() | pa.FixedSizeListScalar():
+            return [_tree(element) for element in scalar.values]
+        case pa.TimestampScalar():
+            return typed_values.moment(scalar)
+        case pa.Time32Scalar() | pa.Time64Scalar() | pa.DurationScalar():
+            raise Untold(f"a value of Parquet's type {scalar.type} within another")
+    value = scalar.as_py()
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return base64.b64encode(value).decode()
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _is_text(kind: pa.DataType) -> bool:

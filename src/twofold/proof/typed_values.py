@@ -87,12 +87,14 @@ def of_parquet(field: Field, scalar: pa.Scalar) -> Any:  # noqa: ANN401
     """A value of a Parquet file that is not null, by the file's own type."""
     kind = scalar.type
     if pa.types.is_timestamp(kind):
-        per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[kind.unit]
-        return of_value(field, _after_1970(scalar.value * 10**6 // per_second))
-    value = _as_python(scalar)
-    if isinstance(value, dict | list) and field.type.name in ("string", "json"):
-        raise Untold(f"a value of Parquet's type {kind} as {field.type}")
-    return of_value(field, value)
+        return of_value(field, moment(scalar))
+    return of_value(field, _as_python(scalar))
+
+
+def moment(scalar: pa.Scalar) -> datetime:
+    """A moment of Parquet, finer than a microsecond cut off towards the past."""
+    per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[scalar.type.unit]
+    return _after_1970(scalar.value * 10**6 // per_second)
 
 
 def of_value(field: Field, value: Any) -> Any:  # noqa: ANN401
