@@ -237,23 +237,34 @@ def test_schemas_change_within_a_batch(tmp_path: Path) -> None:
     assert [row["v"] for row in rows] == [1.0, 2.5, None, 3.0]
 
 
-def test_what_the_neighbours_are_changes_no_value(tmp_path: Path) -> None:
-    kinds: list[tuple[object, object, str]] = [
-        ("double", 1e22, "1e+22"),
-        (DECIMAL, Decimal("1.50"), "1.5"),
-        ("boolean", True, "true"),
-        ("string", "x", "x"),
-    ]
+NEIGHBOURS: list[tuple[str, list[tuple[object, object, object]]]] = [
+    ("type: string", [
+        ("double", 1e22, "1e+22"), (DECIMAL, Decimal("1.50"), "1.5"), ("boolean", True, "true"), ("string", "x", "x"),
+    ]),
+    ("type: date, default: 2026-01-01", [
+        (logical("long", "timestamp-millis"), MARCH, date(2026, 3, 1)), ("string", "2026-03-02", date(2026, 3, 2)),
+        ("null", None, date(2026, 1, 1)), (logical("int", "date"), date(2026, 3, 3), date(2026, 3, 3)),
+    ]),
+    ("type: timestamp, format: epoch_ms", [
+        (logical("long", "local-timestamp-micros"), datetime(2026, 3, 1), MARCH), ("long", 1_772_323_200_000, MARCH),
+        ("string", "1772323200000", MARCH), ("bytes", b"1772323200000.0", MARCH),
+    ]),
+    ("type: timestamp, format: '%d.%m.%Y'", [
+        (logical("long", "timestamp-micros"), MARCH, MARCH), ("string", "01.03.2026", MARCH),
+    ]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("v", "kinds"), NEIGHBOURS)
+def test_what_the_neighbours_are_changes_no_value(
+    tmp_path: Path, v: str, kinds: list[tuple[object, object, object]]
+) -> None:
     schemas = {n: record({"name": "v", "type": kind}) for n, (kind, _, _) in enumerate(kinds, 1)}
     values = [behind(n, body(schemas[n], {"at": MARCH, "v": value})) for n, (_, value, _) in enumerate(kinds, 1)]
-    declared = pipeline(tmp_path, "avro")
-    found = [
-        row["v"]
-        for some in ([values], [[value] for value in values])
-        for one in some
-        for row in judged(declared, *one, schemas=dict(schemas))
-    ]
-    assert found == 2 * [text for _, _, text in kinds]
+    declared = pipeline(tmp_path, "avro", f"{{{v}}}")
+    for some in ([values], [[value] for value in values]):
+        rows = [row for one in some for row in judged(declared, *one, schemas=dict(schemas))]
+        assert [row["reason"] or row["v"] for row in rows] == [expected for *_, expected in kinds]
 
 
 def test_a_map_is_a_record_of_its_keys(tmp_path: Path) -> None:

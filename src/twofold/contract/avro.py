@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Context, Decimal
 from functools import lru_cache
 from io import BytesIO
@@ -307,7 +307,22 @@ def _column(values: list[Any], field: Field) -> pa.Array:
     if len(kinds) <= 1 and not kinds & {dict, list}:
         with suppress(pa.ArrowException, OverflowError):
             return pa.array(values)
+    if kinds & {datetime, date} and field.type.name in ("timestamp", "date"):
+        return _union(values, field)
     return pa.array([None if value is None else _text(value) for value in values], pa.binary())
+
+
+def _union(values: list[Any], field: Field) -> pa.Array:
+    """Each value by its own type, as moments are read otherwise than the texts and numbers among them."""
+    kinds = list(dict.fromkeys(map(type, values)))
+    children: list[list[Any]] = [[] for _ in kinds]
+    places = []
+    for value in values:
+        child = children[kinds.index(type(value))]
+        places.append(len(child))
+        child.append(value)
+    which = pa.array([kinds.index(type(value)) for value in values], pa.int8())
+    return pa.UnionArray.from_dense(which, pa.array(places, pa.int32()), [_column(child, field) for child in children])
 
 
 def _text(value: Any) -> bytes:  # noqa: ANN401

@@ -68,6 +68,8 @@ def _typed(field: Field, array: pa.Array, decoded: bool) -> Typed:
     wanted = arrow_type(kind)
     if array.type == wanted and kind.name not in ("double", "timestamp", "date", "json"):
         return Typed(array)
+    if pa.types.is_union(array.type):
+        return Typed(pa.nulls(len(array), wanted), pa.repeat(False, len(array)))
     if array.null_count == len(array):
         return Typed(pa.nulls(len(array), wanted))
     if pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):

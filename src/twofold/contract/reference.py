@@ -133,7 +133,7 @@ class Reference:
 
     def cells(self, cells: Mapping[str, pa.Scalar], received_at: datetime) -> Judgement:
         """One row of a file: its cells by column, of which undeclared ones are passed over."""
-        declared = {name: cell for name, cell in cells.items() if name in self._fields}
+        declared = {name: _of_one_type(cell) for name, cell in cells.items() if name in self._fields}
         try:
             literals = {name: cell_literal(cell, self._fields[name].type) for name, cell in declared.items()}
         except UnicodeDecodeError:
@@ -217,6 +217,13 @@ def _why(error: Exception) -> str:
     """
     said = str(error).removeprefix("JSON is malformed: ")
     return said[:1].lower() + said[1:]
+
+
+def _of_one_type(cell: pa.Scalar) -> pa.Scalar:
+    """A value among those of other types by its own."""
+    if not isinstance(cell, pa.UnionScalar):
+        return cell
+    return pa.scalar(None) if cell.value is None else cell.value
 
 
 def _value_text(value: object) -> str:
