@@ -60,7 +60,19 @@ _AWAY = (
     "UncheckedSQLException",
 )
 """Errors that show that a broker, store, registry or catalog is away, not that the work is wrong."""
-_DATA_LOSS = ("KAFKA_DATA_LOSS", "data may have been lost", "Some data may have been lost")
+_HOPELESS = {
+    ("KAFKA_DATA_LOSS", "data may have been lost", "Some data may have been lost"): (
+        # Going on would hide the loss.
+        "Kafka no longer has records that were not landed yet (retention, or the topic was recreated)",
+        "start the job again: it names what is lost, and the way out",
+    ),
+    ("ArithmeticException: long overflow",): (
+        "a record has a time stamp past the year 294,247 (nanoseconds for milliseconds?), which Spark cannot hold",
+        "have it deleted from the topic (Kafka's `kafka-delete-records.sh`), then `twofold accept-loss`; "
+        "`message.timestamp.after.max.ms` of the topic keeps such records out",
+    ),
+}
+"""Signs of an error that no restart can fix → what it is, and the way out."""
 _CAUSE = re.compile(rf"(Caused by: |: )?[\w.]+(Exception|Error|{AWAY_SIGN})\b")
 
 
@@ -216,8 +228,9 @@ class RestartedQuery:
     def _failed(self, text: str) -> None:
         if cause := self.cause():
             raise cause
-        if any(sign in text for sign in _DATA_LOSS):
-            raise _data_loss(self.name, text)
+        for signs, (what, remedy) in _HOPELESS.items():
+            if any(sign in text for sign in signs):
+                raise TwofoldError(f"query {self.name}: {what}: {_shortened(text)}", remedy)
         progressed = self.query.lastProgress if self.query else None
         batch = progressed["batchId"] if progressed else -1
         self.failures = self.failures + 1 if batch == self.batches_at_failure else 1
@@ -239,15 +252,6 @@ class RestartedQuery:
         if self.query is not None and self.query.isActive:
             self.query.stop()
             self.progress.wait_for_end(str(self.query.runId))
-
-
-def _data_loss(name: str, text: str) -> TwofoldError:
-    """Kafka no longer has records that were never ingested: continuing would hide the loss."""
-    return TwofoldError(
-        f"query {name}: Kafka no longer has records that were not landed yet (retention, or the topic was recreated): "
-        + _shortened(text),
-        "start the job again: it names what is lost, and the way out",
-    )
 
 
 def _shortened(text: str) -> str:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 
@@ -109,7 +111,10 @@ def _dated(lake: Lake, table: Table, lost: Lost) -> Lost:
     stamps = table.scan(row_filter=landed_near, selected_fields=("kafka_timestamp",)).to_arrow()["kafka_timestamp"]
     near = {lost.partition: [(lost.end, lost.end + _NEAR)]}
     first = next(islice(kafka.read(lake.settings, lake.pipeline.topic.name, near), 1), None)
-    return replace(lost, after=max(stamps.to_pylist(), default=None), before=_moment(first.at_ms) if first else None)
+    # As numbers: a sender's may lie beyond any calendar.
+    newest = pc.max(stamps.cast(pa.int64())).as_py()
+    after = None if newest is None else _moment(newest // 1000)
+    return replace(lost, after=after, before=_moment(first.at_ms) if first else None)
 
 
 def _moment(at_ms: int) -> datetime | None:

@@ -8,7 +8,7 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: ignore[attr-defined]
 from pyspark.sql import SparkSession
 
@@ -18,8 +18,9 @@ from tests import at_work, small_world
 from tests.at_work import Work
 from tests.lake import EqualTo
 from tests.small_world import event
-from twofold import journal, kafka, table_state, tables
+from twofold import journal, kafka, loss, table_state, tables
 from twofold.definition.model import Pipeline
+from twofold.errors import TwofoldError
 from twofold.proof.prover import prove
 from twofold.settings import Settings
 
@@ -70,7 +71,7 @@ def send(work: Work, *values: bytes, at: datetime | int, partition: int = 0, com
     return offsets
 
 
-def send_events(work: Work, *events: small_world.Row, at: datetime, partition: int = 0) -> None:
+def send_events(work: Work, *events: small_world.Row, at: datetime | int, partition: int = 0) -> None:
     """Append events, and remember the rows that they must become."""
     offsets = send(work, *map(small_world.as_json, events), at=at, partition=partition)
     for row, offset in zip(events, offsets, strict=True):
@@ -157,6 +158,27 @@ def test_a_topic_that_begins_with_aborted_records(stack: Settings, spark: SparkS
         assert work.query("SELECT sum(events) FROM unified_by_kind") == [(10,)]
         work.union()
     work.holds(proved=True)
+
+
+def test_a_time_stamp_beyond_spark_ends_the_stream_and_can_be_let_go(
+    stack: Settings, spark: SparkSession, define: Define
+) -> None:
+    work = others(spark, stack, define)
+    send_events(work, *several("a"), at=1_772_323_200_007_000)
+    work.drain()
+    # Nanoseconds taken for milliseconds.
+    send(work, small_world.as_json(event("b", 1)), at=1_772_323_200_007_000_000)
+    with pytest.raises(TwofoldError, match="time stamp past the year") as refused:
+        work.drain()
+    assert "twofold accept-loss" in refused.value.remedy
+    topic = work.pipeline.topic.name
+    with kafka.admin(stack) as client:
+        client.delete_records([TopicPartition(topic, 0, 11)])[TopicPartition(topic, 0)].result(30)
+    loss.accept(work.lake, loss.look(work.lake))
+    send_events(work, *several("c"), at=THEN)
+    work.drain()
+    assert work.query("SELECT count(*) FROM unified_events") == [(20,)]
+    work.holds(behind=True)
 
 
 def test_a_topic_of_somebody_else_is_never_made(stack: Settings, define: Define, twofold: Twofold) -> None:

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from tests.unit.test_second_reading import differences
 from tests.unit.test_wire_formats import (
     HOSTILE,
+    ITEMS,
+    LARGER_AS_JSON,
     MARCH,
     NOW,
     TIME,
@@ -53,6 +55,13 @@ def test_values_are_read_alike(tmp_path: Path, kind: object, value: object, decl
     assert not differences(of, rows, wanted)
     if rows[0]["v"] is not None:
         assert differences(of, [{**rows[0], "v": None}], wanted), "a value that was changed since is seen"
+
+
+@pytest.mark.parametrize(("event", "v", "count"), LARGER_AS_JSON)
+def test_the_size_as_sent_counts_for_both(tmp_path: Path, event: str, v: str, count: int) -> None:
+    of = pipeline(tmp_path, "avro", v, f"max_bytes: 1 KiB{event}")
+    rows, wanted = found(of, behind(7, body(ITEMS, {"at": MARCH, "items": [{"k": "x"}] * 200})), ITEMS)
+    assert (len(wanted), differences(of, rows, wanted)) == (count, [])
 
 
 @pytest.mark.parametrize(("schema", "value", "reason"), HOSTILE, ids=range(len(HOSTILE)))

@@ -297,17 +297,17 @@ def test_events_in_arrays(tmp_path: Path) -> None:
     assert rows[2]["payload"] == behind(9, sent)
 
 
-@pytest.mark.parametrize(
-    ("event", "v", "count"),
-    [("\n  each: items", "{type: string, from: k}", 200), ("", "{type: json, from: items}", 1)],
-)
+ITEMS = record({"name": "items", "type": {"type": "array", "items": NESTED}})
+LARGER_AS_JSON = [("\n  each: items", "{type: string, from: k}", 200), ("", "{type: json, from: items}", 1)]
+
+
+@pytest.mark.parametrize(("event", "v", "count"), LARGER_AS_JSON)
 def test_the_size_that_counts_is_the_one_sent(tmp_path: Path, event: str, v: str, count: int) -> None:
     """As JSON the same record is larger than `max_bytes`."""
-    schema = record({"name": "items", "type": {"type": "array", "items": NESTED}})
-    sent = behind(7, body(schema, {"at": MARCH, "items": [{"k": "x"}] * 200}))
+    sent = behind(7, body(ITEMS, {"at": MARCH, "items": [{"k": "x"}] * 200}))
     declared = pipeline(tmp_path, "avro", v, f"max_bytes: 1 KiB{event}")
     assert len(sent) < 1024
-    rows = judged(declared, sent, schemas={7: schema})
+    rows = judged(declared, sent, schemas={7: ITEMS})
     assert (len(rows), {row["reason"] for row in rows}) == (count, {None})
 
 

@@ -331,13 +331,6 @@ def of_avro(field: Field, value: Any) -> Any:  # noqa: ANN401
     return typed_values.of_value(field, value)
 
 
-def text_bytes(field: Field, value: Any) -> int:  # noqa: ANN401
-    """How large a value is, of those that may be as large as they like."""
-    if field.type.name == "json" or isinstance(value, dict | list):
-        return 0 if value is None else len(as_json(value).encode())
-    return len(value.encode() if isinstance(value, str) else value) if isinstance(value, str | bytes) else 0
-
-
 def as_json(value: Any) -> str:  # noqa: ANN401
     """A value as JSON: bytes in base64, moments in ISO 8601, null for a number that JSON does not have.
 

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, cached_property, lru_cache
 from typing import Any
@@ -113,11 +112,10 @@ class Expecting:
             yield self._whole(f"not of schema {number}: {error}", is_no_record=True)
         else:
             if element is not None:
-                yield from self._of_json(avro_body.as_json(record).encode(), beside, arrived, judged_at)
+                yield from self._of_object(avro_body.as_json(record).encode(), beside, arrived, judged_at)
                 return
             reads = {one.name: self._reading_avro(one, record, beside) for one in self._found_in_it}
-            row = self._row(None, {**reads, **self._arrivals(arrived)}, judged_at)
-            yield replace(row, faults=(*row.faults, *self._too_long(record, beside)))
+            yield self._row(None, {**reads, **self._arrivals(arrived)}, judged_at)
 
     def _reading_avro(self, one: Field, record: Any, beside: Mapping[str, bytes | None]) -> Read:  # noqa: ANN401
         if one.source.kind != "path":
@@ -128,16 +126,6 @@ class Expecting:
             return None if value is None else avro_body.of_avro(one, value)
 
         return read
-
-    def _too_long(self, record: Any, beside: Mapping[str, bytes | None]) -> Iterator[str]:  # noqa: ANN401
-        """Values of few bytes may be texts of many."""
-        size = 0
-        for one in self._found_in_it:
-            with suppress(OtherShape):
-                within = avro_body.at(record, one.source.steps)
-                size += avro_body.text_bytes(one, within if one.source.kind == "path" else _of(one, beside))
-        if size > self.pipeline.event.max_bytes:
-            yield _too_large(size)
 
     @cached_property
     def _bodies(self) -> AvroBodies:
@@ -152,6 +140,12 @@ class Expecting:
         if len(text) > self.pipeline.event.max_bytes:
             yield self._whole(_too_large(len(text)))
             return
+        yield from self._of_object(text, beside, arrived, judged_at)
+
+    def _of_object(
+        self, text: bytes, beside: Mapping[str, bytes | None], arrived: datetime | None, judged_at: datetime
+    ) -> Iterator[Expected]:
+        """Of a JSON text of any size."""
         try:
             record = json_text.record(text)
         except ValueError as error:
@@ -205,7 +199,8 @@ class Expecting:
 
     @staticmethod
     def _reading_beside(one: Field, beside: Mapping[str, bytes | None]) -> Read:
-        return lambda: _beside(one, _of(one, beside))
+        name = "key" if one.source.kind == "key" else f"header {one.source.header}"
+        return lambda: _beside(one, beside.get(name))
 
     def _row(self, element: int | None, reads: Mapping[str, Read], judged_at: datetime) -> Expected:
         values: dict[str, Any] = {}
@@ -279,11 +274,6 @@ def _connection() -> duckdb.DuckDBPyConnection:
 
 def _too_large(size: int) -> str:
     return f"it has {size:,} bytes, which is more than max_bytes"
-
-
-def _of(one: Field, beside: Mapping[str, bytes | None]) -> bytes | None:
-    """What lies beside the value, of a field in Kafka's key or a header."""
-    return beside.get("key" if one.source.kind == "key" else f"header {one.source.header}")
 
 
 def _beside(one: Field, found: bytes | None) -> Any:  # noqa: ANN401
