@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,8 @@ def test_what_a_proof_had_seen(made: Tables, tmp_path: Path) -> None:
     assert {block: rows for block, (rows, _) in seen.sums[tables.STREAM_LOG]} == {(0, 0): 6, (1, 0): 5}
     assert {block: rows for block, (rows, _) in seen.sums[tables.BATCH_LOG]} == {(0, 1): 2}
     assert changes.seen(made.world(tmp_path), [Check("I2", False, False, "")], NOW) is None
+    due = [last_proof.is_due_in_full(seen, NOW + timedelta(days=days)) for days in (1, 6, 7)]
+    assert (due, last_proof.is_due_in_full(None, NOW)) == ([False, False, True], True)
 
 
 def only(key: str, **other: object) -> Change:
