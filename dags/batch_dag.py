@@ -10,7 +10,7 @@ On the schedule that the pipeline's file declares (`schedule.batch`), or manuall
 
 The interval only labels the run: which files are new is decided by their content. So a missed run needs no backfill,
 and any run or task may be repeated. A second run at once waits for the first. A run that finds nothing new starts no
-JVM, and so costs seconds.
+JVM, and so costs seconds; a backfill of many runs lets services and unions of all pipelines go first.
 
 Without Airflow: `twofold land <p> FILE…`, then `twofold batch <p>`. See `docs/inbox.md`.
 """

@@ -30,6 +30,9 @@ def fact(dag: DAG) -> dict[str, Any]:
                 "retries": task.retries,
                 "on_failure": bool(task.on_failure_callback),
                 "pool": task.pool,
+                # As Airflow sums it up: what follows a task counts, too.
+                "weight": task.priority_weight
+                + sum(dag.task_dict[name].priority_weight for name in task.get_flat_relative_ids(upstream=False)),
                 "links": sorted(link.name for link in task.operator_extra_links),
                 "runbook": getattr(task, "runbook", None),
             }

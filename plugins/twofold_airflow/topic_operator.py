@@ -65,7 +65,7 @@ class TopicOperator(Linked):
         try:
             for done in removed.retire(Settings()):
                 self.log.warning("%s", done)
-        except NotRunning as error:
+        except TwofoldError as error:
             self.log.warning("removed pipelines are not looked for now: %s", error)
 
     def _reported(self, drift: Mapping[str, tuple[str, str]]) -> dict[str, str]:

@@ -33,6 +33,8 @@ _RETRIES = 2
 _RETRY: dict[str, Any] = {"retry_delay": timedelta(seconds=10), "retry_exponential_backoff": 2.0}
 _RETRY_SOON: dict[str, Any] = {"retry_delay": timedelta(seconds=5), "retry_exponential_backoff": 0.0}
 """Of the services' DAG: it retries soon, as the next run comes in a minute."""
+_PRIORITIES = {"services": 20, "union": 3}
+"""Of tasks that wait for a slot. Airflow goes on by the run's date, so the runs of a backfill would come before all."""
 _LONGEST = timedelta(hours=6)
 _PAGES = {"Grafana": "grafana_url", "Status page": "status_page_url", "Spark UI": "spark_ui_url"}
 """Name of a task's link → the setting that has its address, in which `{pipeline}` becomes the pipeline's name."""
@@ -81,6 +83,7 @@ def default_args(pipeline: Pipeline, kind: str) -> dict[str, Any]:
         "owner": OWNER,
         "retries": _RETRIES,
         **(_RETRY_SOON if kind == "services" else _RETRY),
+        "priority_weight": _PRIORITIES.get(kind, 1),
         "execution_timeout": _LONGEST,
         "on_failure_callback": partial(count_failure, pipeline.name, kind),
     }

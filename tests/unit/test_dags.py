@@ -90,6 +90,17 @@ def test_spark_jobs_share_a_pool_of_one_slot_and_checks_are_not_repeated(facts: 
     assert not [name for name, task in tasks.items() if ".check_" in name and task["retries"]]
 
 
+def test_services_and_unions_come_before_a_backfill_of_other_dags(facts: dict[str, Any]) -> None:
+    """Of equal weights Airflow takes the earlier date first, which all runs of a backfill have."""
+    weights: dict[str, list[int]] = {}
+    for name, dag in facts["dags"].items():
+        weights.setdefault(name.rsplit("_", 1)[1], []).extend(task["weight"] for task in dag["tasks"].values())
+    others = [weights[kind] for kind in KINDS - {"services", "union"}]
+    assert min(weights["services"]) > max(weights["union"])
+    spark = [dag["tasks"]["union"]["weight"] for name, dag in facts["dags"].items() if name.endswith("_union")]
+    assert min(spark) > max(map(max, others))
+
+
 def test_every_runbook_page_that_a_failure_names_is_there(facts: dict[str, Any]) -> None:
     tasks = (task for dag in facts["dags"].values() for task in dag["tasks"].values())
     named = {task["runbook"] for task in tasks if task["runbook"]}

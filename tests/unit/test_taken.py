@@ -126,6 +126,8 @@ def test_the_same_content_put_again_is_put_away_with_the_first(lake: LakeCatalog
     put(pipeline, "a.json", "one")
     land(pipeline)
     put_away(pipeline)
+    put(pipeline, "a.json", "two")
+    assert readable(pipeline) == {(1, "a.json"): "one"}
     put(pipeline, "a.json", "one")
     (again,) = pipeline.inbox().files()
     put_away(pipeline)
