@@ -21,7 +21,7 @@ from producer import reporting, sending
 from producer.delivery import Ledger, Record
 from producer.reporting import Progress, Reporter, Screen
 from producer.sending import Pace, split, within
-from producer.sources import Chunk, Request, Shares, Source
+from producer.sources import Chunk, RecordSource, Request, Shares
 from tests import overhear, running
 from twofold import health, journal, metrics
 from twofold.errors import Busy, NotRunning, TwofoldError, UsageError
@@ -208,7 +208,7 @@ def test_options_that_do_not_fit_together_are_refused(options: dict[str, Any]) -
         Request(**options)
 
 
-class Fixed(Source):
+class Fixed(RecordSource):
     """A source whose content is `version`."""
 
     identity = {"kind": "lines", "path": "/x"}  # noqa: RUF012
