@@ -19,7 +19,7 @@ from typing import Any
 
 from rstr import Rstr
 
-from producer.sources import Chunk, Request, Shares, Source
+from producer.sources import Chunk, RecordSource, Request, Shares
 from producer.wire import RecordWriter
 from twofold.definition.model import JSON, Field
 from twofold.definition.time_formats import ISO
@@ -34,7 +34,7 @@ REACH_BACK = 500
 Record = tuple[bytes, bytes | None]
 
 
-class Generated(Source):
+class Generated(RecordSource):
     """Events made from the contract, `interval_ms` of event time apart."""
 
     def __init__(self, request: Request, now: datetime, writer: RecordWriter) -> None:

@@ -6,17 +6,19 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from threading import Lock
-from typing import Any
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError, RecordListTooLargeError
 from kafka.producer.future import RecordMetadata
 
 from producer.delivery import LARGEST_REQUEST_BYTES, LINGER_MS, Ledger, Record
+from twofold import kafka
 from twofold.settings import Settings
 
 CONNECT_MS, BLOCK_MS = 5_000, 1_000
 NEVER_MS = 10**12
+_NAMES = {"sasl.username": "sasl_plain_username", "sasl.password": "sasl_plain_password"}
+"""Where this client's name is another one than librdkafka's with `_` for `.`."""
 
 
 class KafkaPython:
@@ -75,17 +77,9 @@ class KafkaPython:
             self._ledger.refused(partition, f"{type(error).__name__}: {error}", too_large)
 
     def _connected(self) -> KafkaProducer:
-        access: dict[str, Any] = {}
-        if self._settings.kafka_user:
-            access = {
-                "security_protocol": self._settings.kafka_protocol,
-                "sasl_mechanism": self._settings.kafka_mechanism,
-                "sasl_plain_username": self._settings.kafka_user,
-                "sasl_plain_password": self._settings.kafka_password.get_secret_value(),
-            }
+        access = kafka.librdkafka(self._settings).items()
         return KafkaProducer(
-            bootstrap_servers=self._settings.kafka_bootstrap.split(","),
-            **access,
+            **{_NAMES.get(name, name.replace(".", "_")): value for name, value in access},
             client_id="twofold",
             bootstrap_timeout_ms=CONNECT_MS,
             reconnect_backoff_max_ms=1000,

@@ -19,7 +19,7 @@ from typing import Any
 
 import duckdb
 
-from producer.sources import Chunk, Request, Source
+from producer.sources import Chunk, RecordSource, Request
 from producer.wire import RecordWriter
 from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError, UsageError
@@ -35,7 +35,7 @@ _TO_UTC = {"TIMESTAMP WITH TIME ZONE": " AT TIME ZONE 'UTC'"}
 """What makes the same moment in UTC of a column of this type."""
 
 
-class Table(Source):
+class Table(RecordSource):
     """Events made by the definition's replay query."""
 
     def __init__(self, pipeline: Pipeline, request: Request, writer: RecordWriter) -> None:

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from producer.sources import Source
+from producer.sources import RecordSource
 from twofold import journal, metrics
 from twofold.errors import Busy, TwofoldError
 from twofold.journal import Delivered, Entry
@@ -130,7 +130,7 @@ def lock(path: Path) -> AbstractContextManager[None]:
     return locked(place, refuse)
 
 
-def start(path: Path, pipeline: str, topic: TopicState, source: Source, restart: bool) -> Journal:
+def start(path: Path, pipeline: str, topic: TopicState, source: RecordSource, restart: bool) -> Journal:
     """Decide where to resume: where the last run stopped, or at the start; the source gets what it must remember."""
     before = journal.read(path)
     fresh = Entry(pipeline, topic.name, topic.topic_id, source.identity, source.version, source.memory)

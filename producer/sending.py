@@ -24,7 +24,7 @@ from producer.delivery import Client, Confluent, Ledger, Record
 from producer.generator import Generated
 from producer.query_source import Table
 from producer.reporting import Journal, Progress, Reporter, Screen
-from producer.sources import Chunk, Lines, Request, Source, Stdin
+from producer.sources import Chunk, Lines, RecordSource, Request, Stdin
 from producer.wire import Register, writer
 from twofold import health, kafka
 from twofold.definition.model import Pipeline
@@ -118,7 +118,7 @@ def patiently(ask: Callable[[], T], stop: Event, say: Callable[[str], None]) -> 
 
 def open_source(
     pipeline: Pipeline, request: Request, stopped: Callable[[], bool], register: Register | None = None
-) -> Source:
+) -> RecordSource:
     """The source that a request names; raise UsageError if it is not there."""
     write = writer(pipeline, register)
     if request.generate is not None:
@@ -152,7 +152,7 @@ class Sending:
         settings: Settings,
         topic: TopicState,
         request: Request,
-        source: Source,
+        source: RecordSource,
         book: Journal,
         stop: Event,
         report: Callable[[Progress], None],
@@ -165,7 +165,7 @@ class Sending:
         self._ended = Event()
 
     def run(self) -> None:
-        """Send everything; the last progress is reported, too. Source errors are raised at the end."""
+        """Send everything; the last progress is reported, too. Errors of the source are raised at the end."""
         threads = [Thread(target=work, daemon=True) for work in (self._keep_reporting, self._watch_topic)]
         for thread in threads:
             thread.start()

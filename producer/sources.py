@@ -109,7 +109,7 @@ class Chunk:
         return len(self.values)
 
 
-class Source:
+class RecordSource:
     """Records in a fixed order: the same position always means the same record, or `version` differs."""
 
     identity: Mapping[str, Any]
@@ -128,7 +128,7 @@ class Source:
         raise NotImplementedError
 
 
-class Lines(Source):
+class Lines(RecordSource):
     """The lines of a file."""
 
     def __init__(self, path: Path, writer: RecordWriter) -> None:
@@ -165,7 +165,7 @@ class Lines(Source):
             ) from error
 
 
-class Stdin(Source):
+class Stdin(RecordSource):
     """Lines from standard input; they cannot be read again, so there is nothing to resume after a stop."""
 
     def __init__(self, writer: RecordWriter, stopped: Callable[[], bool]) -> None:

@@ -20,7 +20,7 @@ from pyiceberg.manifest import DataFile
 from spark_jobs.spark_session import Job
 from spark_jobs.tasks import RESULT, Batches, packed, result, results
 from twofold.reader import engine
-from twofold.reader.pinned import Column, Pinned, columns_of
+from twofold.reader.pinned import Pinned, PinnedColumn, columns_of
 from twofold.settings import Settings
 from twofold.table_files import Place, Writer
 
@@ -45,7 +45,7 @@ class Scratch:
         self.show(name, pinned.columns, dict(pinned.table.io.properties) if pinned.table else {}, files)
         return name
 
-    def show(self, name: str, fields: Sequence[Column], io: Mapping[str, str], files: Sequence[DataFile]) -> None:
+    def show(self, name: str, fields: Sequence[PinnedColumn], io: Mapping[str, str], files: Sequence[DataFile]) -> None:
         """Make a relation of some files."""
         query = engine.query_of(self.connection, f"{name}_remote", fields, io, files)
         self.connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {query}")
@@ -75,7 +75,7 @@ def scratch(settings: Settings, threads: int | None = None) -> Iterator[Scratch]
 class From(NamedTuple):
     """A relation of a part's query."""
 
-    columns: tuple[Column, ...]
+    columns: tuple[PinnedColumn, ...]
     files: tuple[DataFile, ...]
 
 

@@ -35,7 +35,7 @@ from twofold.definition.model import Pipeline
 from twofold.errors import BoundaryError, Busy, NotRunning
 from twofold.lake import Lake
 from twofold.launch import Launch
-from twofold.reader.pinned import Column
+from twofold.reader.pinned import PinnedColumn
 from twofold.settings import CATALOG, Settings
 
 _S3_CHECKPOINTS = "org.apache.spark.internal.io.cloud.AbortableStreamBasedCheckpointFileManager"
@@ -227,7 +227,7 @@ def declared(pipeline: str) -> Lake:
     return Lake(settings, load_pipeline(settings, pipeline))
 
 
-def as_of(table: Table, snapshot: int, columns: Iterable[Column]) -> str:
+def as_of(table: Table, snapshot: int, columns: Iterable[PinnedColumn]) -> str:
     """A table at a snapshot, which is read with the columns of its own day, as `columns` of today: those that were
     declared since are null in it."""
     found = table.snapshot_by_id(snapshot)
@@ -240,7 +240,7 @@ def as_of(table: Table, snapshot: int, columns: Iterable[Column]) -> str:
     return f"(SELECT {', '.join(listed)} FROM {tables.qualified(*table.name())} VERSION AS OF {snapshot})"
 
 
-def _typed(column: Column, is_there: bool) -> str:
+def _typed(column: PinnedColumn, is_there: bool) -> str:
     kind = str(column.iceberg).replace("timestamptz", "timestamp").replace("long", "bigint")
     return f"CAST({f'`{column.name}`' if is_there else 'NULL'} AS {kind}) AS `{column.name}`"
 

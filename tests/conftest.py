@@ -13,7 +13,9 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
+import hypothesis
 import pytest
+from hypothesis import HealthCheck
 from ruamel.yaml import YAML
 
 from tests import running
@@ -49,6 +51,10 @@ DEFINITION: dict[str, Any] = {
     },
 }
 """What `define` starts from."""
+
+# How long an example takes says how busy the machine is, and nothing of the code.
+hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -35,7 +35,7 @@ _SUFFIX = ".metadata.json"
 
 
 @dataclass(frozen=True)
-class Entry:
+class FoundTable:
     """One table of the bucket, and what is to become of its row in the catalog."""
 
     pipeline: str
@@ -49,7 +49,7 @@ class Entry:
     """The one that it names until then."""
 
 
-def plan(catalog: SqlCatalog, pipeline: str | None = None) -> Iterator[Entry]:
+def plan(catalog: SqlCatalog, pipeline: str | None = None) -> Iterator[FoundTable]:
     """Every table in the bucket, or those of one pipeline, beside what the catalog says of it; changes nothing."""
     io = load_file_io(catalog.properties, catalog.properties["warehouse"])
     for root, others in _roots(catalog):
@@ -70,12 +70,12 @@ def _roots(catalog: Catalog) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return (warehouse, ()), (warehouse.rsplit("/", 1)[0], ("tables", "landing", "checkpoints"))
 
 
-def _entry(catalog: SqlCatalog, io: FileIO, folder: str, versions: dict[int, list[str]], ahead: int) -> Entry:
+def _entry(catalog: SqlCatalog, io: FileIO, folder: str, versions: dict[int, list[str]], ahead: int) -> FoundTable:
     """A table, and its files by version. `ahead`: so many newer commits may be in flight, or were never made."""
     _, pipeline, table = folder.rsplit("/", 2)
     newest, known = max(versions), _named(catalog, pipeline, table)
     if known and _version(known) >= newest - ahead and known.rsplit("/", 1)[-1] in versions.get(_version(known), ()):
-        return Entry(pipeline, table, NAMED, "the catalog has it", known)
+        return FoundTable(pipeline, table, NAMED, "the catalog has it", known)
     try:
         location, metadata = _decided(io, folder, versions[newest])
         if known and not _is_before(io, known, location, metadata):
@@ -84,11 +84,11 @@ def _entry(catalog: SqlCatalog, io: FileIO, folder: str, versions: dict[int, lis
                 "see which of them is right; remove the catalog's row, or move the other's files away",
             )
     except TwofoldError as error:
-        return Entry(pipeline, table, REFUSED, str(error))
+        return FoundTable(pipeline, table, REFUSED, str(error))
     snapshot = metadata.current_snapshot()
     summary = snapshot.summary if snapshot and snapshot.summary else {}
     text = f"commit {newest} of the table, {int(summary.get('total-records') or 0):,} rows"
-    return Entry(pipeline, table, BEHIND if known else NEW, text, location, known or "")
+    return FoundTable(pipeline, table, BEHIND if known else NEW, text, location, known or "")
 
 
 def _decided(io: FileIO, folder: str, names: list[str]) -> tuple[str, TableMetadata]:
@@ -133,7 +133,7 @@ def _is_before(io: FileIO, known: str, location: str, metadata: TableMetadata) -
     return _path(known) in logged or (removed and _version(known) < _version(location))
 
 
-def carry_out(catalog: SqlCatalog, entry: Entry) -> None:
+def carry_out(catalog: SqlCatalog, entry: FoundTable) -> None:
     """Have the catalog name the table's metadata; TwofoldError where somebody else changed its row meanwhile."""
     try:
         if entry.state == NEW:
@@ -147,7 +147,7 @@ def carry_out(catalog: SqlCatalog, entry: Entry) -> None:
         raise TwofoldError(what, "see that no job runs, and run the command again") from None
 
 
-def _move(catalog: SqlCatalog, entry: Entry) -> None:
+def _move(catalog: SqlCatalog, entry: FoundTable) -> None:
     moved = {"metadata_location": entry.metadata, "previous_metadata_location": entry.before}
     with Session(catalog.engine) as session:
         row = update(IcebergTables).where(*_row(catalog, entry.pipeline, entry.table))

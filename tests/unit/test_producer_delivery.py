@@ -10,20 +10,21 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer import reporting
+from producer import reporting, sending
 from producer.delivery import Ledger, Record
 from producer.reporting import Progress, Reporter, Screen
 from producer.sending import Pace, split, within
-from producer.sources import Chunk, Request, Shares, Source
+from producer.sources import Chunk, RecordSource, Request, Shares
 from tests import overhear, running
 from twofold import health, journal, metrics
-from twofold.errors import Busy, TwofoldError, UsageError
+from twofold.errors import Busy, NotRunning, TwofoldError, UsageError
 from twofold.journal import Delivered
 from twofold.metrics import Meter
 from twofold.settings import Settings
@@ -207,7 +208,7 @@ def test_options_that_do_not_fit_together_are_refused(options: dict[str, Any]) -
         Request(**options)
 
 
-class Fixed(Source):
+class Fixed(RecordSource):
     """A source whose content is `version`."""
 
     identity = {"kind": "lines", "path": "/x"}  # noqa: RUF012
@@ -334,3 +335,29 @@ def test_a_run_beside_the_pipelines_own_producer_counts_and_does_not_speak_for_i
     assert told[metrics.PRODUCER_ACKED.name] == "5|c"
     assert told.get(metrics.PRODUCER_RUNNING.name) == ("0|g" if lives else None)
     assert (metrics.PRODUCER_HEARTBEAT.name in told) is lives
+
+
+def test_a_server_that_is_away_is_waited_for_and_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "PAUSE_S", 0)
+    said: list[str] = []
+    away = iter([True, True, True, False])
+
+    def ask() -> str:
+        if next(away):
+            raise NotRunning("no broker")
+        return "here"
+
+    assert sending.patiently(ask, Event(), said.append) == "here"
+    assert said == ["no broker\n  waiting for it; Ctrl-C ends"]
+
+
+def test_a_stopped_run_waits_no_longer() -> None:
+    stop = Event()
+
+    def ask() -> None:
+        assert not stop.is_set()
+        stop.set()
+        raise NotRunning("no broker")
+
+    with pytest.raises(NotRunning):
+        sending.patiently(ask, stop, lambda _: None)

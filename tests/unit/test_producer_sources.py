@@ -21,7 +21,7 @@ from producer import producer
 from producer.generator import Generated
 from producer.producer import produce
 from producer.sending import open_source, within
-from producer.sources import Chunk, Request, Shares, Source, chunked, split
+from producer.sources import Chunk, RecordSource, Request, Shares, chunked, split
 from producer.wire import writer
 from twofold.definition.load import load_file
 from twofold.definition.model import Field, Pipeline, Replay
@@ -37,7 +37,7 @@ def payments() -> Pipeline:
     return load_file(PAYMENTS)
 
 
-def opened(pipeline: Pipeline, **options: Any) -> Source:  # noqa: ANN401
+def opened(pipeline: Pipeline, **options: Any) -> RecordSource:  # noqa: ANN401
     return open_source(pipeline, Request(**options), lambda: False)
 
 

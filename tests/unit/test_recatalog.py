@@ -16,7 +16,7 @@ from tests.lake import append
 from twofold import commits, recatalog, schemas, table_state, tables
 from twofold.definition.model import Pipeline
 from twofold.errors import TwofoldError
-from twofold.recatalog import BEHIND, NAMED, NEW, REFUSED, Entry
+from twofold.recatalog import BEHIND, NAMED, NEW, REFUSED, FoundTable
 from twofold.table_state import Landed
 
 LOG = ("p", tables.STREAM_LOG)
@@ -77,7 +77,7 @@ def marked(log: Table) -> Table:
     return commits.set_properties(log, {"one": "more"})
 
 
-def made(catalog: SqlCatalog) -> dict[str, Entry]:
+def made(catalog: SqlCatalog) -> dict[str, FoundTable]:
     """The catalog made again, and what was planned."""
     plan = {entry.table: entry for entry in recatalog.plan(catalog)}
     for entry in plan.values():

@@ -26,7 +26,7 @@ from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
 from pyiceberg.manifest import DataFile
 
 from twofold.errors import QueryError
-from twofold.reader.pinned import Column, Pinned, iceberg_schema
+from twofold.reader.pinned import Pinned, PinnedColumn, iceberg_schema
 from twofold.settings import Settings
 from twofold.text import quoted
 
@@ -142,7 +142,7 @@ class FileSource:
 def query_of(
     connection: DuckDBPyConnection,
     name: str,
-    fields: Sequence[Column],
+    fields: Sequence[PinnedColumn],
     io_properties: Mapping[str, str],
     files: Sequence[DataFile],
 ) -> str:
@@ -174,7 +174,7 @@ def stand_ins(folder: Path) -> list[str]:
     return [str(path) for path in paths]
 
 
-def native(fields: Sequence[Column], paths: Sequence[str], rows: int, prefix: str = "") -> str:
+def native(fields: Sequence[PinnedColumn], paths: Sequence[str], rows: int, prefix: str = "") -> str:
     """A query that DuckDB's Parquet reader serves. A column that a file lacks is null in its rows."""
     schema = ", ".join(
         f"{field.id}: {{name: '{prefix}{field.name}', type: '{field.duckdb}', default_value: NULL}}" for field in fields
@@ -195,6 +195,6 @@ def _literally(path: str) -> str:
     return re.sub(r"[\[*?]", lambda match: f"[{match[0]}]", path).replace("'", "''")
 
 
-def _empty(fields: Sequence[Column]) -> str:
+def _empty(fields: Sequence[PinnedColumn]) -> str:
     nulls = ", ".join(f"CAST(NULL AS {field.duckdb}) AS {quoted(field.name)}" for field in fields)
     return f"SELECT {nulls} WHERE FALSE"

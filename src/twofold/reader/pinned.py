@@ -50,7 +50,7 @@ _DUCKDB: dict[type[IcebergType], str] = {
 
 
 @dataclass(frozen=True)
-class Column:
+class PinnedColumn:
     """One column. It is found by its field id in the data files, so an older file lacks it harmlessly."""
 
     id: int
@@ -68,17 +68,17 @@ class Column:
             raise TwofoldError(f"column {self.name} has a type that cannot be read here: {self.iceberg}") from None
 
 
-def columns_of(schema: Schema | None, declared: TableShape | None) -> tuple[Column, ...]:
+def columns_of(schema: Schema | None, declared: TableShape | None) -> tuple[PinnedColumn, ...]:
     """The table's columns, then those declared that it does not have yet (every file lacks them)."""
-    columns = [Column(field.field_id, field.name, field.field_type) for field in schema.fields] if schema else []
+    columns = [PinnedColumn(field.field_id, field.name, field.field_type) for field in schema.fields] if schema else []
     known = {column.name for column in columns}
     fresh = max((column.id for column in columns), default=0) + 1_000_000
     missing = [pair for pair in declared.columns if pair[0] not in known] if declared else []
-    columns += [Column(fresh + i, name, schemas.iceberg_type(kind)) for i, (name, kind) in enumerate(missing)]
+    columns += [PinnedColumn(fresh + i, name, schemas.iceberg_type(kind)) for i, (name, kind) in enumerate(missing)]
     return tuple(columns)
 
 
-def iceberg_schema(columns: Iterable[Column]) -> Schema:
+def iceberg_schema(columns: Iterable[PinnedColumn]) -> Schema:
     """The columns as an Iceberg schema."""
     return Schema(*(NestedField(column.id, column.name, column.iceberg, required=False) for column in columns))
 
@@ -88,7 +88,7 @@ class Pinned:
     """One table at the snapshot that was current when it was loaded; no `table`: never made, so empty."""
 
     name: str
-    columns: tuple[Column, ...]
+    columns: tuple[PinnedColumn, ...]
     table: IcebergTable | None
 
     @property
