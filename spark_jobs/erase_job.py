@@ -77,9 +77,9 @@ def _account() -> str:
 
 def run(lake: Lake, wanted: Wanted, by: str, why: str, go: bool) -> dict[str, Any]:
     """Look, and with `go` erase; refused while the streaming job runs."""
-    lake.ensure()
     if not go:
         return look(lake, wanted)
+    lake.ensure()
     with (
         started_job(lake, "erase", short_lived=True) as job,
         job.lock("stream"),
