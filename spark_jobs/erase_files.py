@@ -1,6 +1,6 @@
 """Ids erased for good from the files of the inbox: each file that holds one is written anew without these records.
 
-files that batch_log names, files not ingested as they lie ─► read and judged ─► records of the ids
+files that batch_log names, also archived ones, and files not ingested as they lie ─► read, judged ─► records of the ids
 ─► the file without them, its hash in `landed_files` ─► put in its place ─► its version in `landed_files`
 
 The hash comes first: a batch run that meets the new content knows it as ingested, wherever this was killed.
@@ -46,8 +46,8 @@ class HoldingFile:
     gone: dict[int, list[bytes]]
     """Number of a record → the elements of it that go; none: all of it goes."""
     records: int
-    landing: int | None
-    """The landing that took it as it lies; None: it was not ingested yet."""
+    taken: Mapping[str, Any] | None
+    """The row of `landed_files` of the landing that took it as it lies; None: it was not ingested yet."""
 
 
 @dataclass
@@ -62,7 +62,8 @@ class InboxEraser:
 
     def look(self, named: Collection[str]) -> Iterator[HoldingFile]:
         """The files that hold them now. `named` are those that rows of the ids came from."""
-        last = {row["file"]: row for row in self.lake.landed_files()}
+        landed = self.lake.landed_files()
+        last = {row["file"]: row for row in landed}
         named = {*named, *self._erased_before()}
         folder = self.lake.inbox()
         for file in folder.files():
@@ -71,6 +72,11 @@ class InboxEraser:
             if lies is not None and lies["reason"] is not None:
                 self.unread[file.name] = lies["reason"]
             elif (lies is None or file.name in named) and (found := self._read(folder, file, row)):
+                yield found
+        kept, archive = {inbox.archived(row["landing"], row["file"]): row for row in landed}, self.lake.archive()
+        for file in archive.files():
+            row = kept.get(file.name)
+            if (row is None or row["file"] in named) and (found := self._read(archive, file, row)):
                 yield found
 
     def _erased_before(self) -> set[str]:
@@ -81,7 +87,7 @@ class InboxEraser:
         return {name for (name,) in self.duck.connection.execute(query).fetchall()}
 
     def _read(self, folder: inbox.Folder, file: inbox.File, row: Mapping[str, Any] | None) -> HoldingFile | None:
-        judge, pipeline = Judge(self.lake.pipeline), self.lake.pipeline
+        judge, pipeline, name = Judge(self.lake.pipeline), self.lake.pipeline, row["file"] if row else file.name
         gone: dict[int, list[bytes]] = {}
         count = 0
         try:
@@ -90,7 +96,7 @@ class InboxEraser:
             with folder.open(file.name) as stream:
                 for records in read(stream, file.name, pipeline):
                     count += len(records)
-                    _, rows = of_file(judge, Erased(), records, (0, file.name, datetime.now(UTC)))
+                    _, rows = of_file(judge, Erased(), records, (0, name, datetime.now(UTC)))
                     those = self.wanted.those(rows).to_pylist()
                     each = pipeline.event.each and isinstance(records, JsonRecords) and any(those)
                     values = judge.elements(records).values if each and isinstance(records, JsonRecords) else []
@@ -102,7 +108,7 @@ class InboxEraser:
             self.unread[file.name] = str(error)
             return None
         taken = row is not None and row["reason"] is None and digest == row["sha256"]
-        return HoldingFile(folder, file, gone, count, row["landing"] if row and taken else None) if gone else None
+        return HoldingFile(folder, file, gone, count, row if row and taken else None) if gone else None
 
     def erase(self, held: HoldingFile) -> None:
         """Write the file anew; TwofoldError where somebody changed it meanwhile."""
@@ -116,11 +122,11 @@ class InboxEraser:
                 digest = inbox.sha256(stream)
             if folder.version(name) != held.file.version:
                 raise TwofoldError(f"{inbox.shown(name)} was changed meanwhile", "run it again: nothing of it was lost")
-            if held.landing is not None:
-                self._account(held, {"sha256": digest, "size_bytes": path.stat().st_size})
+            if held.taken:
+                self._account(held.taken, {"sha256": digest, "size_bytes": path.stat().st_size})
             folder.put(path, name, lambda copied: None)
-        if held.landing is not None:
-            self._account(held, {"version": folder.version(name)})
+        if held.taken and held.taken["file"] == name:
+            self._account(held.taken, {"version": folder.version(name)})
 
     def _compare(self, path: Path, held: HoldingFile) -> None:
         """See that the new file has as many records."""
@@ -132,16 +138,16 @@ class InboxEraser:
                 "it was left as it is: report it with the file, and see to it yourself",
             )
 
-    def _account(self, held: HoldingFile, changed: Mapping[str, Any]) -> None:
+    def _account(self, taken: Mapping[str, Any], changed: Mapping[str, Any]) -> None:
         """Change what `landed_files` says of the file."""
 
         def made(row: dict[str, Any]) -> dict[str, Any]:
-            is_it = (row["file"], row["landing"]) == (held.file.name, held.landing)
+            is_it = (row["file"], row["landing"]) == (taken["file"], taken["landing"])
             return {**row, **changed} if is_it else row
 
         for _ in range(_ATTEMPTS):
             found = pin(self.lake.catalog(), self.lake.name, tables.LANDED_FILES, tables.landed_files())
-            old = found.narrowed(found.all_files, pruning.compared("file", "=", held.file.name))
+            old = found.narrowed(found.all_files, pruning.compared("file", "=", taken["file"]))
             rows = self.duck.connection.sql(f"SELECT * FROM {self.duck.read(found, old)}").to_arrow_table().to_pylist()
             place = Place.of(found.made)
             with Writer(place) as writer:

@@ -183,6 +183,23 @@ def test_a_file_is_written_anew_with_as_many_records(lake: LocalLake, name: str)
     assert PERSON.encode() not in tables_by_hand.plain(lake.inbox().path / name)  # type: ignore[union-attr]
 
 
+def test_an_archived_file_is_written_anew_too(lake: LocalLake) -> None:
+    fill(lake)
+    folder, archive = lake.inbox(), lake.archive()
+    assert isinstance(folder, inbox.LocalFolder) and isinstance(archive, inbox.LocalFolder)
+    kept = archive.path / inbox.archived(1, "f.json")
+    kept.parent.mkdir(parents=True)
+    (folder.path / "f.json").rename(kept)
+    with scratch(lake.settings) as duck:
+        eraser = InboxEraser(lake, duck, Wanted(lake.pipeline, frozenset([PERSON])))
+        for held in eraser.look(["f.json"]):
+            eraser.erase(held)
+    assert kept.read_bytes() == text("xb") + b"\n{}\n"
+    (taken,) = lake.landed_files()
+    with kept.open("rb") as stream:
+        assert (taken["sha256"], taken["size_bytes"]) == (inbox.sha256(stream), kept.stat().st_size)
+
+
 def test_of_one_element_the_record_stays(lake: LocalLake, tmp_path: Path) -> None:
     pipeline = write_definition(tmp_path, event={"each": "items"})
     lake = LocalLake(lake.settings, pipeline, lake.own)
