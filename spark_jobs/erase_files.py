@@ -1,4 +1,4 @@
-"""Ids erased for good from the files of the inbox: each file that holds one is written anew without these records.
+"""Ids erased for good from the files of the inbox: each file that holds one is rewritten without these records.
 
 files that batch_log names, also archived ones, and files not ingested as they lie ─► read, judged ─► records of the ids
 ─► the file without them, its hash in `landed_files` ─► put in its place ─► its version in `landed_files`
@@ -111,7 +111,7 @@ class InboxEraser:
         return HoldingFile(folder, file, gone, count, row if row and taken else None) if gone else None
 
     def erase(self, held: HoldingFile) -> None:
-        """Write the file anew; TwofoldError where somebody changed it meanwhile."""
+        """Rewrite the file; TwofoldError where somebody changed it meanwhile."""
         folder, name = held.folder, held.file.name
         with tempfile.NamedTemporaryFile(dir=self.lake.settings.home, prefix="erase-") as made:
             rewriting.without(folder, name, self.lake.pipeline, held.gone, made)

@@ -169,7 +169,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_is_written_anew_with_as_many_records(lake: LocalLake, name: str) -> None:
+def test_a_file_is_rewritten_with_as_many_records(lake: LocalLake, name: str) -> None:
     before = put(lake, name, FILES[name])
     with scratch(lake.settings) as duck:
         eraser = InboxEraser(lake, duck, Wanted(lake.pipeline, frozenset([PERSON])))
@@ -183,7 +183,7 @@ def test_a_file_is_written_anew_with_as_many_records(lake: LocalLake, name: str)
     assert PERSON.encode() not in tables_by_hand.plain(lake.inbox().path / name)  # type: ignore[union-attr]
 
 
-def test_an_archived_file_is_written_anew_too(lake: LocalLake) -> None:
+def test_an_archived_file_is_rewritten_too(lake: LocalLake) -> None:
     fill(lake)
     folder, archive = lake.inbox(), lake.archive()
     assert isinstance(folder, inbox.LocalFolder) and isinstance(archive, inbox.LocalFolder)
