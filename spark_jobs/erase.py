@@ -3,8 +3,8 @@
 ids ─► rows of both logs ─► blank: only the place of a record stays     rows of `events` ─► gone, boundary as it was
 old snapshots ─► expired, but for the head ─► files that only they named, and files of nobody that hold an id ─► removed
 
-Replaced rows count in the logs as those judged again do: readers and unions know by that number whether `events` is of them.
-Everything is found by what the files hold. So a run that was killed is finished by the next one with the same ids.
+Replaced rows count in the logs as those judged again do: by that number readers and unions know whether `events` is of
+them. Everything is found by what the files hold: so a run that was killed is finished by the next with the same ids.
 """
 
 from __future__ import annotations
