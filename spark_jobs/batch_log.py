@@ -30,9 +30,10 @@ from pyspark.sql import SparkSession
 from spark_jobs.outcome import root_cause
 from spark_jobs.spark_session import Job
 from spark_jobs.tasks import FromInbox, Ingested, StoreFailed, TakenFile, crashed, packed
-from twofold import commits, inbox, schemas, table_state, tables
+from twofold import commits, inbox, ledger, schemas, table_state, tables
 from twofold.errors import TwofoldError
 from twofold.lake import Lake
+from twofold.ledger import Erased
 from twofold.table_files import Place, Writer
 from twofold.taken import Book, Chosen, Last, new_files, put_away, read_book, settle
 
@@ -150,14 +151,15 @@ class BatchRun:
     def _ingest(self, book: Book, chosen: Sequence[Chosen]) -> Book | None:
         """One commit's files; returns what the tables say then, None where the choice must be made again."""
         number, landed_at = book.landing + 1, self.now()
-        kit = packed(self.job.pipeline, Place.of(book.log))
+        erased = ledger.read(self.job.lake, book.log)
+        kit = packed(self.job.pipeline, Place.of(book.log), erased)
         groups = _grouped(chosen, _GROUP_BYTES, _GROUP_FILES)
         task = FromInbox(kit, self.job.lake, number, landed_at, groups)
         done = run_tasks(self.job.spark, task)
         taken = [one for part in done for one in part.taken]
         files = [file for part in done for file in part.files]
         try:
-            after = self._commit(book, number, landed_at, taken, files) if self._settled(taken) else None
+            after = self._commit(book, erased, number, landed_at, taken, files) if self._settled(taken) else None
         except CommitFailedException:
             after = None
         if after is None:
@@ -176,7 +178,13 @@ class BatchRun:
         return not moved
 
     def _commit(
-        self, book: Book, number: int, landed_at: datetime, taken: Sequence[TakenFile], files: Sequence[DataFile]
+        self,
+        book: Book,
+        erased: Erased,
+        number: int,
+        landed_at: datetime,
+        taken: Sequence[TakenFile],
+        files: Sequence[DataFile],
     ) -> Book:
         new = sorted((one for one in taken if not one.later and not one.unchanged), key=lambda one: one.file.name)
         if not new:
@@ -185,7 +193,8 @@ class BatchRun:
         if warning := commits.clock_warning(book.log):
             click.echo(f"warning: {warning}", err=True)
         landed = replace(book.landed, landing=number, files=rows)
-        log = commits.append(book.log, files, table_state.encode(landed), [schemas.same_definition(book.log)])
+        same = [schemas.same_definition(book.log), erased.unchanged]
+        log = commits.append(book.log, files, table_state.encode(landed), same)
         self.landings.append(Landing(number, new))
         try:
             record = append_files(book.record, rows)

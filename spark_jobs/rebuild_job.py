@@ -85,7 +85,7 @@ def _restart_stream_view(job: Job, view: View) -> None:
 def _undeclared(job: Job) -> list[str]:
     """Tables of views that the definition no longer has: left as they are."""
     found = {name[-1] for name in job.lake.catalog().list_tables(job.lake.name)}
-    return sorted(found.difference(tables.names(job.pipeline)))
+    return sorted(found.difference({*tables.names(job.pipeline), tables.LEDGER}))
 
 
 def _sentences(report: dict[str, Any]) -> str:

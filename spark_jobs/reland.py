@@ -17,9 +17,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.manifest import DataFile
@@ -27,12 +28,13 @@ from pyiceberg.table.update import SetPropertiesUpdate
 
 from spark_jobs.days import Scratch
 from spark_jobs.tasks import Waiting, of_file, of_kafka
-from twofold import commits, inbox, kafka, schemas, table_state, tables
+from twofold import commits, inbox, kafka, ledger, schemas, table_state, tables
 from twofold.contract.judge import Judge
 from twofold.definition.model import Pipeline
 from twofold.definition.names import ELEMENT
 from twofold.errors import TwofoldError
 from twofold.lake import Lake
+from twofold.ledger import Erased
 from twofold.reader import pruning
 from twofold.reader.pinned import Pinned, columns_of, day_of, pin
 from twofold.readers import SetAside, read
@@ -110,6 +112,8 @@ class Anew:
     """Why records could not be judged again → how many."""
     changes: Counter[str] = field(default_factory=Counter)
     """What changed of a row → how many rows."""
+    erased: Erased = field(default_factory=Erased)
+    """What rows were compared with."""
 
     def commit(self, lake: Lake, whole: bool) -> None:
         """Put the new files in place of the old ones; TwofoldError where others took one away, and then none stays.
@@ -125,7 +129,8 @@ class Anew:
             schemas.refuse_other_definition(table, lake.pipeline)
             landed = table_state.landed(table_state.history_of(table), lake.name)
             state = table_state.encode(replace(landed, relanded=landed.relanded + 1))
-            head, same = table.metadata.current_snapshot_id, [schemas.same_definition(table)]
+            head = table.metadata.current_snapshot_id
+            same = [schemas.same_definition(table), self.erased.unchanged]
             try:
                 if self.changes:
                     updates = [SetPropertiesUpdate(updates=known)] if known else []
@@ -138,7 +143,7 @@ class Anew:
                 return
         self.discard()
         raise TwofoldError(
-            f"files of {self.log.name} were replaced by others (maintenance, or another reland) meanwhile",
+            f"files of {self.log.name} were replaced by others (maintenance, reland or erase) meanwhile",
             "run it again: nothing of this table was changed",
         )
 
@@ -192,7 +197,8 @@ class Relander:
             return Anew(pinned)
         # In a dry run no job may have brought the table to today's definition yet.
         table = schemas.followed(pinned.table, shape)
-        return Anew(replace(pinned, table=table, columns=columns_of(table.schema(), shape)))
+        followed = replace(pinned, table=table, columns=columns_of(table.schema(), shape))
+        return Anew(followed, erased=ledger.read(self.lake, table))
 
     def _days(self, log: Pinned, arrival: str) -> Iterator[tuple[DataFile, ...]]:
         """All files of the days on which rows asked for arrived: the rows of one record may lie in two of them."""
@@ -240,12 +246,13 @@ WHERE was IS DISTINCT FROM now OR others OR reasons GROUP BY ALL""").fetchall()
         arrival = tables.arrival(self.pipeline)
         more = "" if self.pipeline.topic.managed else f", {tables.LANDED_AT}"
         asked = self.duck.connection.sql(f"""
-SELECT DISTINCT kafka_partition, kafka_offset, kafka_timestamp, landing{more} FROM {rows}
+SELECT DISTINCT kafka_partition, kafka_offset, kafka_timestamp, landing{more}
+FROM {rows} ANTI JOIN ({_erased(rows, "kafka_partition, kafka_offset")}) USING (kafka_partition, kafka_offset)
 WHERE {self.asked.where(arrival)} ORDER BY kafka_partition, kafka_offset""")
         found: list[tuple[int, int, int]] = []
         for chunk in asked.to_arrow_reader(_PIECE_ROWS):
             before = anew.judged
-            for places in self._judged(chunk, writer):
+            for places in self._judged(chunk, anew.erased, writer):
                 anew.judged += len(places)
                 found += _spans(places)
             if gone := chunk.num_rows - (anew.judged - before):
@@ -260,7 +267,7 @@ WHERE _tw_anew.b IS NULL OR _tw_r.kafka_offset >= _tw_anew.b""",
             [],
         )
 
-    def _judged(self, chunk: pa.RecordBatch, writer: Writer) -> Iterator[list[tuple[int, int]]]:
+    def _judged(self, chunk: pa.RecordBatch, erased: Erased, writer: Writer) -> Iterator[list[tuple[int, int]]]:
         """Judge what Kafka still has of the records of a chunk; gives their places, piece by piece."""
         if self._topic is None:
             return
@@ -286,7 +293,7 @@ WHERE _tw_anew.b IS NULL OR _tw_r.kafka_offset >= _tw_anew.b""",
             if not self.pipeline.topic.managed:
                 batch = batch.append_column(tables.LANDED_AT, chunk[tables.LANDED_AT].take(row))
             schema = Registry.of(self.lake.settings).schema
-            writer.write(of_kafka(self.judge, batch, chunk["landing"].take(row), schema)[1])
+            writer.write(of_kafka(self.judge, erased, batch, chunk["landing"].take(row), schema)[1])
             yield [(one.partition, one.offset) for one in piece]
 
     # ---- rows of files ----
@@ -296,9 +303,14 @@ WHERE _tw_anew.b IS NULL OR _tw_r.kafka_offset >= _tw_anew.b""",
 SELECT landing, file, any_value(landed_at), count(DISTINCT "row") FROM {rows}
 WHERE {self.asked.where("landed_at")} GROUP BY landing, file ORDER BY landing, file""").fetchall()
         done, new = [], list[DataFile]()
+        gone = f"({_erased(rows, 'landing, file, row')}) AS _tw_e"
         for landing, file, landed_at, count in asked:
             waiting = Waiting(Place.of(anew.log.made))
-            why = self._read(landing, file, landed_at, count, waiting)
+            blank = self.duck.connection.execute(
+                f"""SELECT "row" FROM {gone} WHERE landing = ? AND file = ?""", [landing, file]
+            ).fetchall()
+            place = _Place(landing, file, landed_at, count, pa.array([row for (row,) in blank], pa.int64()))
+            why = self._read(place, anew.erased, waiting)
             if why:
                 waiting.drop()
                 anew.kept[f"{inbox.shown(file)} (landing {landing}): {why}"] += count
@@ -309,10 +321,15 @@ WHERE {self.asked.where("landed_at")} GROUP BY landing, file ORDER BY landing, f
         landings, names = zip(*done, strict=True) if done else ((), ())
         files = pa.table([pa.array(landings, pa.int64()), pa.array(names, pa.string())], ["landing", "file"])
         self.duck.connection.register("_tw_anew", files)
-        return f"SELECT * FROM {rows} AS _tw_r ANTI JOIN _tw_anew USING (landing, file)", new
+        return (
+            f"""SELECT * FROM {rows} AS _tw_r ANTI JOIN _tw_anew USING (landing, file) UNION ALL
+SELECT * FROM {rows} AS _tw_r SEMI JOIN _tw_anew USING (landing, file) SEMI JOIN {gone} USING (landing, file, row)""",
+            new,
+        )
 
-    def _read(self, landing: int, name: str, landed_at: datetime, count: int, waiting: Waiting) -> str:
+    def _read(self, place: _Place, erased: Erased, waiting: Waiting) -> str:
         """Judge the rows of a file that is as it was taken; else why it cannot be."""
+        landing, name, landed_at, count, gone = place
         row = self._taken.get((landing, name), {"version": "", "sha256": ""})
         if why := self._files.absence(landing, name, row["version"], row["sha256"]):
             return why
@@ -321,7 +338,8 @@ WHERE {self.asked.where("landed_at")} GROUP BY landing, file ORDER BY landing, f
             with self._files.of(landing).open(name) as stream:
                 for records in read(stream, name, self.pipeline):
                     if len(records):
-                        waiting.add(of_file(self.judge, records, (landing, name, landed_at))[1])
+                        made = of_file(self.judge, erased, records, (landing, name, landed_at))[1]
+                        waiting.add(made.filter(pc.invert(pc.is_in(made["row"], gone))))
                         read_rows += len(records)
         except SetAside as error:
             return str(error)
@@ -339,6 +357,21 @@ WHERE {self.asked.where("landed_at")} GROUP BY landing, file ORDER BY landing, f
     def _taken(self) -> dict[tuple[int, str], dict[str, Any]]:
         """Landing and file → the row of landed_files."""
         return {(row["landing"], row["file"]): row for row in self.lake.landed_files()}
+
+
+class _Place(NamedTuple):
+    """A file as a landing took it: its records, and the numbers of those that were erased."""
+
+    landing: int
+    file: str
+    landed_at: datetime
+    records: int
+    erased: pa.Array
+
+
+def _erased(rows: str, columns: str) -> str:
+    """Where erased records lie: they stay as they are."""
+    return f"SELECT DISTINCT {columns} FROM {rows} WHERE outcome = '{tables.ERASED}'"
 
 
 def change(was: str | None, now: str | None, others: bool) -> str:

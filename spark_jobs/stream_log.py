@@ -29,11 +29,12 @@ from spark_jobs import maintenance
 from spark_jobs.checkpoints import Checkpoint
 from spark_jobs.spark_session import Job
 from spark_jobs.tasks import FromKafka, WrittenBatch, crashed, packed
-from twofold import commits, evolution, kafka, schemas, table_state, tables
+from twofold import commits, evolution, kafka, ledger, schemas, table_state, tables
 from twofold.commits import AssertProperty
 from twofold.contract import kafka_records
 from twofold.definition.model import Pipeline
 from twofold.errors import BoundaryError, TwofoldError
+from twofold.ledger import Erased
 from twofold.schema_registry import Registry
 from twofold.table_files import Place
 from twofold.table_state import Landed
@@ -64,6 +65,7 @@ class LogWriter:
     per partition the newest time stamp of Kafka, in Unix seconds."""
     landed: Landed = field(init=False)
     table: Table = field(init=False)
+    erased: Erased = field(default_factory=Erased, init=False)
     error: TwofoldError | None = None
     """Why the last batch was refused; kept here, as Spark wraps what a batch raises."""
     _clock_warned: bool = False
@@ -77,6 +79,8 @@ class LogWriter:
         self.table = self.job.lake.table(tables.STREAM_LOG)
         state = table_state.landed(table_state.history_of(self.table), self.pipeline.name)
         self.landed = table_state.begun(state, self.table.properties)
+        if not self.erased.is_of(self.table):
+            self.erased = ledger.read(self.job.lake, self.table)
         schemas.refuse_other_definition(self.table, self.pipeline)
         return self.landed
 
@@ -237,15 +241,16 @@ class LogWriter:
         for _ in range(_ATTEMPTS):
             self._warn_of_the_clock()
             begun = AssertProperty(key=table_state.START, value=self.table.properties.get(table_state.START))
-            unchanged = [schemas.same_definition(self.table), begun]
+            # Rows of an id that was erased meanwhile must not come in with this batch.
+            unchanged = [schemas.same_definition(self.table), begun, self.erased.unchanged]
             try:
                 if files:
                     self.table = commits.append(self.table, files, table_state.encode(state), unchanged)
                 else:
                     self.table = schemas.commit_state(self.table, state, unchanged)
             except CommitFailedException:
-                before = self.landed
-                if self.refresh() != before:
+                before = (self.landed, self.erased)
+                if (self.refresh(), self.erased) != before:
                     return False
             else:
                 self.landed = state
@@ -253,7 +258,8 @@ class LogWriter:
         return False
 
     def _run(self, records: DataFrame, count: int, held: Mapping[int, int]) -> list[WrittenBatch]:
-        kit, registry = packed(self.pipeline, Place.of(self.table)), Registry.of(self.job.settings)
+        kit = packed(self.pipeline, Place.of(self.table), self.erased)
+        registry = Registry.of(self.job.settings)
         # One moment for all rows, kept in them: whoever judges them again judges alike.
         landed_at = None if self.pipeline.topic.managed else datetime.now(UTC)
         task = FromKafka(kit, self.landed.landing + 1, registry, dict(held), landed_at=landed_at)

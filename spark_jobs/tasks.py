@@ -11,7 +11,7 @@ from __future__ import annotations
 import pickle
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -27,6 +27,7 @@ from twofold.contract.event_keys import with_key
 from twofold.contract.judge import Judge, Judged, judge_apart
 from twofold.contract.records import Records
 from twofold.lake import Lake
+from twofold.ledger import Erased
 from twofold.readers import SetAside, read
 from twofold.schema_registry import Registry
 from twofold.table_files import Place, Writer
@@ -50,9 +51,9 @@ def packed(*parts: object) -> bytes:
 
 
 @lru_cache(maxsize=4)
-def _unpacked(kit: bytes) -> tuple[Judge, Place]:
-    pipeline, place = pickle.loads(kit)
-    return Judge(pipeline), place
+def _unpacked(kit: bytes) -> tuple[Judge, Place, Erased]:
+    pipeline, place, erased = pickle.loads(kit)
+    return Judge(pipeline), place, erased
 
 
 @dataclass
@@ -85,12 +86,12 @@ class FromKafka:
 
     def __call__(self, batches: Batches) -> Iterator[pa.RecordBatch]:
         """One task."""
-        judge, place = _unpacked(self.kit)
+        judge, place, erased = _unpacked(self.kit)
         done = WrittenBatch()
         with Writer(place) as writer:
             for batch in map(self._new, batches):
                 if batch.num_rows:
-                    self._land(judge, batch, writer, done)
+                    self._land(judge, erased, batch, writer, done)
             done.files = writer.close()
         yield result(done)
 
@@ -101,13 +102,14 @@ class FromKafka:
                 batch = batch.filter(pc.invert(held))
         return batch
 
-    def _land(self, judge: Judge, batch: pa.RecordBatch, writer: Writer, done: WrittenBatch) -> None:
+    def _land(self, judge: Judge, erased: Erased, batch: pa.RecordBatch, writer: Writer, done: WrittenBatch) -> None:
         count = batch.num_rows
         if self.landed_at:
             moment = pa.repeat(pa.scalar(self.landed_at, pa.timestamp("us", "UTC")), count)
             batch = batch.append_column(tables.LANDED_AT, moment)
         landing = pa.repeat(pa.scalar(self.landing, pa.int64()), count)
-        judged, rows = of_kafka(judge, batch, landing, self.registry.schema, judge_apart if self.apart else Judge.judge)
+        judging = judge_apart if self.apart else Judge.judge
+        judged, rows = of_kafka(judge, erased, batch, landing, self.registry.schema, judging)
         writer.write(rows)
         done.counts.update(judged.counts())
         if self.landed_at:
@@ -120,12 +122,13 @@ class FromKafka:
 
 def of_kafka(
     judge: Judge,
+    erased: Erased,
     batch: pa.RecordBatch,
     landing: pa.Array,
     schema: kafka_records.Schemas,
     judging: Judging = Judge.judge,
 ) -> tuple[Judged, pa.RecordBatch]:
-    """What the contract says of Kafka's records, and the rows of stream_log that they become.
+    """What the contract says of Kafka's records, and the rows of stream_log that they become; none of an erased id.
 
     With a topic of somebody else the batch has the records' `landed_at`, too.
     """
@@ -140,7 +143,8 @@ def of_kafka(
         "landing": judged.of_records(landing),
         **({} if managed else {tables.LANDED_AT: judged.of_records(arrived)}),
     }
-    return judged, _with(with_key(judge.pipeline, judged.rows, "kafka", partition, offset), place)
+    judged = replace(judged, rows=erased.blanked(with_key(judge.pipeline, judged.rows, "kafka", partition, offset)))
+    return judged, _with(judged.rows, place)
 
 
 @dataclass
@@ -187,20 +191,26 @@ class FromInbox:
 
     def __call__(self, batches: Batches) -> Iterator[pa.RecordBatch]:
         """One task: the numbers of its groups come in."""
-        judge, place = _unpacked(self.kit)
+        kit = _unpacked(self.kit)
         folder = self.lake.inbox()
         done = Ingested()
-        with Writer(place) as shared:
+        with Writer(kit[1]) as shared:
             for batch in batches:
                 for number in batch["id"].to_pylist():
                     for chosen in self.groups[number]:
-                        self._take(judge, place, folder, chosen, shared, done)
+                        self._take(kit, folder, chosen, shared, done)
             done.files += shared.close()
         yield result(done)
 
     def _take(
-        self, judge: Judge, place: Place, folder: inbox.Folder, chosen: Chosen, shared: Writer, done: Ingested
+        self,
+        kit: tuple[Judge, Place, Erased],
+        folder: inbox.Folder,
+        chosen: Chosen,
+        shared: Writer,
+        done: Ingested,
     ) -> None:
+        judge, place, erased = kit
         taken = TakenFile(chosen.file)
         done.taken.append(taken)
         rows = Waiting(place)
@@ -211,7 +221,7 @@ class FromInbox:
                 taken.sha256 = inbox.sha256(stream)
             taken.unchanged = taken.sha256 == chosen.sha256
             if not taken.unchanged:
-                self._read(judge, folder, taken, rows)
+                self._read(judge, erased, folder, taken, rows)
         except SetAside as error:
             rows.drop()
             taken.reason, taken.counts, taken.rows = str(error), Counter(), 0
@@ -221,22 +231,26 @@ class FromInbox:
         else:
             done.files += rows.keep(shared)
 
-    def _read(self, judge: Judge, folder: inbox.Folder, taken: TakenFile, rows: Waiting) -> None:
+    def _read(self, judge: Judge, erased: Erased, folder: inbox.Folder, taken: TakenFile, rows: Waiting) -> None:
         name, judging = taken.file.name, judge_apart if self.apart else Judge.judge
         with folder.open(name) as stream:
             for records in read(stream, name, judge.pipeline):
                 if not len(records):
                     continue
-                judged, made = of_file(judge, records, (self.landing, name, self.landed_at), judging)
+                judged, made = of_file(judge, erased, records, (self.landing, name, self.landed_at), judging)
                 taken.counts.update(judged.counts())
                 taken.rows += len(records)
                 rows.add(made)
 
 
 def of_file(
-    judge: Judge, records: Records, landed: tuple[int, str, datetime], judging: Judging = Judge.judge
+    judge: Judge,
+    erased: Erased,
+    records: Records,
+    landed: tuple[int, str, datetime],
+    judging: Judging = Judge.judge,
 ) -> tuple[Judged, pa.RecordBatch]:
-    """What the contract says of a file's records, and the rows of batch_log that they become.
+    """What the contract says of a file's records, and the rows of batch_log that they become; none of an erased id.
 
     `landed` is the number of the landing, the file's name, and when it was.
     """
@@ -249,7 +263,8 @@ def of_file(
         "row": number,
         "landed_at": pa.repeat(pa.scalar(at, pa.timestamp("us", "UTC")), len(number)),
     }
-    return judged, _with(with_key(judge.pipeline, judged.rows, "file", name, number), place)
+    judged = replace(judged, rows=erased.blanked(with_key(judge.pipeline, judged.rows, "file", name, number)))
+    return judged, _with(judged.rows, place)
 
 
 class Waiting:

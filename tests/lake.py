@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, cast
 
+import fastavro
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pyiceberg import expressions
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
@@ -69,3 +73,24 @@ def land_file(work: Work, table: Table, number: int, events: list[small_world.Ro
         place = {"landing": number, "file": "f.json", "row": row_number, "landed_at": small_world.START}
         work.batch.append({**row, "outcome": outcome, **place})
     append(table, work.batch[base:], Landed(work.pipeline.name, number))
+
+
+def plain(path: Path) -> bytes:
+    """All that a file says, unpacked."""
+    if path.suffix == ".parquet":
+        file = pq.ParquetFile(path)
+        said = [str(file.read().to_pydict())]
+        for group in range(file.metadata.num_row_groups):
+            said += [str(column["statistics"]) for column in file.metadata.row_group(group).to_dict()["columns"]]
+        return " ".join(said).encode()
+    if path.suffix == ".avro":
+        with path.open("rb") as stream:
+            return str(list(fastavro.reader(stream))).encode()
+    content = path.read_bytes()
+    return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+
+
+def holding(folder: Path, what: bytes, other: bytes = b"-") -> list[str]:
+    """Files that hold some bytes, other than as a part of `other` ones."""
+    said = ((path, plain(path).replace(other, b"")) for path in folder.rglob("*") if path.is_file())
+    return sorted(str(path) for path, content in said if what in content)

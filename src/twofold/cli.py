@@ -44,6 +44,7 @@ COMMANDS = {
     "rejects": ("corrections:rejects", "Show rejected records by reason, or write their bytes to a file."),
     "replay": ("corrections:replay", "Let ingested files, or fixed records, go through again."),
     "reland": ("jobs:reland", "Judge records again by today's definition, and replace their rows."),
+    "erase": ("jobs:erase", "Erase events for good, by their ids, from tables and files."),
     "accept-loss": ("recovery:accept_loss", "Let go what Kafka deleted before it landed, and go on after it."),
     "recatalog": ("recovery:recatalog", "Make a lost catalog again from the tables in the bucket."),
     "rebuild": ("jobs:rebuild", "Recreate events and all views from the logs."),

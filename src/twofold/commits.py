@@ -102,16 +102,19 @@ def replace(
     state: Mapping[str, str],
     updates: Sequence[TableUpdate] = (),
     requirements: Sequence[ValidatableTableRequirement] = (),
+    *,
+    forget: bool = False,
 ) -> Table:
     """Put `added` files in place of `deleted` ones, if the table is still at `head`; else as `append` is refused.
 
     Only manifests that name one of the `deleted` files are rewritten. `updates` are of the same commit; `table` is then
-    the one that they lead to.
+    the one that they lead to. With `forget` no manifest names a deleted file any more, not even as deleted: it would
+    tell the least and the highest values of its columns.
     """
     if table.metadata.current_snapshot_id != head:
         raise CommitFailedException(f"{'.'.join(table.name())} is no longer at snapshot {head}")
     draft = _Draft(table, Operation.OVERWRITE)
-    kept = draft.merged(draft.without(_manifests(table), deleted))
+    kept = draft.merged(draft.without(_manifests(table), deleted, forget=forget))
     changed = {**_counts(_ADDED, added), **_counts(_DELETED, deleted)}
     return draft.commit([*draft.added(added), *kept], changed, state, requirements, before=updates)
 
@@ -232,7 +235,9 @@ class _Draft:
         ]
         return [self._manifest(entries, self._metadata.default_spec_id)] if entries else []
 
-    def without(self, manifests: Sequence[ManifestFile], deleted: Collection[DataFile]) -> list[ManifestFile]:
+    def without(
+        self, manifests: Sequence[ManifestFile], deleted: Collection[DataFile], *, forget: bool = False
+    ) -> list[ManifestFile]:
         """The manifests, those that name `deleted` files rewritten; CommitFailedException where one is not named."""
         missing = {file.file_path for file in deleted}
         days = {windows.day(int(file.partition[0])) for file in deleted}
@@ -240,19 +245,22 @@ class _Draft:
         for manifest in manifests:
             if not manifest.has_added_files() and not manifest.has_existing_files():
                 continue  # it only lists what an earlier commit took away
-            entries = may_hold(manifest, days) and manifest.fetch_manifest_entry(self._table.io, discard_deleted=True)
+            tells = forget and manifest.deleted_files_count != 0
+            entries = (tells or may_hold(manifest, days)) and manifest.fetch_manifest_entry(
+                self._table.io, discard_deleted=True
+            )
             found = {entry.data_file.file_path for entry in entries or ()} & missing
-            if not entries or not found:
+            if not entries or not (found or tells):
                 kept.append(manifest)
                 continue
             missing -= found
+            gone = [] if forget else [entry for entry in entries if entry.data_file.file_path in found]
             listed = [
-                _relisted(entry, ManifestEntryStatus.DELETED, self._id)
-                if entry.data_file.file_path in found
-                else _existing(entry)
-                for entry in entries
+                *(_relisted(entry, ManifestEntryStatus.DELETED, self._id) for entry in gone),
+                *(_existing(entry) for entry in entries if entry.data_file.file_path not in found),
             ]
-            kept.append(self._manifest(listed, manifest.partition_spec_id))
+            if listed:
+                kept.append(self._manifest(listed, manifest.partition_spec_id))
         if missing:
             raise CommitFailedException(f"{'.'.join(self._table.name())} has no file {min(missing)} any more")
         return kept

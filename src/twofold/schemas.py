@@ -258,6 +258,13 @@ def _create(
         return catalog.load_table(name)
 
 
+def ensure_ledger(catalog: Catalog, pipeline: Pipeline, properties: Mapping[str, str]) -> IcebergTable:
+    """The table of erased ids; these are its properties only where this call makes it."""
+    shape = tables.ledger()
+    columns = [(name, iceberg_type(kind)) for name, kind in shape.columns]
+    return _create(catalog, (pipeline.name, shape.name), columns, shape.day_of, properties)
+
+
 def _kept_properties(pipeline: Pipeline, table: TableShape) -> dict[str, str]:
     """Properties that tables of earlier releases get, too."""
     if table.name == tables.EVENTS:

@@ -3,6 +3,7 @@
 stream_log, batch_log ──► events ──► batch_<view>
 stream_log ──► stream_<view>
 landed_files: which file was ingested by which landing, or set aside, and why
+erased: which ids were erased for good, as hashes; made with the first of them
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ STREAM_LOG = "stream_log"
 BATCH_LOG = "batch_log"
 EVENTS = "events"
 LANDED_FILES = "landed_files"
+LEDGER = "erased"
 
 ACCEPTED = "accepted"
 FILTERED = "filtered"
 REJECTED = "rejected"
 OUTCOMES = (ACCEPTED, FILTERED, REJECTED)
+ERASED = "erased"
+"""The outcome of a record of which only the place is left."""
 
 OUTCOME = "outcome"
 REASON = "reason"
@@ -108,6 +112,12 @@ def landed_files() -> TableShape:
         ("landed_at", "TIMESTAMP"),
     )
     return TableShape(LANDED_FILES, columns, "landed_at")
+
+
+def ledger() -> TableShape:
+    """One row per id that was erased for good: its keyed hash, when, by whom, and why."""
+    columns = (("hash", "STRING"), ("erased_at", "TIMESTAMP"), ("by", "STRING"), ("why", "STRING"))
+    return TableShape(LEDGER, columns, "erased_at")
 
 
 def stream_view_name(view: View | str) -> str:

@@ -35,6 +35,7 @@ from twofold.contract.judge import Judge
 from twofold.definition.model import Pipeline
 from twofold.errors import Busy
 from twofold.lake import Lake
+from twofold.ledger import Erased
 from twofold.proof.prover import prove
 from twofold.settings import Settings
 from twofold.table_files import Place, Writer
@@ -234,11 +235,16 @@ class Crashing(FromInbox):
     """Tasks whose process ends, as by a fault in a library, at files named so; apart, only at those named `reader`."""
 
     def _take(
-        self, judge: Judge, place: Place, folder: inbox.Folder, chosen: Chosen, shared: Writer, done: Ingested
+        self,
+        kit: tuple[Judge, Place, Erased],
+        folder: inbox.Folder,
+        chosen: Chosen,
+        shared: Writer,
+        done: Ingested,
     ) -> None:
         if chosen.file.name.startswith("reader") or (chosen.file.name.startswith("record") and not self.apart):
             os.kill(os.getpid(), signal.SIGSEGV)
-        super()._take(judge, place, folder, chosen, shared, done)
+        super()._take(kit, folder, chosen, shared, done)
 
 
 def test_a_file_that_ends_the_process_which_reads_it_is_out_alone(

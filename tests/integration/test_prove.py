@@ -25,7 +25,7 @@ from pyiceberg.expressions import BooleanExpression
 from tests import conftest, running, small_world
 from tests.lake import EqualTo
 from tests.small_world import SmallWorld
-from twofold import database, inbox, job_metrics, journal, kafka, serving, table_state, tables, windows
+from twofold import database, inbox, job_metrics, journal, kafka, ledger, serving, table_state, tables, windows
 from twofold.definition import fingerprint
 from twofold.definition.load import load_file
 from twofold.definition.model import Pipeline
@@ -241,6 +241,23 @@ def filtered_for_nothing(world: SmallWorld) -> str:
     return f"{world.pipeline.name}[1]@10: filtered, though the filter says otherwise"
 
 
+def blank_for_nothing(world: SmallWorld) -> str:
+    """One id was erased, and the row of another one is blank."""
+    ledger.enter(Lake(world.settings, world.pipeline), ["nobody"], "", "")
+
+    def blank(row: dict[str, Any]) -> dict[str, Any]:
+        return {name: value if name in ledger.PLACE else None for name, value in row.items()} | {"outcome": "erased"}
+
+    change(world, tables.STREAM_LOG, EqualTo("id", "s20"), blank)
+    return f"{world.pipeline.name}[1]@10"
+
+
+def erased_id_left(world: SmallWorld) -> str:
+    lake = Lake(world.settings, world.pipeline)
+    ledger.enter(lake, ["s7"], "", "")
+    return f"hash {ledger.of(world.pipeline, world.table(tables.LEDGER)).hash_of('s7')[:16]}…"
+
+
 def another_time_of_arrival(world: SmallWorld) -> str:
     later = timedelta(milliseconds=1)
     change(
@@ -370,6 +387,8 @@ BREAKAGES = [
     ("I4", cut_payload),
     ("I4", rejected_for_nothing),
     ("I4", filtered_for_nothing),
+    ("I4", blank_for_nothing),
+    ("I4", erased_id_left),
     ("I4", another_time_of_arrival),
     ("I4", swapped_rows),
     ("I6", doubled_event),

@@ -12,12 +12,15 @@ import httpx
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_jobs import spark_session, unified_views
-from tests import at_work
+from spark_jobs import erase_job, rebuild_job, reland_job, spark_session, unified_views
+from spark_jobs.erase import Wanted
+from spark_jobs.reland import Asked
+from tests import at_work, lake, small_world
 from tests.at_work import Job, Work
 from tests.small_world import event
-from twofold import table_state, tables
+from twofold import replay, table_state, tables
 from twofold.definition.model import Pipeline
+from twofold.proof.prover import prove
 from twofold.settings import Settings
 
 Define = Callable[..., Pipeline]
@@ -182,6 +185,68 @@ def test_what_is_gone_stays_and_only_what_is_asked_for_is_judged(work: Work, two
     assert work.query("SELECT kind, count(*) FROM unified_events WHERE kind = 'c' GROUP BY 1") == [("c", 1)]
     work.drain()
     work.holds()
+
+
+GONE = "gone-4711"
+
+
+def test_erased_ids_are_gone_everywhere_and_stay_gone(stack: Settings, spark: SparkSession, define: Define) -> None:
+    """Killed between logs and `events`, finished by a second run; nothing that comes again brings it back."""
+    by_id = {"window": "1 hour", "by": ["id"], "measures": {"events": "count(*)"}}
+    work = Work(spark, stack, define(views={"by_id": by_id}))
+    name, there = work.pipeline.name, f"SELECT count(*) FROM unified_events WHERE id = '{GONE}'"
+    work.send(*(event(f"s{i}", 9 * i, "abc"[i % 3], i) for i in range(8)), event(GONE, 5))
+    work.send_values(b'{"id": "%s", oops' % GONE.encode())
+    work.drain()
+    work.land("one.json", event("s1", 9, "a", 100), event(GONE, 30))
+    work.union()
+    work.send(event(GONE, 200, "b", 7), partition=1)
+    work.drain()
+    before = work.snapshots()
+    wanted = Wanted(work.pipeline, frozenset([GONE]))
+    found = erase_job.look(work.lake, wanted)
+    assert found["rows"]["stream_log"] == {"accepted": 2, "rejected": 1}
+    assert (found["files"], found["in_kafka"]["records"], found["in_kafka"]["until"]) == ({"one.json": 1}, 3, None)
+    assert work.snapshots() == before
+    with (
+        at_work.hold(stack, work.pipeline, tables.EVENTS) as held,
+        at_work.running(stack, "erase", name, "--id", GONE, "--yes") as job,
+    ):
+        held.wait_for_commit(job)
+        job.kill()
+        held.lose_commits()
+    assert work.query(there) == [(0,)]
+    assert [check.id for check in prove(work.lake, 60, print).checks if not check.ok] == ["I4"]
+
+    erased = erase_job.erase(work.job, wanted, "me", "a test")
+    assert (erased["entered"], erased["rows"]) == (0, {"batch_log": {}, "stream_log": {}, "events": {"events": 1}})
+    no_byte_is_left(work)
+
+    work.send(event(GONE, 201, "c", 8), event("last", 202, "c", 9))
+    work.drain()
+    work.put("two.json", b"".join(small_world.as_json(one) + b"\n" for one in (event(GONE, 40), event("two", 41))))
+    replay.carry_out(work.lake, replay.plan_landings(work.lake, 1, None, "again"))
+    work.take()
+    assert work.union()["inserted"] == 2
+    again = reland_job.run(work.lake, Asked(), go=True)
+    assert {log: facts["changes"] for log, facts in again["logs"].items()} == {key: {} for key in again["logs"]}
+    rebuild_job.rebuild(work.job)
+    work.drain()
+    assert work.query(there) == [(0,)]
+    assert work.query("SELECT count(*) FROM unified_events") == [(10,)]
+    proof = work.holds()
+    (origins,) = (check for check in proof.checks if check.id == "I4")
+    assert origins.numbers["records_erased"] == {"stream_log": 4, "batch_log": 2}
+    # The new file was landed blank, and still has it.
+    assert erase_job.erase(work.job, wanted, "me", "")["files"] == {"two.json": 1}
+    no_byte_is_left(work)
+
+
+def no_byte_is_left(work: Work) -> None:
+    """Not in any file of the pipeline's folders in the bucket."""
+    bucket = work.settings.home / "bucket"
+    folders = (bucket / root / work.pipeline.name for root in ("tables", "landing", "checkpoints"))
+    assert [path for folder in folders for path in lake.holding(folder, GONE.encode())] == []
 
 
 def in_spark(work: Work) -> list[tuple[Any, ...]]:

@@ -24,6 +24,7 @@ from twofold.commits import AssertProperty
 from twofold.definition.model import Pipeline
 from twofold.errors import ClockBehind, IncompatibleDefinition
 from twofold.inbox import is_table_file
+from twofold.ledger import Erased
 from twofold.reader.pinned import Pinned, day_of
 from twofold.table_files import Place, Writer
 from twofold.table_state import Boundary, History, Landed, Snapshot
@@ -130,7 +131,7 @@ def test_what_tasks_are_sent_stays_the_same_from_commit_to_commit(log: Table, pi
     """Its bytes are the key under which a worker keeps decoder, filter and store between its tasks."""
     sent, table = set(), log
     for number in range(4):
-        sent.add(packed(pipeline, Place.of(table)))
+        sent.add(packed(pipeline, Place.of(table), Erased()))
         table = land(table, pipeline, 2 * number)
     assert len(sent) == 1
 

@@ -25,6 +25,8 @@ def _become(context: click.Context, program: str) -> NoReturn:
             arguments.append(str(value))
         elif value is True:
             arguments.append(parameter.opts[0])
+        elif isinstance(value, tuple):
+            arguments += [part for one in value for part in (parameter.opts[0], str(one))]
         elif value is not None and value is not False:
             arguments += [parameter.opts[0], str(value)]
     become(context.obj, f"spark_jobs.{program}", *arguments)
@@ -167,3 +169,26 @@ def reland(context: click.Context, /, **_: object) -> None:
       twofold reland flights --partition 0 --offsets 100:200 --yes
     """
     _become(context, "reland_job")
+
+
+@click.command()
+@_PIPELINE
+@click.option("--id", "ids", multiple=True, metavar="ID", help="An id as `twofold query` shows it; repeatable.")
+@click.option("--ids", "file", metavar="FILE", help="A file that has an id on each line; - for stdin.")
+@click.option("--why", help="The reason, to be kept in the ledger; name nobody in it.")
+@click.option("--by", help="Who decided it, for the ledger.  [default: the account that runs this]")
+@click.option("--yes/--dry-run", "go", default=False, help="Do it; without --yes, only say where the ids are.")
+@_DONE
+@click.pass_context
+def erase(context: click.Context, /, **_: object) -> None:
+    """Erase events of PIPELINE for good: rows of all tables, rejected records, files of the inbox, old snapshots.
+
+    The ledger, which has hashes of the ids, keeps them from coming back. Stop the streaming job first; the next
+    `twofold stream` fills the stream views again. Killed midway, the same command finishes it.
+
+    \b
+    Examples:
+      twofold erase flights --id UA1545-2013-01-01             # says where it is
+      twofold erase flights --ids person.txt --why 'request 17' --yes
+    """
+    _become(context, "erase_job")

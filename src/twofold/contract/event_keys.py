@@ -24,10 +24,20 @@ def with_key(pipeline: Pipeline, rows: pa.RecordBatch, *place: str | pa.Array) -
     if pipeline.event.id:
         key = _values([rows[name] for name in pipeline.event.id])
     else:
-        parts = [*place, *([rows[ELEMENT]] if pipeline.event.each else [])]
-        found = pc.binary_join_element_wise(*(_text(part) for part in parts), "/")
-        key = pc.if_else(pc.is_valid(rows[pipeline.event.time]), found, None)
+        key = pc.if_else(pc.is_valid(rows[pipeline.event.time]), _joined(pipeline, rows, place), None)
     return rows.append_column(KEY, key)
+
+
+def of_place(pipeline: Pipeline, rows: pa.RecordBatch) -> pa.Array:
+    """The key that rows of a log have, or would have were they events, where it is the place of the record."""
+    from_kafka = "kafka_offset" in rows.schema.names
+    names = ("kafka_partition", "kafka_offset") if from_kafka else ("file", "row")
+    return _joined(pipeline, rows, ("kafka" if from_kafka else "file", *(rows[name] for name in names)))
+
+
+def _joined(pipeline: Pipeline, rows: pa.RecordBatch, place: Sequence[str | pa.Array]) -> pa.Array:
+    parts = [*place, *([rows[ELEMENT]] if pipeline.event.each else [])]
+    return pc.binary_join_element_wise(*(_text(part) for part in parts), "/")
 
 
 def _values(arrays: Sequence[pa.Array]) -> pa.Array:

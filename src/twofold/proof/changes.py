@@ -59,8 +59,8 @@ def obstacle(world: World, last: LastProof | None) -> str:
         for name in (tables.EVENTS, *batch_views)
         if last.snapshots.get(name) not in (None, *world.pins[name].history.snapshots)
     ]
-    if last.rules != rules(world.pipeline):
-        return "the definition, or the release of Twofold or DuckDB, is another one since the last proof"
+    if last.rules != rules(world.pipeline, len(world.erased.hashes)):
+        return "the definition, the release, or the ledger of erased ids is another one since the last proof"
     if last.topic_id not in (None, world.landed(tables.STREAM_LOG).topic_id):
         return "the log is of another topic since the last proof"
     if not world.is_united or last.relanded != edge.relanded:
@@ -370,7 +370,7 @@ def seen(world: World, checks: Iterable[Check], now: datetime) -> LastProof | No
     return LastProof(
         at=now,
         in_full_at=last.in_full_at if last else now,
-        rules=rules(world.pipeline),
+        rules=rules(world.pipeline, len(world.erased.hashes)),
         topic_id=state.topic_id,
         snapshots={name: world.pins[name].history.head for name in names},
         sequences={log: _sequence(world.pins[log]) for log in _LOGS},

@@ -58,10 +58,10 @@ class LastProof:
     """Invariants that the last proof of everything could not check wholly."""
 
 
-def rules(pipeline: Pipeline) -> str:
+def rules(pipeline: Pipeline, erased: int) -> str:
     """What the checks and the sums depend on, besides the tables: where it changes, everything is checked again."""
     declared = [fingerprint.event(pipeline), *(fingerprint.view(pipeline, view) for view in pipeline.views.values())]
-    return " ".join([__version__, duckdb.__version__, *declared])
+    return " ".join([__version__, duckdb.__version__, str(erased), *declared])
 
 
 def is_due_in_full(last: LastProof | None, now: datetime) -> bool:

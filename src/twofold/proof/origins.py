@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import pyarrow as pa
+
 from twofold import tables
 from twofold.definition.names import ELEMENT
 from twofold.proof import changes, landed_files, sql, values
 from twofold.proof.findings import Check, Findings
-from twofold.proof.world import World
+from twofold.proof.world import UNIFIED, World
 from twofold.text import counted
 
 
@@ -25,6 +27,7 @@ def nothing_invented(world: World) -> Check:
         values.compare_kafka(world, found)
     landed_files.compare(world, found)
     _filtered(world, found)
+    _erased(world, found)
     changes.compare_kept(world, found)
     return found.check()
 
@@ -88,7 +91,8 @@ def _filtered(world: World, found: Findings) -> None:
             continue
         expected = f"CASE WHEN {condition} THEN '{tables.ACCEPTED}' ELSE '{tables.FILTERED}' END"
         query = f"""SELECT outcome, {place} AS _tw_place FROM {log}
-                    WHERE landing >= {since} AND outcome <> '{tables.REJECTED}' AND outcome <> {expected}{nothing}"""
+                    WHERE landing >= {since} AND outcome NOT IN ('{tables.REJECTED}', '{tables.ERASED}')
+                      AND outcome <> {expected}{nothing}"""
         count, named = world.offenders(
             query, "_tw_place, outcome", lambda at, outcome: f"{at}: {outcome}, though the filter says otherwise"
         )
@@ -96,3 +100,27 @@ def _filtered(world: World, found: Findings) -> None:
         if count:
             found.violated(f"{counted(count, 'row')} of {log} not accepted or filtered as the filter says", named)
     found.numbers["rows_filtered_wrongly"] = wrong
+
+
+def _erased(world: World, found: Findings) -> None:
+    """No table has an id of the ledger; and how many records are blank for it."""
+    logs = (tables.STREAM_LOG, tables.BATCH_LOG)
+    blank = [world.number(f"SELECT count(*) FROM {log} WHERE outcome = '{tables.ERASED}'") for log in logs]
+    found.numbers["records_erased"] = dict(zip(logs, blank, strict=True))
+    if any(blank):
+        found.say(f"{counted(sum(blank), 'record')} erased for good")
+    if not world.erased.hashes:
+        if any(blank):
+            found.violated("records are blank, though the ledger has no erased id", [f"{sum(blank):,} rows"])
+        return
+    world.connection.register("_tw_ledger", pa.table({"_tw_hash": sorted(world.erased.hashes)}))
+    key = f"{sql.literal(world.erased.salt)} || {sql.quoted(world.pipeline.event.key)}::VARCHAR"
+    for name in (*logs, tables.EVENTS, UNIFIED):
+        rows = (
+            f"SELECT _tw_hash FROM (SELECT sha256({key}) AS _tw_hash FROM {name}) SEMI JOIN _tw_ledger USING (_tw_hash)"
+        )
+        count, named = world.offenders(rows, "_tw_hash", lambda one: f"hash {one[:16]}… of the ledger")
+        found.numbers[f"{name}_rows_of_erased_ids"] = count
+        if count:
+            again = f"`twofold erase {world.pipeline.name}` was cut short: run it again with the same ids"
+            found.violated(f"{counted(count, 'row')} of {name} have an id that was erased; {again}", named)

@@ -82,7 +82,8 @@ def _prove(
     _wait(lake, before, longest_wait_s, say)
     # Everything refers to what is pinned after it: views to `events` and stream_log, `events` to the logs.
     views = [tables.batch_view_name, tables.stream_view_name]
-    names = [name(view) for view in lake.pipeline.views.values() for name in views]
+    # What the ledger has by now no table may have.
+    names = [tables.LEDGER, *(name(view) for view in lake.pipeline.views.values() for name in views)]
     pins = {name: pinned(name, lake.find(name)) for name in names}
     with (
         engine.scratch(lake.settings) as folder,

@@ -9,6 +9,7 @@ Rows that were landed under an earlier definition may differ from what today's a
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -100,6 +101,9 @@ class Tally:
             )
         for row, number in zip(rows, numbers, strict=True):
             at = f"{where}/{number}" if self.world.pipeline.event.each else where
+            if row["outcome"] == tables.ERASED:
+                self._blank(at, row, by_element.get(number), place)
+                continue
             self._payload(at, row, payload)
             if one := by_element.get(number):
                 self._row(at, row, one, [*place, *([number] if self.world.pipeline.event.each else [])])
@@ -140,6 +144,22 @@ class Tally:
                 )
         if self.expecting.has_key and not one.untold and not self.expecting.key(one.values, row[KEY], *place):
             self._differs(row, "ids other than what was sent", f"{where}: {KEY} {row[KEY]!r}")
+
+    def _blank(self, where: str, row: Row, one: Expected | None, place: Sequence[object]) -> None:
+        """A record that was erased: nothing is left of it, and where its id can be read, the ledger has it."""
+        if row["digest"] is not None or any(
+            row[name] is not None for name in self.world.pipeline.columns if name != ELEMENT
+        ):
+            self.violated("records that were not erased whole", f"{where}: something is left of it")
+        event = self.world.pipeline.event
+        if one is None or one.faults or one.untold or one.holds_nothing:
+            return
+        element = [row[ELEMENT]] if event.each else []
+        ids = [one.values[name] for name in event.id]
+        key = ids[0] if len(ids) == 1 else json.dumps(ids, ensure_ascii=False, separators=(",", ":"))
+        key = str(key) if ids else "/".join(map(str, [*place, *element]))
+        if hashlib.sha256(f"{self.world.erased.salt}{key}".encode()).hexdigest() not in self.world.erased.hashes:
+            self.violated("records that are blank though nobody erased them", where)
 
     def _differs(self, row: Row, what: str, offender: str) -> None:
         if self.is_exact(row):

@@ -26,10 +26,11 @@ from pyiceberg.table import FileScanTask
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.types import NestedField
 
-from twofold import table_state, tables
+from twofold import ledger, table_state, tables
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline
 from twofold.lake import Lake
+from twofold.ledger import Erased
 from twofold.proof import sent, sql
 from twofold.proof.findings import MOST_OFFENDERS
 from twofold.proof.last_proof import LastProof
@@ -159,6 +160,12 @@ class World:
     def pipeline(self) -> Pipeline:
         """Whose tables these are."""
         return self.lake.pipeline
+
+    @cached_property
+    def erased(self) -> Erased:
+        """The ledger, which was pinned first."""
+        pin = self.pins.get(tables.LEDGER)
+        return ledger.of(self.pipeline, pin.table if pin else None)
 
     @cached_property
     def retained_from(self) -> Mapping[int, int]:

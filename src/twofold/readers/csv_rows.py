@@ -52,15 +52,32 @@ def read(
     with its first row. `window_bytes` are worked on at once, which takes some forty times their memory at worst; a
     longer row is read separately.
     """
-    reading = _Reading(Text(blocks, max_record_bytes), window_bytes)
-    separators = (delimiter.encode(),) if delimiter else SEPARATORS
-    found = Header.given(header, wanted, separators[0]) if header else reading.header(wanted, separators)
+    reading, found = _begun(Text(blocks, max_record_bytes), wanted, delimiter, header, window_bytes)
     number = 1
     for rows in reading.rows(found):
         for first in range(0, len(rows), RECORDS_A_PIECE):
             yield rows.records(first, min(first + RECORDS_A_PIECE, len(rows)), number + first)
         number += len(rows)
         reading.rows_before = number - 1
+
+
+def as_they_are(
+    blocks: Iterator[bytes], wanted: set[str], *, delimiter: str | None = None, header: Sequence[str] = ()
+) -> Iterator[tuple[Header, list[bytes]]]:
+    """The bytes of the rows that `read` gives, in order, and the header that they are read by."""
+    reading, found = _begun(Text(blocks, MAX_RECORD_BYTES), wanted, delimiter, header, 2 * BLOCK_BYTES)
+    for rows in reading.rows(found):
+        yield found, [rows.data[start:end] for start, end in zip(rows.starts, rows.ends, strict=True)]
+        reading.rows_before += len(rows)
+
+
+def _begun(
+    text: Text, wanted: set[str], delimiter: str | None, header: Sequence[str], window_bytes: int
+) -> tuple[_Reading, Header]:
+    """A reading past its header, and the header."""
+    reading = _Reading(text, window_bytes)
+    separators = (delimiter.encode(),) if delimiter else SEPARATORS
+    return reading, (Header.given(header, wanted, separators[0]) if header else reading.header(wanted, separators))
 
 
 class _Rows(NamedTuple):

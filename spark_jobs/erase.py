@@ -1,0 +1,350 @@
+"""Ids erased for good from the tables of a pipeline: their rows, their old files, and what metadata tells of them.
+
+ids ─► rows of both logs ─► blank: only the place of a record stays     rows of `events` ─► gone, boundary as it was
+old snapshots ─► expired, but for the head ─► files that only they named, and files of nobody that hold an id ─► removed
+
+Replaced rows count in the logs as those judged again do: by that number readers and unions know whether `events` is of
+them. Everything is found by what the files hold: so a run that was killed is finished by the next with the same ids.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import duckdb
+import fastavro
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.table import Table
+from pyiceberg.typedef import Record
+
+from spark_jobs.days import Scratch
+from twofold import commits, ledger, table_files, table_state, tables
+from twofold.contract.event_keys import of_place
+from twofold.contract.literals import OtherShape, follow
+from twofold.definition import fingerprint
+from twofold.definition.field_source import FieldSource
+from twofold.definition.model import Pipeline
+from twofold.errors import TwofoldError, UsageError
+from twofold.lake import Lake
+from twofold.reader import pruning
+from twofold.reader.pinned import Pinned, day_of, pin
+from twofold.table_files import Place, Writer, path_of
+from twofold.table_state import Folded
+from twofold.tables import TableShape
+from twofold.text import quoted
+
+KAFKA = ("kafka_partition", "kafka_offset", "kafka_timestamp")
+_ATTEMPTS = 10
+_ROWS = 16_384
+_WORD = rb"(?<![0-9A-Za-z_])(?:%s)(?![0-9A-Za-z_])"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The ids to be erased, each as the tables' key column shows it."""
+
+    pipeline: Pipeline
+    ids: frozenset[str]
+
+    def __post_init__(self) -> None:
+        if not self.ids:
+            raise UsageError("no id is named", "name some by --id, or --ids with a file that has one a line")
+        for one in self.ids if self._is_number else ():
+            if not re.fullmatch(r"-?[0-9]+", one):
+                raise UsageError(f"{one!r} is no id: {self.pipeline.event.key} is a whole number", "correct it")
+        assert self._words is not None  # made here, as an id of several fields may not be one
+
+    @property
+    def _is_number(self) -> bool:
+        key = self.pipeline.event.fields.get(self.pipeline.event.key)
+        return key is not None and key.type.name != "string"
+
+    def may_be_in(self, pinned: Pinned, files: Iterable[DataFile]) -> tuple[DataFile, ...]:
+        """Files whose statistics do not rule out such a row."""
+        key = self.pipeline.event.key
+        where = [pruning.compared(key, "in", [int(one) if self._is_number else one for one in sorted(self.ids)])]
+        if tables.OUTCOME in {column.name for column in pinned.columns}:
+            where.append(pruning.compared(tables.OUTCOME, "=", tables.REJECTED))
+        return pinned.narrowed(files, pruning.any_of(where))
+
+    def those(self, rows: pa.RecordBatch) -> pa.BooleanArray:
+        """Which rows are of these ids: by their key, or by what was rejected, as far as that tells."""
+        ids, names = rows[self.pipeline.event.key].cast(pa.string()), rows.schema.names
+        if not self.pipeline.event.id and tables.OUTCOME in names:
+            # A rejected record has no key, but a place, which is what these ids are.
+            ids = pc.if_else(pc.equal(rows[tables.OUTCOME], tables.REJECTED), of_place(self.pipeline, rows), ids)
+        found = pc.is_in(ids, pa.array(sorted(self.ids), pa.string()))
+        if tables.OUTCOME not in names:
+            return found
+        held = set()
+        for index in pc.indices_nonzero(pc.equal(rows[tables.OUTCOME], tables.REJECTED)).to_pylist():
+            if self._is_held(rows[tables.PAYLOAD][index].as_py()):
+                held.add(index)
+        return pc.or_(found, pa.array([index in held for index in range(len(rows))])) if held else found
+
+    def _is_held(self, payload: bytes | None) -> bool:
+        if payload is None or not any(all(word.search(payload) for word in words) for words in self._words):
+            return False
+        own = self._id_of(payload)
+        return own is None or own in self.ids
+
+    @cached_property
+    def _words(self) -> list[list[re.Pattern[bytes]]]:
+        """Of which in one of the lists all are found in a payload that holds an id."""
+        if not self.pipeline.event.id:
+            return []
+        if len(self.pipeline.event.id) == 1:
+            return [[_any_of(self.ids)]]
+        return [[_any_of([str(part)]) for part in _parts(one)] for one in self.ids]
+
+    def _id_of(self, payload: bytes) -> str | None:
+        """The id that a rejected record has, where it is JSON with one; else nobody knows."""
+        names = self.pipeline.event.id
+        source = self.pipeline.event.fields[names[0]].source
+        if len(names) > 1 or self.pipeline.event.each or not source.in_value:
+            return None
+        for path in (source, FieldSource((source.column,))):
+            with suppress(msgspec.MsgspecError, UnicodeDecodeError, OtherShape, ValueError):
+                value = json.loads(follow(payload, path))
+                if value is not None:
+                    return value if isinstance(value, str) else json.dumps(value)
+        return None
+
+
+def _parts(composite: str) -> list[Any]:
+    try:
+        found = json.loads(composite, strict=False)
+    except ValueError:
+        found = None
+    if not isinstance(found, list):
+        raise UsageError(
+            f"{composite!r} is no id of several fields", """for example --id '["acme",7]', as `_tw_id` has it"""
+        )
+    return found
+
+
+def _any_of(texts: Iterable[str]) -> re.Pattern[bytes]:
+    """One of the texts, as it is or as JSON may write it, as a word of its own."""
+    escaped = ((text, *(json.dumps(text, ensure_ascii=ascii)[1:-1] for ascii in (True, False))) for text in texts)
+    forms = sorted({form for three in escaped for form in three})
+    return re.compile(_WORD % b"|".join(re.escape(form.encode()) for form in forms))
+
+
+@dataclass
+class Held:
+    """Where one table has rows of the ids."""
+
+    pinned: Pinned
+    files: list[DataFile] = field(default_factory=list)
+    rows: Counter[str] = field(default_factory=Counter)
+    """By outcome; of `events` all are `events`."""
+    names: set[str] = field(default_factory=set)
+    """batch_log: the files of the inbox that they came from."""
+    places: set[tuple[int, int, datetime]] = field(default_factory=set)
+    """stream_log: partition, offset and time stamp of their records in Kafka."""
+
+
+@dataclass
+class Eraser:
+    """Erases ids from the tables of a pipeline; the caller holds its locks."""
+
+    lake: Lake
+    duck: Scratch
+    wanted: Wanted
+
+    @property
+    def shapes(self) -> tuple[TableShape, ...]:
+        """The tables that have ids, in the order in which they are rewritten."""
+        pipeline = self.lake.pipeline
+        return tables.batch_log(pipeline), tables.stream_log(pipeline), tables.events(pipeline)
+
+    def look(self, shape: TableShape) -> Held:
+        """Where a table has rows of the ids now."""
+        held = Held(pin(self.lake.catalog(), self.lake.name, shape.name, shape))
+        names = self._telling(held.pinned)
+        for file in self.wanted.may_be_in(held.pinned, held.pinned.all_files):
+            for rows in self._rows(held.pinned, file, names):
+                found = rows.filter(self.wanted.those(rows))
+                if not len(found):
+                    continue
+                held.files += [] if file in held.files else [file]
+                outcomes = found[tables.OUTCOME].to_pylist() if tables.OUTCOME in names else [shape.name] * len(found)
+                held.rows.update(outcomes)
+                held.names.update(found["file"].to_pylist() if shape.name == tables.BATCH_LOG else ())
+                if shape.name == tables.STREAM_LOG:
+                    held.places.update(zip(*(found[name].to_pylist() for name in KAFKA), strict=True))
+        return held
+
+    def _telling(self, pinned: Pinned) -> list[str]:
+        """The columns by which rows are known, and where they come from."""
+        wanted = [self.lake.pipeline.event.key, tables.OUTCOME, tables.PAYLOAD, *ledger.PLACE]
+        return [column.name for column in pinned.columns if column.name in wanted]
+
+    def _rows(self, pinned: Pinned, file: DataFile, names: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
+        columns = ", ".join(map(quoted, names)) or "*"
+        found = self.duck.connection.sql(f"SELECT {columns} FROM {self.duck.read(pinned, (file,))}")
+        yield from found.to_arrow_reader(_ROWS)
+
+    def erase(self, shape: TableShape, before: tuple[int, int]) -> None:
+        """Rewrite the files of one table that hold the ids.
+
+        `events` goes after the logs: if it is of the rows that these had `before`, it is of those that they have now.
+        """
+        for _ in range(_ATTEMPTS):
+            held = self.look(shape)
+            if held.pinned.history.head is None:
+                return
+            new: list[DataFile] = []
+            try:
+                for file in held.files:
+                    new += self._rewritten(held.pinned, file)
+                head, state = held.pinned.history.head, self._state(held, before)
+                commits.replace(held.pinned.made, head, held.files, new, state, forget=True)
+            except CommitFailedException:
+                commits.discard(held.pinned.made, new)
+            else:
+                return
+        raise self._changed(shape.name)
+
+    def _rewritten(self, pinned: Pinned, file: DataFile) -> list[DataFile]:
+        is_log = tables.OUTCOME in {column.name for column in pinned.columns}
+        with Writer(Place.of(pinned.made)) as writer:
+            for rows in self._rows(pinned, file):
+                those = self.wanted.those(rows)
+                writer.write(ledger.blank(rows, those) if is_log else rows.filter(pc.invert(those)))
+            return writer.close()
+
+    def _state(self, held: Held, before: tuple[int, int]) -> dict[str, str]:
+        """Of a log: that rows were replaced. Of `events`: which days were touched, and that it is of such logs."""
+        history, name = held.pinned.history, self.lake.name
+        if held.pinned.name != f"{name}.{tables.EVENTS}":
+            landed = table_state.landed(history, name)
+            return table_state.encode(replace(landed, relanded=landed.relanded + bool(held.files)))
+        edge = table_state.boundary(history, name)
+        if before == edge.relanded:
+            edge = replace(edge, relanded=self._relanded())
+        return table_state.encode(
+            replace(edge, touched_days=tuple(sorted({day_of(file) for file in held.files})), rebuilt=False)
+        )
+
+    def _relanded(self) -> tuple[int, int]:
+        stream, batch = (
+            table_state.landed(self.lake.history(log), self.lake.name) for log in (tables.STREAM_LOG, tables.BATCH_LOG)
+        )
+        return stream.relanded, batch.relanded
+
+    def erase_all(self) -> None:
+        """Erase from all three; what `events` was of before, it is of after."""
+        before = self._relanded()
+        for shape in self.shapes:
+            self.erase(shape, before)
+
+    # ---- what else holds them: files of old snapshots, files of nobody ----
+
+    def left_behind(self, shape: TableShape) -> list[str]:
+        """Data files that are not of the table any more, or never were, and hold an id: their paths."""
+        pinned = pin(self.lake.catalog(), self.lake.name, shape.name, shape)
+        if pinned.table is None:
+            return []
+        known = {path_of(file.file_path) for file in pinned.all_files}
+        there = (path for path in table_files.present(pinned.table) if path.endswith(".parquet") and path not in known)
+        return [path for path in sorted(table_files.own(pinned.table, there)) if self._is_in(pinned, path)]
+
+    def _is_in(self, pinned: Pinned, path: str) -> bool:
+        location = pinned.made.location().rstrip("/")
+        location += path.removeprefix(path_of(location))
+        try:
+            file = DataFile.from_args(
+                content=DataFileContent.DATA,
+                file_path=location,
+                file_format=FileFormat.PARQUET,
+                partition=Record(),
+                record_count=1,
+                file_size_in_bytes=len(pinned.made.io.new_input(location)),
+            )
+            found = self._rows(pinned, file, self._telling(pinned))
+            return any(pc.any(self.wanted.those(rows)).as_py() for rows in found)
+        except (duckdb.Error, OSError, pa.ArrowException):
+            return False  # without its end, so it is not read by anybody
+
+    def purge(self, name: str, left: Sequence[str] = ()) -> int:
+        """Expire all snapshots but the head, and remove the files that only they named, and those `left`.
+
+        Manifests go first: they tell the least and highest ids of the files that they name.
+        """
+        table = self.lake.find(name)
+        if table is None or table.current_snapshot() is None:
+            return 0
+        with ThreadPoolExecutor(table_files.THREADS) as pool:
+            before = table_files.referenced(pool, table).locations.keys()
+            table = self._without_past(table)
+            gone = before - table_files.referenced(pool, table).locations.keys()
+            gone |= set(left) | self._naming(table, before, set(left))
+        table_files.remove(table, sorted(table_files.own(table, gone), key=lambda path: path.endswith(".parquet")))
+        return len(gone)
+
+    def _without_past(self, table: Table) -> Table:
+        for _ in range(_ATTEMPTS):
+            head = table.metadata.current_snapshot_id
+            past = [one.snapshot_id for one in table.metadata.snapshots if one.snapshot_id != head]
+            with suppress(CommitFailedException):
+                return commits.tidy(table, past)
+            table = self.lake.table(table.name()[-1])
+        raise self._changed(table.name()[-1])
+
+    def _naming(self, table: Table, known: Iterable[str], left: set[str]) -> set[str]:
+        """Manifests of nobody that name one of the files: of a commit that was lost, or a purge that was killed."""
+        others = table_files.present(table).keys() - set(known)
+        found = set()
+        for path in table_files.own(table, others) if left else ():
+            name = path.rsplit("/", 1)[1]
+            if not name.endswith(".avro") or name.startswith("snap-"):
+                continue
+            location = table.location().rstrip("/")
+            # One that is still being written, or was cut short, names nothing that is gone.
+            with (
+                suppress(OSError, ValueError, EOFError),
+                table.io.new_input(location + path.removeprefix(path_of(location))).open() as stream,
+            ):
+                entries: Any = fastavro.reader(stream)  # type: ignore[arg-type]
+                if any(path_of(entry["data_file"]["file_path"]) in left for entry in entries):
+                    found.add(path)
+        return found
+
+    def forget_views(self) -> None:
+        """See that the newest commits of views tell nothing of what is gone; those of the stream are filled again."""
+        for view in self.lake.pipeline.views.values():
+            nothing = Folded(None, fingerprint.view(self.lake.pipeline, view))
+            self._forget(tables.stream_view_name(view), nothing)
+            self._forget(tables.batch_view_name(view), None)
+
+    def _forget(self, name: str, emptied: Folded | None) -> None:
+        for _ in range(_ATTEMPTS):
+            found = pin(self.lake.catalog(), self.lake.name, name)
+            state = emptied or table_state.folded(found.history)
+            if found.table is None or found.history.head is None or state is None:
+                return
+            old = found.all_files if emptied else ()
+            with suppress(CommitFailedException):
+                commits.replace(found.table, found.history.head, old, (), table_state.encode(state), forget=True)
+                return
+        raise self._changed(name)
+
+    def _changed(self, name: str) -> TwofoldError:
+        return TwofoldError(
+            f"{self.lake.name}.{name} was changed by others during each of {_ATTEMPTS} attempts",
+            "see that no maintenance runs, then run it again: what it had done stays done",
+        )

@@ -1,0 +1,163 @@
+"""Ids erased for good from the files of the inbox: each file that holds one is rewritten without these records.
+
+files that batch_log names, also archived ones, and files not ingested as they lie ─► read, judged ─► records of the ids
+─► the file without them, its hash in `landed_files` ─► put in its place ─► its version in `landed_files`
+
+The hash comes first: a batch run that meets the new content knows it as ingested, wherever this was killed.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyiceberg.exceptions import CommitFailedException
+
+from spark_jobs.days import Scratch
+from spark_jobs.erase import Wanted
+from spark_jobs.tasks import of_file
+from twofold import commits, inbox, tables
+from twofold.contract.judge import Judge
+from twofold.contract.records import JsonRecords
+from twofold.definition.names import ELEMENT
+from twofold.errors import TwofoldError
+from twofold.lake import Lake
+from twofold.ledger import Erased
+from twofold.reader import pruning
+from twofold.reader.pinned import pin
+from twofold.readers import SetAside, read, rewriting
+from twofold.table_files import Place, Writer
+
+_ATTEMPTS = 10
+
+
+@dataclass
+class HoldingFile:
+    """A file that holds some of the ids."""
+
+    folder: inbox.Folder
+    file: inbox.File
+    gone: dict[int, list[bytes]]
+    """Number of a record → the elements of it that go; none: all of it goes."""
+    records: int
+    taken: Mapping[str, Any] | None
+    """The row of `landed_files` of the landing that took it as it lies; None: it was not ingested yet."""
+
+
+@dataclass
+class InboxEraser:
+    """Erases ids from the inbox of a pipeline."""
+
+    lake: Lake
+    duck: Scratch
+    wanted: Wanted
+    unread: dict[str, str] = field(default_factory=dict)
+    """Files that nobody can read, which may hold the ids, too: name → why."""
+
+    def look(self, named: Collection[str]) -> Iterator[HoldingFile]:
+        """The files that hold them now. `named` are those that rows of the ids came from."""
+        landed = self.lake.landed_files()
+        last = {row["file"]: row for row in landed}
+        named = {*named, *self._erased_before()}
+        folder = self.lake.inbox()
+        for file in folder.files():
+            row = last.get(file.name)
+            lies = row if row is not None and row["version"] == file.version else None
+            if lies is not None and lies["reason"] is not None:
+                self.unread[file.name] = lies["reason"]
+            elif (lies is None or file.name in named) and (found := self._read(folder, file, row)):
+                yield found
+        kept, archive = {inbox.archived(row["landing"], row["file"]): row for row in landed}, self.lake.archive()
+        for file in archive.files():
+            row = kept.get(file.name)
+            if (row is None or row["file"] in named) and (found := self._read(archive, file, row)):
+                yield found
+
+    def _erased_before(self) -> set[str]:
+        """Files with records that were blank from the first, as their ids had been erased before they came."""
+        log = pin(self.lake.catalog(), self.lake.name, tables.BATCH_LOG, tables.batch_log(self.lake.pipeline))
+        files = log.narrowed(log.all_files, pruning.compared(tables.OUTCOME, "=", tables.ERASED))
+        query = f"SELECT DISTINCT file FROM {self.duck.read(log, files)} WHERE outcome = '{tables.ERASED}'"
+        return {name for (name,) in self.duck.connection.execute(query).fetchall()}
+
+    def _read(self, folder: inbox.Folder, file: inbox.File, row: Mapping[str, Any] | None) -> HoldingFile | None:
+        judge, pipeline, name = Judge(self.lake.pipeline), self.lake.pipeline, row["file"] if row else file.name
+        gone: dict[int, list[bytes]] = {}
+        count = 0
+        try:
+            with folder.open(file.name) as stream:
+                digest = inbox.sha256(stream)
+            with folder.open(file.name) as stream:
+                for records in read(stream, file.name, pipeline):
+                    count += len(records)
+                    _, rows = of_file(judge, Erased(), records, (0, name, datetime.now(UTC)))
+                    those = self.wanted.those(rows).to_pylist()
+                    each = pipeline.event.each and isinstance(records, JsonRecords) and any(those)
+                    values = judge.elements(records).values if each and isinstance(records, JsonRecords) else []
+                    for index, number in enumerate(rows["row"].to_pylist()):
+                        if those[index]:
+                            is_element = bool(values) and rows[ELEMENT][index].as_py() > 0
+                            gone.setdefault(number, []).extend([values[index] or b""] if is_element else [])
+        except SetAside as error:
+            self.unread[file.name] = str(error)
+            return None
+        taken = row is not None and row["reason"] is None and digest == row["sha256"]
+        return HoldingFile(folder, file, gone, count, row if row and taken else None) if gone else None
+
+    def erase(self, held: HoldingFile) -> None:
+        """Rewrite the file; TwofoldError where somebody changed it meanwhile."""
+        folder, name = held.folder, held.file.name
+        with tempfile.NamedTemporaryFile(dir=self.lake.settings.home, prefix="erase-") as made:
+            rewriting.without(folder, name, self.lake.pipeline, held.gone, made)
+            made.flush()
+            path = Path(made.name)
+            self._compare(path, held)
+            with path.open("rb") as stream:
+                digest = inbox.sha256(stream)
+            if folder.version(name) != held.file.version:
+                raise TwofoldError(f"{inbox.shown(name)} was changed meanwhile", "run it again: nothing of it was lost")
+            if held.taken:
+                self._account(held.taken, {"sha256": digest, "size_bytes": path.stat().st_size})
+            folder.put(path, name, lambda copied: None)
+        if held.taken and held.taken["file"] == name:
+            self._account(held.taken, {"version": folder.version(name)})
+
+    def _compare(self, path: Path, held: HoldingFile) -> None:
+        """See that the new file has as many records."""
+        with path.open("rb") as stream:
+            count = sum(len(records) for records in read(stream, held.file.name, self.lake.pipeline))
+        if count != held.records:
+            raise TwofoldError(
+                f"{inbox.shown(held.file.name)} would have {count:,} records instead of {held.records:,}",
+                "it was left as it is: report it with the file, and see to it yourself",
+            )
+
+    def _account(self, taken: Mapping[str, Any], changed: Mapping[str, Any]) -> None:
+        """Change what `landed_files` says of the file."""
+
+        def made(row: dict[str, Any]) -> dict[str, Any]:
+            is_it = (row["file"], row["landing"]) == (taken["file"], taken["landing"])
+            return {**row, **changed} if is_it else row
+
+        for _ in range(_ATTEMPTS):
+            found = pin(self.lake.catalog(), self.lake.name, tables.LANDED_FILES, tables.landed_files())
+            old = found.narrowed(found.all_files, pruning.compared("file", "=", taken["file"]))
+            rows = self.duck.connection.sql(f"SELECT * FROM {self.duck.read(found, old)}").to_arrow_table().to_pylist()
+            place = Place.of(found.made)
+            with Writer(place) as writer:
+                writer.write(pa.RecordBatch.from_pylist([made(row) for row in rows], place.arrow))
+                new = writer.close()
+            with suppress(CommitFailedException):
+                commits.replace(found.made, found.history.head, old, new, {})
+                return
+            commits.discard(found.made, new)
+        raise TwofoldError(
+            f"{self.lake.name}.{tables.LANDED_FILES} was changed by others during each of {_ATTEMPTS} attempts",
+            "see that no maintenance runs, then run it again",
+        )

@@ -1,0 +1,198 @@
+"""Erases ids for good: from all tables and their old files, from the inbox, and for ever after, by the ledger.
+
+the ledger ─► files of the inbox ─► batch_log, stream_log ─► events ─► union, views ─► old snapshots and their files
+
+Killed midway, the tables are right at every moment, and the next run with the same ids finishes it; until then `prove`
+reports ids that the ledger has and a table, too. Kafka's records stay until Kafka deletes them: read again, they are
+landed blank.
+
+Manually: `python -m spark_jobs.erase_job flights --id F1 --yes`
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from spark_jobs import outcome, union_job
+from spark_jobs.checkpoints import Checkpoint
+from spark_jobs.days import Scratch, scratch
+from spark_jobs.erase import KAFKA, Eraser, Held, Wanted
+from spark_jobs.erase_files import InboxEraser
+from spark_jobs.spark_session import Job, declared, started_job
+from twofold import inbox, kafka, ledger, tables
+from twofold.errors import TwofoldError
+from twofold.lake import Lake
+from twofold.reader import pruning
+from twofold.reader.pinned import pin
+from twofold.text import counted
+
+_WAIT_S = 600.0
+_SHOWN = 10
+
+
+@click.command()
+@click.argument("pipeline")
+@click.option("--id", "ids", multiple=True)
+@click.option("--ids", "file", type=click.File())
+@click.option("--why", default="")
+@click.option("--by", default=None)
+@click.option("--yes/--dry-run", "go", default=False)
+@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@outcome.option
+def main(
+    pipeline: str,
+    ids: tuple[str, ...],
+    file: TextIO | None,
+    why: str,
+    by: str | None,
+    go: bool,
+    as_json: bool,
+    outcome_file: Path | None,
+) -> None:
+    """Erase ids of PIPELINE."""
+
+    def work() -> dict[str, Any]:
+        listed = [line.rstrip("\r\n") for line in file or ()]
+        lake = declared(pipeline)
+        return run(lake, Wanted(lake.pipeline, frozenset([*ids, *filter(None, listed)])), by or _account(), why, go)
+
+    outcome.run(work, lambda report: "\n".join(_lines(report)), as_json, outcome_file)
+
+
+def _account() -> str:
+    """Who runs this; in a container a number may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def run(lake: Lake, wanted: Wanted, by: str, why: str, go: bool) -> dict[str, Any]:
+    """Look, and with `go` erase; refused while the streaming job runs."""
+    if not go:
+        return look(lake, wanted)
+    lake.ensure()
+    with (
+        started_job(lake, "erase", short_lived=True) as job,
+        job.lock("stream"),
+        job.lock("batch", wait_s=_WAIT_S),
+        job.lock("union", wait_s=_WAIT_S),
+    ):
+        return erase(job, wanted, by, why)
+
+
+def look(lake: Lake, wanted: Wanted) -> dict[str, Any]:
+    """Where the ids are; nothing is changed."""
+    with scratch(lake.settings) as duck:
+        eraser, files = Eraser(lake, duck, wanted), InboxEraser(lake, duck, wanted)
+        held = {shape.name: eraser.look(shape) for shape in eraser.shapes}
+        holding = {one.file.name: len(one.gone) for one in files.look(held[tables.BATCH_LOG].names)}
+        return _report(eraser, held, done=False, files=holding, files_unread=files.unread)
+
+
+def erase(job: Job, wanted: Wanted, by: str, why: str) -> dict[str, Any]:
+    """Erase the ids, or finish what an earlier run has left of them; the caller holds the locks."""
+    lake, new = job.lake, ledger.enter(job.lake, wanted.ids, by, why)
+    with scratch(lake.settings) as duck:
+        eraser, files = Eraser(lake, duck, wanted), InboxEraser(lake, duck, wanted)
+        held = {shape.name: eraser.look(shape) for shape in eraser.shapes}
+        rewritten: dict[str, int] = {}
+        for one in _shown("files of the inbox", list(files.look(held[tables.BATCH_LOG].names))):
+            files.erase(one)
+            rewritten[one.file.name] = len(one.gone)
+        removed = 0
+        if any(one.files for one in held.values()) or any(map(eraser.left_behind, eraser.shapes)):
+            eraser.erase_all()
+            union_job.union(job)
+            eraser.forget_views()
+            removed = _purge(job, eraser)
+        facts = {"files": rewritten, "files_unread": files.unread, "entered": new, "files_removed": removed}
+        return _report(eraser, held, done=True, **facts)
+
+
+def _report(eraser: Eraser, held: Mapping[str, Held], **facts: Any) -> dict[str, Any]:  # noqa: ANN401
+    return {
+        "pipeline": eraser.lake.name,
+        "ids": len(eraser.wanted.ids),
+        "rows": {name: dict(sorted(one.rows.items())) for name, one in held.items()},
+        "in_kafka": _in_kafka(eraser.lake, eraser.duck, held[tables.STREAM_LOG].places),
+        **facts,
+    }
+
+
+def _purge(job: Job, eraser: Eraser) -> int:
+    """Views first: while files of a log or of `events` hold an id, the next run does all of it again."""
+    removed = 0
+    for view in job.pipeline.views.values():
+        Checkpoint.of(job, view.name).discard()
+        for name in (tables.stream_view_name(view), tables.batch_view_name(view)):
+            removed += eraser.purge(name)
+    for shape in reversed(eraser.shapes):
+        removed += eraser.purge(shape.name, eraser.left_behind(shape))
+    return removed
+
+
+def _shown(label: str, found: list[Any]) -> Iterator[Any]:
+    with click.progressbar(found, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+        yield from bar
+
+
+def _in_kafka(lake: Lake, duck: Scratch, found: set[tuple[int, int, datetime]]) -> dict[str, Any]:
+    """Records of erased ids that Kafka still has, and until when; read again, they are landed blank."""
+    try:
+        topic = kafka.describe(lake.settings, lake.pipeline.topic.name)
+    except TwofoldError as error:
+        return {"records": None, "why": str(error)}
+    if topic is None:
+        return {"records": 0, "until": None, "places": []}
+    log = pin(lake.catalog(), lake.name, tables.STREAM_LOG, tables.stream_log(lake.pipeline))
+    files = log.narrowed(log.all_files, pruning.compared(tables.OUTCOME, "=", tables.ERASED))
+    blank = f"SELECT {', '.join(KAFKA)} FROM {duck.read(log, files)} WHERE outcome = '{tables.ERASED}'"
+    found = {*found, *duck.connection.execute(blank).fetchall()}
+    there = sorted(one for one in found if topic.partitions.get(one[0], (1 << 62, 0))[0] <= one[1])
+    kept_ms = int(topic.settings.get("retention.ms") or -1)
+    until = None if kept_ms < 0 or not there else max(at for *_, at in there) + timedelta(milliseconds=kept_ms)
+    places = [f"{topic.name}[{partition}]@{offset}" for partition, offset, _ in there[:_SHOWN]]
+    return {"records": len(there), "until": until and until.astimezone(UTC).isoformat(), "places": places}
+
+
+def _lines(report: Mapping[str, Any]) -> Iterator[str]:
+    done = report["done"]
+    yield f"{report['pipeline']}: {counted(report['ids'], 'id')} {'erased' if done else 'looked for'}"
+    for name, rows in report["rows"].items():
+        said = ", ".join(f"{count:,} {outcome}" for outcome, count in rows.items()) or "none"
+        yield f"  {name:<12} rows: {said}"
+    yield f"  inbox        files: {len(report['files']):,}"
+    for name, count in report["files"].items():
+        yield f"    {inbox.shown(name)}: {counted(count, 'record')}"
+    for name, why in report["files_unread"].items():
+        yield f"    {inbox.shown(name)} may hold them: it cannot be read ({why}); see to it yourself"
+    if done:
+        yield f"  {report['entered']:,} ids entered in the ledger, {report['files_removed']:,} old files removed"
+    yield f"  Kafka        {_of_kafka(report['in_kafka'])}"
+    if done:
+        yield f"next: `twofold stream {report['pipeline']}`, which fills the stream views again"
+    else:
+        yield "nothing was changed: --yes does it"
+
+
+def _of_kafka(found: Mapping[str, Any]) -> str:
+    if found["records"] is None:
+        return f"was not asked: {found['why']}"
+    if not found["records"]:
+        return "has none of these records"
+    until = f"and deletes them after {found['until']}" if found["until"] else "for ever: its retention.ms is -1"
+    more = ", …" if found["records"] > len(found["places"]) else ""
+    return f"has {counted(found['records'], 'record')} of erased ids, {until}: {', '.join(found['places'])}{more}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""A file of the inbox without some of its records: as many records, by the same numbers, the others byte by byte.
+
+    lines ─► {} in place of a record; blank lines stay       elements ─► {} within one array
+    rows of CSV ─► empty cells below the same header         rows of Parquet ─► nulls
+
+With `event.each` only some elements of a record's array may have to go: they become null. Texts are written as UTF-8.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from twofold import inbox
+from twofold.definition.model import Pipeline
+from twofold.errors import TwofoldError
+from twofold.inbox import Format
+from twofold.readers import csv_rows, json_texts
+from twofold.readers.texts import WatchedStream, blocks
+
+Gone = Mapping[int, Sequence[bytes]]
+"""Number of a record → the elements of it that go; none: all of it goes."""
+_PARQUET_ROWS = 16_384
+
+
+def without(folder: inbox.Folder, name: str, pipeline: Pipeline, gone: Gone, target: IO[bytes]) -> None:
+    """Write a file, of which the readers could read all, without some records."""
+    form = inbox.format_of(name)
+    assert form is not None
+    if form.kind == "parquet":
+        with folder.open(name) as source:
+            _parquet(source, gone, target)
+        return
+    lines = _csv(folder, name, form, pipeline, gone) if form.kind == "csv" else _json(folder, name, form, gone)
+    if not form.gzipped:
+        target.writelines(lines)
+        return
+    # Without the moment and the name the same content gives the same bytes.
+    with gzip.GzipFile("", "wb", fileobj=target, mtime=0) as packed:
+        packed.writelines(lines)
+
+
+def _blocks(source: IO[bytes], form: Format) -> Iterator[bytes]:
+    return blocks(WatchedStream(source), form.kind, gzipped=form.gzipped)
+
+
+def _json(folder: inbox.Folder, name: str, form: Format, gone: Gone) -> Iterator[bytes]:
+    with folder.open(name) as source:
+        begins = next((text.lstrip()[:1] for text in _blocks(source, form) if text.strip()), b"")
+    with folder.open(name) as source:
+        records = (
+            (number, _left(value or b"", gone[number]) if number in gone else value or b"")
+            for some in json_texts.read(_blocks(source, form))
+            for number, value in zip(some.numbers, some.values, strict=True)
+        )
+        if begins == b"[":
+            yield b"[\n"
+            yield from (value if number == 1 else b",\n" + value for number, value in records)
+            yield b"\n]\n"
+            return
+        at = 1
+        for number, value in records:
+            yield b"\n" * (number - at) + value + b"\n"
+            at = number + 1
+
+
+def _left(record: bytes, elements: Sequence[bytes]) -> bytes:
+    """What is left of a record.
+
+    >>> _left(b'{"n": [{"id": 1}, {"id": 2}]}', [b'{"id": 2}']), _left(b'{"id": 1}', [])
+    (b'{"n": [{"id": 1}, null]}', b'{}')
+    """
+    for element in elements:
+        if element not in record:
+            raise TwofoldError("an element to be erased is not found in its record", "report it with the file")
+        record = record.replace(element, b"null")
+    return record if elements else b"{}"
+
+
+def _csv(folder: inbox.Folder, name: str, form: Format, pipeline: Pipeline, gone: Gone) -> Iterator[bytes]:
+    files = pipeline.files
+    wanted = {one.source.column for one in pipeline.event.fields.values() if one.is_in_cells}
+    with folder.open(name) as source:
+        first = 0
+        for header, rows in csv_rows.as_they_are(
+            _blocks(source, form), wanted, delimiter=files.delimiter, header=files.header
+        ):
+            if not first and not files.header:
+                names = (b'"' + cell.replace('"', '""').encode() + b'"' for cell in header.names)
+                yield header.separator.join(names) + b"\n"
+            empty = b'""' + header.separator * (header.columns - 1)
+            first = first or 1
+            yield from ((empty if number in gone else row) + b"\n" for number, row in enumerate(rows, first))
+            first += len(rows)
+
+
+def _parquet(source: IO[bytes], gone: Gone, target: IO[bytes]) -> None:
+    file = pq.ParquetFile(pa.PythonFile(source, "r"))
+    # As a column of a file may allow no null.
+    schema = pa.schema([field.with_nullable(True) for field in file.schema_arrow], file.schema_arrow.metadata)
+    with pq.ParquetWriter(target, schema) as writer:
+        first = 1
+        for batch in file.iter_batches(_PARQUET_ROWS):
+            kept = pa.array([None if first + row in gone else row for row in range(batch.num_rows)], pa.int64())
+            columns = [column.take(kept) for column in batch.columns]
+            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+            first += batch.num_rows

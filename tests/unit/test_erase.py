@@ -1,0 +1,410 @@
+"""Ids erased for good: which rows and records are of them, and that no byte of them is left, wherever it was killed."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Operation
+
+from spark_jobs.days import Scratch, scratch
+from spark_jobs.erase import Eraser, Wanted
+from spark_jobs.erase_files import InboxEraser
+from spark_jobs.reland import Asked, Relander
+from spark_jobs.tasks import of_file
+from tests import lake as tables_by_hand
+from tests.conftest import write_definition
+from tests.lake import LocalLake
+from twofold import commits, inbox, ledger, schemas, table_state, tables
+from twofold.catalog import LakeCatalog
+from twofold.contract.judge import Judge
+from twofold.contract.records import JsonRecords
+from twofold.definition.model import Pipeline
+from twofold.errors import UsageError
+from twofold.ledger import Erased
+from twofold.readers import read
+from twofold.settings import Settings
+from twofold.table_files import Place, Writer
+from twofold.table_state import Boundary, Landed
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+PERSON = "person-4711-of-some-length"
+OTHER = f"other-{PERSON}"
+BOUND = PERSON[:16].encode()
+"""What metadata tells of the id as the least of a file."""
+
+
+def event(key: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401
+    return {"id": key, "at": NOON, "kind": "a", "value": 1, **more}
+
+
+def text(key: str, **more: Any) -> bytes:  # noqa: ANN401
+    return json.dumps({**event(key), "at": NOON.isoformat(), **more}).encode()
+
+
+# ---- which rows ----
+
+
+@pytest.mark.parametrize(
+    ("payload", "held"),
+    [
+        (text(PERSON, kind="z"), True),
+        (b'{"id": "%s", oops' % PERSON.encode(), True),
+        (b"1;%s;x" % PERSON.encode(), True),
+        (b'{"kind": "%s"}' % PERSON.encode(), True),
+        (text("else", note=PERSON), False),
+        (b'{"id": "x%s"' % PERSON.encode(), False),
+        (b"{}", False),
+        (None, False),
+    ],
+)
+def test_a_rejected_record_is_of_an_id_as_far_as_it_tells(tmp_path: Path, payload: bytes | None, held: bool) -> None:
+    wanted = Wanted(write_definition(tmp_path), frozenset([PERSON]))
+    rows = pa.RecordBatch.from_pydict(
+        {"id": pa.array([None], pa.string()), "outcome": ["rejected"], "payload": pa.array([payload], pa.binary())}
+    )
+    assert wanted.those(rows).to_pylist() == [held]
+
+
+NUMBER = {"id": {"type": "long", "required": True, "max_length": None}}
+TENANT = {"tenant": {"type": "string", "required": True}, "kind": {"required": True}}
+
+
+@pytest.mark.parametrize(
+    ("declared", "ids", "rows", "expected"),
+    [
+        ({}, ["a"], {"id": ["a", "b", None]}, [True, False, None]),
+        ({"fields": NUMBER}, ["7"], {"id": [7, 77, None]}, [True, False, None]),
+        (
+            {"id": ["tenant", "id"], "fields": TENANT},
+            ['["acme","7"]'],
+            {"_tw_id": ['["acme","7"]', '["acme","8"]', None]},
+            [True, False, None],
+        ),
+        (
+            {"id": "none"},
+            ["kafka/0/6", "kafka/0/7"],
+            {"_tw_id": ["kafka/0/5", "kafka/0/6", None]},
+            [False, True, True],
+        ),
+    ],
+)
+def test_rows_are_of_an_id_by_their_key_or_place(
+    tmp_path: Path, declared: dict[str, Any], ids: list[str], rows: dict[str, Any], expected: list[bool | None]
+) -> None:
+    wanted = Wanted(write_definition(tmp_path, event=declared), frozenset(ids))
+    placed = {
+        "outcome": ["accepted", "filtered", "rejected", "erased"],
+        "payload": pa.array([None, None, b"?", None], pa.binary()),
+        "kafka_partition": [0, 0, 0, 0],
+        "kafka_offset": [5, 6, 7, 6],
+    }
+    rows = {name: [*values, None] for name, values in rows.items()}
+    expected = [*expected, False]
+    those = wanted.those(pa.RecordBatch.from_pydict({**rows, **placed})).to_pylist()
+    assert [bool(one) for one in those] == [bool(one) for one in expected]
+
+
+@pytest.mark.parametrize(
+    ("declared", "ids", "said"),
+    [
+        ({}, [], "no id is named"),
+        ({"fields": NUMBER}, ["x7"], "'x7' is no id: id is a whole number"),
+        ({"id": ["tenant", "id"], "fields": TENANT}, ["acme/7"], "'acme/7' is no id of several fields"),
+    ],
+)
+def test_ids_that_no_row_can_have_are_refused(
+    tmp_path: Path, declared: dict[str, Any], ids: list[str], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        Wanted(write_definition(tmp_path, event=declared), frozenset(ids))
+
+
+def test_what_arrives_again_is_blank(tmp_path: Path) -> None:
+    pipeline = write_definition(tmp_path)
+    erased = Erased("id", "salt", frozenset([Erased(salt="salt").hash_of("a")]))
+    records = JsonRecords([text("a"), text("b"), b"a"], [1, 2, 3])
+    judged, rows = of_file(Judge(pipeline), erased, records, (4, "f.json", NOON))
+    assert judged.counts() == {"erased": 1, "accepted": 1, "rejected": 1, "not_json": 1}
+    first = {name: value for name, value in rows.to_pylist()[0].items() if value is not None}
+    assert first == {"outcome": "erased", "landing": 4, "file": "f.json", "row": 1, "landed_at": NOON}
+    assert rows["id"].to_pylist() == [None, "b", None]
+
+
+# ---- files of the inbox ----
+
+ROWS = [event("a", at=NOON.isoformat()), event(PERSON, at=NOON.isoformat()), event("c", at=NOON.isoformat())]
+LINES = [json.dumps(row) for row in ROWS]
+CSV = ['id,"at",note,kind,value', *(f'"{row["id"]}",{row["at"]},"x ""y""\nz",a,1' for row in ROWS)]
+
+
+def parquet(rows: list[dict[str, Any]]) -> bytes:
+    made = io.BytesIO()
+    fields = [("id", pa.string()), ("at", pa.string()), ("kind", pa.string()), ("value", pa.int8())]
+    schema = pa.schema([pa.field(name, kind, nullable=name != "id") for name, kind in fields])
+    table = pa.Table.from_pylist(rows, schema).append_column("tags", [[["x", row["id"]] for row in rows]])
+    pq.write_table(table, made, row_group_size=2)
+    return made.getvalue()
+
+
+FILES = {
+    "lines.jsonl": "\n\n".join(LINES).encode(),
+    "crlf.json": ("\r\n".join(LINES) + "\r\n\r\n").encode("utf-8-sig"),
+    "wide.json": "\n".join(LINES).encode("utf-16"),
+    "packed.json.gz": gzip.compress("\n".join([*LINES, "not JSON"]).encode()),
+    "array.json": ("[" + ",\n ".join([*LINES, "7"]) + " ]\n").encode(),
+    "rows.csv": "\r\n".join([*CSV, "a,b", ""]).encode(),
+    "rows.parquet": parquet(ROWS),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_is_rewritten_with_as_many_records(lake: LocalLake, name: str) -> None:
+    before = put(lake, name, FILES[name])
+    with scratch(lake.settings) as duck:
+        eraser = InboxEraser(lake, duck, Wanted(lake.pipeline, frozenset([PERSON])))
+        (held,) = eraser.look([])
+        eraser.erase(held)
+        assert list(eraser.look([])) == []
+    after = records(lake, name)
+    assert [number for number, _ in after] == [number for number, _ in before]
+    gone = before[1][0]
+    assert [one for one in after if one[0] != gone] == [one for one in before if one[0] != gone]
+    assert PERSON.encode() not in tables_by_hand.plain(lake.inbox().path / name)  # type: ignore[union-attr]
+
+
+def test_an_archived_file_is_rewritten_too(lake: LocalLake) -> None:
+    fill(lake)
+    folder, archive = lake.inbox(), lake.archive()
+    assert isinstance(folder, inbox.LocalFolder) and isinstance(archive, inbox.LocalFolder)
+    kept = archive.path / inbox.archived(1, "f.json")
+    kept.parent.mkdir(parents=True)
+    (folder.path / "f.json").rename(kept)
+    with scratch(lake.settings) as duck:
+        eraser = InboxEraser(lake, duck, Wanted(lake.pipeline, frozenset([PERSON])))
+        for held in eraser.look(["f.json"]):
+            eraser.erase(held)
+    assert kept.read_bytes() == text("xb") + b"\n{}\n"
+    (taken,) = lake.landed_files()
+    with kept.open("rb") as stream:
+        assert (taken["sha256"], taken["size_bytes"]) == (inbox.sha256(stream), kept.stat().st_size)
+
+
+def test_of_one_element_the_record_stays(lake: LocalLake, tmp_path: Path) -> None:
+    pipeline = write_definition(tmp_path, event={"each": "items"})
+    lake = LocalLake(lake.settings, pipeline, lake.own)
+    schemas.ensure_tables(lake.own, pipeline)
+    put(lake, "f.json", b'{"n": 1.10, "items": [%s, %s]}\n{}' % (text("a"), text(PERSON)))
+    with scratch(lake.settings) as duck:
+        eraser = InboxEraser(lake, duck, Wanted(pipeline, frozenset([PERSON])))
+        for held in eraser.look([]):
+            eraser.erase(held)
+    assert (lake.settings.home / "bucket/landing" / lake.name / "f.json").read_bytes() == (
+        b'{"n": 1.10, "items": [%s, null]}\n{}\n' % text("a")
+    )
+
+
+def put(lake: LocalLake, name: str, content: bytes) -> list[tuple[int, bytes | None]]:
+    folder = lake.inbox()
+    assert isinstance(folder, inbox.LocalFolder)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    (folder.path / name).write_bytes(content)
+    return records(lake, name)
+
+
+def records(lake: LocalLake, name: str) -> list[tuple[int, bytes | None]]:
+    """Number and what the contract keeps of each record."""
+    with lake.inbox().open(name) as stream:
+        return [
+            (number, some.payload(index))
+            for some in read(stream, name, lake.pipeline)
+            for index, number in enumerate(some.numbers)
+        ]
+
+
+# ---- tables ----
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Iterator[LocalLake]:
+    """Both logs in two commits, and `events` of what is in them, with two views' tables."""
+    catalog = LakeCatalog("test", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}/bucket/tables")
+    made = LocalLake(Settings(home=tmp_path), write_definition(tmp_path), catalog)
+    schemas.ensure_tables(catalog, made.pipeline)
+    yield made
+    catalog.engine.dispose()
+
+
+def fill(lake: LocalLake) -> None:
+    """Rows of the person in each table, in files with others and alone, accepted, filtered and rejected."""
+    stream = [
+        {**kafka(0, event("xa")), "kafka_timestamp": NOON - timedelta(days=1)},
+        kafka(1, event(PERSON)),
+        kafka(2, {"payload": text(PERSON, kind="z"), "reason": f"no kind of {PERSON}"}, "rejected"),
+        kafka(3, event(OTHER)),
+    ]
+    land(lake, tables.STREAM_LOG, stream[:2], Landed(lake.name, 1, "t", {0: 2}))
+    compacted(lake.table(tables.STREAM_LOG))
+    land(lake, tables.STREAM_LOG, stream[2:], Landed(lake.name, 2, "t", {0: 4}))
+    put(lake, "f.json", b"\n".join([text("xb"), text(PERSON, value=2)]))
+    taken = lake.inbox().files()[0]
+    rows = [
+        {**event(key, value=number), "outcome": "accepted", "landing": 1, "file": "f.json", "row": number}
+        for number, key in ((1, "xb"), (2, PERSON))
+    ]
+    land(lake, tables.BATCH_LOG, [{**row, "landed_at": NOON} for row in rows], Landed(lake.name, 1))
+    with lake.inbox().open("f.json") as stream_:
+        digest = inbox.sha256(stream_)
+    names = {"landing": 1, "file": "f.json", "size_bytes": taken.size_bytes, "version": taken.version}
+    tables_by_hand.append(lake.table(tables.LANDED_FILES), [{**names, "sha256": digest, "rows": 2, "landed_at": NOON}])
+    united = [
+        {**event(key), "layer": layer, "withdrawn": False} for key, layer in (("xa", "stream"), (PERSON, "batch"))
+    ]
+    land(lake, tables.EVENTS, united, Boundary(lake.name, "t", {0: 4}, 1))
+
+
+def compacted(table: Table) -> None:
+    """The person's rows in a new file; the old one is named as deleted, beside one that stays."""
+    scan = table.scan(row_filter="kafka_offset = 1")
+    with Writer(Place.of(table)) as writer:
+        writer.write(scan.to_arrow())
+        old = [task.file for task in scan.plan_files()]
+        commits.replace(table, table.metadata.current_snapshot_id, old, writer.close(), {})
+
+
+def kafka(offset: int, row: dict[str, Any], outcome: str = "accepted") -> dict[str, Any]:
+    moment = NOON + timedelta(seconds=offset)
+    place = {"kafka_partition": 0, "kafka_offset": offset, "kafka_timestamp": moment, "landing": 1}
+    return {**row, "outcome": outcome, **place}
+
+
+def land(lake: LocalLake, name: str, rows: list[dict[str, Any]], state: Landed | Boundary) -> None:
+    table = lake.table(name)
+    place = Place.of(table)
+    with Writer(place) as writer:
+        writer.write(pa.RecordBatch.from_pylist(rows, place.arrow))
+        commits.append(table, writer.close(), table_state.encode(state))
+
+
+def holding(folder: Path) -> list[str]:
+    return tables_by_hand.holding(folder, BOUND, OTHER.encode())
+
+
+def erase(lake: LocalLake, duck: Scratch) -> Eraser:
+    """What the job does but for the views, which need Spark."""
+    eraser = Eraser(lake, duck, Wanted(lake.pipeline, frozenset([PERSON])))
+    held = {shape.name: eraser.look(shape) for shape in eraser.shapes}
+    files = InboxEraser(lake, duck, eraser.wanted)
+    for one in list(files.look(held[tables.BATCH_LOG].names)):
+        files.erase(one)
+    if any(one.files for one in held.values()) or any(map(eraser.left_behind, eraser.shapes)):
+        eraser.erase_all()
+        for shape in reversed(eraser.shapes):
+            eraser.purge(shape.name, eraser.left_behind(shape))
+    return eraser
+
+
+def erased_whole(lake: LocalLake) -> None:
+    assert holding(lake.settings.home / "bucket") == []
+    rows = {
+        name: lake.table(name).scan().to_arrow().sort_by(order).to_pylist()
+        for name, order in ((tables.STREAM_LOG, "kafka_offset"), (tables.BATCH_LOG, "row"), (tables.EVENTS, "id"))
+    }
+    shown = {name: [(row["id"], row.get("outcome")) for row in found] for name, found in rows.items()}
+    assert shown == {
+        tables.STREAM_LOG: [("xa", "accepted"), (None, "erased"), (None, "erased"), (OTHER, "accepted")],
+        tables.BATCH_LOG: [("xb", "accepted"), (None, "erased")],
+        tables.EVENTS: [("xa", None)],
+    }
+    assert rows[tables.STREAM_LOG][1]["kafka_timestamp"] == NOON + timedelta(seconds=1)
+    edge = table_state.boundary(lake.history(tables.EVENTS), lake.name)
+    logs = (table_state.landed(lake.history(name), lake.name) for name in (tables.STREAM_LOG, tables.BATCH_LOG))
+    stream, batch = logs
+    assert (stream.offsets, stream.landing, batch.landing, edge.offsets) == ({0: 4}, 2, 1, {0: 4})
+    (taken,) = lake.landed_files()
+    assert (taken["version"], taken["rows"]) == (lake.inbox().version("f.json"), 2)
+    with lake.inbox().open("f.json") as stream_:
+        assert inbox.sha256(stream_) == taken["sha256"]
+
+
+def test_no_byte_is_left_and_nothing_else_is_lost(lake: LocalLake) -> None:
+    fill(lake)
+    assert len(holding(lake.settings.home / "bucket")) > 4
+    with scratch(lake.settings) as duck:
+        erase(lake, duck)
+        erased_whole(lake)
+        edge = table_state.boundary(lake.history(tables.EVENTS), lake.name)
+        assert (edge.relanded, edge.touched_days) == ((1, 1), (NOON.date(),))
+        snapshots = {name: lake.table(name).metadata.snapshots for name in (tables.STREAM_LOG, tables.EVENTS)}
+        assert {name: len(found) for name, found in snapshots.items()} == {tables.STREAM_LOG: 1, tables.EVENTS: 1}
+        head = lake.table(tables.EVENTS).metadata_location
+        erase(lake, duck)
+        assert lake.table(tables.EVENTS).metadata_location == head
+
+
+@pytest.mark.parametrize("killed_after", ["batch_log", "stream_log", "events", "expiry", "orphan"])
+def test_a_second_run_finishes_the_first(lake: LocalLake, killed_after: str) -> None:
+    fill(lake)
+    with scratch(lake.settings) as duck:
+        eraser = Eraser(lake, duck, Wanted(lake.pipeline, frozenset([PERSON])))
+        if killed_after == "orphan":
+            # A job that was killed has left a file that no commit names, and a commit that was lost a manifest of it.
+            table = lake.table(tables.STREAM_LOG)
+            with Writer(Place.of(table)) as writer:
+                writer.write(pa.RecordBatch.from_pylist([kafka(9, event(PERSON))], Place.of(table).arrow))
+                files = writer.close()
+            draft = commits._Draft(table, Operation.APPEND)
+            draft.added(files)
+        for shape in eraser.shapes:
+            if killed_after != "orphan":
+                eraser.erase(shape, (0, 0))
+            if shape.name == killed_after:
+                break
+        if killed_after == "expiry":
+            table = lake.table(tables.STREAM_LOG)
+            past = [one.snapshot_id for one in table.metadata.snapshots[:-1]]
+            commits.tidy(table, past)
+            assert holding(lake.settings.home / "bucket")
+        erase(lake, duck)
+        erased_whole(lake)
+
+
+def test_no_commit_brings_in_what_was_read_before(lake: LocalLake) -> None:
+    fill(lake)
+    before = ledger.read(lake, lake.table(tables.STREAM_LOG))
+    assert not before.hashes
+    assert ledger.enter(lake, [PERSON], "me", "") == 1
+    assert ledger.enter(lake, [PERSON, OTHER], "me", "") == 1
+    table = lake.table(tables.STREAM_LOG)
+    with pytest.raises(CommitFailedException, match=r"twofold\.erased"):
+        commits.append(table, [], {}, [before.unchanged])
+    after = ledger.read(lake, table)
+    assert (PERSON in after, OTHER in after, "a" in after) == (True, True, False)
+    assert PERSON not in str(lake.table(tables.LEDGER).scan().to_arrow().to_pylist())
+    commits.append(table, [], {}, [after.unchanged])
+
+
+def test_reland_does_not_bring_it_back(lake: LocalLake, tmp_path: Path) -> None:
+    """Neither where the file still holds it, nor where its record has another outcome by the definition of today."""
+    fill(lake)
+    with scratch(lake.settings) as duck:
+        ledger.enter(lake, [PERSON], "me", "")
+        Eraser(lake, duck, Wanted(lake.pipeline, frozenset([PERSON]))).erase(tables.batch_log(lake.pipeline), (0, 0))
+        other: Pipeline = write_definition(tmp_path, name=lake.name, event={"fields": {"value": {"max": 1}}})
+        schemas.ensure_tables(lake.own, other)
+        changed = LocalLake(lake.settings, other, lake.own)
+        found = Relander(changed, duck, Asked()).batch_log()
+        assert (found.judged, dict(found.changes)) == (2, {})
+        land(lake, tables.BATCH_LOG, [], Landed(lake.name, 1, relanded=1))
+    rows = lake.table(tables.BATCH_LOG).scan().to_arrow().sort_by("row")
+    assert rows["outcome"].to_pylist() == ["accepted", "erased"]
