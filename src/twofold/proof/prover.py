@@ -123,7 +123,7 @@ def _world(lake: Lake, before: Sent, pins: Mapping[str, TableAt], folder: Path, 
                 if not world.unreadable and not isinstance(error, (OSError, *UNREAD)):
                     raise  # a fault of the proof itself
                 # It may be a file of then, which was expired meanwhile; one of now is missed in full, too.
-                why = f"a file cannot be read: {error}"
+                why = f"a file cannot be read: {next(iter(world.unreadable.values()), error)}"
             else:
                 return world
         say(f"everything is checked: {why}")
