@@ -61,16 +61,17 @@ group.initial.rebalance.delay.ms=0
 # zookeeper.session.timeout.ms: the successor of a killed broker ends at once while the killed one's session lives.
 BROKER_OF_ZOOKEEPER = "broker.id={node}\nzookeeper.connect={zookeeper}\nzookeeper.session.timeout.ms=4000\n"
 
+_STARTED = "[KafkaServer id=0] started"
 _OTHER_CLUSTER = "Invalid cluster.id"
 """What a broker says, and ends, where its data is of another cluster than its ZooKeeper."""
 
 
 def refused_data(settings: Settings, said: str) -> TwofoldError | None:
-    """What it means where a broker does not start on the data that it finds; None where it says nothing of it.
+    """What it means where a broker does not start on the data that it finds; None where its log says nothing of it.
 
     Either folder alone is worth nothing: ZooKeeper knows which topics there are, Kafka has their records.
     """
-    if _OTHER_CLUSTER not in said:
+    if _OTHER_CLUSTER not in said.rpartition(_STARTED)[2]:
         return None
     zookeeper, kafka = (settings.home / name for name in ("zookeeper", "kafka"))
     return TwofoldError(

@@ -259,19 +259,19 @@ def _wait_healthy(settings: Settings, wanted: list[Program], say: Say, since: fl
 
 
 def _failure(settings: Settings, name: str, what: str) -> StackFailed:
-    lines, known = _last_lines(settings, name), meaning(settings, name)
+    lines, known = _log(settings, name).splitlines()[-15:], meaning(settings, name)
     said = "\n  ".join([what, *([known.message] if known else []), "last lines of its log:", *lines])
     return StackFailed(said, known.remedy if known else f"see {log_file(settings.home, name)}")
 
 
 def meaning(settings: Settings, name: str) -> TwofoldError | None:
-    """What the end of a program's log means, and the way out, where that is known."""
-    return brokers.refused_data(settings, "\n".join(_last_lines(settings, name))) if name == "kafka" else None
+    """What a program's log means, and the way out, where that is known."""
+    return brokers.refused_data(settings, _log(settings, name)) if name == "kafka" else None
 
 
-def _last_lines(settings: Settings, name: str) -> list[str]:
+def _log(settings: Settings, name: str) -> str:
     path = log_file(settings.home, name)
-    return path.read_text(errors="replace").splitlines()[-15:] if path.exists() else []
+    return path.read_text(errors="replace") if path.exists() else ""
 
 
 def down(settings: Settings, say: Say) -> None:
