@@ -21,13 +21,13 @@ from typing import Any, TextIO
 
 import click
 
-from spark_jobs import outcome, union_job
+from spark_jobs import id_horizon, outcome, union_job
 from spark_jobs.checkpoints import Checkpoint
 from spark_jobs.days import Scratch, scratch
 from spark_jobs.erase import KAFKA, Eraser, Held, Wanted
 from spark_jobs.erase_files import InboxEraser
 from spark_jobs.spark_session import Job, declared, started_job
-from twofold import inbox, kafka, ledger, tables
+from twofold import database, inbox, kafka, ledger, tables
 from twofold.errors import TwofoldError
 from twofold.lake import Lake
 from twofold.reader import pruning
@@ -109,6 +109,7 @@ def erase(job: Job, wanted: Wanted, by: str, why: str) -> dict[str, Any]:
             files.erase(one)
             rewritten[one.file.name] = len(one.gone)
         removed = 0
+        database.forget_result(lake.settings, lake.name, id_horizon.KIND)
         if any(one.files for one in held.values()) or any(map(eraser.left_behind, eraser.shapes)):
             eraser.erase_all()
             union_job.union(job)

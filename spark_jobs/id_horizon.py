@@ -24,7 +24,8 @@ from twofold.reader.pinned import Pinned
 from twofold.table_state import Boundary
 from twofold.text import quoted
 
-_KIND = "ids beyond the horizon"
+KIND = "ids beyond the horizon"
+"""Of the result in `twofold.database`, which names ids."""
 _SHOWN = 10
 _KEPT = 1000
 
@@ -39,7 +40,7 @@ class Beyond:
 
 def search(lake: Lake, *, keep: bool) -> Beyond:
     """Search what was landed since the last search that was to `keep` its result; all that is known is reported."""
-    logs, last = union.read(lake), database.latest_result(lake.settings, lake.name, _KIND)
+    logs, last = union.read(lake), database.latest_result(lake.settings, lake.name, KIND)
     scope = _scope(lake, logs)
     known: Mapping[str, Any] = last.body if last and last.body["scope"] == scope else {"ids": [], "count": 0}
     offsets = {int(partition): end for partition, end in known.get("offsets", {}).items()}
@@ -53,7 +54,7 @@ def search(lake: Lake, *, keep: bool) -> Beyond:
     ids, count = [*known["ids"], *more][:_KEPT], known["count"] + len(more)
     if keep:
         covered = {"offsets": now.offsets, "landing": now.landing}
-        database.save_result(lake.settings, lake.name, _KIND, {"scope": scope, **covered, "ids": ids, "count": count})
+        database.save_result(lake.settings, lake.name, KIND, {"scope": scope, **covered, "ids": ids, "count": count})
     return Beyond(count, tuple(sorted(ids)[:_SHOWN]))
 
 

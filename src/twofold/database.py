@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -161,7 +161,7 @@ def kept_since(settings: Settings, kind: str) -> dict[str, datetime | None]:
 
 def forget_result(settings: Settings, pipeline: str, kind: str) -> None:
     """Remove the result of a kind, if there is one."""
-    with session(settings) as connection:
+    with session(settings) as connection, suppress(psycopg.errors.UndefinedTable):
         connection.execute("DELETE FROM twofold_results WHERE pipeline = %s AND kind = %s", (pipeline, kind))
 
 
