@@ -53,7 +53,7 @@ _ATTEMPTS = 10
 _COPIED_ROWS = 16_384
 _HEADERS = pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))
 
-Write = Callable[["Anew", str, Writer], tuple[str, list[DataFile]]]
+Write = Callable[["Rejudged", str, Writer], tuple[str, list[DataFile]]]
 """Writes what of a relation is judged again; gives the query of the other rows, and data files of its own."""
 
 
@@ -100,7 +100,7 @@ def _literal(value: object) -> str:
 
 
 @dataclass
-class Anew:
+class Rejudged:
     """What one log would become. Its new files are not committed."""
 
     log: Pinned
@@ -170,35 +170,35 @@ class Relander:
         """As it is declared today."""
         return self.lake.pipeline
 
-    def stream_log(self) -> Anew:
+    def stream_log(self) -> Rejudged:
         """The rows of Kafka's records."""
-        anew = self._pinned(tables.stream_log(self.pipeline))
+        rejudged = self._pinned(tables.stream_log(self.pipeline))
         # Of another topic of this name nothing may be taken.
-        table_state.landed(anew.log.history, self.lake.name, self._topic.topic_id if self._topic else None)
-        for files in self._days(anew.log, tables.arrival(self.pipeline)):
-            self._day(anew, files, ("kafka_partition", "kafka_offset"), self._from_kafka)
-        return anew
+        table_state.landed(rejudged.log.history, self.lake.name, self._topic.topic_id if self._topic else None)
+        for files in self._days(rejudged.log, tables.arrival(self.pipeline)):
+            self._day(rejudged, files, ("kafka_partition", "kafka_offset"), self._from_kafka)
+        return rejudged
 
-    def batch_log(self) -> Anew:
+    def batch_log(self) -> Rejudged:
         """The rows of files."""
-        anew = self._pinned(tables.batch_log(self.pipeline))
-        for files in self._days(anew.log, "landed_at"):
-            self._day(anew, files, ("landing", "file", "row"), self._from_files)
-        return anew
+        rejudged = self._pinned(tables.batch_log(self.pipeline))
+        for files in self._days(rejudged.log, "landed_at"):
+            self._day(rejudged, files, ("landing", "file", "row"), self._from_files)
+        return rejudged
 
     @cached_property
     def _topic(self) -> TopicState | None:
         """None where it is gone, and with it all its records."""
         return kafka.describe(self.lake.settings, self.pipeline.topic.name)
 
-    def _pinned(self, shape: TableShape) -> Anew:
+    def _pinned(self, shape: TableShape) -> Rejudged:
         pinned = pin(self.lake.catalog(), self.lake.name, shape.name, shape)
         if pinned.table is None:
-            return Anew(pinned)
+            return Rejudged(pinned)
         # In a dry run no job may have brought the table to today's definition yet.
         table = schemas.followed(pinned.table, shape)
         followed = replace(pinned, table=table, columns=columns_of(table.schema(), shape))
-        return Anew(followed, erased=ledger.read(self.lake, table))
+        return Rejudged(followed, erased=ledger.read(self.lake, table))
 
     def _days(self, log: Pinned, arrival: str) -> Iterator[tuple[DataFile, ...]]:
         """All files of the days on which rows asked for arrived: the rows of one record may lie in two of them."""
@@ -206,21 +206,21 @@ class Relander:
         for day in sorted({day_of(file) for file in asked}):
             yield log.on_days([day])
 
-    def _day(self, anew: Anew, files: tuple[DataFile, ...], key: tuple[str, ...], write: Write) -> None:
+    def _day(self, rejudged: Rejudged, files: tuple[DataFile, ...], key: tuple[str, ...], write: Write) -> None:
         """Write a day again; where that changes anything, its files are to be replaced."""
-        rows = self.duck.read(anew.log, files)
-        with Writer(Place.of(anew.log.made)) as writer:
-            others, new = write(anew, rows, writer)
+        rows = self.duck.read(rejudged.log, files)
+        with Writer(Place.of(rejudged.log.made)) as writer:
+            others, new = write(rejudged, rows, writer)
             for batch in self.duck.connection.sql(others).to_arrow_reader(_COPIED_ROWS):
                 writer.write(batch)
             new += writer.close()
-        found = self._changes(rows, self.duck.read(anew.log, tuple(new)), key)
+        found = self._changes(rows, self.duck.read(rejudged.log, tuple(new)), key)
         if found:
-            anew.old += files
-            anew.new += new
-            anew.changes += found
+            rejudged.old += files
+            rejudged.new += new
+            rejudged.changes += found
         else:
-            commits.discard(anew.log.made, new)
+            commits.discard(rejudged.log.made, new)
 
     def _changes(self, before: str, after: str, key: tuple[str, ...]) -> Counter[str]:
         """What differs between the rows of two relations."""
@@ -242,7 +242,7 @@ WHERE was IS DISTINCT FROM now OR others OR reasons GROUP BY ALL""").fetchall()
 
     # ---- records of Kafka ----
 
-    def _from_kafka(self, anew: Anew, rows: str, writer: Writer) -> tuple[str, list[DataFile]]:
+    def _from_kafka(self, rejudged: Rejudged, rows: str, writer: Writer) -> tuple[str, list[DataFile]]:
         arrival = tables.arrival(self.pipeline)
         more = "" if self.pipeline.topic.managed else f", {tables.LANDED_AT}"
         asked = self.duck.connection.sql(f"""
@@ -251,12 +251,12 @@ FROM {rows} ANTI JOIN ({_erased(rows, "kafka_partition, kafka_offset")}) USING (
 WHERE {self.asked.where(arrival)} ORDER BY kafka_partition, kafka_offset""")
         found: list[tuple[int, int, int]] = []
         for chunk in asked.to_arrow_reader(_PIECE_ROWS):
-            before = anew.judged
-            for places in self._judged(chunk, anew.erased, writer):
-                anew.judged += len(places)
+            before = rejudged.judged
+            for places in self._judged(chunk, rejudged.erased, writer):
+                rejudged.judged += len(places)
                 found += _spans(places)
-            if gone := chunk.num_rows - (anew.judged - before):
-                anew.kept["no longer in Kafka"] += gone
+            if gone := chunk.num_rows - (rejudged.judged - before):
+                rejudged.kept["no longer in Kafka"] += gone
         spans = pa.table(list(map(pa.array, zip(*found, strict=True))) or [pa.array([], pa.int64())] * 3, list("pab"))
         self.duck.connection.register("_tw_anew", spans)
         # The last span that begins at or before a row: the row is in it, or in none.
@@ -298,26 +298,26 @@ WHERE _tw_anew.b IS NULL OR _tw_r.kafka_offset >= _tw_anew.b""",
 
     # ---- rows of files ----
 
-    def _from_files(self, anew: Anew, rows: str, writer: Writer) -> tuple[str, list[DataFile]]:
+    def _from_files(self, rejudged: Rejudged, rows: str, writer: Writer) -> tuple[str, list[DataFile]]:
         asked = self.duck.connection.execute(f"""
 SELECT landing, file, any_value(landed_at), count(DISTINCT "row") FROM {rows}
 WHERE {self.asked.where("landed_at")} GROUP BY landing, file ORDER BY landing, file""").fetchall()
         done, new = [], list[DataFile]()
         gone = f"({_erased(rows, 'landing, file, row')}) AS _tw_e"
         for landing, file, landed_at, count in asked:
-            waiting = Waiting(Place.of(anew.log.made))
+            waiting = Waiting(Place.of(rejudged.log.made))
             blank = self.duck.connection.execute(
                 f"""SELECT "row" FROM {gone} WHERE landing = ? AND file = ?""", [landing, file]
             ).fetchall()
             place = _Place(landing, file, landed_at, count, pa.array([row for (row,) in blank], pa.int64()))
-            why = self._read(place, anew.erased, waiting)
+            why = self._read(place, rejudged.erased, waiting)
             if why:
                 waiting.drop()
-                anew.kept[f"{inbox.shown(file)} (landing {landing}): {why}"] += count
+                rejudged.kept[f"{inbox.shown(file)} (landing {landing}): {why}"] += count
             else:
                 new += waiting.keep(writer)
                 done.append((landing, file))
-                anew.judged += count
+                rejudged.judged += count
         landings, names = zip(*done, strict=True) if done else ((), ())
         files = pa.table([pa.array(landings, pa.int64()), pa.array(names, pa.string())], ["landing", "file"])
         self.duck.connection.register("_tw_anew", files)

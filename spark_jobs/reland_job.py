@@ -23,7 +23,7 @@ import click
 
 from spark_jobs import outcome, union_job
 from spark_jobs.days import scratch
-from spark_jobs.reland import Anew, Asked, Relander
+from spark_jobs.reland import Asked, Rejudged, Relander
 from spark_jobs.spark_session import declared, started_job
 from twofold import inbox, schemas, table_state, tables
 from twofold.definition.types import parse_since
@@ -90,7 +90,7 @@ def run(lake: Lake, wanted: Asked, go: bool) -> dict[str, Any]:
         lake.ensure()
     else:
         schemas.require_fit(lake.catalog(), lake.pipeline)
-    found: dict[str, Anew] = {}
+    found: dict[str, Rejudged] = {}
     with scratch(lake.settings) as duck:
         relander = Relander(lake, duck, wanted)
         found[tables.STREAM_LOG] = relander.stream_log()
@@ -122,7 +122,7 @@ def _unite(lake: Lake) -> dict[str, Any]:
         return union_job.union(job)
 
 
-def _facts(log: Anew) -> dict[str, Any]:
+def _facts(log: Rejudged) -> dict[str, Any]:
     return {
         "judged": log.judged,
         "not_judged": dict(sorted(log.kept.items())),

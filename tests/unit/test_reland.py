@@ -11,7 +11,7 @@ import pytest
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
-from spark_jobs.reland import Anew, Asked
+from spark_jobs.reland import Asked, Rejudged
 from spark_jobs.reland_job import asked
 from tests.conftest import write_definition
 from tests.lake import LocalLake
@@ -82,12 +82,12 @@ def land(lake: Lake, offset: int) -> None:
     commits.append(table, written(table, offset), table_state.encode(state))
 
 
-def anew(lake: Lake, offset: int) -> Anew:
+def anew(lake: Lake, offset: int) -> Rejudged:
     """The record at an offset would become a rejected one."""
     pinned = pin(lake.catalog(), lake.name, tables.STREAM_LOG)
     column = pinned.made.schema().find_field("kafka_offset").field_id
     old = [file for file in pinned.all_files if file.lower_bounds[column] == offset.to_bytes(8, "little")]
-    found = Anew(pinned, old, written(pinned.made, offset, tables.REJECTED), judged=1)
+    found = Rejudged(pinned, old, written(pinned.made, offset, tables.REJECTED), judged=1)
     found.changes["accepted, now rejected"] += 1
     return found
 
@@ -128,7 +128,7 @@ def test_nothing_is_replaced_under_another_definition(lake: LocalLake, tmp_path:
     other = write_definition(tmp_path, name=lake.name, event={"max_future": "2 days"})
     schemas.ensure_tables(lake.own, other)
     with pytest.raises(DefinitionChanged):
-        Anew(pin(lake.own, lake.name, tables.STREAM_LOG), found.old, found.new, changes=found.changes).commit(
+        Rejudged(pin(lake.own, lake.name, tables.STREAM_LOG), found.old, found.new, changes=found.changes).commit(
             lake, True
         )
     # Also where it changes after it was looked at.

@@ -83,7 +83,7 @@ def _parsed(schema: Registered) -> tuple[Any, bool]:
     # Defaults are for readers of other schemas, and the library knows too few of them.
     for text in schema.references:
         fastavro.parse_schema(json.loads(text), named, _ignore_default_error=True)
-    # A schema that is no record is read anew for each body, by the library and without what it refers to.
+    # A schema that is no record is read again for each body, by the library and without what it refers to.
     whole = {"type": "record", "name": "_tw_whole", "fields": [{"name": "it", "type": json.loads(schema.text)}]}
     parsed: Any = fastavro.parse_schema(whole, named, _ignore_default_error=True)
     it = parsed["fields"][0]["type"]

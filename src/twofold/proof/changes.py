@@ -64,7 +64,7 @@ def obstacle(world: World, last: LastProof | None) -> str:
     if last.topic_id not in (None, world.landed(tables.STREAM_LOG).topic_id):
         return "the log is of another topic since the last proof"
     if not world.is_united or last.relanded != edge.relanded:
-        return "rows were judged anew since the last proof"
+        return "rows were judged again since the last proof"
     if _behind(edge.offsets, last.offsets) or edge.landing < last.landing:
         return "events covers less than at the last proof"
     if other := sorted(_differences(last.properties, _properties(world))):

@@ -6,7 +6,7 @@ Daily, or as `schedule.proof` of the pipeline's file says (`none`: only when som
 |---|---|
 | `prove` | checks the invariants on what changed since the last proof, once a week on everything; keeps the outcome |
 
-It fails where an invariant is violated, or is behind while the job that would mend it fails. It writes to no table,
+It fails where an invariant is violated, or is behind while the job that would fix it fails. It writes to no table,
 needs no Spark, and may run at any time, beside everything else.
 Without Airflow: `twofold prove <p> --since-last`, or `twofold prove <p>`.
 """
