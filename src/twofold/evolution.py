@@ -37,6 +37,8 @@ EVENT = "twofold.event"
 """Property of the logs: the fingerprint of the definition under which they are written."""
 DECLARED = "twofold.declared"
 """Property of `events`: the facts of the definition under which it was last written, as JSON."""
+TOPIC = "twofold.topic"
+"""Property of `stream_log`: the name of the topic that it was last opened for."""
 _ID, _TIME, _EACH, _MANAGED = "twofold.id", "twofold.time", "twofold.each", "twofold.managed"
 _KEYS = {_ID: "event.id", _TIME: "event.time", _EACH: "event.each", _MANAGED: "topic.managed"}
 """Property of a table → key of the definition that it was made by, and that cannot change."""
@@ -97,6 +99,20 @@ def of_identity(pipeline: Pipeline, properties: Mapping[str, str]) -> Iterator[D
         was = properties.get(key, _EARLIER.get(key, now))
         if was != now:
             yield Difference(REFUSED, _KEYS[key], f"was {was!r}, is now {now!r}", f"undo it, or {_NEW_NAME}")
+
+
+def of_topic(topic: Topic, known: Landed, properties: Mapping[str, str]) -> Iterator[Difference]:
+    """Another topic than the one that the stream has records of: its offsets would say something else.
+
+    >>> [str(one) for one in of_topic(Topic("u"), Landed("p", 3, offsets={0: 9}), {TOPIC: "t"})]
+    ["topic.name: was 't', is now 'u'; undo it, or declare the changed stream under a new pipeline name; \
+the old tables stay readable"]
+    >>> [*of_topic(Topic("u"), Landed("p"), {TOPIC: "t"})]
+    []
+    """
+    was = properties.get(TOPIC, topic.name)
+    if known.offsets and was != topic.name:
+        yield Difference(REFUSED, "topic.name", f"was {was!r}, is now {topic.name!r}", f"undo it, or {_NEW_NAME}")
 
 
 def of_start(topic: Topic, known: Landed) -> Iterator[Difference]:

@@ -169,6 +169,9 @@ def _differences(pipeline: Pipeline, found: Mapping[str, IcebergTable | None]) -
             wanted = {column: iceberg_type(kind) for column, kind in shapes[name].columns}
             partitions = [partition.name for partition in existing.spec().fields]
             listed += evolution.of_columns(pipeline, name, wanted, _types(existing), partitions)
+    if log := found[tables.STREAM_LOG]:
+        known = table_state.landed(table_state.history_of(log), pipeline.name)
+        listed += evolution.of_topic(pipeline.topic, known, log.properties)
     if events := found[tables.EVENTS]:
         logs = {name: log.properties for name in _LOGS if (log := found[name])}
         listed += evolution.of_rules(pipeline, events.properties, logs)
@@ -269,7 +272,10 @@ def _kept_properties(pipeline: Pipeline, table: TableShape) -> dict[str, str]:
     """Properties that tables of earlier releases get, too."""
     if table.name == tables.EVENTS:
         return {evolution.DECLARED: evolution.declared(pipeline)}
-    return {**COMPRESSED, EVENT: fingerprint.event(pipeline)} if table.name in _LOGS else {}
+    if table.name not in _LOGS:
+        return {}
+    topic = {evolution.TOPIC: pipeline.topic.name} if table.name == tables.STREAM_LOG else {}
+    return {**COMPRESSED, EVENT: fingerprint.event(pipeline), **topic}
 
 
 def same_definition(table: IcebergTable) -> AssertProperty:

@@ -131,6 +131,19 @@ def test_what_is_refused_changes_no_topic(lake: LakeCatalog, define: Define, tmp
         streaming_job.check(LocalLake(Settings(home=tmp_path), refused, lake))
 
 
+def test_another_topic_is_refused_once_the_stream_has_records(lake: LakeCatalog, define: Define) -> None:
+    elsewhere = define(topic={"name": "elsewhere"})
+    schemas.ensure_tables(lake, define())
+    log = schemas.ensure_tables(lake, elsewhere)[tables.STREAM_LOG]
+    landed(log, 0, value=1)
+    (found,) = differences(lake, define())
+    assert (found.effect, found.where) == (REFUSED, "topic.name")
+    was = versions(lake)
+    with pytest.raises(IncompatibleDefinition, match="was 'elsewhere', is now 'p'"):
+        schemas.ensure_tables(lake, define())
+    assert versions(lake) == was and differences(lake, elsewhere) == []
+
+
 def differences(lake: LakeCatalog, pipeline: Pipeline) -> list[Difference]:
     """All but those of the views, which are not made here."""
     return [one for one in schemas.differences(lake, pipeline) or () if not one.where.startswith("views.")]
