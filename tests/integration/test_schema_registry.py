@@ -170,11 +170,13 @@ def test_a_registry_that_is_away_is_waited_for(
     work.send_values(body(number, 1), body(number, 2), key=b"k")
     stop = threading.Event()
     stream = threading.Thread(target=lambda: work.stream(stop, until_caught_up=False))
-    tag = f"twofold_stream_registry_away,pipeline={pipeline.name}"
+    tag, retry = (f"twofold_stream_{what},pipeline={pipeline.name}" for what in ("registry_away", "retries_total"))
     with overhear.statsd_lines(stack) as lines:
         stream.start()
         try:
             eventually(lambda: f"{tag}:1|g" in lines)
+            # As many as would end the job if the registry were not known to be away.
+            eventually(lambda: sum(line.startswith(retry) for line in lines) >= 3)
             assert work.landed() == 0
             supervisor.start_programs(stack, ["registry"])
             eventually(lambda: work.landed() == 2)
