@@ -6,7 +6,7 @@ as healthy once this has ended well: nobody is sent to it before they can log in
     user      topics                                     groups
     producer  make, describe, write                      -
     stream    describe, read                             those of Spark's source
-    airflow   make, alter, describe                      -
+    airflow   make, alter, describe, read (the proof)    -
     reader    describe, read                             -
     anyone else: nothing; Kafka's own topics (`__…`): nobody
 
@@ -43,7 +43,7 @@ _SEE = (AclOperation.DESCRIBE, AclOperation.DESCRIBE_CONFIGS)
 _TOPICS = {
     "producer": (*_SEE, AclOperation.CREATE, AclOperation.ALTER, AclOperation.WRITE),
     "stream": (*_SEE, AclOperation.READ),
-    "airflow": (*_SEE, AclOperation.CREATE, AclOperation.ALTER),
+    "airflow": (*_SEE, AclOperation.CREATE, AclOperation.ALTER, AclOperation.READ),
     "reader": (*_SEE, AclOperation.READ),
 }
 _SPARK_GROUPS = "spark-kafka-"

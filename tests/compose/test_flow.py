@@ -46,6 +46,13 @@ def test_the_proof_holds(stack: Stack) -> None:
     assert rows(stack, "stream_log") > 0
 
 
+def test_the_proof_is_made_by_its_dag_too(stack: Stack) -> None:
+    airflow = stack.airflow()
+    run = airflow.trigger("flights_proof")
+    patiently(lambda: airflow.run_state("flights_proof", run) in ("success", "failed"))
+    assert airflow.run_state("flights_proof", run) == "success"
+
+
 def test_the_services_are_well_by_their_dag(stack: Stack) -> None:
     airflow = stack.airflow()
 
