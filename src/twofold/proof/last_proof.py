@@ -8,8 +8,7 @@ snapshots expire within the hour, a count and a sum of the rows of every block a
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import duckdb
@@ -54,7 +53,7 @@ class LastProof:
     """Log → what decides of its rows: definition, rules, what was erased."""
     sums: dict[str, list[tuple[Block, Sum]]]
     """Log → the rows before the boundary, by block."""
-    unproved: tuple[str, ...] = field(default=())
+    unproved: tuple[str, ...] = ()
     """Invariants that the last proof of everything could not check wholly."""
 
 
@@ -82,5 +81,5 @@ def save(lake: Lake, seen: LastProof) -> None:
 
 def as_json(seen: LastProof) -> dict[str, object]:
     """As plain JSON."""
-    plain: dict[str, object] = json.loads(json.dumps(asdict(seen), default=datetime.isoformat))
+    plain: dict[str, object] = msgspec.to_builtins(seen, str_keys=True)
     return plain
