@@ -96,8 +96,7 @@ def _edge(world: World) -> Boundary:
 
 
 def _sequence(pin: TableAt) -> int:
-    snapshot = pin.table.snapshot_by_id(pin.history.head) if pin.table and pin.history.head is not None else None
-    return snapshot.sequence_number or 0 if snapshot else 0
+    return pin.snapshot.sequence_number or 0 if pin.snapshot else 0
 
 
 # ---- the parts ----
@@ -288,13 +287,12 @@ def _proved(log: str, offsets: Mapping[int, int], landing: int) -> str:
 
 def _added_since(pin: TableAt, sequence: int) -> list[DataFile]:
     """Data files that commits after this one have added: new rows, and old ones that were rewritten."""
-    snapshot = pin.table.snapshot_by_id(pin.history.head) if pin.table and pin.history.head is not None else None
-    if pin.table is None or snapshot is None:
+    if pin.table is None or pin.snapshot is None:
         return []
     io = pin.table.io
     entries = (
         entry
-        for manifest in snapshot.manifests(io)
+        for manifest in pin.snapshot.manifests(io)
         if manifest.sequence_number > sequence
         for entry in manifest.fetch_manifest_entry(io)
     )
@@ -303,8 +301,7 @@ def _added_since(pin: TableAt, sequence: int) -> list[DataFile]:
 
 def _total(pin: TableAt) -> int:
     """Rows of a table, by its list of manifests."""
-    snapshot = pin.table.snapshot_by_id(pin.history.head) if pin.table and pin.history.head is not None else None
-    manifests = snapshot.manifests(pin.table.io) if pin.table and snapshot else []
+    manifests = pin.snapshot.manifests(pin.table.io) if pin.table and pin.snapshot else []
     return sum((one.added_rows_count or 0) + (one.existing_rows_count or 0) for one in manifests)
 
 

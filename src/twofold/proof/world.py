@@ -24,6 +24,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema
 from pyiceberg.table import FileScanTask
 from pyiceberg.table import Table as IcebergTable
+from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.types import NestedField
 
 from twofold import ledger, table_state, tables
@@ -67,6 +68,11 @@ class TableAt:
     def properties(self) -> Mapping[str, str]:
         """Of the table; none where it was never made."""
         return self.table.properties if self.table else {}
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The snapshot itself; None where the table was never made, or holds nothing."""
+        return self.table.snapshot_by_id(self.history.head) if self.table and self.history.head is not None else None
 
     @property
     def size_bytes(self) -> int:
