@@ -26,7 +26,6 @@ from twofold.proof import sql
 from twofold.proof.findings import MOST_OFFENDERS, Check, Findings
 from twofold.proof.last_proof import Block, LastProof, Sum, rules
 from twofold.proof.world import Part, Scope, TableAt, World
-from twofold.table_state import Boundary
 from twofold.text import counted
 from twofold.topic import Range, merged
 
@@ -53,7 +52,7 @@ def obstacle(world: World, last: LastProof | None) -> str:
     """Why everything must be checked; empty where the last proof can be built on."""
     if last is None:
         return "there is no proof yet that found nothing violated"
-    edge, batch_views = _edge(world), [tables.batch_view_name(view) for view in world.pipeline.views]
+    edge, batch_views = world.boundary, [tables.batch_view_name(view) for view in world.pipeline.views]
     expired = [
         name
         for name in (tables.EVENTS, *batch_views)
@@ -89,10 +88,6 @@ def _properties(world: World) -> dict[str, dict[str, str]]:
 
 def _differences(then: Mapping[str, Mapping[str, str]], now: Mapping[str, Mapping[str, str]]) -> set[str]:
     return {name for log in _LOGS for name, _ in then[log].items() ^ now[log].items()}
-
-
-def _edge(world: World) -> Boundary:
-    return table_state.boundary(world.pins[tables.EVENTS].history, world.pipeline.name)
 
 
 def _sequence(pin: TableAt) -> int:
@@ -353,7 +348,7 @@ def seen(world: World, checks: Iterable[Check], now: datetime) -> LastProof | No
     checks = list(checks)
     if not world.is_united or not all(check.ok for check in checks):
         return None
-    edge, state, last = _edge(world), world.landed(tables.STREAM_LOG), world.last
+    edge, state, last = world.boundary, world.landed(tables.STREAM_LOG), world.last
     offsets = {**state.start, **edge.offsets}
     sums: dict[str, list[tuple[Block, Sum]]] = {}
     for log in _LOGS:

@@ -37,7 +37,7 @@ from twofold.proof.findings import MOST_OFFENDERS
 from twofold.proof.last_proof import LastProof
 from twofold.proof.sent import Sent
 from twofold.schemas import EVENT, iceberg_type
-from twofold.table_state import History, Landed
+from twofold.table_state import Boundary, History, Landed
 from twofold.tables import TableShape
 from twofold.topic import Range
 
@@ -195,10 +195,14 @@ class World:
         return sent.read(self.lake.settings, self.pipeline)
 
     @property
+    def boundary(self) -> Boundary:
+        """What `events` already covers."""
+        return table_state.boundary(self.pins[tables.EVENTS].history, self.pipeline.name)
+
+    @property
     def is_united(self) -> bool:
         """Whether `events` was made of the rows that the logs have: `reland` may have replaced some since."""
-        edge = table_state.boundary(self.pins[tables.EVENTS].history, self.pipeline.name)
-        return edge.is_of(self.landed(tables.STREAM_LOG), self.landed(tables.BATCH_LOG))
+        return self.boundary.is_of(self.landed(tables.STREAM_LOG), self.landed(tables.BATCH_LOG))
 
     def landed(self, log: str) -> Landed:
         """What the last commit of a log says that it holds."""
