@@ -110,26 +110,28 @@ def narrow(world: World, last: LastProof) -> None:
     world.register(tables.LANDED_FILES, world.pins[tables.LANDED_FILES])
     contenders = sql.contenders(pipeline, tables.STREAM_LOG, tables.BATCH_LOG)
     world.connection.execute(f"CREATE TEMP TABLE _tw_new AS {contenders}")
+    fresh = _days(world, f"epoch_us({sql.quoted(pipeline.event.time)})", "_tw_new")
+    # Event times at which other rows of new ids may lie.
+    near = during(pipeline.event.time, longer(as_ranges(fresh), sql.microseconds(pipeline.event.id_horizon)))
     longest = max((view.window for view in pipeline.views.values()), default=timedelta())
-    touched = as_ranges(_touched_days(world, last))
+    touched = as_ranges(fresh | _touched_days(world, last, near))
     ranges = longer(touched, sql.microseconds(longest))
-    _bind_events(world, last, ranges)
+    _bind_events(world, last, during(pipeline.event.time, ranges), near)
     windows = (f"({sql.START} < {high} AND {sql.END} > {low})" for low, high in touched)
     world.scope = Scope(
         "_tw_stream_rows", "_tw_batch_rows", "_tw_added", ranges, f"({' OR '.join(windows) or 'false'})"
     )
 
 
-def _touched_days(world: World, last: LastProof) -> set[int]:
-    """Starts of the days, in microseconds since the epoch, in which anything may be other than it was."""
+def _touched_days(world: World, last: LastProof, near: Part) -> set[int]:
+    """Starts of the days, in microseconds since the epoch, in which what was there may be other than it was."""
     time, key = sql.quoted(world.pipeline.event.time), sql.quoted(world.pipeline.event.key)
     then = world.pins[tables.EVENTS].at(last.snapshots[tables.EVENTS])
-    fresh = _days(world, f"epoch_us({time})", "_tw_new")
-    world.register("_tw_near", then, during(world.pipeline.event.time, _near(world, fresh)))
+    world.register("_tw_near", then, near)
     beaten = _days(world, f"epoch_us({time})", f"_tw_near WHERE {key} IN (SELECT {key} FROM _tw_new)")
     _changed(world, tables.EVENTS, then, tables.events(world.pipeline).column_names)
     world.connection.execute(f"CREATE TEMP VIEW _tw_added AS FROM _tw_changed_{tables.EVENTS} WHERE {sql.MORE} > 0")
-    touched = fresh | beaten | _days(world, f"epoch_us({time})", f"_tw_changed_{tables.EVENTS}")
+    touched = beaten | _days(world, f"epoch_us({time})", f"_tw_changed_{tables.EVENTS}")
     for view in world.pipeline.views.values():
         name = tables.batch_view_name(view)
         if world.pins[name].table is None:
@@ -138,11 +140,6 @@ def _touched_days(world: World, last: LastProof) -> set[int]:
         changed = _changed(world, name, before, (*tables.view_keys(view), *view.measures))
         touched |= _days(world, "epoch_us(window_start)", changed) | _days(world, "epoch_us(window_end) - 1", changed)
     return touched
-
-
-def _near(world: World, fresh: Iterable[int]) -> list[Range]:
-    """Event times at which other rows of new ids may lie."""
-    return longer(as_ranges(fresh), sql.microseconds(world.pipeline.event.id_horizon))
 
 
 def _days(world: World, at: str, source: str) -> set[int]:
@@ -167,12 +164,10 @@ def _changed(world: World, name: str, then: TableAt, columns: Iterable[str]) -> 
     return sql.quoted(target)
 
 
-def _bind_events(world: World, last: LastProof, ranges: list[Range]) -> None:
+def _bind_events(world: World, last: LastProof, here: Part, near: Part) -> None:
     """Events of now and of then, in these times or of an id that is new; and the logs that those of then stand for."""
     pipeline, key = world.pipeline, sql.quoted(world.pipeline.event.key)
-    near = _near(world, _days(world, f"epoch_us({sql.quoted(pipeline.event.time)})", "_tw_new"))
-    here, there = during(pipeline.event.time, ranges), during(pipeline.event.time, near)
-    part = Part(_OR(here.files, there.files), f"({here.rows} OR {key} IN (SELECT {key} FROM _tw_new))")
+    part = Part(_OR(here.files, near.files), f"({here.rows} OR {key} IN (SELECT {key} FROM _tw_new))")
     now = world.pins[tables.EVENTS]
     world.register(tables.EVENTS, now, part)
     world.register("_tw_events_then", now.at(last.snapshots[tables.EVENTS]), part)
