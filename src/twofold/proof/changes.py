@@ -116,10 +116,11 @@ def narrow(world: World, last: LastProof) -> None:
     longest = max((view.window for view in pipeline.views.values()), default=timedelta())
     touched = as_ranges(fresh | _touched_days(world, last, near))
     ranges = longer(touched, sql.microseconds(longest))
-    _bind_events(world, last, during(pipeline.event.time, ranges), near)
+    here = during(pipeline.event.time, ranges)
+    _bind_events(world, last, here, near)
     windows = (f"({sql.START} < {high} AND {sql.END} > {low})" for low, high in touched)
     world.scope = Scope(
-        "_tw_stream_rows", "_tw_batch_rows", "_tw_added", ranges, f"({' OR '.join(windows) or 'false'})"
+        "_tw_stream_rows", "_tw_batch_rows", "_tw_added", ranges, here, f"({' OR '.join(windows) or 'false'})"
     )
 
 

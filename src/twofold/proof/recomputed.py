@@ -21,9 +21,9 @@ from typing import Any
 from twofold import job_metrics, table_state, tables
 from twofold.definition import fingerprint
 from twofold.definition.model import View
-from twofold.proof import changes, sql
+from twofold.proof import sql
 from twofold.proof.findings import MOST_OFFENDERS, Check, Findings
-from twofold.proof.world import UNIFIED, Part, TableAt, World
+from twofold.proof.world import UNIFIED, TableAt, World
 from twofold.reader.statements import unified_view_name
 from twofold.table_state import Folded, History
 from twofold.text import counted
@@ -135,10 +135,8 @@ UNION ALL SELECT {columns} FROM {UNIFIED} WHERE NOT ({kept}))"""
 
 def _make_scratch(world: World) -> None:
     union = sql.from_scratch(world.pipeline, world.scope.stream_rows, world.scope.batch_rows)
-    rows = (
-        changes.during(world.pipeline.event.time, world.scope.ranges).rows if world.scope.ranges is not None else "true"
-    )
-    world.connection.execute(f"CREATE TEMP TABLE IF NOT EXISTS _tw_scratch AS FROM ({union}) WHERE {rows}")
+    rows = f"FROM ({union}) WHERE {world.scope.part.rows}"
+    world.connection.execute(f"CREATE TEMP TABLE IF NOT EXISTS _tw_scratch AS {rows}")
 
 
 def _kept(world: World) -> str:
@@ -196,9 +194,8 @@ def _check(world: World, side: ViewTable, found: Findings) -> None:
             # Whether a record was late depends on all that came before it.
             found.say(f"{side.name} is compared in full only")
             return
-        part = Part() if world.scope.ranges is None else changes.during(world.pipeline.event.time, world.scope.ranges)
         _register(world, side, pinned)
-        world.register(side.source, log.at(state.snapshot), part)
+        world.register(side.source, log.at(state.snapshot), world.scope.part)
         _compare_view(world, side, found)
 
 

@@ -135,6 +135,8 @@ class Scope:
     """The rows of `events` whose origin is looked for."""
     ranges: Sequence[Range] | None = None
     """Event times, in microseconds since the epoch, of the rows that are compared; None: all."""
+    part: Part = Part()
+    """These rows."""
     windows: str = "true"
     """Condition of the windows that are compared, by `sql.START` and `sql.END`."""
 
