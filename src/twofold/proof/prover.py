@@ -30,6 +30,7 @@ from twofold.proof.world import UNIFIED, UNREAD, TableAt, World, connect, declar
 from twofold.reader import Reader, engine, statements
 from twofold.text import counted
 from twofold.topic import Range
+from twofold.windows import EPOCH
 
 CHECKS: dict[str, Callable[[World], Check]] = {
     "I1": offsets.acknowledged,
@@ -41,7 +42,6 @@ CHECKS: dict[str, Callable[[World], Check]] = {
     "I8": recomputed.unified_views_equal_folds,
 }
 """Invariant → its check on the pinned tables; I7 looks at the catalog instead."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _POLL_S = 0.5
 _READER_MEMORY = "512MB"
 _SPILLED = 6
@@ -221,24 +221,17 @@ def _conditions(time: str, ranges: Sequence[Range] | None) -> Iterator[str]:
     (['true'], ['false'])
     """
     for low, high in ranges or ():
-        limits = [(">=", low), ("<", high)]
-        moments = [(sign, _moment(us)) for sign, us in limits]
-        exact = [
-            f"epoch_us({sql.quoted(time)}) {sign} {us}"
-            for (sign, us), (_, at) in zip(limits, moments, strict=True)
-            if not at
-        ]
-        known = [f"{sql.quoted(time)} {sign} TIMESTAMPTZ '{at}'" for sign, at in moments if at]
-        yield " AND ".join([*known, *exact])
+        yield f"{_limit(time, '>=', low)} AND {_limit(time, '<', high)}"
     if not ranges:
         yield "true" if ranges is None else "false"
 
 
-def _moment(us: int) -> str | None:
+def _limit(time: str, sign: str, us: int) -> str:
     try:
-        return (_EPOCH + timedelta(microseconds=us)).isoformat(sep=" ")
+        at = (EPOCH + timedelta(microseconds=us)).isoformat(sep=" ")
     except OverflowError:
-        return None
+        return f"epoch_us({sql.quoted(time)}) {sign} {us}"
+    return f"{sql.quoted(time)} {sign} TIMESTAMPTZ '{at}'"
 
 
 def _check(name: str, world: World) -> Check:
