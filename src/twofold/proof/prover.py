@@ -103,12 +103,11 @@ def _prove(
         except (OSError, duckdb.Error, TwofoldError) as error:
             world.unreadable[UNIFIED] = str(error)
         checks = sorted([*(_check(name, world) for name in CHECKS), files.result()], key=lambda check: check.id)
-        found, last = Proof(lake.name, tuple(checks)), world.last
-        seen = changes.seen(world, checks, datetime.now(UTC)) if found.ok else None
-    if last:
-        checks = [_as_last(check, last) for check in checks]
-        found = Proof(lake.name, tuple(checks), last.at, last.in_full_at)
-    return found, seen
+        if last := world.last:
+            checks = [_as_last(check, last) for check in checks]
+        at, in_full_at = (last.at, last.in_full_at) if last else (None, None)
+        found = Proof(lake.name, tuple(checks), at, in_full_at)
+        return found, changes.seen(world, found.checks, datetime.now(UTC))
 
 
 def _world(lake: Lake, before: Sent, pins: Mapping[str, TableAt], folder: Path, say: Say, since_last: bool) -> World:
@@ -120,8 +119,8 @@ def _world(lake: Lake, before: Sent, pins: Mapping[str, TableAt], folder: Path, 
             try:
                 changes.narrow(world, last)
             except (OSError, duckdb.Error) as error:
-                if not world.unreadable and not isinstance(error, (OSError, *UNREAD)):
-                    raise  # a fault of the proof itself
+                if not _is_of_files(world, error):
+                    raise
                 # It may be a file of then, which was expired meanwhile; one of now is missed in full, too.
                 why = f"a file cannot be read: {next(iter(world.unreadable.values()), error)}"
             else:
@@ -234,13 +233,18 @@ def _limit(time: str, sign: str, us: int) -> str:
     return f"{sql.quoted(time)} {sign} TIMESTAMPTZ '{at}'"
 
 
+def _is_of_files(world: World, error: Exception) -> bool:
+    """Whether files cannot be read; else it is a fault of the proof itself."""
+    return bool(world.unreadable) or isinstance(error, (OSError, *UNREAD))
+
+
 def _check(name: str, world: World) -> Check:
     """One check; where files are missing it cannot be done, which is a violation in itself."""
     try:
         return CHECKS[name](world)
     except (OSError, duckdb.Error) as error:
-        if not world.unreadable and not isinstance(error, (OSError, *UNREAD)):
-            raise  # a fault of the proof itself
+        if not _is_of_files(world, error):
+            raise
         found = Findings(name)
         reasons = world.unreadable or {"": str(error)}
         found.violated("could not be checked", [f"{table}: {reason}" for table, reason in reasons.items()])
