@@ -79,8 +79,7 @@ def of_file(opened: Opened, name: str) -> Sample:
         if form.kind == "csv":
             return _of_csv(b"".join(_head(text)), again)
         values = [value for records in first(json_texts.read(text)) for value in records.values]
-        largest = max((len(value) for value in values if value), default=0)
-        return Sample(len(values), again, list(_documents(values).values()), largest_bytes=largest)
+        return Sample(len(values), again, list(_documents(values).values()), largest_bytes=_largest(values))
 
 
 def of_records(records: Sequence[KafkaRecord], schemas: Schemas) -> Sample:
@@ -104,14 +103,16 @@ def of_records(records: Sequence[KafkaRecord], schemas: Schemas) -> Sample:
     for form, bodies in forms:
         if (documents := _documents(bodies)) or form == JSON:
             beside = tuple(_beside([records[index] for index in documents]))
-            largest = max((len(value) for value in values if value), default=0)
-            return Sample(
-                len(values), again, list(documents.values()), beside=beside, format=form, largest_bytes=largest
-            )
+            found = list(documents.values())
+            return Sample(len(values), again, found, beside=beside, format=form, largest_bytes=_largest(values))
     raise UsageError(
         "the topic's values begin with a magic byte and a schema id, and hold neither JSON nor Avro of that schema",
         "see that TWOFOLD_SCHEMA_REGISTRY_URL names the registry of this topic",
     )
+
+
+def _largest(values: Iterable[bytes | None]) -> int:
+    return max((len(value) for value in values if value), default=0)
 
 
 def _avro(framed: Sequence[bytes | None], schemas: Schemas) -> Iterator[bytes | None]:
@@ -119,9 +120,12 @@ def _avro(framed: Sequence[bytes | None], schemas: Schemas) -> Iterator[bytes | 
     from twofold.contract import avro
 
     for value in framed:
+        if value is None:
+            yield None
+            continue
         try:
-            read = avro.reader(schemas(int.from_bytes((value or b"")[1:PREFIX_BYTES])))
-            yield avro.json_text(read((value or b"")[PREFIX_BYTES:]))
+            read = avro.reader(schemas(int.from_bytes(value[1:PREFIX_BYTES])))
+            yield avro.json_text(read(value[PREFIX_BYTES:]))
         except (UnknownSchema, avro.Unfit, UnicodeDecodeError):
             yield None
 
