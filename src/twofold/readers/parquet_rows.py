@@ -122,10 +122,8 @@ def _within(array: pa.Array, steps: Sequence[Step], field: Field, faults: dict[i
         elif pa.types.is_null(kind):
             return array
         else:
-            wanted, place_of = (
-                ("an object", "an array")[isinstance(step, int)],
-                FieldSource(field.source.steps[: taken + 1]),
-            )
+            wanted = "an object" if isinstance(step, str) else "an array"
+            place_of = FieldSource(field.source.steps[: taken + 1])
             for index in pc.indices_nonzero(pc.is_valid(array)).to_pylist():
                 shape = reasons.wrong_shape(field.label, str(place_of), wanted, array[index])
                 faults.setdefault(index, shape)
