@@ -50,17 +50,17 @@ def acknowledged(world: World) -> Check:
     """I1: every acknowledged offset is below the landed end, where I2 says that all offsets below it exist."""
     found, held, name, sent = Findings("I1"), spans(world), world.pipeline.topic.name, world.before
     ends = {**world.proved_offsets, **{partition: span.last + 1 for partition, span in held.items()}}
-    for one in world.landed(tables.STREAM_LOG).lost:
+    state = world.landed(tables.STREAM_LOG)
+    for one in state.lost:
         ends[one.partition] = max(one.end, ends.get(one.partition, 0))  # I2 says what of it is lost
     for partition, offset in sorted(sent.acknowledged.items()):
         if offset >= (end := sent.ends.get(partition, 0)):
             found.violated("Kafka lost acknowledged records", [f"{name}[{partition}]@{offset}: Kafka ends at {end}"])
-    landed, start = world.landed(tables.STREAM_LOG).offsets, world.landed(tables.STREAM_LOG).start
-    due = {p: o for p, o in sorted(sent.acknowledged.items()) if o >= start.get(p, 0)}
+    due = {p: o for p, o in sorted(sent.acknowledged.items()) if o >= state.start.get(p, 0)}
     absent = {p: o for p, o in due.items() if o >= ends.get(p, 0)}
-    if lost := [f"{name}[{p}]@{o}" for p, o in absent.items() if o < landed.get(p, 0)]:
+    if lost := [f"{name}[{p}]@{o}" for p, o in absent.items() if o < state.offsets.get(p, 0)]:
         found.violated("acknowledged records are said to be landed, but are missing", lost)
-    if waiting := [f"{name}[{p}]@{o}" for p, o in absent.items() if o >= landed.get(p, 0)]:
+    if waiting := [f"{name}[{p}]@{o}" for p, o in absent.items() if o >= state.offsets.get(p, 0)]:
         found.behind(f"acknowledged but not landed yet: {', '.join(waiting)}")
     for partition, ranges in gaps(world).missing.items():
         below = min(sent.acknowledged.get(partition, -1), ends.get(partition, 0) - 1)
@@ -145,8 +145,8 @@ def _compare_rows(world: World, held: Mapping[int, Span], landed: Landed, found:
             by = f"kafka_offset, {ELEMENT}" if world.pipeline.event.each else "kafka_offset"
             twice = f"""SELECT kafka_offset, count(*) AS _tw_times FROM {tables.STREAM_LOG}
                         WHERE kafka_partition = {partition} GROUP BY {by} HAVING count(*) > 1"""
-            place = f"{name}[{partition}]"
-            _, named = world.offenders(twice, "kafka_offset, _tw_times", lambda o, n, at=place: f"{at}@{o}: {n} times")
+            at = f"{name}[{partition}]"
+            _, named = world.offenders(twice, "kafka_offset, _tw_times", lambda o, n, at=at: f"{at}@{o}: {n} times")
             more = counted(span.rows - span.distinct, "row")
             found.violated(f"{more} too many in partition {partition}", named)
         if span.first < (begin := landed.start.get(partition, 0)):
