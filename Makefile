@@ -4,6 +4,8 @@ PYTHON ?= python3.11
 # Of tests, at once. Each has a stack of its own: 3 GB.
 WORKERS ?= 2
 BIN := .venv/bin
+PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadgroup
+UNIT := $(PYTEST) --ignore=tests/integration --ignore=tests/compose --ignore=tests/compose_all
 # The same folder as twofold.settings.cache_folder(), which cannot be asked before it is installed.
 CACHE := $(or $(filter /%,$(XDG_CACHE_HOME)),$(HOME)/.cache)/twofold
 UV := UV_CACHE_DIR=$(CACHE)/uv UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv
@@ -51,9 +53,7 @@ demo: setup  ## Real flights through both layers, one of them killed midway, and
 test: setup  ## All tests: pure logic first, then against real services (half an hour on 2 cores; WORKERS=3)
 	@scripts/prerequisites $(PYTHON) chromium monitoring
 	$(UNIT)
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup tests/integration
-
-UNIT := $(BIN)/pytest -n $(WORKERS) --dist loadgroup --ignore=tests/integration --ignore=tests/compose --ignore=tests/compose_all
+	$(PYTEST) tests/integration
 
 test-unit: setup  ## Tests of pure logic only: no service is started
 	@scripts/prerequisites $(PYTHON) monitoring

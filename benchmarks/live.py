@@ -21,6 +21,7 @@ from typing import Protocol
 import click
 
 from benchmarks import data
+from benchmarks.aging import METADATA_GB
 from benchmarks.figures import BenchFailure, Figure, until
 from benchmarks.measure import Serving, Written, measured, serving
 from twofold import health, kafka, table_state, tables
@@ -35,7 +36,7 @@ TRICKLE_PER_S = 10
 WARM_UP_S, IDLE_S, IDLE_SKIPPED_S = 60, 180, 60
 """Of the quiet minutes the first does not count: what the load left is still being tidied up."""
 DAY_S = 86_400
-LANDING_CPU_S, TRICKLE_CORES, FILES_A_DAY, METADATA_GB = 9, 0.10, 17_280, 2
+LANDING_CPU_S, TRICKLE_CORES, FILES_A_DAY = 9, 0.10, 17_280
 """What a stream that only ingests may cost: per million events, at a trickle, and a day at a trigger of 5 s."""
 _GIVE_UP_S = 300.0
 _LOOK_EVERY_S = 0.5

@@ -47,7 +47,14 @@ def measured(command: Sequence[str], environment: Mapping[str, str] | None = Non
     """Run to the end; raises BenchFailure with the command's own words if it fails."""
     with tempfile.TemporaryDirectory() as folder:
         report, said = Path(folder) / "report.json", Path(folder) / "output"
-        code = _wait(_launched(command, environment, report, said))
+        launcher = _launched(command, environment, report, said)
+        try:
+            code = launcher.wait()
+        finally:
+            # A session of its own: Ctrl-C and SIGTERM end this process alone.
+            if launcher.poll() is None:
+                os.killpg(launcher.pid, signal.SIGKILL)
+                launcher.wait()
         text = said.read_text(errors="replace")
         if code:
             raise BenchFailure(f"{' '.join(command)} exits {code}:\n{text[-4000:]}")
@@ -168,15 +175,6 @@ def _launched(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-
-
-def _wait(child: subprocess.Popen[bytes]) -> int:
-    try:
-        return child.wait()
-    except BaseException:
-        os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
-        raise
 
 
 def main(report: Path, command: Sequence[str]) -> int:

@@ -12,6 +12,7 @@ import re
 import select
 import sys
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -109,7 +110,7 @@ class Chunk:
         return len(self.values)
 
 
-class RecordSource:
+class RecordSource(ABC):
     """Records in a fixed order: the same position always means the same record, or `version` differs."""
 
     identity: Mapping[str, Any]
@@ -123,9 +124,9 @@ class RecordSource:
         """How many records there are, None if that is costly or impossible to know."""
         return None
 
+    @abstractmethod
     def chunks(self, start: int) -> Iterator[Chunk]:
         """All records from position `start` on."""
-        raise NotImplementedError
 
 
 class Lines(RecordSource):

@@ -22,7 +22,6 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from twofold.definition.load import load_pipeline
 from twofold.errors import TwofoldError
 from twofold.launch import Launch, jobs_folder
 from twofold.settings import Settings
@@ -79,14 +78,12 @@ class SparkJobOperator(Linked, SparkSubmitOperator):
     def _idle(self) -> dict[str, Any] | None:
         """The report of a run that has nothing to do."""
         from twofold import looks
-        from twofold.lake import Lake
 
-        settings = Settings()
         try:
-            report = looks.idle(Lake(settings, load_pipeline(settings, self.pipeline)), self.job)
+            report = looks.idle(self.lake(), self.job)
         except TwofoldError as error:
             raise self._failure(error.message, error.remedy, error.exit_code) from None
-        # With the same types as that of a job has.
+        # With the same types as a job's, which comes as JSON.
         found: dict[str, Any] | None = json.loads(json.dumps(report))
         return found
 

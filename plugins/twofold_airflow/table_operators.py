@@ -14,9 +14,7 @@ from airflow.sdk import Asset, BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DownstreamTasksSkipped
 
 from twofold import tables
-from twofold.definition.load import load_pipeline
 from twofold.errors import TwofoldError
-from twofold.settings import Settings
 from twofold_airflow.wiring import Linked, failed
 
 if TYPE_CHECKING:
@@ -39,13 +37,6 @@ class PipelineOperator(Linked):
     def __init__(self, *, pipeline: str, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(**kwargs)
         self.pipeline = pipeline
-
-    def lake(self) -> Lake:
-        """Its tables and its inbox, as declared now."""
-        from twofold.lake import Lake
-
-        settings = Settings()
-        return Lake(settings, load_pipeline(settings, self.pipeline))
 
 
 class AnnounceOperator(PipelineOperator):

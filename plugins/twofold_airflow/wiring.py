@@ -11,18 +11,21 @@ from __future__ import annotations
 
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from airflow.sdk import DAG, Asset, BaseOperator, BaseOperatorLink, Context
 from airflow.sdk.types import TaskInstanceKey
 
 from twofold import tables
-from twofold.definition.load import load_all, load_sound
+from twofold.definition.load import load_all, load_pipeline, load_sound
 from twofold.definition.model import Pipeline
 from twofold.metrics import RUN_FAILED, Meter
 from twofold.services.controller import runbook as address_of
 from twofold.settings import Settings
+
+if TYPE_CHECKING:
+    from twofold.lake import Lake
 
 OWNER = "twofold"
 KINDS = ("services", "batch", "union", "maintenance", "proof", "replay")
@@ -146,7 +149,7 @@ def pages(pipeline: str) -> tuple[PageLink, ...]:
 
 
 class Linked(BaseOperator):
-    """An operator that has a `pipeline`: its tasks link to the pages that show it."""
+    """An operator that has a `pipeline`: its tasks link to the pages that show it, and may open its tables."""
 
     pipeline: str
 
@@ -154,3 +157,11 @@ class Linked(BaseOperator):
     def operator_extra_links(self) -> tuple[PageLink, ...]:  # type: ignore[override]
         """Pages that show the pipeline."""
         return pages(self.pipeline)
+
+    def lake(self) -> Lake:
+        """Its tables and its inbox, as declared now."""
+        # Imported where it is used: it takes a second, too long for parsing a DAG file.
+        from twofold.lake import Lake
+
+        settings = Settings()
+        return Lake(settings, load_pipeline(settings, self.pipeline))

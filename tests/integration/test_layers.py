@@ -267,7 +267,6 @@ STEPS = st.lists(
 
 @settings(
     max_examples=3,
-    deadline=None,
     derandomize=True,
     database=None,
     phases=[Phase.explicit, Phase.generate],

@@ -178,7 +178,7 @@ def fresh(declared: Pipeline) -> Pipeline:
     return dataclasses.replace(declared, name=conftest.random_name())
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=histories())
 def test_equals_a_plain_recomputation(stack: Settings, declared: Pipeline, history: History) -> None:
     """At any boundary: ids in both layers, corrections, withdrawals, moved days, late duplicates."""
@@ -295,7 +295,7 @@ def further(history: History) -> History:
     return dataclasses.replace(history, offsets=ends, landing=3)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=histories())
 def test_views_equal_a_plain_recomputation_before_during_and_after_a_union(
     stack: Settings, declared: Pipeline, history: History

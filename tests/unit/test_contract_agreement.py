@@ -194,7 +194,7 @@ def expected(judgement: Judgement, pipeline: Pipeline, payload: bytes | None) ->
     return exactly({**found, **judged})
 
 
-FEW = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=80, suppress_health_check=list(HealthCheck))
 
 
 @FEW

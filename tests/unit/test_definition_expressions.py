@@ -194,7 +194,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     st.lists(ATOMS | PIECES | st.text(max_size=4), min_size=1, max_size=6),
     st.sampled_from([" ", "(", ") and (", ",", "+"]),
@@ -321,7 +321,7 @@ def measures(draw: st.DrawFn) -> str:
     return text
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     texts=st.lists(measures(), min_size=1, max_size=4),
     rows=st.lists(ROW, min_size=1, max_size=8),

@@ -307,7 +307,7 @@ ODD = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_no_mutation_of_a_sound_file_gives_a_stack_trace(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -329,7 +329,7 @@ TREES = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_no_value_anywhere_gives_a_stack_trace(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     document = copy.deepcopy(DOCUMENT)

@@ -370,7 +370,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.dictionaries(keys, values, min_size=1, max_size=5), min_size=1, max_size=4))
 def test_any_documents_give_a_sound_file_that_takes_them(
     tmp_path_factory: pytest.TempPathFactory, documents: list[dict[str, Any]]

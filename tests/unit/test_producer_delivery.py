@@ -7,7 +7,7 @@ import socket
 import urllib.error
 import urllib.request
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -215,6 +215,9 @@ class Fixed(RecordSource):
 
     def __init__(self, version: dict[str, Any], memory: dict[str, Any] | None = None) -> None:
         self.version, self.memory = version, memory or {"base": "now"}
+
+    def chunks(self, start: int) -> Iterator[Chunk]:
+        return iter(())
 
 
 def topic(identifier: str) -> TopicState:

@@ -20,7 +20,7 @@ CONNECTION.execute("SET TimeZone = 'UTC'")
 SECONDS = st.integers(1, 5_000).map(lambda number: timedelta(seconds=number))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1)).map(lambda moment: moment.replace(tzinfo=UTC)),
     SECONDS,
@@ -40,7 +40,7 @@ def test_a_row_is_in_every_window_that_holds_it_and_in_no_other(at: datetime, wi
     assert found == [((start - EPOCH) // microsecond, (start + window - EPOCH) // microsecond) for start in expected]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.dates(date(1900, 1, 1), date(2100, 1, 1)), st.integers(1, 1_000), st.floats(0.05, 1))
 def test_only_days_on_which_windows_start_are_folded_from_the_days_they_reach(
     touched: date, hours: int, share: float

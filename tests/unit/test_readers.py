@@ -454,7 +454,7 @@ def simple(data: bytes, separator: bytes) -> list[dict[str, bytes | None] | None
 PARTS = [b'"', b'""', b",", b";", b"\t", b"\n", b"\r", b"\r\n", b" ", b"x", b"\xff", b"\0", b'x,"y",z\n', b"1,2,3\r"]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     st.lists(st.sampled_from(PARTS), max_size=40).map(b"".join),
     st.sampled_from([b",", b";", b"\t"]),
@@ -481,7 +481,7 @@ JSON_VALUES = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(JSON_VALUES, max_size=8), st.integers(1, 50), st.sampled_from([None, 1]), st.booleans())
 def test_every_element_of_an_array_is_a_record(
     values: list[Any], block_bytes: int, indent: int | None, ascii_only: bool
@@ -492,7 +492,7 @@ def test_every_element_of_an_array_is_a_record(
     assert [number for number, _ in found] == list(range(1, len(values) + 1))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.sampled_from(["{}", "", " ", "\t", "x", "ä", "\x0b", " "]), max_size=12), st.data())
 def test_every_line_counts(lines: list[str], data: st.DataObject) -> None:
     ends = [data.draw(st.sampled_from(["\n", "\r\n", "\r"])) if line else "\n" for line in lines]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -53,15 +52,13 @@ def test_what_is_asked_for(since: str, partition: int | None, offsets: str, expe
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Iterator[LocalLake]:
+def lake(lake: LakeCatalog, tmp_path: Path) -> LocalLake:
     """With both logs, and two records in stream_log."""
-    catalog = LakeCatalog("test", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}/tables")
-    made = LocalLake(Settings(home=tmp_path), write_definition(tmp_path), catalog)
-    schemas.ensure_tables(catalog, made.pipeline)
+    made = LocalLake(Settings(home=tmp_path), write_definition(tmp_path), lake)
+    schemas.ensure_tables(lake, made.pipeline)
     land(made, 0)
     land(made, 1)
-    yield made
-    catalog.engine.dispose()
+    return made
 
 
 def written(table: Table, offset: int, outcome: str = tables.ACCEPTED) -> list[DataFile]:

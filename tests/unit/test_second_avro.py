@@ -251,7 +251,7 @@ def declared(tmp_path_factory: pytest.TempPathFactory) -> list[Pipeline]:
     ]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(sent_bodies(), st.integers(0, len(DECLARED)))
 def test_whatever_bytes_are_read_alike(declared: list[Pipeline], sent: tuple[Any, bytes], which: int) -> None:
     schema, data = sent

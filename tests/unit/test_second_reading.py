@@ -55,7 +55,7 @@ def differences(pipeline: Pipeline, rows: list[dict[str, Any]], wanted: list[Exp
     return found
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
 @given(pipelines(), texts())
 def test_hostile_records_are_read_alike(pipeline: Pipeline, text: bytes | None) -> None:
     rows = Judge(pipeline).judge(JsonRecords([text], [1]), NOW).rows.to_pylist()

@@ -33,7 +33,8 @@ ASK_AFTER_S = 15.0
 """Without progress for that long: check whether the services it needs answer. Spark reports idleness every ten."""
 _NEEDS_TIMEOUT_S = 3.0
 _LOG_LINES, _LOG_BYTES = 15, 8192
-_RUNNING = {PRODUCER: PRODUCER_RUNNING, STREAM: STREAM_RUNNING}
+RUNNING = {PRODUCER: PRODUCER_RUNNING, STREAM: STREAM_RUNNING}
+"""Service → the gauge that says that it runs."""
 RUNBOOKS: dict[Kind, str] = {
     "left down": "service-left-down",
     "stuck": "service-stuck",
@@ -108,7 +109,7 @@ class Controller:
             time.sleep(0.1)
         if state.runs:
             raise TwofoldError(f"{state.name} (pid {state.pid}) does not end", f"see {self.log_place(state)}")
-        Meter(self._settings, pipeline).gauge(_RUNNING[service], 0)
+        Meter(self._settings, pipeline).gauge(RUNNING[service], 0)
         return state
 
     def restart(self, pipeline: str, service: str, *, by_hand: bool, why: str = "") -> Did:

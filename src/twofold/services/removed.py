@@ -14,9 +14,8 @@ from datetime import UTC, datetime, timedelta
 from twofold import database
 from twofold.definition.load import load_sound
 from twofold.definition.names import SERVICES
-from twofold.metrics import PIPELINE_REMOVED, PRODUCER_RUNNING, SERVICE_LEFT_DOWN, STREAM_RUNNING, Meter
-from twofold.services.controller import Controller
-from twofold.services.record import PRODUCER, STREAM
+from twofold.metrics import PIPELINE_REMOVED, SERVICE_LEFT_DOWN, Meter
+from twofold.services.controller import RUNNING, Controller
 from twofold.settings import Settings
 
 _GRACE = timedelta(minutes=10)
@@ -54,7 +53,7 @@ def retire(settings: Settings, now: datetime | None = None) -> list[str]:
 def _measure(meter: Meter) -> None:
     """A service that was killed, or left down, has left gauges that say that it should run."""
     meter.gauge(PIPELINE_REMOVED, 1)
-    for running, service in ((PRODUCER_RUNNING, PRODUCER), (STREAM_RUNNING, STREAM)):
+    for service, running in RUNNING.items():
         meter.gauge(running, 0)
         meter.gauge(SERVICE_LEFT_DOWN, 0, service=service)
 

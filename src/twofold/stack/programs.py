@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 from twofold import probes
@@ -69,9 +69,13 @@ def _server(
     command: Sequence[str],
     ports: Sequence[str],
     ready: str,
-    **others: Any,  # noqa: ANN401
+    *,
+    group: Literal["storage", "registry", "monitoring"] = "monitoring",
+    start_order: int = 90,
+    stop_wait_s: int = 15,
+    environment: Mapping[str, str] | None = None,
 ) -> Program:
-    """A server on the first of the `ports` (their names); `others` are fields of `Program`.
+    """A server on the first of the `ports` (their names).
 
     `ready` is the page that answers once it is, empty where it has none. What says nothing else is monitoring: it
     starts last (90), so that it goes first, and raises no alert while the rest is stopped.
@@ -79,11 +83,14 @@ def _server(
     url, number = _url(settings, ports[0]), PORTS[ports[0]].number(settings)
     return Program(
         name=name,
+        group=group,
         command=tuple(command),
         check=partial(probes.http_page, url + ready) if ready else partial(probes.listening, "127.0.0.1", number),
+        start_order=start_order,
         ports=tuple(PORTS[port] for port in ports),
+        environment=environment or {},
         directory=settings.home,
-        **{"group": "monitoring", "start_order": 90, "stop_wait_s": 15, **others},
+        stop_wait_s=stop_wait_s,
     )
 
 
