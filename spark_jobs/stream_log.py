@@ -77,8 +77,7 @@ class LogWriter:
     def refresh(self) -> Landed:
         """Read what the table holds."""
         self.table = self.job.lake.table(tables.STREAM_LOG)
-        state = table_state.landed(table_state.history_of(self.table), self.pipeline.name)
-        self.landed = table_state.begun(state, self.table.properties)
+        self.landed = table_state.streamed(self.table, self.pipeline.name)
         if not self.erased.is_of(self.table):
             self.erased = ledger.read(self.job.lake, self.table)
         schemas.refuse_other_definition(self.table, self.pipeline)

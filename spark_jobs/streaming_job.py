@@ -117,8 +117,7 @@ def check(lake: Lake) -> str:
     topic.require_exact(lake.pipeline, state)
     made = lake.ensure()
     log = made[tables.STREAM_LOG]
-    landed = table_state.begun(table_state.landed(table_state.history_of(log), lake.name), log.properties)
-    loss.require_none(landed, loss.around(lake, state))
+    loss.require_none(table_state.streamed(log, lake.name), loss.around(lake, state))
     return state.topic_id
 
 

@@ -145,7 +145,7 @@ def differences(catalog: Catalog, pipeline: Pipeline) -> list[Difference] | None
         return None
     listed = [*_differences(pipeline, found), *_differences_of_views(catalog, pipeline)]
     if log := found[tables.STREAM_LOG]:
-        known = table_state.begun(table_state.landed(table_state.history_of(log), pipeline.name), log.properties)
+        known = table_state.streamed(log, pipeline.name)
         listed += evolution.of_start(pipeline.topic, known)
     return listed
 

@@ -223,6 +223,11 @@ def begun(state: Landed, properties: Mapping[str, str]) -> Landed:
     return state if found is None else msgspec.json.decode(found, type=Landed)
 
 
+def streamed(log: Table, pipeline: str) -> Landed:
+    """The state of `stream_log` in force, also where no row has landed yet; refuse another pipeline's."""
+    return begun(landed(history_of(log), pipeline), log.properties)
+
+
 def as_property(first: Landed) -> dict[str, str]:
     """The state of a log without rows, as the table's property."""
     return {START: encode(first)[Landed.KEY]}

@@ -125,7 +125,7 @@ def place(name: str, partition: int, span: Range) -> str:
     return f"{name}[{partition}]@{low}{'' if high == low + 1 else f'–{high - 1}'}"
 
 
-def merged(ranges: Sequence[Range], near: int) -> list[Range]:
+def merged(ranges: Iterable[Range], near: int) -> list[Range]:
     """Ranges with those that lie near each other made one.
 
     >>> merged([(1, 2), (4, 5), (20, 30)], 3)
@@ -164,10 +164,4 @@ def joined(offsets: Iterable[int]) -> list[Range]:
     >>> joined([2, 3, 4, 9])
     [(2, 5), (9, 10)]
     """
-    found: list[Range] = []
-    for offset in offsets:
-        if found and found[-1][1] == offset:
-            found[-1] = (found[-1][0], offset + 1)
-        else:
-            found.append((offset, offset + 1))
-    return found
+    return merged(((offset, offset + 1) for offset in offsets), near=0)
