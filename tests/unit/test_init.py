@@ -254,9 +254,11 @@ def test_what_the_producer_cannot_cut_is_landed(made: Any) -> None:  # noqa: ANN
         ('{\n "id": 1\n}\n', "e.json", "p", "has no record with a field, among 3 records"),
         ("{", "e.txt", "p", "has an unknown ending"),
         (lines(event(1)), "e.jsonl", "P", "cannot be a pipeline's name"),
+        ("id;at\na;Müller\nb;Jörg\n".encode("latin-1"), "latin.csv", "p", "remedy: write them as UTF-8"),
+        ("sep=;\r\nid;at;n\r\na;x;1\r\n", "excel.csv", "p", "Excel's `sep=` or a title before it is to be removed"),
     ],
 )
-def test_what_cannot_be_drafted(made: Any, content: str, name: str, pipeline: str, said: str) -> None:  # noqa: ANN401
+def test_what_cannot_be_drafted(made: Any, content: str | bytes, name: str, pipeline: str, said: str) -> None:  # noqa: ANN401
     result, text = made(content, name, pipeline)
     assert said in str(result.exception)
     assert not text

@@ -14,9 +14,10 @@ from pathlib import Path
 import click
 import pyarrow as pa
 
-from twofold import kafka, readers
+from twofold import kafka, readers, tables
 from twofold.commands.check import check_files
 from twofold.commands.try_ import Summary, judged
+from twofold.contract import reasons
 from twofold.definition import names
 from twofold.definition.load import SUFFIXES, definition_error, definition_files, shown_path
 from twofold.definition.model import Pipeline
@@ -63,19 +64,34 @@ def init(settings: Settings, name: str, file: Path | None, topic: str | None, na
     found = _from_topic(settings, topic) if topic else _from_file(file or Path(), named)
     text = pipeline_text(found, name, datetime.now(UTC), origin=origin, topic=topic)
     pipeline = _checked(settings, target, text)
+    summary = Summary(samples_wanted=1)
+    for _ in judged(pipeline, found.again(pipeline), summary):
+        pass
+    lines = list(summary.lines(origin if found.count < MOST_RECORDS else f"the beginning of {origin}"))
+    if summary.outcomes[tables.REJECTED] == summary.outcomes.total() > 0:
+        raise TwofoldError("\n".join(["no draft takes any of these records", *lines]), _remedy(summary))
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with target.open("x", encoding="utf-8") as writing:
             writing.write(text)
     except FileExistsError:
         raise _exists(target) from None
-    summary = Summary(samples_wanted=1)
-    for _ in judged(pipeline, found.again(pipeline), summary):
-        pass
     click.echo(f"wrote {shown_path(target)}: {counted(len(pipeline.event.fields), 'field')}")
-    for line in summary.lines(origin if found.count < MOST_RECORDS else f"the beginning of {origin}"):
+    for line in lines:
         click.echo(line)
     click.echo(f"next: read it through, then\n{_next(name, file, found)}")
+
+
+def _remedy(summary: Summary) -> str:
+    """What makes records readable, by the fault that most of them have."""
+    match summary.kinds.most_common(1)[0][0]:
+        case reasons.ENCODING:
+            return "write them as UTF-8, as `iconv -f WINDOWS-1252 -t UTF-8` does with what Excel wrote"
+        case reasons.MALFORMED:
+            return (
+                "make the first line that of the columns' names: Excel's `sep=` or a title before it is to be removed"
+            )
+    return "send or take records that hold what the reasons ask for"
 
 
 def _next(name: str, file: Path | None, found: Sample) -> str:
