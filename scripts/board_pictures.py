@@ -12,8 +12,10 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import click
 import httpx
@@ -34,7 +36,8 @@ const LINES = [...Object.values(INK), "#8e5bb5", "#1d9a9a", "#a0742c", "#6b7785"
 const add = (to, tag, text = "") => to.appendChild(Object.assign(document.createElement(tag), {textContent: text}));
 function shown(value, {words, unit}) {
   const word = words[value] ?? (unit === "dateTimeAsIso" && new Date(value).toISOString().slice(0, 16));
-  return word || `${+value.toPrecision(4)} ${["short", "none"].includes(unit) ? "" : unit}`;
+  if (unit === "percentunit") return `${+(value * 100).toPrecision(3)} %`;
+  return word || `${+value.toPrecision(4)} ${["short", "none", "locale"].includes(unit) ? "" : unit}`;
 }
 function stat(to, panel, [name, , points]) {
   const value = Number(points.at(-1)[1]);
@@ -48,7 +51,7 @@ function chart(to, panel) {
     borderColor: LINES[n % 8], backgroundColor: `${LINES[n % 8]}55`,
   }));
   const time = (value) => new Date(value * 1000).toISOString().slice(11, 16);
-  const value = (number) => (panel.unit === "dateTimeAsIso" ? shown(number, panel) : number);
+  const value = (number) => (/^date|^percent/.test(panel.unit) ? shown(number, panel) : +number.toPrecision(4));
   new Chart(add(add(to, "div"), "canvas"), {type: "line", data: {datasets}, options: {
     animation: false, maintainAspectRatio: false,
     plugins: {legend: {position: "bottom", labels: {boxHeight: 1, boxWidth: 12}}},
@@ -101,9 +104,14 @@ def main(prometheus: str, pipeline: str, minutes: float, to: Path) -> None:
         path = (to / f"{board.uid}.html").absolute()
         path.write_text(document({"title": board.title, "panels": rows}))
         if chromium := shutil.which("chromium"):
-            options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1442,1900"]
+            options = ["--headless", "--no-sandbox", "--hide-scrollbars", f"--window-size=1442,{_height(rows)}"]
             command = [chromium, *options, f"--screenshot={path.with_suffix('.png')}", path.as_uri()]
             subprocess.run(command, check=True, capture_output=True, timeout=120)
+
+
+def _height(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> int:
+    """Of the page, in pixels: the panels of a row fill 24 columns, line by line."""
+    return 70 + sum(50 + sum(31 * panel["width"] * panel["height"] for panel in row) // 24 for row in rows.values())
 
 
 def document(data: dict[str, object]) -> str:
