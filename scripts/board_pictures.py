@@ -111,7 +111,8 @@ def main(prometheus: str, pipeline: str, minutes: float, to: Path) -> None:
 
 def _height(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> int:
     """Of the page, in pixels: the panels of a row fill 24 columns, line by line."""
-    return 70 + sum(50 + sum(31 * panel["width"] * panel["height"] for panel in row) // 24 for row in rows.values())
+    grids = (sum(int(panel["width"]) * int(panel["height"]) for panel in row) for row in rows.values())
+    return 70 + sum(50 + 31 * grid // 24 for grid in grids)
 
 
 def document(data: dict[str, object]) -> str:
