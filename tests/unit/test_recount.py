@@ -63,26 +63,27 @@ UNCOUNTABLE = [
 ]
 
 
-def counted(folder: Path, name: str, content: bytes, block_bytes: int = recount.BLOCK_BYTES) -> int:
+def counted(folder: Path, name: str, content: bytes, block: int = recount.BLOCK_CHARACTERS) -> int:
     (folder / name).write_bytes(content)
-    return recount.records(LocalFolder(folder), name, Columns(FIELDS), block_bytes)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(recount, "BLOCK_CHARACTERS", block)
+        return recount.records(LocalFolder(folder), name, Columns(FIELDS))
 
 
-@pytest.mark.parametrize("block_bytes", [1, 2, 7, recount.BLOCK_BYTES])
+@pytest.mark.parametrize("block", [1, 2, 7, recount.BLOCK_CHARACTERS])
 @pytest.mark.parametrize(
     ("name", "text", "number"),
     [pytest.param(name, text, number, id=f"{name}: {what}") for name, cases in TEXTS for what, text, number in cases],
 )
 def test_records_are_counted_by_the_documented_rules_in_every_encoding(
-    tmp_path: Path, name: str, text: str, number: int, block_bytes: int
+    tmp_path: Path, name: str, text: str, number: int, block: int
 ) -> None:
     found = {
-        encoding: counted(tmp_path, name, text.encode(encoding), block_bytes)
-        for encoding in ("utf-8", "utf-8-sig", "utf-16")
+        encoding: counted(tmp_path, name, text.encode(encoding), block) for encoding in ("utf-8", "utf-8-sig", "utf-16")
     }
-    found["without a mark"] = counted(tmp_path, name, text.encode("utf-16-le"), block_bytes)
+    found["without a mark"] = counted(tmp_path, name, text.encode("utf-16-le"), block)
     members = gzip.compress(text[:5].encode()) + gzip.compress(text[5:].encode()) + bytes(512)
-    found["gzip"] = counted(tmp_path, f"{name}.gz", members, block_bytes)
+    found["gzip"] = counted(tmp_path, f"{name}.gz", members, block)
     assert found == dict.fromkeys(found, number)
 
 
@@ -93,9 +94,9 @@ def test_zeros_before_what_no_json_file_begins_with_are_a_lines_own_fault(tmp_pa
 
 @pytest.mark.parametrize(("name", "text", "why"), UNCOUNTABLE, ids=[case[2] for case in UNCOUNTABLE])
 def test_what_cannot_be_counted_says_why(tmp_path: Path, name: str, text: str, why: str) -> None:
-    for block_bytes in (3, recount.BLOCK_BYTES):
+    for block in (3, recount.BLOCK_CHARACTERS):
         with pytest.raises(Irregular, match=why):
-            counted(tmp_path, name, text.encode(), block_bytes)
+            counted(tmp_path, name, text.encode(), block)
 
 
 @pytest.mark.parametrize(

@@ -1,25 +1,22 @@
-"""The records of a file of the inbox, read again: JSON and CSV by Python's own modules, Parquet by pyarrow's scalars.
+"""The records of a file of the inbox, read again: JSON and CSV as `recount` takes them apart, Parquet by its scalars.
 
     lines, elements of an array ─► FileRecord.text         rows of CSV, of Parquet ─► FileRecord.cells
 
-Numbered as docs/inbox.md says. `Irregular` says why what follows in the file cannot be told.
+Numbered as docs/inbox.md says.
 """
 
 from __future__ import annotations
 
 import base64
-import csv
-import gzip
 import io
 import math
 import re
-import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import takewhile
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,14 +26,10 @@ from twofold.definition.model import Field, Files, Pipeline
 from twofold.proof import recount, typed_values
 from twofold.proof.avro_body import as_json
 from twofold.proof.json_text import OtherShape, has_half_surrogate
-from twofold.proof.recount import Irregular
 from twofold.proof.typed_values import NoValue, Untold
 from twofold.topic import Range
 
-LARGEST_ARRAY = 64 << 20
-"""Characters of one array, which is read whole."""
 _ROWS_AT_ONCE = 1024
-_BETWEEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[\]{},]', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -69,30 +62,17 @@ class Wanted:
 
 def read(folder: inbox.Source, name: str, pipeline: Pipeline, wanted: Wanted) -> Iterator[FileRecord]:
     """The wanted records of a file, in order; Irregular where the rest cannot be told."""
-    form = inbox.format_of(name)
-    if form is None:
-        raise Irregular("an unknown ending")
-    with folder.open(name) as stream:
-        if form.kind == "parquet":
+    with recount.opened(folder, name) as (stream, kind):
+        if kind == "parquet":
             yield from _parquet(stream, pipeline, wanted)
             return
-        try:
-            text = _text(gzip.GzipFile(fileobj=stream) if form.gzipped else stream, form.kind)
-            records = _json(text) if form.kind == "json" else _csv(text, pipeline, wanted)
-            for record in takewhile(lambda record: record.number < wanted.end, records):
-                if record.number in wanted:
-                    yield record
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise Irregular(f"broken gzip: {error}") from None
-
-
-def _text(stream: Any, kind: str) -> io.TextIOWrapper:  # noqa: ANN401
-    """The text, its line ends as they are; bytes that are no text as lone surrogates."""
-    encoding, mark = recount.encoding(stream.read(4), kind)
-    stream.seek(len(mark))
-    if encoding == "latin-1":
-        return io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="")
-    return io.TextIOWrapper(stream, encoding, "surrogatepass", newline="")
+        text = recount.text_of(stream, kind)
+        if kind == "csv":
+            yield from _csv(text, pipeline, wanted)
+            return
+        for number, record in takewhile(lambda one: one[0] < wanted.end, recount.json_records(text)):
+            if number in wanted:
+                yield FileRecord(number, _bytes(record))
 
 
 def _bytes(text: str) -> bytes:
@@ -102,161 +82,33 @@ def _bytes(text: str) -> bytes:
         return text.encode(errors="surrogatepass")
 
 
-def _json(text: io.TextIOWrapper) -> Iterator[FileRecord]:
-    for number, line in enumerate(text, 1):
-        begins = line.strip(" \t\r\n")
-        if begins.startswith("["):
-            yield from _elements(line + text.read(LARGEST_ARRAY + 1))
-            return
-        if begins:
-            yield from _lines(number, line, text)
-            return
-
-
-def _lines(number: int, first: str, text: io.TextIOWrapper) -> Iterator[FileRecord]:
-    yield FileRecord(number, _bytes(_without_end(first)))
-    for place, line in enumerate(text, number + 1):
-        if line.strip(" \t\r\n"):
-            yield FileRecord(place, _bytes(_without_end(line)))
-
-
-def _without_end(line: str) -> str:
-    return line.removesuffix("\n").removesuffix("\r")
-
-
-def _elements(text: str) -> Iterator[FileRecord]:
-    r"""The elements of one array.
-
-    >>> [one.text for one in _elements('[{"a": "]"}, 7 ,[1, 2]]\n')]
-    [b'{"a": "]"}', b'7', b'[1, 2]']
-    """
-    if len(text) > LARGEST_ARRAY:
-        raise Irregular("an array of more than 64 MiB")
-    depth, number = 0, 1
-    start = text.index("[") + 1
-    for match in _BETWEEN.finditer(text, start - 1):
-        token = match[0]
-        if depth == 1 and token in (",", "]"):
-            element = text[start : match.start()].strip(" \t\r\n")
-            if element:
-                yield FileRecord(number, _bytes(element))
-            number, start = number + 1, match.end()
-        depth += (token in "[{") - (token in "]}")
-
-
 def _found_in_files(pipeline: Pipeline) -> list[Field]:
     return [one for one in pipeline.event.fields.values() if one.is_in_cells]
 
 
-class _Lines:
-    """Lines for Python's CSV reader, which keeps those that it took since the last row."""
-
-    def __init__(self, text: Iterator[str]) -> None:
-        self._text = text
-        self.taken: list[str] = []
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        line = next(self._text)
-        self.taken.append(line)
-        return line
-
-
 def _csv(text: io.TextIOWrapper, pipeline: Pipeline, wanted: Wanted) -> Iterator[FileRecord]:
     fields, files = _found_in_files(pipeline), pipeline.files
-    csv.field_size_limit(recount.LONGEST_CELL)
-    lines = _Lines(text)
-    delimiter, names = _header(lines, {one.source.column for one in fields}, files)
+    found = recount.csv_records(text, recount.Columns.of(pipeline))
+    names = found.names
     places = {one.name: names.index(one.source.column) for one in fields if one.source.column in names}
-    number = 0
-    for cells, fault in _rows(lines, delimiter):
-        if len(names) > 1 and len(cells) == 1 and not fault and not (cells[0][1] or "").strip(" \t"):
-            continue  # a line of blanks
-        number += 1
-        if number not in wanted and number < wanted.end:
+    for number, row in takewhile(lambda one: one[0] < wanted.end, enumerate(found.rows, 1)):
+        if number not in wanted:
             continue
-        if not fault and len(cells) != len(names):
-            fault = f"it has {len(cells)} cells, not {len(names)}"
-        if fault:
+        cells = found.cells(row)
+        if cells is None or len(cells) != len(names):
+            fault = "a quote stands within a cell" if cells is None else f"it has {len(cells)} cells, not {len(names)}"
             yield FileRecord(number, fault=fault)
             continue
-        declared = [cells[place][1] for place in places.values()]
-        size = sum(len(_bytes(cell)) for cell in declared)
-        found = {one.name: partial(_cell, one, files, *cells[places[one.name]]) for one in fields if one.name in places}
+        size = sum(len(_bytes(cells[place][1])) for place in places.values())
+        read = {one.name: partial(_field, one, files, *cells[places[one.name]]) for one in fields if one.name in places}
         too_large = f"its cells have {size:,} bytes" if size > pipeline.event.max_bytes else ""
-        yield FileRecord(number, cells=found, fault=too_large)
-
-
-def _header(lines: _Lines, wanted: set[str], files: Files) -> tuple[str, list[str]]:
-    """The delimiter, and the names of the columns: declared, or of the first row that is not blank."""
-    if files.header:
-        # Without names in the file nothing tells delimiters apart.
-        return files.delimiter or ",", list(files.header)
-    first = next((line for line in lines if line.strip(" \t\r\n")), "")
-    found = []
-    for delimiter in [files.delimiter] if files.delimiter else [",", ";", "\t"]:
-        try:
-            names = [name.strip(" \t") for name in next(csv.reader([first], delimiter=delimiter, strict=True), [])]
-        except csv.Error:
-            continue  # also of a header over several lines
-        found.append((len(wanted & set(names)), delimiter, names))
-    if not found or not any(declared for declared, *_ in found):
-        raise Irregular("no declared column in the first line")
-    lines.taken.clear()
-    _, delimiter, names = max(found, key=lambda option: option[0])
-    return delimiter, names
-
-
-Cell = tuple[bool, str]
-"""Whether it is quoted, and what it says."""
-
-
-def _rows(lines: _Lines, delimiter: str) -> Iterator[tuple[list[Cell], str]]:
-    """The cells of each row that is not empty, or what is wrong with it."""
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    cell = re.compile(rf'("(?:[^"]++|"")*+")|[^"\r\n{re.escape(delimiter)}]*+')
-    while True:
-        lines.taken.clear()
-        fault = ""
-        try:
-            values = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            values, fault = [], str(error)
-        raw = "".join(lines.taken)
-        if fault and len(lines.taken) > 1:
-            raise Irregular(f"the row of line {reader.line_num} has quotes that go over lines: {fault}")
-        if not fault and not values:
-            continue
-        quoted = _quoted(_without_end(raw), cell, delimiter)
-        if not fault and (quoted is None or len(quoted) != len(values)):
-            if len(lines.taken) > 1:
-                raise Irregular(f"the row of line {reader.line_num} has quotes that go over lines")
-            fault = "a quote stands within a cell"
-        yield ([], fault) if fault or quoted is None else (list(zip(quoted, values, strict=True)), "")
-
-
-def _quoted(raw: str, cell: re.Pattern[str], delimiter: str) -> list[bool] | None:
-    """Which cells of a row are quoted; None where quotes stand where none may."""
-    found, at = [], 0
-    while match := cell.match(raw, at):
-        found.append(match[1] is not None)
-        at = match.end()
-        if at == len(raw):
-            return found
-        if raw[at] != delimiter:
-            return None
-        at += 1
-    return None
+        yield FileRecord(number, cells=read, fault=too_large)
 
 
 _COMMA_NUMBER = re.compile(r"[^.,]*(,[^.,]*)?")
 
 
-def _cell(one: Field, files: Files, quoted: bool, text: str) -> Any:  # noqa: ANN401
+def _field(one: Field, files: Files, quoted: bool, text: str) -> Any:  # noqa: ANN401
     if text in files.null_values or not (quoted or text):
         return None
     if has_half_surrogate(text):
@@ -270,24 +122,21 @@ def _cell(one: Field, files: Files, quoted: bool, text: str) -> Any:  # noqa: AN
     return typed_values.of_text(one, text)
 
 
-def _parquet(stream: IO[bytes], pipeline: Pipeline, wanted: Wanted) -> Iterator[FileRecord]:
-    try:
-        with pq.ParquetFile(pa.PythonFile(stream, mode="r")) as file:
-            names, fields = file.schema_arrow.names, _found_in_files(pipeline)
-            ways = {one.name for one in file.schema_arrow if pa.types.is_nested(one.type)}
-            columns = {one.name: _column(names, ways, one) for one in fields}
-            declared = [name for name in names if name in columns.values()]
-            number = 0
-            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=declared):
-                if number + 1 >= wanted.end:
-                    return
-                for row in range(batch.num_rows):
-                    number += 1
-                    if number in wanted:
-                        cells = {name: _natural(batch[name][row]) for name in declared}
-                        yield _of_parquet(number, cells, fields, columns, pipeline)
-    except pa.ArrowException as error:
-        raise Irregular(str(error).partition("\n")[0]) from None
+def _parquet(stream: recount.Bytes, pipeline: Pipeline, wanted: Wanted) -> Iterator[FileRecord]:
+    with pq.ParquetFile(pa.PythonFile(stream, mode="r")) as file:
+        names, fields = file.schema_arrow.names, _found_in_files(pipeline)
+        ways = {one.name for one in file.schema_arrow if pa.types.is_nested(one.type)}
+        columns = {one.name: _column(names, ways, one) for one in fields}
+        declared = [name for name in names if name in columns.values()]
+        number = 0
+        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=declared):
+            if number + 1 >= wanted.end:
+                return
+            for row in range(batch.num_rows):
+                number += 1
+                if number in wanted:
+                    cells = {name: _natural(batch[name][row]) for name in declared}
+                    yield _of_parquet(number, cells, fields, columns, pipeline)
 
 
 def _column(names: Sequence[str], ways: Collection[str], one: Field) -> str:

@@ -1,8 +1,8 @@
-"""How many records a landed file has, counted again: plain scanners over its text, apart from the product's readers.
+"""Where the records of a landed file begin and end, and how many it has, apart from the product's readers.
 
-    bytes ─► gzip ─► text, a block at a time ─► lines, elements of an array, or rows ─► a number
+    bytes ─► gzip ─► text ─► lines, elements of an array, or rows, each with its number
 
-Only what bears on the number is looked at, and memory is bounded; `Irregular` says why nothing was counted.
+A record at a time is in memory; `Irregular` says why what follows cannot be told.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import io
 import re
 import zlib
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import chain, pairwise
+from itertools import chain
 from typing import IO, Self, cast
 
 import pyarrow as pa
@@ -27,7 +28,7 @@ from twofold.definition.model import Files, Pipeline
 
 Bytes = IO[bytes] | gzip.GzipFile
 
-BLOCK_BYTES = 1 << 20
+BLOCK_CHARACTERS = 1 << 20
 LONGEST_CELL = 64 << 20
 """Characters; a longer quoted cell is not followed to its end."""
 DEEPEST = 100_000
@@ -37,7 +38,7 @@ _BLANKS = " \t\r\n"
 
 
 class Irregular(Exception):
-    """A file whose records cannot be counted."""
+    """A file whose records cannot be told."""
 
 
 @dataclass(frozen=True)
@@ -55,75 +56,59 @@ class Columns:
         return cls({one.source.column for one in found}, pipeline.files)
 
 
-def records(folder: inbox.Source, name: str, columns: Columns, block_bytes: int = BLOCK_BYTES) -> int:
+def records(folder: inbox.Source, name: str, columns: Columns) -> int:
     """The number of records in a file, by the rules of `docs/inbox.md`."""
-    with folder.open(name) as stream:
-        if _kind(name) == "parquet":
+    with opened(folder, name) as (stream, kind):
+        if kind == "parquet":
             return _parquet_rows(stream)
-        try:
-            blocks = texts(_plain(stream, name), _kind(name), block_bytes)
-            return json_records(blocks) if _kind(name) == "json" else csv_records(blocks, columns)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise Irregular(f"broken gzip: {error}") from None
+        text = text_of(stream, kind)
+        return sum(1 for _ in (json_records(text) if kind == "json" else csv_records(text, columns).rows))
 
 
 def records_before(folder: inbox.Source, name: str) -> int:
     """The same by the rules of earlier releases: lines end by a line feed, and CSV is what Python's reader takes."""
-    if _kind(name) == "parquet":
-        return records(folder, name, Columns(()))
+    with opened(folder, name) as (stream, kind):
+        if kind == "parquet":
+            return _parquet_rows(stream)
+        return _lines_before(stream) if kind == "json" else _rows_before(stream)
+
+
+@contextmanager
+def opened(folder: inbox.Source, name: str) -> Iterator[tuple[Bytes, str]]:
+    """A file's bytes, unpacked, and its kind; Irregular where they turn out to be of no such file."""
+    form = inbox.format_of(name)
+    if form is None:
+        raise Irregular("an unknown ending")
     with folder.open(name) as stream:
         try:
-            plain = _plain(stream, name)
-            return _lines_before(plain) if _kind(name) == "json" else _rows_before(plain)
+            yield gzip.GzipFile(fileobj=stream) if form.gzipped else stream, form.kind
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise Irregular(f"broken gzip: {error}") from None
+        except UnicodeDecodeError as error:
+            raise Irregular(f"broken text: {error}") from None
+        except pa.ArrowException as error:
+            raise Irregular(str(error).partition("\n")[0]) from None
 
 
-def _kind(name: str) -> str:
-    declared = inbox.format_of(name)
-    if declared is None:
-        raise Irregular("an unknown ending")
-    return declared.kind
+def _parquet_rows(stream: Bytes) -> int:
+    with pq.ParquetFile(pa.PythonFile(stream, mode="r")) as parquet:
+        return int(parquet.metadata.num_rows)
 
 
-def _plain(stream: IO[bytes], name: str) -> Bytes:
-    return gzip.GzipFile(fileobj=stream) if name.endswith(".gz") else stream
+def text_of(stream: Bytes, kind: str) -> io.TextIOWrapper:
+    """A file's text without a byte order mark, its line ends as they are; bytes that are no text as lone surrogates."""
+    encoding, mark = _encoding(stream.read(4), kind)
+    stream.seek(len(mark))
+    errors = "surrogateescape" if encoding == "utf-8" else "surrogatepass"
+    return io.TextIOWrapper(cast(IO[bytes], stream), encoding, errors, newline="")
 
 
-def _parquet_rows(stream: IO[bytes]) -> int:
-    try:
-        with pq.ParquetFile(pa.PythonFile(stream, mode="r")) as parquet:
-            return int(parquet.metadata.num_rows)
-    except pa.ArrowException as error:
-        raise Irregular(str(error).partition("\n")[0]) from None
-
-
-def texts(stream: Bytes, kind: str, block_bytes: int = BLOCK_BYTES) -> Iterator[str]:
-    r"""A file's text in blocks that are not empty, without a byte order mark.
-
-    UTF-8 is read as Latin-1: all that structures a file is ASCII, whose bytes stand for nothing else in UTF-8.
-
-    >>> ["".join(texts(io.BytesIO(bytes), "csv")) for bytes in (b"\xef\xbb\xbfid", "\ufeffid,a".encode("utf-16-be"))]
-    ['id', 'id,a']
-    """
-    head = b""
-    while len(head) < 4 and (more := stream.read(4 - len(head))):
-        head += more
-    form, mark = encoding(head, kind)
-    decoder = codecs.getincrementaldecoder(form)("replace")
-    for block in chain([head[len(mark) :]], iter(lambda: stream.read(block_bytes), b"")):
-        if text := decoder.decode(block):
-            yield text
-    if text := decoder.decode(b"", final=True):
-        yield text
-
-
-def encoding(head: bytes, kind: str) -> tuple[str, bytes]:
-    """Encoding by the first four bytes (UTF-8 as Latin-1), and the byte order mark among them."""
+def _encoding(head: bytes, kind: str) -> tuple[str, bytes]:
+    """Encoding by the first four bytes, and the byte order mark among them."""
     if head in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE):
         raise Irregular("UTF-32")
     for mark, form in (
-        (codecs.BOM_UTF8, "latin-1"),
+        (codecs.BOM_UTF8, "utf-8"),
         (codecs.BOM_UTF16_LE, "utf-16-le"),
         (codecs.BOM_UTF16_BE, "utf-16-be"),
     ):
@@ -134,50 +119,52 @@ def encoding(head: bytes, kind: str) -> tuple[str, bytes]:
     begins = head.strip(b"\0")[:1]
     zeros = "".join("0" if byte == 0 else "x" for byte in head)
     if kind == "json" and (not begins or begins not in b"{[" + _BLANKS.encode()):
-        return "latin-1", b""
+        return "utf-8", b""
     if zeros in ("x000", "000x"):
         raise Irregular("UTF-32")
-    return {"x0x0": "utf-16-le", "0x0x": "utf-16-be"}.get(zeros, "latin-1"), b""
+    return {"x0x0": "utf-16-le", "0x0x": "utf-16-be"}.get(zeros, "utf-8"), b""
 
 
-def json_records(blocks: Iterator[str]) -> int:
+def _blocks(text: io.TextIOWrapper) -> Iterator[str]:
+    return iter(lambda: text.read(BLOCK_CHARACTERS), "")
+
+
+def json_records(text: io.TextIOWrapper) -> Iterator[tuple[int, str]]:
     r"""Elements where the first character that is not blank opens an array, else lines that are not blank.
 
-    >>> json_records(iter(['{"a": 1}\r\n\r\n \t', '\r{"a"', ': 2}']))
-    2
-    >>> json_records(iter(["\n [1, {", '"a": [2, "]"]', "}, oops]\n"]))
-    3
+    >>> def of(text): return list(json_records(io.TextIOWrapper(io.BytesIO(text), newline="")))
+    >>> of(b'\n{"a": 1}\r\n\r\n \t\r{"a": 2}')
+    [(2, '{"a": 1}'), (5, '{"a": 2}')]
+    >>> of(b'\n [1, {"a": [2, "]"]}, oops]\n')
+    [(1, '1'), (2, '{"a": [2, "]"]}'), (3, 'oops')]
     """
-    for block in blocks:
-        if text := block.lstrip(_BLANKS):
-            rest = chain([text], blocks)
-            return _elements(rest) if text[0] == "[" else _lines(rest)
-    return 0
+    lines = enumerate(text, 1)
+    for number, line in lines:
+        if line.lstrip(_BLANKS).startswith("["):
+            yield from enumerate(_elements(chain([line], _blocks(text))), 1)
+            return
+        if line.strip(_BLANKS):
+            for place, one in chain([(number, line)], lines):
+                if one.strip(_BLANKS):
+                    yield place, _without_end(one)
 
 
-def _lines(blocks: Iterator[str]) -> int:
-    """Lines by LF, CRLF or CR; a CRLF that counts as two ends has only a blank line between."""
-    count, filled = 0, False
-    for block in blocks:
-        first, *others = _LINE_END.split(block)
-        filled = filled or _is_filled(first)
-        for piece in others:
-            count, filled = count + filled, _is_filled(piece)
-    return count + filled
+def _without_end(line: str) -> str:
+    return line.removesuffix("\n").removesuffix("\r")
 
 
-def _is_filled(piece: str) -> bool:
-    return bool(piece.strip(" \t"))
-
-
-def _elements(blocks: Iterator[str]) -> int:
+def _elements(blocks: Iterator[str]) -> Iterator[str]:
     """Elements of one array, to which nothing follows."""
-    array = _Array()
-    for token in _tokens(blocks):
+    array, text = _Array(), ""
+    for token, more in _tokens(blocks):
+        count, text = array.count, text + more
         array.take(token)
+        if array.count > count:
+            yield text[:-1].strip(_BLANKS)
+        if not array.filled:
+            text = ""
     if not array.closed:
         raise Irregular("the array never ends")
-    return array.count
 
 
 _CLOSED_BY = {"[": "]", "{": "}"}
@@ -193,7 +180,7 @@ class _Array:
         self.closed = False
         self._awaited: list[str] = []
         """Closing brackets, the outermost first."""
-        self._filled = False
+        self.filled = False
         """The element has begun."""
         self._ended = False
         """The element is a string or has brackets, and these are closed."""
@@ -217,15 +204,15 @@ class _Array:
     def _between(self, token: str) -> bool:
         """Directly within the array: whether the token is of an element."""
         if token in (",", "]"):
-            if not self._filled and (token == "," or self.count):
+            if not self.filled and (token == "," or self.count):
                 raise Irregular(f"element {self.count + 1} of the array is missing")
-            self.count += self._filled
-            self._filled = False
+            self.count += self.filled
+            self.filled = False
             self.closed = token == "]"
             return False
-        if self._filled and (self._ended or token in (_STRING, *_CLOSED_BY)):
+        if self.filled and (self._ended or token in (_STRING, *_CLOSED_BY)):
             raise Irregular(f"no comma after element {self.count + 1} of the array")
-        self._filled = True
+        self.filled = True
         return True
 
 
@@ -233,55 +220,80 @@ _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|["\[\]{},]|[^ \t\r\n"\[\]{},]+', re.D
 _IN_STRING = re.compile(r'["\\]')
 
 
-def _tokens(blocks: Iterator[str]) -> Iterator[str]:
-    """Brackets, commas, words, and `""` for each string, which ends at the first quote that is not escaped."""
+def _tokens(blocks: Iterator[str]) -> Iterator[tuple[str, str]]:
+    """Brackets, commas, words, and `""` for each string, which ends at the first quote that is not escaped.
+
+    Each with all of the text since the one before it.
+    """
     quoted = escaped = False
+    since = ""
     for block in blocks:
-        at, escaped = int(escaped), False
+        at, escaped, start = int(escaped), False, 0
         while match := (_IN_STRING if quoted else _TOKEN).search(block, at):
             at = match.end()
             if match[0] == '"':
-                if quoted:
-                    yield _STRING
                 quoted = not quoted
             elif quoted:
                 at, escaped = at + 1, at == len(block)
-            else:
-                yield _STRING if match[0][0] == '"' else match[0]
+            if not quoted:
+                yield _STRING if match[0][0] == '"' else match[0], since + block[start:at]
+                since, start = "", at
+        since += block[start:]
     if quoted:
         raise Irregular("a string never ends")
 
 
-def csv_records(blocks: Iterator[str], known: Columns) -> int:
-    r"""Rows below the header that are not blank; a quoted cell may hold row ends, a faulty one ends its row.
+Cell = tuple[bool, str]
+"""Whether it is quoted, and what it says."""
 
-    >>> csv_records(iter(['id,at\r1,"x\n', 'y"\r\n\r\n2,z']), Columns({"id", "at"}))
-    2
-    >>> csv_records(iter(["1|x\n2|z\n"]), Columns({"id"}, Files(delimiter="|", header=("id", "at"))))
-    2
+
+@dataclass(frozen=True)
+class CsvRecords:
+    """The rows below the header, each as its text, and the names of their cells."""
+
+    separator: str
+    names: list[str]
+    rows: Iterator[str]
+
+    def cells(self, row: str) -> list[Cell] | None:
+        """The cells of a row; None where quotes stand where none may."""
+        return _cells(row, self.separator)
+
+
+def csv_records(text: io.TextIOWrapper, known: Columns) -> CsvRecords:
+    r"""Rows that are not blank; a quoted cell may hold row ends, a faulty one ends its row.
+
+    >>> def of(text, known): return csv_records(io.TextIOWrapper(io.BytesIO(text), newline=""), known)
+    >>> found = of(b'id,at\r1,"x\ny"\r\n\r\n2,z', Columns({"id", "at"}))
+    >>> [found.cells(row) for row in found.rows]
+    [[(False, '1'), (True, 'x\ny')], [(False, '2'), (False, 'z')]]
+    >>> list(of(b"1|x\n2|z\n", Columns({"id"}, Files(delimiter="|", header=("id", "at")))).rows)
+    ['1|x', '2|z']
     """
-    text, files = _Text(blocks), known.files
+    held, files = _Text(_blocks(text)), known.files
     if files.header:
-        return _rows(text, files.delimiter or _SEPARATORS[0], len(files.header), -1)
-    while (end := text.find(_LINE_END, 0, 0)) < len(text.held) and not _is_filled(text.held[:end]):
-        text.drop(end + 1)
-    separator, columns, end = _header(text, known)
-    return _rows(text, separator, columns, end)
+        # Without names in the file nothing tells separators apart.
+        separator, names, end = files.delimiter or _SEPARATORS[0], list(files.header), -1
+    else:
+        while (end := held.find(_LINE_END, 0, 0)) < len(held.held) and not held.held[:end].strip(" \t"):
+            held.drop(end + 1)
+        separator, names, end = _header(held, known)
+    return CsvRecords(separator, names, _rows(held, separator, len(names), end))
 
 
-def _rows(text: _Text, separator: str, columns: int, end: int) -> int:
+def _rows(text: _Text, separator: str, columns: int, end: int) -> Iterator[str]:
     """The rows after the character at `end`, which ends the one before them; -1: none is before them."""
     blanks = " \t".replace(separator, "")
-    count = 0
     while text.character(max(end, 0)):
         # One of CR and LF ends the row; the second of a CRLF is then an empty line, which is none.
         start = text.drop_to(end + 1)
         end = text.find(_LINE_END, start, start)
         if '"' in text.held[start:end]:
-            end = _row(text, start, separator)[-1] - 1
+            end = _row_end(text, start, separator)
+        row = text.held[start:end]
         # Blanks alone are a cell where there is one column; tabs that separate cells are no blanks.
-        count += end > start if columns == 1 else bool(text.held[start:end].strip(blanks))
-    return count
+        if row if columns == 1 else row.strip(blanks):
+            yield row
 
 
 class _Text:
@@ -311,7 +323,7 @@ class _Text:
 
     def drop_to(self, at: int) -> int:
         """Let go of all before a place, where it is worth it; the place as it is then counted."""
-        if at < BLOCK_BYTES:
+        if at < BLOCK_CHARACTERS:
             return at
         self.drop(at)
         return 0
@@ -335,15 +347,12 @@ def _cell_ends(separator: str) -> re.Pattern[str]:
 _QUOTE = re.compile('"')
 
 
-def _row(text: _Text, start: int, separator: str) -> list[int]:
-    """Where each cell of a row begins, and one past the row's end: cell i ends before place i + 1 less one."""
-    begins = [start]
-    while True:
-        at = begins[-1]
-        end = _cell_end(text, at, separator)
-        begins.append(end + 1)
-        if text.character(end) != separator:
-            return begins
+def _row_end(text: _Text, start: int, separator: str) -> int:
+    """Where the row that begins at a place ends."""
+    end = _cell_end(text, start, separator)
+    while text.character(end) == separator:
+        end = _cell_end(text, end + 1, separator)
+    return end
 
 
 def _cell_end(text: _Text, start: int, separator: str) -> int:
@@ -369,25 +378,37 @@ def _closed(text: _Text, start: int) -> int:
         at += 1
 
 
-def _header(text: _Text, known: Columns) -> tuple[str, int, int]:
-    """The separator under which most declared fields are found, the number of columns, and where the header ends."""
+def _header(text: _Text, known: Columns) -> tuple[str, list[str], int]:
+    """The separator under which most declared fields are found, the names of the columns, and where the header ends."""
     found = []
     for separator in (known.files.delimiter,) if known.files.delimiter else _SEPARATORS:
         try:
-            begins = _row(text, 0, separator)
+            end = _row_end(text, 0, separator)
         except Irregular:
             continue
-        names = {_name(text.held[low : high - 1]) for low, high in pairwise(begins)}
-        found.append((len(names & set(known.wanted)), separator, len(begins) - 1, begins[-1] - 1))
-    if not found or not any(declared for declared, *_ in found):
+        names = [name.strip(" \t") for _, name in _cells(text.held[:end], separator) or ()]
+        found.append((len({*names} & {*known.wanted}), separator, names, end))
+    if not any(declared for declared, *_ in found):
         raise Irregular("no declared column")
-    _, separator, columns, end = max(found, key=lambda option: option[0])
-    return separator, columns, end
+    return max(found, key=lambda option: option[0])[1:]
 
 
-def _name(cell: str) -> str:
-    cell = cell.strip()
-    return cell[1:-1].replace('""', '"').strip() if cell.startswith('"') else cell
+@cache
+def _cell(separator: str) -> re.Pattern[str]:
+    return re.compile(rf'"((?:[^"]++|"")*+)"|[^"\r\n{re.escape(separator)}]*+')
+
+
+def _cells(row: str, separator: str) -> list[Cell] | None:
+    found, at = [], 0
+    while match := _cell(separator).match(row, at):
+        found.append((match[1] is not None, match[0] if match[1] is None else match[1].replace('""', '"')))
+        at = match.end()
+        if at == len(row):
+            return found
+        if row[at] != separator:
+            return None
+        at += 1
+    return None
 
 
 def _lines_before(stream: Bytes) -> int:
