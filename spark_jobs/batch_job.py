@@ -17,6 +17,7 @@ from spark_jobs import outcome
 from spark_jobs.batch_log import BatchRun, Landing
 from spark_jobs.spark_session import declared, started_job
 from twofold import inbox, job_metrics, looks, metrics, tables, taken
+from twofold.commands import jobs
 from twofold.lake import Lake
 from twofold.metrics import Meter
 
@@ -24,10 +25,7 @@ _SHORT_BYTES = 256 << 20
 """Up to this much is ingested in well under a minute."""
 
 
-@click.command()
-@click.argument("pipeline")
-@click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON object.")
-@click.option("--wait", default=0.0, help="Seconds to wait for another batch run to end.")
+@click.command(params=[*jobs.batch.params])
 @outcome.option
 def main(pipeline: str, as_json: bool, wait: float, outcome_file: Path | None) -> None:
     """Ingest the new files of PIPELINE's inbox."""

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import click
 
@@ -28,6 +28,7 @@ from spark_jobs.erase import KAFKA, Eraser, Held, Wanted
 from spark_jobs.erase_files import InboxEraser
 from spark_jobs.spark_session import Job, declared, started_job
 from twofold import database, inbox, kafka, ledger, tables
+from twofold.commands import jobs
 from twofold.errors import TwofoldError
 from twofold.lake import Lake
 from twofold.reader import pruning
@@ -38,20 +39,13 @@ _WAIT_S = 600.0
 _SHOWN = 10
 
 
-@click.command()
-@click.argument("pipeline")
-@click.option("--id", "ids", multiple=True)
-@click.option("--ids", "file", type=click.File())
-@click.option("--why", default="")
-@click.option("--by", default=None)
-@click.option("--yes/--dry-run", "go", default=False)
-@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@click.command(params=[*jobs.erase.params])
 @outcome.option
 def main(
     pipeline: str,
     ids: tuple[str, ...],
-    file: TextIO | None,
-    why: str,
+    file: str | None,
+    why: str | None,
     by: str | None,
     go: bool,
     as_json: bool,
@@ -60,9 +54,10 @@ def main(
     """Erase ids of PIPELINE."""
 
     def work() -> dict[str, Any]:
-        listed = [line.rstrip("\r\n") for line in file or ()]
+        listed = [line.rstrip("\r\n") for line in click.open_file(file)] if file else []
         lake = declared(pipeline)
-        return run(lake, Wanted(lake.pipeline, frozenset([*ids, *filter(None, listed)])), by or _account(), why, go)
+        wanted = Wanted(lake.pipeline, frozenset([*ids, *filter(None, listed)]))
+        return run(lake, wanted, by or _account(), why or "", go)
 
     outcome.run(work, lambda report: "\n".join(_lines(report)), as_json, outcome_file)
 

@@ -23,6 +23,7 @@ from spark_jobs import id_horizon, maintenance, outcome
 from spark_jobs.maintenance import Expired, Retained, Rewritten
 from spark_jobs.spark_session import Job, declared, started_job
 from twofold import job_metrics, retention, tables
+from twofold.commands import jobs
 from twofold.definition.model import Pipeline, View
 from twofold.job_metrics import SMALL_BYTES, DataFiles
 from twofold.lake import Lake
@@ -33,15 +34,7 @@ _WAIT_S = 600.0
 """How long a union may take before maintenance gives up on what the union writes."""
 
 
-@click.command()
-@click.argument("pipeline")
-@click.option("--dry-run", is_flag=True)
-@click.option("--json", "as_json", is_flag=True)
-@click.option("--snapshot-retention", default=retention.SNAPSHOT_RETENTION)
-@click.option("--keep-snapshots", type=click.IntRange(min=1), default=retention.KEEP_SNAPSHOTS)
-@click.option("--orphan-age", default=retention.ORPHAN_AGE)
-@click.option("--min-input-files", type=click.IntRange(min=2), default=retention.MIN_INPUT_FILES)
-@click.option("--retain-stream-log")
+@click.command(params=[*jobs.maintain.params])
 @outcome.option
 def main(pipeline: str, as_json: bool, outcome_file: Path | None, **options: Any) -> None:  # noqa: ANN401
     """Maintain the tables of PIPELINE; `twofold maintain --help` explains the options."""

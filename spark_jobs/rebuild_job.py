@@ -21,6 +21,7 @@ from spark_jobs import outcome, stream_log, union
 from spark_jobs.checkpoints import Checkpoint
 from spark_jobs.spark_session import Job, declared, started_job
 from twofold import commits, schemas, table_state, tables
+from twofold.commands import jobs
 from twofold.definition import fingerprint
 from twofold.definition.model import View
 from twofold.lake import Lake
@@ -30,9 +31,7 @@ from twofold.table_state import Folded
 _WAIT_S = 600.0
 
 
-@click.command()
-@click.argument("pipeline")
-@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@click.command(params=[*jobs.rebuild.params])
 @outcome.option
 def main(pipeline: str, as_json: bool, outcome_file: Path | None) -> None:
     """Rebuild PIPELINE."""

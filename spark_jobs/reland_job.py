@@ -26,6 +26,7 @@ from spark_jobs.days import scratch
 from spark_jobs.reland import Asked, Rejudged, Relander
 from spark_jobs.spark_session import declared, started_job
 from twofold import inbox, schemas, table_state, tables
+from twofold.commands import jobs
 from twofold.definition.types import parse_since
 from twofold.errors import UsageError
 from twofold.lake import Lake
@@ -35,19 +36,13 @@ _OFFSETS = re.compile(r"(\d+)(?::(\d*))?")
 _END = (1 << 63) - 1
 
 
-@click.command()
-@click.argument("pipeline")
-@click.option("--since", default="")
-@click.option("--partition", type=click.IntRange(min=0))
-@click.option("--offsets", default="")
-@click.option("--yes/--dry-run", "go", default=False)
-@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@click.command(params=[*jobs.reland.params])
 @outcome.option
 def main(
     pipeline: str,
-    since: str,
+    since: str | None,
     partition: int | None,
-    offsets: str,
+    offsets: str | None,
     go: bool,
     as_json: bool,
     outcome_file: Path | None,
@@ -61,10 +56,10 @@ def main(
     )
 
 
-def asked(since: str, partition: int | None, offsets: str, now: datetime) -> Asked:
+def asked(since: str | None, partition: int | None, offsets: str | None, now: datetime) -> Asked:
     """The options as they are typed; UsageError says which one is refused and why.
 
-    >>> asked("", 1, "5:9", datetime.now(UTC)).offsets, asked("", 1, "5", datetime.now(UTC)).offsets
+    >>> asked(None, 1, "5:9", datetime.now(UTC)).offsets, asked(None, 1, "5", datetime.now(UTC)).offsets
     ((5, 9), (5, 6))
     """
     try:

@@ -30,6 +30,7 @@ from spark_jobs.stream_log import LogWriter, Trigger
 from spark_jobs.stream_progress import StreamProgress
 from spark_jobs.stream_views import ViewWriter
 from twofold import health, kafka, loss, schemas, table_state, tables, topic
+from twofold.commands import jobs
 from twofold.definition.watch import DefinitionWatch
 from twofold.errors import ClockBehind, DefinitionChanged, NotRunning, TwofoldError, end
 from twofold.lake import Lake
@@ -78,10 +79,7 @@ _HOPELESS = {
 _CAUSE = re.compile(rf"(Caused by: |: )?[\w.]+(Exception|Error|{AWAY_SIGN})\b")
 
 
-@click.command()
-@click.argument("pipeline")
-@click.option("--until-caught-up", is_flag=True, help="Take what is in Kafka now, finish the views, and exit.")
-@click.option("--health-port", default=0, show_default="any free one", help="Port of /healthz on loopback.")
+@click.command(params=[*jobs.stream.params])
 def main(pipeline: str, until_caught_up: bool, health_port: int) -> None:
     """Run the speed layer of PIPELINE until SIGTERM."""
     try:

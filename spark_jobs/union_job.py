@@ -15,15 +15,14 @@ from spark_jobs import outcome
 from spark_jobs.spark_session import Job, declared, started_job
 from spark_jobs.union import recompute_view, unite
 from twofold import job_metrics, looks
+from twofold.commands import jobs
 from twofold.lake import Lake
 
 _WAIT_S = 600.0
 """A second union waits for the first: it then finds what is left, which may be nothing."""
 
 
-@click.command()
-@click.argument("pipeline")
-@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
+@click.command(params=[*jobs.union.params])
 @outcome.option
 def main(pipeline: str, as_json: bool, outcome_file: Path | None) -> None:
     """Union PIPELINE once."""

@@ -1,4 +1,7 @@
-"""The commands that run a Spark program: each becomes that program, so signals and exit codes pass through."""
+"""The commands that run a Spark program: each becomes that program, so signals and exit codes pass through.
+
+The programs (`spark_jobs.*_job`) take their options from here, and have no others but `--outcome`.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,13 @@ from twofold.commands.become import become
 from twofold.definition.load import load_pipeline
 
 _PIPELINE = click.argument("pipeline")
+_FILE = click.Path(exists=True, dir_okay=False, allow_dash=True)
 _COUNTS = click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
 _DONE = click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
 
 
 def _become(context: click.Context, program: str) -> NoReturn:
-    """Become a program of `spark_jobs` that has the same options, with the values that they have here."""
+    """Become a program of `spark_jobs`, with the values that the options have here."""
     load_pipeline(context.obj, context.params["pipeline"])
     arguments = []
     for parameter in context.command.params:
@@ -174,7 +178,7 @@ def reland(context: click.Context, /, **_: object) -> None:
 @click.command()
 @_PIPELINE
 @click.option("--id", "ids", multiple=True, metavar="ID", help="An id as `twofold query` shows it; repeatable.")
-@click.option("--ids", "file", metavar="FILE", help="A file that has an id on each line; - for stdin.")
+@click.option("--ids", "file", metavar="FILE", type=_FILE, help="A file that has an id on each line; - for stdin.")
 @click.option("--why", help="The reason, to be kept in the ledger; name nobody in it.")
 @click.option("--by", help="Who decided it, for the ledger.  [default: the account that runs this]")
 @click.option("--yes/--dry-run", "go", default=False, help="Do it; without --yes, only say where the ids are.")
