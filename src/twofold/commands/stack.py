@@ -6,6 +6,7 @@ import dataclasses
 import json
 from contextlib import suppress
 from datetime import UTC
+from typing import Any
 
 import click
 from rich.console import Console
@@ -29,21 +30,18 @@ from twofold.stack.status import status as stack_status
 )
 @click.option(
     "--airflow/--no-airflow",
-    "with_airflow",
     default=True,
     show_default=True,
     help="With Airflow, or the data services alone; an Airflow that runs is then stopped.",
 )
 @click.option(
     "--monitoring/--no-monitoring",
-    "with_monitoring",
     default=None,
     help="With statsd-exporter, Prometheus, Alertmanager, and Grafana where it is installed; without either, as the "
     "last time.",
 )
 @click.option(
     "--registry/--no-registry",
-    "with_registry",
     default=None,
     help="With a schema registry, for topics in Avro; without either, as the last time.",
 )
@@ -51,14 +49,7 @@ from twofold.stack.status import status as stack_status
     "--new-postgres", is_flag=True, help="Make an empty PostgreSQL where its folder is gone; see `twofold recatalog`."
 )
 @click.pass_obj
-def up(
-    settings: Settings,
-    store: str | None,
-    with_airflow: bool,
-    with_monitoring: bool | None,
-    with_registry: bool | None,
-    new_postgres: bool,
-) -> None:
+def up(settings: Settings, /, **asked: Any) -> None:  # noqa: ANN401
     """Start the embedded stack and wait until it is healthy.
 
     Safe to repeat: running programs are left alone, dead ones are started again.
@@ -73,21 +64,13 @@ def up(
       TWOFOLD_KAFKA_PORT=29092 twofold up
     """
     console = _stderr()
-    settings, known = lifecycle.up(
-        settings,
-        store,
-        with_airflow,
-        with_monitoring,
-        console.print,
-        with_registry=with_registry,
-        new_postgres=new_postgres,
-    )
+    settings, known = lifecycle.up(settings, lifecycle.Asked(**asked), console.print)
     console.print(f"up: store {settings.store}, Kafka {settings.kafka_bootstrap}, state in {settings.home}")
     for name, url in (programs.pages(settings) if known.monitoring else {}).items():
         console.print(f"{name}: {url}")
     if known.registry:
         console.print(f"Schema registry: {settings.schema_registry_url}")
-    if with_airflow:
+    if known.airflow:
         place = f"TWOFOLD_AIRFLOW_PASSWORD in {settings.home / 'stack.env'}"
         console.print(f"Airflow: {settings.airflow_url}, user {settings.airflow_user}, password: {place}")
 

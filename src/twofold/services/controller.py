@@ -66,7 +66,7 @@ class State:
     """The budget."""
     record: Record
     changes: int = 0
-    """Starts for a changed definition within the last hour; they do not count."""
+    """Starts for a changed definition within the last hour; they do not count. An older release's supervisor has 0."""
 
     @property
     def name(self) -> str:
@@ -118,19 +118,10 @@ class Controller:
 
     def state(self, pipeline: str, service: str) -> State:
         """Everything known about a service."""
-        status: Mapping[str, Any] = json.loads(str(self._call("status", pipeline, service)))
-        return State(
-            pipeline=pipeline,
-            service=service,
-            state=status["state"],
-            pid=status["pid"],
-            uptime_s=status["uptime_s"],
-            health=f"{self._address(service)[0]}:{status['health_port']}" if status["health_port"] else "",
-            spent=status["spent"],
-            per_hour=status["per_hour"],
-            record=Record.from_dict(status["record"]),
-            changes=status.get("changes", 0),  # an older release's supervisor has none
-        )
+        status: dict[str, Any] = json.loads(str(self._call("status", pipeline, service)))
+        port, record = status.pop("health_port"), Record.from_dict(status.pop("record"))
+        health = f"{self._address(service)[0]}:{port}" if port else ""
+        return State(pipeline, service, health=health, record=record, **status)
 
     def log_tail(self, pipeline: str, service: str) -> list[str]:
         """The last lines of what a service printed; none where it never ran."""

@@ -109,25 +109,23 @@ def _lock(home: Path, say: Say) -> AbstractContextManager[None]:
     return locked(home / "lock", lambda: say("another command changes this stack: waiting for it"))
 
 
-def up(
-    settings: Settings,
-    store: str | None,
-    with_airflow: bool,
-    with_monitoring: bool | None,
-    say: Say,
-    *,
-    with_registry: bool | None = None,
-    new_postgres: bool = False,
-) -> tuple[Settings, HomeState]:
-    """Bring up the stack, or its dead programs, and wait until all are healthy; returns the settings in force.
+@dataclass(frozen=True)
+class Asked:
+    """What `twofold up` is asked for; None: as the last time, or the usual."""
 
-    Without Airflow, monitoring or registry, one that runs is stopped; None leaves the latter two as they are. A folder
-    of PostgreSQL that is gone is refused, unless a `new_postgres` is asked for.
-    """
+    store: str | None
+    airflow: bool
+    """Without it, as without monitoring or registry, one that runs is stopped."""
+    monitoring: bool | None
+    registry: bool | None
+    new_postgres: bool
+    """Where PostgreSQL's folder is gone, make an empty one; else that is refused."""
+
+
+def up(settings: Settings, asked: Asked, say: Say) -> tuple[Settings, HomeState]:
+    """Bring up the stack, or its dead programs, and wait until all are healthy; returns the settings in force."""
     with _lock(settings.home, say):
-        settings, known = _settle(
-            Settings(home=settings.home), store, with_airflow, with_monitoring, with_registry, new_postgres
-        )
+        settings, known = _settle(Settings(home=settings.home), asked)
         if known.monitoring:
             programs.prepare_monitoring(settings)
         if known.registry:
@@ -139,17 +137,10 @@ def up(
     return settings, known
 
 
-def _settle(
-    settings: Settings,
-    store: str | None,
-    with_airflow: bool,
-    with_monitoring: bool | None,
-    with_registry: bool | None,
-    new_postgres: bool,
-) -> tuple[Settings, HomeState]:
+def _settle(settings: Settings, asked: Asked) -> tuple[Settings, HomeState]:
     """Fix the store and the passwords of this home on its first start; refuse another store later."""
     known = read_state(settings.home)
-    chosen = store or settings.store
+    chosen = asked.store or settings.store
     if known is None:
         known = HomeState(chosen, str(postgres.choose_folder(settings.home)))
     elif known.store != chosen:
@@ -157,7 +148,7 @@ def _settle(
             f"{settings.home} holds a stack with --store {known.store}: its tables cannot move to {chosen}",
             f"run `twofold up --store {known.store}`, or choose another folder with --home or TWOFOLD_HOME",
         )
-    elif not Path(known.postgres_folder).is_dir() and new_postgres:
+    elif not Path(known.postgres_folder).is_dir() and asked.new_postgres:
         known = replace(known, postgres_folder=str(postgres.choose_folder(settings.home)))
     elif not Path(known.postgres_folder).is_dir():
         raise StackFailed(
@@ -170,9 +161,9 @@ def _settle(
     if path.exists() and processes.ours(settings.home).get(processes.SUPERVISOR):
         _refuse_moved_ports(path.read_text(), kept)
     write_whole(path, kept, 0o600)
-    watched = known.monitoring if with_monitoring is None else with_monitoring
-    registry = known.registry if with_registry is None else with_registry
-    known = replace(known, airflow=with_airflow, monitoring=watched, registry=registry)
+    watched = known.monitoring if asked.monitoring is None else asked.monitoring
+    registry = known.registry if asked.registry is None else asked.registry
+    known = replace(known, airflow=asked.airflow, monitoring=watched, registry=registry)
     known.write(settings.home)
     return settings, known
 
@@ -259,19 +250,16 @@ def _wait_healthy(settings: Settings, wanted: list[Program], say: Say, since: fl
 
 
 def _failure(settings: Settings, name: str, what: str) -> StackFailed:
-    lines, known = _log(settings, name).splitlines()[-15:], meaning(settings, name)
-    said = "\n  ".join([what, *([known.message] if known else []), "last lines of its log:", *lines])
+    log, known = logged(settings, name)
+    said = "\n  ".join([what, *([known.message] if known else []), "last lines of its log:", *log.splitlines()[-15:]])
     return StackFailed(said, known.remedy if known else f"see {log_file(settings.home, name)}")
 
 
-def meaning(settings: Settings, name: str) -> TwofoldError | None:
-    """What a program's log means, and the way out, where that is known."""
-    return brokers.refused_data(settings, _log(settings, name)) if name == "kafka" else None
-
-
-def _log(settings: Settings, name: str) -> str:
+def logged(settings: Settings, name: str) -> tuple[str, TwofoldError | None]:
+    """A program's log; what it means, and the way out, where that is known."""
     path = log_file(settings.home, name)
-    return path.read_text(errors="replace") if path.exists() else ""
+    text = path.read_text(errors="replace") if path.exists() else ""
+    return text, brokers.refused_data(settings, text) if name == "kafka" else None
 
 
 def down(settings: Settings, say: Say) -> None:

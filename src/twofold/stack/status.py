@@ -102,7 +102,7 @@ def _row(
     else:
         state, pid = (ORPHANED, orphans[0].pid) if orphans else (STOPPED, None)
     fault = program.check() if pid else "not running"
-    if fault and (known := lifecycle.meaning(settings, program.name)):
+    if fault and (known := lifecycle.logged(settings, program.name)[1]):
         fault = f"{fault}: {known.message}; {known.remedy}"
     return ProgramStatus(
         name=program.name,
