@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -191,37 +191,30 @@ class FromInbox:
 
     def __call__(self, batches: Batches) -> Iterator[pa.RecordBatch]:
         """One task: the numbers of its groups come in."""
-        kit = _unpacked(self.kit)
-        folder = self.lake.inbox()
         done = Ingested()
-        with Writer(kit[1]) as shared:
+        with Writer(_unpacked(self.kit)[1]) as shared:
             for batch in batches:
                 for number in batch["id"].to_pylist():
                     for chosen in self.groups[number]:
-                        self._take(kit, folder, chosen, shared, done)
+                        self._take(chosen, shared, done)
             done.files += shared.close()
         yield result(done)
 
-    def _take(
-        self,
-        kit: tuple[Judge, Place, Erased],
-        folder: inbox.Folder,
-        chosen: Chosen,
-        shared: Writer,
-        done: Ingested,
-    ) -> None:
-        judge, place, erased = kit
-        taken = TakenFile(chosen.file)
+    @cached_property
+    def _folder(self) -> inbox.Folder:
+        return self.lake.inbox()
+
+    def _take(self, chosen: Chosen, shared: Writer, done: Ingested) -> None:
+        taken, rows = TakenFile(chosen.file), Waiting(shared.place)
         done.taken.append(taken)
-        rows = Waiting(place)
         try:
             if fault := inbox.name_fault(chosen.file.name):
                 raise SetAside(f"its name cannot be taken: {fault}")
-            with folder.open(chosen.file.name) as stream:
+            with self._folder.open(chosen.file.name) as stream:
                 taken.sha256 = inbox.sha256(stream)
             taken.unchanged = taken.sha256 == chosen.sha256
             if not taken.unchanged:
-                self._read(judge, erased, folder, taken, rows)
+                self._read(taken, rows)
         except SetAside as error:
             rows.drop()
             taken.reason, taken.counts, taken.rows = str(error), Counter(), 0
@@ -231,9 +224,10 @@ class FromInbox:
         else:
             done.files += rows.keep(shared)
 
-    def _read(self, judge: Judge, erased: Erased, folder: inbox.Folder, taken: TakenFile, rows: Waiting) -> None:
+    def _read(self, taken: TakenFile, rows: Waiting) -> None:
         name, judging = taken.file.name, judge_apart if self.apart else Judge.judge
-        with folder.open(name) as stream:
+        judge, _, erased = _unpacked(self.kit)
+        with self._folder.open(name) as stream:
             for records in read(stream, name, judge.pipeline):
                 if not len(records):
                     continue

@@ -133,7 +133,7 @@ class Writer:
     """Writes rows, in the order in which they come, into a file per day; closed it gives the files, else none stay."""
 
     def __init__(self, place: Place) -> None:
-        self._place = place
+        self.place = place
         self._open: dict[int, _OneFile] = {}
         self._whole: list[DataFile] = []
 
@@ -150,12 +150,12 @@ class Writer:
         """Add rows; a column of the table that they lack is null."""
         table = self._in_order(rows)
         # As numbers: Python has no date for some of a table's days.
-        days = table[self._place.day_of].cast(pa.date32(), safe=False).cast(pa.int32())
+        days = table[self.place.day_of].cast(pa.date32(), safe=False).cast(pa.int32())
         distinct = pc.unique(days).to_pylist()
         for day in distinct:
             part = table if len(distinct) == 1 else table.filter(pc.equal(days, pa.scalar(day, pa.int32())))
             if day not in self._open:
-                self._open[day] = _OneFile(self._place, day)
+                self._open[day] = _OneFile(self.place, day)
             self._open[day].write(part)
 
     def write_sorted(self, batches: Iterable[pa.RecordBatch]) -> None:
@@ -188,15 +188,15 @@ class Writer:
             one.abort()
         for file in self._whole:
             with suppress(OSError):
-                self._place.io.delete(file.file_path)
+                self.place.io.delete(file.file_path)
         self._open, self._whole = {}, []
 
     def _in_order(self, rows: pa.RecordBatch | pa.Table) -> pa.Table:
         columns = [
             rows.column(field.name) if field.name in rows.schema.names else pa.nulls(rows.num_rows, field.type)
-            for field in self._place.arrow
+            for field in self.place.arrow
         ]
-        return pa.Table.from_arrays(columns, schema=self._place.arrow)
+        return pa.Table.from_arrays(columns, schema=self.place.arrow)
 
 
 class _OneFile:

@@ -9,11 +9,9 @@ grow even if checkpoints are lost, and a repeated batch gives the same version a
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException
@@ -152,8 +150,8 @@ class StreamView:
         place = Place.of(self.table)
         with (
             Writer(place) as writer,
-            tempfile.TemporaryDirectory(dir=self.lake.settings.home) as scratch,
-            engine.plain(Path(scratch), _MEMORY) as connection,
+            engine.scratch(self.lake.settings) as scratch,
+            engine.plain(scratch, _MEMORY) as connection,
         ):
             rows = (in_schema(place.arrow, batch) for batch in scan.to_record_batches(tasks))
             connection.register("_tw_rows", pa.RecordBatchReader.from_batches(place.arrow, rows))

@@ -30,15 +30,13 @@ from spark_jobs.spark_session import Job
 from spark_jobs.tasks import FromInbox, Ingested
 from tests import at_work, running, swallowing
 from twofold import catalog as catalogs
-from twofold import commits, inbox, kafka, schemas, tables
-from twofold.contract.judge import Judge
+from twofold import commits, kafka, schemas, tables
 from twofold.definition.model import Pipeline
 from twofold.errors import Busy
 from twofold.lake import Lake
-from twofold.ledger import Erased
 from twofold.proof.prover import prove
 from twofold.settings import Settings
-from twofold.table_files import Place, Writer
+from twofold.table_files import Writer
 from twofold.taken import Chosen, TakenFiles
 
 Row = dict[str, Any]
@@ -234,17 +232,10 @@ def test_row_numbers_run_through_all_pieces_of_a_file(stack: Settings, define: D
 class Crashing(FromInbox):
     """Tasks whose process ends, as by a fault in a library, at files named so; apart, only at those named `reader`."""
 
-    def _take(
-        self,
-        kit: tuple[Judge, Place, Erased],
-        folder: inbox.Folder,
-        chosen: Chosen,
-        shared: Writer,
-        done: Ingested,
-    ) -> None:
+    def _take(self, chosen: Chosen, shared: Writer, done: Ingested) -> None:
         if chosen.file.name.startswith("reader") or (chosen.file.name.startswith("record") and not self.apart):
             os.kill(os.getpid(), signal.SIGSEGV)
-        super()._take(kit, folder, chosen, shared, done)
+        super()._take(chosen, shared, done)
 
 
 def test_a_file_that_ends_the_process_which_reads_it_is_out_alone(
