@@ -194,7 +194,7 @@ class Lake:
         self.connection.execute(f"CREATE VIEW {side.source} AS FROM {tables.STREAM_LOG}")
 
         wanted = sql.folded("unified_events", time, view)
-        assert recomputed.compare(world, view, batch, wanted, None, LONG_AGO_US) == recomputed.Difference(
+        assert recomputed.compare(world, view, batch, wanted, None, LONG_AGO_US) == recomputed.FoldDifference(
             len(ANSWER) if view.by else 1, 0, 0, ()
         )
         found = Findings("I5")

@@ -8,9 +8,7 @@ After the specification of Avro 1.12. `Untold`: this reader cannot say what a sc
 
 from __future__ import annotations
 
-import base64
 import json
-import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +21,7 @@ from twofold.definition.field_source import Step
 from twofold.definition.model import Field
 from twofold.errors import TwofoldError
 from twofold.proof import typed_values
-from twofold.proof.json_text import OtherShape
+from twofold.proof.json_text import NoWay
 from twofold.proof.typed_values import NoValue, Untold
 from twofold.schema_registry import Registered, UnknownSchema
 
@@ -294,7 +292,7 @@ def _or_number(meaning: Callable[[int], Any], number: int) -> Any:  # noqa: ANN4
 
 
 def at(value: Any, steps: Sequence[Step]) -> Any:  # noqa: ANN401
-    """The value that a path leads to; None where there is none. OtherShape, where it cannot be followed.
+    """The value that a path leads to; None where there is none. NoWay, where it cannot be followed.
 
     >>> at({"a": [{"b": 7}]}, ("a", 0, "b")), at({"a": None}, ("a", "b"))
     (7, None)
@@ -307,7 +305,7 @@ def at(value: Any, steps: Sequence[Step]) -> Any:  # noqa: ANN401
         elif isinstance(step, int) and isinstance(value, list):
             value = value[step] if step < len(value) else None
         else:
-            raise OtherShape(f"no way to {step!r} in {as_json(value)[:40]}")
+            raise NoWay(f"no way to {step!r} in {typed_values.as_json(value)[:40]}")
     return value
 
 
@@ -319,51 +317,13 @@ def of_avro(field: Field, value: Any) -> Any:  # noqa: ANN401
     ('{"a":1}', 5)
     """
     if field.type.name == "json":
-        text = as_json(value)
+        text = typed_values.as_json(value)
         return None if text == "null" else text
     if isinstance(value, dict | list):
-        return typed_values.of_text(field, as_json(value))
+        return typed_values.of_text(field, typed_values.as_json(value))
     if isinstance(value, bytes):
         try:
             return typed_values.of_text(field, value.decode())
         except UnicodeDecodeError:
             raise NoValue("no UTF-8") from None
     return typed_values.of_value(field, value)
-
-
-def as_json(value: Any) -> str:  # noqa: ANN401
-    """A value as JSON: bytes in base64, moments in ISO 8601, null for a number that JSON does not have.
-
-    >>> as_json({"a": [1e22, 0.00001, float("nan")], "b": Decimal("1.50"), "c": date(2026, 3, 1), "d": b"x"})
-    '{"a":[1e22,0.00001,null],"b":1.50,"c":"2026-03-01","d":"eA=="}'
-    """
-    match value:
-        case dict():
-            return "{" + ",".join(f"{_quoted(key)}:{as_json(one)}" for key, one in value.items()) + "}"
-        case list():
-            return f"[{','.join(map(as_json, value))}]"
-        case float():
-            return _double(value)
-        case Decimal() | bool() | int() | None:
-            return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-        case bytes():
-            return _quoted(base64.b64encode(value).decode())
-        case date() | time():
-            return _quoted(value.isoformat().replace("+00:00", "Z"))
-    return _quoted(value)
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
-
-
-def _double(value: float) -> str:
-    """As the fewest digits that give it again, with an exponent below 10^-5 and from 10^16 on."""
-    if not math.isfinite(value):
-        return "null"
-    if value == 0 or 1e-4 <= abs(value) < 1e16:
-        return repr(value)
-    mantissa, _, exponent = repr(value).partition("e")
-    if int(exponent) == -5:
-        return format(Decimal(repr(value)), "f")
-    return f"{mantissa}e{int(exponent)}"

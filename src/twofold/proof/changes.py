@@ -25,7 +25,7 @@ from twofold import table_state, tables
 from twofold.proof import sql
 from twofold.proof.findings import MOST_OFFENDERS, Check, Findings
 from twofold.proof.last_proof import Block, LastProof, Sum, rules
-from twofold.proof.world import Part, Scope, TableAt, World
+from twofold.proof.world import Scope, SomeRows, TableAt, World
 from twofold.text import counted
 from twofold.topic import Range, merged
 
@@ -100,12 +100,12 @@ def _sequence(pin: TableAt) -> int:
 def narrow(world: World, last: LastProof) -> None:
     """Give the names that the checks read to what changed since the last proof."""
     world.last, pipeline = last, world.pipeline
-    new = Part(_AT_LEAST("landing", last.first_landing), f"coalesce(NOT {sql.before(last.offsets)}, true)")
+    new = SomeRows(_AT_LEAST("landing", last.first_landing), f"coalesce(NOT {sql.before(last.offsets)}, true)")
     world.register(tables.STREAM_LOG, world.pins[tables.STREAM_LOG], new)
     world.register(
         tables.BATCH_LOG,
         world.pins[tables.BATCH_LOG],
-        Part(_ABOVE("landing", last.landing), f"landing > {last.landing}"),
+        SomeRows(_ABOVE("landing", last.landing), f"landing > {last.landing}"),
     )
     world.register(tables.LANDED_FILES, world.pins[tables.LANDED_FILES])
     contenders = sql.contenders(pipeline, tables.STREAM_LOG, tables.BATCH_LOG)
@@ -124,7 +124,7 @@ def narrow(world: World, last: LastProof) -> None:
     )
 
 
-def _touched_days(world: World, last: LastProof, near: Part) -> set[int]:
+def _touched_days(world: World, last: LastProof, near: SomeRows) -> set[int]:
     """Starts of the days, in microseconds since the epoch, in which what was there may be other than it was."""
     time, key = sql.quoted(world.pipeline.event.time), sql.quoted(world.pipeline.event.key)
     then = world.pins[tables.EVENTS].at(last.snapshots[tables.EVENTS])
@@ -165,10 +165,10 @@ def _changed(world: World, name: str, then: TableAt, columns: Iterable[str]) -> 
     return sql.quoted(target)
 
 
-def _bind_events(world: World, last: LastProof, here: Part, near: Part) -> None:
+def _bind_events(world: World, last: LastProof, here: SomeRows, near: SomeRows) -> None:
     """Events of now and of then, in these times or of an id that is new; and the logs that those of then stand for."""
     pipeline, key = world.pipeline, sql.quoted(world.pipeline.event.key)
-    part = Part(_OR(here.files, near.files), f"({here.rows} OR {key} IN (SELECT {key} FROM _tw_new))")
+    part = SomeRows(_OR(here.files, near.files), f"({here.rows} OR {key} IN (SELECT {key} FROM _tw_new))")
     now = world.pins[tables.EVENTS]
     world.register(tables.EVENTS, now, part)
     world.register("_tw_events_then", now.at(last.snapshots[tables.EVENTS]), part)
@@ -210,7 +210,7 @@ def longer(ranges: Iterable[Range], by_us: int) -> list[Range]:
     return merged([(low - by_us, high + by_us) for low, high in ranges], 0)
 
 
-def during(column: str, ranges: Iterable[Range]) -> Part:
+def during(column: str, ranges: Iterable[Range]) -> SomeRows:
     """The rows of these times, in microseconds since the epoch."""
     ranges = list(ranges)
     files = [
@@ -218,7 +218,7 @@ def during(column: str, ranges: Iterable[Range]) -> Part:
     ]
     at = f"epoch_us({sql.quoted(column)})"
     rows = " OR ".join(f"({at} >= {low} AND {at} < {high})" for low, high in ranges)
-    return Part(_any_of(files), f"({rows or 'false'})")
+    return SomeRows(_any_of(files), f"({rows or 'false'})")
 
 
 def _any_of(conditions: Iterable[BooleanExpression]) -> BooleanExpression:
@@ -312,7 +312,7 @@ def _sums(world: World, log: str, last: LastProof, blocks: set[Block]) -> dict[B
         )
     else:
         files = _any_of(_EQUAL("landing", landing) for _, landing in known)
-    world.register(f"_tw_kept_{log}", world.pins[log], Part(files))
+    world.register(f"_tw_kept_{log}", world.pins[log], SomeRows(files))
     found = block_sums(world, log, f"_tw_kept_{log}", _proved(log, last.offsets, last.landing))
     return {block: kept for block, kept in found.items() if block in blocks}
 

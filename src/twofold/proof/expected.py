@@ -23,7 +23,7 @@ from twofold.definition.model import AVRO, CONFLUENT_JSON, Field, Pipeline
 from twofold.definition.types import whole_value
 from twofold.proof import avro_body, json_text, typed_values
 from twofold.proof.avro_body import AvroBodies
-from twofold.proof.json_text import OtherShape, Value
+from twofold.proof.json_text import NoWay, Value
 from twofold.proof.typed_values import NoValue, Untold
 from twofold.schema_registry import Registered, UnknownSchema
 
@@ -36,7 +36,7 @@ _SHORT = 64
 """Characters."""
 
 Read = Callable[[], Any]
-"""Gives a field's value; None: there is none. Raises NoValue, OtherShape, Untold."""
+"""Gives a field's value; None: there is none. Raises NoValue, NoWay, Untold."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Expecting:
             yield self._whole(f"not of schema {number}: {error}", is_no_record=True)
         else:
             if element is not None:
-                yield from self._of_object(avro_body.as_json(record).encode(), beside, arrived, judged_at)
+                yield from self._of_object(typed_values.as_json(record).encode(), beside, arrived, judged_at)
                 return
             reads = {one.name: self._reading_avro(one, record, beside) for one in self._found_in_it}
             yield self._row(None, {**reads, **self._arrivals(arrived)}, judged_at)
@@ -166,8 +166,8 @@ class Expecting:
         try:
             array = record.at(each.steps)
             if array is not None and not array.text.startswith("["):
-                raise OtherShape(f"{each} is no array")
-        except OtherShape as error:
+                raise NoWay(f"{each} is no array")
+        except NoWay as error:
             yield 0, self._whole(str(error))
             return
         if array is None or not array.elements:
@@ -212,7 +212,7 @@ class Expecting:
                 value = one.default if value is None else value
                 faults += self._broken(one, value)
                 values[one.name] = value
-            except (NoValue, OtherShape) as error:
+            except (NoValue, NoWay) as error:
                 faults.append(f"{one.label} is no {one.type}: {error}")
             except Untold as error:
                 untold.append(f"{one.label}: {error}")

@@ -24,9 +24,8 @@ import pyarrow.parquet as pq
 from twofold import inbox
 from twofold.definition.model import Field, Files, Pipeline
 from twofold.proof import recount, typed_values
-from twofold.proof.avro_body import as_json
-from twofold.proof.json_text import OtherShape, has_half_surrogate
-from twofold.proof.typed_values import NoValue, Untold
+from twofold.proof.json_text import NoWay, has_half_surrogate
+from twofold.proof.typed_values import NoValue, Untold, as_json
 from twofold.topic import Range
 
 _ROWS_AT_ONCE = 1024
@@ -178,7 +177,7 @@ def _scalar(one: Field, column: str, row: Mapping[str, pa.Scalar]) -> Any:  # no
                 return None
             within = _natural(within.values[step])
         else:
-            raise OtherShape(f"no way to {step!r} in Parquet's type {within.type}")
+            raise NoWay(f"no way to {step!r} in Parquet's type {within.type}")
     if within.is_valid and pa.types.is_nested(within.type) and one.type.name in ("string", "json"):
         return as_json(_tree(within))
     return typed_values.of_parquet(one, within) if within.is_valid else None

@@ -26,7 +26,7 @@ _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"|([\[{])|([\]}])', re.DOTA
 sys.setrecursionlimit(max(sys.getrecursionlimit(), 4 * MOST_LEVELS))
 
 
-class OtherShape(Exception):
+class NoWay(Exception):
     """A path meets a value that is no object, or no array."""
 
 
@@ -77,7 +77,7 @@ class Value:
         return found
 
     def at(self, steps: tuple[Step, ...]) -> Value | None:
-        """The value that a path leads to; None where there is none, or null. OtherShape, where it cannot be followed.
+        """The value that a path leads to; None where there is none, or null. NoWay, where it cannot be followed.
 
         >>> record(b'{"a": [{"b": 1.50}]}').at(("a", 0, "b")), record(b'{"a": null}').at(("a", "b"))
         (Value(text='1.50', string=None), None)
@@ -88,7 +88,7 @@ class Value:
                 return None
             opening, wanted = ("{", "object") if isinstance(step, str) else ("[", "array")
             if not value.text.startswith(opening):
-                raise OtherShape(f"no {wanted} on the way to {step!r}: {value.text[:40]}")
+                raise NoWay(f"no {wanted} on the way to {step!r}: {value.text[:40]}")
             if isinstance(step, str):
                 value = value.members.get(step)
             else:

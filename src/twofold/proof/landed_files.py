@@ -16,7 +16,7 @@ from twofold.text import counted
 
 
 @dataclass(frozen=True)
-class TakenFile:
+class LoggedFile:
     """One version of a file that a landing ingested, and its rows in batch_log."""
 
     landing: int
@@ -73,7 +73,7 @@ def _register_landed(world: World) -> None:
         )
 
 
-def _taken(world: World) -> list[TakenFile]:
+def _taken(world: World) -> list[LoggedFile]:
     distinct = f'("row", {ELEMENT})' if world.pipeline.event.each else '"row"'
     rows = world.rows(
         f"""WITH logged AS (SELECT landing, file, count(*) AS logged, count(DISTINCT {distinct}) AS different,
@@ -84,7 +84,7 @@ def _taken(world: World) -> list[TakenFile]:
             FROM landed AS t LEFT JOIN logged AS l ON l.landing = t.landing AND l.file = t.file
             WHERE t.reason IS NULL AND t.landing > {world.proved_landing} ORDER BY t.landing, t.file"""
     )
-    return [TakenFile(*row) for row in rows]
+    return [LoggedFile(*row) for row in rows]
 
 
 def _elements(world: World, found: Findings) -> None:
@@ -136,13 +136,13 @@ def _set_aside(world: World, found: Findings) -> None:
     _not_proved(found, aside, "set aside")
 
 
-def _recount(world: World, taken: list[TakenFile], found: Findings) -> None:
+def _recount(world: World, taken: list[LoggedFile], found: Findings) -> None:
     """Count the records of files that are still there as they were ingested, without Spark or the product's readers."""
     files = TakenFiles(world.lake)
     absent = {file: files.absence(file.landing, file.file, file.version, file.sha256) for file in taken}
     there = [file for file, why in absent.items() if not why]
     irregular: list[str] = []
-    readable: list[TakenFile] = []
+    readable: list[LoggedFile] = []
     otherwise: list[str] = []
     for file in there:
         try:
@@ -178,7 +178,7 @@ def _not_proved(found: Findings, files: list[str], what: str) -> None:
         found.not_proved(f"{counted(len(files), 'file')} {what}: {', '.join(files[:MOST_OFFENDERS])}{more}")
 
 
-def _numbers_of_records(world: World, folder: inbox.Source, file: TakenFile) -> list[int]:
+def _numbers_of_records(world: World, folder: inbox.Source, file: LoggedFile) -> list[int]:
     """The number by today's rules, and by the earlier ones where the file may have been ingested by those."""
     since = table_state.rules_since(world.pins[tables.LANDED_FILES].properties)
     by_todays_rules = since is not None and file.landing >= since

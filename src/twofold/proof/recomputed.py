@@ -320,7 +320,7 @@ def _exempt(world: World, side: ViewTable) -> str:
 
 
 @dataclass(frozen=True)
-class Difference:
+class FoldDifference:
     """How many rows were compared, exempt and different; and the first that differ."""
 
     compared: int
@@ -331,7 +331,7 @@ class Difference:
 
 def compare(
     world: World, view: View, table: str, expected: str, exempt: str | None = None, after_us: int = LONG_AGO_US
-) -> Difference:
+) -> FoldDifference:
     """Compare a view's table with the query `expected`, but for the windows and groups of the query `exempt`.
 
     Windows that start at or before `after_us` (microseconds since the epoch) are left out of the comparison.
@@ -352,7 +352,7 @@ def compare(
     exempted = world.number("SELECT count(*) FROM _tw_joined WHERE _tw_is_exempt")
     different = world.number(f"SELECT count(*) FROM _tw_joined WHERE NOT _tw_is_exempt AND ({wrong})")
     offenders = _offenders(world, view, table, wrong) if different else ()
-    return Difference(compared, exempted, different, offenders)
+    return FoldDifference(compared, exempted, different, offenders)
 
 
 def _joined(view: View, keys: tuple[str, ...]) -> str:

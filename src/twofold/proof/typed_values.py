@@ -9,6 +9,8 @@ By the tables of docs/definition.md. `NoValue`: it is none of the type. `Untold`
 
 from __future__ import annotations
 
+import base64
+import json
 import math
 import re
 from datetime import UTC, date, datetime, time, timedelta
@@ -268,3 +270,41 @@ def _after_1970(microseconds: int) -> datetime:
         return _EPOCH + timedelta(microseconds=microseconds)
     except OverflowError:
         raise NoValue("a moment that no calendar has") from None
+
+
+def as_json(value: Any) -> str:  # noqa: ANN401
+    """A value as JSON: bytes in base64, moments in ISO 8601, null for a number that JSON does not have.
+
+    >>> as_json({"a": [1e22, 0.00001, float("nan")], "b": Decimal("1.50"), "c": date(2026, 3, 1), "d": b"x"})
+    '{"a":[1e22,0.00001,null],"b":1.50,"c":"2026-03-01","d":"eA=="}'
+    """
+    match value:
+        case dict():
+            return "{" + ",".join(f"{_in_quotes(key)}:{as_json(one)}" for key, one in value.items()) + "}"
+        case list():
+            return f"[{','.join(map(as_json, value))}]"
+        case float():
+            return _shortest(value)
+        case Decimal() | bool() | int() | None:
+            return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        case bytes():
+            return _in_quotes(base64.b64encode(value).decode())
+        case date() | time():
+            return _in_quotes(value.isoformat().replace("+00:00", "Z"))
+    return _in_quotes(value)
+
+
+def _in_quotes(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _shortest(value: float) -> str:
+    """As the fewest digits that give it again, with an exponent below 10^-5 and from 10^16 on."""
+    if not math.isfinite(value):
+        return "null"
+    if value == 0 or 1e-4 <= abs(value) < 1e16:
+        return repr(value)
+    mantissa, _, exponent = repr(value).partition("e")
+    if int(exponent) == -5:
+        return format(Decimal(repr(value)), "f")
+    return f"{mantissa}e{int(exponent)}"

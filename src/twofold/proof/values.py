@@ -107,7 +107,7 @@ class Tally:
             self._payload(at, row, payload)
             if one := by_element.get(number):
                 self._row(at, row, one, [*place, *([number] if self.world.pipeline.event.each else [])])
-            elif wanted and wanted[0].untold:
+            else:
                 self.untold.update(wanted[0].untold)
 
     def _payload(self, where: str, row: Row, sent: bytes | None) -> None:

@@ -115,7 +115,7 @@ class Gaps:
 
 
 @dataclass(frozen=True)
-class Part:
+class SomeRows:
     """Some rows of a table."""
 
     files: BooleanExpression = _EVERY
@@ -135,7 +135,7 @@ class Scope:
     """The rows of `events` whose origin is looked for."""
     ranges: Sequence[Range] | None = None
     """Event times, in microseconds since the epoch, of the rows that are compared; None: all."""
-    part: Part = Part()
+    part: SomeRows = SomeRows()
     """These rows."""
     windows: str = "true"
     """Condition of the windows that are compared, by `sql.START` and `sql.END`."""
@@ -244,11 +244,11 @@ class World:
         first = self.rows(f"SELECT {columns} FROM ({query}) AS _tw_rows ORDER BY ALL LIMIT {MOST_OFFENDERS}")
         return count, [describe(*row) for row in first]
 
-    def register(self, name: str, pin: TableAt, part: Part = Part()) -> None:
+    def register(self, name: str, pin: TableAt, part: SomeRows = SomeRows()) -> None:
         """Give the rows of a pinned table, or of a part of it, a name in DuckDB."""
         key = (pin.name, pin.history.head)
         try:
-            if part == Part() and key in self._whole:
+            if part == SomeRows() and key in self._whole:
                 same = sql.quoted(self._whole[key])
                 self.connection.execute(f"CREATE OR REPLACE TEMP VIEW {sql.quoted(name)} AS FROM {same}")
                 return
@@ -262,7 +262,7 @@ class World:
         except OSError as error:
             self.unreadable[name] = str(error)
         else:
-            if part == Part():
+            if part == SomeRows():
                 self._whole[key] = name
 
     def register_files(self, name: str, pin: TableAt, files: Sequence[DataFile], rows: str = "true") -> None:
