@@ -179,10 +179,9 @@ def may_hold(manifest: ManifestFile, days: Iterable[date]) -> bool:
     return any(low <= day <= high for day in days)
 
 
-def clock_behind_ms(metadata: TableMetadata, now_ms: int | None = None) -> int:
+def clock_behind_ms(metadata: TableMetadata) -> int:
     """How far this machine's clock is behind the table's last commit, beyond what Iceberg tolerates; 0: it is not."""
-    now = int(time.time() * 1000) if now_ms is None else now_ms
-    behind = metadata.last_updated_ms - now
+    behind = metadata.last_updated_ms - int(time.time() * 1000)
     return behind if behind > CLOCK_TOLERANCE_MS else 0
 
 

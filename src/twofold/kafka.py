@@ -45,6 +45,7 @@ from twofold.topic import (
     Range,
     TopicState,
     configs,
+    cut,
     drift,
     inexact,
     joined,
@@ -319,7 +320,7 @@ def filled(
     with admin(settings) as client, closing(_consumer(settings)) as consumer:
         for number, wanted in ranges.items():
             begin, end, _ = _offsets(client, name, [number], timeout_s)[number]
-            there = _still_there(wanted, begin, end)
+            there = cut(wanted, begin, end)
             held = tuple(joined(message.offset() or 0 for message in _near(consumer, name, number, there, timeout_s)))
             # An offset may have gone between the two questions; so the result is as of the end.
             now = _offsets(client, name, [number], timeout_s)[number][0] if there else begin
@@ -337,15 +338,10 @@ def read(
     with admin(settings) as client, closing(_consumer(settings)) as consumer:
         for number, wanted in ranges.items():
             begin, end, _ = _offsets(client, name, [number], timeout_s)[number]
-            for one in _near(consumer, name, number, _still_there(wanted, begin, end), timeout_s):
+            for one in _near(consumer, name, number, cut(wanted, begin, end), timeout_s):
                 headers: Any = one.headers() or ()
                 at_ms = one.timestamp()[1]
                 yield KafkaRecord(number, one.offset() or 0, one.value(), one.key(), list(headers), at_ms)
-
-
-def _still_there(ranges: Sequence[Range], begin: int, end: int) -> list[Range]:
-    cut = ((max(low, begin), min(high, end)) for low, high in ranges)
-    return [(low, high) for low, high in cut if low < high]
 
 
 def _near(consumer: Consumer, name: str, number: int, ranges: Sequence[Range], timeout_s: float) -> Iterator[Message]:

@@ -167,47 +167,32 @@ def upkeep(
     retain_stream_log: str | None = None,
     dry_run: bool = False,
 ) -> Upkeep:
-    """Read the options as they were typed; UsageError says which one is refused and why."""
+    """Read the options as they were typed; UsageError says which one is refused and why.
+
+    Incident: a file that nothing refers to yet belongs to a commit in flight. Removed as an orphan, it is missing from
+    the table a second later, and its rows are gone for good. And what retention keeps in any case is not silently more
+    than was asked.
+    """
+    young = (
+        "files that nothing refers to may belong to a commit in flight, and removing those destroys data",
+        "use 3 days or more",
+    )
+    behind = ("retention stays 7 days behind the union and every view query", "use 7 days or more")
     return Upkeep(
-        _duration("--snapshot-retention", snapshot_retention, or_zero=True),
-        _safe_orphan_age(_duration("--orphan-age", orphan_age)),
+        timedelta(0) if _ZERO.fullmatch(snapshot_retention) else _duration("--snapshot-retention", snapshot_retention),
+        _duration("--orphan-age", orphan_age, _YOUNGEST_ORPHAN, *young),
         keep_snapshots,
         min_input_files,
-        None if retain_stream_log is None else _safe_retention(_duration("--retain-stream-log", retain_stream_log)),
+        None if retain_stream_log is None else _duration("--retain-stream-log", retain_stream_log, SPARE, *behind),
         dry_run,
     )
 
 
-def _duration(option: str, text: str, or_zero: bool = False) -> timedelta:
-    if or_zero and _ZERO.fullmatch(text):
-        return timedelta(0)
+def _duration(option: str, text: str, least: timedelta = timedelta(0), why: str = "", remedy: str = "") -> timedelta:
     try:
-        return parse_duration(text)
+        found = parse_duration(text)
     except ValueError as error:
         raise UsageError(f"{option}: {text!r} is not {error}", f"for example {option} '7 days'") from None
-
-
-def _safe_orphan_age(age: timedelta) -> timedelta:
-    """Refuse less than 3 days.
-
-    Incident: a file that nothing refers to yet belongs to a commit in flight. Removed as an orphan, it is missing
-    from the table a second later, and its rows are gone for good.
-    """
-    if age < _YOUNGEST_ORPHAN:
-        raise UsageError(
-            f"--orphan-age: {format_duration(age)} is too short: files that nothing refers to may belong "
-            "to a commit in flight, and removing those destroys data",
-            "use 3 days or more",
-        )
-    return age
-
-
-def _safe_retention(keep: timedelta) -> timedelta:
-    """Refuse less than what retention keeps in any case, rather than silently keep more than was asked."""
-    if keep < SPARE:
-        raise UsageError(
-            f"--retain-stream-log: {format_duration(keep)} is too short: retention stays 7 days behind "
-            "the union and every view query",
-            "use 7 days or more",
-        )
-    return keep
+    if found < least:
+        raise UsageError(f"{option}: {format_duration(found)} is too short: {why}", remedy)
+    return found

@@ -341,28 +341,16 @@ def retained_from(properties: Mapping[str, str]) -> dict[int, int]:
 
 DEFINED_SINCE = "twofold.defined-since"
 """Property of both logs: the first landing under the definition of today. Earlier rows were judged by another one."""
-
-
-def defined_since(properties: Mapping[str, str]) -> int | None:
-    """The first landing under the definition of today; None: none is known to be.
-
-    >>> defined_since({"twofold.defined-since": "3"}), defined_since({})
-    (3, None)
-    """
-    found = properties.get(DEFINED_SINCE)
-    return None if found is None else int(found)
-
-
 RULES_SINCE = "twofold.rules-since"
 """Property of `stream_log` and `landed_files`: the first landing by the contract's rules of today. Earlier ones counted
 a file's records, and wrote the numbers in a text, as Spark reads them."""
 
 
-def rules_since(properties: Mapping[str, str]) -> int | None:
-    """The first landing by the rules of today; None: none is known to be.
+def defined_since(properties: Mapping[str, str], key: str = DEFINED_SINCE) -> int | None:
+    """The first landing under the definition (or by RULES_SINCE the rules) of today; None: none is known to be.
 
-    >>> rules_since({"twofold.rules-since": "3"}), rules_since({})
-    (3, None)
+    >>> defined_since({"twofold.defined-since": "3"}), defined_since({}), defined_since({RULES_SINCE: "2"}, RULES_SINCE)
+    (3, None, 2)
     """
-    found = properties.get(RULES_SINCE)
+    found = properties.get(key)
     return None if found is None else int(found)

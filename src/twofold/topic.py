@@ -142,6 +142,16 @@ def merged(ranges: Iterable[Range], near: int) -> list[Range]:
     return found
 
 
+def cut(ranges: Iterable[Range], low: int, high: int) -> list[Range]:
+    """What lies from `low` up to `high`.
+
+    >>> cut([(1, 3), (5, 9)], 2, 5)
+    [(2, 3)]
+    """
+    within = ((max(low, start), min(high, end)) for start, end in ranges)
+    return [(start, end) for start, end in within if start < end]
+
+
 def within(found: Iterable[_Thing], ranges: Sequence[Range], offset_of: Callable[[_Thing], int]) -> Iterator[_Thing]:
     """Those of the things, whose offsets ascend, that lie in one of the ranges, which are in order.
 

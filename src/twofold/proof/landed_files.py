@@ -180,7 +180,7 @@ def _not_proved(found: Findings, files: list[str], what: str) -> None:
 
 def _numbers_of_records(world: World, folder: inbox.Source, file: LoggedFile) -> list[int]:
     """The number by today's rules, and by the earlier ones where the file may have been ingested by those."""
-    since = table_state.rules_since(world.pins[tables.LANDED_FILES].properties)
+    since = table_state.defined_since(world.pins[tables.LANDED_FILES].properties, table_state.RULES_SINCE)
     by_todays_rules = since is not None and file.landing >= since
     try:
         today = recount.records(folder, file.file, recount.Columns.of(world.pipeline))

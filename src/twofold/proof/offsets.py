@@ -20,7 +20,7 @@ from twofold.proof.sent import Sent
 from twofold.proof.world import Gaps, Span, World
 from twofold.table_state import Landed
 from twofold.text import counted
-from twofold.topic import Filled, Range, place
+from twofold.topic import Filled, Range, cut, place
 
 _KAFKA_TIMEOUT_S = 60.0
 
@@ -245,10 +245,10 @@ def sort(
     waiting: Ranges = {}
     for partition, wanted in ranges.items():
         kafka, end = filled[partition], given_out.get(partition, 0)
-        untold[partition] = _cut(wanted, 0, kafka.begin)
-        vacant[partition] = _without(_cut(wanted, kafka.begin, kafka.end), kafka.records)
-        waiting[partition] = _cut(wanted, kafka.end, end)
-        missing[partition] = [*kafka.records, *_cut(wanted, max(end, kafka.end), wanted[-1][1])]
+        untold[partition] = cut(wanted, 0, kafka.begin)
+        vacant[partition] = _without(cut(wanted, kafka.begin, kafka.end), kafka.records)
+        waiting[partition] = cut(wanted, kafka.end, end)
+        missing[partition] = [*kafka.records, *cut(wanted, max(end, kafka.end), wanted[-1][1])]
     kafka_has_next = any(kafka.begin < landed.get(p, 0) for p, kafka in filled.items())
     if kafka_has_next and not any(vacant.values()):
         missing = {partition: [*untold[partition], *found] for partition, found in missing.items()}
@@ -262,12 +262,6 @@ def _size(ranges: Iterable[Range]) -> int:
 
 def _total(kind: Mapping[int, list[Range]]) -> int:
     return sum(map(_size, kind.values()))
-
-
-def _cut(ranges: Iterable[Range], low: int, high: int) -> list[Range]:
-    """What lies from `low` up to `high`."""
-    cut = ((max(low, start), min(high, end)) for start, end in ranges)
-    return [(start, end) for start, end in cut if start < end]
 
 
 def _without(ranges: Iterable[Range], taken: Iterable[Range]) -> list[Range]:
@@ -313,7 +307,7 @@ def _ranges(world: World) -> Ranges:
         found.setdefault(partition, []).append((low, high))
     for one in state.lost:
         ranges = found.pop(one.partition, [])
-        if left := [*_cut(ranges, 0, one.start), *_cut(ranges, one.end, sys.maxsize)]:
+        if left := [*cut(ranges, 0, one.start), *cut(ranges, one.end, sys.maxsize)]:
             found[one.partition] = left
     return found
 

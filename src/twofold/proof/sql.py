@@ -157,12 +157,12 @@ HAVING NOT coalesce((min({ELEMENT}) = 1 AND max({ELEMENT}) = count(DISTINCT {ELE
                  OR (max({ELEMENT}) = 0 AND count(*) = 1), false)"""
 
 
-def origin(topic: str, prefix: str = "") -> str:
+def origin(topic: str) -> str:
     """Where a row comes from, as text: topic[partition]@offset, or file:row with its landing."""
-    return f"""CASE WHEN {prefix}kafka_offset IS NOT NULL
-  THEN {literal(topic)} || '[' || {prefix}kafka_partition || ']@' || {prefix}kafka_offset
-  ELSE coalesce({prefix}file, '?') || ':' || coalesce({prefix}"row"::VARCHAR, '?')
-    || ' (landing ' || coalesce({prefix}landing::VARCHAR, '?') || ')' END"""
+    return f"""CASE WHEN kafka_offset IS NOT NULL
+  THEN {literal(topic)} || '[' || kafka_partition || ']@' || kafka_offset
+  ELSE coalesce(file, '?') || ':' || coalesce("row"::VARCHAR, '?')
+    || ' (landing ' || coalesce(landing::VARCHAR, '?') || ')' END"""
 
 
 def in_windows(source: str, time: str, view: View) -> str:

@@ -29,6 +29,7 @@ from twofold.proof.findings import MOST_OFFENDERS, Findings
 from twofold.proof.recount import Irregular
 from twofold.proof.world import World
 from twofold.schema_registry import Registry
+from twofold.table_state import RULES_SINCE
 from twofold.taken import TakenFiles
 from twofold.text import counted
 from twofold.topic import Range, joined
@@ -69,7 +70,7 @@ class Tally:
         self.expecting = Expecting(self.world.pipeline, Registry.of(self.world.lake.settings).schema)
         properties = self.world.pins[self.log].properties
         ruled = properties if self.log == tables.STREAM_LOG else self.world.pins[tables.LANDED_FILES].properties
-        rules, definition = table_state.rules_since(ruled), self.world.defined_since(self.log)
+        rules, definition = table_state.defined_since(ruled, RULES_SINCE), self.world.defined_since(self.log)
         self.exact_since = None if rules is None or definition is None else max(rules, definition)
         """The first landing by the rules and the definition of today."""
 
