@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -44,7 +43,6 @@ _GROUP_FILES = 64
 _GROUP_BYTES = 64 << 20
 """Small files that one task reads, one after the other, into one data file; a large one it reads alone."""
 _TRIES = 3
-_ATTEMPTS = 5
 _COLUMNS = tables.landed_files().column_names
 
 
@@ -66,19 +64,15 @@ def append_files(record: Table, rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def heal(lake: Lake) -> None:
     """Record in `landed_files` what a crash left out."""
-    for _ in range(_ATTEMPTS):
+
+    def attempt() -> None:
         book = read_book(lake)
-        rows = book.unrecorded()
-        if not rows:
-            return
-        # Refused where another run was first: read what that run left.
-        with suppress(CommitFailedException):
+        # Refused where another run was first: then what that run left is read.
+        if rows := book.unrecorded():
             append_files(book.record, rows)
-            return
-    raise TwofoldError(
-        f"{lake.name}.{tables.LANDED_FILES} was changed by others during each of {_ATTEMPTS} attempts",
-        "see that only one batch run is active at a time, then run it again",
-    )
+
+    remedy = "see that only one batch run is active at a time, then run it again"
+    commits.retried(f"{lake.name}.{tables.LANDED_FILES}", attempt, remedy)
 
 
 @dataclass

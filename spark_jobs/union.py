@@ -16,12 +16,10 @@ which `events` it is folded from.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import cached_property
-from typing import TypeVar
 
 import click
 from pyiceberg.exceptions import CommitFailedException
@@ -34,7 +32,6 @@ from spark_jobs.days import DaysQuery, From, Scratch, scratch
 from spark_jobs.spark_session import Job
 from twofold import commits, looks, schemas, serving, table_state, tables, windows
 from twofold.definition.model import Pipeline, View
-from twofold.errors import TwofoldError
 from twofold.lake import Lake
 from twofold.reader.pinned import Pinned, day_of, pin
 from twofold.reader.unified import DuckDBEngine
@@ -43,8 +40,7 @@ from twofold.table_state import Boundary, Folded
 from twofold.text import quoted
 from twofold.windows import event_days, window_days
 
-_ATTEMPTS = 5
-_T = TypeVar("_T")
+_REMEDY = "see that only one union or maintenance runs at a time, then run the union again: nothing was lost"
 
 
 @dataclass(frozen=True)
@@ -150,7 +146,7 @@ def unite(job: Job) -> United:
         with scratch(job.settings) as duck:
             return _Union(job, logs, duck).run()
 
-    return retried(job.lake.name, tables.EVENTS, attempt)
+    return commits.retried(f"{job.lake.name}.{tables.EVENTS}", attempt, _REMEDY)
 
 
 def recreate(lake: Lake) -> United:
@@ -160,24 +156,13 @@ def recreate(lake: Lake) -> United:
         with scratch(lake.settings) as duck:
             return read(lake).recreated(duck)
 
-    return retried(lake.name, tables.EVENTS, attempt)
+    return commits.retried(f"{lake.name}.{tables.EVENTS}", attempt, _REMEDY)
 
 
 def _less(united: United, before: Pinned) -> United:
     """What was made again, with the rows that were there before not counted as inserted."""
     had = sum(file.record_count for file in before.all_files)
     return replace(united, inserted=max(0, united.inserted - had), replaced=min(united.inserted, had))
-
-
-def retried(pipeline: str, table: str, attempt: Callable[[], _T]) -> _T:
-    """The result of the first attempt whose commit holds; TwofoldError where others change the table each time."""
-    for _ in range(_ATTEMPTS):
-        with suppress(CommitFailedException):
-            return attempt()
-    raise TwofoldError(
-        f"{pipeline}.{table} was changed by others during each of {_ATTEMPTS} attempts",
-        "see that only one union or maintenance runs at a time, then run the union again: nothing was lost",
-    )
 
 
 def read(lake: Lake) -> Logs:
@@ -317,7 +302,7 @@ def recompute_view(job: Job, view: View) -> int:
         touched = table_state.touched_since(folding.events.history, known.snapshot if known else None)
         return folding.commit(folding.before.made, touched, state)
 
-    return retried(job.lake.name, name, attempt)
+    return commits.retried(f"{job.lake.name}.{name}", attempt, _REMEDY)
 
 
 def rebuild_view(job: Job, view: View) -> int:
@@ -333,7 +318,7 @@ def rebuild_view(job: Job, view: View) -> int:
         table, updates = schemas.redeclared(folding.before.made, job.pipeline, view, name)
         folding.commit(table, None, folding.state(None), updates)
 
-    retried(job.lake.name, name, attempt)
+    commits.retried(f"{job.lake.name}.{name}", attempt, _REMEDY)
     return sum(file.record_count for file in pin(job.lake.catalog(), job.lake.name, name).all_files)
 
 

@@ -11,10 +11,10 @@ A commit of rows never waits for housekeeping: `tidy` merges manifests and expir
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import date
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 from uuid import uuid4
 
 from pydantic import Field
@@ -47,11 +47,15 @@ from pyiceberg.table.update import (
 )
 
 from twofold import windows
+from twofold.errors import TwofoldError
 
 MERGED_AT_ONCE = 40
 """At least this many manifests of one size become one: each file is written into few, and few have to be read."""
 CLOCK_TOLERANCE_MS = 60_000
 """Iceberg takes a snapshot for one of the past from this much on."""
+ATTEMPTS = 5
+"""How often a commit is decided again where others were first."""
+_T = TypeVar("_T")
 _ADDED = ("added-data-files", "added-records", "added-files-size")
 _DELETED = ("deleted-data-files", "deleted-records", "removed-files-size")
 _TOTAL = ("total-data-files", "total-records", "total-files-size")
@@ -177,6 +181,17 @@ def may_hold(manifest: ManifestFile, days: Iterable[date]) -> bool:
     bounds = (int.from_bytes(bound, "little", signed=True) for bound in (summary.lower_bound, summary.upper_bound))
     low, high = map(windows.day, bounds)
     return any(low <= day <= high for day in days)
+
+
+def retried(name: str, attempt: Callable[[], _T], remedy: str, attempts: int = ATTEMPTS) -> _T:
+    """The result of the first attempt whose commit holds: each reads the table again, and decides again.
+
+    TwofoldError, with the remedy, where others change the table `name` each time.
+    """
+    for _ in range(attempts):
+        with suppress(CommitFailedException):
+            return attempt()
+    raise TwofoldError(f"{name} was changed by others during each of {attempts} attempts", remedy)
 
 
 def clock_behind_ms(metadata: TableMetadata) -> int:

@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 
 from twofold import commits, schemas, tables
@@ -115,20 +114,17 @@ def enter(lake: Lake, ids: Collection[str], by: str, why: str) -> int:
 
     From then on no commit of a log brings a row of them.
     """
-    for _ in range(_ATTEMPTS):
+
+    def attempt() -> int:
         table = schemas.ensure_ledger(lake.catalog(), lake.pipeline, {SALT: secrets.token_hex(16)})
         before = of(lake.pipeline, table)
         new = sorted({before.hash_of(one) for one in ids} - before.hashes)
-        try:
-            _append(table, new, by, why)
-            _tell(lake)
-        except CommitFailedException:
-            continue
+        _append(table, new, by, why)
+        _tell(lake)
         return len(new)
-    raise TwofoldError(
-        f"{lake.name}.{tables.LEDGER} or a log was changed by others during each of {_ATTEMPTS} attempts",
-        "run it again: what it had done stays done",
-    )
+
+    what = f"{lake.name}.{tables.LEDGER} or a log"
+    return commits.retried(what, attempt, "run it again: what it had done stays done", _ATTEMPTS)
 
 
 def _append(table: Table, hashes: Sequence[str], by: str, why: str) -> None:
@@ -145,14 +141,10 @@ def _tell(lake: Lake) -> None:
     """The logs are told of the snapshot that the ledger has after what was entered, also by a run that was killed."""
     known = str(lake.table(tables.LEDGER).metadata.current_snapshot_id)
     for name in (tables.STREAM_LOG, tables.BATCH_LOG):
-        for _ in range(_ATTEMPTS):
+
+        def attempt(name: str = name) -> None:
             log = lake.table(name)
-            if log.properties.get(KNOWN) == known:
-                break
-            try:
+            if log.properties.get(KNOWN) != known:
                 commits.set_properties(log, {KNOWN: known})
-            except CommitFailedException:
-                continue
-            break
-        else:
-            raise CommitFailedException(name)
+
+        commits.retried(f"{lake.name}.{name}", attempt, "run it again: what it had done stays done", _ATTEMPTS)

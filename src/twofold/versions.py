@@ -22,7 +22,6 @@ from pyiceberg.table import FileScanTask, Table
 
 from twofold import commits, retention, serving, table_state, tables
 from twofold.definition.model import View
-from twofold.errors import TwofoldError
 from twofold.lake import Lake
 from twofold.reader import engine
 from twofold.table_files import Place, Writer
@@ -35,7 +34,6 @@ FILES_OF_A_DAY = 20
 _MEMORY = "512MB"
 _POSITIONS = 1 << 20
 """More than a snapshot adds files."""
-_ATTEMPTS = 5
 
 
 def version(sequence_number: int, position: int) -> int:
@@ -99,17 +97,16 @@ class StreamView:
 
     def _until_committed(self, attempt: Callable[[], Table]) -> None:
         """Decide and commit, again on the table as it is then where another commit was first."""
-        for _ in range(_ATTEMPTS):
+
+        def once() -> None:
             try:
                 self.table = attempt()
             except CommitFailedException:
                 self.refresh()
-            else:
-                return
-        raise TwofoldError(
-            f"{'.'.join(self.table.name())} was changed by others during each of {_ATTEMPTS} attempts",
-            "see that only one streaming job and one maintenance run; the job resumes by itself",
-        )
+                raise
+
+        remedy = "see that only one streaming job and one maintenance run; the job resumes by itself"
+        commits.retried(".".join(self.table.name()), once, remedy)
 
     def fold(self, at_least: int = FILES_OF_A_DAY) -> tuple[int, int, int] | None:
         """Leave only the newest row of each window and group on days with at least that many files.
