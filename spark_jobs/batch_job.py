@@ -8,14 +8,11 @@ Manually: `python -m spark_jobs.batch_job flights`
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
-
-import click
 
 from spark_jobs import outcome
 from spark_jobs.batch_log import BatchRun, Landing
-from spark_jobs.spark_session import declared, started_job
+from spark_jobs.spark_session import started_job
 from twofold import inbox, job_metrics, looks, metrics, tables, taken
 from twofold.commands import jobs
 from twofold.lake import Lake
@@ -25,19 +22,12 @@ _SHORT_BYTES = 256 << 20
 """Up to this much is ingested in well under a minute."""
 
 
-@click.command(params=[*jobs.batch.params])
-@outcome.option
-def main(pipeline: str, as_json: bool, wait: float, outcome_file: Path | None) -> None:
-    """Ingest the new files of PIPELINE's inbox."""
-    outcome.run(lambda: run(declared(pipeline), wait), _as_text, as_json, outcome_file)
-
-
-def run(lake: Lake, wait_s: float = 0.0) -> dict[str, Any]:
+def run(lake: Lake, wait: float = 0.0) -> dict[str, Any]:
     """Ingest all new files, and send the metrics; no JVM is started where nothing is new."""
     if (report := looks.idle(lake, looks.BATCH)) is not None:
         return report
     with job_metrics.measured(lake, looks.BATCH) as meter:
-        done = _ingest(lake, wait_s)
+        done = _ingest(lake, wait)
         for one in done.landings:
             _measure(meter, one)
     return _report(done.landings, [*done.warnings(), *taken.passed_over(lake.inbox().files())])
@@ -76,9 +66,9 @@ def _report(landings: Sequence[Landing], warnings: Sequence[str]) -> dict[str, A
     return looks.batch_report(landings=numbers, **totals, rows=rows, files=files, warnings=warnings)
 
 
-def _as_text(report: Mapping[str, Any]) -> str:
+def _lines(report: Mapping[str, Any]) -> list[str]:
     lines = [line for landing in report["landings"] for line in _landing_lines(landing, report["files"])]
-    return "\n".join(lines) if lines else "nothing new"
+    return lines or ["nothing new"]
 
 
 def _landing_lines(landing: int, files: Iterable[Mapping[str, Any]]) -> Iterator[str]:
@@ -96,6 +86,9 @@ def _landing_lines(landing: int, files: Iterable[Mapping[str, Any]]) -> Iterator
 def _said(files: Sequence[Mapping[str, Any]]) -> str:
     accepted, filtered, rejected = (sum(file[name] for file in files) for name in ("accepted", "filtered", "rejected"))
     return f"{accepted:>9,} accepted {filtered:>9,} filtered {rejected:>9,} rejected"
+
+
+main = outcome.program(jobs.batch, run, _lines)
 
 
 if __name__ == "__main__":

@@ -14,14 +14,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
-
-import click
 
 from spark_jobs import id_horizon, maintenance, outcome
 from spark_jobs.maintenance import Expired, Retained, Rewritten
-from spark_jobs.spark_session import Job, declared, started_job
+from spark_jobs.spark_session import Job, started_job
 from twofold import job_metrics, retention, tables
 from twofold.commands import jobs
 from twofold.definition.model import Pipeline, View
@@ -34,19 +31,12 @@ _WAIT_S = 600.0
 """How long a union may take before maintenance gives up on what the union writes."""
 
 
-@click.command(params=[*jobs.maintain.params])
-@outcome.option
-def main(pipeline: str, as_json: bool, outcome_file: Path | None, **options: Any) -> None:  # noqa: ANN401
-    """Maintain the tables of PIPELINE; `twofold maintain --help` explains the options."""
+def run(lake: Lake, **options: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Check, then do all steps, and measure the tables; returns what was done. A dry run sends no metrics.
 
-    def work() -> dict[str, Any]:
-        return run(declared(pipeline), retention.upkeep(**options))
-
-    outcome.run(work, lambda report: "\n".join(_sentences(report)), as_json, outcome_file)
-
-
-def run(lake: Lake, asked: Upkeep) -> dict[str, Any]:
-    """Check, then do all steps, and measure the tables; returns what was done. A dry run sends no metrics."""
+    The options are those of `retention.upkeep`, as they are typed.
+    """
+    asked = retention.upkeep(**options)
     with nullcontext() if asked.dry_run else job_metrics.measured(lake, "maintenance") as meter:
         lake.ensure()
         with started_job(lake, "maintain") as job:
@@ -197,6 +187,9 @@ def _because(expired: Mapping[str, Any]) -> str:
         return ""
     name, kept = max(expired["guards"].items(), key=lambda guard: guard[1])
     return f" ({name})" if kept == expired["kept"] else ""
+
+
+main = outcome.program(jobs.maintain, run, _sentences)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,6 +18,7 @@ import click
 from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.errors import PySparkException
 
+from spark_jobs.spark_session import declared
 from twofold.errors import ClockBehind, TwofoldError, end
 
 REPEAT = "what it had committed stays, nothing is half-written: fix the cause and run it again"
@@ -32,6 +33,17 @@ option = click.option(
     "--outcome", "outcome_file", type=click.Path(path_type=Path), help="Also write how the job ended to this file."
 )
 """The option that every job has."""
+
+
+def program(
+    command: click.Command, work: Callable[..., dict[str, Any]], lines: Callable[[dict[str, Any]], Iterable[str]]
+) -> click.Command:
+    """The program of a job: the command's own options go to `work`, with the pipeline's lake in place of its name."""
+
+    def main(pipeline: str, as_json: bool, outcome_file: Path | None, **options: Any) -> None:  # noqa: ANN401
+        run(lambda: work(declared(pipeline), **options), lambda made: "\n".join(lines(made)), as_json, outcome_file)
+
+    return click.command(command.name, params=[*command.params], help=command.help)(option(main))
 
 
 def run(

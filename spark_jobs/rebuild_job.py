@@ -12,14 +12,11 @@ Manually: `python -m spark_jobs.rebuild_job flights`
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
-
-import click
 
 from spark_jobs import outcome, stream_log, union
 from spark_jobs.checkpoints import Checkpoint
-from spark_jobs.spark_session import Job, declared, started_job
+from spark_jobs.spark_session import Job, started_job
 from twofold import commits, schemas, table_state, tables
 from twofold.commands import jobs
 from twofold.definition import fingerprint
@@ -29,14 +26,6 @@ from twofold.reader.pinned import pin
 from twofold.table_state import Folded
 
 _WAIT_S = 600.0
-
-
-@click.command(params=[*jobs.rebuild.params])
-@outcome.option
-def main(pipeline: str, as_json: bool, outcome_file: Path | None) -> None:
-    """Rebuild PIPELINE."""
-
-    outcome.run(lambda: run(declared(pipeline)), _sentences, as_json, outcome_file)
 
 
 def run(lake: Lake) -> dict[str, Any]:
@@ -87,9 +76,9 @@ def _undeclared(job: Job) -> list[str]:
     return sorted(found.difference({*tables.names(job.pipeline), tables.LEDGER}))
 
 
-def _sentences(report: dict[str, Any]) -> str:
+def _sentences(report: dict[str, Any]) -> list[str]:
     name, events = report["pipeline"], report["events"]
-    lines = [
+    return [
         f"{name}: rebuilt in {report['seconds']} s",
         f"  events: {events['rows']:,} rows "
         f"from {events['stream_rows']:,} stream and {events['batch_rows']:,} batch rows",
@@ -100,7 +89,9 @@ def _sentences(report: dict[str, Any]) -> str:
         ),
         *(f"  {table}: not declared any more, left as it is" for table in report["undeclared"]),
     ]
-    return "\n".join(lines)
+
+
+main = outcome.program(jobs.rebuild, run, _sentences)
 
 
 if __name__ == "__main__":

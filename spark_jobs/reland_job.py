@@ -16,15 +16,12 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
-
-import click
 
 from spark_jobs import outcome, union_job
 from spark_jobs.days import scratch
 from spark_jobs.reland import Asked, Rejudged, Relander
-from spark_jobs.spark_session import declared, started_job
+from spark_jobs.spark_session import started_job
 from twofold import inbox, schemas, table_state, tables
 from twofold.commands import jobs
 from twofold.definition.types import parse_since
@@ -34,26 +31,6 @@ from twofold.lake import Lake
 _WAIT_S = 600.0
 _OFFSETS = re.compile(r"(\d+)(?::(\d*))?")
 _END = (1 << 63) - 1
-
-
-@click.command(params=[*jobs.reland.params])
-@outcome.option
-def main(
-    pipeline: str,
-    since: str | None,
-    partition: int | None,
-    offsets: str | None,
-    go: bool,
-    as_json: bool,
-    outcome_file: Path | None,
-) -> None:
-    """Judge records of PIPELINE again."""
-    outcome.run(
-        lambda: run(declared(pipeline), asked(since, partition, offsets, datetime.now(UTC)), go),
-        lambda report: "\n".join(_lines(report)),
-        as_json,
-        outcome_file,
-    )
 
 
 def asked(since: str | None, partition: int | None, offsets: str | None, now: datetime) -> Asked:
@@ -142,6 +119,13 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {tables.EVENTS} and the views of the batch layer were made again"
     if not done:
         yield "nothing was changed: --yes does it" if changed else "nothing would change"
+
+
+def _work(lake: Lake, go: bool, **what: Any) -> dict[str, Any]:  # noqa: ANN401
+    return run(lake, asked(**what, now=datetime.now(UTC)), go)
+
+
+main = outcome.program(jobs.reland, _work, _lines)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,11 @@ Manually: `python -m spark_jobs.union_job flights`
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-import click
-
 from spark_jobs import outcome
-from spark_jobs.spark_session import Job, declared, started_job
+from spark_jobs.spark_session import Job, started_job
 from spark_jobs.union import recompute_view, unite
 from twofold import job_metrics, looks
 from twofold.commands import jobs
@@ -20,14 +18,6 @@ from twofold.lake import Lake
 
 _WAIT_S = 600.0
 """A second union waits for the first: it then finds what is left, which may be nothing."""
-
-
-@click.command(params=[*jobs.union.params])
-@outcome.option
-def main(pipeline: str, as_json: bool, outcome_file: Path | None) -> None:
-    """Union PIPELINE once."""
-
-    outcome.run(lambda: run(declared(pipeline)), _sentence, as_json, outcome_file)
 
 
 def run(lake: Lake) -> dict[str, Any]:
@@ -58,13 +48,16 @@ def union(job: Job) -> dict[str, Any]:
     )
 
 
-def _sentence(report: dict[str, Any]) -> str:
-    return (
+def _sentence(report: dict[str, Any]) -> Iterator[str]:
+    yield (
         f"{report['pipeline']}: {report['stream_rows']:,} stream and {report['batch_rows']:,} batch rows past the "
         f"boundary: {report['inserted']:,} events new, {report['replaced']:,} replaced, "
         f"{report['days']} days rewritten, "
         f"{sum(report['view_days'].values())} days of windows recomputed, in {report['seconds']} s"
     )
+
+
+main = outcome.program(jobs.union, run, _sentence)
 
 
 if __name__ == "__main__":
