@@ -87,11 +87,7 @@ def far_apart(logs: Logs, duck: Scratch, edge: Boundary) -> list[str]:
 
     past = contenders(engine.stream_log(edge), engine.batch_log(edge), edge)
     new = engine.table("new", f"SELECT DISTINCT {key} FROM ({past}) AS _tw_past")
-    low, high = duck.connection.execute(f"SELECT min({key}), max({key}) FROM {new}").fetchall()[0]
-    where = pruning.EVERYTHING
-    if isinstance(low, str | int):
-        name = pipeline.event.key
-        where = pruning.all_of([pruning.compared(name, ">=", low), pruning.compared(name, "<=", high)])
+    where = pruning.overlapping(duck.connection, pipeline.event.key, new)
 
     def overlapping(log: Pinned) -> str:
         return duck.read(log, log.narrowed(log.all_files, where))

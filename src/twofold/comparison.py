@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
+import msgspec
 from pyiceberg.types import DecimalType, DoubleType, FloatType, IntegerType, LongType
 
 from twofold import database, job_metrics, metrics, serving, table_state, tables
@@ -94,8 +95,7 @@ def latest(settings: Settings, pipeline: str) -> Comparison | None:
 
 def from_json(body: Mapping[str, Any]) -> Comparison:
     """A comparison out of the kept result."""
-    views = {name: ViewDifference(**{**view, "worst": tuple(view["worst"])}) for name, view in body["views"].items()}
-    return Comparison(**{**body, "views": views})
+    return msgspec.convert(body, Comparison)
 
 
 def compare_and_send(lake: Lake) -> Comparison:

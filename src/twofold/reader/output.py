@@ -95,21 +95,12 @@ def whole(target: Path) -> Iterator[Path]:
         raise TwofoldError(f"no folder {target.parent}", "create it, or name another file")
     if target.is_dir():
         raise TwofoldError(f"{target} is a folder", "name a file")
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    os.close(descriptor)
-    part = Path(name)
+    part = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         yield part
-        part.chmod(0o666 & ~_umask())
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
 
 
 def spooled(write: Callable[[Path], int | None], stream: BinaryIO) -> int | None:

@@ -24,6 +24,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from twofold.reader.statements import words
+from twofold.text import quoted
 
 EVERYTHING: BooleanExpression = AlwaysTrue()
 # The constructors of pyiceberg's predicates take other arguments than their type annotations say.
@@ -59,6 +60,14 @@ def all_of(conditions: Iterable[BooleanExpression]) -> BooleanExpression:
 def any_of(conditions: Iterable[BooleanExpression]) -> BooleanExpression:
     """Or over any number of conditions."""
     return reduce(_OR, conditions, AlwaysFalse())
+
+
+def overlapping(connection: DuckDBPyConnection, key: str, relation: str) -> BooleanExpression:
+    """Rows whose `key` lies between the lowest and the highest one of a relation."""
+    low, high = connection.execute(f"SELECT min({quoted(key)}), max({quoted(key)}) FROM {relation}").fetchall()[0]
+    if not isinstance(low, str | int):
+        return EVERYTHING
+    return all_of([compared(key, ">=", low), compared(key, "<=", high)])
 
 
 def past_offsets(offsets: dict[int, int]) -> BooleanExpression:

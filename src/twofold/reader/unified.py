@@ -27,7 +27,6 @@ from twofold.reader import pruning
 from twofold.reader.pinned import Pinned, day_of
 from twofold.serving import Past
 from twofold.table_state import Boundary, Folded
-from twofold.text import quoted
 
 Read = Callable[[Pinned, tuple[DataFile, ...]], str]
 """Makes a relation of some data files of a pinned table."""
@@ -118,11 +117,7 @@ class DuckDBEngine:
 
     def near(self, days: Collection[date], tail: str) -> str:
         """Where ids grow with time, few files of these days reach into those of the tail."""
-        key = self.pipeline.event.key
-        low, high = self.connection.execute(f"SELECT min({quoted(key)}), max({quoted(key)}) FROM {tail}").fetchall()[0]
-        where = pruning.EVERYTHING
-        if isinstance(low, str | int):
-            where = pruning.all_of([pruning.compared(key, ">=", low), pruning.compared(key, "<=", high)])
+        where = pruning.overlapping(self.connection, self.pipeline.event.key, tail)
         found = self.pinned_events
         return self.read(found, found.narrowed(found.on_days(days), where))
 
