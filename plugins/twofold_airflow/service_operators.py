@@ -20,7 +20,7 @@ from twofold.services.record import Did
 from twofold.services.verdict import Verdict, judge
 from twofold.settings import Settings
 from twofold_airflow.triggers import ServiceHealthTrigger
-from twofold_airflow.wiring import Linked
+from twofold_airflow.wiring import PipelineOperator
 
 ACTIONS = START, STOP, RESTART = ("start", "stop", "restart")
 BOTH = "both"
@@ -34,7 +34,7 @@ _SAY: dict[Did, str] = {
 }
 
 
-class ServiceOperator(Linked):
+class ServiceOperator(PipelineOperator):
     """Ask for one service: `start` (a running one is left alone), `stop` or `restart`, if `chosen` names it, or `both`.
 
     A scheduled run starts only what a person has not stopped, and what has restarts left; a person always does.
@@ -45,15 +45,13 @@ class ServiceOperator(Linked):
     def __init__(
         self,
         *,
-        pipeline: str,
         service: str,
         action: str = START,
         chosen: str = BOTH,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
-        self.pipeline, self.service = pipeline, service
-        self.action, self.chosen = action, chosen
+        self.service, self.action, self.chosen = service, action, chosen
 
     def execute(self, context: Context) -> str:
         """Ask, and report the result."""
@@ -84,7 +82,7 @@ class ServiceOperator(Linked):
         return text
 
 
-class ServiceHealthSensor(Linked, BaseSensorOperator):
+class ServiceHealthSensor(PipelineOperator, BaseSensorOperator):
     """Wait until several looks in a row show a healthy service; restart it, within its budget, where it is stuck.
 
     A service that was lost with its supervisor (a container that came back) is started, at no cost.
@@ -92,9 +90,9 @@ class ServiceHealthSensor(Linked, BaseSensorOperator):
     Fails with what was seen, the restarts, the service's last log lines, and what to read.
     """
 
-    def __init__(self, *, pipeline: str, service: str, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(self, *, service: str, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(**kwargs)
-        self.pipeline, self.service = pipeline, service
+        self.service = service
 
     def execute(self, context: Context) -> str:
         """Look once; a service without a verdict is then watched by a trigger."""

@@ -25,13 +25,13 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from twofold.errors import TwofoldError
 from twofold.launch import Launch, jobs_folder
 from twofold.settings import Settings
-from twofold_airflow.wiring import SPARK_POOL, Linked, failed
+from twofold_airflow.wiring import SPARK_POOL, PipelineOperator, failed
 
 _USAGE = 2
 """Exit code of a wrong command line or definition: a retry does not fix it."""
 
 
-class SparkJobOperator(Linked, SparkSubmitOperator):
+class SparkJobOperator(PipelineOperator, SparkSubmitOperator):
     """Run `spark_jobs/<job>_job.py` for a pipeline; its report is the task's XCom.
 
     A job that wrote its report has done its work, even where it warns (and so exits with 1): the warnings are in it.
@@ -50,6 +50,7 @@ class SparkJobOperator(Linked, SparkSubmitOperator):
     ) -> None:
         launch = Launch.of(Settings(), short_lived)
         super().__init__(
+            pipeline=pipeline,
             application=str(jobs_folder() / f"{job}_job.py"),
             application_args=[pipeline, *arguments],
             conf=launch.configuration(),
@@ -57,7 +58,7 @@ class SparkJobOperator(Linked, SparkSubmitOperator):
             pool=SPARK_POOL,
             **kwargs,
         )
-        self.pipeline, self.job = pipeline, job
+        self.job = job
         self.runbook = f"{job}-failed"
 
     def execute(self, context: Context) -> dict[str, Any]:  # type: ignore[override]

@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, D
 
 from twofold import tables
 from twofold.errors import TwofoldError
-from twofold_airflow.wiring import Linked, failed
+from twofold_airflow.wiring import PipelineOperator, failed
 
 if TYPE_CHECKING:
     from twofold.lake import Lake
@@ -29,14 +29,6 @@ LOSS = "accept-loss"
 """Nothing is replayed: what Kafka no longer has is let go."""
 _WAIT_S = 60.0
 """How long a proof waits for a streaming job that makes no progress."""
-
-
-class PipelineOperator(Linked):
-    """An operator of one pipeline."""
-
-    def __init__(self, *, pipeline: str, **kwargs: Any) -> None:  # noqa: ANN401
-        super().__init__(**kwargs)
-        self.pipeline = pipeline
 
 
 class AnnounceOperator(PipelineOperator):

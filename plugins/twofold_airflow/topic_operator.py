@@ -16,10 +16,10 @@ from twofold.services import removed
 from twofold.settings import Settings
 from twofold.topic import refusal
 from twofold_airflow.service_operators import START, STOP
-from twofold_airflow.wiring import Linked, failed
+from twofold_airflow.wiring import PipelineOperator, failed
 
 
-class TopicOperator(Linked):
+class TopicOperator(PipelineOperator):
     """Make a pipeline's topic with its declared settings if there is none; report what differs, and alter nothing.
 
     More partitions are added where more are declared; a topic of somebody else is only looked at. A drift that breaks
@@ -32,14 +32,12 @@ class TopicOperator(Linked):
     def __init__(
         self,
         *,
-        pipeline: str,
         topic: Topic,
         action: str = START,
         kafka_config_id: str = "kafka_default",
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
-        self.pipeline = pipeline
         self.topic = topic
         self.action = action
         self.kafka_config_id = kafka_config_id

@@ -148,10 +148,12 @@ def pages(pipeline: str) -> tuple[PageLink, ...]:
     )
 
 
-class Linked(BaseOperator):
-    """An operator that has a `pipeline`: its tasks link to the pages that show it, and may open its tables."""
+class PipelineOperator(BaseOperator):
+    """An operator of one pipeline: its tasks link to the pages that show it, and may open its tables."""
 
-    pipeline: str
+    def __init__(self, *, pipeline: str, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        self.pipeline = pipeline
 
     @property
     def operator_extra_links(self) -> tuple[PageLink, ...]:  # type: ignore[override]
