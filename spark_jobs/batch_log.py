@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
-import pyarrow as pa
 from py4j.protocol import Py4JJavaError
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.manifest import DataFile
@@ -29,11 +28,11 @@ from pyspark.sql import SparkSession
 from spark_jobs.outcome import root_cause
 from spark_jobs.spark_session import Job
 from spark_jobs.tasks import FromInbox, Ingested, StoreFailed, TakenFile, crashed, packed
-from twofold import commits, inbox, ledger, schemas, table_state, tables
+from twofold import commits, inbox, ledger, schemas, table_files, table_state, tables
 from twofold.errors import TwofoldError
 from twofold.lake import Lake
 from twofold.ledger import Erased
-from twofold.table_files import Place, Writer
+from twofold.table_files import Place
 from twofold.taken import Book, Chosen, Last, new_files, put_away, read_book, settle
 
 MAX_FILES = 500
@@ -55,11 +54,8 @@ def _file_row(landing: int, one: TakenFile, landed_at: datetime) -> dict[str, An
 
 def append_files(record: Table, rows: Sequence[Mapping[str, Any]]) -> Table:
     """The second commit: which files these landings ingested or set aside."""
-    typed = [{**row, "landed_at": datetime.fromisoformat(row["landed_at"])} for row in rows]
-    place = Place.of(record)
-    writer = Writer(place)
-    writer.write(pa.RecordBatch.from_pylist(typed, place.arrow))
-    return commits.append(record, writer.close(), {})
+    typed = ({**row, "landed_at": datetime.fromisoformat(row["landed_at"])} for row in rows)
+    return commits.append(record, table_files.of_rows(record, typed), {})
 
 
 def heal(lake: Lake) -> None:

@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException
 
 from spark_jobs.days import Scratch
 from spark_jobs.erase import Wanted
 from spark_jobs.tasks import of_file
-from twofold import commits, inbox, tables
+from twofold import commits, inbox, table_files, tables
 from twofold.contract.judge import Judge
 from twofold.contract.records import JsonRecords
 from twofold.definition.names import ELEMENT
@@ -32,7 +30,6 @@ from twofold.ledger import Erased
 from twofold.reader import pruning
 from twofold.reader.pinned import pin
 from twofold.readers import SetAside, read, rewriting
-from twofold.table_files import Place, Writer
 
 _ATTEMPTS = 10
 
@@ -145,19 +142,16 @@ class InboxEraser:
             is_it = (row["file"], row["landing"]) == (taken["file"], taken["landing"])
             return {**row, **changed} if is_it else row
 
-        for _ in range(_ATTEMPTS):
+        def attempt() -> None:
             found = pin(self.lake.catalog(), self.lake.name, tables.LANDED_FILES, tables.landed_files())
             old = found.narrowed(found.all_files, pruning.compared("file", "=", taken["file"]))
             rows = self.duck.connection.sql(f"SELECT * FROM {self.duck.read(found, old)}").to_arrow_table().to_pylist()
-            place = Place.of(found.made)
-            with Writer(place) as writer:
-                writer.write(pa.RecordBatch.from_pylist([made(row) for row in rows], place.arrow))
-                new = writer.close()
-            with suppress(CommitFailedException):
+            new = table_files.of_rows(found.made, map(made, rows))
+            try:
                 commits.replace(found.made, found.history.head, old, new, {})
-                return
-            commits.discard(found.made, new)
-        raise TwofoldError(
-            f"{self.lake.name}.{tables.LANDED_FILES} was changed by others during each of {_ATTEMPTS} attempts",
-            "see that no maintenance runs, then run it again",
-        )
+            except CommitFailedException:
+                commits.discard(found.made, new)
+                raise
+
+        remedy = "see that no maintenance runs, then run it again"
+        commits.retried(f"{self.lake.name}.{tables.LANDED_FILES}", attempt, remedy, _ATTEMPTS)

@@ -19,13 +19,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.table import Table
 
-from twofold import commits, schemas, tables
+from twofold import commits, schemas, table_files, tables
 from twofold.commits import AssertProperty
 from twofold.definition.model import Pipeline
 from twofold.definition.names import ELEMENT
 from twofold.errors import TwofoldError
 from twofold.lake import Lake
-from twofold.table_files import Place, Writer
 
 KNOWN = "twofold.erased"
 """Property of both logs: the snapshot of the ledger that rows are compared with."""
@@ -131,10 +130,7 @@ def _append(table: Table, hashes: Sequence[str], by: str, why: str) -> None:
     if not hashes:
         return
     row = {"erased_at": datetime.now(UTC), "by": by, "why": why}
-    place = Place.of(table)
-    with Writer(place) as writer:
-        writer.write(pa.RecordBatch.from_pylist([{"hash": one, **row} for one in hashes], place.arrow))
-        commits.append(table, writer.close(), {})
+    commits.append(table, table_files.of_rows(table, ({"hash": one, **row} for one in hashes)), {})
 
 
 def _tell(lake: Lake) -> None:

@@ -16,7 +16,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
@@ -140,9 +139,7 @@ class Writer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Nothing stays of what was not closed."""
         self.abort()
 
@@ -262,6 +259,14 @@ def _storable(bounds: StatsAggregator) -> None:
         cut = truncate_upper_bound_text_string(bounds.current_max, bounds.trunc_length)
         if cut is not None:
             bounds.current_max = cut.replace("\ud800", "\ue000")
+
+
+def of_rows(table: Table, rows: Iterable[Mapping[str, Any]]) -> list[DataFile]:
+    """New data files with these few rows, for a commit of the table; nothing stays where a row does not fit."""
+    place = Place.of(table)
+    with Writer(place) as writer:
+        writer.write(pa.RecordBatch.from_pylist(list(rows), place.arrow))
+        return writer.close()
 
 
 THREADS = 16
