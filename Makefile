@@ -4,7 +4,8 @@ PYTHON ?= python3.11
 # Of tests, at once. Each has a stack of its own: 3 GB.
 WORKERS ?= 2
 BIN := .venv/bin
-PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadgroup
+# Files in the order of tests/conftest.py, which puts the longest first.
+PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 UNIT := $(PYTEST) --ignore=tests/integration --ignore=tests/compose --ignore=tests/compose_all
 # The same folder as twofold.settings.cache_folder(), which cannot be asked before it is installed.
 CACHE := $(or $(filter /%,$(XDG_CACHE_HOME)),$(HOME)/.cache)/twofold
@@ -50,7 +51,7 @@ $(STAMP):
 demo: setup  ## Real flights through both layers, one of them killed midway, and the proof (STORE=minio, PIPELINE=webhooks)
 	@$(BIN)/python -m demo.$(if $(filter webhooks,$(PIPELINE)),webhooks,flights)
 
-test: setup  ## All tests: pure logic first, then against real services (half an hour on 2 cores; WORKERS=3)
+test: setup  ## All tests: pure logic first, then against real services (twenty minutes on 2 cores; WORKERS=3)
 	@scripts/prerequisites $(PYTHON) chromium monitoring
 	$(UNIT)
 	$(PYTEST) tests/integration

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,7 +15,7 @@ import pytest
 
 from demo.airflow_rest import AirflowRest
 from tests import at_work, running
-from twofold.definition.model import Pipeline
+from tests.conftest import write_definition
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
 from twofold.stack import processes, supervisor
@@ -89,10 +89,8 @@ def test_killed_processes_come_back_and_leave_nothing(airflow: Settings) -> None
     assert not processes.wait_gone(family, patience_s=10)
 
 
-def test_a_pipeline_file_added_while_all_runs_gets_its_dags(
-    airflow: Settings, airflow_define: Callable[..., Pipeline]
-) -> None:
-    name = airflow_define().name
+def test_a_pipeline_file_added_while_all_runs_gets_its_dags(airflow: Settings, airflow_pipelines: Path) -> None:
+    name = write_definition(airflow_pipelines).name
     rest = AirflowRest(airflow)
     eventually(lambda: f"{name}_union" in {dag["dag_id"] for dag in rest.get("dags", dag_id_pattern=name)["dags"]})
     assert rest.get("importErrors")["total_entries"] == 0
