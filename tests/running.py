@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -67,6 +68,19 @@ def run(
         command = " ".join(arguments)
         raise AssertionError(f"twofold {command} exits {outcome.returncode}:\n{outcome.stderr}\n{outcome.stdout}")
     return outcome
+
+
+def status(settings: Settings) -> dict[str, Any]:
+    """What `twofold status --json` says; its exit code says whether all is healthy."""
+    outcome = run(settings, "status", "--json", check=False)
+    found: dict[str, Any] = json.loads(outcome.stdout)
+    assert outcome.returncode == (0 if found["healthy"] else 1)
+    return found
+
+
+def pids(settings: Settings) -> dict[str, int]:
+    """Program → number of its process."""
+    return {program["name"]: program["pid"] for program in status(settings)["programs"]}
 
 
 def fresh_settings(home: Path, pipelines: Path, **others: Any) -> Settings:  # noqa: ANN401

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
@@ -16,6 +14,7 @@ import pytest
 from demo.airflow_rest import AirflowRest
 from tests import at_work, running
 from tests.conftest import write_definition
+from tests.running import pids, status
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
 from twofold.stack import processes, supervisor
@@ -24,15 +23,6 @@ eventually = partial(at_work.eventually, within_s=90.0)
 
 PROCESSES = ["airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer"]
 MONITORING = ["statsd-exporter", "prometheus", "alertmanager", "alert-log"]
-
-
-def status(settings: Settings) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(running.run(settings, "status", "--json", check=False).stdout)
-    return found
-
-
-def pids(settings: Settings) -> dict[str, int]:
-    return {program["name"]: program["pid"] for program in status(settings)["programs"]}
 
 
 def test_status_shows_the_four_processes_healthy_and_where_the_pages_are(airflow: Settings) -> None:
