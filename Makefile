@@ -1,11 +1,12 @@
 # One command surface, for people and for CI alike. `make` alone lists it.
 
 PYTHON ?= python3.11
-# Of tests, at once. Each has a stack of its own: 3 GB.
-WORKERS ?= 2
+# Of tests against services, which wait half of their time. Each has a stack of its own: 3 GB.
+WORKERS ?= $(or $(shell awk '/^MemAvailable/ { n = int($$2 / 4e6); print (n < 2 ? 2 : n > 3 ? 3 : n) }' /proc/meminfo),2)
 BIN := .venv/bin
-PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadgroup
-UNIT := $(PYTEST) --ignore=tests/integration --ignore=tests/compose --ignore=tests/compose_all
+# Files in the order of tests/conftest.py, which puts the longest first.
+PYTEST := $(BIN)/pytest --dist loadgroup --no-loadscope-reorder
+UNIT := $(PYTEST) -n logical --ignore=tests/integration --ignore=tests/compose --ignore=tests/compose_all
 # The same folder as twofold.settings.cache_folder(), which cannot be asked before it is installed.
 CACHE := $(or $(filter /%,$(XDG_CACHE_HOME)),$(HOME)/.cache)/twofold
 UV := UV_CACHE_DIR=$(CACHE)/uv UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv
@@ -50,10 +51,10 @@ $(STAMP):
 demo: setup  ## Real flights through both layers, one of them killed midway, and the proof (STORE=minio, PIPELINE=webhooks)
 	@$(BIN)/python -m demo.$(if $(filter webhooks,$(PIPELINE)),webhooks,flights)
 
-test: setup  ## All tests: pure logic first, then against real services (half an hour on 2 cores; WORKERS=3)
+test: setup  ## All tests: pure logic first, then against real services (half an hour at most on 2 cores; WORKERS=2)
 	@scripts/prerequisites $(PYTHON) chromium monitoring
 	$(UNIT)
-	$(PYTEST) tests/integration
+	$(PYTEST) -n $(WORKERS) tests/integration
 
 test-unit: setup  ## Tests of pure logic only: no service is started
 	@scripts/prerequisites $(PYTHON) monitoring

@@ -18,11 +18,15 @@ import pytest
 from hypothesis import HealthCheck
 from ruamel.yaml import YAML
 
+from demo.airflow_rest import AirflowRest
 from tests import running
 from twofold.catalog import LakeCatalog
 from twofold.definition.load import load_file
 from twofold.definition.model import Pipeline
 from twofold.settings import Settings
+
+# Programs of processes of their own. To look in them for doctests would import Airflow here, which takes seconds.
+collect_ignore = ["airflow_facts.py", "airflow_trigger.py"]
 
 DEFINITION: dict[str, Any] = {
     "topic": {"partitions": 2},
@@ -57,16 +61,27 @@ hypothesis.settings.register_profile("any machine", deadline=None, suppress_heal
 hypothesis.settings.load_profile("any machine")
 
 
+ONCE = ("airflow", "minio_stack")
+"""Stacks that only one worker starts."""
+LONGEST = (
+    "airflow", "test_kills", "test_services", "test_stream_views", "test_reland", "test_prove", "test_batch",
+    "test_streaming", "test_layers", "test_maintain", "test_producer", "minio_stack", "test_topic_of_others",
+    "test_names",
+)  # fmt: skip
+"""Groups of tests that take longer than any other, in this order: begun first, so that the workers end together."""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests in one worker, and all of those in Airflow: they come first, as they take longest."""
+    """Keep a file's tests in one worker, and all those of a stack that is started ONCE; the LONGEST groups first."""
 
-    def in_airflow(item: pytest.Item) -> bool:
-        return "airflow" in getattr(item, "fixturenames", ())
+    def place(item: pytest.Item) -> int:
+        fixtures = getattr(item, "fixturenames", ())
+        group = next((stack for stack in ONCE if stack in fixtures), item.path.stem)
+        item.add_marker(pytest.mark.xdist_group(group))
+        return LONGEST.index(group) if group in LONGEST else len(LONGEST)
 
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("airflow" if in_airflow(item) else item.path.stem))
-    items.sort(key=in_airflow, reverse=True)
+    items.sort(key=place)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -105,8 +120,13 @@ def minio_stack(pipelines_folder: Path) -> Iterator[Settings]:
 
 @pytest.fixture(scope="session")
 def airflow_pipelines(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where `airflow_define` puts definitions: each gets its DAGs, which is why other tests' are elsewhere."""
-    return tmp_path_factory.mktemp("airflow-pipelines")
+    """Where `airflow_define` puts definitions: each gets its DAGs, which is why other tests' are elsewhere.
+
+    One is there from the start: by its DAGs, their files are known.
+    """
+    folder = tmp_path_factory.mktemp("airflow-pipelines")
+    write_definition(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -146,9 +166,17 @@ def define(pipelines_folder: Path) -> Callable[..., Pipeline]:
 
 
 @pytest.fixture(scope="session")
-def airflow_define(airflow_pipelines: Path) -> Callable[..., Pipeline]:
-    """As `define`, for the pipelines of the stack `airflow`."""
-    return partial(write_definition, airflow_pipelines)
+def airflow_define(airflow: Settings, airflow_pipelines: Path) -> Callable[..., Pipeline]:
+    """As `define`, for the pipelines of the stack `airflow`, which is asked to read the files of DAGs now."""
+
+    def defined(**overrides: Any) -> Pipeline:  # noqa: ANN401
+        pipeline = write_definition(airflow_pipelines, **overrides)
+        rest = AirflowRest(airflow)
+        for token in {dag["file_token"] for dag in rest.get("dags", limit=100)["dags"]}:
+            rest.call("PUT", f"/api/v2/parseDagFile/{token}")
+        return pipeline
+
+    return defined
 
 
 def write_definition(folder: Path, **overrides: Any) -> Pipeline:  # noqa: ANN401

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from twofold.settings import Settings
+from twofold.stack import processes
 from twofold.stack.ports import PORTS, is_free
 
 QUICK_TO_NOTICE = {
@@ -37,7 +39,11 @@ GIVEN = {
 }
 """Passwords as a user may choose them: with what has a meaning in addresses, shells and configuration files."""
 
-QUICK_SERVICES = {"services_every_s": 10, "service_sample_every_s": 1.0, "service_healthy_within_s": 600.0}
+QUICK_SERVICES: dict[str, Any] = {
+    "services_every_s": 10,
+    "service_sample_every_s": 1.0,
+    "service_healthy_within_s": 600.0,
+}
 """Settings of a DAG that looks at the services more often than every minute, and gives a busy machine time."""
 
 
@@ -62,6 +68,19 @@ def run(
         command = " ".join(arguments)
         raise AssertionError(f"twofold {command} exits {outcome.returncode}:\n{outcome.stderr}\n{outcome.stdout}")
     return outcome
+
+
+def status(settings: Settings) -> dict[str, Any]:
+    """What `twofold status --json` says; its exit code says whether all is healthy."""
+    outcome = run(settings, "status", "--json", check=False)
+    found: dict[str, Any] = json.loads(outcome.stdout)
+    assert outcome.returncode == (0 if found["healthy"] else 1)
+    return found
+
+
+def pids(settings: Settings) -> dict[str, int]:
+    """Program → number of its process."""
+    return {program["name"]: program["pid"] for program in status(settings)["programs"]}
 
 
 def fresh_settings(home: Path, pipelines: Path, **others: Any) -> Settings:  # noqa: ANN401
@@ -91,25 +110,33 @@ def frozen(pid: int) -> Iterator[None]:
 
 @contextmanager
 def home_folder() -> Iterator[Path]:
-    """A home that an unprivileged PostgreSQL can reach too (pytest's own folders are closed), deleted at the end."""
+    """A home that an unprivileged PostgreSQL can reach too (pytest's own folders are closed).
+
+    At the end it is deleted, and whatever runs there is ended, at once: nobody needs its files any more.
+    """
     home = Path(tempfile.mkdtemp(prefix="twofold-test-"))
     home.chmod(0o755)
     try:
         yield home
     finally:
+        left = processes.ours(home)
+        processes.end(left.pop(processes.SUPERVISOR, ()), signal.SIGKILL, patience_s=10)
+        # The signal on which PostgreSQL ends at once, and yet removes its shared memory.
+        processes.end(left.pop("postgres", ()), signal.SIGQUIT, patience_s=10)
+        processes.end([process for each in left.values() for process in each], signal.SIGKILL, patience_s=10)
         shutil.rmtree(home)
 
 
 @contextmanager
 def running_stack(pipelines: Path, store: str, airflow: bool = False, monitoring: bool = False) -> Iterator[Settings]:
-    """A stack that is up; down at the end, however that comes. New DAGs wait for a test to switch them on."""
+    """A stack that is up, and ends with its home, however that comes. New DAGs wait for a test to switch them on."""
     with home_folder() as home:
         settings = fresh_settings(home, pipelines, airflow_dags_paused=True, **QUICK_SERVICES)
-        try:
-            choice = "--airflow" if airflow else "--no-airflow"
-            watching = "--monitoring" if monitoring else "--no-monitoring"
-            run(settings, "up", "--store", store, choice, watching, timeout_s=900)
-            # Again: now with the store and the passwords that `up` wrote down.
-            yield Settings(home=home, pipelines=pipelines, airflow_dags_paused=True)
-        finally:
+        choice = "--airflow" if airflow else "--no-airflow"
+        watching = "--monitoring" if monitoring else "--no-monitoring"
+        run(settings, "up", "--store", store, choice, watching, timeout_s=900)
+        # Again: now with the store and the passwords that `up` wrote down, and what it does not: a test may run `up`.
+        yield Settings(home=home, pipelines=pipelines, airflow_dags_paused=True, **QUICK_SERVICES)
+        if airflow:
+            # The whole of a stack, in its order; without Airflow, tests/integration/test_stack.py does it.
             run(settings, "down")

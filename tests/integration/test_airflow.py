@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-from collections.abc import Callable
 from functools import partial
-from typing import Any
+from pathlib import Path
 
 import httpx
 import psutil
@@ -15,7 +13,8 @@ import pytest
 
 from demo.airflow_rest import AirflowRest
 from tests import at_work, running
-from twofold.definition.model import Pipeline
+from tests.conftest import write_definition
+from tests.running import pids, status
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
 from twofold.stack import processes, supervisor
@@ -24,15 +23,6 @@ eventually = partial(at_work.eventually, within_s=90.0)
 
 PROCESSES = ["airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer"]
 MONITORING = ["statsd-exporter", "prometheus", "alertmanager", "alert-log"]
-
-
-def status(settings: Settings) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(running.run(settings, "status", "--json", check=False).stdout)
-    return found
-
-
-def pids(settings: Settings) -> dict[str, int]:
-    return {program["name"]: program["pid"] for program in status(settings)["programs"]}
 
 
 def test_status_shows_the_four_processes_healthy_and_where_the_pages_are(airflow: Settings) -> None:
@@ -89,10 +79,8 @@ def test_killed_processes_come_back_and_leave_nothing(airflow: Settings) -> None
     assert not processes.wait_gone(family, patience_s=10)
 
 
-def test_a_pipeline_file_added_while_all_runs_gets_its_dags(
-    airflow: Settings, airflow_define: Callable[..., Pipeline]
-) -> None:
-    name = airflow_define().name
+def test_a_pipeline_file_added_while_all_runs_gets_its_dags(airflow: Settings, airflow_pipelines: Path) -> None:
+    name = write_definition(airflow_pipelines).name
     rest = AirflowRest(airflow)
     eventually(lambda: f"{name}_union" in {dag["dag_id"] for dag in rest.get("dags", dag_id_pattern=name)["dags"]})
     assert rest.get("importErrors")["total_entries"] == 0

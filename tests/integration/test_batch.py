@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ import pytest
 from pyspark import cloudpickle
 from pyspark.sql import SparkSession
 
-from spark_jobs import batch_log, spark_session
+from spark_jobs import batch_log
 from spark_jobs.batch_log import BatchRun, Landing
 from spark_jobs.spark_session import Job
 from spark_jobs.tasks import FromInbox, Ingested
@@ -63,14 +63,6 @@ RECORDS: list[Row] = [
 ]
 OUTCOME_WORDS = (tables.ACCEPTED, tables.FILTERED, tables.REJECTED)
 OUTCOMES = ["accepted", "filtered", "rejected", "rejected", "rejected", "accepted"]
-
-
-@pytest.fixture(scope="module")
-def spark(stack: Settings) -> Iterator[SparkSession]:
-    """One JVM for all tests that kill nothing."""
-    spark = spark_session.build(stack, "test-batch")
-    yield spark
-    spark.stop()
 
 
 @pytest.fixture
@@ -463,30 +455,7 @@ def batch(settings: Settings, pipeline: Pipeline) -> AbstractContextManager[at_w
     return at_work.running(settings, "batch", pipeline.name, "--wait", "120")
 
 
-# ---- land ----
-
-
-def test_land_refuses_what_cannot_be_taken(twofold: Command, define: Define, tmp_path: Path) -> None:
-    name = define().name
-    good = tmp_path / "good.json"
-    good.write_bytes(lines("a"))
-    (tmp_path / "notes.txt").write_bytes(b"x")
-    (tmp_path / "folder.csv").mkdir()
-    wrong: list[tuple[tuple[object, ...], int, str]] = [
-        (("nowhere", good), 2, "nowhere"),
-        ((name, tmp_path / "notes.txt"), 2, ".parquet"),
-        ((name, tmp_path / "folder.csv"), 1, "folder"),
-        ((name, good, tmp_path / "missing.csv"), 1, "missing.csv"),
-        ((name, good, good), 2, "good.json"),
-        ((name, good, "--as", "../good.json"), 2, "leaves"),
-        ((name, good, "--as", "_good.json"), 2, "hidden"),
-        ((name, good, "--as", "a\nb.json"), 2, "control"),
-    ]
-    for arguments, code, said in wrong:
-        refused = twofold("land", *map(str, arguments), check=False)
-        assert (refused.returncode, said in refused.stderr, "Traceback" in refused.stderr) == (code, True, False), (
-            arguments, refused.stderr,
-        )  # fmt: skip
+# ---- put by command ----
 
 
 def test_landed_by_command_and_corrected_under_the_same_name(

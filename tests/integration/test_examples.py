@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-import pytest
 from pyspark.sql import SparkSession
 
-from spark_jobs import spark_session
 from tests.at_work import Work
 from tests.conftest import random_name
 from twofold.definition.load import load_file
@@ -21,14 +19,6 @@ from twofold.settings import Settings
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MARCH_MS = 1_772_323_200_000
-
-
-@pytest.fixture(scope="module")
-def spark(stack: Settings) -> Iterator[SparkSession]:
-    """One session for all."""
-    spark = spark_session.build(stack, "test-examples")
-    yield spark
-    spark.stop()
 
 
 def work(stack: Settings, spark: SparkSession) -> Work:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from urllib.parse import urlparse
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_jobs import spark_session, union
+from spark_jobs import union
 from tests import at_work
 from tests.at_work import Work
 from tests.small_world import Row, event
@@ -27,14 +27,6 @@ Define = Callable[..., Pipeline]
 
 AWAY_S = 30.0
 DAY = 24 * 60
-
-
-@pytest.fixture(scope="module")
-def spark(stack: Settings) -> Iterator[SparkSession]:
-    """For what is not killed."""
-    spark = spark_session.build(stack, "test-kills")
-    yield spark
-    spark.stop()
 
 
 def burst(number: int) -> list[Row]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from kafka import KafkaConsumer, TopicPartition
 from pyspark.sql import SparkSession
 
-from spark_jobs import spark_session, union
+from spark_jobs import union
 from tests import at_work, conftest, lake, small_world
 from tests.at_work import Work
 from tests.small_world import Row, event
@@ -35,14 +35,6 @@ MEASURES = conftest.DEFINITION["views"]["by_kind"]["measures"]
 SLIDING = {"window": "1 day", "every": "6 hours", "by": ["kind"], "measures": MEASURES}
 DAY = 24 * 60
 PAYMENTS = Path(__file__).parents[1] / "pipelines" / "payments.yaml"
-
-
-@pytest.fixture(scope="module")
-def spark(stack: Settings) -> Iterator[SparkSession]:
-    """One session for all steps."""
-    spark = spark_session.build(stack, "test-layers")
-    yield spark
-    spark.stop()
 
 
 # ---- what a view must hold ----

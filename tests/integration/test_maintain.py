@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from pyspark.sql import Row, SparkSession
 
-from spark_jobs import maintenance, rebuild_job, spark_session, stream_log, stream_views, streaming_job
+from spark_jobs import maintenance, rebuild_job, stream_log, stream_views, streaming_job
 from spark_jobs.maintenance import Retained
 from spark_jobs.maintenance_job import Maintenance
 from tests import at_work
@@ -33,14 +33,6 @@ SLOWLY = {"max_offsets_per_trigger": 12}
 """So few records a batch, so that there are many commits."""
 SHARPLY = upkeep(snapshot_retention="0", keep_snapshots=1)
 BY_HALF_HOUR = {"window": "30 minutes", "by": ["kind"], "measures": {"events": "count(*)"}}
-
-
-@pytest.fixture(scope="module")
-def spark(stack: Settings) -> Iterator[SparkSession]:
-    """One session for all steps."""
-    spark = spark_session.build(stack, "test-maintain")
-    yield spark
-    spark.stop()
 
 
 def maintain(work: Work, **options: Any) -> dict[str, Any]:  # noqa: ANN401

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
-import pytest
 from pyspark.sql import SparkSession
 
-from spark_jobs import id_horizon, maintenance, spark_session, unified_views
+from spark_jobs import id_horizon, maintenance, unified_views
 from tests.at_work import Work
 from twofold import comparison, tables
 from twofold.definition.load import load_file
@@ -55,14 +54,6 @@ ANSWER = [
     ("s70", 700, 702, "stream"),
 ]
 """Id, place, at_day and layer: s2 is corrected, and s3 withdrawn, by the file."""
-
-
-@pytest.fixture(scope="module")
-def spark(stack: Settings) -> Iterator[SparkSession]:
-    """One session for all steps."""
-    spark = spark_session.build(stack, "test-names")
-    yield spark
-    spark.stop()
 
 
 def record(key: str, minutes: int, **others: object) -> dict[str, Any]:

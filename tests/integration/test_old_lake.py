@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 
-import pytest
 from pyiceberg.table import Table
 from pyspark.sql import SparkSession
 
-from spark_jobs import spark_session
 from spark_jobs.maintenance_job import Maintenance
 from tests import at_work, old_lake, small_world
 from tests.at_work import Work
@@ -22,13 +20,6 @@ from twofold.retention import upkeep
 from twofold.settings import Settings
 
 NEW_REJECTED = b'{"id": "late", "at": "yesterday", "kind": "a"}'
-
-
-@pytest.fixture
-def spark(stack: Settings) -> Iterator[SparkSession]:
-    spark = spark_session.build(stack, "test-old-lake")
-    yield spark
-    spark.stop()
 
 
 def table(work: Work, name: str) -> Table:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -75,13 +75,6 @@ def taken(work: Work) -> set[str]:
     return set(table.scan().to_arrow()["file"].to_pylist())
 
 
-@pytest.fixture
-def spark(stack: Settings) -> Iterator[SparkSession]:
-    spark = spark_session.build(stack, "test-places")
-    yield spark
-    spark.stop()
-
-
 def test_in_an_old_lake_no_pipeline_touches_the_files_of_another(
     stack: Settings, spark: SparkSession, define: Define
 ) -> None:
@@ -136,9 +129,10 @@ def test_in_an_old_lake_no_pipeline_touches_the_files_of_another(
     exact(*others, work)
 
 
-def test_in_a_new_lake_they_are_names_like_any_other(tmp_path: Path) -> None:
+def test_in_a_new_lake_they_are_names_like_any_other(tmp_path: Path, spark: SparkSession) -> None:
     with running.running_stack(tmp_path, "local") as stack:
-        spark = spark_session.build(stack, "test-places-anew")
+        spark.stop()
+        spark = spark_session.build(stack, "test-places-again")
         try:
             works = [
                 at_work(Work(spark, stack, conftest.write_definition(tmp_path, name=name)))

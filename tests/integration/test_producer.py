@@ -89,13 +89,20 @@ def health(settings: Settings, pipeline: Pipeline) -> dict[str, Any]:
         return {**place, **json.load(error)}
 
 
-both_clients = pytest.mark.parametrize("stack", ["confluent", "kafka-python"], indirect=True)
+# Not of `stack` itself: the stack that all share would be started anew for every parameter.
+both_clients = pytest.mark.parametrize("client", ["confluent", "kafka-python"], indirect=True)
 
 
 @pytest.fixture
-def stack(stack: Settings, request: pytest.FixtureRequest) -> Settings:
-    """The stack, with the producer's Kafka client that a test asks for."""
-    return stack.model_copy(update={"producer_client": getattr(request, "param", "confluent")})
+def client(request: pytest.FixtureRequest) -> str:
+    """The producer's Kafka client that a test asks for."""
+    return str(getattr(request, "param", "confluent"))
+
+
+@pytest.fixture
+def stack(stack: Settings, client: str) -> Settings:
+    """The stack, with that client."""
+    return stack.model_copy(update={"producer_client": client})
 
 
 @pytest.fixture

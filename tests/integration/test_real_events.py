@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
-import pytest
 from pyiceberg.expressions import BooleanExpression
 from pyspark.sql import SparkSession
 
-from spark_jobs import spark_session
 from tests.at_work import Work
 from tests.lake import EqualTo
 from twofold import tables
@@ -22,14 +20,6 @@ from twofold.settings import Settings
 Define = Callable[..., Pipeline]
 MARCH_MS = 1_772_323_200_000
 """2026-03-01 in milliseconds since 1970."""
-
-
-@pytest.fixture(scope="module")
-def spark(stack: Settings) -> Iterator[SparkSession]:
-    """One session for all."""
-    spark = spark_session.build(stack, "test-real-events")
-    yield spark
-    spark.stop()
 
 
 def declared(define: Define, event: dict[str, Any], measures: dict[str, str], by: list[str], **more: Any) -> Pipeline:  # noqa: ANN401

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_jobs import rebuild_job, spark_session, union
+from spark_jobs import rebuild_job, union
 from tests import at_work
 from tests.at_work import Work
 from tests.small_world import event
@@ -21,14 +21,6 @@ from twofold.settings import Settings
 Define = Callable[..., Pipeline]
 
 WIDER = {"window": "2 hours", "by": ["kind"], "measures": {"events": "count(*)", "largest": "max(value)"}}
-
-
-@pytest.fixture(scope="module")
-def spark(stack: Settings) -> Iterator[SparkSession]:
-    """One session for all steps."""
-    spark = spark_session.build(stack, "test-rebuild")
-    yield spark
-    spark.stop()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from subprocess import CompletedProcess
 from typing import Any
@@ -12,7 +12,7 @@ import httpx
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_jobs import erase_job, rebuild_job, reland_job, spark_session, unified_views
+from spark_jobs import erase_job, rebuild_job, reland_job, unified_views
 from spark_jobs.erase import Wanted
 from spark_jobs.reland import Asked
 from tests import at_work, lake, small_world
@@ -36,14 +36,6 @@ WIDER = {
 """A field wider and its rule looser, one new, one with a tighter rule, one dropped, one with more digits."""
 MEASURES = {"events": "count(*)", "total": "sum(value)", "most": "max(value)", "paid": "sum(price)"}
 VIEWS = {"by_kind": None, "by_value": {"window": "1 hour", "by": ["kind"], "measures": MEASURES}}
-
-
-@pytest.fixture(scope="module")
-def spark(stack: Settings) -> Iterator[SparkSession]:
-    """For what is not killed."""
-    spark = spark_session.build(stack, "test-reland")
-    yield spark
-    spark.stop()
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ import pytest
 from pyspark.sql import SparkSession
 
 from producer.wire import writer
-from spark_jobs import spark_session
 from tests import overhear, running
 from tests.at_work import Work, eventually
 from tests.conftest import random_name
@@ -73,14 +72,6 @@ def registry(stack: Settings) -> Iterator[Registry]:
     running.run(stack, "up", "--store", "local", "--no-airflow", "--registry")
     yield Registry.of(stack)
     running.run(stack, "up", "--store", "local", "--no-airflow", "--no-registry")
-
-
-@pytest.fixture(scope="module")
-def spark(stack: Settings) -> Iterator[SparkSession]:
-    """One session for all."""
-    spark = spark_session.build(stack, "test-schema-registry")
-    yield spark
-    spark.stop()
 
 
 def body(number: int, seq: int, total: str | None = "1.50") -> bytes:

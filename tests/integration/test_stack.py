@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -11,7 +10,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -20,6 +18,7 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 from monitoring.dashboards import panel_queries
 from tests import at_work, running
 from tests.prometheus import Prometheus
+from tests.running import pids, status
 from twofold import catalog, probes
 from twofold.settings import Settings
 from twofold.stack import lifecycle, postgres, processes, supervisor
@@ -32,17 +31,6 @@ def own_stack(pipelines_folder: Path) -> Iterator[Settings]:
     """A stack that only this module uses, since its programs are killed here."""
     with running.running_stack(pipelines_folder, "local") as settings:
         yield settings
-
-
-def status(settings: Settings) -> dict[str, Any]:
-    outcome = running.run(settings, "status", "--json", check=False)
-    found: dict[str, Any] = json.loads(outcome.stdout)
-    assert outcome.returncode == (0 if found["healthy"] else 1)
-    return found
-
-
-def pids(settings: Settings) -> dict[str, int]:
-    return {program["name"]: program["pid"] for program in status(settings)["programs"]}
 
 
 def test_status_tells_state_health_port_and_memory(own_stack: Settings) -> None:

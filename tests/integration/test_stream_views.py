@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,7 @@ import httpx
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_jobs import spark_session, stream_views
+from spark_jobs import stream_views
 from spark_jobs.checkpoints import Checkpoint
 from spark_jobs.maintenance_job import Maintenance
 from tests import at_work, small_world
@@ -32,14 +32,6 @@ Capture = pytest.CaptureFixture[str]
 
 MEASURES = {"events": "count(*)", "total": "sum(value)"}
 COUNTED = "SELECT sum(events), sum(total) FROM stream_by_kind"
-
-
-@pytest.fixture(scope="module")
-def spark(stack: Settings) -> Iterator[SparkSession]:
-    """One session for all."""
-    spark = spark_session.build(stack, "test-stream-views")
-    yield spark
-    spark.stop()
 
 
 def state_of(work: Work, view: str = "by_kind") -> Folded:

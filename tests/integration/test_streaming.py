@@ -7,7 +7,7 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,7 @@ from confluent_kafka import TopicPartition
 from kafka.admin import KafkaAdminClient
 from pyspark.sql import SparkSession
 
-from spark_jobs import spark_session, stream_log
+from spark_jobs import stream_log
 from spark_jobs.checkpoints import Checkpoint
 from tests import at_work, conftest, overhear, running, small_world
 from tests.at_work import Work
@@ -45,14 +45,6 @@ EVERY_TYPE: dict[str, Any] = {
     "count": {"type": "long"},
 }
 TOPIC = {"settings": {"max.message.bytes": str(12 << 20)}}
-
-
-@pytest.fixture(scope="module")
-def spark(stack: Settings) -> Iterator[SparkSession]:
-    """One session for what needs no process of its own."""
-    spark = spark_session.build(stack, "test-streaming")
-    yield spark
-    spark.stop()
 
 
 # ---- any bytes ----

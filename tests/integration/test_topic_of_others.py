@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from subprocess import CompletedProcess
 from typing import Any
@@ -12,7 +12,7 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: ignore[attr-defined]
 from pyspark.sql import SparkSession
 
-from spark_jobs import rebuild_job, spark_session
+from spark_jobs import rebuild_job
 from spark_jobs.checkpoints import Checkpoint
 from tests import at_work, small_world
 from tests.at_work import Work
@@ -29,14 +29,6 @@ Twofold = Callable[..., CompletedProcess[str]]
 THEN = datetime(2001, 9, 9, tzinfo=UTC)
 """What a clock says that has gone wrong; and long after, a sender's clock that is right again."""
 SINCE = datetime(2024, 5, 1, 12, 0, 0, 500, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-def spark(stack: Settings) -> Iterator[SparkSession]:
-    """One session for all."""
-    spark = spark_session.build(stack, "test-topic-of-others")
-    yield spark
-    spark.stop()
 
 
 def others(spark: SparkSession, settings: Settings, define: Define, **topic: Any) -> Work:  # noqa: ANN401

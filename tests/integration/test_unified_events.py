@@ -17,8 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
+from pyspark.sql import SparkSession
 
-from spark_jobs import spark_session, unified_views
+from spark_jobs import unified_views
 from tests import conftest, lake, small_world
 from twofold import catalog as catalogs
 from twofold import serving, table_state, tables, windows
@@ -360,23 +361,19 @@ def test_a_broken_rule_of_views_is_caught(
     assert not right()
 
 
-def test_spark_answers_the_same(stack: Settings, declared: Pipeline) -> None:
+def test_spark_answers_the_same(stack: Settings, spark: SparkSession, declared: Pipeline) -> None:
     """One SQL for both engines: Spark's pinned views hold the rows that DuckDB finds."""
     pipeline = fresh(declared)
     land(stack, pipeline, EVERY_RULE)
     fill_views(stack, pipeline, EVERY_RULE)
-    spark = spark_session.build(stack, "test-unified")
-    try:
-        made = ["unified_by_kind", "live_by_kind", "unified_sliding", "live_sliding"]
-        assert unified_views.create_views(spark, stack, pipeline) == ["unified_events", *made]
-        names = ["id", "at", "value", *PROVENANCE]
-        moments = {name: f"date_format({name}, 'yyyy-MM-dd HH:mm:ss+00')" for name in ("at", "kafka_timestamp")}
-        columns = [moments.get(n, n if n in ("id", "value") else f"CAST({n} AS STRING)") for n in names]
-        rows = spark.sql(f"SELECT {', '.join(columns)} FROM unified_events").collect()
-        view_columns = ["unix_micros(window_start)", "kind", *MEASURES, "layer", "final"]
-        found = {name: sorted(map(tuple, spark.table(name).selectExpr(*view_columns).collect())) for name in made}
-    finally:
-        spark.stop()
+    made = ["unified_by_kind", "live_by_kind", "unified_sliding", "live_sliding"]
+    assert unified_views.create_views(spark, stack, pipeline) == ["unified_events", *made]
+    names = ["id", "at", "value", *PROVENANCE]
+    moments = {name: f"date_format({name}, 'yyyy-MM-dd HH:mm:ss+00')" for name in ("at", "kafka_timestamp")}
+    columns = [moments.get(n, n if n in ("id", "value") else f"CAST({n} AS STRING)") for n in names]
+    rows = spark.sql(f"SELECT {', '.join(columns)} FROM unified_events").collect()
+    view_columns = ["unix_micros(window_start)", "kind", *MEASURES, "layer", "final"]
+    found = {name: sorted(map(tuple, spark.table(name).selectExpr(*view_columns).collect())) for name in made}
     assert sorted(tuple(row) for row in rows) == expected(EVERY_RULE) == unified(stack, pipeline)
     asked = ["epoch_us(window_start)", *view_columns[1:]]
     with Reader(stack, {pipeline.name: pipeline}) as reader:

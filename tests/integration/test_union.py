@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_jobs import days, spark_session, union
+from spark_jobs import days, union
 from tests import lake
 from tests.at_work import Work
 from tests.small_world import START, Row, event
@@ -23,14 +23,6 @@ from twofold.settings import Settings
 Define = Callable[..., Pipeline]
 DAY = 24 * 60
 SLIDING = {"window": "1 day", "every": "6 hours", "measures": {"events": "count(*)", "total": "sum(value)"}}
-
-
-@pytest.fixture(scope="module")
-def spark(stack: Settings) -> Iterator[SparkSession]:
-    """One session for all steps."""
-    spark = spark_session.build(stack, "test-union")
-    yield spark
-    spark.stop()
 
 
 @pytest.fixture

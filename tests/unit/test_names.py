@@ -310,11 +310,11 @@ def test_every_word_as_field_group_and_measure(words: list[str], tmp_path: Path)
 
 def test_every_word_as_id_and_as_time(words: list[str], tmp_path: Path) -> None:
     """In turns, so that each meets every text once."""
-    half = len(words) // 2
+    half, here = len(words) // 2, Settings()
     for key, time in zip(words[:half], words[half : 2 * half], strict=True):
         made = lake(tmp_path, definition(["n"] if "n" not in (key, time) else [], key, time, {}))
         made.unite()
-        world = World(PipelineLake(Settings(), made.pipeline), made.connection, Sent("p", None), {})
+        world = World(PipelineLake(here, made.pipeline), made.connection, Sent("p", None), {})
         assert recomputed.one_row_per_id(world).ok, (key, time)
         assert recomputed.equals_from_scratch(world).ok, (key, time)
         made.connection.close()
