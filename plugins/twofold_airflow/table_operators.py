@@ -27,8 +27,6 @@ RELAND = "reland"
 """What is replayed; the last one is also the task that does it, by itself."""
 LOSS = "accept-loss"
 """Nothing is replayed: what Kafka no longer has is let go."""
-_WAIT_S = 60.0
-"""How long a proof waits for a streaming job that makes no progress."""
 
 
 class AnnounceOperator(PipelineOperator):
@@ -116,11 +114,11 @@ class ProveOperator(PipelineOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Prove; what is violated fails for good, as a retry would find the same."""
         from twofold.proof import last_proof
-        from twofold.proof.prover import prove
+        from twofold.proof.prover import LONGEST_WAIT_S, prove
 
         lake = self.lake()
         in_full = last_proof.is_due_in_full(last_proof.load(lake), datetime.now(UTC))
-        proof = prove(lake, _WAIT_S, self.log.info, since_last=not in_full)
+        proof = prove(lake, LONGEST_WAIT_S, self.log.info, since_last=not in_full)
         if proof.exit_code == 1:
             wrong = [one for one in proof.checks if not one.ok or one.stuck]
             what = "\n".join(line for one in wrong for line in (f"{one.id} {one.state}: {one.text}", *one.offenders))

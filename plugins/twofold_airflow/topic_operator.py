@@ -61,7 +61,7 @@ class TopicOperator(PipelineOperator):
     def _retire_removed(self) -> None:
         """Also what nobody watches any more: of the pipelines that are left each does it, once a minute."""
         try:
-            for done in removed.retire(Settings()):
+            for done in removed.retire(Settings(), self.pipeline):
                 self.log.warning("%s", done)
         except TwofoldError as error:
             self.log.warning("removed pipelines are not looked for now: %s", error)

@@ -3,6 +3,9 @@
 `twofold batch`, `twofold union` ─► python ─┐
 Airflow's task ─────────────────────────────┴─► idle(lake, kind) ─┬─ nothing new ─► report, metrics: a good run
                                                                   └─ news ────────► the Spark job
+
+A job that Airflow's task submits looks again, which takes it 20 ms: there it makes its tables, or adds columns to them,
+by the definition that it has read itself.
 """
 
 from __future__ import annotations

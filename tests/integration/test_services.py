@@ -28,6 +28,7 @@ from twofold.services.record import CHANGED
 from twofold.services.verdict import Look, Verdict, judge
 from twofold.settings import Settings
 from twofold.stack import processes, supervisor
+from twofold.stack.status import status
 from twofold.supervisord import marks
 
 Define = Callable[..., Pipeline]
@@ -183,20 +184,29 @@ def test_a_stream_follows_its_definition_at_no_cost(
     assert stream.state().pid == held
 
     # A file that is away for a moment ends nothing; one that was removed ends the service.
-    removed.retire(stack)  # as the services DAG does every minute: it has seen the pipeline
+    other = define().name
+    removed.retire(stack, other)  # as its services DAG does every minute: it has seen the pipeline
     path.unlink()
-    removed.retire(stack)
+    removed.retire(stack, other)
     assert stream.state().pid == held
+    # Nobody may be there to see it: `twofold status` says so, and the command ends what it names.
+    (row,) = [one for one in status(stack).services if one.name == f"{name}-stream"]
+    assert (row.healthy, f"declares its pipeline: `twofold services {name} --stop`" in row.health) == (False, True)
+    assert "nothing of it ran" in twofold("services", name, "producer", "--stop").stderr
+    assert stream.state().pid == held
+    gauge = f"twofold_pipeline_removed,pipeline={name}"
     with overhear.statsd_lines(stack) as lines:
-        done = removed.retire(stack, datetime.now(UTC) + timedelta(minutes=11))
+        done = removed.retire(stack, other, datetime.now(UTC) + timedelta(minutes=11))
         assert f"{name}-stream was stopped: the file of its pipeline was removed" in done
-        eventually(lambda: f"twofold_pipeline_removed,pipeline={name}:1|g" in lines)
+        eventually(lambda: f"{gauge}:1|g" in lines)
     assert (stream.state().runs, stream.family()) == (False, [])
-    assert twofold("services", name, "--stop").stderr == ""
+    with overhear.statsd_lines(stack) as lines:
+        assert "nothing of it ran" in twofold("services", name, "--stop").stderr
+        eventually(lambda: f"{gauge}:1|g" in lines)
     path.write_text(sound)
     with overhear.statsd_lines(stack) as lines:
-        removed.retire(stack, datetime.now(UTC) + timedelta(minutes=11))
-        eventually(lambda: f"twofold_pipeline_removed,pipeline={name}:0|g" in lines)
+        removed.retire(stack, other, datetime.now(UTC) + timedelta(minutes=11))
+        eventually(lambda: f"{gauge}:0|g" in lines)
 
 
 def test_a_finished_replay_is_a_healthy_end_and_a_broker_away_is_said(stack: Settings, define: Define) -> None:

@@ -16,6 +16,7 @@ from twofold.comparison import Comparison
 from twofold.definition.load import load_pipeline
 from twofold.lake import Lake
 from twofold.proof.findings import BEHIND, HOLDS, NOT_PROVED, VIOLATED, Check, Proof
+from twofold.proof.prover import LONGEST_WAIT_S
 from twofold.proof.prover import prove as run_proof
 from twofold.settings import Settings
 
@@ -27,7 +28,7 @@ _STYLES = {HOLDS: "green", BEHIND: "yellow", NOT_PROVED: "magenta", VIOLATED: "b
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON object.")
 @click.option(
     "--wait",
-    default=60.0,
+    default=LONGEST_WAIT_S,
     show_default=True,
     type=click.FloatRange(min=0),
     metavar="SECONDS",

@@ -51,8 +51,7 @@ def services(
     """
     settings: Settings = context.obj
     if action == "stop" and pipeline and pipeline not in load_sound(settings.pipelines)[0]:
-        for stopped in removed.stop(settings, pipeline):
-            click.echo(f"{stopped}: stopped; no sound file declares its pipeline", err=True)
+        _stop_undeclared(settings, pipeline, service)
         return
     chosen = [load_pipeline(settings, pipeline)] if pipeline else list(load_all(settings.pipelines).values())
     if action and not pipeline:
@@ -65,6 +64,18 @@ def services(
     if with_log:
         _print_logs(Controller(settings), rows)
     context.exit(0 if action or all(_fine(row) for row in rows) else 1)
+
+
+def _stop_undeclared(settings: Settings, pipeline: str, service: str | None) -> None:
+    if service is None and removed.gone(settings, [pipeline]):
+        stopped, why = removed.end(settings, pipeline), "no file declares its pipeline, whose alerts end"
+    else:
+        stopped = list(removed.stop(settings, pipeline, [service] if service else SERVICES))
+        why = "no sound file declares its pipeline"
+    for name in stopped:
+        click.echo(f"{name}: stopped; {why}", err=True)
+    if not stopped:
+        click.echo(f"{pipeline}: no sound file declares it, and nothing of it ran", err=True)
 
 
 def _act(settings: Settings, action: str | None, pipeline: str, service: str) -> None:

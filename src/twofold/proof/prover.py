@@ -42,6 +42,8 @@ CHECKS: dict[str, Callable[[World], Check]] = {
     "I8": recomputed.unified_views_equal_folds,
 }
 """Invariant → its check on the pinned tables; I7 looks at the catalog instead."""
+LONGEST_WAIT_S = 60.0
+"""How long a proof waits for a streaming job that makes no progress, unless told otherwise."""
 _POLL_S = 0.5
 _READER_MEMORY = "512MB"
 _SPILLED = 6

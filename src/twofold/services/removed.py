@@ -1,6 +1,7 @@
 """Pipelines whose file was removed: their services are ended, and their metrics say that they are no more.
 
 results in PostgreSQL: pipelines that ever ran ─► not declared for `_GRACE` ─► services stopped, metrics say so
+                                         `twofold services <p> --stop` ─► at once ─┘
 
 An editor may take a file away for a moment, and a file at fault may be anybody's: so nothing is done at once, nor while
 any file has faults. Tables, topic and inbox stay as they are.
@@ -8,7 +9,7 @@ any file has faults. Tables, topic and inbox stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from twofold import database
@@ -23,10 +24,11 @@ _DECLARED, _MISSING = "declared", "missing"
 """Kinds of results: a pipeline was seen declared; and since when it has not been any more."""
 
 
-def retire(settings: Settings, now: datetime | None = None) -> list[str]:
-    """End what is left of removed pipelines; a sentence for each service that was stopped. Asked every minute.
+def retire(settings: Settings, own: str, now: datetime | None = None) -> list[str]:
+    """End what is left of removed pipelines; a sentence for each service that was stopped.
 
-    Raises NotRunning where PostgreSQL or a supervisor does not answer.
+    Each pipeline that there is, `own`, asks for it every minute. Raises NotRunning where PostgreSQL or a supervisor
+    does not answer.
     """
     sound, faults = load_sound(settings.pipelines)
     if faults:
@@ -37,7 +39,8 @@ def retire(settings: Settings, now: datetime | None = None) -> list[str]:
             database.save_result(settings, name, _DECLARED, {})
         elif missing[name]:
             database.forget_result(settings, name, _MISSING)
-        Meter(settings, name).gauge(PIPELINE_REMOVED, 0)
+        if name == own or missing.get(name):
+            Meter(settings, name).gauge(PIPELINE_REMOVED, 0)
     done = []
     for name, since in missing.items():
         if name in sound:
@@ -45,23 +48,31 @@ def retire(settings: Settings, now: datetime | None = None) -> list[str]:
         if since is None:
             database.save_result(settings, name, _MISSING, {})
         elif (now or datetime.now(UTC)) - since > _GRACE:
-            done += [f"{service} was stopped: the file of its pipeline was removed" for service in stop(settings, name)]
-            _measure(Meter(settings, name))
+            done += [f"{service} was stopped: the file of its pipeline was removed" for service in end(settings, name)]
     return done
 
 
-def _measure(meter: Meter) -> None:
-    """A service that was killed, or left down, has left gauges that say that it should run."""
+def gone(settings: Settings, names: Iterable[str]) -> set[str]:
+    """Which of these pipelines no file declares; none while any file has faults."""
+    sound, faults = load_sound(settings.pipelines)
+    return set() if faults else set(names) - set(sound)
+
+
+def end(settings: Settings, pipeline: str) -> list[str]:
+    """Stop what runs of a removed pipeline, and end its alerts; the names of the programs stopped."""
+    stopped, meter = list(stop(settings, pipeline)), Meter(settings, pipeline)
     meter.gauge(PIPELINE_REMOVED, 1)
     for service, running in RUNNING.items():
+        # One that was killed, or left down, has left gauges that say that it should run.
         meter.gauge(running, 0)
         meter.gauge(SERVICE_LEFT_DOWN, 0, service=service)
+    return stopped
 
 
-def stop(settings: Settings, pipeline: str) -> Iterator[str]:
-    """Stop those of a pipeline's services that run; no file needs to declare it."""
+def stop(settings: Settings, pipeline: str, services: Sequence[str] = SERVICES) -> Iterator[str]:
+    """Stop those of a pipeline's services that run, and name them; no file needs to declare it."""
     controller = Controller(settings)
-    for service in SERVICES:
+    for service in services:
         state = controller.state(pipeline, service)
         if state.runs:
             controller.stop(pipeline, service)

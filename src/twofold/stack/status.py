@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import psutil
 
 from twofold.definition.names import SERVICES
+from twofold.errors import UsageError
 from twofold.health import ask
+from twofold.services import removed
 from twofold.services.controller import Controller, as_look
 from twofold.services.verdict import HealthLimits, judge
 from twofold.settings import Settings
@@ -67,28 +71,41 @@ def status(settings: Settings) -> StackStatus:
         rows = tuple(pool.map(lambda p: _row(settings, p, states.get(p.name), orphans.get(p.name, [])), wanted))
         stacks = {row.name for row in rows}
         declared = [s for s in states.values() if s.name not in stacks and s.name.rpartition("-")[2] in SERVICES]
-        services = tuple(pool.map(lambda seen: _service(settings, seen), declared))
+        left = _removed(settings, declared)
+        services = tuple(pool.map(lambda seen: _service(settings, seen, seen.name in left), declared))
     healthy, memory = all(row.healthy for row in rows), sum(row.pss_bytes for row in (*rows, *services))
     url = settings.airflow_url if known.airflow else None
     watching = programs.pages(settings) if known.monitoring else {}
     return StackStatus(str(settings.home), known.store, healthy, memory, url, rows, services, watching)
 
 
-def _service(settings: Settings, seen: ProgramState) -> ProgramStatus:
+def _removed(settings: Settings, services: Sequence[ProgramState]) -> set[str]:
+    """Those that run although no file declares their pipeline; none where there is no folder of such files."""
+    pipelines = {seen.name: seen.name.rpartition("-")[0] for seen in services if seen.pid}
+    with suppress(UsageError):
+        gone = removed.gone(settings, pipelines.values())
+        return {name for name, pipeline in pipelines.items() if pipeline in gone}
+    return set()
+
+
+def _service(settings: Settings, seen: ProgramState, left: bool) -> ProgramStatus:
     """One look at a service; `twofold services` says more."""
     pipeline, _, service = seen.name.rpartition("-")
     state = Controller(settings).state(pipeline, service)
     answer = ask(state.health)
     found = judge(service, [as_look(state, answer)], HealthLimits(good_samples=1))
     lost = answer.get("lost")
+    fault = "" if found.kind == "healthy" else found.reason
+    if left:
+        fault = f"no file in {settings.pipelines} declares its pipeline: `twofold services {pipeline} --stop`"
     return ProgramStatus(
         name=seen.name,
         state=seen.state,
         pid=seen.pid or None,
         uptime_s=round(state.uptime_s, 1),
         ports=(),
-        healthy=found.fine,
-        health="" if found.kind == "healthy" else found.reason,
+        healthy=found.fine and not left,
+        health=fault,
         pss_bytes=processes.pss_bytes(processes.family(seen.pid)) if seen.pid else 0,
         note=f"{counted(lost, 'offset')} lost: `twofold accept-loss {pipeline}`" if lost else "",
     )
