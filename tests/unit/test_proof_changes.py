@@ -18,15 +18,16 @@ from pyiceberg.io.pyarrow import schema_to_pyarrow
 
 from tests.small_world import event
 from twofold import schemas, tables
+from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline
 from twofold.lake import Lake
-from twofold.proof import changes, last_proof
+from twofold.proof import changes, last_proof, recomputed
 from twofold.proof.findings import Check, Findings
 from twofold.proof.last_proof import LastProof
 from twofold.proof.sent import Sent
 from twofold.proof.world import World, connect, declared, pinned
 from twofold.settings import Settings
-from twofold.table_state import Boundary, Landed, encode
+from twofold.table_state import Boundary, Folded, Landed, encode
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 Row = dict[str, Any]
@@ -45,25 +46,29 @@ BATCH = [
     for number in (1, 2)
 ]
 ENDS = {0: 6, 1: 5}
+VIEW_TABLES = (tables.stream_view_name, tables.batch_view_name)
 
 
 class Tables:
     """The logs and `events` of a pipeline, all of them united."""
 
-    def __init__(self, catalog: Catalog, pipeline: Pipeline) -> None:
+    def __init__(self, catalog: Catalog, pipeline: Pipeline, seen: datetime | None = None) -> None:
         self.catalog, self.pipeline = catalog, pipeline
         schemas.ensure_tables(catalog, pipeline)
         self.append(tables.STREAM_LOG, STREAM, Landed(pipeline.name, 1, "t", ENDS))
         self.append(tables.BATCH_LOG, BATCH, Landed(pipeline.name, 1))
         united = [{**row, "layer": "stream", "withdrawn": False, "landing": None} for row in STREAM[:-1]]
         united += [{**row, "layer": "batch", "withdrawn": False} for row in BATCH]
-        self.append(tables.EVENTS, united, Boundary(pipeline.name, "t", ENDS, 1))
+        self.append(tables.EVENTS, united, Boundary(pipeline.name, "t", ENDS, 1, seen=seen))
 
-    def append(self, name: str, rows: list[Row], state: Landed | Boundary | None = None) -> None:
+    def append(self, name: str, rows: list[Row], state: Landed | Boundary | Folded | None = None) -> None:
         table = self.catalog.load_table((self.pipeline.name, name))
         schema = schema_to_pyarrow(table.schema(), include_field_ids=False)
         complete = [{column: row.get(column) for column in schema.names} for row in rows]
         table.append(pa.Table.from_pylist(complete, schema=schema), snapshot_properties=encode(state) if state else {})
+
+    def head(self, name: str) -> int | None:
+        return self.catalog.load_table((self.pipeline.name, name)).metadata.current_snapshot_id
 
     def rewrite(self, name: str, change: Change) -> None:
         """All rows in new files, as a compaction writes them, each as `change` has it."""
@@ -73,7 +78,8 @@ class Tables:
         table.append(pa.Table.from_pylist(change(rows.to_pylist()), schema=rows.schema))
 
     def world(self, folder: Path) -> World:
-        names = declared(self.pipeline)
+        views = [name(view) for view in self.pipeline.views.values() for name in VIEW_TABLES]
+        names = [*declared(self.pipeline), *views]
         pins = {name: pinned(name, self.catalog.load_table((self.pipeline.name, name))) for name in names}
         return World(Lake(Settings(), self.pipeline), connect(folder), Sent(self.pipeline.name, "t"), pins)
 
@@ -157,6 +163,38 @@ def test_new_rows_and_the_days_that_they_touch(made: Tables, tmp_path: Path) -> 
     assert world.number("SELECT count(*) FROM _tw_events_then") == 12
     later = changes.seen(world, [], NOW)
     assert later and later.first_landing == 2 and later.sums == last.sums and later.in_full_at == last.in_full_at
+
+
+VIEW = {"by_kind": {"window": "1 hour", "by": ["kind"], "measures": {"events": "count(*)"}}}
+NEW = {"in time": (50, "s12"), "too late": (-60 * 24, "s12"), "of a known id": (50, "s2")}
+
+
+@pytest.mark.parametrize("case", NEW)
+@pytest.mark.parametrize("there", [True, False])
+def test_a_window_of_a_stream_view_is_missed_where_a_new_row_is_certainly_in_it(
+    lake: Catalog, define: Callable[..., Pipeline], tmp_path: Path, case: str, there: bool
+) -> None:
+    made = Tables(lake, define(views=VIEW), seen=event("last", 9)["at"])
+    (view,) = made.pipeline.views.values()
+    name, log = tables.stream_view_name(view), tables.STREAM_LOG
+    for one in VIEW_TABLES:
+        schemas.ensure_view(lake, made.pipeline, view, one(view))
+    definition = fingerprint.view(made.pipeline, view)
+    made.append(tables.batch_view_name(view), [], Folded(made.head(tables.EVENTS), definition))
+    last = made.proved(tmp_path)
+    minutes, key = NEW[case]
+    row = {**logged(12), **event(key, minutes, "b"), "landing": 2}
+    made.append(log, [row], Landed(made.pipeline.name, 2, "t", {0: 7, 1: 5}))
+    start = row["at"].replace(minute=0)
+    window = {"window_start": start, "window_end": start + view.window, "kind": "b" if there else "a", "events": 1}
+    made.append(name, [window], Folded(made.head(log), definition))
+    world = made.world(tmp_path)
+    changes.narrow(world, last)
+    check = recomputed.views_equal_recomputations(world)
+    missed = [f"{name} [2024-05-01T00:00:00Z, 2024-05-01T01:00:00Z) kind='b': missing"]
+    assert [one for one in check.offenders if one.startswith(name)] == (
+        missed if (case, there) == ("in time", False) else []
+    ), check
 
 
 def changed(made: Tables, last: LastProof) -> dict[str, tuple[LastProof | None, str]]:

@@ -20,9 +20,10 @@ from typing import Any
 
 from twofold import job_metrics, table_state, tables
 from twofold.definition import fingerprint
-from twofold.definition.model import View
-from twofold.proof import sql
+from twofold.definition.model import Pipeline, View
+from twofold.proof import changes, sql
 from twofold.proof.findings import MOST_OFFENDERS, Check, Findings
+from twofold.proof.last_proof import LastProof
 from twofold.proof.world import UNIFIED, TableAt, World
 from twofold.reader.statements import unified_view_name
 from twofold.table_state import Folded, History
@@ -191,8 +192,9 @@ def _check(world: World, side: ViewTable, found: Findings) -> None:
     else:
         _say_behind(world, side, state, found)
         if world.last and side.log == tables.STREAM_LOG:
-            # Whether a record was late depends on all that came before it.
-            found.say(f"{side.name} is compared in full only")
+            # Whether any other record was late, or the first of its id, depends on all that came before it.
+            found.say(f"{side.name} is compared in full only, but for the windows of new ids")
+            _find_new_windows(world, side, state, world.last, found)
             return
         _register(world, side, pinned)
         world.register(side.source, log.at(state.snapshot), world.scope.part)
@@ -202,6 +204,33 @@ def _check(world: World, side: ViewTable, found: Findings) -> None:
 def _failure(world: World, side: ViewTable) -> str:
     """How the last run of what brings a view up to date failed; a streaming job tells that itself."""
     return job_metrics.failure(world.lake, "union") if side.log == tables.EVENTS else ""
+
+
+def _find_new_windows(world: World, side: ViewTable, state: Folded, last: LastProof, found: Findings) -> None:
+    """See that windows are there which hold a row past the boundary of then, certainly in time and of a new id."""
+    pipeline, pinned, key = world.pipeline, world.pins[side.name], sql.quoted(world.pipeline.event.key)
+    then = table_state.boundary(world.pins[tables.EVENTS].at(last.snapshots[tables.EVENTS]).history, pipeline.name)
+    if then.seen is None and then.offsets:
+        return  # an earlier release united, and nobody knows how far time had come
+    top = LONG_AGO_US if then.seen is None else (then.seen - _EPOCH) // timedelta(microseconds=1)
+    read = sql.before(read_up_to(world.pins[side.log].history, state, pipeline.name))
+    certain = f"""(
+  SELECT * FROM (
+    SELECT *, greatest({top}, max({_seen(pipeline)}) OVER (ORDER BY landing)) AS _tw_top,
+           count(*) OVER (PARTITION BY {key}) AS _tw_times
+    FROM {tables.STREAM_LOG} WHERE outcome = '{tables.ACCEPTED}' AND {read}) AS _tw_new_rows
+  WHERE {_seen(pipeline)} > greatest(_tw_top - {_behind_us(pipeline, side.view)}, {_FIRST_WATERMARK_US})
+    AND _tw_times = 1 AND {key} NOT IN (SELECT {key} FROM _tw_near))"""
+    world.register(side.name, pinned, changes.during("window_start", world.scope.ranges or ()))
+    by = "".join(f", {sql.quoted(column)}" for column in side.view.by)
+    count, named = world.offenders(
+        f"""SELECT {sql.START}, {sql.END}{by} FROM ({sql.in_windows(certain, pipeline.event.time, side.view)})
+            EXCEPT SELECT epoch_us(window_start), epoch_us(window_end){by} FROM {sql.quoted(side.name)}""",
+        f"{sql.START}, {sql.END}{by}",
+        lambda start, end, *groups: _described(side.view, side.name, (start, end, None, 1, *groups)),
+    )
+    if count:
+        found.violated(f"{counted(count, 'row')} of {side.name} missing that new records are in", named)
 
 
 def _register(world: World, side: ViewTable, pinned: TableAt) -> None:
@@ -291,10 +320,8 @@ WHERE _tw_log.outcome = 'accepted'"""
 
 def _exempt(world: World, side: ViewTable) -> str:
     """Windows and groups that hold a possibly late record, or an id whose duplicates disagree."""
-    key, time = sql.quoted(world.pipeline.event.key), sql.quoted(world.pipeline.event.time)
-    behind = sql.microseconds(world.pipeline.lateness) + sql.microseconds(side.view.window)
-    # How far time has come by a record: no further than its arrival.
-    seen = f"least(epoch_us({time}), epoch_us({tables.arrival(world.pipeline)}))"
+    key = sql.quoted(world.pipeline.event.key)
+    behind, seen = _behind_us(world.pipeline, side.view), _seen(world.pipeline)
     accepted = f"(SELECT * FROM {side.source} WHERE outcome = 'accepted')"
     columns = sql.struct(world.pipeline.columns)
     # The watermark that a record meets comes from micro-batches before its own, so from landings before its own:
@@ -317,6 +344,15 @@ def _exempt(world: World, side: ViewTable) -> str:
     by = "".join(f", {sql.quoted(column)}" for column in side.view.by)
     windows = sql.in_windows(doubtful, world.pipeline.event.time, side.view)
     return f"SELECT DISTINCT {sql.START}, {sql.END}{by} FROM ({windows}) AS _tw_doubtful"
+
+
+def _behind_us(pipeline: Pipeline, view: View) -> int:
+    return sql.microseconds(pipeline.lateness) + sql.microseconds(view.window)
+
+
+def _seen(pipeline: Pipeline) -> str:
+    """How far time has come by a record: no further than its arrival."""
+    return f"least(epoch_us({sql.quoted(pipeline.event.time)}), epoch_us({tables.arrival(pipeline)}))"
 
 
 @dataclass(frozen=True)
