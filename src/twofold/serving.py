@@ -32,6 +32,7 @@ from twofold import tables
 from twofold.definition.model import Pipeline, View
 from twofold.definition.names import ELEMENT
 from twofold.table_state import Boundary
+from twofold.topic import merged
 
 PRECEDENCE = (
     f"CASE layer WHEN '{tables.BATCH_LAYER}' THEN 0 ELSE 1 END",
@@ -293,9 +294,10 @@ def on_days(column: str, days: Iterable[date]) -> str:
     >>> on_days("t", [date(2013, 1, 1), date(2013, 1, 2)])
     "((t >= TIMESTAMP '2013-01-01 00:00:00+00:00' AND t < TIMESTAMP '2013-01-03 00:00:00+00:00'))"
     """
-    ranges = day_ranges(days := set(days))
+    ranges = merged([(number, number + 1) for number in sorted({day.toordinal() for day in days})], 0)
     if len(ranges) > _RANGES:
-        named = ", ".join(f"DATE '{day.isoformat()}'" for day in sorted(days))
+        numbers = (number for low, high in ranges for number in range(low, high))
+        named = ", ".join(f"DATE '{date.fromordinal(number)}'" for number in numbers)
         return f"({day_of(column)} IN ({named}))"
     text = " OR ".join(f"({_between(column, low, high)})" for low, high in ranges)
     return f"({text})" if text else "FALSE"
@@ -306,26 +308,11 @@ def day_of(column: str) -> str:
     return f"CAST(least(greatest({column}, {moment(date.min)}), {moment(date.max)}) AS DATE)"
 
 
-def _between(column: str, low: date, high: date) -> str:
+def _between(column: str, low: int, high: int) -> str:
     # What Python has no date for counts as its first day, or its last.
-    above = "" if low == date.min else f"{column} >= {moment(low)}"
-    below = "" if high == date.max else f"{column} < {moment(high + timedelta(days=1))}"
+    above = f"{column} >= {moment(date.fromordinal(low))}" if low > date.min.toordinal() else ""
+    below = f"{column} < {moment(date.fromordinal(high))}" if high <= date.max.toordinal() else ""
     return " AND ".join(filter(None, (above, below))) or "TRUE"
-
-
-def day_ranges(days: Iterable[date]) -> list[tuple[date, date]]:
-    """Consecutive days joined into ranges from the first to the last.
-
-    >>> day_ranges([date(2013, 1, 3), date(2013, 1, 1), date(2013, 1, 2), date(2013, 1, 9)])
-    [(datetime.date(2013, 1, 1), datetime.date(2013, 1, 3)), (datetime.date(2013, 1, 9), datetime.date(2013, 1, 9))]
-    """
-    ranges: list[tuple[date, date]] = []
-    for day in sorted(set(days)):
-        if ranges and (day - ranges[-1][1]).days == 1:
-            ranges[-1] = (ranges[-1][0], day)
-        else:
-            ranges.append((day, day))
-    return ranges
 
 
 def widened(days: Iterable[date], horizon: timedelta) -> set[date]:
