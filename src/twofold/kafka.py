@@ -224,24 +224,24 @@ def ensure_by(client: AdminClient, topic: Topic, timeout_s: float = TIMEOUT_S) -
     return _compared(state, topic)
 
 
-def repair(settings: Settings, pipeline: Pipeline, timeout_s: float = TIMEOUT_S) -> TopicState:
+def repair(settings: Settings, pipeline: Pipeline) -> TopicState:
     """Give the pipeline's existing topic the settings that exactness needs; leave all others."""
     topic = pipeline.topic
     require_managed(topic, "is not changed")
     with admin(settings) as client:
-        if _described(client, topic.name, timeout_s) is None:
+        if _described(client, topic.name, TIMEOUT_S) is None:
             raise not_there(topic)
         entries = [
             ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
             for name, value in REQUIRED_SETTINGS.items()
         ]
         wanted = ConfigResource(ResourceType.TOPIC, topic.name, incremental_configs=entries)
-        (altered,) = client.incremental_alter_configs([wanted], request_timeout=timeout_s).values()
+        (altered,) = client.incremental_alter_configs([wanted], request_timeout=TIMEOUT_S).values()
         refusal = altered.exception()
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + TIMEOUT_S
         # A broker applies a change a moment after its controller has it.
         while True:
-            state = _described(client, topic.name, timeout_s)
+            state = _described(client, topic.name, TIMEOUT_S)
             if state is None:
                 raise not_there(topic)
             if not (fault := inexact((compared := _compared(state, topic)).drift)):
@@ -253,26 +253,24 @@ def repair(settings: Settings, pipeline: Pipeline, timeout_s: float = TIMEOUT_S)
             time.sleep(_PAUSE_S)
 
 
-def first_offsets(
-    settings: Settings, name: str, since: datetime | None, timeout_s: float = TIMEOUT_S
-) -> dict[int, int]:
+def first_offsets(settings: Settings, name: str, since: datetime | None) -> dict[int, int]:
     """Partition → its first record since a moment, by Kafka's time stamps; None: the first that no reader can get yet.
 
     Where no record is that young, the offset past the last one. TwofoldError where there is no such topic.
     """
     with admin(settings) as client:
-        found = _if_there(client, name, timeout_s)
+        found = _if_there(client, name, TIMEOUT_S)
         if found is None:
             raise not_there(name)
         numbers = sorted(each.id for each in found.partitions)
         # Asked first: what comes after this question is taken, whatever the next one finds.
-        stable = {number: end for number, (_, end, _) in _offsets(client, name, numbers, timeout_s).items()}
+        stable = {number: end for number, (_, end, _) in _offsets(client, name, numbers, TIMEOUT_S).items()}
         if since is None:
             return stable
         # Kafka's time stamps are whole milliseconds.
         spec = OffsetSpec.for_timestamp(-(-(since - EPOCH) // timedelta(milliseconds=1)))
         places = [TopicPartition(name, number) for number in numbers]
-        told = _asked(client, places, spec, IsolationLevel.READ_UNCOMMITTED, timeout_s)
+        told = _asked(client, places, spec, IsolationLevel.READ_UNCOMMITTED, TIMEOUT_S)
         return {number: offset if offset >= 0 else stable[number] for number, offset in told.items()}
 
 
@@ -293,9 +291,9 @@ def broker_fault(host: str, port: int, timeout_s: float) -> str:
     return "" if found.brokers and found.controller_id >= 0 else "the broker is not registered yet"
 
 
-def newest(settings: Settings, name: str, count: int, timeout_s: float = TIMEOUT_S) -> list[KafkaRecord]:
+def newest(settings: Settings, name: str, count: int) -> list[KafkaRecord]:
     """About the newest `count` committed records, as many of each partition."""
-    state = describe(settings, name, timeout_s)
+    state = describe(settings, name)
     if state is None:
         raise TwofoldError(
             f"there is no topic {name}", "check its name, and which broker TWOFOLD_KAFKA_BOOTSTRAP names"
@@ -306,7 +304,7 @@ def newest(settings: Settings, name: str, count: int, timeout_s: float = TIMEOUT
         number: [(max(begin, ends[number] - share), ends[number])] for number, (begin, _) in state.partitions.items()
     }
     with explained(f"Kafka at {settings.kafka_bootstrap}"):
-        return list(islice(read(settings, name, ranges, timeout_s), count))
+        return list(islice(read(settings, name, ranges), count))
 
 
 def filled(
