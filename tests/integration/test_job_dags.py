@@ -21,6 +21,8 @@ from twofold.settings import Settings
 
 Define = Callable[..., Pipeline]
 ENDED = ("success", "failed")
+SUBMITTED = "Spark-Submit cmd: "
+"""What Spark's operator logs when it starts a JVM."""
 _WITHIN_S = 600.0
 """A run has two or three JVMs, on a machine that may be busy."""
 
@@ -42,9 +44,8 @@ class Dags:
 
     def runs(self, kind: str) -> list[dict[str, Any]]:
         """All runs, the oldest first."""
-        found: list[dict[str, Any]] = self.rest.get(f"dags/{self.name}_{kind}/dagRuns", order_by="run_after")[
-            "dag_runs"
-        ]
+        path = f"dags/{self.name}_{kind}/dagRuns"
+        found: list[dict[str, Any]] = self.rest.get(path, order_by="run_after", limit=100)["dag_runs"]
         return found
 
     def ended(self, kind: str, count: int) -> list[dict[str, Any]]:
@@ -63,6 +64,15 @@ class Dags:
         run = self.rest.trigger(f"{self.name}_{kind}", **params)
         eventually(lambda: self.rest.run_state(f"{self.name}_{kind}", run) in ENDED, within_s=_WITHIN_S)
         return self.rest.task_states(f"{self.name}_{kind}", run)
+
+    def submitted(self, kind: str, task: str) -> dict[tuple[str, str], bool]:
+        """Run and try of a task → whether it started a JVM, as the log of Spark's operator has it."""
+        folder = self.settings.home / "airflow" / "logs" / f"dag_id={self.name}_{kind}"
+        logs = folder.glob(f"run_id=*/task_id={task}/attempt=*.log")
+        return {
+            (log.parts[-3].removeprefix("run_id="), log.stem): SUBMITTED in log.read_text(errors="replace")
+            for log in logs
+        }
 
     def tries(self, kind: str, run: str, task: str) -> int:
         found = self.rest.get(f"dags/{self.name}_{kind}/dagRuns/{run}/taskInstances/{task}")
@@ -133,6 +143,9 @@ def test_every_task_alone(airflow: Settings, airflow_define: Define) -> None:
     tested = airflow_tasks.tasks_test(airflow, *((f"{pipeline.name}_{dag}", task) for dag, task in split(tasks)))
     states = {name.removeprefix(f"{pipeline.name}_"): one.state for name, one in tested.items()}
     assert states == tasks, "\n".join(one.said for one in tested.values())
+    # What has nothing to do, and what reads only, starts no JVM.
+    submitted = {name.removeprefix(f"{pipeline.name}_") for name, one in tested.items() if SUBMITTED in one.said}
+    assert submitted == {"batch.land", "union.union", "maintenance.maintain", "replay.reland"}
     failure = tested[f"{pipeline.name}_batch.check_files"].said
     assert "1 file could not be read:\nbad.csv: " in failure
     assert "runbook: docs/runbooks/files-set-aside.md" in failure

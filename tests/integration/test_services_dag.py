@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -11,8 +13,11 @@ from demo.airflow_rest import AirflowRest
 from tests import running
 from tests.airflow_tasks import tasks_test
 from tests.at_work import crash, eventually
+from tests.integration.test_job_dags import ENDED, Dags, landings, lines, put
 from tests.prometheus import Prometheus
-from twofold import kafka
+from tests.small_world import LANDED
+from twofold import kafka, tables
+from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
 from twofold.definition.names import SERVICES
 from twofold.services.controller import Controller
@@ -20,7 +25,6 @@ from twofold.settings import Settings
 from twofold.stack import supervisor
 
 Define = Callable[..., Pipeline]
-ENDED = ("success", "failed")
 patiently = partial(eventually, within_s=600.0, every_s=1.0)
 """A run may start a streaming job, and wait for three good looks at it; the API server has other work, too."""
 ALL_WELL = {
@@ -116,6 +120,24 @@ def services(airflow: Settings, airflow_define: Define) -> Iterator[ServicesDag]
     found.switch_off()
 
 
+@pytest.fixture(scope="module")
+def backfill(airflow: Settings, airflow_define: Define, services: ServicesDag) -> tuple[Dags, str]:
+    """60 runs of another pipeline's batch, with one file for all; and the union run that is asked for behind them.
+
+    They go on beside the first test.
+    """
+    pipeline = airflow_define(schedule={"batch": "@daily"})
+    put(airflow, pipeline, "may.jsonl", lines(*LANDED))
+    dags = Dags(airflow, pipeline)
+    dags.switch_on("batch")
+    days = ("--from-date", "2026-01-01", "--to-date", "2026-03-01")
+    running.run(airflow, "airflow", "backfill", "create", "--dag-id", f"{dags.name}_batch", *days)
+    other = f"{services.pipeline}_union"
+    dags.rest.unpause(other)
+    return dags, dags.rest.trigger(other)
+
+
+@pytest.mark.usefixtures("backfill")
 def test_a_scheduled_run_makes_the_topic_and_starts_both(airflow: Settings, services: ServicesDag) -> None:
     run = services.next_run()
     assert services.states(run) == ALL_WELL
@@ -128,6 +150,45 @@ def test_a_scheduled_run_makes_the_topic_and_starts_both(airflow: Settings, serv
     assert "is as declared" in services.log(run, "topic")
     assert services.states(services.next_run()) == ALL_WELL
     assert services.controller.state(services.pipeline, "stream").pid == before
+
+
+def test_a_backfill_starves_no_other_pipeline_starts_one_jvm_and_doubles_no_row(
+    airflow: Settings, services: ServicesDag, backfill: tuple[Dags, str]
+) -> None:
+    dags, union = backfill
+    every = dags.ended("batch", 61)
+    runs = [run for run in every if run["run_type"] == "backfill"]
+    assert [run["state"] for run in runs] == ["success"] * 60
+    first, last = min(map(start, runs)), max(map(end, runs))
+
+    # What the other pipeline wanted came in between, not after.
+    other = Dags(airflow, load_pipeline(airflow, services.pipeline))
+    (asked,) = [run for run in other.runs("union") if run["dag_run_id"] == union]
+    assert (asked["state"], end(asked) < last) == ("success", True)
+    looked = [run for run in other.runs("services") if run["state"] in ENDED and start(run) > first and end(run) < last]
+    assert len(looked) >= 2
+    assert {run["state"] for run in looked} == {"success"}
+
+    submitted = dags.submitted("batch", "land")
+    assert (len(submitted), sum(submitted.values())) == (len(every), 1)
+    (landed,) = [run for (run, _), jvm in submitted.items() if jvm]
+    again = [landed, *[run for run, _ in submitted if run != landed][:2]]
+    body = {"dry_run": False, "dag_runs": [{"dag_run_id": run} for run in again]}
+    dags.rest.call("POST", f"/api/v2/dags/{dags.name}_batch/clearDagRuns", json=body)
+    assert {run["state"] for run in dags.ended("batch", 61)} == {"success"}
+    submitted = dags.submitted("batch", "land")
+    assert {run for run, attempt in submitted if attempt == "attempt=2"} == set(again)
+    assert sum(submitted.values()) == 1
+    assert landings(airflow, load_pipeline(airflow, dags.name)) == [(1, "may.jsonl")]
+    assert [told["rows"] for told in dags.events(tables.BATCH_LOG)] == [len(LANDED)]
+
+
+def start(run: dict[str, Any]) -> datetime:
+    return datetime.fromisoformat(run["start_date"])
+
+
+def end(run: dict[str, Any]) -> datetime:
+    return datetime.fromisoformat(run["end_date"])
 
 
 def test_kafka_away_fails_the_run_with_that_reason(airflow: Settings, services: ServicesDag) -> None:
