@@ -32,7 +32,7 @@ from pyiceberg.typedef import Record
 
 from spark_jobs.days import Scratch
 from twofold import commits, ledger, table_files, table_state, tables
-from twofold.contract.event_keys import of_place
+from twofold.contract.event_keys import of_place, of_values
 from twofold.contract.literals import OtherShape, follow
 from twofold.definition import fingerprint
 from twofold.definition.field_source import FieldSource
@@ -60,11 +60,15 @@ class Wanted:
     ids: frozenset[str]
 
     def __post_init__(self) -> None:
-        if not self.ids:
+        if not self.ids or "" in self.ids:
+            # An empty text is in every payload.
             raise UsageError("no id is named", "name some by --id, or --ids with a file that has one a line")
-        for one in self.ids if self._is_number else ():
-            if not re.fullmatch(r"-?[0-9]+", one):
-                raise UsageError(f"{one!r} is no id: {self.pipeline.event.key} is a whole number", "correct it")
+        for one in sorted(self.ids) if self._is_number else ():
+            if not re.fullmatch(r"-?[1-9][0-9]*|0", one):
+                raise UsageError(
+                    f"{one!r} is no id: {self.pipeline.event.key} is a whole number",
+                    "write it as `twofold query` shows it, without a sign + and zeros before it",
+                )
         assert self._words is not None  # made here, as an id of several fields may not be one
 
     @property
@@ -108,7 +112,23 @@ class Wanted:
             return []
         if len(self.pipeline.event.id) == 1:
             return [[_any_of(self.ids)]]
-        return [[_any_of([str(part)]) for part in _parts(one)] for one in self.ids]
+        # An empty text would be in every payload.
+        return [[_any_of([str(part) or '""']) for part in self._parts(one)] for one in sorted(self.ids)]
+
+    def _parts(self, composite: str) -> list[str | int]:
+        """The values of an id of several fields, which must be written as the key of a row is: else it finds none."""
+        try:
+            found = msgspec.convert(json.loads(composite, strict=False), list[str | int])
+        except ValueError:
+            found = []
+        arrays = [pa.array([one]) for one in found]
+        if len(found) != len(self.pipeline.event.id) or of_values(arrays)[0].as_py() != composite:
+            fields = ", ".join(self.pipeline.event.id)
+            raise UsageError(
+                f"{composite!r} is no id of the fields {fields}",
+                """write it as `_tw_id` has it, without blanks, such as --id '["acme",7]'""",
+            )
+        return found
 
     def _id_of(self, payload: bytes) -> str | None:
         """The id that a rejected record has, where it is JSON with one; else nobody knows."""
@@ -122,18 +142,6 @@ class Wanted:
                 if value is not None:
                     return value if isinstance(value, str) else json.dumps(value)
         return None
-
-
-def _parts(composite: str) -> list[Any]:
-    try:
-        found = json.loads(composite, strict=False)
-    except ValueError:
-        found = None
-    if not isinstance(found, list):
-        raise UsageError(
-            f"{composite!r} is no id of several fields", """for example --id '["acme",7]', as `_tw_id` has it"""
-        )
-    return found
 
 
 def _any_of(texts: Iterable[str]) -> re.Pattern[bytes]:

@@ -269,8 +269,11 @@ class LocalFolder:
         """Move a file whose SHA-256 is `digest` into an archive as `name`, or delete it unless `keep`.
 
         It is looked at where nobody reaches it any more, and given back if it was replaced since it was listed. What a
-        kill leaves undone, `settle` does. FileNotFoundError where it is gone.
+        kill leaves undone, `settle` does. FileNotFoundError where it is gone. A link stays: what it leads to is of
+        somebody else, and from another folder it may lead nowhere.
         """
+        if (self.path / file.name).is_symlink():
+            return
         moving = folder.path / _MOVING / name
         moving.parent.mkdir(parents=True, exist_ok=True)
         (self.path / file.name).replace(moving)

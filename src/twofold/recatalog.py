@@ -58,9 +58,11 @@ def plan(catalog: SqlCatalog, pipeline: str | None = None) -> Iterator[FoundTabl
                 listed = {table: _versions(io, f"{root}/{name}/{table}") for table in _folders(io, f"{root}/{name}")}
                 there = {f"{root}/{name}/{table}": versions for table, versions in listed.items() if versions}
                 found = [_entry(catalog, io, *each, ahead=1) for each in there.items()]
-                if any(entry.state == BEHIND for entry in found):
-                    # It is an older copy, and all tables of a pipeline belong to one moment.
+                if telling := {entry.table for entry in found if entry.state == BEHIND}:
+                    # It is an older copy, and all tables of a pipeline belong to one moment. What tells so goes last: a
+                    # run that ends before leaves it to the next.
                     found = [_entry(catalog, io, *each, ahead=0) for each in there.items()]
+                    found.sort(key=lambda entry: entry.table in telling)
                 yield from found
 
 

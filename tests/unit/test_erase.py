@@ -78,6 +78,7 @@ def test_a_rejected_record_is_of_an_id_as_far_as_it_tells(tmp_path: Path, payloa
 
 NUMBER = {"id": {"type": "long", "required": True, "max_length": None}}
 TENANT = {"tenant": {"type": "string", "required": True}, "kind": {"required": True}}
+COMPOSITE = {"id": ["tenant", "id"], "fields": TENANT}
 
 
 @pytest.mark.parametrize(
@@ -86,11 +87,12 @@ TENANT = {"tenant": {"type": "string", "required": True}, "kind": {"required": T
         ({}, ["a"], {"id": ["a", "b", None]}, [True, False, None]),
         ({"fields": NUMBER}, ["7"], {"id": [7, 77, None]}, [True, False, None]),
         (
-            {"id": ["tenant", "id"], "fields": TENANT},
+            COMPOSITE,
             ['["acme","7"]'],
             {"_tw_id": ['["acme","7"]', '["acme","8"]', None]},
             [True, False, None],
         ),
+        (COMPOSITE, ['["?",""]', '["a\\"\nb",""]'], {"_tw_id": ['["a\\"\nb",""]', None, None]}, [True, False, None]),
         (
             {"id": "none"},
             ["kafka/0/6", "kafka/0/7"],
@@ -119,8 +121,15 @@ def test_rows_are_of_an_id_by_their_key_or_place(
     ("declared", "ids", "said"),
     [
         ({}, [], "no id is named"),
+        # As of `--id "$UNSET"`: all rejected records that tell no id were taken to be of it.
+        ({}, ["a", ""], "no id is named"),
         ({"fields": NUMBER}, ["x7"], "'x7' is no id: id is a whole number"),
-        ({"id": ["tenant", "id"], "fields": TENANT}, ["acme/7"], "'acme/7' is no id of several fields"),
+        ({"fields": NUMBER}, ["007"], "'007' is no id: id is a whole number"),
+        (COMPOSITE, ["acme/7"], "'acme/7' is no id of the fields tenant, id"),
+        # Its hash in the ledger would keep no record from coming back.
+        (COMPOSITE, ['["acme", "7"]'], "is no id of the fields tenant, id"),
+        (COMPOSITE, ['["acme"]'], "is no id of the fields tenant, id"),
+        (COMPOSITE, ['["acme",null]'], "is no id of the fields tenant, id"),
     ],
 )
 def test_ids_that_no_row_can_have_are_refused(

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pyarrow as pa
 import pytest
 from pyiceberg.catalog import Catalog
@@ -17,11 +16,13 @@ from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 
 from tests.small_world import event
-from twofold import schemas, tables
+from twofold import catalog as catalogs
+from twofold import commits, schemas, table_state, tables
+from twofold.catalog import LakeCatalog
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline
 from twofold.lake import Lake
-from twofold.proof import changes, last_proof, recomputed
+from twofold.proof import changes, last_proof, offsets, origins, recomputed, sql
 from twofold.proof.findings import Check, Findings
 from twofold.proof.last_proof import LastProof
 from twofold.proof.sent import Sent
@@ -36,7 +37,9 @@ Change = Callable[[list[Row]], list[Row]]
 
 def logged(number: int, **place: object) -> Row:
     row = event(f"s{number}", number, value=number)
-    kafka = {"kafka_partition": number % 2, "kafka_offset": number // 2, "kafka_timestamp": NOW, "landing": 1}
+    partition, offset = number % 2, number // 2
+    arrived = NOW + timedelta(days=offset // 2)
+    kafka = {"kafka_partition": partition, "kafka_offset": offset, "kafka_timestamp": arrived, "landing": 1}
     return {**row, "outcome": tables.ACCEPTED, **kafka, **place}
 
 
@@ -55,8 +58,10 @@ class Tables:
     def __init__(self, catalog: Catalog, pipeline: Pipeline, seen: datetime | None = None) -> None:
         self.catalog, self.pipeline = catalog, pipeline
         schemas.ensure_tables(catalog, pipeline)
-        self.append(tables.STREAM_LOG, STREAM, Landed(pipeline.name, 1, "t", ENDS))
+        self.append(tables.STREAM_LOG, STREAM[:-1], Landed(pipeline.name, 1, "t", ENDS))
+        self.append(tables.STREAM_LOG, STREAM[-1:], Landed(pipeline.name, 1, "t", ENDS))
         self.append(tables.BATCH_LOG, BATCH, Landed(pipeline.name, 1))
+        self.append(tables.LANDED_FILES, [{"landing": 1, "file": "a.csv", "rows": 2, "sha256": "a"}])
         united = [{**row, "layer": "stream", "withdrawn": False, "landing": None} for row in STREAM[:-1]]
         united += [{**row, "layer": "batch", "withdrawn": False} for row in BATCH]
         self.append(tables.EVENTS, united, Boundary(pipeline.name, "t", ENDS, 1, seen=seen))
@@ -77,20 +82,34 @@ class Tables:
         table.delete(AlwaysTrue())
         table.append(pa.Table.from_pylist(change(rows.to_pylist()), schema=rows.schema))
 
+    def make_again(self, name: str) -> None:
+        """The same rows in another table of this name, with more commits than the one before had."""
+        table = self.catalog.load_table((self.pipeline.name, name))
+        rows = table.scan().to_arrow()
+        self.catalog.drop_table((self.pipeline.name, name))
+        again = self.catalog.create_table((self.pipeline.name, name), table.schema(), properties=table.properties)
+        for part in (rows[:0], rows[:0], rows):
+            again.append(part, snapshot_properties=encode(Landed(self.pipeline.name, 1)))
+
     def world(self, folder: Path) -> World:
         views = [name(view) for view in self.pipeline.views.values() for name in VIEW_TABLES]
         names = [*declared(self.pipeline), *views]
-        pins = {name: pinned(name, self.catalog.load_table((self.pipeline.name, name))) for name in names}
-        return World(Lake(Settings(), self.pipeline), connect(folder), Sent(self.pipeline.name, "t"), pins)
+        pins = {name: pinned(name, catalogs.find(self.catalog, self.pipeline.name, name)) for name in names}
+        sent = Sent(self.pipeline.name, "t", ends=ENDS)
+        return World(Lake(Settings(), self.pipeline), connect(folder), sent, pins)
+
+    def seen(self, folder: Path) -> LastProof | None:
+        """What a proof in full has seen."""
+        world = self.world(folder)
+        for name in declared(self.pipeline):
+            world.register(name, world.pins[name])
+        return changes.seen(world, [Check("I2", True, False, "", proved=False)], NOW)
 
     def proved(self, folder: Path) -> LastProof:
-        """What a proof in full has seen, after a way through the database."""
-        world = self.world(folder)
-        for name, pin in world.pins.items():
-            world.register(name, pin)
-        seen = changes.seen(world, [Check("I2", True, False, "", proved=False)], NOW)
+        """The same, after a way through the database."""
+        seen = self.seen(folder)
         assert seen
-        kept = msgspec.convert(json.loads(json.dumps(last_proof.as_json(seen))), LastProof, strict=False)
+        kept = last_proof.read(json.loads(json.dumps(last_proof.as_json(seen))))
         assert kept == seen
         return kept
 
@@ -101,37 +120,47 @@ def made(lake: Catalog, define: Callable[..., Pipeline]) -> Tables:
 
 
 def test_what_a_proof_had_seen(made: Tables, tmp_path: Path) -> None:
-    seen = made.proved(tmp_path)
+    seen, day = made.proved(tmp_path), int(NOW.timestamp()) // 86_400
     assert (seen.offsets, seen.landing, seen.first_landing, seen.unproved) == (ENDS, 1, 2, ("I2",))
-    assert {block: rows for block, (rows, _) in seen.sums[tables.STREAM_LOG]} == {(0, 0): 6, (1, 0): 5}
-    assert {block: rows for block, (rows, _) in seen.sums[tables.BATCH_LOG]} == {(0, 1): 2}
+    assert [(block[0], block[2] - day, *kept[::2]) for block, kept in seen.sums[tables.STREAM_LOG]] == [
+        *((0, 0, 2, 0), (0, 1, 2, 2), (0, 2, 2, 4)),
+        *((1, 0, 2, 0), (1, 1, 2, 2), (1, 2, 1, 4)),
+    ]
+    assert {block: kept[0] for block, kept in seen.sums[tables.BATCH_LOG]} == {(0, 1, 0): 2}
     assert changes.seen(made.world(tmp_path), [Check("I2", False, False, "")], NOW) is None
+    made.rewrite(tables.LANDED_FILES, lambda rows: [])
+    assert made.proved(tmp_path).sums[tables.LANDED_FILES] == [((0, 0, 0), (0, 0, 0))]
     due = [last_proof.is_due_in_full(seen, NOW + timedelta(days=days)) for days in (1, 6, 7)]
     assert (due, last_proof.is_due_in_full(None, NOW)) == ([False, False, True], True)
 
 
 def only(key: str, **other: object) -> Change:
-    return lambda rows: [{**row, **other} if row["id"] == key else row for row in rows]
+    return lambda rows: [{**row, **other} if key in (row.get("id"), row.get("file")) else row for row in rows]
 
 
 REWRITTEN: dict[str, tuple[str, Change, str]] = {
     "as it was": (tables.STREAM_LOG, lambda rows: rows[::-1], ""),
-    "a value": (tables.STREAM_LOG, only("s4", value=5), "[0]@0–249,999: 6 rows, with other values"),
+    "a value": (tables.STREAM_LOG, only("s4", value=5), "[0]@0–249,999: 2 rows, with other values"),
     "a payload cut": (
         tables.STREAM_LOG,
         lambda rows: [{**row, "payload": row["payload"] and b"not"} for row in rows],
-        "[0]@0–249,999: 6 rows, with other values",
+        "[0]@0–249,999: 2 rows, with other values",
     ),
     "two values swapped": (
         tables.STREAM_LOG,
         lambda rows: only("s4", value=6)(only("s6", value=4)(rows)),
-        "[0]@0–249,999: 6 rows, with other values",
+        "[0]@0–249,999: 2 rows, with other values",
     ),
     "a row doubled": (tables.STREAM_LOG, lambda rows: [*rows, rows[0]], "rows then, "),
     "a row lost": (tables.STREAM_LOG, lambda rows: rows[1:], "rows then, "),
-    "a row moved": (tables.STREAM_LOG, only("s4", kafka_partition=1), "[1]@0–249,999: 5 rows then, 6 now"),
-    "one for another": (tables.STREAM_LOG, only("s4", kafka_offset=1), "[0]@0–249,999: 6 rows, with other values"),
+    "a row moved": (tables.STREAM_LOG, only("s4", kafka_partition=1), "[1]@0–249,999: 2 rows then, 3 now"),
+    "one for another": (tables.STREAM_LOG, only("s4", kafka_offset=1), "[0]@0–249,999: 2 rows, with other values"),
     "a file's row": (tables.BATCH_LOG, only("b1", kind="z"), "landing 1: 2 rows, with other values"),
+    "all moved, and said to be old": (
+        tables.STREAM_LOG,
+        lambda rows: [{**row, "kafka_partition": 7} for row in rows],
+        "[0]@0–249,999: 2 rows then, 0 now",
+    ),
     "an event": (tables.EVENTS, only("s4", value=5), "events: id 's4' from "),
 }
 
@@ -141,14 +170,29 @@ def test_rows_that_were_proved_are_still_there(made: Tables, tmp_path: Path, cas
     table, change, offender = REWRITTEN[case]
     last = made.proved(tmp_path)
     made.rewrite(table, change)
-    world = made.world(tmp_path)
+    check = kept(made, last, tmp_path)
+    assert check.ok == (not offender), check
+    assert any(offender in one for one in check.offenders) or not offender, check
+
+
+@pytest.mark.parametrize("case", ["as it was", "a value", "a row moved"])
+def test_of_rows_that_retention_has_left_too(made: Tables, tmp_path: Path, case: str) -> None:
+    last = made.proved(tmp_path)
+    log = made.catalog.load_table((made.pipeline.name, tables.STREAM_LOG))
+    commits.set_properties(log, {table_state.RETAINED_FROM: '{"0": 2, "1": 2}'})
+    log.refresh().delete("kafka_offset < 2")
+    _, change, offender = REWRITTEN[case]
+    made.rewrite(tables.STREAM_LOG, change)
+    assert kept(made, last, tmp_path).ok == (not offender)
+
+
+def kept(made: Tables, last: LastProof, folder: Path) -> Check:
+    world = made.world(folder)
     assert changes.obstacle(world, last) == ""
     changes.narrow(world, last)
     found = Findings("I4")
     changes.compare_kept(world, found)
-    check = found.check()
-    assert check.ok == (not offender), check
-    assert any(offender in one for one in check.offenders) or not offender, check
+    return found.check()
 
 
 def test_new_rows_and_the_days_that_they_touch(made: Tables, tmp_path: Path) -> None:
@@ -161,8 +205,88 @@ def test_new_rows_and_the_days_that_they_touch(made: Tables, tmp_path: Path) -> 
     assert [(high - low) // changes.DAY_US for low, high in world.scope.ranges or ()] == [1, 1]
     # The row that it competes with, and all else of that day.
     assert world.number("SELECT count(*) FROM _tw_events_then") == 12
-    later = changes.seen(world, [], NOW)
+    later = changes.seen(world, [Check("I4", True, False, "", proved=False)], NOW)
     assert later and later.first_landing == 2 and later.sums == last.sums and later.in_full_at == last.in_full_at
+    # Nobody looks at these rows again.
+    assert later.unproved == ("I4",)
+
+
+def test_kafka_was_set_back(made: Tables, tmp_path: Path) -> None:
+    """None of the rows that are looked at says so."""
+    last, world = made.proved(tmp_path), made.world(tmp_path)
+    changes.narrow(world, last)
+    for ends, offenders in ((ENDS, []), ({**ENDS, 1: 3}, [f"{made.pipeline.topic.name}[1]@4: Kafka ends at 3"])):
+        sent = replace(world.before, ends=ends)
+        world.before, world.after = sent, sent
+        found = Findings("I4")
+        origins.beyond_kafka(world, found)
+        assert list(found.check().offenders) == offenders
+
+
+def test_rows_without_a_place_are_told(made: Tables, define: Callable[..., Pipeline], tmp_path: Path) -> None:
+    """No job writes them: they ended the proof with Python's own error, or were looked at by nobody."""
+    made.append(tables.STREAM_LOG, [{**logged(4), "kafka_partition": None}, {**logged(6), "kafka_offset": None}])
+    world = made.world(tmp_path)
+    world.register(tables.STREAM_LOG, world.pins[tables.STREAM_LOG])
+    assert offsets.each_once(world).text.startswith("2 rows without partition or offset")
+
+    (view,) = define().views.values()
+    columns = "'a' AS kind, 1 AS events, 1 AS total, 1 AS mean"
+    expected = f"SELECT 0 AS {sql.START}, {changes.DAY_US // 24} AS {sql.END}, {columns}"
+    world.connection.execute(
+        f"""CREATE TEMP TABLE v AS SELECT *, {columns} FROM (VALUES
+            (make_timestamptz(0), make_timestamptz({changes.DAY_US // 24})), (NULL, make_timestamptz(0)),
+            (make_timestamptz(0), NULL)) AS _tw_v(window_start, window_end)"""
+    )
+    found = recomputed.compare(world, view, "v", expected)
+    assert (found.compared, found.different) == (3, 2)
+    assert {one.split(")")[0] for one in found.offenders} == {
+        "v [1970-01-01T00:00:00Z, null",
+        "v [null, 1970-01-01T00:00:00Z",
+    }
+
+
+def test_nothing_is_built_on_a_view_that_was_behind(
+    lake: LakeCatalog, define: Callable[..., Pipeline], tmp_path: Path
+) -> None:
+    """What it will be filled with was not compared: a day that the union then forgets would never be looked at."""
+    made = Tables(lake, define())
+    (view,) = made.pipeline.views.values()
+    name = tables.batch_view_name(view)
+    schemas.ensure_view(lake, made.pipeline, view, name)
+    head = made.head(tables.EVENTS)
+    assert made.seen(tmp_path) is None
+    for snapshot, definition, kept in (
+        (head, "of another declaration", False),
+        (None, fingerprint.view(made.pipeline, view), False),
+        (head, fingerprint.view(made.pipeline, view), True),
+    ):
+        made.append(name, [], Folded(snapshot, definition))
+        assert bool(made.seen(tmp_path)) == kept
+    made.append(tables.EVENTS, [], Boundary(made.pipeline.name, "t", ENDS, 1))
+    assert made.seen(tmp_path)
+    made.append(tables.EVENTS, [], Boundary(made.pipeline.name, "t", ENDS, 1, touched_days=(NOW.date(),)))
+    assert made.seen(tmp_path) is None
+
+
+CHANGED: dict[str, tuple[Callable[[Tables], object], str]] = {
+    "a landed file": (lambda made: made.rewrite(tables.LANDED_FILES, only("a.csv", rows=3)), "rows of landed_files"),
+    "none of them": (lambda made: made.rewrite(tables.LANDED_FILES, lambda rows: rows), ""),
+    "events rebuilt": (
+        lambda made: made.append(tables.EVENTS, [], Boundary(made.pipeline.name, "t", ENDS, 1, rebuilt=True)),
+        "events was rebuilt",
+    ),
+    "a log made again": (lambda made: made.make_again(tables.BATCH_LOG), "twofold.uuid"),
+}
+
+
+@pytest.mark.parametrize("case", CHANGED)
+def test_everything_is_checked_where_tables_are_other_ones(made: Tables, tmp_path: Path, case: str) -> None:
+    change, said = CHANGED[case]
+    last = made.proved(tmp_path)
+    change(made)
+    found = changes.obstacle(made.world(tmp_path), last)
+    assert said in found and bool(said) == bool(found), found
 
 
 VIEW = {"by_kind": {"window": "1 hour", "by": ["kind"], "measures": {"events": "count(*)"}}}
@@ -203,10 +327,12 @@ def changed(made: Tables, last: LastProof) -> dict[str, tuple[LastProof | None, 
         "rules": (replace(last, rules="others"), "another one"),
         "topic": (replace(last, topic_id="other"), "another topic"),
         "reland": (replace(last, relanded=(1, 0)), "judged again"),
+        "ledger": (replace(last, rules=last_proof.rules(made.pipeline, ["a"])), "another one"),
+        "release": (last_proof.read({**last_proof.as_json(last), "at": "?"}), "no proof yet"),
         "boundary": (replace(last, offsets={0: 7}), "covers less"),
         "landing": (replace(last, landing=2), "covers less"),
         "rollback": (replace(last, sequences={**last.sequences, tables.BATCH_LOG: 99}), "set back"),
-        "expired": (replace(last, snapshots={tables.EVENTS: 7}), "snapshot of events"),
+        "expired": (replace(last, snapshots={tables.EVENTS: 7}), "has expired"),
         "erased": (replace(last, properties={**last.properties, tables.STREAM_LOG: {}}), "twofold.event"),
     }
 

@@ -183,6 +183,17 @@ def test_what_is_one_commit_ahead_goes_along_where_the_catalog_is_older(
         assert [found.load_table(table.name()) for table in last] == last
 
 
+def test_killed_on_the_way_the_next_run_moves_on_what_is_left(lake: SqlCatalog, log: Table, copied: Path) -> None:
+    """That a table is two commits behind tells that the catalog is an older copy: it is moved on last."""
+    batch = marked(lake.load_table(("p", tables.BATCH_LOG)))
+    last = [land(log), commits.set_properties(batch, {"two": "more"})]
+    with beside(lake, copied) as found:
+        first = next(entry for entry in recatalog.plan(found) if entry.state == BEHIND)
+        recatalog.carry_out(found, first)
+        made(found)
+        assert [found.load_table(table.name()) for table in last] == last
+
+
 def test_another_table_in_the_catalog_or_a_bucket_elsewhere_is_refused(
     lake: SqlCatalog, log: Table, lost: SqlCatalog, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,21 @@ def test_the_same_content_put_again_is_put_away_with_the_first(lake: LakeCatalog
     assert lying(pipeline) == {"p/a.json": "one", "p.taken/000001/a.json": "one"}
     put_away(pipeline, (again.name, again.version))
     assert lying(pipeline) == {"p.taken/000001/a.json": "one"}
+
+
+@pytest.mark.parametrize("policy", ["archive", "delete"])
+def test_a_link_stays_where_it_is(lake: LakeCatalog, tmp_path: Path, policy: str) -> None:
+    """In another folder a relative one would lead nowhere."""
+    pipeline = made(lake, tmp_path, policy)
+    (tmp_path / "of-others.json").write_text("one")
+    put(pipeline, "b.json", "b")
+    (folder_of(pipeline).path / "a.json").symlink_to(
+        os.path.relpath(tmp_path / "of-others.json", folder_of(pipeline).path)
+    )
+    land(pipeline)
+    put_away(pipeline)
+    assert [one.name for one in pipeline.inbox().files()] == ["a.json"]
+    assert readable(pipeline)[1, "a.json"] == "one"
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def recatalog(context: click.Context, pipeline: str | None, go: bool, as_json: b
         click.echo(json.dumps({"tables": [asdict(entry) for entry in found], "done": go}))
     else:
         told = (f"{count} {_said(state, go)}" for state, count in sorted(counts.items()))
-        said = ", ".join(told) or "the bucket has no tables"
+        said = ", ".join(told) or f"the bucket has no tables{f' of a pipeline {pipeline}' if pipeline else ''}"
         click.echo(said + ("" if go else "; nothing was done: --yes does it"))
     context.exit(1 if counts[recatalogs.REFUSED] else 0)
 

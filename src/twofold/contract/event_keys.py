@@ -22,7 +22,7 @@ def with_key(pipeline: Pipeline, rows: pa.RecordBatch, *place: str | pa.Array) -
     if pipeline.event.key != KEY:
         return rows
     if pipeline.event.id:
-        key = _values([rows[name] for name in pipeline.event.id])
+        key = of_values([rows[name] for name in pipeline.event.id])
     else:
         key = pc.if_else(pc.is_valid(rows[pipeline.event.time]), _joined(pipeline, rows, place), None)
     return rows.append_column(KEY, key)
@@ -40,7 +40,7 @@ def _joined(pipeline: Pipeline, rows: pa.RecordBatch, place: Sequence[str | pa.A
     return pc.binary_join_element_wise(*(_text(part) for part in parts), "/")
 
 
-def _values(arrays: Sequence[pa.Array]) -> pa.Array:
+def of_values(arrays: Sequence[pa.Array]) -> pa.Array:
     """A JSON array of values, null where one of them is."""
     parts = []
     for array in arrays:

@@ -22,6 +22,8 @@ from pyiceberg.expressions.literals import TimestampLiteral
 from pyiceberg.manifest import DataFile
 
 from twofold import table_state, tables
+from twofold.definition import fingerprint
+from twofold.definition.model import View
 from twofold.proof import sql
 from twofold.proof.findings import MOST_OFFENDERS, Check, Findings
 from twofold.proof.last_proof import Block, LastProof, Sum, rules
@@ -34,11 +36,9 @@ _MOST_RANGES = 50
 _BLOCK_OFFSETS = 250_000
 _MODULUS = (1 << 61) - 1
 _LOGS = (tables.STREAM_LOG, tables.BATCH_LOG)
-_PLACES = {
-    tables.STREAM_LOG: f"kafka_partition, kafka_offset // {_BLOCK_OFFSETS}",
-    tables.BATCH_LOG: "0, landing",
-}
-"""Log → the block of a row."""
+_UUID = "twofold.uuid"
+_LANDINGS = {tables.BATCH_LOG: "0, landing, 0", tables.LANDED_FILES: "0, 0, 0"}
+"""Log of files → the block of a row; `landed_files` is one block."""
 # The constructors of pyiceberg's predicates take other arguments than their type annotations say.
 _AT_LEAST: Any = expressions.GreaterThanOrEqual
 _ABOVE: Any = expressions.GreaterThan
@@ -52,13 +52,10 @@ def obstacle(world: World, last: LastProof | None) -> str:
     """Why everything must be checked; empty where the last proof can be built on."""
     if last is None:
         return "there is no proof yet that found nothing violated"
-    edge, batch_views = world.boundary, [tables.batch_view_name(view) for view in world.pipeline.views]
-    expired = [
-        name
-        for name in (tables.EVENTS, *batch_views)
-        if last.snapshots.get(name) not in (None, *world.pins[name].history.snapshots)
-    ]
-    if last.rules != rules(world.pipeline, len(world.erased.hashes)):
+    edge, events = world.boundary, world.pins[tables.EVENTS].history
+    then = {name: last.snapshots.get(name) for name in map(tables.batch_view_name, world.pipeline.views)}
+    expired = [name for name, at in then.items() if at not in (None, *world.pins[name].history.snapshots)]
+    if last.rules != rules(world.pipeline, world.erased.hashes):
         return "the definition, the release, or the ledger of erased ids is another one since the last proof"
     if last.topic_id not in (None, world.landed(tables.STREAM_LOG).topic_id):
         return "the log is of another topic since the last proof"
@@ -70,6 +67,11 @@ def obstacle(world: World, last: LastProof | None) -> str:
         return f"{', '.join(other)} of a log is another one since the last proof"
     if any(_sequence(world.pins[log]) < last.sequences[log] for log in _LOGS):
         return "a log was set back since the last proof"
+    if last.snapshots[tables.EVENTS] and table_state.touched_since(events, last.snapshots[tables.EVENTS]) is None:
+        return "events was rebuilt or set back since the last proof, or the snapshot of it has expired"
+    world.register("_tw_files_then", world.pins[tables.LANDED_FILES])
+    if _sums_of_files(world, "_tw_files_then", last.landing) != last.sums.get(tables.LANDED_FILES):
+        return "rows of landed_files are other ones than at the last proof"
     return f"the snapshot of {expired[0]} that the last proof had seen has expired" if expired else ""
 
 
@@ -77,11 +79,22 @@ def _behind(now: Mapping[int, int], then: Mapping[int, int]) -> bool:
     return any(now.get(partition, 0) < end for partition, end in then.items())
 
 
+def _sums_of_files(world: World, source: str, landing: int) -> list[tuple[Block, Sum]]:
+    return list(block_sums(world, tables.LANDED_FILES, source, f"landing <= {landing}").items())
+
+
 def _properties(world: World) -> dict[str, dict[str, str]]:
     """What decides of rows that are there already; not retention, of which the property of now tells enough."""
-    own = {log: world.pins[log].properties.items() for log in _LOGS}
+    made = {log: world.pins[log].table for log in _LOGS}
+    own = {
+        log: {**table.properties, _UUID: str(table.metadata.table_uuid)} if table else {} for log, table in made.items()
+    }
     return {
-        log: {name: value for name, value in found if name.startswith("twofold.") and name != table_state.RETAINED_FROM}
+        log: {
+            name: value
+            for name, value in found.items()
+            if name.startswith("twofold.") and name != table_state.RETAINED_FROM
+        }
         for log, found in own.items()
     }
 
@@ -100,8 +113,12 @@ def _sequence(pin: TableAt) -> int:
 def narrow(world: World, last: LastProof) -> None:
     """Give the names that the checks read to what changed since the last proof."""
     world.last, pipeline = last, world.pipeline
-    new = SomeRows(_AT_LEAST("landing", last.first_landing), f"coalesce(NOT {sql.before(last.offsets)}, true)")
-    world.register(tables.STREAM_LOG, world.pins[tables.STREAM_LOG], new)
+    log = world.pins[tables.STREAM_LOG]
+    # What somebody moved past the boundary says that it was landed before, but lies in a file of since then.
+    files = [task.file for task in log.files(_AT_LEAST("landing", last.first_landing))]
+    files += _added_since(log, last.sequences[tables.STREAM_LOG])
+    past = f"coalesce(NOT {sql.before(last.offsets)}, true)"
+    world.register_files(tables.STREAM_LOG, log, list({file.file_path: file for file in files}.values()), past)
     world.register(
         tables.BATCH_LOG,
         world.pins[tables.BATCH_LOG],
@@ -249,19 +266,18 @@ def compare_kept(world: World, found: Findings) -> None:
 
 
 def _compare_kept(world: World, log: str, last: LastProof, found: Findings) -> None:
-    pin, place = world.pins[log], _PLACES[log]
+    pin = world.pins[log]
     retained = world.retained_from if log == tables.STREAM_LOG else {}
-    # Of a block that retention has begun to delete nothing can be told, nor how many rows should be left.
-    then = {block: kept for block, kept in last.sums[log] if block[1] * _BLOCK_OFFSETS >= retained.get(block[0], 0)}
+    then = _left(last.sums[log], retained)
     world.register_files(f"_tw_replaced_{log}", pin, _added_since(pin, last.sequences[log]))
-    query = f"SELECT DISTINCT {place} FROM _tw_replaced_{log} WHERE {_proved(log, last.offsets, last.landing)}"
-    looked = {block for block in world.rows(query) if not retained or block in then}
+    query = f"SELECT DISTINCT {_place(world, log)} FROM _tw_replaced_{log}"
+    looked = {*world.rows(f"{query} WHERE {_proved(log, last.offsets, last.landing)}")}
     rows = _total(pin) - world.number(f"SELECT count(*) FROM {log}")
-    expected = sum(count for count, _ in then.values())
+    expected = sum(count for count, *_ in then.values())
     if not retained and rows != expected:
         looked |= then.keys()
-    now = _sums(world, log, last, looked) if looked else {}
-    wrong = sorted(block for block in looked if now.get(block, (0, 0)) != then.get(block, (0, 0)))
+    now = _left(_sums(world, log, last, looked).items(), retained) if looked else {}
+    wrong = sorted(block for block in looked if now.get(block) != then.get(block))
     found.numbers[f"{log}_blocks_compared"] = len(looked)
     if wrong:
         named = [_described(world, log, block, then.get(block), now.get(block)) for block in wrong[:MOST_OFFENDERS]]
@@ -270,6 +286,17 @@ def _compare_kept(world: World, log: str, last: LastProof, found: Findings) -> N
         found.violated(f"{log} has {rows:,} rows of the {expected:,} that the last proof had seen")
     if retained:
         found.say(f"how many rows retention has left in {log} is counted in full only")
+
+
+def _left(sums: Iterable[tuple[Block, Sum]], retained: Mapping[int, int]) -> dict[Block, Sum]:
+    """Without those that retention deletes, or has deleted: whole days, so whole blocks."""
+    return {block: kept for block, kept in sums if kept[2] >= retained.get(block[0], 0)}
+
+
+def _place(world: World, log: str) -> str:
+    """The block of a row: partition, some offsets, and the day by which the table is partitioned; or its landing."""
+    day = f"coalesce(epoch_us({tables.arrival(world.pipeline)}) // {DAY_US}, 0)"
+    return _LANDINGS.get(log, f"kafka_partition, kafka_offset // {_BLOCK_OFFSETS}, {day}")
 
 
 def _proved(log: str, offsets: Mapping[int, int], landing: int) -> str:
@@ -308,57 +335,72 @@ def _sums(world: World, log: str, last: LastProof, blocks: set[Block]) -> dict[B
                     _BELOW("kafka_offset", (number + 1) * _BLOCK_OFFSETS),
                 ),
             )
-            for partition, number in known
+            for partition, number, _ in known
         )
     else:
-        files = _any_of(_EQUAL("landing", landing) for _, landing in known)
+        files = _any_of(_EQUAL("landing", landing) for _, landing, _ in known)
     world.register(f"_tw_kept_{log}", world.pins[log], SomeRows(files))
     found = block_sums(world, log, f"_tw_kept_{log}", _proved(log, last.offsets, last.landing))
     return {block: kept for block, kept in found.items() if block in blocks}
 
 
 def block_sums(world: World, log: str, source: str, where: str) -> dict[Block, Sum]:
-    """Block → how many rows a relation has of it, and the sum of their hashes."""
-    columns = sql.names(sorted(world.columns(log)))
+    """Block → how many rows a relation has of it, the sum of their hashes, and their lowest offset."""
+    columns, lowest = sql.names(sorted(world.columns(log))), "0" if log in _LANDINGS else "min(kafka_offset)"
     found = world.rows(
-        f"""SELECT {_PLACES[log]}, count(*), (sum(hash({columns})::HUGEINT) % {_MODULUS})::BIGINT
+        f"""SELECT {_place(world, log)}, count(*),
+              coalesce(sum(hash({columns})::HUGEINT) % {_MODULUS}, 0)::BIGINT, {lowest}
             FROM {source} WHERE {where} GROUP BY ALL"""
     )
-    return {(partition, number): (count, total) for partition, number, count, total in found}
+    return {(row[0], row[1], row[2]): (row[3], row[4], row[5]) for row in found}
 
 
 def _described(world: World, log: str, block: Block, then: Sum | None, now: Sum | None) -> str:
-    partition, number = block
+    partition, number, _ = block
     low = number * _BLOCK_OFFSETS
     place = f"{world.pipeline.topic.name}[{partition}]@{low:,}–{low + _BLOCK_OFFSETS - 1:,}"
     where = place if log == tables.STREAM_LOG else f"landing {number}"
-    was, rows = (then or (0, 0))[0], (now or (0, 0))[0]
+    was, rows = then[0] if then else 0, now[0] if now else 0
     return f"{where}: {was:,} rows then, {rows:,} now" if was != rows else f"{where}: {rows:,} rows, with other values"
 
 
 # ---- what the next proof may build on ----
 
 
+def _is_folded(world: World, view: View) -> bool:
+    """Whether all of `events` was compared with a view: where it had yet to catch up, what it will do is not proved."""
+    state, events = table_state.folded(world.pins[tables.batch_view_name(view)].history), world.pins[tables.EVENTS]
+    if state is None:
+        return not events.files()
+    current = state.definition == fingerprint.view(world.pipeline, view)
+    return current and table_state.touched_since(events.history, state.snapshot) == set()
+
+
 def seen(world: World, checks: Iterable[Check], now: datetime) -> LastProof | None:
-    """What this proof had seen; None where `events` says nothing about the logs, or something is violated."""
-    checks = list(checks)
-    if not world.is_united or not all(check.ok for check in checks):
+    """What this proof had seen; None where `events` or a view has yet to follow, or anything is violated."""
+    checks, views = list(checks), world.pipeline.views.values()
+    if (
+        not world.is_united
+        or not all(check.ok for check in checks)
+        or not all(_is_folded(world, view) for view in views)
+    ):
         return None
     edge, state, last = world.boundary, world.landed(tables.STREAM_LOG), world.last
     offsets = {**state.start, **edge.offsets}
     sums: dict[str, list[tuple[Block, Sum]]] = {}
     for log in _LOGS:
         found = block_sums(world, log, log, _proved(log, offsets, edge.landing))
-        for block, (count, total) in last.sums[log] if last else ():
-            more, sum_of_more = found.get(block, (0, 0))
-            found[block] = (more + count, (sum_of_more + total) % _MODULUS)
+        for block, (count, total, first) in last.sums[log] if last else ():
+            more, sum_of_more, _ = found.get(block, (0, 0, 0))
+            found[block] = (more + count, (sum_of_more + total) % _MODULUS, first)
         sums[log] = sorted(found.items())
+    sums[tables.LANDED_FILES] = _sums_of_files(world, tables.LANDED_FILES, edge.landing)
     past = f"SELECT min(landing) FROM {tables.STREAM_LOG} WHERE NOT {sql.before(offsets)}"
-    names = (tables.EVENTS, *map(tables.batch_view_name, world.pipeline.views))
+    names = (tables.EVENTS, *map(tables.batch_view_name, views))
     return LastProof(
         at=now,
         in_full_at=last.in_full_at if last else now,
-        rules=rules(world.pipeline, len(world.erased.hashes)),
+        rules=rules(world.pipeline, world.erased.hashes),
         topic_id=state.topic_id,
         snapshots={name: world.pins[name].history.head for name in names},
         sequences={log: _sequence(world.pins[log]) for log in _LOGS},
@@ -368,5 +410,5 @@ def seen(world: World, checks: Iterable[Check], now: datetime) -> LastProof | No
         relanded=edge.relanded,
         properties=_properties(world),
         sums=sums,
-        unproved=last.unproved if last else tuple(check.id for check in checks if not check.proved),
+        unproved=tuple(check.id for check in checks if not check.proved),
     )

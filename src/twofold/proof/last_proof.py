@@ -8,6 +8,8 @@ snapshots expire within the hour, a count and a sum of the rows of every block a
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -24,10 +26,10 @@ KIND = "last proof"
 
 FULL_EVERY = timedelta(days=6, hours=12)
 """Once a week, by a schedule that runs daily, everything is checked."""
-Sum = tuple[int, int]
-"""How many rows, and the sum of their hashes."""
-Block = tuple[int, int]
-"""Partition and the number of a block of offsets; or 0 and a landing of files."""
+Sum = tuple[int, int, int]
+"""How many rows, the sum of their hashes, and the lowest offset; of files 0."""
+Block = tuple[int, int, int]
+"""Partition, number of a block of offsets, and day of arrival since 1970; or 0, a landing of files, and 0."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,16 @@ class LastProof:
     properties: dict[str, dict[str, str]]
     """Log → what decides of its rows: definition, rules, what was erased."""
     sums: dict[str, list[tuple[Block, Sum]]]
-    """Log → the rows before the boundary, by block."""
+    """Log, and `landed_files` → the rows before the boundary, by block."""
     unproved: tuple[str, ...] = ()
-    """Invariants that the last proof of everything could not check wholly."""
+    """Invariants that it, or a proof that it builds on, could not check wholly."""
 
 
-def rules(pipeline: Pipeline, erased: int) -> str:
+def rules(pipeline: Pipeline, erased: Collection[str]) -> str:
     """What the checks and the sums depend on, besides the tables: where it changes, everything is checked again."""
     declared = [fingerprint.event(pipeline), *(fingerprint.view(pipeline, view) for view in pipeline.views.values())]
-    return " ".join([__version__, duckdb.__version__, str(erased), *declared])
+    ledger = hashlib.sha256(" ".join(sorted(erased)).encode()).hexdigest()
+    return " ".join([__version__, duckdb.__version__, ledger, *declared])
 
 
 def is_due_in_full(last: LastProof | None, now: datetime) -> bool:
@@ -69,9 +72,17 @@ def is_due_in_full(last: LastProof | None, now: datetime) -> bool:
 
 
 def load(lake: Lake) -> LastProof | None:
-    """The last one kept; None where none is."""
+    """The last one kept; None where none is that can be built on."""
     kept = database.latest_result(lake.settings, lake.name, KIND)
-    return None if kept is None else msgspec.convert(kept.body, LastProof, strict=False)
+    return None if kept is None else read(kept.body)
+
+
+def read(body: Mapping[str, object]) -> LastProof | None:
+    """What `as_json` wrote; None where it was another release's."""
+    try:
+        return msgspec.convert(body, LastProof, strict=False)
+    except msgspec.ValidationError:
+        return None
 
 
 def save(lake: Lake, seen: LastProof) -> None:

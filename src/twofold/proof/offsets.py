@@ -23,6 +23,7 @@ from twofold.text import counted
 from twofold.topic import Filled, Range, cut, place
 
 _KAFKA_TIMEOUT_S = 60.0
+_NOWHERE = "(kafka_partition IS NULL OR kafka_offset IS NULL)"
 
 Ranges = dict[int, list[Range]]
 """Partition → ranges of offsets, in order; a partition without any is left out."""
@@ -96,7 +97,7 @@ def spans(world: World) -> Mapping[int, Span]:
         found = world.rows(
             f"""SELECT kafka_partition, count(*), min(kafka_offset), max(kafka_offset),
                   count(DISTINCT kafka_offset), count(DISTINCT {distinct})
-                FROM {tables.STREAM_LOG} GROUP BY kafka_partition ORDER BY kafka_partition"""
+                FROM {tables.STREAM_LOG} WHERE NOT {_NOWHERE} GROUP BY kafka_partition ORDER BY kafka_partition"""
         )
         world.spans = {partition: Span(*numbers) for partition, *numbers in found}
     return world.spans
@@ -140,6 +141,8 @@ def _compare_lost(world: World, landed: Landed, found: Findings) -> None:
 def _compare_rows(world: World, held: Mapping[int, Span], landed: Landed, found: Findings) -> None:
     """Offsets that occur more than once, or that no commit covers."""
     name = world.pipeline.topic.name
+    if count := world.number(f"SELECT count(*) FROM {tables.STREAM_LOG} WHERE {_NOWHERE}"):
+        found.violated(f"{counted(count, 'row')} without partition or offset")
     for partition, span in held.items():
         if span.rows > span.distinct:
             by = f"kafka_offset, {ELEMENT}" if world.pipeline.event.each else "kafka_offset"

@@ -116,17 +116,16 @@ def _world(lake: Lake, before: Sent, pins: Mapping[str, TableAt], folder: Path, 
     """The pinned tables, or of them what changed since the last proof, where it can be built on."""
     if since_last:
         world, last = World(lake, connect(folder), before, pins), last_proof.load(lake)
-        why = changes.obstacle(world, last)
-        if last and not why:
-            try:
+        try:
+            why = changes.obstacle(world, last)
+            if last and not why:
                 changes.narrow(world, last)
-            except (OSError, duckdb.Error) as error:
-                if not _is_of_files(world, error):
-                    raise
-                # It may be a file of then, which was expired meanwhile; one of now is missed in full, too.
-                why = f"a file cannot be read: {next(iter(world.unreadable.values()), error)}"
-            else:
                 return world
+        except (OSError, duckdb.Error) as error:
+            if not _is_of_files(world, error):
+                raise
+            # It may be a file of then, which was expired meanwhile; one of now is missed in full, too.
+            why = f"a file cannot be read: {next(iter(world.unreadable.values()), error)}"
         say(f"everything is checked: {why}")
     world = World(lake, connect(folder), before, pins)
     logs = (tables.EVENTS, tables.STREAM_LOG, tables.BATCH_LOG)
@@ -148,10 +147,12 @@ def spilled_bytes(size_bytes: int) -> int:
 
 
 def _as_last(check: Check, last: LastProof) -> Check:
-    """What the last proof in full could not check, one of the changes since cannot check either."""
+    """What a proof could not check, those that build on it do not look at again."""
     if check.id not in last.unproved:
         return check
-    text = f"not proved: what the proof in full of {last.in_full_at:%Y-%m-%d %H:%M} UTC could not check"
+    text = (
+        f"not proved: what a proof since {last.in_full_at:%Y-%m-%d %H:%M} UTC could not check; one in full looks again"
+    )
     return replace(check, proved=False, text=f"{text}; {check.text}")
 
 

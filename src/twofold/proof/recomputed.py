@@ -374,7 +374,8 @@ def compare(
     """
     by, keys = view.by, (sql.START, sql.END, *view.by)
     rest = sql.names([*by, *view.measures])
-    within = f"WHERE {sql.START} > {after_us} AND {world.scope.windows}"
+    # What has no window is of none that was left out.
+    within = f"WHERE coalesce({sql.START} > {after_us} AND {world.scope.windows}, true)"
     world.connection.execute(f"CREATE OR REPLACE TEMP TABLE _tw_expected AS FROM ({expected}) {within}")
     world.connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE _tw_actual AS FROM (SELECT epoch_us(window_start) AS {sql.START},
@@ -450,5 +451,15 @@ def _described(view: View, table: str, row: tuple[Any, ...]) -> str:
     return f"{window}: " + ", ".join(f"{name} is {a}, recomputed {e}" for name, a, e in pairs if a != e)
 
 
-def _moment(microseconds: int) -> str:
-    return (_EPOCH + timedelta(microseconds=microseconds)).isoformat().replace("+00:00", "Z")
+def _moment(microseconds: int | None) -> str:
+    """A moment as text; what is none, or has no date in Python, as what it is.
+
+    >>> _moment(0), _moment(None), _moment(1 << 60)
+    ('1970-01-01T00:00:00Z', 'null', '1152921504606846976 µs after 1970')
+    """
+    if microseconds is None:
+        return "null"
+    try:
+        return (_EPOCH + timedelta(microseconds=microseconds)).isoformat().replace("+00:00", "Z")
+    except OverflowError:
+        return f"{microseconds} µs after 1970"

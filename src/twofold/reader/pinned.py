@@ -145,6 +145,11 @@ def pin(catalog: Catalog, namespace: str, name: str, declared: TableShape | None
 
 def day_of(file: DataFile) -> date:
     """The day of all rows of a file."""
+    if file.partition[0] is None:
+        raise TwofoldError(
+            f"{file.file_path} has rows without the day by which its table is partitioned, which no job writes",
+            "`twofold rebuild` makes events and the views of the batch layer again, of the logs alone",
+        )
     return windows.day(int(file.partition[0]))
 
 
