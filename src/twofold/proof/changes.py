@@ -44,6 +44,7 @@ _AT_LEAST: Any = expressions.GreaterThanOrEqual
 _ABOVE: Any = expressions.GreaterThan
 _BELOW: Any = expressions.LessThan
 _EQUAL: Any = expressions.EqualTo
+_IS_NULL: Any = expressions.IsNull
 _AND: Any = expressions.And
 _OR: Any = expressions.Or
 
@@ -114,11 +115,13 @@ def narrow(world: World, last: LastProof) -> None:
     """Give the names that the checks read to what changed since the last proof."""
     world.last, pipeline = last, world.pipeline
     log = world.pins[tables.STREAM_LOG]
+    files = {task.file.file_path: task.file for task in log.files(_AT_LEAST("landing", last.first_landing))}
     # What somebody moved past the boundary says that it was landed before, but lies in a file of since then.
-    files = [task.file for task in log.files(_AT_LEAST("landing", last.first_landing))]
-    files += _added_since(log, last.sequences[tables.STREAM_LOG])
+    added = {file.file_path: file for file in _added_since(log, last.sequences[tables.STREAM_LOG])}
+    moved = {task.file.file_path for task in log.files(_past(last.offsets))} & added.keys()
+    files.update((path, added[path]) for path in moved)
     past = f"coalesce(NOT {sql.before(last.offsets)}, true)"
-    world.register_files(tables.STREAM_LOG, log, list({file.file_path: file for file in files}.values()), past)
+    world.register_files(tables.STREAM_LOG, log, list(files.values()), past)
     world.register(
         tables.BATCH_LOG,
         world.pins[tables.BATCH_LOG],
@@ -139,6 +142,17 @@ def narrow(world: World, last: LastProof) -> None:
     world.scope = Scope(
         "_tw_stream_rows", "_tw_batch_rows", "_tw_added", ranges, here, f"({' OR '.join(windows) or 'false'})"
     )
+
+
+def _past(ends: Mapping[int, int]) -> BooleanExpression:
+    """Files that may hold stream rows at or past these ends, or of no place, by their statistics."""
+    last = max(ends, default=-1)
+    there = (
+        _AND(_EQUAL("kafka_partition", number), _AT_LEAST("kafka_offset", ends.get(number, 0)))
+        for number in range(last + 1)
+    )
+    beside = (_ABOVE("kafka_partition", last), _BELOW("kafka_partition", 0))
+    return _any_of([*there, *beside, *map(_IS_NULL, ("kafka_partition", "kafka_offset"))])
 
 
 def _touched_days(world: World, last: LastProof, near: SomeRows) -> set[int]:
