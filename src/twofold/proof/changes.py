@@ -62,9 +62,10 @@ def obstacle(world: World, last: LastProof | None) -> str:
         return "the log is of another topic since the last proof"
     if not world.is_united or last.relanded != edge.relanded:
         return "rows were judged again since the last proof"
-    if _behind(edge.offsets, last.offsets) or edge.landing < last.landing:
+    if edge.landing < last.landing or any(edge.offsets.get(p, 0) < end for p, end in last.offsets.items()):
         return "events covers less than at the last proof"
-    if other := sorted(_differences(last.properties, _properties(world))):
+    now = _properties(world)
+    if other := sorted({name for log in _LOGS for name, _ in last.properties[log].items() ^ now[log].items()}):
         return f"{', '.join(other)} of a log is another one since the last proof"
     if any(_sequence(world.pins[log]) < last.sequences[log] for log in _LOGS):
         return "a log was set back since the last proof"
@@ -76,32 +77,19 @@ def obstacle(world: World, last: LastProof | None) -> str:
     return f"the snapshot of {expired[0]} that the last proof had seen has expired" if expired else ""
 
 
-def _behind(now: Mapping[int, int], then: Mapping[int, int]) -> bool:
-    return any(now.get(partition, 0) < end for partition, end in then.items())
-
-
 def _sums_of_files(world: World, source: str, landing: int) -> list[tuple[Block, Sum]]:
     return list(block_sums(world, tables.LANDED_FILES, source, f"landing <= {landing}").items())
 
 
 def _properties(world: World) -> dict[str, dict[str, str]]:
     """What decides of rows that are there already; not retention, of which the property of now tells enough."""
-    made = {log: world.pins[log].table for log in _LOGS}
-    own = {
-        log: {**table.properties, _UUID: str(table.metadata.table_uuid)} if table else {} for log, table in made.items()
-    }
-    return {
-        log: {
-            name: value
-            for name, value in found.items()
-            if name.startswith("twofold.") and name != table_state.RETAINED_FROM
-        }
-        for log, found in own.items()
-    }
-
-
-def _differences(then: Mapping[str, Mapping[str, str]], now: Mapping[str, Mapping[str, str]]) -> set[str]:
-    return {name for log in _LOGS for name, _ in then[log].items() ^ now[log].items()}
+    found = {}
+    for log in _LOGS:
+        table = world.pins[log].table
+        own = {**table.properties, _UUID: str(table.metadata.table_uuid)} if table else {}
+        kept = (name for name in own if name.startswith("twofold.") and name != table_state.RETAINED_FROM)
+        found[log] = {name: own[name] for name in kept}
+    return found
 
 
 def _sequence(pin: TableAt) -> int:
