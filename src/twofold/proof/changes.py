@@ -44,6 +44,7 @@ _AT_LEAST: Any = expressions.GreaterThanOrEqual
 _ABOVE: Any = expressions.GreaterThan
 _BELOW: Any = expressions.LessThan
 _EQUAL: Any = expressions.EqualTo
+_IS_NULL: Any = expressions.IsNull
 _AND: Any = expressions.And
 _OR: Any = expressions.Or
 
@@ -61,9 +62,10 @@ def obstacle(world: World, last: LastProof | None) -> str:
         return "the log is of another topic since the last proof"
     if not world.is_united or last.relanded != edge.relanded:
         return "rows were judged again since the last proof"
-    if _behind(edge.offsets, last.offsets) or edge.landing < last.landing:
+    if edge.landing < last.landing or any(edge.offsets.get(p, 0) < end for p, end in last.offsets.items()):
         return "events covers less than at the last proof"
-    if other := sorted(_differences(last.properties, _properties(world))):
+    now = _properties(world)
+    if other := sorted({name for log in _LOGS for name, _ in last.properties[log].items() ^ now[log].items()}):
         return f"{', '.join(other)} of a log is another one since the last proof"
     if any(_sequence(world.pins[log]) < last.sequences[log] for log in _LOGS):
         return "a log was set back since the last proof"
@@ -75,32 +77,19 @@ def obstacle(world: World, last: LastProof | None) -> str:
     return f"the snapshot of {expired[0]} that the last proof had seen has expired" if expired else ""
 
 
-def _behind(now: Mapping[int, int], then: Mapping[int, int]) -> bool:
-    return any(now.get(partition, 0) < end for partition, end in then.items())
-
-
 def _sums_of_files(world: World, source: str, landing: int) -> list[tuple[Block, Sum]]:
     return list(block_sums(world, tables.LANDED_FILES, source, f"landing <= {landing}").items())
 
 
 def _properties(world: World) -> dict[str, dict[str, str]]:
     """What decides of rows that are there already; not retention, of which the property of now tells enough."""
-    made = {log: world.pins[log].table for log in _LOGS}
-    own = {
-        log: {**table.properties, _UUID: str(table.metadata.table_uuid)} if table else {} for log, table in made.items()
-    }
-    return {
-        log: {
-            name: value
-            for name, value in found.items()
-            if name.startswith("twofold.") and name != table_state.RETAINED_FROM
-        }
-        for log, found in own.items()
-    }
-
-
-def _differences(then: Mapping[str, Mapping[str, str]], now: Mapping[str, Mapping[str, str]]) -> set[str]:
-    return {name for log in _LOGS for name, _ in then[log].items() ^ now[log].items()}
+    found = {}
+    for log in _LOGS:
+        table = world.pins[log].table
+        own = {**table.properties, _UUID: str(table.metadata.table_uuid)} if table else {}
+        kept = (name for name in own if name.startswith("twofold.") and name != table_state.RETAINED_FROM)
+        found[log] = {name: own[name] for name in kept}
+    return found
 
 
 def _sequence(pin: TableAt) -> int:
@@ -114,11 +103,13 @@ def narrow(world: World, last: LastProof) -> None:
     """Give the names that the checks read to what changed since the last proof."""
     world.last, pipeline = last, world.pipeline
     log = world.pins[tables.STREAM_LOG]
+    files = {task.file.file_path: task.file for task in log.files(_AT_LEAST("landing", last.first_landing))}
     # What somebody moved past the boundary says that it was landed before, but lies in a file of since then.
-    files = [task.file for task in log.files(_AT_LEAST("landing", last.first_landing))]
-    files += _added_since(log, last.sequences[tables.STREAM_LOG])
+    added = {file.file_path: file for file in _added_since(log, last.sequences[tables.STREAM_LOG])}
+    moved = {task.file.file_path for task in log.files(_past(last.offsets))} & added.keys()
+    files.update((path, added[path]) for path in moved)
     past = f"coalesce(NOT {sql.before(last.offsets)}, true)"
-    world.register_files(tables.STREAM_LOG, log, list({file.file_path: file for file in files}.values()), past)
+    world.register_files(tables.STREAM_LOG, log, list(files.values()), past)
     world.register(
         tables.BATCH_LOG,
         world.pins[tables.BATCH_LOG],
@@ -139,6 +130,17 @@ def narrow(world: World, last: LastProof) -> None:
     world.scope = Scope(
         "_tw_stream_rows", "_tw_batch_rows", "_tw_added", ranges, here, f"({' OR '.join(windows) or 'false'})"
     )
+
+
+def _past(ends: Mapping[int, int]) -> BooleanExpression:
+    """Files that may hold stream rows at or past these ends, or of no place, by their statistics."""
+    last = max(ends, default=-1)
+    there = (
+        _AND(_EQUAL("kafka_partition", number), _AT_LEAST("kafka_offset", ends.get(number, 0)))
+        for number in range(last + 1)
+    )
+    beside = (_ABOVE("kafka_partition", last), _BELOW("kafka_partition", 0))
+    return _any_of([*there, *beside, *map(_IS_NULL, ("kafka_partition", "kafka_offset"))])
 
 
 def _touched_days(world: World, last: LastProof, near: SomeRows) -> set[int]:
