@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import psutil
+from confluent_kafka import OFFSET_END, TopicPartition
 
 from demo.airflow_rest import AirflowRest
 from tests import airflow_tasks, running, small_world
 from tests.at_work import Work, eventually, hold
 from tests.small_world import LANDED, as_json, event
-from twofold import catalog, comparison, inbox, schemas, tables
+from twofold import catalog, comparison, inbox, kafka, loss, schemas, tables
 from twofold.definition.model import Pipeline
 from twofold.lake import Lake
 from twofold.proof.prover import prove
@@ -184,12 +185,28 @@ def test_a_scheduled_batch_starts_the_union_by_its_asset_and_a_replay_follows(
     skipped = {"land": "skipped", "announce": "skipped", "reland": "skipped"}
     assert dags.run("replay") == {**skipped, "plan": "success"}
     assert landings(airflow, pipeline) == [(1, "may.jsonl")]
+
+    # What Kafka deleted before it landed is named by a dry run, and then let go.
+    work.send(*(event(f"lost{n}", n) for n in range(5)))
+    with kafka.admin(airflow) as client:
+        deleted = client.delete_records([TopicPartition(pipeline.topic.name, 0, OFFSET_END)])
+        assert [one.result(30).low_watermark for one in deleted.values()] == [45]
+    assert dags.run("replay", what="accept-loss") == {**skipped, "plan": "success"}
+    assert [(one.start, one.end) for one in loss.look(work.lake).lost] == [(40, 45)]
+    assert dags.run("replay", what="accept-loss", dry_run=False) == {**skipped, "plan": "success"}
+    let_go = loss.look(work.lake)
+    assert (let_go.lost, [(one.start, one.end) for one in let_go.landed.lost]) == ((), [(40, 45)])
+
     states = dags.run("replay", dry_run=False)
     assert states == {"plan": "success", "land": "success", "announce": "success", "reland": "skipped"}
     assert dags.run("replay", what="reland") == {**skipped, "plan": "success", "reland": "success"}
     assert [number for number, _ in landings(airflow, pipeline)] == [1, 2]
     assert [run["run_type"] for run in dags.ended("union", 2)] == ["asset_triggered"] * 2
     holds(airflow, pipeline)
+    states = dags.run("union")
+    assert (states["union"], states["announce"]) == ("success", "skipped")
+    assert sorted(dags.submitted("union", "union").values()) == [False, True, True]
+    assert sorted(dags.submitted("batch", "land").values()) == [False, True]
 
 
 def test_killed_with_its_worker_midway_and_run_twice_at_once_nothing_is_lost_or_doubled(
