@@ -5,21 +5,35 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 import pytest
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from spark_jobs import union
+from spark_jobs import erase_job, outcome, spark_session, union, union_job
+from spark_jobs.erase import Wanted
+from spark_jobs.maintenance_job import Maintenance
+from spark_jobs.spark_session import Job, JobLock
 from tests import at_work
 from tests.at_work import Work
 from tests.small_world import Row, event
-from twofold import probes, tables
+from tests.swallowing import SwallowingProxy, swallowing
+from twofold import catalog as catalogs
+from twofold import commits, database, ledger, probes, tables
+from twofold.catalog import LakeCatalog
 from twofold.definition.model import Pipeline
+from twofold.errors import Busy, NotRunning
+from twofold.lake import Lake
+from twofold.retention import upkeep
 from twofold.settings import Settings
 from twofold.stack import supervisor
 
@@ -182,6 +196,97 @@ def test_a_union_that_read_before_another_committed_goes_again(
         assert not pins
         assert union.read(work.lake).boundary == covered
         exact(work)
+
+
+# ---- connections whose packets are swallowed ----
+
+
+@dataclass(frozen=True)
+class CutOff(Job):
+    """A job whose packets to PostgreSQL are swallowed once it has its lock; its commits would still arrive."""
+
+    proxy: SwallowingProxy
+    meanwhile: Callable[[JobLock], None]
+
+    @contextmanager
+    def lock(self, role: str, wait_s: float = 0.0) -> Iterator[JobLock]:
+        """Take it for real, and go on without it."""
+        with super().lock(role, wait_s) as lock:
+            self.proxy.swallow()
+            self.meanwhile(lock)
+            yield lock
+
+
+@dataclass(frozen=True)
+class ApartLake(Lake):
+    """A lake whose catalog does not share the fate of its other connections."""
+
+    own: Settings
+
+    def catalog(self) -> LakeCatalog:
+        """The one that answers."""
+        return catalogs.load(self.own)
+
+
+def metadata(work: Work) -> dict[str, str]:
+    """Where the metadata of each table lies: any commit moves it."""
+    return {name: work.lake.table(name).metadata_location for name in work.snapshots()}
+
+
+def test_without_an_answer_locks_are_lost_no_commit_follows_and_whoever_waits_ends(
+    stack: Settings, spark: SparkSession, define: Define, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = Work(spark, stack, define())
+    for number in range(2):
+        work.send(*burst(number))
+        work.drain()
+        work.union()
+    work.send(event("past the boundary", 1))
+    work.drain()
+    ledger.enter(work.lake, ["nobody"], "me", "so that there is a ledger")
+    monkeypatch.setattr(database, "SILENT_AFTER_S", 10)
+    with swallowing(stack.postgres_host, stack.postgres_port) as proxy, ThreadPoolExecutor() as beside:
+        behind = stack.model_copy(update={"postgres_port": proxy.port})
+        in_python, in_jvm = Lake(behind, work.pipeline), spark.newSession()
+        for name, value in spark_session.configuration(behind).items():
+            if name.startswith("spark.sql.catalog."):
+                in_jvm.conf.set(name, value)
+        events = tables.qualified(work.pipeline, tables.EVENTS)
+        assert in_python.table(tables.EVENTS).current_snapshot()
+        assert in_jvm.table(events).count()
+        before: dict[str, str] = {}
+
+        def without_lock(lock: JobLock) -> None:
+            began = time.monotonic()
+            waiting: tuple[Future[Any], ...] = (
+                beside.submit(in_python.table, tables.EVENTS),
+                beside.submit(in_jvm.table, events),
+            )
+            before.update(metadata(work))
+            at_work.eventually(lock.lost.is_set)
+            assert time.monotonic() - began < 20
+            works: tuple[Callable[[], object], ...] = (
+                lambda: union_job.union(job),
+                lambda: commits.append(job.lake.table(tables.BATCH_LOG), (), {}),
+                lambda: erase_job.erase(job, Wanted(work.pipeline, frozenset(["e1"])), "me", ""),
+            )
+            for one in works:
+                with pytest.raises(Busy, match=r"the lock .* was lost"):
+                    one()
+            with Job(spark, work.lake).lock("union", wait_s=30):
+                assert metadata(work) == before
+            with pytest.raises(NotRunning, match="does not answer"):
+                waiting[0].result()
+            with pytest.raises((PySparkException, Py4JJavaError)) as failed:
+                waiting[1].result()
+            told = outcome.of_jvm(failed.value)
+            assert isinstance(told, NotRunning), failed.value
+            assert time.monotonic() - began < 45
+
+        job = CutOff(spark, ApartLake(behind, work.pipeline, stack), proxy, without_lock)
+        with pytest.raises(Busy, match=r"the lock .* was lost"):
+            Maintenance(job, upkeep(snapshot_retention="0", keep_snapshots=1), datetime.now(UTC)).run()
+    assert metadata(work) == before
 
 
 # ---- the store ----
