@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -16,6 +17,8 @@ from urllib.parse import urlparse
 
 import pytest
 from py4j.protocol import Py4JJavaError
+from pyarrow.fs import copy_files
+from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
@@ -23,7 +26,7 @@ from spark_jobs import erase_job, outcome, spark_session, union, union_job
 from spark_jobs.erase import Wanted
 from spark_jobs.maintenance_job import Maintenance
 from spark_jobs.spark_session import Job, JobLock
-from tests import at_work
+from tests import at_work, lake, running
 from tests.at_work import Work
 from tests.small_world import Row, event
 from tests.swallowing import SwallowingProxy, swallowing
@@ -40,6 +43,7 @@ from twofold.stack import supervisor
 Define = Callable[..., Pipeline]
 
 AWAY_S = 30.0
+ERASED = "erased-4711"
 DAY = 24 * 60
 
 
@@ -292,12 +296,16 @@ def test_without_an_answer_locks_are_lost_no_commit_follows_and_whoever_waits_en
 # ---- the store ----
 
 
-def test_the_store_goes_away_for_half_a_minute(minio_stack: Settings, define: Define) -> None:
-    """The streaming job waits for it and goes on by itself."""
-    work = Work(None, minio_stack, define(stream={"trigger": "500 milliseconds"}))
-    work.send(*burst(0))
-    with at_work.running(minio_stack, "stream", work.pipeline.name) as job:
-        at_work.eventually(lambda: work.landed() == 30, job)
+def test_the_store_goes_away_for_half_a_minute_and_an_id_for_good(
+    minio_stack: Settings, define: Define, tmp_path: Path
+) -> None:
+    """The streaming job waits for the store and goes on by itself; so it does where an id is erased beside it."""
+    by_id = {"window": "1 hour", "by": ["id"], "measures": {"events": "count(*)"}}
+    work = Work(None, minio_stack, define(stream={"trigger": "500 milliseconds"}, views={"by_id": by_id}))
+    name = work.pipeline.name
+    work.send(*burst(0), event(ERASED, 5))
+    with at_work.running(minio_stack, "stream", name) as job:
+        at_work.eventually(lambda: work.landed() == 31, job)
         store: Any = supervisor.rpc(minio_stack)
         store.stopProcess("minio")
         gone = time.monotonic()
@@ -306,7 +314,24 @@ def test_the_store_goes_away_for_half_a_minute(minio_stack: Settings, define: De
         supervisor.start_programs(minio_stack, ["minio"])
         work.send(*burst(2))
         work.holds()
+        assert work.query(f"SELECT count(*) > 0 FROM stream_by_id WHERE id = '{ERASED}'") == [(True,)]
+
+        said = json.loads(running.run(minio_stack, "erase", name, "--id", ERASED, "--yes", "--json").stdout)
+        assert (said["streaming"], said["rows"]["stream_log"]) == (True, {"accepted": 1})
+        work.send(event(ERASED, 6), event("last", 7))
+        at_work.eventually(lambda: work.landed() == 93, job)
+        proof = work.holds()
+        (origins,) = (check for check in proof.checks if check.id == "I4")
+        assert origins.numbers["records_erased"] == {"stream_log": 2, "batch_log": 0}
+        assert work.query(f"SELECT count(*) FROM stream_by_id WHERE id = '{ERASED}'") == [(0,)]
         assert job.exit_code() is None
         os.kill(job.process.pid, signal.SIGTERM)
         assert job.ends() == 0, job.said
+    work.rows = [row for row in work.rows if row["id"] != ERASED]
     assert work.unified() == work.expected()
+    store_of = PyArrowFileIO(catalogs.file_io(minio_stack)).fs_by_scheme("s3", None)
+    for root in ("tables", "checkpoints"):
+        folder = f"{minio_stack.bucket}/{root}/{name}"
+        copy_files(folder, str(tmp_path / root), source_filesystem=store_of)
+    assert len(list((tmp_path / "checkpoints").rglob("offsets/*"))) > 2
+    assert lake.holding(tmp_path, ERASED.encode()) == []
