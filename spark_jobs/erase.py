@@ -36,13 +36,13 @@ from twofold.contract.event_keys import of_place, of_values
 from twofold.contract.literals import OtherShape, follow
 from twofold.definition import fingerprint
 from twofold.definition.field_source import FieldSource
-from twofold.definition.model import Pipeline
+from twofold.definition.model import Pipeline, View
 from twofold.errors import TwofoldError, UsageError
 from twofold.lake import Lake
 from twofold.reader import pruning
 from twofold.reader.pinned import Pinned, day_of, pin
 from twofold.table_files import Place, Writer, path_of
-from twofold.table_state import Folded
+from twofold.table_state import Folded, History
 from twofold.tables import TableShape
 from twofold.text import quoted
 
@@ -172,6 +172,8 @@ class Eraser:
     lake: Lake
     duck: Scratch
     wanted: Wanted
+    _clean: dict[str, int] = field(default_factory=dict, init=False)
+    """Table → its first snapshot that tells nothing of the ids, by sequence number."""
 
     @property
     def shapes(self) -> tuple[TableShape, ...]:
@@ -219,13 +221,26 @@ class Eraser:
             try:
                 for file in held.files:
                     new += self._rewritten(held.pinned, file)
-                head, state = held.pinned.history.head, self._state(held, before)
-                commits.replace(held.pinned.made, head, held.files, new, state, forget=True)
+                self._replace(held, new, before)
             except CommitFailedException:
                 commits.discard(held.pinned.made, new)
             else:
                 return
         raise self._changed(shape.name)
+
+    def _replace(self, held: Held, new: Sequence[DataFile], before: tuple[int, int]) -> None:
+        """Commit, also on top of what a stream appended since: by the ledger that is blank where it has to be."""
+        table = held.pinned.made
+        for _ in range(_ATTEMPTS):
+            head, state = table.metadata.current_snapshot_id, self._state(held, table, before)
+            with suppress(CommitFailedException):
+                self._committed(commits.replace(table, head, held.files, new, state, forget=True))
+                return
+            table = self.lake.table(table.name()[-1])
+        raise CommitFailedException(held.pinned.name)
+
+    def _committed(self, table: Table) -> None:
+        self._clean[table.name()[-1]] = _sequence(table)
 
     def _rewritten(self, pinned: Pinned, file: DataFile) -> list[DataFile]:
         is_log = tables.OUTCOME in {column.name for column in pinned.columns}
@@ -235,12 +250,13 @@ class Eraser:
                 writer.write(ledger.blank(rows, those) if is_log else rows.filter(pc.invert(those)))
             return writer.close()
 
-    def _state(self, held: Held, before: tuple[int, int]) -> dict[str, str]:
+    def _state(self, held: Held, table: Table, before: tuple[int, int]) -> dict[str, str]:
         """Of a log: that rows were replaced. Of `events`: which days were touched, and that it is of such logs."""
-        history, name = held.pinned.history, self.lake.name
-        if held.pinned.name != f"{name}.{tables.EVENTS}":
+        history, name = table_state.history_of(table), self.lake.name
+        if table.name()[-1] != tables.EVENTS:
             landed = table_state.landed(history, name)
-            return table_state.encode(replace(landed, relanded=landed.relanded + bool(held.files)))
+            # Also where none was, as by that a view's query begins again, which may keep the ids.
+            return table_state.encode(replace(landed, relanded=landed.relanded + 1))
         edge = table_state.boundary(history, name)
         if before == edge.relanded:
             edge = replace(edge, relanded=self._relanded())
@@ -289,7 +305,7 @@ class Eraser:
             return False  # without its end, so it is not read by anybody
 
     def purge(self, name: str, left: Sequence[str] = ()) -> int:
-        """Expire all snapshots but the head, and remove the files that only they named, and those `left`.
+        """Expire the snapshots that may show an id, and remove the files that only they named, and those `left`.
 
         Manifests go first: they tell the least and highest ids of the files that they name.
         """
@@ -306,8 +322,8 @@ class Eraser:
 
     def _without_past(self, table: Table) -> Table:
         for _ in range(_ATTEMPTS):
-            head = table.metadata.current_snapshot_id
-            past = [one.snapshot_id for one in table.metadata.snapshots if one.snapshot_id != head]
+            first = self._clean.get(table.name()[-1], _sequence(table))
+            past = [one.snapshot_id for one in table.metadata.snapshots if (one.sequence_number or 0) < first]
             with suppress(CommitFailedException):
                 return commits.tidy(table, past)
             table = self.lake.table(table.name()[-1])
@@ -332,12 +348,29 @@ class Eraser:
                     found.add(path)
         return found
 
-    def forget_views(self) -> None:
-        """See that the newest commits of views tell nothing of what is gone; those of the stream are filled again."""
+    def forget_views(self, streaming: bool = False) -> None:
+        """See that the newest commits of views tell nothing of what is gone; those of the stream are filled again.
+
+        While it is `streaming` it fills them by itself.
+        """
         for view in self.lake.pipeline.views.values():
             nothing = Folded(None, fingerprint.view(self.lake.pipeline, view))
-            self._forget(tables.stream_view_name(view), nothing)
+            if not streaming:
+                self._forget(tables.stream_view_name(view), nothing)
             self._forget(tables.batch_view_name(view), None)
+
+    def is_filled_again(self, view: View) -> bool:
+        """Whether the running stream has filled a view from rows that are left; its table is then clean."""
+        table, log = self.lake.table(tables.stream_view_name(view)), self.lake.history(tables.STREAM_LOG)
+        folded = table_state.folded(table_state.history_of(table))
+        if folded is None or folded.snapshot not in log.snapshots:
+            return False
+        read, now = (
+            table_state.landed(History(log.snapshots, head), self.lake.name) for head in (folded.snapshot, log.head)
+        )
+        if read.relanded == now.relanded:
+            self._committed(table)
+        return read.relanded == now.relanded
 
     def _forget(self, name: str, emptied: Folded | None) -> None:
         for _ in range(_ATTEMPTS):
@@ -347,7 +380,8 @@ class Eraser:
                 return
             old = found.all_files if emptied else ()
             with suppress(CommitFailedException):
-                commits.replace(found.table, found.history.head, old, (), table_state.encode(state), forget=True)
+                encoded = table_state.encode(state)
+                self._committed(commits.replace(found.table, found.history.head, old, (), encoded, forget=True))
                 return
         raise self._changed(name)
 
@@ -356,3 +390,8 @@ class Eraser:
             f"{self.lake.name}.{name} was changed by others during each of {_ATTEMPTS} attempts",
             "see that no maintenance runs, then run it again: what it had done stays done",
         )
+
+
+def _sequence(table: Table) -> int:
+    head = table.current_snapshot()
+    return (head.sequence_number or 0) if head else 0

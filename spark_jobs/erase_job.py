@@ -14,7 +14,9 @@ from __future__ import annotations
 import getpass
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,7 @@ from twofold.reader.pinned import pin
 from twofold.text import counted
 
 _WAIT_S = 600.0
+_POLL_S = 0.5
 _SHOWN = 10
 
 
@@ -71,17 +74,18 @@ def _account() -> str:
 
 
 def run(lake: Lake, wanted: Wanted, by: str, why: str, go: bool) -> dict[str, Any]:
-    """Look, and with `go` erase; refused while the streaming job runs."""
+    """Look, and with `go` erase; beside the streaming job, where it runs."""
     if not go:
         return look(lake, wanted)
     lake.ensure()
+    streaming = database.is_held(lake.settings, lake.name, "stream")
     with (
         started_job(lake, "erase", short_lived=True) as job,
-        job.lock("stream"),
+        nullcontext() if streaming else job.lock("stream"),
         job.lock("batch", wait_s=_WAIT_S),
         job.lock("union", wait_s=_WAIT_S),
     ):
-        return erase(job, wanted, by, why)
+        return erase(job, wanted, by, why, streaming)
 
 
 def look(lake: Lake, wanted: Wanted) -> dict[str, Any]:
@@ -93,8 +97,11 @@ def look(lake: Lake, wanted: Wanted) -> dict[str, Any]:
         return _report(eraser, held, done=False, files=holding, files_unread=files.unread)
 
 
-def erase(job: Job, wanted: Wanted, by: str, why: str) -> dict[str, Any]:
-    """Erase the ids, or finish what an earlier run has left of them; the caller holds the locks."""
+def erase(job: Job, wanted: Wanted, by: str, why: str, streaming: bool = False) -> dict[str, Any]:
+    """Erase the ids, or finish what an earlier run has left of them; the caller holds the locks.
+
+    `streaming`: that of the stream is held by a running one.
+    """
     lake, new = job.lake, ledger.enter(job.lake, wanted.ids, by, why)
     with scratch(lake.settings) as duck:
         eraser, files = Eraser(lake, duck, wanted), InboxEraser(lake, duck, wanted)
@@ -108,9 +115,15 @@ def erase(job: Job, wanted: Wanted, by: str, why: str) -> dict[str, Any]:
         if any(one.files for one in held.values()) or any(map(eraser.left_behind, eraser.shapes)):
             eraser.erase_all()
             union_job.union(job)
-            eraser.forget_views()
-            removed = _purge(job, eraser)
+            eraser.forget_views(streaming)
+            if streaming:
+                _await_stream(eraser)
+            else:
+                for view in lake.pipeline.views:
+                    Checkpoint.of(job, view).discard()
+            removed = _purge(eraser)
         facts = {"files": rewritten, "files_unread": files.unread, "entered": new, "files_removed": removed}
+        facts["streaming"] = streaming
         return _report(eraser, held, done=True, **facts)
 
 
@@ -124,11 +137,22 @@ def _report(eraser: Eraser, held: Mapping[str, Held], **facts: Any) -> dict[str,
     }
 
 
-def _purge(job: Job, eraser: Eraser) -> int:
+def _await_stream(eraser: Eraser) -> None:
+    """Wait until the running stream, which fails on rows that were replaced, has filled its views from those left."""
+    lake = eraser.lake
+    while not all(map(eraser.is_filled_again, lake.pipeline.views.values())):
+        if not database.is_held(lake.settings, lake.name, "stream"):
+            raise TwofoldError(
+                "the streaming job ended before it had filled its views again",
+                "run the same command again: what it had done stays done",
+            )
+        time.sleep(_POLL_S)
+
+
+def _purge(eraser: Eraser) -> int:
     """Views first: while files of a log or of `events` hold an id, the next run does all of it again."""
     removed = 0
-    for view in job.pipeline.views.values():
-        Checkpoint.of(job, view.name).discard()
+    for view in eraser.lake.pipeline.views.values():
         for name in (tables.stream_view_name(view), tables.batch_view_name(view)):
             removed += eraser.purge(name)
     for shape in reversed(eraser.shapes):
@@ -174,10 +198,10 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
     if done:
         yield f"  {report['entered']:,} ids entered in the ledger, {report['files_removed']:,} old files removed"
     yield f"  Kafka        {_of_kafka(report['in_kafka'])}"
-    if done:
-        yield f"next: `twofold stream {report['pipeline']}`, which fills the stream views again"
-    else:
+    if not done:
         yield "nothing was changed: --yes does it"
+    elif not report["streaming"]:
+        yield f"next: `twofold stream {report['pipeline']}`, which fills the stream views again"
 
 
 def _of_kafka(found: Mapping[str, Any]) -> str:

@@ -19,13 +19,20 @@ from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.errors import PySparkException
 
 from spark_jobs.spark_session import declared
+from twofold import database
 from twofold.errors import ClockBehind, TwofoldError, end
+from twofold.settings import Settings
 
 REPEAT = "what it had committed stays, nothing is half-written: fix the cause and run it again"
 WARNINGS = "warnings"
 """Key of a report under which it lists its warnings."""
 
 _DATED_BACK = ("Expected sorted snapshot log entries", "Invalid update timestamp", "Invalid snapshot timestamp")
+_CATALOG_AWAY = tuple(
+    f"PSQLException: {said}"
+    for said in ("The connection attempt failed", "An I/O error", "Connection to", "This connection has been closed")
+)
+"""How PostgreSQL's driver says that the server does not answer, or no longer."""
 _THROWN = re.compile(r"(Caused by)?: ")
 """Before what the JVM threw: py4j puts it on the line after its own words, each cause after the trace of its effect."""
 
@@ -55,8 +62,7 @@ def run(
     except TwofoldError as error:
         _fail(error, outcome)
     except (Py4JJavaError, PySparkException) as error:
-        failed = TwofoldError(f"Spark failed: {root_cause(error)}", REPEAT)
-        _fail(ClockBehind("a table") if is_clock_behind(str(error)) else failed, outcome)
+        _fail(of_jvm(error), outcome)
     except (Py4JError, ConnectionError):
         _fail(TwofoldError("the JVM of this job is gone, killed perhaps for want of memory", REPEAT), outcome)
     except OSError as error:
@@ -68,6 +74,15 @@ def run(
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     sys.exit(1 if warnings else 0)
+
+
+def of_jvm(error: Exception) -> TwofoldError:
+    """What failed inside the JVM, as an error of ours."""
+    if is_clock_behind(str(error)):
+        return ClockBehind("a table")
+    if any(sign in str(error) for sign in _CATALOG_AWAY):
+        return database.away(Settings(), root_cause(error))
+    return TwofoldError(f"Spark failed: {root_cause(error)}", REPEAT)
 
 
 def is_clock_behind(text: str) -> bool:

@@ -124,8 +124,7 @@ def configuration(settings: Settings) -> dict[str, str]:
         catalog: "org.apache.iceberg.spark.SparkCatalog",
         f"{catalog}.type": "jdbc",
         f"{catalog}.uri": settings.jdbc_url,
-        f"{catalog}.jdbc.user": settings.postgres_user,
-        f"{catalog}.jdbc.password": settings.postgres_password.get_secret_value(),
+        **{f"{catalog}.jdbc.{name}": value for name, value in database.catalog_session(settings).items()},
         f"{catalog}.jdbc.schema-version": "V1",
         # By this name PostgreSQL knows the connections of this JVM: see `JobLock.end_last_holder`.
         f"{catalog}.jdbc.ApplicationName": f"twofold-{secrets.token_hex(8)}",

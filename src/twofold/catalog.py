@@ -21,7 +21,7 @@ from sqlalchemy.engine import ExceptionContext
 
 from twofold import database
 from twofold.commits import clock_behind_ms
-from twofold.errors import ClockBehind, StoreAway
+from twofold.errors import ClockBehind, StoreAway, first_line
 from twofold.settings import CATALOG, Settings
 
 _UNREACHABLE = "AWS Error NETWORK_CONNECTION"
@@ -94,7 +94,7 @@ def _say_where_it_goes_away(catalog: LakeCatalog, settings: Settings) -> None:
     def handle(context: ExceptionContext) -> None:
         # A connection found dead before its use is replaced by the pool.
         if not context.is_pre_ping and (context.is_disconnect or context.connection is None):
-            raise database.away(settings, context.original_exception) from None
+            raise database.away(settings, first_line(context.original_exception)) from None
 
     event.listen(catalog.engine, "handle_error", handle)
 

@@ -8,6 +8,9 @@ with that process and never before its last commit.
 A network may swallow packets without closing a connection. So the holder of a lock asks for a sign of life every
 `HEARTBEAT_S`, and PostgreSQL ends a session that asked nothing for `RELEASED_AFTER_S`: the holder notices a loss
 before anybody else can have the lock.
+
+Whoever waits for an answer over such a connection ends, too. In Python the operating system notices that nothing is
+acknowledged (`_LIBPQ`), however long a statement takes; Java's driver can only limit the wait (`SILENT_AFTER_S`).
 """
 
 from __future__ import annotations
@@ -36,6 +39,13 @@ ANSWER_WITHIN_S = 10
 """A sign of life that is not answered for that long: the session is lost."""
 RELEASED_AFTER_S = 25
 """PostgreSQL ends a lock's session that asked nothing for that long; more than a pause and an answer together."""
+SILENT_AFTER_S = 90
+"""A statement of the JVM's catalog that is not answered for that long: its connection is lost.
+
+Each reads or writes a row in milliseconds, but may wait for another commit to the same table, and PostgreSQL ends one
+that was cut short after `_CUT_SHORT`: so none that is only slow comes near.
+"""
+_CUT_SHORT = "60s"
 _KEEPALIVE = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
 _LIBPQ = {
     "connect_timeout": "5",
@@ -61,7 +71,7 @@ def connect(settings: Settings) -> psycopg.Connection:
     try:
         return psycopg.connect(f"{settings.postgres_url()}?{urlencode(_LIBPQ)}")
     except psycopg.OperationalError as error:
-        raise away(settings, error) from None
+        raise away(settings, first_line(error)) from None
 
 
 @contextmanager
@@ -72,7 +82,7 @@ def session(settings: Settings) -> Iterator[psycopg.Connection]:
             yield connection
         except psycopg.OperationalError as error:
             if connection.broken:
-                raise away(settings, error) from None
+                raise away(settings, first_line(error)) from None
             raise
 
 
@@ -81,20 +91,29 @@ def pooled_url(settings: Settings) -> str:
 
     Otherwise a commit that was cut short would keep others from the same table for hours.
     """
-    server = _server_options({**_KEEPALIVE, "idle_in_transaction_session_timeout": "60s"})
+    server = _server_options({**_KEEPALIVE, "idle_in_transaction_session_timeout": _CUT_SHORT})
     return f"{settings.postgres_url('postgresql+psycopg')}?{urlencode({**_LIBPQ, 'options': server}, quote_via=quote)}"
+
+
+def catalog_session(settings: Settings) -> dict[str, str]:
+    """Properties of the connections (of Java's driver) that the JVM's catalog has."""
+    return _jdbc(settings, SILENT_AFTER_S, {})
 
 
 def lock_session(settings: Settings) -> dict[str, str]:
     """Properties of the connection (of Java's driver) that a lock is held by."""
-    timeouts = {"idle_session_timeout": f"{RELEASED_AFTER_S}s", "tcp_user_timeout": f"{RELEASED_AFTER_S}s"}
+    released = {"idle_session_timeout": f"{RELEASED_AFTER_S}s", "tcp_user_timeout": f"{RELEASED_AFTER_S}s"}
+    return _jdbc(settings, ANSWER_WITHIN_S, released)
+
+
+def _jdbc(settings: Settings, silent_after_s: int, server: Mapping[str, str]) -> dict[str, str]:
     return {
         "user": settings.postgres_user,
         "password": settings.postgres_password.get_secret_value(),
         "connectTimeout": str(ANSWER_WITHIN_S),
-        "socketTimeout": str(ANSWER_WITHIN_S),
+        "socketTimeout": str(silent_after_s),
         "tcpKeepAlive": "true",
-        "options": _server_options({**_KEEPALIVE, **timeouts}),
+        "options": _server_options({**_KEEPALIVE, **server}),
     }
 
 
@@ -102,11 +121,11 @@ def _server_options(options: Mapping[str, str]) -> str:
     return " ".join(f"-c {name}={value}" for name, value in options.items())
 
 
-def away(settings: Settings, error: BaseException) -> NotRunning:
+def away(settings: Settings, why: str) -> NotRunning:
     """The error for a PostgreSQL that does not answer."""
     where = f"{settings.postgres_host}:{settings.postgres_port}"
     return NotRunning(
-        f"PostgreSQL (the catalog) does not answer at {where}: {first_line(error)}",
+        f"PostgreSQL (the catalog) does not answer at {where}: {why}",
         "start the embedded stack with `twofold up`, or set TWOFOLD_POSTGRES_HOST, _PORT, _USER and _PASSWORD",
     )
 

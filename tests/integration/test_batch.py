@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -28,11 +27,10 @@ from spark_jobs import batch_log
 from spark_jobs.batch_log import BatchRun, Landing
 from spark_jobs.spark_session import Job
 from spark_jobs.tasks import FromInbox, Ingested
-from tests import at_work, running, swallowing
+from tests import at_work, running
 from twofold import catalog as catalogs
-from twofold import commits, kafka, schemas, tables
+from twofold import kafka, schemas, tables
 from twofold.definition.model import Pipeline
-from twofold.errors import Busy
 from twofold.lake import Lake
 from twofold.proof.prover import prove
 from twofold.settings import Settings
@@ -431,24 +429,6 @@ def test_a_run_that_lost_its_lock_unseen_lands_nothing_twice(stack: Settings, de
     assert (found.num_rows, len(found["id"].unique())) == (many, many)
     assert len(rows_of(stack, pipeline, tables.LANDED_FILES)) == 1
     assert run(pipeline) == []
-
-
-def test_a_lock_whose_packets_are_swallowed_is_noticed_stops_commits_and_is_free_for_others(
-    stack: Settings, define: Define, spark: SparkSession
-) -> None:
-    pipeline = define()
-    with swallowing.swallowing(stack.postgres_host, stack.postgres_port) as proxy:
-        lake = Lake(stack.model_copy(update={"postgres_port": proxy.port}), pipeline)
-        log = lake.ensure()[tables.BATCH_LOG]
-        with Job(spark, lake).lock("batch") as lock:
-            proxy.swallow()
-            began = time.monotonic()
-            at_work.eventually(lock.lost.is_set)
-            assert time.monotonic() - began < 30
-            others = Job(spark, Lake(stack, pipeline)).lock("batch", wait_s=30)
-            with others, pytest.raises(Busy, match=r"the lock .* was lost"):
-                commits.append(log, (), {})
-    assert Lake(stack, pipeline).history(tables.BATCH_LOG).head is None
 
 
 def batch(settings: Settings, pipeline: Pipeline) -> AbstractContextManager[at_work.Job]:

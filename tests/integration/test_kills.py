@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 import pytest
+from py4j.protocol import Py4JJavaError
+from pyarrow.fs import copy_files
+from pyiceberg.io.pyarrow import PyArrowFileIO
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from spark_jobs import union
-from tests import at_work
+from spark_jobs import erase_job, outcome, spark_session, union, union_job
+from spark_jobs.erase import Wanted
+from spark_jobs.maintenance_job import Maintenance
+from spark_jobs.spark_session import Job, JobLock
+from tests import at_work, lake, running
 from tests.at_work import Work
 from tests.small_world import Row, event
-from twofold import probes, tables
+from tests.swallowing import SwallowingProxy, swallowing
+from twofold import catalog as catalogs
+from twofold import commits, database, ledger, probes, tables
+from twofold.catalog import LakeCatalog
 from twofold.definition.model import Pipeline
+from twofold.errors import Busy, NotRunning
+from twofold.lake import Lake
+from twofold.retention import upkeep
 from twofold.settings import Settings
 from twofold.stack import supervisor
 
 Define = Callable[..., Pipeline]
 
 AWAY_S = 30.0
+ERASED = "erased-4711"
 DAY = 24 * 60
 
 
@@ -184,15 +202,110 @@ def test_a_union_that_read_before_another_committed_goes_again(
         exact(work)
 
 
+# ---- connections whose packets are swallowed ----
+
+
+@dataclass(frozen=True)
+class CutOff(Job):
+    """A job whose packets to PostgreSQL are swallowed once it has its lock; its commits would still arrive."""
+
+    proxy: SwallowingProxy
+    meanwhile: Callable[[JobLock], None]
+
+    @contextmanager
+    def lock(self, role: str, wait_s: float = 0.0) -> Iterator[JobLock]:
+        """Take it for real, and go on without it."""
+        with super().lock(role, wait_s) as lock:
+            self.proxy.swallow()
+            self.meanwhile(lock)
+            yield lock
+
+
+@dataclass(frozen=True)
+class ApartLake(Lake):
+    """A lake whose catalog does not share the fate of its other connections."""
+
+    own: Settings
+
+    def catalog(self) -> LakeCatalog:
+        """The one that answers."""
+        return catalogs.load(self.own)
+
+
+def metadata(work: Work) -> dict[str, str]:
+    """Where the metadata of each table lies: any commit moves it."""
+    return {name: work.lake.table(name).metadata_location for name in work.snapshots()}
+
+
+def test_without_an_answer_locks_are_lost_no_commit_follows_and_whoever_waits_ends(
+    stack: Settings, spark: SparkSession, define: Define, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = Work(spark, stack, define())
+    for number in range(2):
+        work.send(*burst(number))
+        work.drain()
+        work.union()
+    work.send(event("past the boundary", 1))
+    work.drain()
+    ledger.enter(work.lake, ["nobody"], "me", "so that there is a ledger")
+    monkeypatch.setattr(database, "SILENT_AFTER_S", 10)
+    with swallowing(stack.postgres_host, stack.postgres_port) as proxy, ThreadPoolExecutor() as beside:
+        behind = stack.model_copy(update={"postgres_port": proxy.port})
+        in_python, in_jvm = Lake(behind, work.pipeline), spark.newSession()
+        for name, value in spark_session.configuration(behind).items():
+            if name.startswith("spark.sql.catalog."):
+                in_jvm.conf.set(name, value)
+        events = tables.qualified(work.pipeline, tables.EVENTS)
+        assert in_python.table(tables.EVENTS).current_snapshot()
+        assert in_jvm.table(events).count()
+        before: dict[str, str] = {}
+
+        def without_lock(lock: JobLock) -> None:
+            began = time.monotonic()
+            waiting: tuple[Future[Any], ...] = (
+                beside.submit(in_python.table, tables.EVENTS),
+                beside.submit(in_jvm.table, events),
+            )
+            before.update(metadata(work))
+            at_work.eventually(lock.lost.is_set)
+            assert time.monotonic() - began < 20
+            works: tuple[Callable[[], object], ...] = (
+                lambda: union_job.union(job),
+                lambda: commits.append(job.lake.table(tables.BATCH_LOG), (), {}),
+                lambda: erase_job.erase(job, Wanted(work.pipeline, frozenset(["e1"])), "me", ""),
+            )
+            for one in works:
+                with pytest.raises(Busy, match=r"the lock .* was lost"):
+                    one()
+            with Job(spark, work.lake).lock("union", wait_s=30):
+                assert metadata(work) == before
+            with pytest.raises(NotRunning, match="does not answer"):
+                waiting[0].result()
+            with pytest.raises((PySparkException, Py4JJavaError)) as failed:
+                waiting[1].result()
+            told = outcome.of_jvm(failed.value)
+            assert isinstance(told, NotRunning), failed.value
+            assert time.monotonic() - began < 45
+
+        job = CutOff(spark, ApartLake(behind, work.pipeline, stack), proxy, without_lock)
+        with pytest.raises(Busy, match=r"the lock .* was lost"):
+            Maintenance(job, upkeep(snapshot_retention="0", keep_snapshots=1), datetime.now(UTC)).run()
+    assert metadata(work) == before
+
+
 # ---- the store ----
 
 
-def test_the_store_goes_away_for_half_a_minute(minio_stack: Settings, define: Define) -> None:
-    """The streaming job waits for it and goes on by itself."""
-    work = Work(None, minio_stack, define(stream={"trigger": "500 milliseconds"}))
-    work.send(*burst(0))
-    with at_work.running(minio_stack, "stream", work.pipeline.name) as job:
-        at_work.eventually(lambda: work.landed() == 30, job)
+def test_the_store_goes_away_for_half_a_minute_and_an_id_for_good(
+    minio_stack: Settings, define: Define, tmp_path: Path
+) -> None:
+    """The streaming job waits for the store and goes on by itself; so it does where an id is erased beside it."""
+    by_id = {"window": "1 hour", "by": ["id"], "measures": {"events": "count(*)"}}
+    work = Work(None, minio_stack, define(stream={"trigger": "500 milliseconds"}, views={"by_id": by_id}))
+    name = work.pipeline.name
+    work.send(*burst(0), event(ERASED, 5))
+    with at_work.running(minio_stack, "stream", name) as job:
+        at_work.eventually(lambda: work.landed() == 31, job)
         store: Any = supervisor.rpc(minio_stack)
         store.stopProcess("minio")
         gone = time.monotonic()
@@ -201,7 +314,24 @@ def test_the_store_goes_away_for_half_a_minute(minio_stack: Settings, define: De
         supervisor.start_programs(minio_stack, ["minio"])
         work.send(*burst(2))
         work.holds()
+        assert work.query(f"SELECT count(*) > 0 FROM stream_by_id WHERE id = '{ERASED}'") == [(True,)]
+
+        said = json.loads(running.run(minio_stack, "erase", name, "--id", ERASED, "--yes", "--json").stdout)
+        assert (said["streaming"], said["rows"]["stream_log"]) == (True, {"accepted": 1})
+        work.send(event(ERASED, 6), event("last", 7))
+        at_work.eventually(lambda: work.landed() == 93, job)
+        proof = work.holds()
+        (origins,) = (check for check in proof.checks if check.id == "I4")
+        assert origins.numbers["records_erased"] == {"stream_log": 2, "batch_log": 0}
+        assert work.query(f"SELECT count(*) FROM stream_by_id WHERE id = '{ERASED}'") == [(0,)]
         assert job.exit_code() is None
         os.kill(job.process.pid, signal.SIGTERM)
         assert job.ends() == 0, job.said
+    work.rows = [row for row in work.rows if row["id"] != ERASED]
     assert work.unified() == work.expected()
+    store_of = PyArrowFileIO(catalogs.file_io(minio_stack)).fs_by_scheme("s3", None)
+    for root in ("tables", "checkpoints"):
+        folder = f"{minio_stack.bucket}/{root}/{name}"
+        copy_files(folder, str(tmp_path / root), source_filesystem=store_of)
+    assert len(list((tmp_path / "checkpoints").rglob("offsets/*"))) > 2
+    assert lake.holding(tmp_path, ERASED.encode()) == []

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation
 
@@ -29,13 +31,15 @@ from twofold import commits, inbox, ledger, schemas, table_state, tables
 from twofold.catalog import LakeCatalog
 from twofold.contract.judge import Judge
 from twofold.contract.records import JsonRecords
+from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline
 from twofold.errors import UsageError
 from twofold.ledger import Erased
+from twofold.reader.pinned import Pinned
 from twofold.readers import read
 from twofold.settings import Settings
 from twofold.table_files import Place, Writer
-from twofold.table_state import Boundary, Landed
+from twofold.table_state import Boundary, Folded, Landed
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PERSON = "person-4711-of-some-length"
@@ -386,6 +390,51 @@ def test_a_second_run_finishes_the_first(lake: LocalLake, killed_after: str) -> 
             assert holding(lake.settings.home / "bucket")
         erase(lake, duck)
         erased_whole(lake)
+
+
+class Beside(Eraser):
+    """Erases while a stream commits between every look and the commit that follows."""
+
+    def _rewritten(self, pinned: Pinned, file: DataFile) -> list[DataFile]:
+        if pinned.made.name()[-1] == tables.STREAM_LOG:
+            state = table_state.landed(self.lake.history(tables.STREAM_LOG), self.lake.name)
+            end = state.offsets[0]
+            row = kafka(end, event(f"live{end}"))
+            ahead = replace(state, landing=state.landing + 1, offsets={0: end + 1})
+            tables_by_hand.append(self.lake.table(tables.STREAM_LOG), [row], ahead)
+        return super()._rewritten(pinned, file)
+
+
+def test_beside_a_stream_that_commits_all_the_time(lake: LocalLake) -> None:
+    fill(lake)
+    (view,) = lake.pipeline.views.values()
+    table = schemas.ensure_view(lake.own, lake.pipeline, view, tables.stream_view_name(view))
+
+    def filled() -> int | None:
+        """The stream fills its view from all that the log has."""
+        head = lake.history(tables.STREAM_LOG).head
+        tables_by_hand.append(lake.table(table.name()[-1]), [], Folded(head, fingerprint.view(lake.pipeline, view)))
+        return lake.history(table.name()[-1]).head
+
+    filled()
+    with scratch(lake.settings) as duck:
+        eraser = Beside(lake, duck, Wanted(lake.pipeline, frozenset([PERSON])))
+        ledger.enter(lake, [PERSON], "me", "")
+        eraser.erase_all()
+        landed = table_state.landed(lake.history(tables.STREAM_LOG), lake.name)
+        assert (landed.offsets, landed.relanded) == ({0: 6}, 1)
+        assert lake.table(tables.STREAM_LOG).scan().to_arrow().num_rows == 6
+        assert not eraser.is_filled_again(view)
+        before = lake.history(tables.STREAM_LOG).head
+        land(lake, tables.STREAM_LOG, [kafka(6, event("after"))], replace(landed, landing=9, offsets={0: 7}))
+        head = filled()
+        assert eraser.is_filled_again(view)
+        for name in (table.name()[-1], *(shape.name for shape in reversed(eraser.shapes))):
+            eraser.purge(name)
+    kept = {name: list(lake.history(name).snapshots) for name in (tables.STREAM_LOG, table.name()[-1])}
+    # What a running query may have read since stays.
+    assert kept == {tables.STREAM_LOG: [before, lake.history(tables.STREAM_LOG).head], table.name()[-1]: [head]}
+    assert holding(lake.settings.home / "bucket" / "tables") == []
 
 
 def test_no_commit_brings_in_what_was_read_before(lake: LocalLake) -> None:

@@ -15,6 +15,7 @@ from py4j.protocol import Py4JError, Py4JNetworkError
 from spark_jobs import outcome
 from spark_jobs.outcome import root_cause
 from twofold import launch
+from twofold.errors import NotRunning
 
 HEAD = "An error occurred while calling o97.sql."
 THROWN = ": org.apache.iceberg.exceptions.ValidationException: Deleted manifest m0.avro could not be found: in 7"
@@ -32,6 +33,16 @@ CAUSE = "Caused by: java.io.IOException: No space left: /data"
 )
 def test_the_innermost_cause_is_told_and_never_py4js_own_words(said: list[str], told: str | None) -> None:
     assert root_cause(ValueError("\n".join(said))) == (told or said[0])
+
+
+def test_a_catalog_that_does_not_answer_the_jvm_is_no_failure_of_spark() -> None:
+    away = [": org.apache.iceberg.jdbc.UncheckedSQLException: Failed to get table", TRACE]
+    away += ["Caused by: org.postgresql.util.PSQLException: The connection attempt failed.", TRACE]
+    told = outcome.of_jvm(ValueError("\n".join([HEAD, *away, "Caused by: java.net.SocketTimeoutException: timed out"])))
+    assert isinstance(told, NotRunning)
+    assert "SocketTimeoutException: timed out" in told.message
+    full = outcome.of_jvm(ValueError("\n".join([HEAD, away[0], "Caused by: PSQLException: ERROR: disk full", TRACE])))
+    assert full.message == "Spark failed: PSQLException: ERROR: disk full"
 
 
 @pytest.mark.parametrize(

@@ -187,8 +187,8 @@ def reland(context: click.Context, /, **_: object) -> None:
 def erase(context: click.Context, /, **_: object) -> None:
     """Erase events of PIPELINE for good: rows of all tables, rejected records, files of the inbox, old snapshots.
 
-    The ledger, which has hashes of the ids, keeps them from coming back. Stop the streaming job first; the next
-    `twofold stream` fills the stream views again. Killed midway, the same command finishes it.
+    The ledger, which has hashes of the ids, keeps them from coming back. A running streaming job goes on and fills its
+    views again; else the next `twofold stream` does. Killed midway, the same command finishes it.
 
     \b
     Examples:
