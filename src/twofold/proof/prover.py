@@ -104,6 +104,8 @@ def _prove(
             _materialize(reader, world)
         except (OSError, duckdb.Error, TwofoldError) as error:
             world.unreadable[UNIFIED] = str(error)
+        # Its memory is for the checks now.
+        reader.close()
         checks = sorted([*(_check(name, world) for name in CHECKS), files.result()], key=lambda check: check.id)
         if last := world.last:
             checks = [_as_last(check, last) for check in checks]
