@@ -146,7 +146,10 @@ def _touched_days(world: World, last: LastProof, near: SomeRows) -> set[int]:
     time, key = sql.quoted(world.pipeline.event.time), sql.quoted(world.pipeline.event.key)
     then = world.pins[tables.EVENTS].at(last.snapshots[tables.EVENTS])
     world.register("_tw_near", then, near)
-    beaten = _days(world, f"epoch_us({time})", f"_tw_near WHERE {key} IN (SELECT {key} FROM _tw_new)")
+    # Rows of then that have an id of a new one.
+    met = f"SELECT {key}, {time} FROM _tw_near WHERE {key} IN (SELECT {key} FROM _tw_new)"
+    world.connection.execute(f"CREATE TEMP TABLE _tw_met AS {met}")
+    beaten = _days(world, f"epoch_us({time})", "_tw_met")
     _changed(world, tables.EVENTS, then, tables.events(world.pipeline).column_names)
     world.connection.execute(f"CREATE TEMP VIEW _tw_added AS FROM _tw_changed_{tables.EVENTS} WHERE {sql.MORE} > 0")
     touched = beaten | _days(world, f"epoch_us({time})", f"_tw_changed_{tables.EVENTS}")

@@ -234,7 +234,7 @@ def _find_new_windows(world: World, side: ViewTable, state: Folded, last: LastPr
            count(*) OVER (PARTITION BY {key}) AS _tw_times
     FROM {tables.STREAM_LOG} WHERE outcome = '{tables.ACCEPTED}' AND {read}) AS _tw_new_rows
   WHERE {_seen(pipeline)} > greatest(_tw_top - {_behind_us(pipeline, side.view)}, {_FIRST_WATERMARK_US})
-    AND _tw_times = 1 AND {key} NOT IN (SELECT {key} FROM _tw_near))"""
+    AND _tw_times = 1 AND {key} NOT IN (SELECT {key} FROM _tw_met))"""
     world.register(side.name, pinned, changes.during("window_start", world.scope.ranges or ()))
     by = "".join(f", {sql.quoted(column)}" for column in side.view.by)
     count, named = world.offenders(
