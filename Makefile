@@ -90,7 +90,7 @@ lock: setup  ## Rewrite the locked requirements from requirements/*.in (UPGRADE=
 	    $(addprefix --no-emit-package ,$(NOT_IN_CONTAINERS)) requirements/containers.in -o requirements/containers.txt
 	$(COMPILE) requirements/go.in -o src/twofold/setup/go.txt
 
-bench: setup  ## Measure throughput, latency and queries beside their rivals (EVENTS=1000000, PARTS="drain union")
+bench: setup  ## Measure throughput, latency and queries beside their rivals (EVENTS=1000000, HISTORY=10000000, PARTS="drain union")
 	@$(BIN)/python -m benchmarks.run $(PARTS)
 
 up: setup  ## Start the embedded stack (STORE=minio for S3, MONITORING=1 for Prometheus)

@@ -12,38 +12,45 @@ from pathlib import Path
 
 import duckdb
 
-_RECORDS = """
+TWO_DAYS_US = 172_800_000_000
+
+
+def rows(first: int, count: int, step_us: int) -> str:
+    """The query of the records with these numbers, `n`, in order, one each `step_us` of event time."""
+    return f"""
 SELECT
-  format('{}-{:05d}-{}-{:012d}', carrier, flight, origin, number) AS event_id,
-  strftime(scheduled_at, '%Y-%m-%dT%H:%M:%S.%gZ') AS scheduled_at,
-  origin, dest, carrier, flight, tailnum, delay_min, distance_mi, cancelled
+  n,
+  format('{{}}-{{:05d}}-{{}}-{{:012d}}', carrier, flight, origin, number) AS event_id,
+  scheduled_at, origin, dest, carrier, flight, tailnum, delay_min, distance_mi, cancelled
 FROM (
   SELECT
-    number,
-    TIMESTAMP '2026-01-01' + to_microseconds(number * (172800000000 // $events))
+    n, number,
+    TIMESTAMP '2026-01-01' + to_microseconds(number * {step_us})
       - to_seconds(CASE WHEN roll % 10 = 3 THEN roll // 10 % 3600 ELSE 0 END) AS scheduled_at,
     ['EWR', 'JFK', 'LGA'][1 + roll // 7 % 3] AS origin,
     ['BOS', 'ORD', 'ATL', 'LAX', 'MIA', 'SFO', 'DEN', 'SEA'][1 + roll // 11 % 8] AS dest,
     ['UA', 'AA', 'B6', 'DL', 'EV'][1 + roll // 13 % 5] AS carrier,
     CAST(1 + roll // 17 % 6000 AS INTEGER) AS flight,
-    format('N{:05d}', roll // 19 % 4000) AS tailnum,
+    format('N{{:05d}}', roll // 19 % 4000) AS tailnum,
     CAST(roll // 23 % 200 AS INTEGER) - 30 AS delay_min,
     CAST(100 + roll // 29 % 2500 AS INTEGER) AS distance_mi,
     roll // 31 % 40 = 0 AS cancelled
   FROM (
-    SELECT number, CAST(hash(number) % 1000000007 AS BIGINT) AS roll
-    FROM (SELECT CASE WHEN n % 100 = 99 THEN n - 50 ELSE n END AS number, n FROM range($events) AS numbers(n))
+    SELECT n, number, CAST(hash(number) % 1000000007 AS BIGINT) AS roll
+    FROM (SELECT CASE WHEN n % 100 = 99 THEN n - 50 ELSE n END AS number, n
+          FROM range({first}, {first + count}) AS numbers(n))
     ORDER BY n
   )
 )
 """
 
 
-def write(target: Path, events: int) -> None:
-    """Write `events` records as JSON lines."""
+def write(target: Path, events: int, first: int = 0, step_us: int = 0) -> None:
+    """Write `events` records from the number `first` on as JSON lines; by default they cover two days."""
+    query = rows(first, events, step_us or TWO_DAYS_US // events)
+    text = "strftime(scheduled_at, '%Y-%m-%dT%H:%M:%S.%gZ') AS scheduled_at"
     with duckdb.connect() as connection:
-        # A COPY takes no parameters.
-        connection.sql(_RECORDS, params={"events": events}).create("records")
+        connection.sql(f"SELECT * EXCLUDE n REPLACE ({text}) FROM ({query})").create("records")
         connection.execute(f"COPY records TO '{target}' (FORMAT json)")
 
 

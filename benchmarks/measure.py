@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,11 +40,15 @@ class Usage:
 
     wall_s: float
     cpu_s: float
+    peak_bytes: int
+    """Of memory, by the largest of its processes."""
     output: str
 
 
-def measured(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Usage:
-    """Run to the end; raises BenchFailure with the command's own words if it fails."""
+def measured(
+    command: Sequence[str], environment: Mapping[str, str] | None = None, good: Collection[int] = (0,)
+) -> Usage:
+    """Run to the end; raises BenchFailure with the command's own words if its exit code is not a `good` one."""
     with tempfile.TemporaryDirectory() as folder:
         report, said = Path(folder) / "report.json", Path(folder) / "output"
         launcher = _launched(command, environment, report, said)
@@ -56,7 +60,7 @@ def measured(command: Sequence[str], environment: Mapping[str, str] | None = Non
                 os.killpg(launcher.pid, signal.SIGKILL)
                 launcher.wait()
         text = said.read_text(errors="replace")
-        if code:
+        if code not in good:
             raise BenchFailure(f"{' '.join(command)} exits {code}:\n{text[-4000:]}")
         return Usage(**json.loads(report.read_text()), output=text)
 
@@ -187,7 +191,8 @@ def main(report: Path, command: Sequence[str]) -> int:
     wall_s = time.monotonic() - began
     _wait_for_orphans()
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    report.write_text(json.dumps({"wall_s": wall_s, "cpu_s": used.ru_utime + used.ru_stime}))
+    facts = {"wall_s": wall_s, "cpu_s": used.ru_utime + used.ru_stime, "peak_bytes": used.ru_maxrss << 10}
+    report.write_text(json.dumps(facts))
     return code
 
 

@@ -6,24 +6,27 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from benchmarks import aging, data, drain, formats, latency, live, queries, task_overhead
-from benchmarks.figures import Figure
+from benchmarks import aging, data, drain, formats, history, latency, live, queries, task_overhead
+from benchmarks.figures import BenchFailure, Figure
 from benchmarks.flink import ROCKSDB, PyFlink
 from benchmarks.marks import STEADY, Mark, Stage, stages
 from benchmarks.measure import Usage, measured
 from twofold import kafka
 from twofold.definition.load import load_pipeline
+from twofold.lake import Lake
 from twofold.settings import Settings
 
 MAIN = "bench"
 """The pipeline that most parts are about, and its topic."""
 PRODUCER_FLOOR, DRAIN_FLOOR = 0.08, 1.5
 HIGHEST_LIVE_RATE = 20_000
+_PROVED = (0, 3)
+"""Exit codes of a proof that finds nothing violated."""
 _TEMPLATE = Path(__file__).parent / "pipelines" / "bench.yaml"
 _PAYLOADS = 10_000
 _JAVA_SAYS = re.compile(r"records sent, ([\d.]+) records/sec")
@@ -46,8 +49,8 @@ class Drained:
 class Bench:
     """What several parts need; its properties are steps, each done when first asked for."""
 
-    def __init__(self, settings: Settings, events: int, folder: Path) -> None:
-        self.settings, self.events, self.folder = settings, events, folder
+    def __init__(self, settings: Settings, events: int, history: int, folder: Path) -> None:
+        self.settings, self.events, self.history, self.folder = settings, events, history, folder
         # Its topic is drained in at least five batches.
         self.pipeline(MAIN, f"stream: {{max_offsets_per_trigger: {min(200_000, max(1, events // 5))}}}\n")
 
@@ -67,7 +70,7 @@ class Bench:
     @cached_property
     def produced(self) -> Usage:
         """`twofold produce` of all records."""
-        return self.produce(self.settings, MAIN)
+        return self.produce(self.settings, MAIN, self.records)
 
     @cached_property
     def drained(self) -> Drained:
@@ -80,14 +83,14 @@ class Bench:
         assert self.drained
         return self.twofold("union", MAIN)
 
-    def produce(self, settings: Settings, name: str) -> Usage:
-        """All records, to a topic."""
-        command = [sys.executable, "-m", "twofold.cli", "produce", name, "--from", str(self.records)]
+    def produce(self, settings: Settings, name: str, records: Path) -> Usage:
+        """All records of a file, to a topic."""
+        command = [sys.executable, "-m", "twofold.cli", "produce", name, "--from", str(records)]
         return measured(command, settings.environment())
 
-    def twofold(self, *arguments: str) -> Usage:
-        """One command."""
-        return measured([sys.executable, "-m", "twofold.cli", *arguments], self.settings.environment())
+    def twofold(self, *arguments: str, good: Collection[int] = (0,)) -> Usage:
+        """One command, which must end with a `good` exit code."""
+        return measured([sys.executable, "-m", "twofold.cli", *arguments], self.settings.environment(), good)
 
     def drain(self, way: str) -> Drained:
         """The topic of all records, in one of the ways of `drain`."""
@@ -106,7 +109,7 @@ def producer(bench: Bench) -> Iterator[Figure]:
     other = bench.settings.model_copy(update={"producer_client": "kafka-python"})
     for what, usage, bound, note in (
         ("librdkafka", bench.produced, f">= {PRODUCER_FLOOR}", f"to Java; {size:.0f} bytes a record"),
-        ("kafka-python", bench.produce(other, bench.pipeline("bench_python")), "", "to Java"),
+        ("kafka-python", bench.produce(other, bench.pipeline("bench_python"), bench.records), "", "to Java"),
     ):
         ratio = bench.events / usage.wall_s / java_per_s
         yield Figure.of(what, bench.events, usage.wall_s, usage.cpu_s, ratio=ratio, bound=bound, note=note)
@@ -193,6 +196,34 @@ def committed(bench: Bench) -> Iterator[Figure]:
     return aging.measure(bench.settings, name, min(aging.A_DAY, bench.events // 50))
 
 
+def proved(bench: Bench) -> Iterator[Figure]:
+    """A proof in full of a long past, and one of what is new on top of it."""
+    name, past, new = bench.pipeline("bench_proof"), bench.history // history.A_DAY * history.A_DAY, bench.events
+    lake = Lake(bench.settings, load_pipeline(bench.settings, name))
+    history.make(lake, past)
+    bench.twofold("union", name)
+    for view in lake.pipeline.views.values():
+        history.fill_stream_view(lake, view)
+    # Kafka no longer has the records of the past, so their values are not proved.
+    full = bench.twofold("prove", name, good=_PROVED)
+    records = bench.folder / "new.jsonl"
+    # One in a hundred of them is in the past, too.
+    data.write(records, new, past - new // 100, history.STEP_US)
+    bench.produce(bench.settings, name, records)
+    # Without its checkpoint, the view would be filled from the whole log.
+    bench.pipeline(name, view=False)
+    bench.twofold("stream", name, "--until-caught-up")
+    bench.pipeline(name)
+    bench.twofold("union", name)
+    recent = bench.twofold("prove", name, "--since-last", good=_PROVED)
+    if "checked: what changed since" not in recent.output:
+        raise BenchFailure(f"everything was proved again:\n{recent.output}")
+    for what, events, usage in ((f"{past:,}, in full", past, full), (f"{new:,} new ones", new, recent)):
+        note = f"{usage.peak_bytes / 1e9:.2f} GB of memory"
+        yield Figure.of(what, events, usage.wall_s, usage.cpu_s, note=note)
+    yield Figure("new ones to all", ratio=recent.cpu_s / full.cpu_s, note="CPU-seconds")
+
+
 PARTS: dict[str, Callable[[Bench], Iterable[Figure]]] = {
     "producer": producer,
     "drain": drained,
@@ -202,5 +233,6 @@ PARTS: dict[str, Callable[[Bench], Iterable[Figure]]] = {
     "query": queried,
     "latency": followed,
     "dags": lambda bench: task_overhead.measure(bench.settings.pipelines, MAIN),
+    "proof": proved,
     "formats": lambda _bench: formats.measure(),
 }

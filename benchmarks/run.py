@@ -24,6 +24,7 @@ from benchmarks.parts import PARTS, Bench
 from tests import running
 
 _EVENTS = 1_000_000
+_HISTORY = 10_000_000
 Named = tuple[str, Figure]
 """A part, and one of its figures."""
 
@@ -31,8 +32,16 @@ Named = tuple[str, Figure]
 @click.command()
 @click.argument("parts", nargs=-1, type=click.Choice(list(PARTS)))
 @click.option("--events", type=click.IntRange(1000), default=_EVENTS, show_default=True, envvar="EVENTS")
+@click.option(
+    "--history",
+    type=click.IntRange(1_000_000),
+    default=_HISTORY,
+    show_default=True,
+    envvar="HISTORY",
+    help="What `proof` begins with, by whole millions.",
+)
 @click.option("--json", "target", type=click.Path(path_type=Path), help="Write the figures to this file, too.")
-def main(parts: tuple[str, ...], events: int, target: Path | None) -> None:
+def main(parts: tuple[str, ...], events: int, history: int, target: Path | None) -> None:
     """Run PARTS (all where none is named) and print their figures.
 
     \b
@@ -43,14 +52,14 @@ def main(parts: tuple[str, ...], events: int, target: Path | None) -> None:
     """
     # SIGTERM takes the stack down on its way out, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    found, failed = _measure([name for name in PARTS if name in parts or not parts], events)
+    found, failed = _measure([name for name in PARTS if name in parts or not parts], events, history)
     if target is not None:
         target.write_text(json.dumps(_report(found, events), indent=2) + "\n")
     _print(found, events)
     sys.exit(1 if failed else 0)
 
 
-def _measure(names: list[str], events: int) -> tuple[list[Named], list[str]]:
+def _measure(names: list[str], events: int, history: int) -> tuple[list[Named], list[str]]:
     """The figures, and the names of the parts that failed: one of them does not cost the figures of the rest."""
     found: list[Named] = []
     failed: list[str] = []
@@ -58,7 +67,7 @@ def _measure(names: list[str], events: int) -> tuple[list[Named], list[str]]:
         pipelines = Path(scratch) / "pipelines"
         pipelines.mkdir()
         with running.running_stack(pipelines, "local") as settings:
-            bench = Bench(settings, events, Path(scratch))
+            bench = Bench(settings, events, history, Path(scratch))
             for name in names:
                 began = time.monotonic()
                 try:

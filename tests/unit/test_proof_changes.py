@@ -26,7 +26,7 @@ from twofold.proof import changes, last_proof, offsets, origins, recomputed, sql
 from twofold.proof.findings import Check, Findings
 from twofold.proof.last_proof import LastProof
 from twofold.proof.sent import Sent
-from twofold.proof.world import World, connect, declared, pinned
+from twofold.proof.world import UNIFIED, World, connect, declared, pinned
 from twofold.settings import Settings
 from twofold.table_state import Boundary, Folded, Landed, encode
 
@@ -209,6 +209,14 @@ def test_new_rows_and_the_days_that_they_touch(made: Tables, tmp_path: Path) -> 
     assert later and later.first_landing == 2 and later.sums == last.sums and later.in_full_at == last.in_full_at
     # Nobody looks at these rows again.
     assert later.unproved == ("I4",)
+
+    # A union that keeps both rows, on days far apart.
+    both = {**new, "layer": "stream", "withdrawn": False, "landing": None}
+    made.append(tables.EVENTS, [both], Boundary(made.pipeline.name, "t", {0: 7, 1: 5}, 1))
+    world = made.world(tmp_path)
+    changes.narrow(world, last)
+    world.connection.execute(f"CREATE TABLE {UNIFIED} AS FROM {tables.EVENTS}")
+    assert "events: id 's2' 2 times" in recomputed.one_row_per_id(world).offenders[0]
 
 
 def test_kafka_was_set_back(made: Tables, tmp_path: Path) -> None:

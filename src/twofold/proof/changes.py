@@ -125,7 +125,7 @@ def narrow(world: World, last: LastProof) -> None:
     touched = as_ranges(fresh | _touched_days(world, last, near))
     ranges = longer(touched, sql.microseconds(longest))
     here = during(pipeline.event.time, ranges)
-    _bind_events(world, last, here, near)
+    _bind_events(world, last, here)
     windows = (f"({sql.START} < {high} AND {sql.END} > {low})" for low, high in touched)
     world.scope = Scope(
         "_tw_stream_rows", "_tw_batch_rows", "_tw_added", ranges, here, f"({' OR '.join(windows) or 'false'})"
@@ -148,7 +148,10 @@ def _touched_days(world: World, last: LastProof, near: SomeRows) -> set[int]:
     time, key = sql.quoted(world.pipeline.event.time), sql.quoted(world.pipeline.event.key)
     then = world.pins[tables.EVENTS].at(last.snapshots[tables.EVENTS])
     world.register("_tw_near", then, near)
-    beaten = _days(world, f"epoch_us({time})", f"_tw_near WHERE {key} IN (SELECT {key} FROM _tw_new)")
+    # Rows of then that have an id of a new one.
+    met = f"SELECT {key}, {time} FROM _tw_near WHERE {key} IN (SELECT {key} FROM _tw_new)"
+    world.connection.execute(f"CREATE TEMP TABLE _tw_met AS {met}")
+    beaten = _days(world, f"epoch_us({time})", "_tw_met")
     _changed(world, tables.EVENTS, then, tables.events(world.pipeline).column_names)
     world.connection.execute(f"CREATE TEMP VIEW _tw_added AS FROM _tw_changed_{tables.EVENTS} WHERE {sql.MORE} > 0")
     touched = beaten | _days(world, f"epoch_us({time})", f"_tw_changed_{tables.EVENTS}")
@@ -184,13 +187,17 @@ def _changed(world: World, name: str, then: TableAt, columns: Iterable[str]) -> 
     return sql.quoted(target)
 
 
-def _bind_events(world: World, last: LastProof, here: SomeRows, near: SomeRows) -> None:
-    """Events of now and of then, in these times or of an id that is new; and the logs that those of then stand for."""
-    pipeline, key = world.pipeline, sql.quoted(world.pipeline.event.key)
-    part = SomeRows(_OR(here.files, near.files), f"({here.rows} OR {key} IN (SELECT {key} FROM _tw_new))")
-    now = world.pins[tables.EVENTS]
-    world.register(tables.EVENTS, now, part)
-    world.register("_tw_events_then", now.at(last.snapshots[tables.EVENTS]), part)
+def _bind_events(world: World, last: LastProof, here: SomeRows) -> None:
+    """Events of now and of then, in these times; and the logs that those of then stand for.
+
+    Rows of an id that is new lie in these times, too: those of then by the days they are on, and those of now that are
+    on another day are of then.
+    """
+    pipeline, now = world.pipeline, world.pins[tables.EVENTS]
+    world.register(tables.EVENTS, now, here)
+    world.register("_tw_unread_then", now.at(last.snapshots[tables.EVENTS]), here)
+    # Read once: it is looked at as either log.
+    world.connection.execute("CREATE TEMP TABLE _tw_events_then AS FROM _tw_unread_then")
     events = sql.names(pipeline.columns)
     world.connection.execute(
         f"""CREATE TEMP VIEW _tw_stream_rows AS SELECT outcome, {events}, {sql.names(sql.FROM_KAFKA)}

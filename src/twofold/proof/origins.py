@@ -38,14 +38,14 @@ def _events(world: World, found: Findings) -> None:
     logged = sql.contenders(world.pipeline, "stream_log", "batch_log")
     # Rows that retention has not yet taken from stream_log.
     kept = f"{world.scope.added_events} WHERE coalesce(NOT {sql.before(world.retained_from)}, true)"
-    more = sql.more_often(columns, kept, f"({logged}) AS _tw_logged")
+    more = sql.more_often(columns, kept, f"({logged}) AS _tw_logged", "> 0")
     id_and_origin = f"{sql.quoted(world.pipeline.event.key)}, {sql.origin(world.pipeline.topic.name)}, {sql.MORE}"
     _, named = world.offenders(
-        f"SELECT * FROM ({more}) WHERE {sql.MORE} > 0",
+        more,
         id_and_origin,
         lambda key, where, more: f"events: id {key!r} from {where}" + (f", {more} times more" if more > 1 else ""),
     )
-    count = world.number(f"SELECT sum({sql.MORE}) FROM ({more}) WHERE {sql.MORE} > 0") if named else 0
+    count = world.number(f"SELECT sum({sql.MORE}) FROM ({more}) AS _tw_more") if named else 0
     rows = world.number(f"SELECT count(*) FROM {kept}")
     found.numbers |= {"events": rows, "events_not_in_logs": count}
     if count:

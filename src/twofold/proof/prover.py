@@ -104,6 +104,8 @@ def _prove(
             _materialize(reader, world)
         except (OSError, duckdb.Error, TwofoldError) as error:
             world.unreadable[UNIFIED] = str(error)
+        # Its memory is for the checks now.
+        reader.close()
         checks = sorted([*(_check(name, world) for name in CHECKS), files.result()], key=lambda check: check.id)
         if last := world.last:
             checks = [_as_last(check, last) for check in checks]
@@ -127,9 +129,10 @@ def _world(lake: Lake, before: Sent, pins: Mapping[str, TableAt], folder: Path, 
             # It may be a file of then, which was expired meanwhile; one of now is missed in full, too.
             why = f"a file cannot be read: {next(iter(world.unreadable.values()), error)}"
         say(f"everything is checked: {why}")
-    world = World(lake, connect(folder), before, pins)
     logs = (tables.EVENTS, tables.STREAM_LOG, tables.BATCH_LOG)
-    if need := spilled_bytes(sum(pins[name].size_bytes for name in logs)):
+    need = spilled_bytes(sum(pins[name].size_bytes for name in logs))
+    world = World(lake, connect(folder, on_disk=need > 0), before, pins)
+    if need:
         free = shutil.disk_usage(folder).free
         say(f"may need up to {need / 1e9:,.1f} GB in {folder.parent} for a while; {free / 1e9:,.1f} GB are free there")
     for name in declared(lake.pipeline):
@@ -192,7 +195,7 @@ def _materialize(reader: Reader, world: World) -> None:
     if there:
         _copy(reader, world, UNIFIED, columns, pipeline.event.time)
     else:
-        world.connection.execute(f"CREATE TEMP TABLE {UNIFIED} AS SELECT {columns} FROM {tables.EVENTS}")
+        world.connection.execute(f"CREATE TABLE {UNIFIED} AS SELECT {columns} FROM {tables.EVENTS}")
     for view in pipeline.views.values():
         name = statements.unified_view_name(view.name)
         if there:
@@ -200,12 +203,12 @@ def _materialize(reader: Reader, world: World) -> None:
         else:
             nothing = sql.folded(UNIFIED, pipeline.event.time, view)
             moments = f"make_timestamptz({sql.START}) AS window_start, make_timestamptz({sql.END}) AS window_end"
-            world.connection.execute(f"CREATE TEMP TABLE {sql.quoted(name)} AS SELECT *, {moments} FROM ({nothing})")
+            world.connection.execute(f"CREATE TABLE {sql.quoted(name)} AS SELECT *, {moments} FROM ({nothing})")
 
 
 def _copy(reader: Reader, world: World, name: str, columns: str, time: str) -> None:
     """What a reader sees of a relation, in the times that are compared."""
-    source, make = sql.quoted(name), f"CREATE TEMP TABLE {sql.quoted(name)} AS"
+    source, make = sql.quoted(name), f"CREATE TABLE {sql.quoted(name)} AS"
     for where in _conditions(time, world.scope.ranges):
         found = reader.query(f"SELECT {columns} FROM {source} WHERE {where}", world.pipeline.name)
         world.connection.register("_tw_batches", found.to_arrow_reader())

@@ -46,7 +46,11 @@ def one_row_per_id(world: World) -> Check:
     found = Findings("I3")
     key, origin = sql.quoted(world.pipeline.event.key), sql.origin(world.pipeline.topic.name)
     for name in (tables.EVENTS, UNIFIED):
-        rows, ids = world.row(f"SELECT count(*), count(DISTINCT {key}) FROM {name}")
+        marked = f"SELECT {key}, hash({key}) IN ({sql.repeated(key, name)}) AS _tw_several FROM {name}"
+        rows, ids = world.row(
+            f"""SELECT count(*), count({key}) FILTER (NOT _tw_several) + count(DISTINCT {key}) FILTER (_tw_several)
+                FROM ({marked}) AS _tw_marked"""
+        )
         found.numbers[name] = {"rows": rows, "ids": ids}
         if rows == ids:
             found.say(f"{name} {counted(rows, 'row')} = {counted(ids, 'id')}")
@@ -68,9 +72,10 @@ def _spread(world: World, found: Findings) -> None:
     event, horizon = world.pipeline.event, world.pipeline.event.id_horizon
     time, scope = sql.quoted(event.time), world.scope
     logged = sql.contenders(world.pipeline, scope.stream_rows, scope.batch_rows)
+    key, several = sql.quoted(event.key), _contended(world)
     count, named = world.offenders(
-        f"""SELECT {sql.quoted(event.key)} AS _tw_id, min({time}) AS _tw_first, max({time}) AS _tw_last
-            FROM ({logged}) AS _tw_logged GROUP BY ALL
+        f"""SELECT {key} AS _tw_id, min({time}) AS _tw_first, max({time}) AS _tw_last
+            FROM ({logged}) AS _tw_logged WHERE hash({key}) IN (SELECT _tw_hash FROM {several}) GROUP BY ALL
             HAVING epoch_us(max({time})) - epoch_us(min({time})) > {sql.microseconds(horizon)}""",
         "_tw_id, _tw_first, _tw_last",
         lambda key, first, last: f"id {key!r}: from {first.isoformat()} to {last.isoformat()}",
@@ -134,10 +139,19 @@ UNION ALL SELECT {columns} FROM {UNIFIED} WHERE NOT ({kept}))"""
     return found.check()
 
 
+def _contended(world: World) -> str:
+    """Relation with the ids that have several rows that take part, made once: the others need no decision."""
+    logged = sql.contenders(world.pipeline, world.scope.stream_rows, world.scope.batch_rows)
+    query = sql.repeated(sql.quoted(world.pipeline.event.key), f"({logged}) AS _tw_logged")
+    world.connection.execute(f"CREATE TEMP TABLE IF NOT EXISTS _tw_contended AS {query}")
+    return "_tw_contended"
+
+
 def _make_scratch(world: World) -> None:
-    union = sql.from_scratch(world.pipeline, world.scope.stream_rows, world.scope.batch_rows)
+    scope = world.scope
+    union = sql.from_scratch(world.pipeline, scope.stream_rows, scope.batch_rows, _contended(world))
     rows = f"FROM ({union}) WHERE {world.scope.part.rows}"
-    world.connection.execute(f"CREATE TEMP TABLE IF NOT EXISTS _tw_scratch AS {rows}")
+    world.connection.execute(f"CREATE TABLE IF NOT EXISTS _tw_scratch AS {rows}")
 
 
 def _kept(world: World) -> str:
@@ -220,7 +234,7 @@ def _find_new_windows(world: World, side: ViewTable, state: Folded, last: LastPr
            count(*) OVER (PARTITION BY {key}) AS _tw_times
     FROM {tables.STREAM_LOG} WHERE outcome = '{tables.ACCEPTED}' AND {read}) AS _tw_new_rows
   WHERE {_seen(pipeline)} > greatest(_tw_top - {_behind_us(pipeline, side.view)}, {_FIRST_WATERMARK_US})
-    AND _tw_times = 1 AND {key} NOT IN (SELECT {key} FROM _tw_near))"""
+    AND _tw_times = 1 AND {key} NOT IN (SELECT {key} FROM _tw_met))"""
     world.register(side.name, pinned, changes.during("window_start", world.scope.ranges or ()))
     by = "".join(f", {sql.quoted(column)}" for column in side.view.by)
     count, named = world.offenders(
@@ -283,7 +297,8 @@ def _compare_view(world: World, side: ViewTable, found: Findings) -> None:
     if side.log == tables.EVENTS:
         rows, exempt = f"(SELECT * FROM {side.source} WHERE NOT withdrawn)", None
     else:
-        rows, exempt = f"({_first_of_each_id(world, side.source)})", _exempt(world, side)
+        several = _repeated(world, side.source)
+        rows, exempt = f"({_first_of_each_id(world, side.source, several)})", _exempt(world, side, several)
     after_us = _deleted_up_to_us(world, side)
     difference = compare(world, side.view, side.name, sql.folded(rows, time, side.view), exempt, after_us)
     compared, exempted, different = difference.compared, difference.exempt, difference.different
@@ -308,17 +323,27 @@ def _deleted_up_to_us(world: World, side: ViewTable) -> int:
     return LONG_AGO_US if latest is None else int(latest) + sql.microseconds(world.pipeline.event.max_future)
 
 
-def _first_of_each_id(world: World, source: str) -> str:
-    """Accepted rows, the earliest of each id."""
+def _repeated(world: World, source: str) -> str:
+    """Relation with the ids that have several accepted rows."""
+    query = sql.repeated(sql.quoted(world.pipeline.event.key), f"{source} WHERE outcome = 'accepted'")
+    world.connection.execute(f"CREATE OR REPLACE TEMP TABLE _tw_repeated AS {query}")
+    return "_tw_repeated"
+
+
+def _first_of_each_id(world: World, source: str, several: str) -> str:
+    """Accepted rows, the earliest of each id; only those of `several` have more than one."""
     key = sql.quoted(world.pipeline.event.key)
-    return f"""SELECT _tw_log.* FROM {source} AS _tw_log
-JOIN ({sql.best_of_stream(source, world.pipeline)}) AS _tw_earliest
+    is_repeated = f"hash({key}) IN (SELECT _tw_hash FROM {several})"
+    some = f"(SELECT * FROM {source} WHERE outcome = 'accepted' AND {is_repeated})"
+    return f"""SELECT * FROM {source} WHERE outcome = 'accepted' AND NOT {is_repeated}
+UNION ALL
+SELECT _tw_log.* FROM {some} AS _tw_log
+JOIN ({sql.best_of_stream(some, world.pipeline)}) AS _tw_earliest
   ON _tw_log.{key} = _tw_earliest._tw_id
-  AND {sql.struct(sql.from_kafka(world.pipeline), "_tw_log.")} = _tw_earliest._tw_best
-WHERE _tw_log.outcome = 'accepted'"""
+  AND {sql.struct(sql.from_kafka(world.pipeline), "_tw_log.")} = _tw_earliest._tw_best"""
 
 
-def _exempt(world: World, side: ViewTable) -> str:
+def _exempt(world: World, side: ViewTable, several: str) -> str:
     """Windows and groups that hold a possibly late record, or an id whose duplicates disagree."""
     key = sql.quoted(world.pipeline.event.key)
     behind, seen = _behind_us(world.pipeline, side.view), _seen(world.pipeline)
@@ -335,8 +360,8 @@ def _exempt(world: World, side: ViewTable) -> str:
                          THEN max(_tw_latest) OVER _tw_up_to ELSE max(_tw_latest) OVER _tw_before END AS _tw_top
          FROM _tw_landings WINDOW _tw_up_to AS (ORDER BY landing ROWS UNBOUNDED PRECEDING),
            _tw_before AS (ORDER BY landing ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)),
-       _tw_repeated AS (SELECT {key} AS _tw_id FROM {accepted} GROUP BY {key} HAVING count(*) > 1),
-       _tw_disagreeing AS (SELECT {key} AS _tw_id FROM {accepted} WHERE {key} IN (SELECT _tw_id FROM _tw_repeated)
+       _tw_disagreeing AS (SELECT {key} AS _tw_id FROM {accepted}
+                       WHERE hash({key}) IN (SELECT _tw_hash FROM {several})
                        GROUP BY {key} HAVING count(DISTINCT {columns}) > 1)
   SELECT _tw_log.* FROM {accepted} AS _tw_log JOIN _tw_tops USING (landing)
   WHERE {seen} <= greatest(_tw_tops._tw_top - {behind}, {_FIRST_WATERMARK_US})
@@ -381,9 +406,10 @@ def compare(
         f"""CREATE OR REPLACE TEMP TABLE _tw_actual AS FROM (SELECT epoch_us(window_start) AS {sql.START},
               epoch_us(window_end) AS {sql.END}, {rest} FROM {sql.quoted(table)}) {within}"""
     )
-    nothing = f"SELECT {sql.names(keys)} FROM _tw_expected WHERE false"
-    world.connection.execute(f"CREATE OR REPLACE TEMP TABLE _tw_exempt AS {exempt or nothing}")
-    world.connection.execute(f"CREATE OR REPLACE TEMP TABLE _tw_joined AS {_joined(view, keys)}")
+    if exempt:
+        world.connection.execute(f"CREATE OR REPLACE TEMP TABLE _tw_exempt AS {exempt}")
+    joined = _joined(view, keys, any_exempt=exempt is not None)
+    world.connection.execute(f"CREATE OR REPLACE TEMP TABLE _tw_joined AS {joined}")
     wrong = " OR ".join([*(f"NOT {_same(world, name)}" for name in view.measures), _one_sided()])
     compared = world.number("SELECT count(*) FROM _tw_joined WHERE NOT _tw_is_exempt")
     exempted = world.number("SELECT count(*) FROM _tw_joined WHERE _tw_is_exempt")
@@ -392,7 +418,7 @@ def compare(
     return FoldDifference(compared, exempted, different, offenders)
 
 
-def _joined(view: View, keys: tuple[str, ...]) -> str:
+def _joined(view: View, keys: tuple[str, ...], *, any_exempt: bool) -> str:
     """Every row of either side: its keys, both sides' measures, how often each side has it, whether it is exempt."""
     on = " AND ".join(f"_tw_a.{sql.quoted(key)} IS NOT DISTINCT FROM _tw_e.{sql.quoted(key)}" for key in keys)
     both = ", ".join(f"coalesce(_tw_a.{sql.quoted(key)}, _tw_e.{sql.quoted(key)}) AS {sql.quoted(key)}" for key in keys)
@@ -400,7 +426,8 @@ def _joined(view: View, keys: tuple[str, ...]) -> str:
         f", _tw_a.{sql.quoted(m)} AS {_side('a', m)}, _tw_e.{sql.quoted(m)} AS {_side('e', m)}" for m in view.measures
     )
     same = " AND ".join(f"_tw_joined.{sql.quoted(key)} IS NOT DISTINCT FROM _tw_x.{sql.quoted(key)}" for key in keys)
-    return f"""SELECT *, EXISTS (SELECT 1 FROM _tw_exempt AS _tw_x WHERE {same}) AS _tw_is_exempt FROM (
+    is_exempt = f"EXISTS (SELECT 1 FROM _tw_exempt AS _tw_x WHERE {same})" if any_exempt else "false"
+    return f"""SELECT *, {is_exempt} AS _tw_is_exempt FROM (
   SELECT {both}{measures}, _tw_a._tw_times AS _tw_times_a, _tw_e._tw_times AS _tw_times_e
   FROM (SELECT *, count(*) OVER (PARTITION BY {sql.names(keys)}) AS _tw_times FROM _tw_actual) AS _tw_a
   FULL JOIN (SELECT *, 1 AS _tw_times FROM _tw_expected) AS _tw_e ON {on}) AS _tw_joined"""

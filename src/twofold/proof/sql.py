@@ -69,20 +69,26 @@ def before(ends: Mapping[int, int]) -> str:
     return f"({' OR '.join(parts) or 'false'})"
 
 
-def more_often(columns: str, one: str, other: str) -> str:
+def more_often(columns: str, one: str, other: str, sides: str = "<> 0") -> str:
     """The rows that two relations do not have equally often; MORE is above 0 where `one` has more of them.
+
+    With `sides` "> 0" only those: a second look at all rows is then rarely needed.
 
     >>> query = more_often("a", "(VALUES (1), (1), (2)) AS t(a)", "(VALUES (1), (3)) AS u(a)")
     >>> import duckdb; sorted(duckdb.sql(query).fetchall())
     [(1, 1), (2, 1), (3, -1)]
+    >>> query = more_often("a", "(VALUES (1), (1), (2)) AS t(a)", "(VALUES (1), (3)) AS u(a)", "> 0")
+    >>> sorted(duckdb.sql(query).fetchall())
+    [(1, 1), (2, 1)]
     """
-    # By a number of 64 bits first: to group all rows by all their columns takes three times as long.
-    return f"""WITH _tw_both AS (
+    # By a number of 64 bits first: to group all rows by all their columns takes three times as long. Both sides are
+    # read twice, the second time where any number differs: kept, they would need room for all rows with all columns.
+    return f"""WITH _tw_both AS NOT MATERIALIZED (
   SELECT {columns}, 1 AS {MORE}, hash({columns}) AS _tw_hash FROM {one}
   UNION ALL SELECT {columns}, -1, hash({columns}) FROM {other}),
-_tw_unequal AS (SELECT _tw_hash FROM _tw_both GROUP BY _tw_hash HAVING sum({MORE}) <> 0)
+_tw_unequal AS (SELECT _tw_hash FROM _tw_both GROUP BY _tw_hash HAVING sum({MORE}) {sides})
 SELECT {columns}, sum({MORE})::BIGINT AS {MORE} FROM _tw_both SEMI JOIN _tw_unequal USING (_tw_hash)
-GROUP BY {columns} HAVING sum({MORE}) <> 0"""
+GROUP BY {columns} HAVING sum({MORE}) {sides}"""
 
 
 def union_columns(pipeline: Pipeline) -> tuple[str, ...]:
@@ -117,6 +123,16 @@ def from_kafka(pipeline: Pipeline) -> tuple[str, ...]:
     return _with_element(pipeline, FROM_KAFKA)
 
 
+def repeated(key: str, source: str) -> str:
+    """Hashes of the ids that more than one row has; of an id that has one, by chance, too.
+
+    >>> import duckdb; duckdb.sql(repeated("a", "(VALUES (1), (1), (2)) AS t(a)")).fetchall() == duckdb.sql(
+    ...     "SELECT hash(1)").fetchall()
+    True
+    """
+    return f"SELECT hash({key}) AS _tw_hash FROM {source} GROUP BY ALL HAVING count(*) > 1"
+
+
 def best_of_batch(source: str, pipeline: Pipeline) -> str:
     """id → the latest (landing, file, row) of it, among the batch rows that take part."""
     return f"""SELECT {quoted(pipeline.event.key)} AS _tw_id, max({struct(from_files(pipeline))}) AS _tw_best
@@ -129,21 +145,29 @@ def best_of_stream(source: str, pipeline: Pipeline) -> str:
 FROM {source} WHERE outcome = 'accepted' GROUP BY ALL"""
 
 
-def from_scratch(pipeline: Pipeline, stream: str, batch: str) -> str:
-    """The unified events recomputed from both logs: the latest batch row of an id, else its earliest stream row."""
+def from_scratch(pipeline: Pipeline, stream: str, batch: str, several: str) -> str:
+    """The unified events recomputed from both logs: the latest batch row of an id, else its earliest stream row.
+
+    `several` is a relation of `repeated` ids, among all rows that take part: an id with one row is won by that.
+    """
     key, events = quoted(pipeline.event.key), names(pipeline.columns, "_tw_log.")
     last, first = struct(from_files(pipeline), "_tw_log."), struct(from_kafka(pipeline), "_tw_log.")
+    is_contended = f"hash({key}) IN (SELECT _tw_hash FROM {several})"
+    some_stream, some_batch = (f"(SELECT * FROM {log} WHERE {is_contended})" for log in (stream, batch))
     return f"""
-WITH _tw_latest AS ({best_of_batch(batch, pipeline)}),
-     _tw_earliest AS ({best_of_stream(stream, pipeline)})
+WITH _tw_latest AS ({best_of_batch(some_batch, pipeline)}),
+     _tw_earliest AS ({best_of_stream(some_stream, pipeline)})
+SELECT {names(union_columns(pipeline))} FROM ({contenders(pipeline, stream, batch)}) AS _tw_alone
+WHERE NOT withdrawn AND {key} IS NOT NULL AND NOT {is_contended}
+UNION ALL
 SELECT {events}, 'batch' AS layer, {names(FROM_FILES, "_tw_log.")}, NULL::TIMESTAMPTZ AS kafka_timestamp,
   NULL::INTEGER AS kafka_partition, NULL::BIGINT AS kafka_offset
-FROM {batch} AS _tw_log
+FROM {some_batch} AS _tw_log
   JOIN _tw_latest ON _tw_log.{key} = _tw_latest._tw_id AND {last} = _tw_latest._tw_best
 WHERE _tw_log.outcome = 'accepted'
 UNION ALL
 SELECT {events}, 'stream', NULL::BIGINT, NULL::VARCHAR, NULL::BIGINT, {names(FROM_KAFKA, "_tw_log.")}
-FROM {stream} AS _tw_log
+FROM {some_stream} AS _tw_log
   JOIN _tw_earliest ON _tw_log.{key} = _tw_earliest._tw_id AND {first} = _tw_earliest._tw_best
 WHERE NOT EXISTS (SELECT 1 FROM _tw_latest WHERE _tw_latest._tw_id = _tw_log.{key})"""
 
