@@ -268,7 +268,7 @@ def test_without_an_answer_locks_are_lost_no_commit_follows_and_whoever_waits_en
             )
             before.update(metadata(work))
             at_work.eventually(lock.lost.is_set)
-            assert time.monotonic() - began < 20
+            assert time.monotonic() - began < 30, "as the documentation promises"
             works: tuple[Callable[[], object], ...] = (
                 lambda: union_job.union(job),
                 lambda: commits.append(job.lake.table(tables.BATCH_LOG), (), {}),
@@ -285,7 +285,7 @@ def test_without_an_answer_locks_are_lost_no_commit_follows_and_whoever_waits_en
                 waiting[1].result()
             told = outcome.of_jvm(failed.value)
             assert isinstance(told, NotRunning), failed.value
-            assert time.monotonic() - began < 45
+            assert time.monotonic() - began < 120, "and not at the end of TCP's own patience, in a quarter of an hour"
 
         job = CutOff(spark, ApartLake(behind, work.pipeline, stack), proxy, without_lock)
         with pytest.raises(Busy, match=r"the lock .* was lost"):
