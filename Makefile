@@ -1,8 +1,8 @@
 # One command surface, for people and for CI alike. `make` alone lists it.
 
 PYTHON ?= python3.11
-# Of tests against services, which wait half of their time. Each has a stack of its own: 3 GB.
-WORKERS ?= $(or $(shell awk '/^MemAvailable/ { n = int($$2 / 4e6); print (n < 2 ? 2 : n > 3 ? 3 : n) }' /proc/meminfo),2)
+# Of tests against services. Each has a stack of its own: 3 GB. On 2 cores a third gains nothing.
+WORKERS ?= 2
 BIN := .venv/bin
 # Files in the order of tests/conftest.py, which puts the longest first.
 PYTEST := $(BIN)/pytest --dist loadgroup --no-loadscope-reorder
@@ -51,7 +51,7 @@ $(STAMP):
 demo: setup  ## Real flights through both layers, one of them killed midway, and the proof (STORE=minio, PIPELINE=webhooks)
 	@$(BIN)/python -m demo.$(if $(filter webhooks,$(PIPELINE)),webhooks,flights)
 
-test: setup  ## All tests: pure logic first, then against real services (half an hour at most on 2 cores; WORKERS=2)
+test: setup  ## All tests: pure logic first, then against real services (about 35 minutes on 2 cores)
 	@scripts/prerequisites $(PYTHON) chromium monitoring
 	$(UNIT)
 	$(PYTEST) -n $(WORKERS) tests/integration
