@@ -123,7 +123,7 @@ def test_a_streaming_job_is_started_once_healed_left_down_and_stopped(stack: Set
     stream.becomes("healthy")
     stopped = stream.controller.stop(work.pipeline.name, "stream")
     assert not stopped.runs
-    assert not stream.family()
+    eventually(lambda: not stream.family())
     assert stream.start() == "stopped"
     stream.becomes("stopped")
 
@@ -220,7 +220,7 @@ def test_a_finished_replay_is_a_healthy_end_and_a_broker_away_is_said(stack: Set
         producer.becomes("not yet", "waits for the broker")
     producer.becomes("finished", "all is sent")
     assert (producer.start(), producer.state().spent) == ("finished", 0)
-    assert not producer.family()
+    eventually(lambda: not producer.family())
 
 
 def test_the_command_shows_starts_and_stops(
@@ -235,7 +235,7 @@ def test_the_command_shows_starts_and_stops(
     eventually(lambda: producer.state().pid not in (0, first))
     shown = twofold("services", pipeline.name, "--stop").stdout
     assert "stopped manually" in shown
-    assert not producer.family()
+    eventually(lambda: not producer.family())
 
 
 @pytest.fixture
