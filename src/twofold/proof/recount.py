@@ -155,14 +155,15 @@ def _without_end(line: str) -> str:
 
 def _elements(blocks: Iterator[str]) -> Iterator[str]:
     """Elements of one array, to which nothing follows."""
-    array, text = _Array(), ""
-    for token, more in _tokens(blocks):
-        count, text = array.count, text + more
+    array, pieces = _Array(), list[str]()
+    for token, piece in _tokens(blocks):
+        count = array.count
+        pieces.append(piece)
         array.take(token)
         if array.count > count:
-            yield text[:-1].strip(_BLANKS)
+            yield "".join(pieces)[:-1].strip(_BLANKS)
         if not array.filled:
-            text = ""
+            pieces.clear()
     if not array.closed:
         raise Irregular("the array never ends")
 
