@@ -32,7 +32,7 @@ from twofold import tables
 from twofold.definition.model import Pipeline, View
 from twofold.definition.names import ELEMENT
 from twofold.table_state import Boundary
-from twofold.topic import merged
+from twofold.topic import joined
 
 PRECEDENCE = (
     f"CASE layer WHEN '{tables.BATCH_LAYER}' THEN 0 ELSE 1 END",
@@ -294,9 +294,9 @@ def on_days(column: str, days: Iterable[date]) -> str:
     >>> on_days("t", [date(2013, 1, 1), date(2013, 1, 2)])
     "((t >= TIMESTAMP '2013-01-01 00:00:00+00:00' AND t < TIMESTAMP '2013-01-03 00:00:00+00:00'))"
     """
-    ranges = merged([(number, number + 1) for number in sorted({day.toordinal() for day in days})], 0)
+    numbers = sorted({day.toordinal() for day in days})
+    ranges = joined(numbers)
     if len(ranges) > _RANGES:
-        numbers = (number for low, high in ranges for number in range(low, high))
         named = ", ".join(f"DATE '{date.fromordinal(number)}'" for number in numbers)
         return f"({day_of(column)} IN ({named}))"
     text = " OR ".join(f"({_between(column, low, high)})" for low, high in ranges)
