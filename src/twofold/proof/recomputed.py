@@ -15,7 +15,7 @@ A record may be late where all its windows had ended, longer ago than the latene
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from twofold import job_metrics, table_state, tables
@@ -28,13 +28,13 @@ from twofold.proof.world import UNIFIED, TableAt, World
 from twofold.reader.statements import unified_view_name
 from twofold.table_state import Folded, History
 from twofold.text import counted
+from twofold.windows import EPOCH
 
 RELATIVE = 1e-9
 """Doubles may differ by this much of their size: engines add in different orders."""
 _CANCELLED = 1e-12
 """… and by this much of the measure's largest value, for what is left where large numbers cancel out."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LONG_AGO_US = -(1 << 62)
 """Before every window."""
 _FIRST_WATERMARK_US = 0
@@ -226,7 +226,7 @@ def _find_new_windows(world: World, side: ViewTable, state: Folded, last: LastPr
     then = table_state.boundary(world.pins[tables.EVENTS].at(last.snapshots[tables.EVENTS]).history, pipeline.name)
     if then.seen is None and then.offsets:
         return  # an earlier release united, and nobody knows how far time had come
-    top = LONG_AGO_US if then.seen is None else (then.seen - _EPOCH) // timedelta(microseconds=1)
+    top = LONG_AGO_US if then.seen is None else (then.seen - EPOCH) // timedelta(microseconds=1)
     read = sql.before(read_up_to(world.pins[side.log].history, state, pipeline.name))
     certain = f"""(
   SELECT * FROM (
@@ -487,6 +487,6 @@ def _moment(microseconds: int | None) -> str:
     if microseconds is None:
         return "null"
     try:
-        return (_EPOCH + timedelta(microseconds=microseconds)).isoformat().replace("+00:00", "Z")
+        return (EPOCH + timedelta(microseconds=microseconds)).isoformat().replace("+00:00", "Z")
     except OverflowError:
         return f"{microseconds} µs after 1970"
