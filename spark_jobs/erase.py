@@ -12,13 +12,13 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, TypeVar
 
 import duckdb
 import fastavro
@@ -37,7 +37,7 @@ from twofold.contract.literals import OtherShape, follow
 from twofold.definition import fingerprint
 from twofold.definition.field_source import FieldSource
 from twofold.definition.model import Pipeline, View
-from twofold.errors import TwofoldError, UsageError
+from twofold.errors import UsageError
 from twofold.lake import Lake
 from twofold.reader import pruning
 from twofold.reader.pinned import Pinned, day_of, pin
@@ -48,6 +48,7 @@ from twofold.text import quoted
 
 KAFKA = ("kafka_partition", "kafka_offset", "kafka_timestamp")
 _ATTEMPTS = 10
+_T = TypeVar("_T")
 _ROWS = 16_384
 _WORD = rb"(?<![0-9A-Za-z_])(?:%s)(?![0-9A-Za-z_])"
 
@@ -213,7 +214,8 @@ class Eraser:
 
         `events` goes after the logs: if it is of the rows that these had `before`, it is of those that they have now.
         """
-        for _ in range(_ATTEMPTS):
+
+        def attempt() -> None:
             held = self.look(shape)
             if held.pinned.history.head is None:
                 return
@@ -224,9 +226,9 @@ class Eraser:
                 self._replace(held, new, before)
             except CommitFailedException:
                 commits.discard(held.pinned.made, new)
-            else:
-                return
-        raise self._changed(shape.name)
+                raise
+
+        self._retried(shape.name, attempt)
 
     def _replace(self, held: Held, new: Sequence[DataFile], before: tuple[int, int]) -> None:
         """Commit, also on top of what a stream appended since: by the ledger that is blank where it has to be."""
@@ -314,20 +316,17 @@ class Eraser:
             return 0
         with ThreadPoolExecutor(table_files.THREADS) as pool:
             before = table_files.referenced(pool, table).locations.keys()
-            table = self._without_past(table)
+            table = self._retried(name, partial(self._without_past, name))
             gone = before - table_files.referenced(pool, table).locations.keys()
             gone |= set(left) | self._naming(table, before, set(left))
         table_files.remove(table, sorted(table_files.own(table, gone), key=lambda path: path.endswith(".parquet")))
         return len(gone)
 
-    def _without_past(self, table: Table) -> Table:
-        for _ in range(_ATTEMPTS):
-            first = self._clean.get(table.name()[-1], _sequence(table))
-            past = [one.snapshot_id for one in table.metadata.snapshots if (one.sequence_number or 0) < first]
-            with suppress(CommitFailedException):
-                return commits.tidy(table, past)
-            table = self.lake.table(table.name()[-1])
-        raise self._changed(table.name()[-1])
+    def _without_past(self, name: str) -> Table:
+        table = self.lake.table(name)
+        first = self._clean.get(name, _sequence(table))
+        past = [one.snapshot_id for one in table.metadata.snapshots if (one.sequence_number or 0) < first]
+        return commits.tidy(table, past)
 
     def _naming(self, table: Table, known: Iterable[str], left: set[str]) -> set[str]:
         """Manifests of nobody that name one of the files: of a commit that was lost, or a purge that was killed."""
@@ -354,10 +353,11 @@ class Eraser:
         While it is `streaming` it fills them by itself.
         """
         for view in self.lake.pipeline.views.values():
-            nothing = Folded(None, fingerprint.view(self.lake.pipeline, view))
+            stream, batch = tables.stream_view_name(view), tables.batch_view_name(view)
             if not streaming:
-                self._forget(tables.stream_view_name(view), nothing)
-            self._forget(tables.batch_view_name(view), None)
+                nothing = Folded(None, fingerprint.view(self.lake.pipeline, view))
+                self._retried(stream, partial(self._forget, stream, nothing))
+            self._retried(batch, partial(self._forget, batch, None))
 
     def is_filled_again(self, view: View) -> bool:
         """Whether the running stream has filled a view from rows that are left; its table is then clean."""
@@ -373,23 +373,16 @@ class Eraser:
         return read.relanded == now.relanded
 
     def _forget(self, name: str, emptied: Folded | None) -> None:
-        for _ in range(_ATTEMPTS):
-            found = pin(self.lake.catalog(), self.lake.name, name)
-            state = emptied or table_state.folded(found.history)
-            if found.table is None or found.history.head is None or state is None:
-                return
-            old = found.all_files if emptied else ()
-            with suppress(CommitFailedException):
-                encoded = table_state.encode(state)
-                self._committed(commits.replace(found.table, found.history.head, old, (), encoded, forget=True))
-                return
-        raise self._changed(name)
+        found = pin(self.lake.catalog(), self.lake.name, name)
+        state = emptied or table_state.folded(found.history)
+        if found.table is None or found.history.head is None or state is None:
+            return
+        old, encoded = found.all_files if emptied else (), table_state.encode(state)
+        self._committed(commits.replace(found.table, found.history.head, old, (), encoded, forget=True))
 
-    def _changed(self, name: str) -> TwofoldError:
-        return TwofoldError(
-            f"{self.lake.name}.{name} was changed by others during each of {_ATTEMPTS} attempts",
-            "see that no maintenance runs, then run it again: what it had done stays done",
-        )
+    def _retried(self, name: str, attempt: Callable[[], _T]) -> _T:
+        remedy = "see that no maintenance runs, then run it again: what it had done stays done"
+        return commits.retried(f"{self.lake.name}.{name}", attempt, remedy, _ATTEMPTS)
 
 
 def _sequence(table: Table) -> int:
