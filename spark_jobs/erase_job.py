@@ -15,10 +15,9 @@ import getpass
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import click
@@ -28,7 +27,7 @@ from spark_jobs.checkpoints import Checkpoint
 from spark_jobs.days import Scratch, scratch
 from spark_jobs.erase import KAFKA, Eraser, Held, Wanted
 from spark_jobs.erase_files import InboxEraser
-from spark_jobs.spark_session import Job, declared, started_job
+from spark_jobs.spark_session import Job, started_job
 from twofold import database, inbox, kafka, ledger, tables
 from twofold.commands import jobs
 from twofold.errors import TwofoldError
@@ -40,29 +39,6 @@ from twofold.text import counted
 _WAIT_S = 600.0
 _POLL_S = 0.5
 _SHOWN = 10
-
-
-@click.command(params=[*jobs.erase.params])
-@outcome.option
-def main(
-    pipeline: str,
-    ids: tuple[str, ...],
-    file: str | None,
-    why: str | None,
-    by: str | None,
-    go: bool,
-    as_json: bool,
-    outcome_file: Path | None,
-) -> None:
-    """Erase ids of PIPELINE."""
-
-    def work() -> dict[str, Any]:
-        listed = [line.rstrip("\r\n") for line in click.open_file(file)] if file else []
-        lake = declared(pipeline)
-        wanted = Wanted(lake.pipeline, frozenset([*ids, *filter(None, listed)]))
-        return run(lake, wanted, by or _account(), why or "", go)
-
-    outcome.run(work, lambda report: "\n".join(_lines(report)), as_json, outcome_file)
 
 
 def _account() -> str:
@@ -123,8 +99,7 @@ def erase(job: Job, wanted: Wanted, by: str, why: str, streaming: bool = False) 
                     Checkpoint.of(job, view).discard()
             removed = _purge(eraser)
         facts = {"files": rewritten, "files_unread": files.unread, "entered": new, "files_removed": removed}
-        facts["streaming"] = streaming
-        return _report(eraser, held, done=True, **facts)
+        return _report(eraser, held, done=True, streaming=streaming, **facts)
 
 
 def _report(eraser: Eraser, held: Mapping[str, Held], **facts: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -212,6 +187,17 @@ def _of_kafka(found: Mapping[str, Any]) -> str:
     until = f"and deletes them after {found['until']}" if found["until"] else "for ever: its retention.ms is -1"
     more = ", …" if found["records"] > len(found["places"]) else ""
     return f"has {counted(found['records'], 'record')} of erased ids, {until}: {', '.join(found['places'])}{more}"
+
+
+def _work(
+    lake: Lake, ids: Sequence[str], file: str | None, why: str | None, by: str | None, go: bool
+) -> dict[str, Any]:
+    listed = [line.rstrip("\r\n") for line in click.open_file(file)] if file else []
+    wanted = Wanted(lake.pipeline, frozenset([*ids, *filter(None, listed)]))
+    return run(lake, wanted, by or _account(), why or "", go)
+
+
+main = outcome.program(jobs.erase, _work, _lines)
 
 
 if __name__ == "__main__":
