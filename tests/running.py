@@ -112,19 +112,32 @@ def frozen(pid: int) -> Iterator[None]:
 def home_folder() -> Iterator[Path]:
     """A home that an unprivileged PostgreSQL can reach too (pytest's own folders are closed).
 
-    At the end it is deleted, and whatever runs there is ended, at once: nobody needs its files any more.
+    At the end it is deleted, and whatever runs there is ended, at once: nobody needs its files any more. A process of
+    its own does that, which sees the end of this one however it comes, kill -9 included.
     """
     home = Path(tempfile.mkdtemp(prefix="twofold-test-"))
     home.chmod(0o755)
+    remover = subprocess.Popen(
+        [sys.executable, "-m", "tests.running", str(home)],
+        cwd=Path(__file__).parents[1],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
     try:
         yield home
     finally:
-        left = processes.ours(home)
-        processes.end(left.pop(processes.SUPERVISOR, ()), signal.SIGKILL, patience_s=10)
-        # The signal on which PostgreSQL ends at once, and yet removes its shared memory.
-        processes.end(left.pop("postgres", ()), signal.SIGQUIT, patience_s=10)
-        processes.end([process for each in left.values() for process in each], signal.SIGKILL, patience_s=10)
-        shutil.rmtree(home)
+        remover.communicate()
+        assert remover.returncode == 0, f"{home} was not removed"
+
+
+def _remove_at_the_end_of_input(home: Path) -> None:
+    sys.stdin.read()
+    left = processes.ours(home)
+    processes.end(left.pop(processes.SUPERVISOR, ()), signal.SIGKILL, patience_s=10)
+    # The signal on which PostgreSQL ends at once, and yet removes its shared memory.
+    processes.end(left.pop("postgres", ()), signal.SIGQUIT, patience_s=10)
+    processes.end([process for each in left.values() for process in each], signal.SIGKILL, patience_s=10)
+    shutil.rmtree(home)
 
 
 @contextmanager
@@ -140,3 +153,7 @@ def running_stack(pipelines: Path, store: str, airflow: bool = False, monitoring
         if airflow:
             # The whole of a stack, in its order; without Airflow, tests/integration/test_stack.py does it.
             run(settings, "down")
+
+
+if __name__ == "__main__":
+    _remove_at_the_end_of_input(Path(sys.argv[1]))
