@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from subprocess import Popen, TimeoutExpired
 from typing import Any
 
 import click
@@ -49,6 +51,9 @@ DRIVER_GAUGES = (
 
 The sink sends cumulative counts as increments, and StatsD takes a negative gauge for a decrement.
 """
+
+_PRINTS_WITHIN_S = 4.0
+"""A JVM that can prints the stacks of its threads within a moment."""
 
 
 def build(settings: Settings, app_name: str, short_lived: bool = False) -> SparkSession:
@@ -81,13 +86,37 @@ def close(spark: SparkSession) -> None:
     """Stop the session and whatever of its gateway still runs in this process, as a program does at its very end.
 
     Threads that wait for calls from the JVM keep what they refer to past the end of Python, and libraries report that,
-    at length.
+    at length. A JVM that has ended already is as good as closed.
     """
-    spark.stop()
+    with suppress(Py4JError, ConnectionError):
+        spark.stop()
     gateway = SparkContext._gateway
     if gateway is not None:
         gateway.shutdown()
         SparkContext._gateway = SparkContext._jvm = None
+
+
+def end_jvm_after(stop: threading.Event, patience_s: float) -> None:
+    """End this process's JVM, the stacks of its threads in the log, if this process still runs so long after `stop`.
+
+    A query and a session that are stopped wait without a limit for threads of the JVM. What waits for the JVM in Python
+    fails once that has ended.
+    """
+    gateway = SparkContext._gateway
+    assert gateway is not None
+    program: Popen[bytes] = gateway.proc
+
+    def watch() -> None:
+        stop.wait()
+        time.sleep(patience_s)
+        click.echo(f"warning: not at its end after {patience_s:.0f} s, so its JVM is ended; it was at:", err=True)
+        # Java's sign to print the stacks of all threads.
+        program.send_signal(signal.SIGQUIT)
+        with suppress(TimeoutExpired):
+            program.wait(_PRINTS_WITHIN_S)
+        program.kill()
+
+    threading.Thread(target=watch, daemon=True, name="end of the JVM").start()
 
 
 def jvm() -> Any:  # noqa: ANN401 - whatever the JVM has

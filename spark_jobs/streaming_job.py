@@ -40,6 +40,8 @@ from twofold.services.record import AWAY, CHANGED, STREAM
 
 _WAIT_S = 20.0
 """A driver killed with -9 leaves a JVM that takes moments to notice and to end; until then it holds the lock."""
+_ENDS_WITHIN_S = 25.0
+"""Queries and session usually end within 3 s. supervisord kills a service that it stops after 30 s."""
 _POLL_S = 0.25
 _LONGEST_PAUSE_S = 15.0
 _FAILURES_IN_A_ROW = 12
@@ -102,6 +104,7 @@ def run(lake: Lake, until_caught_up: bool, health_port: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
     spark = spark_session.build(lake.settings, f"twofold-{lake.name}-stream")
+    spark_session.end_jvm_after(stop, _ENDS_WITHIN_S)
     try:
         stream(Job(spark, lake), topic_id, stop, until_caught_up, health_port)
     finally:
@@ -120,7 +123,7 @@ def check(lake: Lake) -> str:
 
 
 def stream(job: Job, topic_id: str, stop: threading.Event, until_caught_up: bool, health_port: int = 0) -> None:
-    """Hold the lock and run all queries of a checked pipeline, until `stop` or caught up."""
+    """Hold the lock and run all queries of a checked pipeline, until `stop` or caught up; `stop` is set then."""
     with job.lock("stream", wait_s=_WAIT_S) as lock:
         same_topic = topic_fence(job.settings, job.pipeline.topic.name, topic_id)
         watch = DefinitionWatch(job.pipeline)
@@ -154,10 +157,13 @@ def _stream(
     job.spark.streams.addListener(progress)
     with health.serve(progress.snapshot, health_port, settings.health_host) as server, progress.beating():
         server.announce(health.place_of(settings.home, pipeline.name, STREAM))
-        if until_caught_up:
-            _drain(queries, progress, stop, lock)
-        else:
-            _keep_running(queries, progress, stop, lock)
+        try:
+            if until_caught_up:
+                _drain(queries, progress, stop, lock)
+            else:
+                _keep_running(queries, progress, stop, lock)
+        finally:
+            stop.set()
     click.echo(progress.summary(), err=True)
 
 

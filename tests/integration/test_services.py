@@ -134,6 +134,45 @@ def test_a_streaming_job_is_started_once_healed_left_down_and_stopped(stack: Set
     work.holds(behind=True)
 
 
+HANGS = """
+import threading
+from spark_jobs import spark_session
+from twofold.settings import Settings
+
+spark, stop = spark_session.build(Settings(), "hangs"), threading.Event()
+spark_session.end_jvm_after(stop, 0)
+java = spark_session.jvm().java
+threads = lambda: java.util.Arrays.deepToString(java.lang.Thread.getAllStackTraces().values().toArray())
+
+def watch():
+    while "Exchanger.exchange(" not in threads():
+        pass
+    stop.set()
+
+threading.Thread(target=watch).start()
+try:
+    java.util.concurrent.Exchanger().exchange("nobody comes")
+finally:
+    spark_session.close(spark)
+    print("closed")
+"""
+
+
+def test_a_driver_whose_jvm_does_not_end_says_where_it_hangs_and_ends(stack: Settings) -> None:
+    outcome = subprocess.run(
+        [sys.executable, "-c", HANGS],
+        env={**os.environ, **stack.environment()},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert (outcome.returncode, outcome.stdout.splitlines()[-1]) == (1, "closed"), outcome.stderr
+    assert "warning: not at its end after 0 s, so its JVM is ended" in outcome.stderr
+    assert "Full thread dump" in outcome.stdout
+    assert "java.util.concurrent.Exchanger.exchange" in outcome.stdout
+
+
 def test_a_stream_follows_its_definition_at_no_cost(
     stack: Settings, define: Define, twofold: Callable[..., CompletedProcess[str]]
 ) -> None:
