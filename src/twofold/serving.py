@@ -380,7 +380,7 @@ def newest(view: View, measures: Iterable[str], source: str) -> str:
     """Keys and measures of `stream_<view>`, one row per key: of the versions of a window, the last."""
     keys = tables.view_keys(view)
     return f"""SELECT {columns([*keys, *measures])} FROM (
-  SELECT *, row_number() OVER (PARTITION BY {columns(keys)} ORDER BY `{tables.VERSION}` DESC NULLS LAST) AS _tw_place
+  SELECT *, row_number() OVER (PARTITION BY {columns(keys)} ORDER BY `{tables.VERSION}` DESC) AS _tw_place
   FROM {source} AS _tw_versions) AS _tw_ranked
 WHERE _tw_place = 1"""
 
