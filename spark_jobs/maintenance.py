@@ -21,6 +21,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import Row, SparkSession
 from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
+from spark_jobs import union
 from spark_jobs.checkpoints import Checkpoint
 from spark_jobs.spark_session import Job
 from twofold import catalog as catalogs
@@ -233,15 +234,13 @@ def _stretches(job: Job) -> list[Stretch]:
 
 def _readers(job: Job) -> list[dict[int, int]]:
     """Offsets (exclusive) that the union and each view query have behind them; a view not begun has none."""
-    pipeline, edge = job.pipeline.name, table_state.boundary(job.lake.history(tables.EVENTS), job.pipeline.name)
-    log, batch = job.lake.history(tables.STREAM_LOG), job.lake.history(tables.BATCH_LOG)
+    logs = union.read(job.lake)
     # Rows that were replaced since are to be read again.
-    is_read = edge.is_of(table_state.landed(log, pipeline), table_state.landed(batch, pipeline))
-    positions = [edge.offsets if is_read else {}]
+    positions = [{} if logs.is_outdated else logs.boundary.offsets]
     for view in job.pipeline.views:
         resumed = Checkpoint.of(job, view).resumed_from()
-        read = History(log.snapshots, resumed["snapshot_id"] if resumed else None)
-        positions.append(table_state.landed(read, pipeline).offsets)
+        read = History(logs.stream.history.snapshots, resumed["snapshot_id"] if resumed else None)
+        positions.append(table_state.landed(read, job.pipeline.name).offsets)
     return positions
 
 

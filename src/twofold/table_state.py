@@ -160,6 +160,11 @@ class Boundary:
         """Whether `events` was made of the rows that these logs have: if not, it says nothing about them."""
         return self.relanded == (stream.relanded, batch.relanded)
 
+    def covers(self, stream: Landed, batch: Landed) -> bool:
+        """Whether these logs have nothing past it."""
+        past = any(end > self.offsets.get(partition, 0) for partition, end in stream.offsets.items())
+        return not past and batch.landing <= self.landing
+
 
 @dataclass(frozen=True)
 class Folded:
@@ -314,15 +319,6 @@ def touched_since(history: History, snapshot_id: int | None) -> set[date] | None
     if any(state.rebuilt for state in states):
         return None
     return {day for state in states for day in state.touched_days}
-
-
-def kafka_json(topic: str, offsets: Mapping[int, int]) -> str:
-    """Offsets as Spark's Kafka source reads them.
-
-    >>> kafka_json("flights", {0: 12})
-    '{"flights": {"0": 12}}'
-    """
-    return json.dumps({topic: {str(partition): offset for partition, offset in sorted(offsets.items())}})
 
 
 RETAINED_FROM = "twofold.retained-from"
