@@ -22,11 +22,13 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import astuple, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pyiceberg.conversions import from_bytes
+from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.manifest import DataFile, ManifestContent
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation
@@ -35,12 +37,12 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
-from spark_jobs import checkpoints, maintenance
+from spark_jobs import checkpoints
 from spark_jobs.checkpoints import Checkpoint
 from spark_jobs.spark_session import Job, as_of
 from spark_jobs.stream_log import Trigger
 from spark_jobs.view_aggregation import SEEN, Aggregation, Measures
-from twofold import schemas, table_state, tables, versions
+from twofold import commits, schemas, table_state, tables, versions
 from twofold.definition import fingerprint
 from twofold.definition.model import View
 from twofold.definition.names import ELEMENT
@@ -297,9 +299,8 @@ def _whole(job: Job) -> Whole:
         found = _clean_append(job)
         if found is not None:
             return found
-        maintenance.clean_manifests(job, tables.STREAM_LOG)
-        name = job.qualified(tables.STREAM_LOG)
-        job.spark.table(name).limit(0).writeTo(name).append()
+        with suppress(CommitFailedException):
+            commits.append(commits.tidy(job.lake.table(tables.STREAM_LOG), forget=True), (), {})
     raise TwofoldError(
         f"{job.pipeline.name}.{tables.STREAM_LOG} was rewritten by others during each of {_ATTEMPTS} attempts to read "
         "it whole",

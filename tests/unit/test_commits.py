@@ -313,6 +313,19 @@ def test_a_file_that_is_not_there_is_not_replaced(log: Table) -> None:
     assert offsets(table) == [1]
 
 
+def test_what_is_forgotten_is_named_by_no_manifest(lake: LakeCatalog, log: Table) -> None:
+    table = replaced(replaced(replaced(log, 0, 0, 1), 1, 5), 0, 2)
+    snapshot = table.current_snapshot()
+    assert snapshot is not None and any(one.deleted_files_count for one in snapshot.manifests(table.io))
+    commits.tidy(table, forget=True)
+    found = lake.load_table(log.name())
+    snapshot = found.current_snapshot()
+    assert snapshot is not None and snapshot.summary is not None
+    assert snapshot.summary.operation == Operation.REPLACE and offsets(found) == [2, 5]
+    assert not any(one.deleted_files_count for one in snapshot.manifests(found.io))
+    assert commits.tidy(found, forget=True) is found
+
+
 def test_many_replacements_leave_few_manifests(lake: LakeCatalog, log: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commits, "MERGED_AT_ONCE", 3)
     table = log
