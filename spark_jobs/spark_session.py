@@ -56,13 +56,13 @@ def build(settings: Settings, app_name: str, short_lived: bool = False) -> Spark
 
     `short_lived` leaves out the second compiler, which takes a third of the CPU of a job of a few seconds.
     """
-    launch = Launch.of(settings, short_lived)
     options = {**configuration(settings), **_statsd(settings, app_name)}
-    return started(app_name, launch.master, launch.configuration(), options)
+    return started(app_name, Launch.of(settings, short_lived), options)
 
 
-def started(app_name: str, master: str, at_start: Mapping[str, str], options: Mapping[str, str]) -> SparkSession:
+def started(app_name: str, launch: Launch, options: Mapping[str, str]) -> SparkSession:
     """A session with these options; those of the JVM's start are put on its command line, where all can read them."""
+    at_start = launch.configuration()
     # The JVM, and the Python workers that it starts, are born into this environment.
     shell.clean()
     # pyspark takes it from nowhere else; its own default is whatever is called python3.
@@ -70,8 +70,8 @@ def started(app_name: str, master: str, at_start: Mapping[str, str], options: Ma
     # Left to the builder, the JVM would be started with all options there, the passwords too.
     SparkContext._ensure_initialized(conf=SparkConf(loadDefaults=False).setAll(list(at_start.items())))
     builder = SparkSession.builder.appName(app_name)
-    if master:
-        builder = builder.master(master)
+    if launch.master:
+        builder = builder.master(launch.master)
     for key, value in {**at_start, **options}.items():
         builder = builder.config(key, value)
     return builder.getOrCreate()
