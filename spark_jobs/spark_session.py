@@ -212,7 +212,8 @@ class Job:
             lock = JobLock(connection, self.settings, self.pipeline.name, role)
             lock.take(wait_s)
             lock.end_last_holder(self.spark.conf.get(f"spark.sql.catalog.{CATALOG}.jdbc.ApplicationName", ""))
-            with lock.beating(), self.lake.catalog().guarded(lock.check):
+            beating = repeated(lock.beat, database.HEARTBEAT_S, f"lock {self.pipeline.name}/{role}")
+            with beating, self.lake.catalog().guarded(lock.check):
                 yield lock
             # Not after a failure: the commit that failed here may still be under way there.
             lock.forget_holder()
@@ -242,6 +243,24 @@ def as_of(table: Table, snapshot: int, columns: Iterable[PinnedColumn]) -> str:
 def _typed(column: PinnedColumn, is_there: bool) -> str:
     kind = str(column.iceberg).replace("timestamptz", "timestamp").replace("long", "bigint")
     return f"CAST({f'`{column.name}`' if is_there else 'NULL'} AS {kind}) AS `{column.name}`"
+
+
+@contextmanager
+def repeated(beat: Callable[[], bool], pause_s: float, name: str) -> Iterator[None]:
+    """Within the block call `beat` again and again, in a thread of its own, until it gives False."""
+    ended = threading.Event()
+
+    def run() -> None:
+        while beat() and not ended.wait(pause_s):
+            pass
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @contextmanager
@@ -290,26 +309,15 @@ class JobLock:
         if not alive:
             self.lost.set()
 
-    @contextmanager
-    def beating(self) -> Iterator[None]:
-        """Within the block the session gives signs of life, and a loss is noticed and reported."""
-        ended = threading.Event()
-
-        def beat() -> None:
-            # A JVM that is gone is the job's own affair, which notices it by itself.
-            with suppress(Py4JError, OSError):
-                while not self.lost.is_set() and not ended.wait(database.HEARTBEAT_S):
-                    self._ask()
-                if self.lost.is_set():
-                    click.echo(f"the lock {self.pipeline}/{self.role} was lost: no commit follows", err=True)
-
-        heart = threading.Thread(target=beat, name=f"lock {self.pipeline}/{self.role}", daemon=True)
-        heart.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            heart.join()
+    def beat(self) -> bool:
+        """Give a sign of life; False, and reported, where the lock is lost."""
+        # A JVM that is gone is the job's own affair, which notices it by itself.
+        with suppress(Py4JError, OSError):
+            self._ask()
+            if not self.lost.is_set():
+                return True
+            click.echo(f"the lock {self.pipeline}/{self.role} was lost: no commit follows", err=True)
+        return False
 
     def take(self, wait_s: float) -> None:
         """Try until it is free; Busy after `wait_s`."""
