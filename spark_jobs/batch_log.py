@@ -163,7 +163,7 @@ class BatchRun:
         self.later.update((one.file.name, one.later) for one in unread)
         self._same.update((one.file.name, one.file.version) for one in taken if one.unchanged)
         read = [one.file for one in taken if not one.later]
-        moved = inbox.changed(self._folder, read)
+        moved = {file.name for file in read if self._folder.version(file.name) != file.version}
         self._moved.update(moved)
         return not moved
 

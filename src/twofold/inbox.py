@@ -24,13 +24,13 @@ import re
 import secrets
 import stat
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Protocol, TypeVar
+from typing import IO, Any, Protocol, TypeVar, cast
 
 from twofold.errors import StoreAway, TwofoldError, UsageError
 from twofold.settings import Settings
@@ -68,10 +68,7 @@ Copied = Callable[[int], None]
 
 def sha256(stream: IO[bytes]) -> str:
     """SHA-256 of what is left to read."""
-    digest = hashlib.sha256()
-    while block := stream.read(_COPY_BYTES):
-        digest.update(block)
-    return digest.hexdigest()
+    return hashlib.file_digest(cast(Any, stream), "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -207,7 +204,7 @@ class LocalFolder:
         """Open one file to read its bytes."""
         return (self.path / name).open("rb")
 
-    def put(self, source: Path, name: str, progress: Copied) -> None:
+    def put(self, source: Path, name: str, progress: Copied = lambda _: None) -> None:
         """Copy beside the target under a hidden name, make it durable, then rename."""
         target = self.path / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -297,7 +294,7 @@ class BucketFolder:
         opened: AbstractContextManager[IO[bytes]] = self._reach(lambda: self._store.open(f"{self._root}/{name}", "rb"))
         return opened
 
-    def put(self, source: Path, name: str, progress: Copied) -> None:
+    def put(self, source: Path, name: str, progress: Copied = lambda _: None) -> None:
         """Upload at once, or in parts that are aborted together."""
         from fsspec.callbacks import Callback  # type: ignore[import-untyped]
 
@@ -397,8 +394,3 @@ def _sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def changed(folder: Folder, files: Iterable[File]) -> set[str]:
-    """Names of those files whose content is no longer the one listed."""
-    return {file.name for file in files if folder.version(file.name) != file.version}
