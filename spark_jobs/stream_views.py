@@ -22,7 +22,6 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import astuple, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -46,7 +45,7 @@ from twofold import commits, schemas, table_state, tables, versions
 from twofold.definition import fingerprint
 from twofold.definition.model import View
 from twofold.definition.names import ELEMENT
-from twofold.errors import BoundaryError, TwofoldError
+from twofold.errors import BoundaryError
 from twofold.reader.pinned import pin
 from twofold.table_state import Folded, History
 from twofold.versions import StreamView
@@ -61,7 +60,6 @@ _SLACK = 2
 """State is taken to memory where it fits this many times, and leaves it where it no longer fits once: it stays put."""
 _LAYOUT = 1
 """Raised when the queries are built differently from the existing states."""
-_ATTEMPTS = 5
 
 
 class StateOutgrown(Exception):
@@ -295,17 +293,16 @@ def _files(log: Table) -> Iterator[DataFile]:
 
 def _whole(job: Job) -> Whole:
     """The newest append (the source passes over others) whose manifests name no deleted file (it would read those)."""
-    for _ in range(_ATTEMPTS):
-        found = _clean_append(job)
-        if found is not None:
-            return found
-        with suppress(CommitFailedException):
+
+    def attempt() -> Whole:
+        if _clean_append(job) is None:
             commits.append(commits.tidy(job.lake.table(tables.STREAM_LOG), forget=True), (), {})
-    raise TwofoldError(
-        f"{job.pipeline.name}.{tables.STREAM_LOG} was rewritten by others during each of {_ATTEMPTS} attempts to read "
-        "it whole",
-        "see that only one maintenance runs at a time, then start the streaming job again",
-    )
+        if found := _clean_append(job):
+            return found
+        raise CommitFailedException("it was rewritten meanwhile")
+
+    remedy = "see that only one maintenance runs at a time, then start the streaming job again"
+    return commits.retried(f"{job.pipeline.name}.{tables.STREAM_LOG}", attempt, remedy)
 
 
 def _clean_append(job: Job) -> Whole | None:
