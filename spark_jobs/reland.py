@@ -64,11 +64,6 @@ class Asked:
     partition: int | None = None
     offsets: Range | None = None
 
-    @property
-    def is_all(self) -> bool:
-        """Whether no record is left out."""
-        return self == Asked()
-
     def bounds(self, arrival: str) -> list[tuple[str, str, Any]]:
         """Conditions on a log's rows: column, operator, value."""
         found: list[tuple[str, str, Any]] = []

@@ -72,7 +72,7 @@ def run(lake: Lake, wanted: Asked, go: bool) -> dict[str, Any]:
         if not go:
             log.discard()
         else:
-            log.commit(lake, wanted.is_all)
+            log.commit(lake, wanted == Asked())
     # Also what an earlier run that was killed has left undone.
     united = _unite(lake) if go and union.read(lake).is_outdated else None
     return {
