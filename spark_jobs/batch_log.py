@@ -112,7 +112,10 @@ class BatchRun:
             new = _grouped(self._new(lying, book.files), MAX_BYTES, MAX_FILES)
             if not new:
                 return
-            self._ingest_groups(book, new)
+            # Each group in a landing of its own, on top of the last; ends where the choice must be made again.
+            left: Book | None = book
+            for group in new:
+                left = left and self._ingest(left, group)
 
     def warnings(self) -> Iterator[str]:
         """Files that were set aside, or are left for the next run."""
@@ -131,12 +134,6 @@ class BatchRun:
             and one.file.name not in self.later
             and (one.file.name, one.file.version) not in self._same
         ]
-
-    def _ingest_groups(self, book: Book, groups: Sequence[Sequence[Chosen]]) -> None:
-        """Each group in a landing of its own, on top of the last; ends where the choice must be made again."""
-        left: Book | None = book
-        for group in groups:
-            left = left and self._ingest(left, group)
 
     def _ingest(self, book: Book, chosen: Sequence[Chosen]) -> Book | None:
         """One commit's files; returns what the tables say then, None where the choice must be made again."""
@@ -163,7 +160,7 @@ class BatchRun:
         self.later.update((one.file.name, one.later) for one in unread)
         self._same.update((one.file.name, one.file.version) for one in taken if one.unchanged)
         read = [one.file for one in taken if not one.later]
-        moved = inbox.changed(self._folder, read)
+        moved = {file.name for file in read if self._folder.version(file.name) != file.version}
         self._moved.update(moved)
         return not moved
 

@@ -16,8 +16,6 @@ from pyspark.sql import SparkSession
 
 from spark_jobs.spark_session import Job, in_jvm, jvm
 
-_PARTS = ("offsets", "commits", "sources", "state", "metadata")
-"""Everything that Spark keeps in a checkpoint's folder."""
 _BEGINNING = "sources/0/offsets/0"
 _MARKER = ".discarded"
 """Beside the folder: its name is the checkpoint's, and this."""
@@ -112,11 +110,7 @@ class Checkpoint:
         """Finish an interrupted `discard`."""
         if not self._is_discarded():
             return
-        # Part by part: a table `checkpoints.<p>` of an earlier release has its data in the folder of a query `data`.
-        for part in _PARTS:
-            self._delete(part)
-        if not self._names(""):
-            self._delete("")
+        self._delete("")
         self._delete(_MARKER)
 
     def _is_discarded(self) -> bool:

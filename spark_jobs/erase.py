@@ -30,6 +30,7 @@ from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.table import Table
 from pyiceberg.typedef import Record
 
+from spark_jobs import union
 from spark_jobs.days import Scratch
 from twofold import commits, ledger, table_files, table_state, tables
 from twofold.contract.event_keys import of_place, of_values
@@ -261,20 +262,14 @@ class Eraser:
             return table_state.encode(replace(landed, relanded=landed.relanded + 1))
         edge = table_state.boundary(history, name)
         if before == edge.relanded:
-            edge = replace(edge, relanded=self._relanded())
+            edge = replace(edge, relanded=union.read(self.lake).next.relanded)
         return table_state.encode(
             replace(edge, touched_days=tuple(sorted({day_of(file) for file in held.files})), rebuilt=False)
         )
 
-    def _relanded(self) -> tuple[int, int]:
-        stream, batch = (
-            table_state.landed(self.lake.history(log), self.lake.name) for log in (tables.STREAM_LOG, tables.BATCH_LOG)
-        )
-        return stream.relanded, batch.relanded
-
     def erase_all(self) -> None:
         """Erase from all three; what `events` was of before, it is of after."""
-        before = self._relanded()
+        before = union.read(self.lake).next.relanded
         for shape in self.shapes:
             self.erase(shape, before)
 

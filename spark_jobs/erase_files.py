@@ -121,7 +121,7 @@ class InboxEraser:
                 raise TwofoldError(f"{inbox.shown(name)} was changed meanwhile", "run it again: nothing of it was lost")
             if held.taken:
                 self._account(held.taken, {"sha256": digest, "size_bytes": path.stat().st_size})
-            folder.put(path, name, lambda copied: None)
+            folder.put(path, name)
         if held.taken and held.taken["file"] == name:
             self._account(held.taken, {"version": folder.version(name)})
 

@@ -21,6 +21,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import Row, SparkSession
 from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
+from spark_jobs import union
 from spark_jobs.checkpoints import Checkpoint
 from spark_jobs.spark_session import Job
 from twofold import catalog as catalogs
@@ -72,23 +73,15 @@ def rewrite_files(job: Job, table: str, min_input_files: int, order: str | None 
 
 
 def rewrite_manifests(job: Job, table: str) -> int:
-    """Rewrite the manifests where they are many; returns how many."""
-    return _rewrite_manifests(job, table) if _manifest_count(job, table) >= _MANY_MANIFESTS else 0
+    """Rewrite the manifests where they are many; returns how many.
 
-
-def clean_manifests(job: Job, table: str) -> None:
-    """Leave no manifest that names deleted files. A single manifest is not rewritten by itself, so its files are."""
-    if _manifest_count(job, table) > 1:
-        _rewrite_manifests(job, table)
-    else:
-        options = "options => map('rewrite-all', 'true')"
-        _call(job.spark, "rewrite_data_files", [_argument(job, table), options])
-
-
-def _rewrite_manifests(job: Job, table: str) -> int:
-    """Tried again where another job committed meanwhile: Iceberg refuses to replace a manifest that is gone, and each
+    Tried again where another job committed meanwhile: Iceberg refuses to replace a manifest that is gone, and each
     commit of the stream drops those that a rewrite of data files has emptied.
     """
+    found = job.lake.find(table)
+    snapshot = found.current_snapshot() if found else None
+    if found is None or snapshot is None or len(snapshot.manifests(found.io)) < _MANY_MANIFESTS:
+        return 0
     again = Retrying(retry=retry_if_exception(_conflict), stop=stop_after_attempt(_ATTEMPTS), reraise=True)
     row = again(_call, job.spark, "rewrite_manifests", [_argument(job, table)])
     return int(row["rewritten_manifests_count"])
@@ -97,12 +90,6 @@ def _rewrite_manifests(job: Job, table: str) -> int:
 def _conflict(error: BaseException) -> bool:
     """Whether another job committed to the same table first."""
     return isinstance(error, PySparkException | Py4JJavaError) and any(sign in str(error) for sign in _CONFLICTS)
-
-
-def _manifest_count(job: Job, table: str) -> int:
-    found = job.lake.find(table)
-    snapshot = found.current_snapshot() if found else None
-    return len(snapshot.manifests(found.io)) if found and snapshot else 0
 
 
 def _call(spark: SparkSession, procedure: str, arguments: list[str]) -> Row:
@@ -233,15 +220,13 @@ def _stretches(job: Job) -> list[Stretch]:
 
 def _readers(job: Job) -> list[dict[int, int]]:
     """Offsets (exclusive) that the union and each view query have behind them; a view not begun has none."""
-    pipeline, edge = job.pipeline.name, table_state.boundary(job.lake.history(tables.EVENTS), job.pipeline.name)
-    log, batch = job.lake.history(tables.STREAM_LOG), job.lake.history(tables.BATCH_LOG)
+    logs = union.read(job.lake)
     # Rows that were replaced since are to be read again.
-    is_read = edge.is_of(table_state.landed(log, pipeline), table_state.landed(batch, pipeline))
-    positions = [edge.offsets if is_read else {}]
+    positions = [{} if logs.is_outdated else logs.boundary.offsets]
     for view in job.pipeline.views:
         resumed = Checkpoint.of(job, view).resumed_from()
-        read = History(log.snapshots, resumed["snapshot_id"] if resumed else None)
-        positions.append(table_state.landed(read, pipeline).offsets)
+        read = History(logs.stream.history.snapshots, resumed["snapshot_id"] if resumed else None)
+        positions.append(table_state.landed(read, job.pipeline.name).offsets)
     return positions
 
 

@@ -21,11 +21,10 @@ from pyspark.errors import PySparkException
 from spark_jobs.spark_session import declared
 from twofold import database
 from twofold.errors import ClockBehind, TwofoldError, end
+from twofold.local_files import write_whole
 from twofold.settings import Settings
 
 REPEAT = "what it had committed stays, nothing is half-written: fix the cause and run it again"
-WARNINGS = "warnings"
-"""Key of a report under which it lists its warnings."""
 
 _DATED_BACK = ("Expected sorted snapshot log entries", "Invalid update timestamp", "Invalid snapshot timestamp")
 _CATALOG_AWAY = tuple(
@@ -36,11 +35,6 @@ _CATALOG_AWAY = tuple(
 _THROWN = re.compile(r"(Caused by)?: ")
 """Before what the JVM threw: py4j puts it on the line after its own words, each cause after the trace of its effect."""
 
-option = click.option(
-    "--outcome", "outcome_file", type=click.Path(path_type=Path), help="Also write how the job ended to this file."
-)
-"""The option that every job has."""
-
 
 def program(
     command: click.Command, work: Callable[..., dict[str, Any]], lines: Callable[[dict[str, Any]], Iterable[str]]
@@ -50,7 +44,9 @@ def program(
     def main(pipeline: str, as_json: bool, outcome_file: Path | None, **options: Any) -> None:  # noqa: ANN401
         run(lambda: work(declared(pipeline), **options), lambda made: "\n".join(lines(made)), as_json, outcome_file)
 
-    return click.command(command.name, params=[*command.params], help=command.help)(option(main))
+    file = click.Path(path_type=Path)
+    outcome = click.Option(["--outcome", "outcome_file"], type=file, help="Also write how the job ended to this file.")
+    return click.command(command.name, params=[*command.params, outcome], help=command.help)(main)
 
 
 def run(
@@ -70,7 +66,7 @@ def run(
         _fail(TwofoldError(f"a file could not be read or written: {error}", REPEAT), outcome)
     _write(outcome, {"report": report})
     click.echo(_dumps(report) if as_json else as_text(report))
-    warnings = report.get(WARNINGS, [])
+    warnings = report.get("warnings", [])
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     sys.exit(1 if warnings else 0)
@@ -104,9 +100,7 @@ def _fail(error: TwofoldError, outcome: Path | None) -> NoReturn:
 
 def _write(outcome: Path | None, content: Mapping[str, Any]) -> None:
     if outcome is not None:
-        part = outcome.with_name(f"{outcome.name}.part")
-        part.write_text(_dumps(content))
-        part.replace(outcome)
+        write_whole(outcome, _dumps(content))
 
 
 def _dumps(content: Mapping[str, Any]) -> str:

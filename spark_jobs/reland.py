@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.manifest import DataFile
 from pyiceberg.table.update import SetPropertiesUpdate
@@ -64,11 +63,6 @@ class Asked:
     since: datetime | None = None
     partition: int | None = None
     offsets: Range | None = None
-
-    @property
-    def is_all(self) -> bool:
-        """Whether no record is left out."""
-        return self == Asked()
 
     def bounds(self, arrival: str) -> list[tuple[str, str, Any]]:
         """Conditions on a log's rows: column, operator, value."""
@@ -120,32 +114,32 @@ class Rejudged:
 
         `whole`: all records of the log were asked for.
         """
-        table = self.log.made
         # If none had to be kept, then all its rows are by the definition of today.
         known = {table_state.DEFINED_SINCE: "1"} if whole and not self.kept else {}
-        if not self.changes and known.items() <= table.properties.items():
+        if not self.changes and known.items() <= self.log.made.properties.items():
             return
-        for _ in range(_ATTEMPTS):
+
+        def attempt() -> None:
+            table = lake.table(self.log.made.name()[-1])
             schemas.refuse_other_definition(table, lake.pipeline)
             landed = table_state.landed(table_state.history_of(table), lake.name)
             state = table_state.encode(replace(landed, relanded=landed.relanded + 1))
-            head = table.metadata.current_snapshot_id
             same = [schemas.same_definition(table), self.erased.unchanged]
-            try:
-                if self.changes:
-                    updates = [SetPropertiesUpdate(updates=known)] if known else []
-                    commits.replace(table, head, self.old, self.new, state, updates, same)
-                else:
-                    commits.set_properties(table, known, same)
-            except CommitFailedException:
-                table = lake.table(table.name()[-1])
+            if self.changes:
+                head, updates = (
+                    table.metadata.current_snapshot_id,
+                    [SetPropertiesUpdate(updates=known)] if known else [],
+                )
+                commits.replace(table, head, self.old, self.new, state, updates, same)
             else:
-                return
-        self.discard()
-        raise TwofoldError(
-            f"files of {self.log.name} were replaced by others (maintenance, reland or erase) meanwhile",
-            "run it again: nothing of this table was changed",
-        )
+                commits.set_properties(table, known, same)
+
+        remedy = "see that no maintenance, reland or erase runs, then run it again: nothing of this table was changed"
+        try:
+            commits.retried(".".join(self.log.made.name()), attempt, remedy, _ATTEMPTS)
+        except TwofoldError:
+            self.discard()
+            raise
 
     def discard(self) -> None:
         """Remove the new files."""

@@ -18,11 +18,11 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from spark_jobs import outcome, union_job
+from spark_jobs import outcome, union, union_job
 from spark_jobs.days import scratch
 from spark_jobs.reland import Asked, Rejudged, Relander
 from spark_jobs.spark_session import started_job
-from twofold import inbox, schemas, table_state, tables
+from twofold import inbox, schemas, tables
 from twofold.commands import jobs
 from twofold.definition.types import parse_since
 from twofold.errors import UsageError
@@ -72,9 +72,9 @@ def run(lake: Lake, wanted: Asked, go: bool) -> dict[str, Any]:
         if not go:
             log.discard()
         else:
-            log.commit(lake, wanted.is_all)
+            log.commit(lake, wanted == Asked())
     # Also what an earlier run that was killed has left undone.
-    united = _unite(lake) if go and _is_outdated(lake) else None
+    united = _unite(lake) if go and union.read(lake).is_outdated else None
     return {
         "pipeline": lake.name,
         "done": go,
@@ -82,11 +82,6 @@ def run(lake: Lake, wanted: Asked, go: bool) -> dict[str, Any]:
         "union": united,
         "seconds": round(time.monotonic() - started, 1),
     }
-
-
-def _is_outdated(lake: Lake) -> bool:
-    logs = (table_state.landed(lake.history(name), lake.name) for name in (tables.STREAM_LOG, tables.BATCH_LOG))
-    return not table_state.boundary(lake.history(tables.EVENTS), lake.name).is_of(*logs)
 
 
 def _unite(lake: Lake) -> dict[str, Any]:

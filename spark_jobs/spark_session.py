@@ -61,13 +61,13 @@ def build(settings: Settings, app_name: str, short_lived: bool = False) -> Spark
 
     `short_lived` leaves out the second compiler, which takes a third of the CPU of a job of a few seconds.
     """
-    launch = Launch.of(settings, short_lived)
     options = {**configuration(settings), **_statsd(settings, app_name)}
-    return started(app_name, launch.master, launch.configuration(), options)
+    return started(app_name, Launch.of(settings, short_lived), options)
 
 
-def started(app_name: str, master: str, at_start: Mapping[str, str], options: Mapping[str, str]) -> SparkSession:
+def started(app_name: str, launch: Launch, options: Mapping[str, str]) -> SparkSession:
     """A session with these options; those of the JVM's start are put on its command line, where all can read them."""
+    at_start = launch.configuration()
     # The JVM, and the Python workers that it starts, are born into this environment.
     shell.clean()
     # pyspark takes it from nowhere else; its own default is whatever is called python3.
@@ -75,8 +75,8 @@ def started(app_name: str, master: str, at_start: Mapping[str, str], options: Ma
     # Left to the builder, the JVM would be started with all options there, the passwords too.
     SparkContext._ensure_initialized(conf=SparkConf(loadDefaults=False).setAll(list(at_start.items())))
     builder = SparkSession.builder.appName(app_name)
-    if master:
-        builder = builder.master(master)
+    if launch.master:
+        builder = builder.master(launch.master)
     for key, value in {**at_start, **options}.items():
         builder = builder.config(key, value)
     return builder.getOrCreate()
@@ -241,7 +241,8 @@ class Job:
             lock = JobLock(connection, self.settings, self.pipeline.name, role)
             lock.take(wait_s)
             lock.end_last_holder(self.spark.conf.get(f"spark.sql.catalog.{CATALOG}.jdbc.ApplicationName", ""))
-            with lock.beating(), self.lake.catalog().guarded(lock.check):
+            beating = repeated(lock.beat, database.HEARTBEAT_S, f"lock {self.pipeline.name}/{role}")
+            with beating, self.lake.catalog().guarded(lock.check):
                 yield lock
             # Not after a failure: the commit that failed here may still be under way there.
             lock.forget_holder()
@@ -271,6 +272,24 @@ def as_of(table: Table, snapshot: int, columns: Iterable[PinnedColumn]) -> str:
 def _typed(column: PinnedColumn, is_there: bool) -> str:
     kind = str(column.iceberg).replace("timestamptz", "timestamp").replace("long", "bigint")
     return f"CAST({f'`{column.name}`' if is_there else 'NULL'} AS {kind}) AS `{column.name}`"
+
+
+@contextmanager
+def repeated(beat: Callable[[], bool], pause_s: float, name: str) -> Iterator[None]:
+    """Within the block call `beat` again and again, in a thread of its own, until it gives False."""
+    ended = threading.Event()
+
+    def run() -> None:
+        while beat() and not ended.wait(pause_s):
+            pass
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @contextmanager
@@ -319,26 +338,15 @@ class JobLock:
         if not alive:
             self.lost.set()
 
-    @contextmanager
-    def beating(self) -> Iterator[None]:
-        """Within the block the session gives signs of life, and a loss is noticed and reported."""
-        ended = threading.Event()
-
-        def beat() -> None:
-            # A JVM that is gone is the job's own affair, which notices it by itself.
-            with suppress(Py4JError, OSError):
-                while not self.lost.is_set() and not ended.wait(database.HEARTBEAT_S):
-                    self._ask()
-                if self.lost.is_set():
-                    click.echo(f"the lock {self.pipeline}/{self.role} was lost: no commit follows", err=True)
-
-        heart = threading.Thread(target=beat, name=f"lock {self.pipeline}/{self.role}", daemon=True)
-        heart.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            heart.join()
+    def beat(self) -> bool:
+        """Give a sign of life; False, and reported, where the lock is lost."""
+        # A JVM that is gone is the job's own affair, which notices it by itself.
+        with suppress(Py4JError, OSError):
+            self._ask()
+            if not self.lost.is_set():
+                return True
+            click.echo(f"the lock {self.pipeline}/{self.role} was lost: no commit follows", err=True)
+        return False
 
     def take(self, wait_s: float) -> None:
         """Try until it is free; Busy after `wait_s`."""

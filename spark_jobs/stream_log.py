@@ -10,6 +10,7 @@ Spark's memory of epochs, nor old snapshots, nor the lock, which is for peace.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -159,7 +160,7 @@ class LogWriter:
         # Spark wants every partition named, also those that were added since.
         state = kafka.describe(self.job.settings, self.pipeline.topic.name)
         beginnings = dict.fromkeys(state.partitions if state else (), _EARLIEST)
-        return table_state.kafka_json(self.pipeline.topic.name, {**beginnings, **self.landed.offsets})
+        return json.dumps({self.pipeline.topic.name: {**beginnings, **self.landed.offsets}})
 
     def write(self, records: DataFrame, batch_id: int) -> None:
         """Ingest one micro-batch, unless the table holds it already."""

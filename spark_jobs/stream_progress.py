@@ -195,7 +195,7 @@ class StreamProgress(StreamingQueryListener):
         self._count(Counter())
         self._meter.count(metrics.STREAM_CHANGES, 0)
         try:
-            with self._beats():
+            with spark_session.repeated(self._beat, _BEAT_EVERY_S, "heartbeat"):
                 yield
         except DefinitionChanged:
             self._meter.count(metrics.STREAM_CHANGES, 1)
@@ -203,30 +203,17 @@ class StreamProgress(StreamingQueryListener):
             raise
         self._meter.gauge(metrics.STREAM_RUNNING, 0)
 
-    @contextmanager
-    def _beats(self) -> Iterator[None]:
-        ended = threading.Event()
-        thread = threading.Thread(target=self._beat, args=(ended,), name="heartbeat", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
-
-    def _beat(self, ended: threading.Event) -> None:
-        while True:
-            disk = shutil.disk_usage(self._home)
-            self._meter.gauge(metrics.STREAM_RUNNING, 1)
-            self._meter.gauge(metrics.STREAM_START, self._started_at)
-            self._meter.gauge(metrics.STREAM_HEARTBEAT, time.time())
-            self._meter.gauge(metrics.STREAM_REGISTRY_AWAY, int(self._registry_away))
-            self._meter.gauge(metrics.STREAM_LOST, self.lost)
-            self._meter.gauge(metrics.STREAM_TRIGGER, self._pipeline.stream.trigger.total_seconds())
-            self._meter.gauge(metrics.DISK_FREE, disk.free)
-            self._meter.gauge(metrics.DISK_SIZE, disk.total)
-            if ended.wait(_BEAT_EVERY_S):
-                return
+    def _beat(self) -> bool:
+        disk = shutil.disk_usage(self._home)
+        self._meter.gauge(metrics.STREAM_RUNNING, 1)
+        self._meter.gauge(metrics.STREAM_START, self._started_at)
+        self._meter.gauge(metrics.STREAM_HEARTBEAT, time.time())
+        self._meter.gauge(metrics.STREAM_REGISTRY_AWAY, int(self._registry_away))
+        self._meter.gauge(metrics.STREAM_LOST, self.lost)
+        self._meter.gauge(metrics.STREAM_TRIGGER, self._pipeline.stream.trigger.total_seconds())
+        self._meter.gauge(metrics.DISK_FREE, disk.free)
+        self._meter.gauge(metrics.DISK_SIZE, disk.total)
+        return True
 
     def retrying(self, query: str, problem: str, *, registry_away: bool = False) -> None:
         """A query has failed and is started again."""

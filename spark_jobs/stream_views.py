@@ -27,6 +27,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pyiceberg.conversions import from_bytes
+from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.manifest import DataFile, ManifestContent
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation
@@ -35,16 +36,16 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
-from spark_jobs import checkpoints, maintenance
+from spark_jobs import checkpoints
 from spark_jobs.checkpoints import Checkpoint
 from spark_jobs.spark_session import Job, as_of
 from spark_jobs.stream_log import Trigger
 from spark_jobs.view_aggregation import SEEN, Aggregation, Measures
-from twofold import schemas, table_state, tables, versions
+from twofold import commits, schemas, table_state, tables, versions
 from twofold.definition import fingerprint
 from twofold.definition.model import View
 from twofold.definition.names import ELEMENT
-from twofold.errors import BoundaryError, TwofoldError
+from twofold.errors import BoundaryError
 from twofold.reader.pinned import pin
 from twofold.table_state import Folded, History
 from twofold.versions import StreamView
@@ -59,7 +60,6 @@ _SLACK = 2
 """State is taken to memory where it fits this many times, and leaves it where it no longer fits once: it stays put."""
 _LAYOUT = 1
 """Raised when the queries are built differently from the existing states."""
-_ATTEMPTS = 5
 
 
 class StateOutgrown(Exception):
@@ -293,18 +293,16 @@ def _files(log: Table) -> Iterator[DataFile]:
 
 def _whole(job: Job) -> Whole:
     """The newest append (the source passes over others) whose manifests name no deleted file (it would read those)."""
-    for _ in range(_ATTEMPTS):
-        found = _clean_append(job)
-        if found is not None:
+
+    def attempt() -> Whole:
+        if _clean_append(job) is None:
+            commits.append(commits.tidy(job.lake.table(tables.STREAM_LOG), forget=True), (), {})
+        if found := _clean_append(job):
             return found
-        maintenance.clean_manifests(job, tables.STREAM_LOG)
-        name = job.qualified(tables.STREAM_LOG)
-        job.spark.table(name).limit(0).writeTo(name).append()
-    raise TwofoldError(
-        f"{job.pipeline.name}.{tables.STREAM_LOG} was rewritten by others during each of {_ATTEMPTS} attempts to read "
-        "it whole",
-        "see that only one maintenance runs at a time, then start the streaming job again",
-    )
+        raise CommitFailedException("it was rewritten meanwhile")
+
+    remedy = "see that only one maintenance runs at a time, then start the streaming job again"
+    return commits.retried(f"{job.pipeline.name}.{tables.STREAM_LOG}", attempt, remedy)
 
 
 def _clean_append(job: Job) -> Whole | None:

@@ -36,7 +36,7 @@ from twofold.lake import Lake
 from twofold.reader.pinned import Pinned, day_of, pin
 from twofold.reader.unified import DuckDBEngine
 from twofold.table_files import Place
-from twofold.table_state import Boundary, Folded
+from twofold.table_state import Boundary, Folded, Landed
 from twofold.text import quoted
 from twofold.windows import event_days, window_days
 
@@ -53,11 +53,16 @@ class Logs:
     batch: Pinned
     boundary: Boundary
 
+    @cached_property
+    def landed(self) -> tuple[Landed, Landed]:
+        """What stream_log and batch_log hold."""
+        stream, batch = (table_state.landed(log.history, self.pipeline.name) for log in (self.stream, self.batch))
+        return stream, batch
+
     @property
     def next(self) -> Boundary:
         """The boundary that covers everything pinned."""
-        before = self.boundary
-        stream, batch = (table_state.landed(log.history, before.pipeline) for log in (self.stream, self.batch))
+        before, (stream, batch) = self.boundary, self.landed
         return Boundary(
             before.pipeline,
             stream.topic_id or before.topic_id,
@@ -72,12 +77,7 @@ class Logs:
     @property
     def is_outdated(self) -> bool:
         """Whether rows that `events` was made of were replaced in the logs since."""
-        return self.next.relanded != self.boundary.relanded
-
-    @property
-    def has_news(self) -> bool:
-        """Whether anything was ingested past the boundary."""
-        return (self.next.offsets, self.next.landing) != (self.boundary.offsets, self.boundary.landing)
+        return not self.boundary.is_of(*self.landed)
 
     @property
     def sort_order(self) -> str:
@@ -141,7 +141,7 @@ def unite(job: Job) -> United:
         if logs.is_outdated:
             with scratch(job.settings) as duck:
                 return _less(logs.recreated(duck), logs.events)
-        if not logs.has_news:
+        if logs.boundary.covers(*logs.landed):
             return United(boundary=logs.boundary)
         with scratch(job.settings) as duck:
             return _Union(job, logs, duck).run()

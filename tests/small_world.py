@@ -188,7 +188,8 @@ def _fill_views(world: SmallWorld, events: list[Row]) -> None:
         ):
             snapshot = snapshot_of(world, log)
             folded = fold(rows, view.window, view.every)
-            world.catalog.create_table((world.pipeline.name, name), folded.schema)
+            declared = {schemas.DEFINITION: state}
+            world.catalog.create_table((world.pipeline.name, name), folded.schema, properties=declared)
             world.table(name).append(folded, snapshot_properties=table_state.encode(Folded(snapshot, state)))
 
 

@@ -149,14 +149,15 @@ def remove(io: FileIO, paths: Iterable[str]) -> None:
             io.delete(path)
 
 
-def tidy(table: Table, expired: Collection[int] = ()) -> Table:
+def tidy(table: Table, expired: Collection[int] = (), *, forget: bool = False) -> Table:
     """Merge small manifests and drop the `expired` snapshots, in one commit that changes no row; then their files.
 
-    Nothing to do: the table as it is. Raises CommitFailedException where another commit was first.
+    With `forget` no manifest names a deleted file any more. Nothing to do: the table as it is. Raises
+    CommitFailedException where another commit was first.
     """
     before = _manifests(table)
     draft = _Draft(table, Operation.REPLACE)
-    after = draft.merged(before)
+    after = draft.merged(draft.without(before, (), forget=True) if forget else before)
     if after == before and not expired:
         return table
     # Of pyiceberg's models mypy knows the names in JSON only.

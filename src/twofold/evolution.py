@@ -10,7 +10,7 @@ columns, properties of a table as it is ──┴─► Difference │ follows b
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,11 +39,9 @@ DECLARED = "twofold.declared"
 """Property of `events`: the facts of the definition under which it was last written, as JSON."""
 TOPIC = "twofold.topic"
 """Property of `stream_log`: the name of the topic that it was last opened for."""
-_ID, _TIME, _EACH, _MANAGED = "twofold.id", "twofold.time", "twofold.each", "twofold.managed"
-_KEYS = {_ID: "event.id", _TIME: "event.time", _EACH: "event.each", _MANAGED: "topic.managed"}
+_ID, _TIME, EACH, _MANAGED = "twofold.id", "twofold.time", "twofold.each", "twofold.managed"
+_KEYS = {_ID: "event.id", _TIME: "event.time", EACH: "event.each", _MANAGED: "topic.managed"}
 """Property of a table → key of the definition that it was made by, and that cannot change."""
-_EARLIER = {_EACH: "", _MANAGED: "true"}
-"""What the properties say of tables of releases that did not know them."""
 _FIELDS = "event.fields."
 _NEW_NAME = "declare the changed stream under a new pipeline name; the old tables stay readable"
 
@@ -70,7 +68,7 @@ def identity(pipeline: Pipeline) -> dict[str, str]:
     return {
         _ID: ",".join(event.id) or "none",
         _TIME: event.time,
-        _EACH: "" if event.each is None else str(event.each),
+        EACH: "" if event.each is None else str(event.each),
         _MANAGED: str(pipeline.topic.managed).lower(),
     }
 
@@ -96,8 +94,7 @@ def is_wider(before: IcebergType, after: IcebergType) -> bool:
 def of_identity(pipeline: Pipeline, properties: Mapping[str, str]) -> Iterator[Difference]:
     """What cannot change, by the properties of a table."""
     for key, now in identity(pipeline).items():
-        was = properties.get(key, _EARLIER.get(key, now))
-        if was != now:
+        if (was := properties[key]) != now:
             yield Difference(REFUSED, _KEYS[key], f"was {was!r}, is now {now!r}", f"undo it, or {_NEW_NAME}")
 
 
@@ -110,7 +107,7 @@ the old tables stay readable"]
     >>> [*of_topic(Topic("u"), Landed("p"), {TOPIC: "t"})]
     []
     """
-    was = properties.get(TOPIC, topic.name)
+    was = properties.get(TOPIC, topic.name)  # version 0.2.0 did not keep it
     if known.offsets and was != topic.name:
         yield Difference(REFUSED, "topic.name", f"was {was!r}, is now {topic.name!r}", f"undo it, or {_NEW_NAME}")
 
@@ -129,17 +126,13 @@ def of_start(topic: Topic, known: Landed) -> Iterator[Difference]:
         yield Difference(IGNORED, "topic.start", what, "a new pipeline name starts afresh")
 
 
-def of_columns(
-    pipeline: Pipeline, table: str, wanted: Types, columns: Types, partitions: Collection[str]
-) -> Iterator[Difference]:
+def of_columns(pipeline: Pipeline, wanted: Types, columns: Types) -> Iterator[Difference]:
     """The fields against the columns of an existing table; `wanted` are the columns that it would be made with."""
     reland = f"`twofold reland {pipeline.name}`"
     for name, field in pipeline.event.fields.items():
         where, now = f"{_FIELDS}{name}", wanted[name]
         if name not in columns:
-            if name in partitions:
-                yield Difference(REFUSED, where, f"the days of {table} are called so", "give the field another name")
-            elif field.required:
+            if field.required:
                 what = "a new field must be optional (records without it exist)"
                 yield Difference(REFUSED, where, what, f"take `required` away; after {reland} it can be required")
             else:
@@ -162,16 +155,13 @@ def of_rules(
 
     `logs` are the properties of both logs, by name.
     """
-    if {log.get(EVENT, fingerprint.event(pipeline)) for log in logs.values()} == {fingerprint.event(pipeline)}:
+    if {log[EVENT] for log in logs.values()} == {fingerprint.event(pipeline)}:
         for name, log in logs.items():
-            if (since := table_state.defined_since(log) or 1) > 1:
+            if (since := table_state.defined_since(log)) > 1:
                 what = f"{name} has rows of an earlier definition, landed before landing {since}"
                 yield Difference(WAITS, "event", what, f"they stay as they are, until `twofold reland {pipeline.name}`")
         return
     then = f"rows landed before keep their values and outcome, until `twofold reland {pipeline.name}`"
-    if DECLARED not in properties:
-        yield Difference(WAITS, "event", "was declared otherwise; an earlier release did not keep how", then)
-        return
     before, after = json.loads(properties[DECLARED]), json.loads(declared(pipeline))
     for key in sorted((before.keys() | after.keys()) - set(_KEYS.values())):
         was, now = before.get(key), after.get(key)

@@ -13,13 +13,7 @@ The bucket has three roots that meet under no name:
     <warehouse>/landing/<pipeline>.taken/          the archive: what was taken, where `files.taken` is `archive`
     <warehouse>/checkpoints/<pipeline>/<query>/    of Spark's streaming queries
 
-Earlier releases made tables at <warehouse>/<pipeline>/<table>/. They stay there, and so a pipeline `landing` of that
-time has its table `events` in the very folder that is the inbox of a pipeline `events`; the same holds for
-`checkpoints` and `tables`. Code that lists or removes files in a folder that may be shared asks this module whose each
-file is, by its name.
-
-Incident: maintenance of a pipeline `landing` removed the files of another pipeline's inbox as orphans of its table, and
-that pipeline's batch job ingested the table's own files.
+Whoever removes files from a table's folder asks this module whose each file is, by its name.
 """
 
 from __future__ import annotations
@@ -30,13 +24,13 @@ import re
 import secrets
 import stat
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Protocol, TypeVar
+from typing import IO, Any, Protocol, TypeVar, cast
 
 from twofold.errors import StoreAway, TwofoldError, UsageError
 from twofold.settings import Settings
@@ -74,10 +68,7 @@ Copied = Callable[[int], None]
 
 def sha256(stream: IO[bytes]) -> str:
     """SHA-256 of what is left to read."""
-    digest = hashlib.sha256()
-    while block := stream.read(_COPY_BYTES):
-        digest.update(block)
-    return digest.hexdigest()
+    return hashlib.file_digest(cast(Any, stream), "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -119,54 +110,17 @@ def is_table_file(name: str) -> bool:
     return _TABLE_FILE.fullmatch(name) is not None
 
 
-@dataclass(frozen=True)
-class TableInInbox:
-    """The table, if any, that an earlier release made in the folder which is a pipeline's inbox."""
-
-    settings: Settings
-    pipeline: str
-
-    def _is_there(self) -> bool:
-        """Whether the catalog has such a table; NotRunning where nobody can say."""
-        # Imported here, as the catalog's client takes a second, and almost no inbox has such names.
-        from pyiceberg.io.pyarrow import PyArrowFileIO
-
-        from twofold import catalog
-
-        root, folder = self.settings.inbox(self.pipeline).rsplit("/", 1)
-        table = catalog.find(catalog.load(self.settings), root.rsplit("/", 1)[1], folder)
-        if table is None:
-            return False
-        lies, inbox = (PyArrowFileIO.parse_location(uri)[2] for uri in (table.location(), f"{root}/{folder}"))
-        return bool(lies.rstrip("/") == inbox)
-
-    def left_out_of(self, files: Iterable[File]) -> list[File]:
-        """The files by name, without those of the table."""
-        listed = _by_name(files)
-        of_users = [file for file in listed if not is_table_file(file.name)]
-        return of_users if len(of_users) < len(listed) and self._is_there() else listed
-
-    def refuse(self, name: str) -> None:
-        """UsageError where a file of this name would be taken for one of the table's."""
-        # The catalog is asked only about names that tables use.
-        if is_table_file(name) and self._is_there():
-            raise UsageError(
-                f"{name!r} is a name for files of the table landing.{self.pipeline}, which lies in this folder",
-                "choose another name with --as",
-            )
-
-
 def folder(settings: Settings, pipeline: str) -> Folder:
     """The inbox of a pipeline, in whichever store the settings name."""
-    table = TableInInbox(settings, pipeline)
-    if settings.store == "local":
-        return LocalFolder(Path(settings.inbox(pipeline).removeprefix("file://")), table)
-    return BucketFolder(settings, settings.inbox(pipeline), table)
+    return _folder(settings, settings.inbox(pipeline))
 
 
 def archive(settings: Settings, pipeline: str) -> Folder:
     """Where taken files of a pipeline may go: beside its inbox, whose listing never visits it."""
-    uri = f"{settings.inbox(pipeline)}.taken"
+    return _folder(settings, f"{settings.inbox(pipeline)}.taken")
+
+
+def _folder(settings: Settings, uri: str) -> Folder:
     return LocalFolder(Path(uri.removeprefix("file://"))) if settings.store == "local" else BucketFolder(settings, uri)
 
 
@@ -228,13 +182,12 @@ class LocalFolder:
     """An inbox on the local disk."""
 
     path: Path
-    table: TableInInbox | None = None
 
     def files(self) -> list[File]:
         """All regular files; links to files count, links to folders do not."""
         listed = ((name, _stat(path)) for name, path in _walk(str(self.path)) if not is_hidden(name))
         found = (File(name, _local_version(now), now.st_size) for name, now in listed if now is not None)
-        return self.table.left_out_of(found) if self.table else _by_name(found)
+        return sorted(found, key=attrgetter("name"))
 
     def leftovers(self, before: datetime) -> list[Path]:
         """Copies that a `put` was killed in, and that nothing was added to since `before`."""
@@ -251,10 +204,8 @@ class LocalFolder:
         """Open one file to read its bytes."""
         return (self.path / name).open("rb")
 
-    def put(self, source: Path, name: str, progress: Copied) -> None:
+    def put(self, source: Path, name: str, progress: Copied = lambda _: None) -> None:
         """Copy beside the target under a hidden name, make it durable, then rename."""
-        if self.table:
-            self.table.refuse(name)
         target = self.path / name
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(_part_name(target.name))
@@ -309,11 +260,10 @@ class LocalFolder:
 class BucketFolder:
     """An inbox in an S3 bucket: the keys under one prefix."""
 
-    def __init__(self, settings: Settings, uri: str, table: TableInInbox | None = None) -> None:
+    def __init__(self, settings: Settings, uri: str) -> None:
         # Imported here, as the S3 client takes most of a second that a local folder has no use for.
         import s3fs  # type: ignore[import-untyped]
 
-        self._table = table
         self._endpoint = settings.s3_endpoint
         self._root = uri.split("://", 1)[1]
         self._store = s3fs.S3FileSystem(
@@ -330,7 +280,7 @@ class BucketFolder:
         keys: dict[str, dict[str, Any]] = self._reach(lambda: self._store.find(self._root, detail=True))
         named = ((key.removeprefix(f"{self._root}/"), info) for key, info in keys.items() if info["type"] == "file")
         found = (File(name, _etag_version(info), info["size"]) for name, info in named if not is_hidden(name))
-        return self._table.left_out_of(found) if self._table else _by_name(found)
+        return sorted(found, key=attrgetter("name"))
 
     def version(self, name: str) -> str | None:
         """The file's version now; None where it is gone."""
@@ -344,12 +294,10 @@ class BucketFolder:
         opened: AbstractContextManager[IO[bytes]] = self._reach(lambda: self._store.open(f"{self._root}/{name}", "rb"))
         return opened
 
-    def put(self, source: Path, name: str, progress: Copied) -> None:
+    def put(self, source: Path, name: str, progress: Copied = lambda _: None) -> None:
         """Upload at once, or in parts that are aborted together."""
         from fsspec.callbacks import Callback  # type: ignore[import-untyped]
 
-        if self._table:
-            self._table.refuse(name)
         copied = 0
 
         def report(size: int | None, value: int) -> None:
@@ -418,10 +366,6 @@ def _walk(folder: str) -> Iterator[tuple[str, str]]:
         yield from ((below + name, f"{parent}/{name}") for name in names)
 
 
-def _by_name(files: Iterable[File]) -> list[File]:
-    return sorted(files, key=attrgetter("name"))
-
-
 def _stat(path: str | Path) -> os.stat_result | None:
     try:
         found = Path(path).stat()
@@ -450,8 +394,3 @@ def _sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def changed(folder: Folder, files: Iterable[File]) -> set[str]:
-    """Names of those files whose content is no longer the one listed."""
-    return {file.name for file in files if folder.version(file.name) != file.version}

@@ -44,7 +44,7 @@ class Entry:
     version: Mapping[str, Any]
     memory: Mapping[str, Any] = field(default_factory=dict)
     positions: tuple[int, ...] = ()
-    """Every record before the lowest is acknowledged, or set aside; older journals have one per worker process."""
+    """Every record before the lowest is acknowledged, or set aside."""
     exhausted: bool = False
     """Whether the source was sent to its end."""
     partitions: Mapping[int, Delivered] = field(default_factory=dict)

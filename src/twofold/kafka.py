@@ -37,6 +37,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     OffsetSpec,
     ResourceType,
 )
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from twofold.definition.model import REQUIRED_SETTINGS
 from twofold.errors import NotRunning, TwofoldError
@@ -422,14 +423,8 @@ def _asked(
 
 def _settled(ask: Callable[[], _Told], timeout_s: float) -> _Told:
     """Ask until the brokers have all heard of a topic that was made just now."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            return ask()
-        except KafkaException as error:
-            if error.args[0].code() not in _SETTLING or time.monotonic() > deadline:
-                raise
-        time.sleep(_PAUSE_S)
+    settling = retry_if_exception(lambda error: isinstance(error, KafkaException) and error.args[0].code() in _SETTLING)
+    return Retrying(retry=settling, stop=stop_after_delay(timeout_s), wait=wait_fixed(_PAUSE_S), reraise=True)(ask)
 
 
 def _as_kafka_prints(identifier: Uuid) -> str:

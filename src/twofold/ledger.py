@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -118,19 +118,14 @@ def enter(lake: Lake, ids: Collection[str], by: str, why: str) -> int:
         table = schemas.ensure_ledger(lake.catalog(), lake.pipeline, {SALT: secrets.token_hex(16)})
         before = of(lake.pipeline, table)
         new = sorted({before.hash_of(one) for one in ids} - before.hashes)
-        _append(table, new, by, why)
+        row = {"erased_at": datetime.now(UTC), "by": by, "why": why}
+        if new:
+            commits.append(table, table_files.of_rows(table, ({"hash": one, **row} for one in new)), {})
         _tell(lake)
         return len(new)
 
     what = f"{lake.name}.{tables.LEDGER} or a log"
     return commits.retried(what, attempt, "run it again: what it had done stays done", _ATTEMPTS)
-
-
-def _append(table: Table, hashes: Sequence[str], by: str, why: str) -> None:
-    if not hashes:
-        return
-    row = {"erased_at": datetime.now(UTC), "by": by, "why": why}
-    commits.append(table, table_files.of_rows(table, ({"hash": one, **row} for one in hashes)), {})
 
 
 def _tell(lake: Lake) -> None:

@@ -65,8 +65,7 @@ def _union(lake: Lake) -> Counts | None:
     events, name = lake.history(tables.EVENTS), lake.name
     stream, batch = (table_state.landed(lake.history(log), name) for log in (tables.STREAM_LOG, tables.BATCH_LOG))
     edge = table_state.boundary(events, name, stream.topic_id)
-    past = any(end > edge.offsets.get(partition, 0) for partition, end in stream.offsets.items())
-    if past or batch.landing > edge.landing or not edge.is_of(stream, batch):
+    if not edge.covers(stream, batch) or not edge.is_of(stream, batch):
         return None
     for view in lake.pipeline.views.values():
         known = table_state.folded(lake.history(tables.batch_view_name(view)))

@@ -99,9 +99,7 @@ def look(lake: Lake) -> Loss:
     table = lake.find(tables.STREAM_LOG)
     if table is None:
         raise TwofoldError(f"{lake.name} has landed nothing yet, so that nothing is lost")
-    history = table_state.history_of(table)
-    landed = table_state.begun(table_state.landed(history, lake.name), table.properties)
-    last = history.nearest(Landed.KEY)
+    landed, last = table_state.streamed(table, lake.name), table_state.history_of(table).nearest(Landed.KEY)
     lost = find(landed, around(lake, topic), datetime.now(UTC))
     return Loss(table, landed, tuple(_dated(lake, table, one) for one in lost), last.at if last else None)
 

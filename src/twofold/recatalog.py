@@ -1,6 +1,6 @@
 """The catalog made again from the metadata files in the bucket, after its PostgreSQL was lost or set back.
 
-    <pipeline>/<table>/metadata/00012-<uuid>.metadata.json ─► the newest version of each table ─► catalog
+    tables/<pipeline>/<table>/metadata/00012-<uuid>.metadata.json ─► the newest version of each table ─► catalog
 
 Each commit writes its metadata file, on top of the one before it, and then has the catalog name it: so files of the
 newest version are the last commit, commits that lost against it, or one of which nobody heard whether it was made. A
@@ -51,25 +51,19 @@ class FoundTable:
 
 def plan(catalog: SqlCatalog, pipeline: str | None = None) -> Iterator[FoundTable]:
     """Every table in the bucket, or those of one pipeline, beside what the catalog says of it; changes nothing."""
-    io = load_file_io(catalog.properties, catalog.properties["warehouse"])
-    for root, others in _roots(catalog):
-        for name in _folders(io, root):
-            if pipeline in (None, name) and name not in others:
-                listed = {table: _versions(io, f"{root}/{name}/{table}") for table in _folders(io, f"{root}/{name}")}
-                there = {f"{root}/{name}/{table}": versions for table, versions in listed.items() if versions}
-                found = [_entry(catalog, io, *each, ahead=1) for each in there.items()]
-                if telling := {entry.table for entry in found if entry.state == BEHIND}:
-                    # It is an older copy, and all tables of a pipeline belong to one moment. What tells so goes last: a
-                    # run that ends before leaves it to the next.
-                    found = [_entry(catalog, io, *each, ahead=0) for each in there.items()]
-                    found.sort(key=lambda entry: entry.table in telling)
-                yield from found
-
-
-def _roots(catalog: Catalog) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Where tables lie, now and of earlier releases, and which folders there are no pipelines."""
-    warehouse = catalog.properties["warehouse"].rstrip("/")
-    return (warehouse, ()), (warehouse.rsplit("/", 1)[0], ("tables", "landing", "checkpoints"))
+    root = catalog.properties["warehouse"]
+    io = load_file_io(catalog.properties, root)
+    for name in _folders(io, root):
+        if pipeline in (None, name):
+            listed = {table: _versions(io, f"{root}/{name}/{table}") for table in _folders(io, f"{root}/{name}")}
+            there = {f"{root}/{name}/{table}": versions for table, versions in listed.items() if versions}
+            found = [_entry(catalog, io, *each, ahead=1) for each in there.items()]
+            if telling := {entry.table for entry in found if entry.state == BEHIND}:
+                # It is an older copy, and all tables of a pipeline belong to one moment. What tells so goes last: a
+                # run that ends before leaves it to the next.
+                found = [_entry(catalog, io, *each, ahead=0) for each in there.items()]
+                found.sort(key=lambda entry: entry.table in telling)
+            yield from found
 
 
 def _entry(catalog: SqlCatalog, io: FileIO, folder: str, versions: dict[int, list[str]], ahead: int) -> FoundTable:
@@ -189,15 +183,14 @@ def refuse_forgotten(catalog: Catalog, pipeline: str, wanted: Collection[str]) -
     The first metadata file alone says nothing: whoever wrote it may have been killed before the catalog named it.
     """
     for table in (table for table in wanted if not catalog.table_exists((pipeline, table))):
-        for root, others in _roots(catalog):
-            folder = f"{root}/{pipeline}/{table}"
-            versions = () if pipeline in others else _versions(load_file_io(catalog.properties, folder), folder)
-            # Asked again: another job may have made the table meanwhile, and committed to it.
-            if max(versions, default=0) and not catalog.table_exists((pipeline, table)):
-                raise TwofoldError(
-                    f"{folder} has a table that the catalog does not know: the catalog was lost, or is another one",
-                    "`twofold recatalog` makes it again from what lies in the bucket",
-                )
+        folder = f"{catalog.properties['warehouse']}/{pipeline}/{table}"
+        versions = _versions(load_file_io(catalog.properties, folder), folder)
+        # Asked again: another job may have made the table meanwhile, and committed to it.
+        if max(versions, default=0) and not catalog.table_exists((pipeline, table)):
+            raise TwofoldError(
+                f"{folder} has a table that the catalog does not know: the catalog was lost, or is another one",
+                "`twofold recatalog` makes it again from what lies in the bucket",
+            )
 
 
 def _version(location: str) -> int:

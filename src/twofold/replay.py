@@ -110,7 +110,7 @@ def carry_out(lake: Lake, plan: Plan) -> None:
     folder = lake.inbox()
     for copy in plan.copies:
         if copy.landing is None:
-            folder.put(Path(copy.source), copy.target, _silent)
+            folder.put(Path(copy.source), copy.target)
         elif folder.version(copy.target) is None:
             _put_again(folder, TakenFiles(lake).of(copy.landing), copy)
 
@@ -155,8 +155,4 @@ def _put_again(folder: inbox.Folder, taken: inbox.Source, copy: Copy) -> None:
                 f"{copy.source} is not what landing {copy.landing} took: it was changed since",
                 "run the batch job, which takes the new content, then plan the replay again",
             )
-        folder.put(Path(local.name), copy.target, _silent)
-
-
-def _silent(size_bytes: int) -> None:
-    """No progress is shown."""
+        folder.put(Path(local.name), copy.target)

@@ -71,11 +71,14 @@ class Registry:
         ca = settings.schema_registry_ca
         return cls(settings.schema_registry_url, settings.schema_registry_user, password, ca)
 
+    @cache  # noqa: B019  # kept for good, as a registry is a value, and they are few; what is raised is not kept
     def schema(self, number: int) -> Registered:
         """What an id stands for. Raises UnknownSchema, RegistryAway, or TwofoldError where the registry refuses."""
         if number > _HIGHEST:
             raise UnknownSchema(f"no registry gives out {number}")
-        return _schema(self, number)
+        with self._explained():
+            found = _client(self).get_schema(number)
+            return Registered(found.schema_type or "AVRO", found.schema_str or "", tuple(self._references(found)))
 
     def register(self, subject: str, kind: str, text: str) -> int:
         """The id of a schema, which the registry has under a subject afterwards."""
@@ -83,12 +86,6 @@ class Registry:
 
         with self._explained():
             return int(_client(self).register_schema(subject, Schema(text, kind)))
-
-    def fetch(self, number: int) -> Registered:
-        """Ask the registry what an id stands for, once more."""
-        with self._explained():
-            found = _client(self).get_schema(number)
-            return Registered(found.schema_type or "AVRO", found.schema_str or "", tuple(self._references(found)))
 
     def _references(self, schema: Any) -> Iterator[str]:  # noqa: ANN401
         for one in schema.references or ():
@@ -143,9 +140,3 @@ def _client(registry: Registry) -> SchemaRegistryClient:
     if registry.ca:
         asked["ssl.ca.location"] = registry.ca
     return SchemaRegistryClient(asked)
-
-
-@cache
-def _schema(registry: Registry, number: int) -> Registered:
-    """Kept for good; what is raised is not kept."""
-    return registry.fetch(number)

@@ -64,8 +64,7 @@ _TYPES: dict[str, IcebergType] = {
 }
 _FIRST_PARTITION_ID = 1000
 _PARTITION = "_tw_day"
-"""Name of the days in a table's partitioning, which Iceberg keeps apart from its columns: no field may have it. Tables
-made before have `<column>_day`, and keep it."""
+"""Name of the days in a table's partitioning, which Iceberg keeps apart from its columns: no field may have it."""
 
 _PROPERTIES = {
     "format-version": "2",
@@ -73,12 +72,6 @@ _PROPERTIES = {
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "20",
 }
-COMPRESSED = {
-    # For Java, and for pyiceberg, which has no such setting.
-    "write.metadata.compression-codec": "gzip",
-    "write.py-location-provider.impl": f"{CompressedMetadata.__module__}.{CompressedMetadata.__qualname__}",
-}
-"""For tables that get many commits: each commit writes the list of all snapshots that are kept."""
 EVENT = evolution.EVENT
 DEFINITION = "twofold.definition"
 """Property of a view's table: the fingerprint of the declaration that fills it."""
@@ -86,6 +79,10 @@ _AS_THEY_COME = {
     # Rows come in Kafka's order, a task per partition: no shuffle, and offsets prune files.
     "write.distribution-mode": "none",
     "write.spark.fanout.enabled": "true",
+    # They get many commits, each of which writes the list of all snapshots that are kept. For Java, and for pyiceberg,
+    # which has no such setting.
+    "write.metadata.compression-codec": "gzip",
+    "write.py-location-provider.impl": f"{CompressedMetadata.__module__}.{CompressedMetadata.__qualname__}",
 }
 """For the logs."""
 _BY_DAY = {
@@ -95,8 +92,6 @@ _BY_DAY = {
 }
 """For `events` and the views, whose days are replaced whole."""
 _LOGS = (tables.STREAM_LOG, tables.BATCH_LOG)
-_RULED = (tables.STREAM_LOG, tables.LANDED_FILES)
-"""Tables that record since which landing the present rules hold: earlier records were read by other rules."""
 
 
 def ensure_tables(catalog: Catalog, pipeline: Pipeline) -> dict[str, IcebergTable]:
@@ -156,7 +151,13 @@ def _declared(pipeline: Pipeline) -> tuple[TableShape, ...]:
 
 
 def _found(catalog: Catalog, pipeline: Pipeline) -> dict[str, IcebergTable | None]:
-    return {table.name: catalogs.find(catalog, pipeline.name, table.name) for table in _declared(pipeline)}
+    found = {table.name: catalogs.find(catalog, pipeline.name, table.name) for table in _declared(pipeline)}
+    if older := [name for name, table in found.items() if table and evolution.EACH not in table.properties]:
+        raise IncompatibleDefinition(
+            f"{pipeline.name}: {older[0]} was made before version 0.2.0, the first release",
+            "declare the stream under a new pipeline name, which reads its topic and files from the start",
+        )
+    return found
 
 
 def _differences(pipeline: Pipeline, found: Mapping[str, IcebergTable | None]) -> list[Difference]:
@@ -167,8 +168,7 @@ def _differences(pipeline: Pipeline, found: Mapping[str, IcebergTable | None]) -
         if existing := found[name]:
             listed += evolution.of_identity(pipeline, existing.properties)
             wanted = {column: iceberg_type(kind) for column, kind in shapes[name].columns}
-            partitions = [partition.name for partition in existing.spec().fields]
-            listed += evolution.of_columns(pipeline, name, wanted, _types(existing), partitions)
+            listed += evolution.of_columns(pipeline, wanted, _types(existing))
     if log := found[tables.STREAM_LOG]:
         known = table_state.landed(table_state.history_of(log), pipeline.name)
         listed += evolution.of_topic(pipeline.topic, known, log.properties)
@@ -206,11 +206,9 @@ def _evolved(catalog: Catalog, pipeline: Pipeline, table: TableShape, existing: 
     found = _extended(catalog, existing, [(name, iceberg_type(kind)) for name, kind in table.columns])
     wanted = _kept_properties(pipeline, table)
     known = found.properties
-    if table.name in _LOGS and (table_state.DEFINED_SINCE not in known or known.get(EVENT) != wanted[EVENT]):
-        wanted[table_state.DEFINED_SINCE] = _next_landing(found, pipeline)
-    if table.name in _RULED and table_state.RULES_SINCE not in known:
-        log = tables.STREAM_LOG if table.name == tables.STREAM_LOG else tables.BATCH_LOG
-        wanted[table_state.RULES_SINCE] = _next_landing(catalogs.find(catalog, pipeline.name, log), pipeline)
+    if table.name in _LOGS and known[EVENT] != wanted[EVENT]:
+        landed = table_state.landed(table_state.history_of(found), pipeline.name)
+        wanted[table_state.DEFINED_SINCE] = str(landed.landing + 1)
     changed = {key: value for key, value in wanted.items() if known.get(key) != value}
     if not changed:
         return found
@@ -221,15 +219,10 @@ def _evolved(catalog: Catalog, pipeline: Pipeline, table: TableShape, existing: 
         return _evolved(catalog, pipeline, table, catalog.load_table(found.name()))
 
 
-def _next_landing(log: IcebergTable | None, pipeline: Pipeline) -> str:
-    return str(table_state.landed(table_state.history_of(log), pipeline.name).landing + 1)
-
-
 def _created(catalog: Catalog, pipeline: Pipeline, table: TableShape) -> IcebergTable:
     properties = {
         **(_AS_THEY_COME if table.name in _LOGS else _BY_DAY),
         **_kept_properties(pipeline, table),
-        **({table_state.RULES_SINCE: "1"} if table.name in _RULED else {}),
         **({table_state.DEFINED_SINCE: "1"} if table.name in _LOGS else {}),
         **evolution.identity(pipeline),
     }
@@ -269,23 +262,23 @@ def ensure_ledger(catalog: Catalog, pipeline: Pipeline, properties: Mapping[str,
 
 
 def _kept_properties(pipeline: Pipeline, table: TableShape) -> dict[str, str]:
-    """Properties that tables of earlier releases get, too."""
+    """Properties that follow the definition."""
     if table.name == tables.EVENTS:
         return {evolution.DECLARED: evolution.declared(pipeline)}
     if table.name not in _LOGS:
         return {}
     topic = {evolution.TOPIC: pipeline.topic.name} if table.name == tables.STREAM_LOG else {}
-    return {**COMPRESSED, EVENT: fingerprint.event(pipeline), **topic}
+    return {EVENT: fingerprint.event(pipeline), **topic}
 
 
 def same_definition(table: IcebergTable) -> AssertProperty:
     """A commit's requirement: the log is still written under the definition that it was when it was loaded."""
-    return AssertProperty(key=EVENT, value=table.properties.get(EVENT))
+    return AssertProperty(key=EVENT, value=table.properties[EVENT])
 
 
 def refuse_other_definition(table: IcebergTable, pipeline: Pipeline) -> None:
     """Raise DefinitionChanged where a job that started later writes this log under another definition."""
-    if table.properties.get(EVENT) not in (None, fingerprint.event(pipeline)):
+    if table.properties[EVENT] != fingerprint.event(pipeline):
         raise DefinitionChanged(pipeline.name, ["another job already works under a newer one"])
 
 
@@ -356,8 +349,7 @@ def ensure_view(catalog: Catalog, pipeline: Pipeline, view: View, name: str) -> 
 
 def is_outdated(table: IcebergTable, pipeline: Pipeline, view: View) -> bool:
     """Whether another declaration filled this table."""
-    found = table.properties.get(DEFINITION)
-    return found is not None and found != fingerprint.view(pipeline, view)
+    return table.properties[DEFINITION] != fingerprint.view(pipeline, view)
 
 
 def redeclared(

@@ -106,16 +106,13 @@ FROM {source} WHERE outcome = '{tables.ACCEPTED}' AND {past_offsets(offsets)}"""
 
 def batch_contenders(pipeline: Pipeline, source: str, landing: int, dropped: Collection[str] = ()) -> str:
     """The rows of `batch_log` past the boundary that take part; a filtered row withdraws its event."""
+    # A record without elements is filtered, and withdraws nothing: it is no event.
+    is_event = f" AND {ELEMENT} > 0" if pipeline.event.each else ""
     return f"""SELECT {columns([*pipeline.columns, *dropped])}, '{tables.BATCH_LAYER}' AS layer,
   outcome = '{tables.FILTERED}' AS withdrawn, landing, `file`, `row`,
   CAST(NULL AS TIMESTAMP) AS kafka_timestamp, CAST(NULL AS INT) AS kafka_partition, CAST(NULL AS BIGINT) AS kafka_offset
 FROM {source}
-WHERE outcome IN ('{tables.ACCEPTED}', '{tables.FILTERED}') AND landing > {landing}{_of_events(pipeline)}"""
-
-
-def _of_events(pipeline: Pipeline) -> str:
-    """A record without elements is filtered, and withdraws nothing: it is no event."""
-    return f" AND {ELEMENT} > 0" if pipeline.event.each else ""
+WHERE outcome IN ('{tables.ACCEPTED}', '{tables.FILTERED}') AND landing > {landing}{is_event}"""
 
 
 def provenance(pipeline: Pipeline) -> tuple[str, ...]:
@@ -380,7 +377,7 @@ def newest(view: View, measures: Iterable[str], source: str) -> str:
     """Keys and measures of `stream_<view>`, one row per key: of the versions of a window, the last."""
     keys = tables.view_keys(view)
     return f"""SELECT {columns([*keys, *measures])} FROM (
-  SELECT *, row_number() OVER (PARTITION BY {columns(keys)} ORDER BY `{tables.VERSION}` DESC NULLS LAST) AS _tw_place
+  SELECT *, row_number() OVER (PARTITION BY {columns(keys)} ORDER BY `{tables.VERSION}` DESC) AS _tw_place
   FROM {source} AS _tw_versions) AS _tw_ranked
 WHERE _tw_place = 1"""
 

@@ -275,7 +275,7 @@ class Settings(Environment):
 
     @property
     def tables(self) -> str:
-        """Root URI of new tables, `<pipeline>/<table>` below it; an older table lies where its metadata says."""
+        """Root URI of the tables, `<pipeline>/<table>` below it."""
         return f"{self.warehouse}/tables"
 
     def checkpoint(self, pipeline: str, query: str) -> str:

@@ -89,7 +89,7 @@ def enter() -> None:
     Python itself reads some of it at its start, PYTHONPATH for example: then this program is run again, in the same
     process, with the same arguments.
     """
-    again = _steers_python(os.environ) or not _is_utf8(sys.getfilesystemencoding())
+    again = _steers_python(os.environ) or sys.getfilesystemencoding() != "utf-8"
     if clean() and again:
         # Whoever started it so may have meant a module of this folder.
         own = {name: value for name, value in os.environ.items() if sys.flags.safe_path or name != _SAFE_PATH}
@@ -157,7 +157,3 @@ def _neighbours(environment: Mapping[str, str]) -> list[str]:
 
 def _steers_python(environment: Mapping[str, str]) -> bool:
     return any(name.startswith("PYTHON") and name not in _KEPT for name in environment)
-
-
-def _is_utf8(encoding: str) -> bool:
-    return encoding.lower().replace("-", "") == "utf8"

@@ -59,11 +59,12 @@ def program(
     **options: object,
 ) -> str:
     """A program of the stack at `home`, its output in a log there; `options` as supervisord names them."""
+    variables = {**(environment or {}), **marks(home, name)}
     log = escape(escape(str(log_file(home, name))))  # expanded twice
     return _section(
         f"program:{name}",
         command=escape(shlex.join(command)),
-        environment=_environment({**(environment or {}), **marks(home, name)}),
+        environment=",".join(f"{key}={_quote(value)}" for key, value in variables.items()),
         directory=escape(str(directory)),
         # Who starts supervisord starts the programs, and says so.
         autostart="false",
@@ -90,10 +91,6 @@ def escape(text: str) -> str:
     if "\n" in text or " ;" in text or " #" in text:
         raise TwofoldError(f"supervisord cannot be given the text {text!r}", "use a folder without ` ;` or ` #`")
     return text.replace("%", "%%")
-
-
-def _environment(variables: Mapping[str, str]) -> str:
-    return ",".join(f"{key}={_quote(value)}" for key, value in variables.items())
 
 
 def _quote(value: str) -> str:

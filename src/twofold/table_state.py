@@ -152,14 +152,18 @@ class Boundary:
     rebuilt: bool = False
     """This commit recreated everything: all days count as changed."""
     seen: datetime | None = None
-    """Highest, among the unioned stream rows, of the earlier of event time and Kafka time stamp; it never moves back.
-    None where only earlier releases united: what they sealed stays sealed."""
+    """Of the earlier of event time and Kafka time stamp the highest among the unioned stream rows; never moves back."""
     relanded: tuple[int, int] = (0, 0)
     """`Landed.relanded` of stream_log and of batch_log, as they were united."""
 
     def is_of(self, stream: Landed, batch: Landed) -> bool:
         """Whether `events` was made of the rows that these logs have: if not, it says nothing about them."""
         return self.relanded == (stream.relanded, batch.relanded)
+
+    def covers(self, stream: Landed, batch: Landed) -> bool:
+        """Whether these logs have nothing past it."""
+        past = any(end > self.offsets.get(partition, 0) for partition, end in stream.offsets.items())
+        return not past and batch.landing <= self.landing
 
 
 @dataclass(frozen=True)
@@ -199,7 +203,7 @@ def _plain(value: object) -> str:
 
 
 def _state(snapshot: Snapshot, kind: type[_State]) -> _State:
-    """The state in a snapshot's summary; what only earlier releases wrote into it is passed over."""
+    """The state in a snapshot's summary."""
     return msgspec.json.decode(snapshot.summary[kind.KEY], type=kind)
 
 
@@ -317,15 +321,6 @@ def touched_since(history: History, snapshot_id: int | None) -> set[date] | None
     return {day for state in states for day in state.touched_days}
 
 
-def kafka_json(topic: str, offsets: Mapping[int, int]) -> str:
-    """Offsets as Spark's Kafka source reads them.
-
-    >>> kafka_json("flights", {0: 12})
-    '{"flights": {"0": 12}}'
-    """
-    return json.dumps({topic: {str(partition): offset for partition, offset in sorted(offsets.items())}})
-
-
 RETAINED_FROM = "twofold.retained-from"
 """Property of `stream_log`: the offsets before which retention deletes. Raised first, then rows are deleted."""
 
@@ -341,16 +336,12 @@ def retained_from(properties: Mapping[str, str]) -> dict[int, int]:
 
 DEFINED_SINCE = "twofold.defined-since"
 """Property of both logs: the first landing under the definition of today. Earlier rows were judged by another one."""
-RULES_SINCE = "twofold.rules-since"
-"""Property of `stream_log` and `landed_files`: the first landing by the contract's rules of today. Earlier ones counted
-a file's records, and wrote the numbers in a text, as Spark reads them."""
 
 
-def defined_since(properties: Mapping[str, str], key: str = DEFINED_SINCE) -> int | None:
-    """The first landing under the definition (or by RULES_SINCE the rules) of today; None: none is known to be.
+def defined_since(properties: Mapping[str, str]) -> int:
+    """The first landing of a log under the definition that it is written under.
 
-    >>> defined_since({"twofold.defined-since": "3"}), defined_since({}), defined_since({RULES_SINCE: "2"}, RULES_SINCE)
-    (3, None, 2)
+    >>> defined_since({"twofold.defined-since": "3"})
+    3
     """
-    found = properties.get(key)
-    return None if found is None else int(found)
+    return int(properties[DEFINED_SINCE])

@@ -29,7 +29,7 @@ ERASED = "erased"
 OUTCOME = "outcome"
 REASON = "reason"
 REASON_KIND = "reason_kind"
-"""One of `twofold.contract.reasons.KINDS`; null in rows that an earlier release rejected."""
+"""One of `twofold.contract.reasons.KINDS`."""
 PAYLOAD = "payload"
 LANDED_AT = "landed_at"
 
@@ -38,7 +38,7 @@ BATCH_LAYER = "batch"
 
 VERSION = "_tw_version"
 """Last column of `stream_<view>`: how far the log had been read when the row was written. The newest row of a window
-and group is in force; null is older than any number."""
+and group is in force."""
 
 VIEW_ROWS_PER_BATCH = 2_000_000
 """Rows of `stream_log` that a view's micro-batch takes at most, by whole files: only past it can a landing be split."""

@@ -203,6 +203,7 @@ def test_manifests_are_rewritten_though_another_job_was_first(
     stack: Settings, spark: SparkSession, define: Define, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Iceberg refuses to replace a manifest that is gone; the procedure is tried again."""
+    monkeypatch.setattr(maintenance, "_MANY_MANIFESTS", 1)
     work = Work(spark, stack, define(stream=SLOWLY, filter=None))
     name = work.pipeline.name
     load = spark._jvm.org.apache.iceberg.spark.Spark3Util.loadIcebergTable  # type: ignore[union-attr]
@@ -210,7 +211,7 @@ def test_manifests_are_rewritten_though_another_job_was_first(
     work.drain()
     table = load(spark._jsparkSession, tables.qualified(name, tables.STREAM_LOG))
     gone = table.currentSnapshot().allManifests(table.io()).get(0)
-    maintenance.clean_manifests(work.job, tables.STREAM_LOG)
+    maintenance.rewrite_manifests(work.job, tables.STREAM_LOG)
     work.send(event("last", 1000))
     work.drain()
     call, refused = maintenance._call, list[Any]()
@@ -224,7 +225,7 @@ def test_manifests_are_rewritten_though_another_job_was_first(
         return call(*arguments)
 
     monkeypatch.setattr(maintenance, "_call", second)
-    maintenance.clean_manifests(work.job, tables.STREAM_LOG)
+    maintenance.rewrite_manifests(work.job, tables.STREAM_LOG)
     assert refused
     table.refresh()
     assert table.currentSnapshot().allManifests(table.io()).size() == 1

@@ -110,7 +110,7 @@ def test_what_was_replaced_reads_the_same_everywhere(work: Work) -> None:
 def test_event_times_at_the_ends_of_the_calendar_stop_nothing(
     work: Work, monkeypatch: pytest.MonkeyPatch, spread: bool
 ) -> None:
-    """Tables of earlier releases have rows of the year 1, the default of .NET and Go, and of the year 9999."""
+    """A declared `min` may let in the year 1, the default of .NET and Go, and `max_future` the year 9999."""
     assert work.spark
     if spread:
         monkeypatch.setattr(days, "PART_ROWS", 1)

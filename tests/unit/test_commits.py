@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -27,7 +26,7 @@ from twofold.inbox import is_table_file
 from twofold.ledger import Erased
 from twofold.reader.pinned import Pinned, day_of
 from twofold.table_files import Place, Writer
-from twofold.table_state import Boundary, History, Landed, Snapshot
+from twofold.table_state import Boundary, Landed
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOON_DAY = (NOON.date() - date(1970, 1, 1)).days
@@ -314,6 +313,19 @@ def test_a_file_that_is_not_there_is_not_replaced(log: Table) -> None:
     assert offsets(table) == [1]
 
 
+def test_what_is_forgotten_is_named_by_no_manifest(lake: LakeCatalog, log: Table) -> None:
+    table = replaced(replaced(replaced(log, 0, 0, 1), 1, 5), 0, 2)
+    snapshot = table.current_snapshot()
+    assert snapshot is not None and any(one.deleted_files_count for one in snapshot.manifests(table.io))
+    commits.tidy(table, forget=True)
+    found = lake.load_table(log.name())
+    snapshot = found.current_snapshot()
+    assert snapshot is not None and snapshot.summary is not None
+    assert snapshot.summary.operation == Operation.REPLACE and offsets(found) == [2, 5]
+    assert not any(one.deleted_files_count for one in snapshot.manifests(found.io))
+    assert commits.tidy(found, forget=True) is found
+
+
 def test_many_replacements_leave_few_manifests(lake: LakeCatalog, log: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commits, "MERGED_AT_ONCE", 3)
     table = log
@@ -374,27 +386,6 @@ def test_the_tables_of_a_view_have_the_types_of_its_measures(lake: LakeCatalog, 
             assert [*found][:3] == ["window_start", "window_end", "kind"] and [*found][6:] == [*more]
 
 
-@pytest.fixture
-def old(lake: LakeCatalog, pipeline: Pipeline, log: Table) -> Callable[[], Table]:
-    """Make the log as an earlier release left it, and start a job on it."""
-
-    def start() -> Table:
-        with log.transaction() as transaction:
-            transaction.remove_properties(schemas.EVENT, *schemas.COMPRESSED)
-        with lake.load_table(log.name()).update_schema(allow_incompatible_changes=True) as update:
-            update.delete_column(tables.REASON_KIND)
-        return schemas.ensure_tables(lake, pipeline)[tables.STREAM_LOG]
-
-    return start
-
-
-def test_a_log_of_an_earlier_release_is_brought_up_to_date(old: Callable[[], Table], pipeline: Pipeline) -> None:
-    table = old()
-    assert tables.REASON_KIND in table.schema().column_names
-    assert table.properties[schemas.EVENT] and schemas.COMPRESSED.items() <= table.properties.items()
-    assert offsets(land(table, pipeline, 0)) == [0, 1]
-
-
 def test_states_are_plain_json(log: Table, pipeline: Pipeline) -> None:
     table = land(log, pipeline, 0)
     snapshot = table.current_snapshot()
@@ -403,10 +394,8 @@ def test_states_are_plain_json(log: Table, pipeline: Pipeline) -> None:
     assert abs(snapshot.timestamp_ms - time.time() * 1000) < 60_000
 
 
-def test_a_boundary_of_an_earlier_release_seals_nothing_more() -> None:
-    told = {"pipeline": "p", "offsets": {"0": 5}, "max_event_time": NOON.isoformat(), "newest_kafka": NOON.isoformat()}
-    edge = table_state.boundary(History({1: Snapshot(1, None, {Boundary.KEY: json.dumps(told)})}, 1), "p")
-    assert edge == Boundary("p", offsets={0: 5}, max_event_time=NOON)
+def test_a_boundary_without_stream_rows_seals_nothing() -> None:
+    edge = Boundary("p", landing=1)
     assert table_state.sealed_through(edge, timedelta(0)) is None
     assert table_state.sealed_through(replace(edge, seen=NOON), timedelta(hours=1)) == NOON - timedelta(hours=1)
 

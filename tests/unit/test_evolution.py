@@ -123,6 +123,25 @@ def test_each_difference_is_listed_and_followed_or_refused(lake: LakeCatalog, de
     assert differences(lake, changed) == ([found] if change == "dropped" else [])
 
 
+def test_a_lake_from_before_the_first_release_is_refused(lake: LakeCatalog, define: Define) -> None:
+    log = schemas.ensure_tables(lake, define())[tables.STREAM_LOG]
+    with log.transaction() as transaction:
+        transaction.remove_properties(evolution.EACH)
+    was = versions(lake)
+    with pytest.raises(IncompatibleDefinition, match=r"p: stream_log was made before version 0\.2\.0") as refused:
+        schemas.ensure_tables(lake, define())
+    assert "under a new pipeline name" in refused.value.remedy and versions(lake) == was
+
+
+def test_a_lake_of_version_0_2_0_goes_on(lake: LakeCatalog, define: Define) -> None:
+    """It does not say of which topic its log is; the next job adds that."""
+    log = landed(schemas.ensure_tables(lake, define())[tables.STREAM_LOG], 0, value=1)
+    with log.transaction() as transaction:
+        transaction.remove_properties(evolution.TOPIC)
+    assert differences(lake, define()) == []
+    assert schemas.ensure_tables(lake, define())[tables.STREAM_LOG].properties[evolution.TOPIC] == "p"
+
+
 def test_what_is_refused_changes_no_topic(lake: LakeCatalog, define: Define, tmp_path: Path) -> None:
     """The tables are asked before Kafka, which nothing undoes; here is no broker."""
     schemas.ensure_tables(lake, define())

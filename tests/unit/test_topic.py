@@ -20,7 +20,7 @@ from twofold.definition.load import load_file
 from twofold.definition.model import REQUIRED_SETTINGS, Pipeline, Topic
 from twofold.errors import IncompatibleDefinition, TwofoldError
 from twofold.schema_registry import Registered
-from twofold.table_state import Landed, Snapshot
+from twofold.table_state import Landed
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OURS, OTHERS = Topic("t", 4), Topic("t", managed=False)
@@ -148,7 +148,7 @@ def test_a_log_keeps_the_owner_of_its_topic(lake: LakeCatalog, tmp_path: Path, f
 
 
 def test_where_the_stream_began_is_the_logs_own_state_for_good(lake: LakeCatalog, tmp_path: Path) -> None:
-    """Set once, on the snapshot that was read, and carried by every commit; states of earlier releases began at 0."""
+    """Set once, on the snapshot that was read, and carried by every commit."""
     log = schemas.ensure_tables(lake, of_others(tmp_path))[tables.STREAM_LOG]
     first = Landed("p", offsets={0: 7, 1: 0}, topic_id="t", start={0: 7, 1: 0}, declared_start="latest")
     never = [commits.AssertProperty(key=table_state.START)]
@@ -163,9 +163,6 @@ def test_where_the_stream_began_is_the_logs_own_state_for_good(lake: LakeCatalog
     assert table_state.begun(table_state.landed(table_state.history_of(landed), "p"), landed.properties) == later
     with pytest.raises(CommitFailedException):
         commits.set_properties(begun, {"another": "1"})
-    old = Snapshot(1, None, {Landed.KEY: '{"pipeline": "p", "landing": 3, "topic_id": "t", "offsets": {"0": 9}}'})
-    found = table_state.landed(table_state.History({1: old}, 1), "p")
-    assert (found.start, found.declared_start) == ({}, "earliest")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ A record at a time is in memory; `Irregular` says why what follows cannot be tol
 from __future__ import annotations
 
 import codecs
-import csv
 import gzip
 import io
 import re
@@ -63,14 +62,6 @@ def records(folder: inbox.Source, name: str, columns: Columns) -> int:
             return _parquet_rows(stream)
         text = text_of(stream, kind)
         return sum(1 for _ in (json_records(text) if kind == "json" else csv_records(text, columns).rows))
-
-
-def records_before(folder: inbox.Source, name: str) -> int:
-    """The same by the rules of earlier releases: lines end by a line feed, and CSV is what Python's reader takes."""
-    with opened(folder, name) as (stream, kind):
-        if kind == "parquet":
-            return _parquet_rows(stream)
-        return _lines_before(stream) if kind == "json" else _rows_before(stream)
 
 
 @contextmanager
@@ -410,33 +401,3 @@ def _cells(row: str, separator: str) -> list[Cell] | None:
             return None
         at += 1
     return None
-
-
-def _lines_before(stream: Bytes) -> int:
-    r"""Lines that are not blank.
-
-    >>> _lines_before(io.BytesIO(b'{"a": 1}\r\n\r\n  \n{"a": 2}'))
-    2
-    """
-    return sum(1 for line in stream if line.strip(b" \t\r\n"))
-
-
-def _rows_before(stream: Bytes) -> int:
-    r"""Records below the header; a quoted cell may hold line ends.
-
-    >>> _rows_before(io.BytesIO(b'a,b\r\n1,"x\r\ny"\r\n\r\n2,z'))
-    2
-    """
-    try:
-        return max(0, sum(1 for row in csv.reader(_unended(stream), strict=True) if row) - 1)
-    except csv.Error as error:
-        raise Irregular(str(error)) from None
-
-
-def _unended(stream: Bytes) -> Iterator[str]:
-    """Lines without their end; a carriage return elsewhere ends a line for some readers and not for others."""
-    for line in io.TextIOWrapper(cast(IO[bytes], stream), encoding="latin-1", newline="\n"):
-        text = line.removesuffix("\n").removesuffix("\r")
-        if "\r" in text:
-            raise Irregular("a carriage return within a line")
-        yield text

@@ -212,10 +212,10 @@ class World:
         return table_state.begun(state, self.pins[log].properties)
 
     def defined_since(self, log: str) -> int | None:
-        """The first landing of a log by the definition of today; None: none, or it cannot be told."""
+        """The first landing of a log by the definition of today; None: none."""
         properties = self.pins[log].properties
-        if properties.get(EVENT) not in (None, fingerprint.event(self.pipeline)):
-            return None  # changed since: no job has run with it yet
+        if properties.get(EVENT) != fingerprint.event(self.pipeline):
+            return None  # there is no table, or no job has run with the definition of today yet
         return table_state.defined_since(properties)
 
     @property
