@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 
-from twofold import inbox, table_state, tables
+from twofold import inbox, tables
 from twofold.definition.model import DELETE
 from twofold.definition.names import ELEMENT
 from twofold.proof import recount, sql, values
@@ -143,32 +142,26 @@ def _recount(world: World, taken: list[LoggedFile], found: Findings) -> None:
     there = [file for file, why in absent.items() if not why]
     irregular: list[str] = []
     readable: list[LoggedFile] = []
-    otherwise: list[str] = []
     for file in there:
         try:
-            numbers = _numbers_of_records(world, files.of(file.landing), file)
+            number = recount.records(files.of(file.landing), file.file, recount.Columns.of(world.pipeline))
         except recount.Irregular as error:
             irregular.append(f"{inbox.shown(file.file)} ({error})")
             continue
         readable.append(file)
-        if file.rows not in numbers:
-            named = [f"{file.file}: {file.rows:,}, it has {numbers[0]:,}"]
+        if file.rows != number:
+            named = [f"{file.file}: {file.rows:,}, it has {number:,}"]
             found.violated("a landed file has another number of records", named)
-        elif file.rows != numbers[0]:
-            otherwise.append(f"{file.file} ({file.rows:,}, now {numbers[0]:,})")
     recounted = len(there) - len(irregular)
     found.numbers |= {
         "files_recounted": recounted,
         "files_changed_or_gone": len({file.file for file in taken} - {file.file for file in there}),
         "files_irregular": len(irregular),
-        "files_counted_otherwise_before": len(otherwise),
     }
     found.say(f"{counted(recounted, 'file')} recounted")
     if world.pipeline.files.taken == DELETE:
         _not_proved(found, [str(file) for file, why in absent.items() if why], "deleted once taken, so not recounted")
     _not_proved(found, irregular, "could not be recounted")
-    what = "of an earlier release would have another number of records today: land it under a new name"
-    _not_proved(found, otherwise, what)
     values.compare_files(world, [(file.landing, file.file) for file in readable], found)
 
 
@@ -176,17 +169,3 @@ def _not_proved(found: Findings, files: list[str], what: str) -> None:
     if files:
         more = ", …" if len(files) > MOST_OFFENDERS else ""
         found.not_proved(f"{counted(len(files), 'file')} {what}: {', '.join(files[:MOST_OFFENDERS])}{more}")
-
-
-def _numbers_of_records(world: World, folder: inbox.Source, file: LoggedFile) -> list[int]:
-    """The number by today's rules, and by the earlier ones where the file may have been ingested by those."""
-    since = table_state.defined_since(world.pins[tables.LANDED_FILES].properties, table_state.RULES_SINCE)
-    by_todays_rules = since is not None and file.landing >= since
-    try:
-        today = recount.records(folder, file.file, recount.Columns.of(world.pipeline))
-    except recount.Irregular:
-        with suppress(recount.Irregular):
-            if not by_todays_rules and recount.records_before(folder, file.file) == file.rows:
-                return [file.rows]
-        raise
-    return [today] if by_todays_rules or today == file.rows else [today, recount.records_before(folder, file.file)]

@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from twofold import inbox, kafka, table_state, tables
+from twofold import inbox, kafka, tables
 from twofold.contract import reasons
 from twofold.definition.model import AVRO
 from twofold.definition.names import ELEMENT, KEY
@@ -29,7 +29,6 @@ from twofold.proof.findings import MOST_OFFENDERS, Findings
 from twofold.proof.recount import Irregular
 from twofold.proof.world import World
 from twofold.schema_registry import Registry
-from twofold.table_state import RULES_SINCE
 from twofold.taken import TakenFiles
 from twofold.text import counted
 from twofold.topic import Range, joined
@@ -68,14 +67,11 @@ class Tally:
 
     def __post_init__(self) -> None:
         self.expecting = Expecting(self.world.pipeline, Registry.of(self.world.lake.settings).schema)
-        properties = self.world.pins[self.log].properties
-        ruled = properties if self.log == tables.STREAM_LOG else self.world.pins[tables.LANDED_FILES].properties
-        rules, definition = table_state.defined_since(ruled, RULES_SINCE), self.world.defined_since(self.log)
-        self.exact_since = None if rules is None or definition is None else max(rules, definition)
-        """The first landing by the rules and the definition of today."""
+        self.exact_since = self.world.defined_since(self.log)
+        """The first landing by the definition of today."""
 
     def is_exact(self, row: Row) -> bool:
-        """Whether a row was landed by the rules and the definition of today."""
+        """Whether a row was landed by the definition of today."""
         return self.exact_since is not None and row["landing"] >= self.exact_since
 
     def compare(
