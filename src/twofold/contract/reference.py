@@ -26,6 +26,7 @@ from twofold.contract.literals import (
     NotOfType,
     OtherShape,
     cell_literal,
+    elements,
     follow,
     has_any_length,
     is_deep,
@@ -114,6 +115,23 @@ class Reference:
         except (msgspec.DecodeError, RecursionError) as error:
             return reasons.not_json(_why(error))
         return None
+
+    def elements(self, value: bytes | None) -> list[bytes] | Reason:
+        """The texts of the elements at `event.each`, none where there is no array; or why the record cannot be read."""
+        each, fault = self.pipeline.event.each, self.no_object(value)
+        if fault is not None or value is None or each is None:
+            return fault or reasons.empty()
+        try:
+            token = follow(value, each)
+            if token == b"null":
+                return []
+            if token[:1] != b"[":
+                raise OtherShape(each, "an array", token)
+            return elements(token)
+        except OtherShape as error:
+            return reasons.wrong_shape("event.each", str(error.place), error.wanted, error.token.decode())
+        except (msgspec.DecodeError, RecursionError) as error:
+            return reasons.not_json(str(error))
 
     def unreadable(self, value: bytes | None) -> Reason | None:
         """Why a JSON text is not even decoded, or None."""

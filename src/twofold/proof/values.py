@@ -24,7 +24,7 @@ from twofold.definition.model import AVRO
 from twofold.definition.names import ELEMENT, KEY
 from twofold.proof import file_records, sql
 from twofold.proof.expected import Expected, Expecting
-from twofold.proof.file_records import FileRecord, Wanted
+from twofold.proof.file_records import FileRecord
 from twofold.proof.findings import MOST_OFFENDERS, Findings
 from twofold.proof.recount import Irregular
 from twofold.proof.world import World
@@ -350,7 +350,7 @@ def _file_ranges(world: World, there: Sequence[tuple[int, str]]) -> Iterator[tup
 def _compare_file(tally: Tally, landing: int, file: str, ranges: Sequence[Range]) -> None:
     """Reads the file once; of the rows, those of some ranges at a time."""
     world = tally.world
-    records = file_records.read(TakenFiles(world.lake).of(landing), file, world.pipeline, Wanted(ranges))
+    records = file_records.read(TakenFiles(world.lake).of(landing), file, world.pipeline, ranges)
     record = next(records, None)
     steps = [[one] for one in ranges] if world.compare_all else [list(ranges)]
     for step in steps:
