@@ -146,7 +146,7 @@ class Judge:
             columns[field.name] = column
             masks += [] if right is None else [right]
             masks += kept_rules(self.pipeline, field, column)
-        latest = pc.add(arrived, pa.scalar(self._reference.max_future, pa.duration("us")))
+        latest = pc.add(arrived, pa.scalar(self.pipeline.event.max_future, pa.duration("us")))
         masks.append(pc.less_equal(columns[self.pipeline.event.time], latest))
         right = reduce(pc.and_, (pc.fill_null(mask, True) for mask in masks))
         return columns, sorted({*unclear, *pc.indices_nonzero(pc.invert(right)).to_pylist()})
