@@ -308,8 +308,7 @@ def _rows(lines: Iterator[str], separator: str) -> Iterator[str]:
                 again += reversed(held[begun:])
                 del held[begun:]
             break
-        held[-1] = held[-1].removesuffix("\n").removesuffix("\r")
-        yield "".join(held)
+        yield _without_end("".join(held))
 
 
 def _end(pattern: re.Pattern[str], text: str, at: int) -> int:

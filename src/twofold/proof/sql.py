@@ -197,12 +197,20 @@ def origin(topic: str) -> str:
 
 
 def shown(value: str, quote: str = "'") -> str:
-    """A value as text."""
+    """A value as text, in quotes.
+
+    >>> import duckdb; duckdb.sql(f"SELECT {shown('a')} FROM (VALUES (5), (NULL)) AS t(a)").fetchall()
+    [("'5'",), ('null',)]
+    """
     return f"coalesce({literal(quote)} || {value} || {literal(quote)}, 'null')"
 
 
 def moment(us: str) -> str:
-    """A moment, of microseconds since the epoch, as text."""
+    """A moment, of microseconds since the epoch, as text.
+
+    >>> import duckdb; duckdb.sql(f"SELECT {moment('0')}, {moment('500000')}, {moment('NULL')}").fetchall()
+    [('1970-01-01T00:00:00Z', '1970-01-01T00:00:00.5Z', 'null')]
+    """
     return f"coalesce(replace(make_timestamp({us})::VARCHAR, ' ', 'T') || 'Z', 'null')"
 
 
