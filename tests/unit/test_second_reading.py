@@ -28,7 +28,6 @@ from twofold.definition.names import KEY
 from twofold.inbox import LocalFolder
 from twofold.proof import file_records
 from twofold.proof.expected import Expected, Expecting
-from twofold.proof.file_records import Wanted
 from twofold.proof.values import alike, arrival
 from twofold.schema_registry import Registered
 
@@ -199,7 +198,7 @@ def in_file(folder: Path, name: str, content: bytes, pipeline: Pipeline) -> list
     (folder / "inbox" / name).write_bytes(content)
     expecting = Expecting(pipeline, no_schema)
     second: dict[int, list[Expected]] = {}
-    for record in file_records.read(LocalFolder(folder / "inbox"), name, pipeline, Wanted([(1, 1000)])):
+    for record in file_records.read(LocalFolder(folder / "inbox"), name, pipeline, [(1, 1000)]):
         if record.text is not None:
             second[record.number] = expecting.of_text(record.text, NOW)
         else:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property, reduce
@@ -29,7 +29,6 @@ from twofold import tables
 from twofold.contract import reasons
 from twofold.contract.columns import arrow_type, kept_rules, typed
 from twofold.contract.decoder import Decoder
-from twofold.contract.elements import expanded
 from twofold.contract.literals import is_text
 from twofold.contract.reasons import Reason
 from twofold.contract.records import CellRecords, ElementRecords, JsonRecords, Records, halves, moments
@@ -94,9 +93,22 @@ class Judge:
         return Judge(replace(self.pipeline, event=event))
 
     def elements(self, records: JsonRecords) -> ElementRecords:
-        """The events that lie in the arrays of some records."""
-        assert self.pipeline.event.each is not None
-        return expanded(records, self.pipeline.event.each, self._reference)
+        """A row for every element of the arrays at `event.each`, in order, and one for each record without any."""
+        values: list[bytes | None] = []
+        numbers: list[int] = []
+        parents: list[int] = []
+        faults: dict[int, Reason] = {}
+        for index, value in enumerate(records.values):
+            found = records.faults.get(index) or self._reference.elements(value)
+            if isinstance(found, Reason):
+                faults[len(values)] = found
+                found = []
+            rows: Iterator[tuple[int, bytes | None]] = enumerate(found, 1) if found else iter([(0, None)])
+            for number, text in rows:
+                values.append(text)
+                numbers.append(number)
+                parents.append(index)
+        return ElementRecords(values, numbers, parents, records, faults)
 
     def _halving(self, records: Records, arrived: pa.Array) -> Judged:
         try:
@@ -134,7 +146,7 @@ class Judge:
             columns[field.name] = column
             masks += [] if right is None else [right]
             masks += kept_rules(self.pipeline, field, column)
-        latest = pc.add(arrived, pa.scalar(self._reference.max_future, pa.duration("us")))
+        latest = pc.add(arrived, pa.scalar(self.pipeline.event.max_future, pa.duration("us")))
         masks.append(pc.less_equal(columns[self.pipeline.event.time], latest))
         right = reduce(pc.and_, (pc.fill_null(mask, True) for mask in masks))
         return columns, sorted({*unclear, *pc.indices_nonzero(pc.invert(right)).to_pylist()})

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
-from functools import cached_property
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -26,6 +25,7 @@ from twofold.contract.literals import (
     NotOfType,
     OtherShape,
     cell_literal,
+    elements,
     follow,
     has_any_length,
     is_deep,
@@ -86,7 +86,7 @@ class Reference:
             return Judgement(None, fault)
         literals: dict[str, Literal | None] = {}
         shapes: dict[str, Reason] = {}
-        for field in self._fields.values():
+        for field in self.pipeline.event.fields.values():
             try:
                 if field.name in beside:
                     literals[field.name] = cell_literal(beside[field.name], field.type)
@@ -115,6 +115,23 @@ class Reference:
             return reasons.not_json(_why(error))
         return None
 
+    def elements(self, value: bytes | None) -> list[bytes] | Reason:
+        """The texts of the elements at `event.each`, none where there is no array; or why the record cannot be read."""
+        each, fault = self.pipeline.event.each, self.no_object(value)
+        if fault is not None or value is None or each is None:
+            return fault or reasons.empty()
+        try:
+            token = follow(value, each)
+            if token == b"null":
+                return []
+            if token[:1] != b"[":
+                raise OtherShape(each, "an array", token)
+            return elements(token)
+        except OtherShape as error:
+            return reasons.wrong_shape("event.each", str(error.place), error.wanted, error.token.decode())
+        except (msgspec.DecodeError, RecursionError) as error:
+            return reasons.not_json(str(error))
+
     def unreadable(self, value: bytes | None) -> Reason | None:
         """Why a JSON text is not even decoded, or None."""
         if value is None:
@@ -133,9 +150,11 @@ class Reference:
 
     def cells(self, cells: Mapping[str, pa.Scalar], received_at: datetime) -> Judgement:
         """One row of a file: its cells by column, of which undeclared ones are passed over."""
-        declared = {name: _of_one_type(cell) for name, cell in cells.items() if name in self._fields}
+        declared = {name: _of_one_type(cell) for name, cell in cells.items() if name in self.pipeline.event.fields}
         try:
-            literals = {name: cell_literal(cell, self._fields[name].type) for name, cell in declared.items()}
+            literals = {
+                name: cell_literal(cell, self.pipeline.event.fields[name].type) for name, cell in declared.items()
+            }
         except UnicodeDecodeError:
             return Judgement(None, reasons.not_utf8())
         texts = (literals[name] for name, cell in declared.items() if has_any_length(cell.type))
@@ -156,7 +175,7 @@ class Reference:
         """
         found: dict[str, Any] = {}
         faults: list[Reason] = []
-        for field in self._fields.values():
+        for field in self.pipeline.event.fields.values():
             literal = literals.get(field.name)
             value = field.default
             if field.name in shapes:
@@ -195,18 +214,9 @@ class Reference:
             yield Reason(reasons.PATTERN, f"{field.label} does not match {field.pattern}: {_shown(value)}")
 
     def _from_the_future(self, time: datetime | None, received_at: datetime) -> Iterator[Reason]:
-        if time is not None and time - received_at > self.max_future:
+        if time is not None and time - received_at > self.pipeline.event.max_future:
             at, received = moment_text(time), moment_text(received_at)
             yield Reason(reasons.FUTURE, f"from the future: {self.pipeline.event.time} is {at}, received {received}")
-
-    @property
-    def max_future(self) -> timedelta:
-        """How far an event time may lie past the arrival."""
-        return self.pipeline.event.max_future
-
-    @cached_property
-    def _fields(self) -> dict[str, Field]:
-        return dict(self.pipeline.event.fields)
 
 
 def _why(error: Exception) -> str:

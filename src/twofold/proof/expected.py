@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property, lru_cache, partial
 from typing import Any
 
 import duckdb
@@ -35,8 +35,8 @@ BLANKS = b" \t\r\n"
 _SHORT = 64
 """Characters."""
 
-Read = Callable[[], Any]
-"""Gives a field's value; None: there is none. Raises NoValue, NoWay, Untold."""
+Find = Callable[[Field], Any]
+"""Gives a field's value in a record; None: there is none. Raises NoValue, NoWay, Untold."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,18 @@ class Expected:
     """The registry has none of its schema's id: rejected for that, or it is gone since."""
     holds_nothing: bool = False
     """A record without elements: read, and filtered."""
+
+
+@dataclass(frozen=True)
+class _Around:
+    """What is known of a record besides its value."""
+
+    judged_at: datetime
+    """What "the future" begins after."""
+    arrived: datetime | None
+    """The event time of `time: arrival`; None: there is no such moment."""
+    beside: Mapping[str, bytes | None] = field(default_factory=dict)
+    """Kafka's key, and headers."""
 
 
 @dataclass(frozen=True)
@@ -78,26 +90,25 @@ class Expecting:
         `arrived` is the event time of `time: arrival`; None: there is no such moment.
         """
         wire = self.pipeline.topic.format
-        beside = {"key": key, **headers}
+        around = _Around(judged_at, arrived, {"key": key, **headers})
         if wire in (AVRO, CONFLUENT_JSON) and value is not None:
             if len(value) < _PREFIX_BYTES or value[0]:
                 return [self._whole("no schema id before it")]
             if wire == AVRO:
-                return list(self._of_avro(value, beside, arrived, judged_at))
+                return list(self._of_avro(value, around))
             value = value[_PREFIX_BYTES:]
-        return list(self._of_json(value, beside, arrived, judged_at))
+        return list(self._of_json(value, around))
 
     def of_text(self, text: bytes, landed_at: datetime) -> list[Expected]:
         """The rows of a line, or of an element, of a JSON file."""
-        return list(self._of_json(text, {}, landed_at, landed_at))
+        return list(self._of_json(text, _Around(landed_at, landed_at)))
 
-    def of_cells(self, cells: Mapping[str, Read], landed_at: datetime) -> Expected:
+    def of_cells(self, cells: Mapping[str, Callable[[], Any]], landed_at: datetime) -> Expected:
         """The row of a file that has columns; `cells` has what is found of the fields."""
-        return self._row(None, {**cells, **self._arrivals(landed_at)}, landed_at)
+        found = _Around(landed_at, landed_at)
+        return self._row(None, lambda one: cells[one.name]() if one.name in cells else None, found)
 
-    def _of_avro(
-        self, value: bytes, beside: Mapping[str, bytes | None], arrived: datetime | None, judged_at: datetime
-    ) -> Iterator[Expected]:
+    def _of_avro(self, value: bytes, around: _Around) -> Iterator[Expected]:
         if len(value) > self.pipeline.event.max_bytes:
             yield self._whole(_too_large(len(value)))
             return
@@ -112,39 +123,24 @@ class Expecting:
             yield self._whole(f"not of schema {number}: {error}", is_no_record=True)
         else:
             if element is not None:
-                yield from self._of_object(typed_values.as_json(record).encode(), beside, arrived, judged_at)
-                return
-            reads = {one.name: self._reading_avro(one, record, beside) for one in self._found_in_it}
-            yield self._row(None, {**reads, **self._arrivals(arrived)}, judged_at)
-
-    def _reading_avro(self, one: Field, record: Any, beside: Mapping[str, bytes | None]) -> Read:  # noqa: ANN401
-        if one.source.kind != "path":
-            return self._reading_beside(one, beside)
-
-        def read() -> Any:  # noqa: ANN401
-            value = avro_body.at(record, one.source.steps)
-            return None if value is None else avro_body.of_avro(one, value)
-
-        return read
+                yield from self._of_object(typed_values.as_json(record).encode(), around)
+            else:
+                yield self._row(None, partial(_in_avro, record), around)
 
     @cached_property
     def _bodies(self) -> AvroBodies:
         return AvroBodies(self.schemas)
 
-    def _of_json(
-        self, text: bytes | None, beside: Mapping[str, bytes | None], arrived: datetime | None, judged_at: datetime
-    ) -> Iterator[Expected]:
+    def _of_json(self, text: bytes | None, around: _Around) -> Iterator[Expected]:
         if text is None or not text.strip(BLANKS):
             yield self._whole("it is empty", is_no_record=True)
             return
         if len(text) > self.pipeline.event.max_bytes:
             yield self._whole(_too_large(len(text)))
             return
-        yield from self._of_object(text, beside, arrived, judged_at)
+        yield from self._of_object(text, around)
 
-    def _of_object(
-        self, text: bytes, beside: Mapping[str, bytes | None], arrived: datetime | None, judged_at: datetime
-    ) -> Iterator[Expected]:
+    def _of_object(self, text: bytes, around: _Around) -> Iterator[Expected]:
         """Of a JSON text of any size."""
         try:
             record = json_text.record(text)
@@ -155,8 +151,7 @@ class Expecting:
             if isinstance(at, Expected):
                 yield at
             else:
-                reads = {one.name: self._reading(one, record, at, beside) for one in self._found_in_it}
-                yield self._row(element, {**reads, **self._arrivals(arrived)}, judged_at)
+                yield self._row(element, partial(_in_json, record, at), around)
 
     def _elements(self, record: Value) -> Iterator[tuple[int | None, Value | Expected]]:
         each = self.pipeline.event.each
@@ -179,36 +174,13 @@ class Expecting:
         element = None if self.pipeline.event.each is None else 0
         return Expected(element, faults=(fault,), is_no_record=is_no_record)
 
-    @cached_property
-    def _found_in_it(self) -> list[Field]:
-        return [one for one in self.pipeline.event.fields.values() if not one.is_arrival]
-
-    def _arrivals(self, arrived: datetime | None) -> dict[str, Read]:
-        return {one.name: lambda: arrived for one in self.pipeline.event.fields.values() if one.is_arrival}
-
-    def _reading(self, one: Field, record: Value, element: Value, beside: Mapping[str, bytes | None]) -> Read:
-        if one.source.kind != "path":
-            return self._reading_beside(one, beside)
-        around = record if one.source.whole else element
-
-        def read() -> Any:  # noqa: ANN401
-            value = around.at(one.source.steps)
-            return None if value is None else typed_values.of_json(one, value)
-
-        return read
-
-    @staticmethod
-    def _reading_beside(one: Field, beside: Mapping[str, bytes | None]) -> Read:
-        name = "key" if one.source.kind == "key" else f"header {one.source.header}"
-        return lambda: _beside(one, beside.get(name))
-
-    def _row(self, element: int | None, reads: Mapping[str, Read], judged_at: datetime) -> Expected:
+    def _row(self, element: int | None, find: Find, around: _Around) -> Expected:
         values: dict[str, Any] = {}
         faults: list[str] = []
         untold: list[str] = []
         for one in self.pipeline.event.fields.values():
             try:
-                value = reads[one.name]() if one.name in reads else None
+                value = _value(one, find, around)
                 value = one.default if value is None else value
                 faults += self._broken(one, value)
                 values[one.name] = value
@@ -217,8 +189,8 @@ class Expecting:
             except Untold as error:
                 untold.append(f"{one.label}: {error}")
         time = values.get(self.pipeline.event.time)
-        if time is not None and time - judged_at > self.pipeline.event.max_future:
-            faults.append(f"{self.pipeline.event.time} is {time - judged_at} ahead of the arrival")
+        if time is not None and time - around.judged_at > self.pipeline.event.max_future:
+            faults.append(f"{self.pipeline.event.time} is {time - around.judged_at} ahead of the arrival")
         return Expected(element, values, tuple(faults), tuple(untold))
 
     def _broken(self, one: Field, value: Any) -> Iterator[str]:  # noqa: ANN401
@@ -276,11 +248,24 @@ def _too_large(size: int) -> str:
     return f"it has {size:,} bytes, which is more than max_bytes"
 
 
-def _beside(one: Field, found: bytes | None) -> Any:  # noqa: ANN401
-    """What Kafka's key or a header holds, as text."""
-    if found is None:
-        return None
+def _value(one: Field, find: Find, around: _Around) -> Any:  # noqa: ANN401
+    """A field's value, in the record or beside it."""
+    if one.is_arrival:
+        return around.arrived
+    if one.source.kind == "path":
+        return find(one)
+    held = around.beside.get("key" if one.source.kind == "key" else f"header {one.source.header}")
     try:
-        return typed_values.of_text(one, found.decode())
+        return None if held is None else typed_values.of_text(one, held.decode())
     except UnicodeDecodeError:
         raise NoValue("no UTF-8") from None
+
+
+def _in_json(record: Value, element: Value, one: Field) -> Any:  # noqa: ANN401
+    value = (record if one.source.whole else element).at(one.source.steps)
+    return None if value is None else typed_values.of_json(one, value)
+
+
+def _in_avro(record: Any, one: Field) -> Any:  # noqa: ANN401
+    value = avro_body.at(record, one.source.steps)
+    return None if value is None else avro_body.of_avro(one, value)

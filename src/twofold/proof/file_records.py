@@ -11,12 +11,12 @@ import base64
 import io
 import math
 import re
-from bisect import bisect_right
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import takewhile
-from typing import Any
+from itertools import chain, starmap
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,6 +29,7 @@ from twofold.proof.typed_values import NoValue, Untold, as_json
 from twofold.topic import Range
 
 _ROWS_AT_ONCE = 1024
+_One = TypeVar("_One")
 
 
 @dataclass(frozen=True)
@@ -42,25 +43,8 @@ class FileRecord:
     """What is wrong with the row as a whole."""
 
 
-class Wanted:
-    """Numbers of records in some ranges, which are in order.
-
-    >>> wanted = Wanted([(3, 5), (9, 10)])
-    >>> [number for number in range(12) if number in wanted], wanted.end
-    ([3, 4, 9], 10)
-    """
-
-    def __init__(self, ranges: Sequence[Range]) -> None:
-        self._lows, self._ends = [low for low, _ in ranges], [end for _, end in ranges]
-        self.end = self._ends[-1]
-
-    def __contains__(self, number: int) -> bool:
-        place = bisect_right(self._lows, number) - 1
-        return place >= 0 and number < self._ends[place]
-
-
-def read(folder: inbox.Source, name: str, pipeline: Pipeline, wanted: Wanted) -> Iterator[FileRecord]:
-    """The wanted records of a file, in order; Irregular where the rest cannot be told."""
+def read(folder: inbox.Source, name: str, pipeline: Pipeline, wanted: Sequence[Range]) -> Iterator[FileRecord]:
+    """The records of a file with numbers in some ranges, in order; Irregular where the rest cannot be told."""
     with recount.opened(folder, name) as (stream, kind):
         if kind == "parquet":
             yield from _parquet(stream, pipeline, wanted)
@@ -69,9 +53,22 @@ def read(folder: inbox.Source, name: str, pipeline: Pipeline, wanted: Wanted) ->
         if kind == "csv":
             yield from _csv(text, pipeline, wanted)
             return
-        for number, record in takewhile(lambda one: one[0] < wanted.end, recount.json_records(text)):
-            if number in wanted:
-                yield FileRecord(number, _bytes(record))
+        for number, record in _chosen(recount.json_records(text), wanted):
+            yield FileRecord(number, _bytes(record))
+
+
+def _chosen(numbered: Iterator[tuple[int, _One]], wanted: Sequence[Range]) -> Iterator[tuple[int, _One]]:
+    """Of what is numbered in order, what is in some ranges; nothing is read past these.
+
+    >>> list(_chosen(iter([(1, "a"), (3, "b"), (4, "c"), (9, "d")]), [(3, 5), (8, 20)]))
+    [(3, 'b'), (4, 'c'), (9, 'd')]
+    """
+    at, there = 0, list[_One]()
+    for number in chain.from_iterable(starmap(range, wanted)):
+        while at < number:
+            at, *there = next(numbered, (sys.maxsize,))
+        if at == number:
+            yield at, there[0]
 
 
 def _bytes(text: str) -> bytes:
@@ -85,14 +82,12 @@ def _found_in_files(pipeline: Pipeline) -> list[Field]:
     return [one for one in pipeline.event.fields.values() if one.is_in_cells]
 
 
-def _csv(text: io.TextIOWrapper, pipeline: Pipeline, wanted: Wanted) -> Iterator[FileRecord]:
+def _csv(text: io.TextIOWrapper, pipeline: Pipeline, wanted: Sequence[Range]) -> Iterator[FileRecord]:
     fields, files = _found_in_files(pipeline), pipeline.files
     found = recount.csv_records(text, recount.Columns.of(pipeline))
     names = found.names
     places = {one.name: names.index(one.source.column) for one in fields if one.source.column in names}
-    for number, row in takewhile(lambda one: one[0] < wanted.end, enumerate(found.rows, 1)):
-        if number not in wanted:
-            continue
+    for number, row in _chosen(enumerate(found.rows, 1), wanted):
         cells = found.cells(row)
         if cells is None or len(cells) != len(names):
             fault = "a quote stands within a cell" if cells is None else f"it has {len(cells)} cells, not {len(names)}"
@@ -121,21 +116,17 @@ def _field(one: Field, files: Files, quoted: bool, text: str) -> Any:  # noqa: A
     return typed_values.of_text(one, text)
 
 
-def _parquet(stream: recount.Bytes, pipeline: Pipeline, wanted: Wanted) -> Iterator[FileRecord]:
+def _parquet(stream: recount.Bytes, pipeline: Pipeline, wanted: Sequence[Range]) -> Iterator[FileRecord]:
     with pq.ParquetFile(pa.PythonFile(stream, mode="r")) as file:
         names, fields = file.schema_arrow.names, _found_in_files(pipeline)
         ways = {one.name for one in file.schema_arrow if pa.types.is_nested(one.type)}
         columns = {one.name: _column(names, ways, one) for one in fields}
         declared = [name for name in names if name in columns.values()]
-        number = 0
-        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=declared):
-            if number + 1 >= wanted.end:
-                return
-            for row in range(batch.num_rows):
-                number += 1
-                if number in wanted:
-                    cells = {name: _natural(batch[name][row]) for name in declared}
-                    yield _of_parquet(number, cells, fields, columns, pipeline)
+        batches = file.iter_batches(_ROWS_AT_ONCE, columns=declared)
+        rows = ((batch, row) for batch in batches for row in range(batch.num_rows))
+        for number, (batch, row) in _chosen(enumerate(rows, 1), wanted):
+            cells = {name: _natural(batch[name][row]) for name in declared}
+            yield _of_parquet(number, cells, fields, columns, pipeline)
 
 
 def _column(names: Sequence[str], ways: Collection[str], one: Field) -> str:

@@ -13,6 +13,7 @@ import sys
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
+from json.decoder import JSONArray, JSONObject  # type: ignore[attr-defined] # typeshed leaves them out
 from typing import NoReturn
 
 from twofold.definition.field_source import Step
@@ -20,7 +21,7 @@ from twofold.definition.field_source import Step
 MOST_LEVELS = 1000
 """Objects and arrays within each other, as the pipeline file's documentation says."""
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
-_BLANK = re.compile(r"[ \t\n\r]*")
+_BLANKS = " \t\n\r"
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"|([\[{])|([\]}])', re.DOTALL)
 # The parser counts levels with Python's own frames.
 sys.setrecursionlimit(max(sys.getrecursionlimit(), 4 * MOST_LEVELS))
@@ -52,28 +53,13 @@ class Value:
     @cached_property
     def members(self) -> dict[str, Value]:
         """Of an object; the last one of a name counts."""
-        found: dict[str, Value] = {}
-        at = _past_blanks(self.text, 1)
-        more = not self.text.startswith("}", at)
-        while more:
-            if not self.text.startswith('"', at):
-                raise ValueError(f"a name in quotes is missing at character {at}")
-            key, at = _DECODER.raw_decode(self.text, at)
-            start = _expect(self.text, _past_blanks(self.text, at), ":")
-            found[key], at = _value(self.text, start)
-            more, at = _goes_on(self.text, at, "}")
+        found: dict[str, Value] = JSONObject((self.text, 1), True, _value, None, None)[0]
         return found
 
     @cached_property
     def elements(self) -> list[Value]:
         """Of an array, in order."""
-        found: list[Value] = []
-        at = _past_blanks(self.text, 1)
-        more = not self.text.startswith("]", at)
-        while more:
-            one, at = _value(self.text, at)
-            found.append(one)
-            more, at = _goes_on(self.text, at, "]")
+        found: list[Value] = JSONArray((self.text, 1), _value)[0]
         return found
 
     def at(self, steps: tuple[Step, ...]) -> Value | None:
@@ -114,10 +100,9 @@ def record(data: bytes) -> Value:
     UnicodeDecodeError
     ValueError
     """
-    text = data.decode()
-    start = _past_blanks(text, 0)
-    if not text.startswith("{", start):
-        raise ValueError(f"it begins with {text[start : start + 10]!r}, not with an object")
+    text = data.decode().strip(_BLANKS)
+    if not text.startswith("{"):
+        raise ValueError(f"it begins with {text[:10]!r}, not with an object")
     return one(text)
 
 
@@ -125,12 +110,13 @@ def one(text: str) -> Value:
     """Exactly one JSON value, with nothing around it but blanks; ValueError where it is none."""
     if text.count("[") + text.count("{") > MOST_LEVELS and _levels(text) > MOST_LEVELS:
         raise ValueError(f"more than {MOST_LEVELS} levels")
-    value, at = _value(text, _past_blanks(text, 0))
+    text = text.strip(_BLANKS)
+    parsed, at = _DECODER.raw_decode(text)
     if at < len(text):
         raise ValueError(f"more follows at character {at}")
     if _HALF.search(text) and has_half_surrogate(json.dumps(_PAIRS.decode(text), ensure_ascii=False)):
         raise ValueError("half of a surrogate pair")
-    return value
+    return Value(text, parsed if text[0] == '"' else None)
 
 
 def has_half_surrogate(text: str) -> bool:
@@ -149,28 +135,9 @@ def _levels(text: str) -> int:
 
 
 def _value(text: str, at: int) -> tuple[Value, int]:
-    """The value that begins at a place, and where the blanks after it end."""
+    """The value that begins at a place within a text that was parsed before, and where it ends."""
     parsed, end = _DECODER.raw_decode(text, at)
-    return Value(text[at:end], parsed if text[at] == '"' else None), _past_blanks(text, end)
-
-
-def _goes_on(text: str, at: int, closing: str) -> tuple[bool, int]:
-    """Whether a comma follows, and where the next value begins; else past the closing bracket."""
-    if text.startswith(",", at):
-        return True, _past_blanks(text, at + 1)
-    return False, _expect(text, at, closing)
-
-
-def _expect(text: str, at: int, character: str) -> int:
-    if not text.startswith(character, at):
-        raise ValueError(f"no {character} at character {at}")
-    return _past_blanks(text, at + 1)
-
-
-def _past_blanks(text: str, at: int) -> int:
-    match = _BLANK.match(text, at)
-    assert match is not None
-    return match.end()
+    return Value(text[at:end], parsed if text[at] == '"' else None), end
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -90,38 +90,25 @@ def _elements(world: World, found: Findings) -> None:
     """With `event.each`, a record has its elements 1, 2, …, or one row numbered 0."""
     if world.pipeline.event.each is None:
         return
-    count, named = world.offenders(
-        sql.torn_elements(tables.BATCH_LOG, sql.FROM_FILES),
-        "landing, file, row, _tw_elements",
-        lambda landing, file, row, elements: f"{file}:{row} (landing {landing}): elements {elements}",
-    )
-    if count:
-        found.violated(f"{counted(count, 'record')} of files without all elements from the first to the last", named)
+    torn = sql.torn_elements(tables.BATCH_LOG, sql.FROM_FILES, sql.IN_FILE)
+    world.see_none(found, "record", "of files without all elements from the first to the last", torn)
 
 
 def _no_strangers(world: World, found: Findings) -> None:
     """Rows of batch_log are of landings only."""
-    strange = f"""SELECT landing, file, min("row") AS _tw_first, count(*) AS _tw_rows FROM {tables.BATCH_LOG}
-                  ANTI JOIN (FROM landed WHERE reason IS NULL) USING (landing, file) GROUP BY ALL"""
-    count, named = world.offenders(
-        strange,
-        "landing, file, _tw_first, _tw_rows",
-        lambda landing, file, first, rows: f"{file}:{first} (landing {landing}): {counted(rows, 'row')}",
-    )
-    if count:
-        found.violated("batch_log has rows that no landing took", named)
+    strange = f"""SELECT landing, file, concat(file, ':', min("row"), ' (landing ', landing, '): ', count(*), ' rows')
+                  FROM {tables.BATCH_LOG} ANTI JOIN (FROM landed WHERE reason IS NULL) USING (landing, file)
+                  GROUP BY landing, file"""
+    world.see_none(found, "file", "in batch_log that no landing took", strange)
 
 
 def _none_twice(world: World, found: Findings) -> None:
     """The same content of a file in two landings, one right after the other: it did not change in between."""
-    twice = """FROM (SELECT file, landing, sha256, lag(landing) OVER w AS before, lag(sha256) OVER w AS sha256_before
-                FROM landed WINDOW w AS (PARTITION BY file ORDER BY landing))
+    twice = """SELECT file, landing, concat(file, ': landings ', before, ' and ', landing)
+              FROM (SELECT file, landing, sha256, lag(landing) OVER w AS before, lag(sha256) OVER w AS sha256_before
+                    FROM landed WINDOW w AS (PARTITION BY file ORDER BY landing))
               WHERE sha256 = sha256_before AND sha256 <> ''"""
-    count, named = world.offenders(
-        twice, "file, landing, before", lambda file, landing, before: f"{file}: landings {before} and {landing}"
-    )
-    if count:
-        found.violated("files were landed twice", named)
+    world.see_none(found, "file", "landed twice", twice)
 
 
 def _set_aside(world: World, found: Findings) -> None:

@@ -141,17 +141,14 @@ def _compare_lost(world: World, landed: Landed, found: Findings) -> None:
 def _compare_rows(world: World, held: Mapping[int, Span], landed: Landed, found: Findings) -> None:
     """Offsets that occur more than once, or that no commit covers."""
     name = world.pipeline.topic.name
-    if count := world.number(f"SELECT count(*) FROM {tables.STREAM_LOG} WHERE {_NOWHERE}"):
-        found.violated(f"{counted(count, 'row')} without partition or offset")
+    nowhere = f"SELECT concat('stream_log: of landing ', landing) FROM {tables.STREAM_LOG} WHERE {_NOWHERE}"
+    world.see_none(found, "row", "without partition or offset", nowhere)
+    if any(span.rows > span.distinct for span in held.values()):
+        by = f"kafka_partition, kafka_offset{f', {ELEMENT}' if world.pipeline.event.each else ''}"
+        twice = f"""SELECT {by}, concat({sql.in_topic(name)}, ': ', count(*), ' times') FROM {tables.STREAM_LOG}
+                    WHERE NOT {_NOWHERE} GROUP BY {by} HAVING count(*) > 1"""
+        world.see_none(found, "offset", "more than once", twice)
     for partition, span in held.items():
-        if span.rows > span.distinct:
-            by = f"kafka_offset, {ELEMENT}" if world.pipeline.event.each else "kafka_offset"
-            twice = f"""SELECT kafka_offset, count(*) AS _tw_times FROM {tables.STREAM_LOG}
-                        WHERE kafka_partition = {partition} GROUP BY {by} HAVING count(*) > 1"""
-            at = f"{name}[{partition}]"
-            _, named = world.offenders(twice, "kafka_offset, _tw_times", lambda o, n, at=at: f"{at}@{o}: {n} times")
-            more = counted(span.rows - span.distinct, "row")
-            found.violated(f"{more} too many in partition {partition}", named)
         if span.first < (begin := landed.start.get(partition, 0)):
             early = f"partition {partition} has rows from offset {span.first:,}, before the stream's start at {begin:,}"
             found.violated(early, [f"{name}[{partition}]@{span.first}"])
@@ -166,15 +163,11 @@ def _compare_elements(world: World, found: Findings) -> None:
     """With `event.each`, an offset has the elements 1, 2, … of its record, or one row numbered 0."""
     if world.pipeline.event.each is None:
         return
-    torn = sql.torn_elements(tables.STREAM_LOG, ("kafka_partition", "kafka_offset"))
-    count, named = world.offenders(
-        torn,
-        "kafka_partition, kafka_offset, _tw_elements",
-        lambda p, o, elements: f"{world.pipeline.topic.name}[{p}]@{o}: elements {elements}",
+    place = ("kafka_partition", "kafka_offset")
+    torn = sql.torn_elements(tables.STREAM_LOG, place, sql.in_topic(world.pipeline.topic.name))
+    found.numbers["offsets_with_elements_missing"] = world.see_none(
+        found, "offset", "without all elements from the first to the last", torn
     )
-    found.numbers["offsets_with_elements_missing"] = count
-    if count:
-        found.violated(f"{counted(count, 'offset')} without all elements from the first to the last", named)
 
 
 def _say_vacant(world: World, found: Findings) -> None:

@@ -39,17 +39,10 @@ def _events(world: World, found: Findings) -> None:
     # Rows that retention has not yet taken from stream_log.
     kept = f"{world.scope.added_events} WHERE coalesce(NOT {sql.before(world.retained_from)}, true)"
     more = sql.more_often(columns, kept, f"({logged}) AS _tw_logged", "> 0")
-    id_and_origin = f"{sql.quoted(world.pipeline.event.key)}, {sql.origin(world.pipeline.topic.name)}, {sql.MORE}"
-    _, named = world.offenders(
-        more,
-        id_and_origin,
-        lambda key, where, more: f"events: id {key!r} from {where}" + (f", {more} times more" if more > 1 else ""),
-    )
-    count = world.number(f"SELECT sum({sql.MORE}) FROM ({more}) AS _tw_more") if named else 0
+    where = f"concat('events: ', {sql.id_from(world.pipeline)}, ', ', {sql.MORE}, ' more')"
+    count = world.see_none(found, "event", "not in the logs as they are", f"SELECT {where} FROM ({more}) AS _tw_more")
     rows = world.number(f"SELECT count(*) FROM {kept}")
     found.numbers |= {"events": rows, "events_not_in_logs": count}
-    if count:
-        found.violated(f"{counted(count, 'event')} not in the logs as they are", named)
     found.say(f"{counted(rows, 'event')} found in the logs with equal columns")
 
 
@@ -57,20 +50,15 @@ def beyond_kafka(world: World, found: Findings) -> None:
     """Rows at offsets that Kafka has not given out; asked again where more was ingested than existed at first."""
     # Of what the last proof had seen the last offsets are enough.
     seen = "".join(f" UNION ALL SELECT {p}, {end - 1}" for p, end in world.proved_offsets.items() if end)
-    rows = f"FROM (SELECT kafka_partition, kafka_offset FROM {tables.STREAM_LOG}{seen}) WHERE NOT "
-    ends = world.before.ends
-    count = world.number(f"SELECT count(*) {rows}{sql.before(ends)}")
-    named: list[str] = []
+    rows = f"(SELECT kafka_partition, kafka_offset FROM {tables.STREAM_LOG}{seen}) AS _tw_rows"
+    count = world.number(f"SELECT count(*) FROM {rows} WHERE NOT {sql.before(world.before.ends)}")
     if count:
         ends = world.after.ends
-        count, named = world.offenders(
-            rows + sql.before(ends),
-            "kafka_partition, kafka_offset",
-            lambda p, o: f"{world.pipeline.topic.name}[{p}]@{o}: Kafka ends at {ends.get(p, 0)}",
-        )
+        end = f"CASE kafka_partition {''.join(f'WHEN {p} THEN {end} ' for p, end in ends.items())}ELSE 0 END"
+        where = f"concat({sql.in_topic(world.pipeline.topic.name)}, ': Kafka ends at ', {end})"
+        beyond = f"SELECT kafka_partition, kafka_offset, {where} FROM {rows} WHERE NOT {sql.before(ends)}"
+        count = world.see_none(found, "row", "of stream_log past Kafka's end", beyond)
     found.numbers["beyond_kafka"] = count
-    if count:
-        found.violated(f"{counted(count, 'row')} of stream_log past Kafka's end", named)
 
 
 def _filtered(world: World, found: Findings) -> None:
@@ -78,24 +66,18 @@ def _filtered(world: World, found: Findings) -> None:
     condition = world.pipeline.filter.duckdb if world.pipeline.filter else "true"
     nothing = f" AND {ELEMENT} <> 0" if world.pipeline.event.each else ""
     wrong = 0
-    topic = sql.literal(world.pipeline.topic.name)
     for log, place in (
-        (tables.STREAM_LOG, f"{topic} || '[' || kafka_partition || ']@' || kafka_offset"),
-        (tables.BATCH_LOG, """"file" || ':' || "row" || ' (landing ' || landing || ')'"""),
+        (tables.STREAM_LOG, sql.in_topic(world.pipeline.topic.name)),
+        (tables.BATCH_LOG, sql.IN_FILE),
     ):
         since = world.defined_since(log)
         if since is None:
             continue
         expected = f"CASE WHEN {condition} THEN '{tables.ACCEPTED}' ELSE '{tables.FILTERED}' END"
-        query = f"""SELECT outcome, {place} AS _tw_place FROM {log}
+        query = f"""SELECT concat({place}, ': ', outcome, ', though the filter says otherwise') FROM {log}
                     WHERE landing >= {since} AND outcome NOT IN ('{tables.REJECTED}', '{tables.ERASED}')
                       AND outcome <> {expected}{nothing}"""
-        count, named = world.offenders(
-            query, "_tw_place, outcome", lambda at, outcome: f"{at}: {outcome}, though the filter says otherwise"
-        )
-        wrong += count
-        if count:
-            found.violated(f"{counted(count, 'row')} of {log} not accepted or filtered as the filter says", named)
+        wrong += world.see_none(found, "row", f"of {log} not accepted or filtered as the filter says", query)
     found.numbers["rows_filtered_wrongly"] = wrong
 
 
@@ -112,12 +94,10 @@ def _erased(world: World, found: Findings) -> None:
         return
     world.connection.register("_tw_ledger", pa.table({"_tw_hash": sorted(world.erased.hashes)}))
     key = f"{sql.literal(world.erased.salt)} || {sql.quoted(world.pipeline.event.key)}::VARCHAR"
+    again = f"`twofold erase {world.pipeline.name}` was cut short: run it again with the same ids"
     for name in (*logs, tables.EVENTS, UNIFIED):
-        rows = (
-            f"SELECT _tw_hash FROM (SELECT sha256({key}) AS _tw_hash FROM {name}) SEMI JOIN _tw_ledger USING (_tw_hash)"
+        rows = f"""SELECT concat('hash ', _tw_hash[:16], '… of the ledger')
+                   FROM (SELECT sha256({key}) AS _tw_hash FROM {name}) SEMI JOIN _tw_ledger USING (_tw_hash)"""
+        found.numbers[f"{name}_rows_of_erased_ids"] = world.see_none(
+            found, "row", f"of {name} have an id that was erased; {again}", rows
         )
-        count, named = world.offenders(rows, "_tw_hash", lambda one: f"hash {one[:16]}… of the ledger")
-        found.numbers[f"{name}_rows_of_erased_ids"] = count
-        if count:
-            again = f"`twofold erase {world.pipeline.name}` was cut short: run it again with the same ids"
-            found.violated(f"{counted(count, 'row')} of {name} have an id that was erased; {again}", named)

@@ -16,13 +16,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from twofold import job_metrics, table_state, tables
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline, View
 from twofold.proof import changes, sql
-from twofold.proof.findings import MOST_OFFENDERS, Check, Findings
+from twofold.proof.findings import Check, Findings
 from twofold.proof.last_proof import LastProof
 from twofold.proof.world import UNIFIED, TableAt, World
 from twofold.reader.statements import unified_view_name
@@ -45,6 +44,7 @@ def one_row_per_id(world: World) -> Check:
     """I3, and its precondition: rows of one id lie within `id_horizon` of event time."""
     found = Findings("I3")
     key, origin = sql.quoted(world.pipeline.event.key), sql.origin(world.pipeline.topic.name)
+    shown = sql.shown(key)
     for name in (tables.EVENTS, UNIFIED):
         marked = f"SELECT {key}, hash({key}) IN ({sql.repeated(key, name)}) AS _tw_several FROM {name}"
         rows, ids = world.row(
@@ -55,13 +55,10 @@ def one_row_per_id(world: World) -> Check:
         if rows == ids:
             found.say(f"{name} {counted(rows, 'row')} = {counted(ids, 'id')}")
             continue
-        _, named = world.offenders(
-            f"""SELECT {key}, count(*) AS _tw_times, string_agg({origin}, ', ') AS _tw_origins
-                FROM {name} GROUP BY {key} HAVING count(*) > 1 OR {key} IS NULL""",
-            f"{key}, _tw_times, _tw_origins",
-            lambda key, times, origins, name=name: f"{name}: id {key!r} {times} times, from {origins}",
-        )
-        found.violated(f"{counted(rows - ids, 'row')} too many in {name}", named)
+        several = f"""SELECT {key},
+                        concat('{name}: id ', {shown}, ' ', count(*), ' times, from ', string_agg({origin}, ', '))
+                      FROM {name} GROUP BY {key} HAVING count(*) > 1 OR {key} IS NULL"""
+        world.see_none(found, "id", f"more than once, or not at all, in {name}", several)
         found.say(f"{name} {ids:,} ids")
     _spread(world, found)
     return found.check()
@@ -73,20 +70,17 @@ def _spread(world: World, found: Findings) -> None:
     time, scope = sql.quoted(event.time), world.scope
     logged = sql.contenders(world.pipeline, scope.stream_rows, scope.batch_rows)
     key, several = sql.quoted(event.key), _contended(world)
-    count, named = world.offenders(
-        f"""SELECT {key} AS _tw_id, min({time}) AS _tw_first, max({time}) AS _tw_last
-            FROM ({logged}) AS _tw_logged WHERE hash({key}) IN (SELECT _tw_hash FROM {several}) GROUP BY ALL
-            HAVING epoch_us(max({time})) - epoch_us(min({time})) > {sql.microseconds(horizon)}""",
-        "_tw_id, _tw_first, _tw_last",
-        lambda key, first, last: f"id {key!r}: from {first.isoformat()} to {last.isoformat()}",
+    first, last = (sql.moment(f"epoch_us({end}({time}))") for end in ("min", "max"))
+    far = f"""SELECT {key}, concat('id ', {sql.shown(key)}, ': from ', {first}, ' to ', {last})
+              FROM ({logged}) AS _tw_logged WHERE hash({key}) IN (SELECT _tw_hash FROM {several}) GROUP BY {key}
+              HAVING epoch_us(max({time})) - epoch_us(min({time})) > {sql.microseconds(horizon)}"""
+    found.numbers["ids_beyond_horizon"] = world.see_none(
+        found,
+        "id",
+        f"with rows further apart than id_horizon ({horizon}): "
+        "their duplicates cannot be found; raise event.id_horizon and `twofold rebuild`, or correct the ids",
+        far,
     )
-    found.numbers["ids_beyond_horizon"] = count
-    if count:
-        found.violated(
-            f"{counted(count, 'id')} with rows further apart than id_horizon ({horizon}): "
-            "their duplicates cannot be found; raise event.id_horizon and `twofold rebuild`, or correct the ids",
-            named,
-        )
 
 
 def equals_from_scratch(world: World) -> Check:
@@ -103,17 +97,9 @@ def equals_from_scratch(world: World) -> Check:
         ("lost", "of the logs not in unified_events", -1),
         ("invented", "of unified_events not in the logs", 1),
     ):
-        rows = f"SELECT *, {sql.MORE} * {sign} AS _tw_times FROM _tw_more WHERE {sql.MORE} * {sign} > 0"
-        found.numbers[number] = world.number(f"SELECT sum(_tw_times) FROM ({rows})")
-        _, named = world.offenders(
-            rows,
-            f"{key}, {sql.origin(world.pipeline.topic.name)}, _tw_times",
-            lambda key, where, times, what=what: (
-                f"id {key!r} from {where}: {what}" + (f", {times} times" if times > 1 else "")
-            ),
-        )
-        if found.numbers[number]:
-            found.violated(f"{counted(found.numbers[number], 'row')} {what}", named)
+        where = f"concat({sql.id_from(world.pipeline)}, ': {what}, ', {sql.MORE} * {sign}, ' times')"
+        rows = f"SELECT {key}, {where} FROM _tw_more WHERE {sql.MORE} * {sign} > 0"
+        found.numbers[number] = world.see_none(found, "row", what, rows)
     found.say(f"unified_events {counted(there, 'row')}, made from scratch {counted(made, 'row')}")
     return found.check()
 
@@ -237,14 +223,11 @@ def _find_new_windows(world: World, side: ViewTable, state: Folded, last: LastPr
     AND _tw_times = 1 AND {key} NOT IN (SELECT {key} FROM _tw_met))"""
     world.register(side.name, pinned, changes.during("window_start", world.scope.ranges or ()))
     by = "".join(f", {sql.quoted(column)}" for column in side.view.by)
-    count, named = world.offenders(
-        f"""SELECT {sql.START}, {sql.END}{by} FROM ({sql.in_windows(certain, pipeline.event.time, side.view)})
-            EXCEPT SELECT epoch_us(window_start), epoch_us(window_end){by} FROM {sql.quoted(side.name)}""",
-        f"{sql.START}, {sql.END}{by}",
-        lambda start, end, *groups: _described(side.view, side.name, (start, end, None, 1, *groups)),
-    )
-    if count:
-        found.violated(f"{counted(count, 'row')} of {side.name} missing that new records are in", named)
+    missing = f"""SELECT {sql.START}, {sql.END}{by} FROM ({sql.in_windows(certain, pipeline.event.time, side.view)})
+                  EXCEPT SELECT epoch_us(window_start), epoch_us(window_end){by} FROM {sql.quoted(side.name)}"""
+    where = f"concat({sql.window(side.view, side.name)}, ': missing')"
+    what = f"of {side.name} missing that new records are in"
+    world.see_none(found, "row", what, f"SELECT *, {where} FROM ({missing}) AS _tw_missing")
 
 
 def _register(world: World, side: ViewTable, pinned: TableAt) -> None:
@@ -410,12 +393,23 @@ def compare(
         world.connection.execute(f"CREATE OR REPLACE TEMP TABLE _tw_exempt AS {exempt}")
     joined = _joined(view, keys, any_exempt=exempt is not None)
     world.connection.execute(f"CREATE OR REPLACE TEMP TABLE _tw_joined AS {joined}")
-    wrong = " OR ".join([*(f"NOT {_same(world, name)}" for name in view.measures), _one_sided()])
-    compared = world.number("SELECT count(*) FROM _tw_joined WHERE NOT _tw_is_exempt")
-    exempted = world.number("SELECT count(*) FROM _tw_joined WHERE _tw_is_exempt")
-    different = world.number(f"SELECT count(*) FROM _tw_joined WHERE NOT _tw_is_exempt AND ({wrong})")
-    offenders = _offenders(world, view, table, wrong) if different else ()
-    return FoldDifference(compared, exempted, different, offenders)
+    one_sided = "_tw_times_a IS DISTINCT FROM 1 OR _tw_times_e IS DISTINCT FROM 1"
+    unlike = {name: f"NOT {_same(world, name)}" for name in view.measures}
+    wrong = " OR ".join([*unlike.values(), one_sided])
+    compared, exempted, different = world.row(
+        f"""SELECT count(*) FILTER (NOT _tw_is_exempt), count(*) FILTER (_tw_is_exempt),
+              count(*) FILTER (NOT _tw_is_exempt AND ({wrong})) FROM _tw_joined"""
+    )
+    differing = ", ".join(
+        f"CASE WHEN {is_unlike} THEN concat({sql.literal(name)}, ' is ', {actual}, ', recomputed ', {wanted}) END"
+        for name, is_unlike in unlike.items()
+        for actual, wanted in [(sql.shown(_side("a", name), ""), sql.shown(_side("e", name), ""))]
+    )
+    where = f"""concat({sql.window(view, table)}, ': ', CASE WHEN _tw_times_a IS NULL THEN 'missing'
+      WHEN _tw_times_e IS NULL THEN 'nothing there to be counted' WHEN _tw_times_a <> 1 THEN _tw_times_a || ' rows'
+      ELSE concat_ws(', ', {differing}) END)"""
+    offenders = f"SELECT {sql.names(keys)}, {where} FROM _tw_joined WHERE NOT _tw_is_exempt AND ({wrong})"
+    return FoldDifference(compared, exempted, different, tuple(world.first(offenders)) if different else ())
 
 
 def _joined(view: View, keys: tuple[str, ...], *, any_exempt: bool) -> str:
@@ -433,10 +427,6 @@ def _joined(view: View, keys: tuple[str, ...], *, any_exempt: bool) -> str:
   FULL JOIN (SELECT *, 1 AS _tw_times FROM _tw_expected) AS _tw_e ON {on}) AS _tw_joined"""
 
 
-def _one_sided() -> str:
-    return "_tw_times_a IS DISTINCT FROM 1 OR _tw_times_e IS DISTINCT FROM 1"
-
-
 def _side(side: str, measure: str) -> str:
     return sql.quoted(f"_tw_{side}_{measure}")
 
@@ -452,41 +442,3 @@ def _same(world: World, measure: str) -> str:
     largest = world.row(f"SELECT max(abs({e})) FILTER (isfinite({e})) FROM _tw_joined")[0] or 0.0
     near = f"abs({a} - {e}) <= {RELATIVE} * greatest(abs({a}), abs({e})) + {_CANCELLED * largest!r}"
     return f"({equal} OR coalesce(isfinite({a}) AND isfinite({e}) AND {near}, false))"
-
-
-def _offenders(world: World, view: View, table: str, wrong: str) -> tuple[str, ...]:
-    sides = [_side(side, measure) for measure in view.measures for side in ("a", "e")]
-    rest = ", ".join([*(sql.quoted(column) for column in view.by), *sides])
-    rows = world.rows(
-        f"""SELECT {sql.START}, {sql.END}, _tw_times_a, _tw_times_e, {rest}
-            FROM _tw_joined WHERE NOT _tw_is_exempt AND ({wrong}) ORDER BY ALL LIMIT {MOST_OFFENDERS}"""
-    )
-    return tuple(_described(view, table, row) for row in rows)
-
-
-def _described(view: View, table: str, row: tuple[Any, ...]) -> str:
-    start, end, actual_times, expected_times, *rest = row
-    groups = "".join(f" {name}={value!r}" for name, value in zip(view.by, rest, strict=False))
-    window = f"{table} [{_moment(start)}, {_moment(end)}){groups}"
-    if actual_times is None:
-        return f"{window}: missing"
-    if expected_times is None:
-        return f"{window}: nothing there to be counted"
-    if actual_times != 1:
-        return f"{window}: {actual_times} rows"
-    pairs = zip(view.measures, rest[len(view.by) :: 2], rest[len(view.by) + 1 :: 2], strict=True)
-    return f"{window}: " + ", ".join(f"{name} is {a}, recomputed {e}" for name, a, e in pairs if a != e)
-
-
-def _moment(microseconds: int | None) -> str:
-    """A moment as text; what is none, or has no date in Python, as what it is.
-
-    >>> _moment(0), _moment(None), _moment(1 << 60)
-    ('1970-01-01T00:00:00Z', 'null', '1152921504606846976 µs after 1970')
-    """
-    if microseconds is None:
-        return "null"
-    try:
-        return (EPOCH + timedelta(microseconds=microseconds)).isoformat().replace("+00:00", "Z")
-    except OverflowError:
-        return f"{microseconds} µs after 1970"

@@ -13,10 +13,11 @@ import io
 import re
 import zlib
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import chain
+from itertools import chain, dropwhile, tee
+from operator import itemgetter
 from typing import IO, Self, cast
 
 import pyarrow as pa
@@ -32,7 +33,6 @@ LONGEST_CELL = 64 << 20
 """Characters; a longer quoted cell is not followed to its end."""
 DEEPEST = 100_000
 
-_LINE_END = re.compile(r"[\r\n]")
 _BLANKS = " \t\r\n"
 
 
@@ -144,68 +144,47 @@ def _without_end(line: str) -> str:
     return line.removesuffix("\n").removesuffix("\r")
 
 
-def _elements(blocks: Iterator[str]) -> Iterator[str]:
-    """Elements of one array, to which nothing follows."""
-    array, pieces = _Array(), list[str]()
-    for token, piece in _tokens(blocks):
-        count = array.count
-        pieces.append(piece)
-        array.take(token)
-        if array.count > count:
-            yield "".join(pieces)[:-1].strip(_BLANKS)
-        if not array.filled:
-            pieces.clear()
-    if not array.closed:
-        raise Irregular("the array never ends")
-
-
 _CLOSED_BY = {"[": "]", "{": "}"}
-_BRACKETS = frozenset("[]{}")
 _STRING = '""'
 
 
-class _Array:
-    """Follows the brackets of one array, and counts the elements; broken ones, too, whose brackets close."""
+def _elements(blocks: Iterator[str]) -> Iterator[str]:
+    """Elements of one array, to which nothing follows; broken ones, too, whose brackets close."""
+    tokens, count, end = _tokens(blocks), 0, ","
+    next(tokens)  # the opening bracket
+    while end == ",":
+        element, end = _element(tokens, f"element {count + 1} of the array")
+        if element:
+            yield element
+            count += 1
+        elif end == "," or count:
+            raise Irregular(f"element {count + 1} of the array is missing")
+    if next(tokens, None):
+        raise Irregular("something follows the array")
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.closed = False
-        self._awaited: list[str] = []
-        """Closing brackets, the outermost first."""
-        self.filled = False
-        """The element has begun."""
-        self._ended = False
-        """The element is a string or has brackets, and these are closed."""
 
-    def take(self, token: str) -> None:
-        """The next bracket, comma, string (as two quotes) or word."""
-        if self.closed:
-            raise Irregular("something follows the array")
-        if len(self._awaited) > 1 and token not in _BRACKETS:
-            return
-        if len(self._awaited) == 1 and not self._between(token):
-            return
+def _element(tokens: Iterator[tuple[str, str]], name: str) -> tuple[str, str]:
+    """The text of an element, and the comma or bracket that ends it."""
+    awaited: list[str] = []  # closing brackets, the outermost first
+    pieces: list[str] = []
+    is_whole = False
+    for token, piece in tokens:
+        if not awaited:
+            if token in (",", "]"):
+                return "".join([*pieces, piece[:-1]]).strip(_BLANKS), token
+            if is_whole or (pieces and token in (_STRING, *_CLOSED_BY)):
+                raise Irregular(f"no comma after {name}")
+            is_whole = token == _STRING
+        pieces.append(piece)
         if token in _CLOSED_BY:
-            self._awaited.append(_CLOSED_BY[token])
-            if len(self._awaited) > DEEPEST:
-                raise Irregular(f"element {self.count + 1} of the array is too deep")
-        elif token in _CLOSED_BY.values() and self._awaited.pop() != token:
-            raise Irregular(f"element {self.count + 1} of the array has brackets that do not match")
-        self._ended = len(self._awaited) == 1 and token in (_STRING, *_CLOSED_BY.values())
-
-    def _between(self, token: str) -> bool:
-        """Directly within the array: whether the token is of an element."""
-        if token in (",", "]"):
-            if not self.filled and (token == "," or self.count):
-                raise Irregular(f"element {self.count + 1} of the array is missing")
-            self.count += self.filled
-            self.filled = False
-            self.closed = token == "]"
-            return False
-        if self.filled and (self._ended or token in (_STRING, *_CLOSED_BY)):
-            raise Irregular(f"no comma after element {self.count + 1} of the array")
-        self.filled = True
-        return True
+            awaited.append(_CLOSED_BY[token])
+            if len(awaited) == DEEPEST:
+                raise Irregular(f"{name} is too deep")
+        elif token in _CLOSED_BY.values():
+            if not awaited or awaited.pop() != token:
+                raise Irregular(f"{name} has brackets that do not match")
+            is_whole = not awaited
+    raise Irregular("the array never ends")
 
 
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|["\[\]{},]|[^ \t\r\n"\[\]{},]+', re.DOTALL)
@@ -237,6 +216,9 @@ def _tokens(blocks: Iterator[str]) -> Iterator[tuple[str, str]]:
 
 Cell = tuple[bool, str]
 """Whether it is quoted, and what it says."""
+_SEPARATORS = (",", ";", "\t")
+_LINE_ENDS = ("", "\r", "\n", "\r\n")
+_IN_QUOTES = re.compile(r'(?:[^"]++|"")*+')
 
 
 @dataclass(frozen=True)
@@ -262,127 +244,78 @@ def csv_records(text: io.TextIOWrapper, known: Columns) -> CsvRecords:
     >>> list(of(b"1|x\n2|z\n", Columns({"id"}, Files(delimiter="|", header=("id", "at")))).rows)
     ['1|x', '2|z']
     """
-    held, files = _Text(_blocks(text)), known.files
+    files, lines = known.files, iter(text)
     if files.header:
         # Without names in the file nothing tells separators apart.
-        separator, names, end = files.delimiter or _SEPARATORS[0], list(files.header), -1
+        separator, names = files.delimiter or _SEPARATORS[0], list(files.header)
+        rows = _rows(lines, separator)
     else:
-        while (end := held.find(_LINE_END, 0, 0)) < len(held.held) and not held.held[:end].strip(" \t"):
-            held.drop(end + 1)
-        separator, names, end = _header(held, known)
-    return CsvRecords(separator, names, _rows(held, separator, len(names), end))
+        separator, names, rows = _header(dropwhile(lambda line: not line.strip(_BLANKS), lines), known)
+    # Blanks alone are a cell where there is one column; tabs that separate cells are no blanks.
+    blanks = "" if len(names) == 1 else " \t".replace(separator, "")
+    return CsvRecords(separator, names, (row for row in rows if row.strip(blanks)))
 
 
-def _rows(text: _Text, separator: str, columns: int, end: int) -> Iterator[str]:
-    """The rows after the character at `end`, which ends the one before them; -1: none is before them."""
-    blanks = " \t".replace(separator, "")
-    while text.character(max(end, 0)):
-        # One of CR and LF ends the row; the second of a CRLF is then an empty line, which is none.
-        start = text.drop_to(end + 1)
-        end = text.find(_LINE_END, start, start)
-        if '"' in text.held[start:end]:
-            end = _row_end(text, start, separator)
-        row = text.held[start:end]
-        # Blanks alone are a cell where there is one column; tabs that separate cells are no blanks.
-        if row if columns == 1 else row.strip(blanks):
-            yield row
-
-
-class _Text:
-    """The part of a text that is looked at; what was counted is dropped."""
-
-    def __init__(self, blocks: Iterator[str]) -> None:
-        self._blocks = blocks
-        self.held = ""
-
-    def character(self, at: int) -> str:
-        """One character; nothing past the end."""
-        while at >= len(self.held) and self._more(at):
-            pass
-        return self.held[at : at + 1]
-
-    def find(self, pattern: re.Pattern[str], at: int, start: int) -> int:
-        """Where a pattern of one character is met first, from `at`; past the end where it never is."""
-        while not (match := pattern.search(self.held, at)):
-            at = max(at, len(self.held))
-            if not self._more(start):
-                return len(self.held)
-        return match.start()
-
-    def drop(self, characters: int) -> None:
-        """Let go of the first characters."""
-        self.held = self.held[characters:]
-
-    def drop_to(self, at: int) -> int:
-        """Let go of all before a place, where it is worth it; the place as it is then counted."""
-        if at < BLOCK_CHARACTERS:
-            return at
-        self.drop(at)
-        return 0
-
-    def _more(self, since: int) -> bool:
-        if len(self.held) - since > LONGEST_CELL:
-            raise Irregular("a cell is too long to be followed to its end")
-        block = next(self._blocks, "")
-        self.held += block
-        return bool(block)
-
-
-_SEPARATORS = (",", ";", "\t")
-
-
-@cache
-def _cell_ends(separator: str) -> re.Pattern[str]:
-    return re.compile(f'[{re.escape(separator)}"\r\n]')
-
-
-_QUOTE = re.compile('"')
-
-
-def _row_end(text: _Text, start: int, separator: str) -> int:
-    """Where the row that begins at a place ends."""
-    end = _cell_end(text, start, separator)
-    while text.character(end) == separator:
-        end = _cell_end(text, end + 1, separator)
-    return end
-
-
-def _cell_end(text: _Text, start: int, separator: str) -> int:
-    """Where a cell ends: at a separator or a row's end; a faulty one at the first row's end after its start."""
-    if text.character(start) == '"':
-        end = _closed(text, start)
-        faulty = text.character(end) not in ("", "\r", "\n", separator)
-    else:
-        end = text.find(_cell_ends(separator), start, start)
-        faulty = text.character(end) == '"'
-    return text.find(_LINE_END, start, start) if faulty else end
-
-
-def _closed(text: _Text, start: int) -> int:
-    """Past the quote that closes a cell; a doubled one does not."""
-    at = start + 1
-    while True:
-        at = text.find(_QUOTE, at, start) + 1
-        if at > len(text.held):
-            raise Irregular("a quote is never closed")
-        if text.character(at) != '"':
-            return at
-        at += 1
-
-
-def _header(text: _Text, known: Columns) -> tuple[str, list[str], int]:
-    """The separator under which most declared fields are found, the names of the columns, and where the header ends."""
-    found = []
+def _header(lines: Iterator[str], known: Columns) -> tuple[str, list[str], Iterator[str]]:
+    """The separator under which most declared fields are found, the names of the columns, and the rows below them."""
+    best = -1, "", list[str]()
     for separator in (known.files.delimiter,) if known.files.delimiter else _SEPARATORS:
-        try:
-            end = _row_end(text, 0, separator)
-        except Irregular:
-            continue
-        names = [name.strip(" \t") for _, name in _cells(text.held[:end], separator) or ()]
-        found.append((len({*names} & {*known.wanted}), separator, names, end))
-    if not any(declared for declared, *_ in found):
+        lines, looked_at = tee(lines)
+        with suppress(Irregular):
+            row = next(_rows(looked_at, separator), "")
+            names = [name.strip(" \t") for _, name in _cells(row, separator) or ()]
+            best = max(best, (len({*names} & {*known.wanted}), separator, names), key=itemgetter(0))
+    declared, separator, names = best
+    if declared < 1:
         raise Irregular("no declared column")
-    return max(found, key=lambda option: option[0])[1:]
+    rows = _rows(lines, separator)
+    next(rows)
+    return separator, names, rows
+
+
+def _rows(lines: Iterator[str], separator: str) -> Iterator[str]:
+    """All rows, without their ends: of a line, or of several where a quoted cell goes on."""
+    cell = rf'(?:"{_IN_QUOTES.pattern}"|[^"\r\n{re.escape(separator)}]*+)'
+    whole_cells = re.compile(f"(?:{cell}{re.escape(separator)})*+")
+    again: list[str] = []
+    """Lines that were taken for a part of the row before, the next one last."""
+
+    def next_line() -> str:
+        line = again.pop() if again else next(lines, "")
+        if len(line) > LONGEST_CELL:
+            raise Irregular("a cell is too long to be followed to its end")
+        return line
+
+    while line := next_line():
+        held, at = [line], 0
+        while '"' in line and line.startswith('"', at := _end(whole_cells, line, at)):
+            begun, end, size = len(held), _end(_IN_QUOTES, line, at + 1), len(line) - at
+            while end == len(line):
+                line = next_line()
+                size += len(line)
+                if not line:
+                    raise Irregular("a quote is never closed")
+                if size > LONGEST_CELL:
+                    raise Irregular("a cell is too long to be followed to its end")
+                held.append(line)
+                end = _end(_IN_QUOTES, line, 0)
+            at = end + 1
+            if line.startswith(separator, at):
+                at += 1
+                continue
+            if line[at:] not in _LINE_ENDS:
+                # A faulty cell ends its row where the line ends that it begins in.
+                again += reversed(held[begun:])
+                del held[begun:]
+            break
+        yield _without_end("".join(held))
+
+
+def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
+    """Where what a pattern matches from a place ends; it matches nothing at all, too."""
+    match = pattern.match(text, at)
+    assert match is not None
+    return match.end()
 
 
 @cache

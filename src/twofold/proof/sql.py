@@ -172,21 +172,57 @@ FROM {some_stream} AS _tw_log
 WHERE NOT EXISTS (SELECT 1 FROM _tw_latest WHERE _tw_latest._tw_id = _tw_log.{key})"""
 
 
-def torn_elements(log: str, record: Iterable[str]) -> str:
+def torn_elements(log: str, record: Iterable[str], where: str) -> str:
     """The records, by these columns, whose elements are neither 1, 2, … without gaps nor one row numbered 0."""
     by = names(record)
-    return f"""SELECT {by}, string_agg({ELEMENT}::VARCHAR, ', ' ORDER BY {ELEMENT}) AS _tw_elements
+    return f"""SELECT {by}, concat({where}, ': elements ', string_agg({ELEMENT}::VARCHAR, ', ' ORDER BY {ELEMENT}))
 FROM {log} GROUP BY {by}
 HAVING NOT coalesce((min({ELEMENT}) = 1 AND max({ELEMENT}) = count(DISTINCT {ELEMENT}))
                  OR (max({ELEMENT}) = 0 AND count(*) = 1), false)"""
 
 
+def in_topic(topic: str) -> str:
+    """Where a stream row comes from, as text."""
+    return f"concat({literal(topic)}, '[', kafka_partition, ']@', kafka_offset)"
+
+
+IN_FILE = """concat(coalesce("file", '?'), ':', coalesce("row"::VARCHAR, '?'),
+  ' (landing ', coalesce(landing::VARCHAR, '?'), ')')"""
+"""Where a batch row comes from, as text."""
+
+
 def origin(topic: str) -> str:
-    """Where a row comes from, as text: topic[partition]@offset, or file:row with its landing."""
-    return f"""CASE WHEN kafka_offset IS NOT NULL
-  THEN {literal(topic)} || '[' || kafka_partition || ']@' || kafka_offset
-  ELSE coalesce(file, '?') || ':' || coalesce("row"::VARCHAR, '?')
-    || ' (landing ' || coalesce(landing::VARCHAR, '?') || ')' END"""
+    """Where a row of either log comes from, as text."""
+    return f"CASE WHEN kafka_offset IS NOT NULL THEN {in_topic(topic)} ELSE {IN_FILE} END"
+
+
+def shown(value: str, quote: str = "'") -> str:
+    """A value as text, in quotes.
+
+    >>> import duckdb; duckdb.sql(f"SELECT {shown('a')} FROM (VALUES (5), (NULL)) AS t(a)").fetchall()
+    [("'5'",), ('null',)]
+    """
+    return f"coalesce({literal(quote)} || {value} || {literal(quote)}, 'null')"
+
+
+def moment(us: str) -> str:
+    """A moment, of microseconds since the epoch, as text.
+
+    >>> import duckdb; duckdb.sql(f"SELECT {moment('0')}, {moment('500000')}, {moment('NULL')}").fetchall()
+    [('1970-01-01T00:00:00Z', '1970-01-01T00:00:00.5Z', 'null')]
+    """
+    return f"coalesce(replace(make_timestamp({us})::VARCHAR, ' ', 'T') || 'Z', 'null')"
+
+
+def id_from(pipeline: Pipeline) -> str:
+    """The id of an event, and where it comes from, as text."""
+    return f"concat('id ', {shown(quoted(pipeline.event.key))}, ' from ', {origin(pipeline.topic.name)})"
+
+
+def window(view: View, table: str) -> str:
+    """A window and its group in a view's table, as text."""
+    groups = "".join(f", {literal(f' {name}=')}, {shown(quoted(name))}" for name in view.by)
+    return f"concat({literal(table)}, ' [', {moment(START)}, ', ', {moment(END)}, ')'{groups})"
 
 
 def in_windows(source: str, time: str, view: View) -> str:

@@ -119,7 +119,7 @@ def of_value(field: Field, value: Any) -> Any:  # noqa: ANN401
         case datetime():
             return _own_moment(field, value if value.tzinfo else value.replace(tzinfo=UTC))
         case date() | time():
-            return _own_day(field, value)
+            return _own_moment(field, value)
     raise NoValue(f"a value of the type {type(value).__name__}")
 
 
@@ -137,30 +137,23 @@ def _own(field: Field, text: str) -> Any:  # noqa: ANN401
     return text if field.type.name == "string" else of_text(field, text, quoted=False)
 
 
-def _own_moment(field: Field, moment: datetime) -> Any:  # noqa: ANN401
-    match field.type.name:
-        case "timestamp":
+def _own_moment(field: Field, moment: date | time) -> Any:  # noqa: ANN401
+    """A moment, a day or a time that has a type of its own."""
+    text = moment.isoformat().replace("+00:00", "Z")
+    match field.type.name, moment:
+        case "string", _:
+            return text
+        case "json", _:
+            return f'"{text}"'
+        case "timestamp", datetime():
             return moment
-        case "date" if moment.time() == time():
+        case "timestamp", date():
+            return datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
+        case "date", datetime() if moment.time() == time():
             return moment.date()
-        case "string":
-            return moment.isoformat().replace("+00:00", "Z")
-        case "json":
-            return f'"{moment.isoformat().replace("+00:00", "Z")}"'
-    raise NoValue(f"a moment as {field.type}")
-
-
-def _own_day(field: Field, day: date | time) -> Any:  # noqa: ANN401
-    match field.type.name:
-        case "date" if isinstance(day, date):
-            return day
-        case "timestamp" if isinstance(day, date):
-            return datetime(day.year, day.month, day.day, tzinfo=UTC)
-        case "string":
-            return day.isoformat()
-        case "json":
-            return f'"{day.isoformat()}"'
-    raise NoValue(f"a day or time as {field.type}")
+        case "date", date() if not isinstance(moment, datetime):
+            return moment
+    raise NoValue(f"{text} as {field.type}")
 
 
 def _json(text: str) -> str | None:

@@ -24,7 +24,7 @@ from twofold.definition.model import AVRO
 from twofold.definition.names import ELEMENT, KEY
 from twofold.proof import file_records, sql
 from twofold.proof.expected import Expected, Expecting
-from twofold.proof.file_records import FileRecord, Wanted
+from twofold.proof.file_records import FileRecord
 from twofold.proof.findings import MOST_OFFENDERS, Findings
 from twofold.proof.recount import Irregular
 from twofold.proof.world import World
@@ -272,23 +272,19 @@ def _spread(world: World, held: str, group: Sequence[str], number: str) -> Range
     block = f"{at} // greatest(1, {_RUN} * _tw_span // _tw_count)"
     found = world.rows(
         f"""WITH _tw_groups AS (SELECT {names}, outcome, max({at}) - min({at}) + 1 AS _tw_span, count(*) AS _tw_count
-                                FROM {held} GROUP BY ALL)
-            SELECT {names}, min_by({at}, _tw_hash, {SAMPLE}) FROM (
-              SELECT {names}, outcome, {at}, hash({names}, {block}, {seed}) AS _tw_hash
-              FROM (FROM {held}) AS _tw_held JOIN _tw_groups USING ({names}, outcome)) AS _tw_hashed
-            GROUP BY {names}, outcome ORDER BY {names}, outcome"""
+                                FROM {held} GROUP BY ALL),
+              _tw_hashed AS (SELECT {names}, outcome, {at} AS _tw_number, hash({names}, {block}, {seed}) AS _tw_hash
+                             FROM (FROM {held}) AS _tw_held JOIN _tw_groups USING ({names}, outcome)),
+              _tw_first AS (SELECT {names}, outcome, min_by(_tw_number, _tw_hash, {SAMPLE}) AS _tw_numbers
+                            FROM _tw_hashed GROUP BY ALL),
+              _tw_turns AS (SELECT {names}, outcome, unnest(_tw_numbers) AS _tw_number,
+                              generate_subscripts(_tw_numbers, 1) AS _tw_turn FROM _tw_first)
+            SELECT {names}, _tw_number FROM _tw_turns ORDER BY _tw_turn, {names}, outcome LIMIT {SAMPLE}"""
     )
     chosen: dict[Any, set[int]] = {}
-    left, wanted = [(tuple(place), list(numbers)) for *place, numbers in found], SAMPLE
-    while left and wanted > 0:
-        share = max(1, wanted // len(left))
-        for place, numbers in left:
-            taken = numbers[: min(share, max(wanted, 0))]
-            chosen.setdefault(place[0] if len(place) == 1 else place, set()).update(taken)
-            wanted -= len(taken)
-            del numbers[: len(taken)]
-        left = [(place, numbers) for place, numbers in left if numbers]
-    return {place: joined(sorted(numbers)) for place, numbers in chosen.items() if numbers}
+    for *place, number_there in found:
+        chosen.setdefault(place[0] if len(place) == 1 else tuple(place), set()).add(number_there)
+    return {place: joined(sorted(numbers)) for place, numbers in chosen.items()}
 
 
 def _rows(
@@ -354,7 +350,7 @@ def _file_ranges(world: World, there: Sequence[tuple[int, str]]) -> Iterator[tup
 def _compare_file(tally: Tally, landing: int, file: str, ranges: Sequence[Range]) -> None:
     """Reads the file once; of the rows, those of some ranges at a time."""
     world = tally.world
-    records = file_records.read(TakenFiles(world.lake).of(landing), file, world.pipeline, Wanted(ranges))
+    records = file_records.read(TakenFiles(world.lake).of(landing), file, world.pipeline, ranges)
     record = next(records, None)
     steps = [[one] for one in ranges] if world.compare_all else [list(ranges)]
     for step in steps:

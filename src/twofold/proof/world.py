@@ -9,7 +9,7 @@ Where only what changed since the last proof is checked, the same names stand fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -33,12 +33,13 @@ from twofold.definition.model import Pipeline
 from twofold.lake import Lake
 from twofold.ledger import Erased
 from twofold.proof import sent, sql
-from twofold.proof.findings import MOST_OFFENDERS
+from twofold.proof.findings import MOST_OFFENDERS, Findings
 from twofold.proof.last_proof import LastProof
 from twofold.proof.sent import Sent
 from twofold.schemas import EVENT, iceberg_type
 from twofold.table_state import Boundary, History, Landed
 from twofold.tables import TableShape
+from twofold.text import counted
 from twofold.topic import Range
 
 UNIFIED = "unified_events"
@@ -236,13 +237,18 @@ class World:
         """The one number of a query."""
         return int(self.row(query)[0] or 0)
 
-    def offenders(self, query: str, columns: str, describe: Callable[..., str]) -> tuple[int, list[str]]:
-        """How many rows a query has, and the first of them by these columns, each described."""
+    def first(self, query: str) -> list[str]:
+        """The last column of the first rows of a query, which says where each is."""
+        return [
+            row[-1] for row in self.rows(f"SELECT * FROM ({query}) AS _tw_rows ORDER BY ALL LIMIT {MOST_OFFENDERS}")
+        ]
+
+    def see_none(self, found: Findings, noun: str, what: str, query: str) -> int:
+        """See that a query has no rows: each is a violation, its last column says where. How many there are."""
         count = self.number(f"SELECT count(*) FROM ({query}) AS _tw_rows")
-        if not count:
-            return 0, []
-        first = self.rows(f"SELECT {columns} FROM ({query}) AS _tw_rows ORDER BY ALL LIMIT {MOST_OFFENDERS}")
-        return count, [describe(*row) for row in first]
+        if count:
+            found.violated(f"{counted(count, noun)} {what}", self.first(query))
+        return count
 
     def register(self, name: str, pin: TableAt, part: SomeRows = SomeRows()) -> None:
         """Give the rows of a pinned table, or of a part of it, a name in DuckDB."""

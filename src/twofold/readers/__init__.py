@@ -45,7 +45,7 @@ def read(
             return
         text = blocks(source, form.kind, gzipped=form.gzipped, block_bytes=block_bytes)
         is_csv = form.kind == "csv"
-        yield from csv_cells.read(text, pipeline, window_bytes=2 * block_bytes) if is_csv else json_texts.read(text)
+        yield from csv_cells.read(text, pipeline, 2 * block_bytes) if is_csv else json_texts.read(text)
     except Exception as error:
         if source.failure is not None:
             raise source.failure from None

@@ -18,30 +18,18 @@ from twofold.contract.records import CellRecords
 from twofold.definition.model import Field, Files, Pipeline
 from twofold.definition.time_formats import EPOCHS
 from twofold.readers import csv_rows
-from twofold.readers.texts import BLOCK_BYTES, MAX_RECORD_BYTES
 
 _COMMA_NUMBER = rb"\A[^.,]*(,[^.,]*)?\z"
 
 
-def read(
-    blocks: Iterator[bytes],
-    pipeline: Pipeline,
-    *,
-    max_record_bytes: int = MAX_RECORD_BYTES,
-    window_bytes: int = 2 * BLOCK_BYTES,
-) -> Iterator[CellRecords]:
+def read(blocks: Iterator[bytes], pipeline: Pipeline, window_bytes: int) -> Iterator[CellRecords]:
     """The rows of a file, numbered from 1; SetAside where the file as a whole is no CSV of this pipeline."""
     files = pipeline.files
     fields = [one for one in pipeline.event.fields.values() if one.is_in_cells]
-    rows = csv_rows.read(
-        blocks,
-        {one.source.column for one in fields},
-        delimiter=files.delimiter,
-        header=files.header,
-        max_record_bytes=max_record_bytes,
-        window_bytes=window_bytes,
-    )
-    for records in rows:
+    wanted = {one.source.column for one in fields}
+    for records in csv_rows.read(
+        blocks, wanted, delimiter=files.delimiter, header=files.header, window_bytes=window_bytes
+    ):
         yield _of_fields(records, fields, files)
 
 

@@ -53,12 +53,10 @@ def read(
     longer row is read separately.
     """
     reading, found = _begun(Text(blocks, max_record_bytes), wanted, delimiter, header, window_bytes)
-    number = 1
     for rows in reading.rows(found):
         for first in range(0, len(rows), RECORDS_A_PIECE):
-            yield rows.records(first, min(first + RECORDS_A_PIECE, len(rows)), number + first)
-        number += len(rows)
-        reading.rows_before = number - 1
+            end = min(first + RECORDS_A_PIECE, len(rows))
+            yield rows.records(first, end, reading.rows_before + 1 + first)
 
 
 def as_they_are(
@@ -68,7 +66,6 @@ def as_they_are(
     reading, found = _begun(Text(blocks, MAX_RECORD_BYTES), wanted, delimiter, header, 2 * BLOCK_BYTES)
     for rows in reading.rows(found):
         yield found, [rows.data[start:end] for start, end in zip(rows.starts, rows.ends, strict=True)]
-        reading.rows_before += len(rows)
 
 
 def _begun(
@@ -159,7 +156,7 @@ class _Reading:
             return header
 
     def rows(self, header: Header) -> Iterator[_Rows]:
-        """All rows, some at a time; the caller keeps `rows_before`."""
+        """All rows, some at a time; `rows_before` says how many came before them."""
         text = self._text
         while not (text.final and not text.data):
             data = text.view()
@@ -171,6 +168,7 @@ class _Reading:
             rows, after, faulty = _sound_rows(window, header, final)
             if len(rows):
                 yield rows
+                self.rows_before += len(rows)
             text.drop(after)
             held = len(text.data)
             if faulty or (final and len(window) > after) or (is_cut and not after):
@@ -198,10 +196,9 @@ class _Reading:
                 row = row_at(data, position, header.separator, final=final)
             except Unfinished as unfinished:
                 if final:
-                    self.rows_before += len(found)
                     raise SetAside(
-                        f"row {self.rows_before + 1}: {self._open(unfinished.opened)}; close it, or double the quotes "
-                        "that belong to a value"
+                        f"row {self.rows_before + len(found) + 1}: {self._open(unfinished.opened)}; close it, or "
+                        "double the quotes that belong to a value"
                     ) from None
                 break
             if len(row.cells) > 1 or row.fault or not is_blank(data[row.start : row.end], header.columns):
@@ -209,9 +206,11 @@ class _Reading:
             position = row.after
             if len(found) == RECORDS_A_PIECE:
                 yield _rows_of(data, header, found)
+                self.rows_before += len(found)
                 found = []
         if found:
             yield _rows_of(data, header, found)
+            self.rows_before += len(found)
         self._text.drop(position)
 
 
@@ -235,13 +234,16 @@ def _rows_of(data: bytes, header: Header, rows: list[Row]) -> _Rows:
 
 def _sound_rows(data: bytes, header: Header, final: bool) -> tuple[_Rows, int, bool]:
     """The rows before the first one with a quote where none may stand; where they end; whether there is such a one."""
-    marks = _marks(data, header.separator, final)
+    size = len(data)
+    if final and not data.endswith(_ROW_ENDS):
+        data += b"\n"
+    marks = _marks(data, header.separator)
     row_ends = np.flatnonzero(marks.is_row_end)
     if not len(row_ends):
         return _rows_of(data, header, []), 0, marks.faulty
     cells = row_ends[-1] + 1
     ends, ranks = marks.ends[:cells], marks.ranks[:cells]
-    after = min(int(ends[-1]) + 1, len(data))
+    after = min(int(ends[-1]) + 1, size)
     starts = np.concatenate(([0], ends[:-1] + 1))
     first_cells = np.concatenate(([0], row_ends[:-1] + 1))
     counts = row_ends - first_cells + 1
@@ -271,13 +273,12 @@ class _Marks(NamedTuple):
     faulty: bool
 
 
-def _marks(data: bytes, separator: bytes, final: bool) -> _Marks:
+def _marks(data: bytes, separator: bytes) -> _Marks:
     kinds = np.frombuffer(data.translate(_table(separator)), np.uint8)
     places = np.flatnonzero(kinds)
     kind = kinds[places]
     quotes = kind == _QUOTE
     faulty = False
-    open_at_end = False
     if quotes.any():
         opened = np.cumsum(quotes, dtype=np.int32) & 1 == 1  # after each mark
         before = np.concatenate(([_ROW_END], kinds[:-1]))[places]
@@ -288,7 +289,6 @@ def _marks(data: bytes, separator: bytes, final: bool) -> _Marks:
         if wrong.any():
             faulty = True
             sound = int(wrong.argmax())
-        open_at_end = bool(opened[-1])
         cell_ends = ~(quotes | opened)
         drops = cell_ends | (quotes & ~(opened & (before == _QUOTE)))
         places, kind, cell_ends, drops = places[:sound], kind[:sound], cell_ends[:sound], drops[:sound]
@@ -296,14 +296,6 @@ def _marks(data: bytes, separator: bytes, final: bool) -> _Marks:
         dropped, ends, kind = places[drops], places[cell_ends], kind[cell_ends]
     else:
         dropped, ends, ranks = places, places, np.arange(len(places))
-    if (
-        final
-        and not faulty
-        and not open_at_end
-        and data
-        and (not len(ends) or ends[-1] != len(data) - 1 or kind[-1] != _ROW_END)
-    ):
-        ends, kind, ranks = np.append(ends, len(data)), np.append(kind, _ROW_END), np.append(ranks, len(dropped))
     return _Marks(ends, kind == _ROW_END, ranks, dropped, faulty)
 
 
