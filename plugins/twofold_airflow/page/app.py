@@ -171,7 +171,6 @@ def last_runs(session: Session, wanted: list[str]) -> list[Dag]:
     for dag_id, run_id, state, at, began, ended, _ in session.execute(latest):
         seconds = round((ended - began).total_seconds(), 1) if began and ended else None
         runs[dag_id].append(DagRun(run_id, str(state), at, seconds))
-    models = select(DagModel.dag_id, DagModel.is_paused, DagModel.next_dagrun_create_after)
-    rows = session.execute(models.where(DagModel.dag_id.in_(wanted), ~DagModel.is_stale))
-    known = {dag_id: Dag(dag_id, bool(paused), at, tuple(runs[dag_id])) for dag_id, paused, at in rows}
+    models = select(DagModel.dag_id, DagModel.is_paused).where(DagModel.dag_id.in_(wanted), ~DagModel.is_stale)
+    known = {dag_id: Dag(dag_id, bool(paused), tuple(runs[dag_id])) for dag_id, paused in session.execute(models)}
     return [known[dag_id] for dag_id in wanted if dag_id in known]

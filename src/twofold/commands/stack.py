@@ -126,9 +126,9 @@ def _proofs(settings: Settings) -> dict[str, str]:
     with suppress(TwofoldError):
         for name in load_sound(settings.pipelines)[0]:
             if kept := database.latest_result(settings, name, database.PROOF):
-                states = {check["id"]: check.get("state", HOLDS) for check in kept.body["invariants"]}
+                states = {check["id"]: check["state"] for check in kept.body["invariants"]}
                 told = ", ".join(f"{one} {state}" for one, state in states.items() if state != HOLDS)
-                reach = "of what changed" if kept.body.get("since") else "of everything"
+                reach = "of what changed" if kept.body["since"] else "of everything"
                 at = kept.at.astimezone(UTC)
                 found[name] = f"{told or 'all invariants hold'} ({reach}, {at:%Y-%m-%d %H:%M} UTC)"
     return found

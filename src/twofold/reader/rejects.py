@@ -19,8 +19,6 @@ from twofold.reader.session import Reader
 
 _SAMPLE_BYTES = 160
 _BATCH_ROWS = 500
-UNKNOWN = "unknown"
-"""Kind of what an earlier release rejected: it stored the sentence alone."""
 LAYERS = (tables.STREAM_LAYER, tables.BATCH_LAYER)
 
 
@@ -36,7 +34,7 @@ class RejectedRecord:
 
 @dataclass(frozen=True)
 class Rejections:
-    """Rejected records of one layer, of one kind: a word of `twofold.contract.reasons`, or UNKNOWN."""
+    """Rejected records of one layer, of one kind: a word of `twofold.contract.reasons`."""
 
     layer: str
     kind: str
@@ -112,7 +110,7 @@ class Rejects:
 
     def _rejected(self) -> str:
         """Rows of both logs in one shape: layer, reason, payload, and what is made of the rest."""
-        kind = f"coalesce({tables.REASON_KIND}, '{UNKNOWN}') AS _tw_kind"
+        kind = f"{tables.REASON_KIND} AS _tw_kind"
         arrival = tables.arrival(self.pipeline)
         stream = f"""SELECT 'stream' AS layer, {kind}, reason, payload, {arrival} AS _tw_received_at,
             '{self.pipeline.topic.name}[' || kafka_partition || ']@' || kafka_offset AS _tw_place,
