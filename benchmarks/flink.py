@@ -32,18 +32,15 @@ REQUIREMENT = "apache-flink==2.2.1"
 LIST = Path(__file__).with_name("flink_ivy.xml")
 _HADOOP = "hadoop-client-*.jar"
 _REMEDY = "check the network and run `make bench PARTS=live` again; nothing half-made is kept"
-HEAP, ROCKSDB = "hashmap", "rocksdb"
-"""Where its state is, in Flink's words."""
 _SQL = Path(__file__).with_name("flink.sql")
 _JOB = Path(__file__).with_name("flink_job.py")
 _START_S = 180.0
-_STATE_TTL = "2 h"
-"""As long as the lateness; of the machine's clock, as Flink has it."""
 _CONFIGURATION = {
     "execution.checkpointing.interval": "5 s",
     # With 2 s, a source that a busy machine kept waiting counted as idle, and lost a quarter of a burst as late.
     "table.exec.source.idle-timeout": "30 s",
-    "table.exec.state.ttl": _STATE_TTL,
+    # As long as the lateness; of the machine's clock, as Flink has it.
+    "table.exec.state.ttl": "2 h",
     "table.local-time-zone": "UTC",
     "rest.port": "0",
     "rest.bind-port": "0",
@@ -60,16 +57,14 @@ SELECT count(*), coalesce(sum(departures), 0) FROM read_parquet('{folder}/window
 
 @dataclass
 class PyFlink:
-    """One job of it; `view` and `distinct` say what it does beside the files."""
+    """One job of it: files alone, or with the window over distinct events, its state on the heap."""
 
     settings: Settings
     folder: Path
     """Where it writes; of its own."""
     name: str
     title: str
-    view: bool = True
-    distinct: bool = False
-    state: str = HEAP
+    view: bool
 
     def running(self) -> Iterator[Serving]:
         """Up and running once its job is submitted."""
@@ -92,7 +87,6 @@ class PyFlink:
             "topic": self.name,
             "group": self.name,
             "folder": str(self.folder),
-            "source": "distinct_events" if self.distinct else "events",
         }
         asked = statements(named)
         inserts = [statement for statement in asked if statement.startswith("INSERT")]
@@ -100,7 +94,6 @@ class PyFlink:
             **_CONFIGURATION,
             "parallelism.default": cores,
             "taskmanager.numberOfTaskSlots": cores,
-            "state.backend.type": self.state,
             "execution.checkpointing.dir": f"file://{self.folder}/checkpoints",
             "pipeline.jars": ";".join(f"file://{jar}" for jar in jars),
         }
@@ -125,8 +118,8 @@ class PyFlink:
     def check(self, sent: Sequence[Path]) -> str:
         """Every record that the filter lets through in the files; how many windows closed, and what they count.
 
-        An event counts in four windows. Those of the last hours are open in the end, and what comes late by Flink's
-        watermark, as past its idle timeout on a busy machine, is in none.
+        An event counts in four windows. Those of the last hours are open in the end; a duplicate, and what comes late
+        by Flink's watermark, as past its idle timeout on a busy machine, is in none.
         """
         with duckdb.connect() as connection:
             files = _FILES.format(sent=list(map(str, sent)), folder=self.folder)

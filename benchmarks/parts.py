@@ -15,7 +15,7 @@ from typing import Any
 import duckdb
 
 from benchmarks import aging, data, formats, history, live, task_overhead
-from benchmarks.flink import ROCKSDB, PyFlink
+from benchmarks.flink import PyFlink
 from benchmarks.measure import TWOFOLD, BenchFailure, Figure, Usage, measured
 from twofold import kafka
 from twofold.definition.load import load_pipeline
@@ -80,9 +80,9 @@ class Bench:
         assert self.drained
         return self.twofold("union", MAIN)
 
-    def twofold(self, *arguments: str, good: Collection[int] = (0,), settings: Settings | None = None) -> Usage:
+    def twofold(self, *arguments: str, good: Collection[int] = (0,)) -> Usage:
         """One command, which must end with a `good` exit code."""
-        return measured([*TWOFOLD, *arguments], (settings or self.settings).environment(), good)
+        return measured([*TWOFOLD, *arguments], self.settings.environment(), good)
 
 
 def producer(bench: Bench) -> Iterator[Figure]:
@@ -90,14 +90,16 @@ def producer(bench: Bench) -> Iterator[Figure]:
     java = _java(bench, bench.pipeline("bench_java"))
     java_per_s, size = float(_JAVA_SAYS.findall(java.output)[-1]), bench.records.stat().st_size / bench.events - 1
     yield Figure("Java", java.wall_s, java.cpu_s, java_per_s, bench.events / java.cpu_s)
-    other = bench.settings.model_copy(update={"producer_client": "kafka-python"})
-    command = ("produce", bench.pipeline("bench_python"), "--from", str(bench.records))
-    for what, usage, bound, note in (
-        ("librdkafka", bench.produced, f">= {PRODUCER_FLOOR}", f"to Java; {size:.0f} bytes a record"),
-        ("kafka-python", bench.twofold(*command, settings=other), "", "to Java"),
-    ):
-        ratio = bench.events / usage.wall_s / java_per_s
-        yield Figure.of(what, bench.events, usage.wall_s, usage.cpu_s, ratio=ratio, bound=bound, note=note)
+    ours = bench.produced
+    yield Figure.of(
+        "librdkafka",
+        bench.events,
+        ours.wall_s,
+        ours.cpu_s,
+        ratio=bench.events / ours.wall_s / java_per_s,
+        bound=f">= {PRODUCER_FLOOR}",
+        note=f"to Java; {size:.0f} bytes a record",
+    )
 
 
 def _java(bench: Bench, name: str) -> Usage:
@@ -128,30 +130,19 @@ def streamed(bench: Bench) -> Iterator[Figure]:
     """A stream that runs, ingest alone and with one view, beside PyFlink; each as a part of its own would be."""
     events, settings = bench.events, bench.settings
     phases = live.prepare(bench.folder, events)
-    ours: dict[bool, float] = {}
     for view, what in ((False, "ingest alone"), (True, "with the view")):
         name = bench.pipeline(f"bench_live_{'view' if view else 'landing'}", view=view)
         own = live.Twofold(settings, name, f"twofold, {what}")
-        cost, figures = live.measure(settings, own, phases, events)
-        ours[view] = cost.cpu_s
+        ours, figures = live.measure(settings, own, phases, events)
         yield from figures
         if not view:
-            yield from live.bounds(cost, events, own.lake)
-    ratios = []
-    for name, who, how in (
-        ("flink_landing", "PyFlink", {"view": False}),
-        ("flink_view", "PyFlink", {}),
-        ("flink_heap", "PyFlink, distinct", {"distinct": True}),
-        ("flink_rocksdb", "PyFlink, distinct, RocksDB", {"distinct": True, "state": ROCKSDB}),
-    ):
-        view = how.get("view", True) is True
-        what, folder = "with the view" if view else "ingest alone", bench.folder / name
-        way = PyFlink(settings, folder, bench.pipeline(name, view=view), f"{who}, {what}", **how)
-        cost, figures = live.measure(settings, way, phases, events)
-        shutil.rmtree(folder)
-        ratios.append(Figure(f"twofold, {what}, to {who}", ratio=ours[view] / cost.cpu_s, note="CPU-seconds"))
+            yield from live.bounds(ours, events, own.lake)
+        name = bench.pipeline(name.replace("bench_live", "flink"), view=view)
+        rival = PyFlink(settings, bench.folder / name, name, f"PyFlink, {what}", view)
+        theirs, figures = live.measure(settings, rival, phases, events)
+        shutil.rmtree(rival.folder)
         yield from figures
-    yield from ratios
+        yield Figure(f"twofold, {what}, to PyFlink", ratio=ours.cpu_s / theirs.cpu_s, note="CPU-seconds")
 
 
 def unioned(bench: Bench) -> list[Figure]:

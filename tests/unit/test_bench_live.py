@@ -62,7 +62,7 @@ def test_records_are_split_in_order_and_whole(tmp_path: Path) -> None:
 
 
 def test_the_rivals_statements_are_whole_and_filled_in() -> None:
-    named = {"servers": "s", "topic": "t", "group": "g", "folder": "/f", "source": "distinct_events"}
+    named = {"servers": "s", "topic": "t", "group": "g", "folder": "/f"}
     statements = flink.statements(named)
     assert [one.split()[0] for one in statements] == ["CREATE"] * 5 + ["INSERT"] * 2
     assert not any(mark in one for one in statements for mark in ("{", "}", "--"))
