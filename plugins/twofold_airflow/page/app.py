@@ -26,6 +26,7 @@ from airflow.models.dagrun import DagRun as Runs
 from fastapi import Depends, FastAPI, HTTPException, Request, Response, status
 from fastapi.encoders import jsonable_encoder
 from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -76,17 +77,14 @@ def page(request: Request) -> Response:
 
 @app.get("/static/{name}")
 def static(request: Request, name: str) -> Response:
-    """A file of the page: compressed, and sent once to each browser, which asks whether it has changed."""
-    found = content.asset(name)
-    if found is None:
+    """A file of the page, compressed by Airflow: sent once to each browser, which asks whether it has changed."""
+    path = content.FILES.get(name)
+    if path is None:
         raise HTTPException(status.HTTP_404_NOT_FOUND, "There is no such file.")
+    answer = StaticFiles().file_response(path, path.stat(), request.scope)
     # private: who may have it is for each user. no-cache: ask first, so that an upgrade shows at once.
-    headers = {**_HEADERS, "Cache-Control": "private, no-cache", "ETag": found.etag, "Vary": "Accept-Encoding, Cookie"}
-    if request.headers.get("if-none-match") == found.etag:
-        return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
-    if "gzip" in request.headers.get("accept-encoding", ""):
-        return Response(found.gzipped, media_type=found.media_type, headers={**headers, "Content-Encoding": "gzip"})
-    return Response(found.content, media_type=found.media_type, headers=headers)
+    answer.headers.update({**_HEADERS, "Cache-Control": "private, no-cache", "Vary": "Cookie"})
+    return answer
 
 
 @app.get("/runbooks/{name}")
