@@ -39,7 +39,7 @@ from twofold.status.gather import Gatherer
 from twofold.status.problems import worst_first
 from twofold_airflow.page import content
 from twofold_airflow.page.dags import Dag, DagRun, dag_problems
-from twofold_airflow.wiring import KINDS
+from twofold_airflow.wiring import KINDS, dag_id
 
 _LAST = 8
 _HEADERS = {
@@ -119,7 +119,7 @@ def status_json(user: Annotated[BaseUser, Depends(reader)], session: SessionDep)
 
 
 def _dag_ids(pipeline: str) -> list[str]:
-    return [f"{pipeline}_{kind}" for kind in KINDS]
+    return [dag_id(pipeline, kind) for kind in KINDS]
 
 
 def _may_read(user: BaseUser, pipeline: str) -> bool:
@@ -127,7 +127,7 @@ def _may_read(user: BaseUser, pipeline: str) -> bool:
     may = get_auth_manager().is_authorized_dag
     runs = DagAccessEntity.RUN
     return all(
-        may(method="GET", access_entity=runs, details=DagDetails(id=dag_id), user=user) for dag_id in _dag_ids(pipeline)
+        may(method="GET", access_entity=runs, details=DagDetails(id=name), user=user) for name in _dag_ids(pipeline)
     )
 
 
@@ -166,9 +166,9 @@ def last_runs(session: Session, wanted: list[str]) -> list[Dag]:
     ranked = select(*columns, nth).where(Runs.dag_id.in_(wanted)).subquery()
     latest = select(ranked).where(ranked.c.nth <= _LAST).order_by(ranked.c.dag_id, ranked.c.nth)
     runs: dict[str, list[DagRun]] = defaultdict(list)
-    for dag_id, run_id, state, at, began, ended, _ in session.execute(latest):
+    for dag, run_id, state, at, began, ended, _ in session.execute(latest):
         seconds = round((ended - began).total_seconds(), 1) if began and ended else None
-        runs[dag_id].append(DagRun(run_id, str(state), at, seconds))
+        runs[dag].append(DagRun(run_id, str(state), at, seconds))
     models = select(DagModel.dag_id, DagModel.is_paused).where(DagModel.dag_id.in_(wanted), ~DagModel.is_stale)
-    known = {dag_id: Dag(dag_id, bool(paused), tuple(runs[dag_id])) for dag_id, paused in session.execute(models)}
-    return [known[dag_id] for dag_id in wanted if dag_id in known]
+    known = {dag: Dag(dag, bool(paused), tuple(runs[dag])) for dag, paused in session.execute(models)}
+    return [known[dag] for dag in wanted if dag in known]
