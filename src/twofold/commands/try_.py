@@ -33,7 +33,7 @@ from twofold.errors import TwofoldError
 from twofold.settings import Settings
 from twofold.text import counted
 
-_STANDARD_INPUT = "-"
+STANDARD_INPUT = Path("-")
 _PAYLOAD_SHOWN = 160
 _IN_MEMORY_BYTES = 16 << 20
 
@@ -105,9 +105,8 @@ def try_(settings: Settings, pipeline: str, file: Path, name: str | None, form: 
       twofold try flights - --as rows.csv --format json < rows.csv
     """
     declared = load_file(Path(pipeline)) if pipeline.endswith(SUFFIXES) else load_pipeline(settings, pipeline)
-    from_input = str(file) == _STANDARD_INPUT
+    from_input, shown = file == STANDARD_INPUT, input_name(file)
     read_as = name or ("stdin.jsonl" if from_input else file.name)
-    shown = "standard input" if from_input else str(file)
     summary = Summary(samples)
     # A file that is set aside in its middle has no rows: they are printed when all of it was read.
     with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, "w+", encoding="utf-8") as rows:
@@ -120,13 +119,21 @@ def try_(settings: Settings, pipeline: str, file: Path, name: str | None, form: 
             click.echo(f"{shown}: the whole file would be set aside: {error}", err=form == "json")
             sys.exit(1)
         except OSError as error:
-            raise TwofoldError(
-                f"{shown} cannot be read: {error.strerror or error}", "fix that, and try again"
-            ) from error
+            raise unreadable(shown, error) from error
         rows.seek(0)
         for line in summary.lines(shown) if form == "text" else rows:
             click.echo(line.rstrip("\n"))
     sys.exit(1 if summary.outcomes[tables.REJECTED] else 0)
+
+
+def input_name(file: Path) -> str:
+    """What sentences call a file, or the standard input."""
+    return "standard input" if file == STANDARD_INPUT else str(file)
+
+
+def unreadable(shown: str, error: OSError) -> TwofoldError:
+    """The system does not let an input be read."""
+    return TwofoldError(f"{shown} cannot be read: {error.strerror or error}", "fix that, and try again")
 
 
 def judged(declared: Pipeline, pieces: Iterable[Records], summary: Summary) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -57,10 +57,9 @@ class Rejects:
         """Kinds by falling count, each with its latest records."""
         found: dict[tuple[str, str], list[RejectedRecord]] = {}
         shown = f"payload[1:{_SAMPLE_BYTES + 1}]"
-        moment = "replace(strftime(_tw_received_at, '%Y-%m-%dT%H:%M:%S.%f') || 'Z', '.000000Z', 'Z')"
         latest = "row_number() OVER (PARTITION BY layer, _tw_kind ORDER BY _tw_received_at DESC, _tw_place) AS _tw_nth"
         numbered = f"SELECT *, {latest} FROM ({self._rejected()})"
-        columns = f"layer, _tw_kind, _tw_place, {moment}, reason, {shown}"
+        columns = f"layer, _tw_kind, _tw_place, {engine.iso('_tw_received_at')}, reason, {shown}"
         query = f"SELECT {columns} FROM ({numbered}) WHERE _tw_nth <= {samples} ORDER BY _tw_nth"
         for layer, kind, place, at, reason, payload in self._rows(query):
             found.setdefault((layer, kind), []).append(RejectedRecord(place, at, reason, _shortened(payload)))
