@@ -10,9 +10,7 @@ It keeps no rejected records, has no lake and serves no query; removing duplicat
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +22,7 @@ from kafka.admin import KafkaAdminClient
 from kafka.errors import CoordinatorNotAvailableError
 
 from benchmarks.measure import BenchFailure, Serving, serving
+from twofold.launch import spark_home
 from twofold.settings import Settings, cache_folder
 from twofold.setup import jars
 from twofold.setup.cache import SetupError, cache_lock, publish, run, staging
@@ -154,7 +153,7 @@ def ensure_flink() -> Flink:
     cache = cache_folder()
     with cache_lock(cache, "jars"):
         found = jars.have(LIST, cache)
-    hadoop = _hadoop_jars()
+    hadoop = sorted((spark_home() / "jars").glob(_HADOOP))
     made_of = "\n".join([REQUIREMENT, sys.version, found.name, *(jar.name for jar in hadoop)])
     target = cache / "flink" / hashlib.sha256(made_of.encode()).hexdigest()[:16]
     with cache_lock(cache, "flink"):
@@ -174,19 +173,5 @@ def _make(cache: Path, target: Path, lib: list[Path]) -> None:
         run(install, f"installing {REQUIREMENT} (350 MB)", log, _REMEDY)
         (folder,) = made.glob("lib/python*/site-packages/pyflink/lib")
         for jar in lib:
-            _share(jar, folder / jar.name)
+            shutil.copyfile(jar, folder / jar.name)
         publish(made, target)
-
-
-def _share(jar: Path, target: Path) -> None:
-    try:
-        os.link(jar, target)
-    except OSError:  # another file system
-        shutil.copyfile(jar, target)
-
-
-def _hadoop_jars() -> list[Path]:
-    """Found without importing pyspark."""
-    spec = importlib.util.find_spec("pyspark")
-    folders = spec.submodule_search_locations if spec and spec.submodule_search_locations else []
-    return sorted(jar for folder in folders for jar in Path(folder).glob(f"jars/{_HADOOP}"))
