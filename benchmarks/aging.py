@@ -17,8 +17,7 @@ import click
 import pyarrow as pa
 from pyiceberg.table import Table
 
-from benchmarks.figures import BenchFailure, Figure
-from benchmarks.measure import Written
+from benchmarks.measure import BenchFailure, Figure, Written
 from twofold import catalog, commits, schemas, table_state, tables
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline

@@ -1,5 +1,5 @@
 -- What PyFlink does beside `benchmarks/pipelines/bench.yaml`: the same fields, filter, lateness and window.
--- Placeholders: {servers} {topic} {group} {folder} {source}. One statement ends where a line ends with ";".
+-- Placeholders: {servers} {topic} {group} {folder}. One statement ends where a line ends with ";".
 
 CREATE TABLE records (
     event_id STRING,
@@ -57,5 +57,5 @@ SELECT event_id, scheduled_at, origin, dest, carrier, flight, tailnum, delay_min
 
 INSERT INTO windows
 SELECT window_start, window_end, origin, COUNT(*), AVG(CAST(delay_min AS DOUBLE))
-FROM TABLE(HOP(TABLE {source}, DESCRIPTOR(scheduled_at), INTERVAL '15' MINUTE, INTERVAL '1' HOUR))
+FROM TABLE(HOP(TABLE distinct_events, DESCRIPTOR(scheduled_at), INTERVAL '15' MINUTE, INTERVAL '1' HOUR))
 GROUP BY window_start, window_end, origin;

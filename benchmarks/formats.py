@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from benchmarks.figures import BenchFailure, Figure
+from benchmarks.measure import BenchFailure, Figure
 from producer.wire import writer
 from twofold.contract import kafka_records
 from twofold.contract.judge import Judge

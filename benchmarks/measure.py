@@ -1,8 +1,9 @@
-"""What a command uses, its whole process tree, in the end or while it runs; and what a table writes.
+"""What a command uses, its whole process tree, in the end or while it runs; what a table writes; and the figures.
 
     measured(command) ─► python -m benchmarks.measure REPORT command… ─► wall and CPU-seconds
     serving(command)  ─► the same, and CPU-seconds so far whenever asked; ended by SIGTERM
     Written(folder)   ─► bytes that a table writes, though most of its files are removed soon
+    Figure            ─► one line of a report, beside its floor
 
 The process in between adopts what the command leaves behind (a Spark driver does not wait for its JVM), waits for it
 too, and so counts it. Linux only.
@@ -19,19 +20,54 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 import psutil
 from pyiceberg.table import Table
 
-from benchmarks.figures import BenchFailure, until
-
+TWOFOLD = (sys.executable, "-m", "twofold.cli")
+"""How the command is started here."""
 _PR_SET_CHILD_SUBREAPER = 36
 _STOPPING_S = 60.0
+_POLL_S = 0.5
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What was measured; what does not apply is None. `bound`: the floor (or ceiling) that the ratio has to keep."""
+
+    what: str
+    wall_s: float | None = None
+    cpu_s: float | None = None
+    events_per_s: float | None = None
+    events_per_cpu_s: float | None = None
+    ratio: float | None = None
+    bound: str = ""
+    note: str = ""
+
+    @classmethod
+    def of(cls, what: str, events: float, wall_s: float, cpu_s: float, **others: Any) -> Figure:  # noqa: ANN401
+        """With both rates, where there were events; `others` are its other fields."""
+        rates = (events / wall_s, events / cpu_s) if events else (None, None)
+        return cls(what, wall_s, cpu_s, *rates, **others)
+
+
+class BenchFailure(Exception):
+    """A part could not be measured, or its engines do not agree. The figures of the parts before it still count."""
+
+
+def until(condition: Callable[[], bool], what: str, give_up_s: float) -> None:
+    """Wait for a condition; raise BenchFailure where it does not come true in time."""
+    give_up = time.monotonic() + give_up_s
+    while not condition():
+        if time.monotonic() > give_up:
+            raise BenchFailure(f"{what} did not come within {give_up_s:.0f} s")
+        time.sleep(_POLL_S)
 
 
 @dataclass(frozen=True)
@@ -143,11 +179,6 @@ class Written:
     def to_metadata(cls, table: Table) -> Written:
         """The metadata of a table of a lake on this disk."""
         return cls(Path(urlparse(table.location()).path) / "metadata")
-
-    @property
-    def files(self) -> int:
-        """Number of files."""
-        return len(self._sizes)
 
     @property
     def bytes(self) -> int:

@@ -2,48 +2,44 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
+import statistics
 import sys
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from benchmarks import aging, data, drain, formats, history, latency, live, queries, task_overhead
-from benchmarks.figures import BenchFailure, Figure
-from benchmarks.flink import ROCKSDB, PyFlink
-from benchmarks.marks import STEADY, Mark, Stage, stages
-from benchmarks.measure import Usage, measured
+import duckdb
+
+from benchmarks import aging, data, formats, history, live, task_overhead
+from benchmarks.flink import PyFlink
+from benchmarks.measure import TWOFOLD, BenchFailure, Figure, Usage, measured
 from twofold import kafka
 from twofold.definition.load import load_pipeline
 from twofold.lake import Lake
+from twofold.reader import Reader
 from twofold.settings import Settings
 
 MAIN = "bench"
 """The pipeline that most parts are about, and its topic."""
 PRODUCER_FLOOR, DRAIN_FLOOR = 0.08, 1.5
-HIGHEST_LIVE_RATE = 20_000
+QUERY_RUNS, QUERY_CEILING = 5, 4.0
 _PROVED = (0, 3)
 """Exit codes of a proof that finds nothing violated."""
 _TEMPLATE = Path(__file__).parent / "pipelines" / "bench.yaml"
 _PAYLOADS = 10_000
 _JAVA_SAYS = re.compile(r"records sent, ([\d.]+) records/sec")
 _JAVA_SETTINGS = ("acks=all", "enable.idempotence=true", "compression.type=lz4", "linger.ms=20", "batch.size=262144")
-
-
-@dataclass(frozen=True)
-class Drained:
-    """One drain of the topic: the whole process tree, and its stages."""
-
-    usage: Usage
-    stages: dict[str, Stage]
-
-    @property
-    def steady(self) -> Stage:
-        """The stage in which no query is cold."""
-        return self.stages[STEADY]
+QUERIES = {
+    "count by group": "SELECT origin, carrier, count(*) FROM {events} GROUP BY ALL ORDER BY ALL",
+    "one hour of it": "SELECT count(*), max(delay_min) FROM {events} "
+    "WHERE scheduled_at >= '2026-01-02 06:00:00+00' AND scheduled_at < '2026-01-02 07:00:00+00'",
+    "full aggregate": "SELECT count(DISTINCT tailnum), sum(delay_min), avg(distance_mi), min(scheduled_at), "
+    "max(event_id) FROM {events}",
+}
 
 
 class Bench:
@@ -70,12 +66,13 @@ class Bench:
     @cached_property
     def produced(self) -> Usage:
         """`twofold produce` of all records."""
-        return self.produce(self.settings, MAIN, self.records)
+        return self.twofold("produce", MAIN, "--from", str(self.records))
 
     @cached_property
-    def drained(self) -> Drained:
+    def drained(self) -> Usage:
         """Twofold's ingest and view over the topic."""
-        return self.drain(drain.TWOFOLD)
+        assert self.produced
+        return self.twofold("stream", MAIN, "--until-caught-up")
 
     @cached_property
     def unioned(self) -> Usage:
@@ -83,22 +80,9 @@ class Bench:
         assert self.drained
         return self.twofold("union", MAIN)
 
-    def produce(self, settings: Settings, name: str, records: Path) -> Usage:
-        """All records of a file, to a topic."""
-        command = [sys.executable, "-m", "twofold.cli", "produce", name, "--from", str(records)]
-        return measured(command, settings.environment())
-
     def twofold(self, *arguments: str, good: Collection[int] = (0,)) -> Usage:
         """One command, which must end with a `good` exit code."""
-        return measured([sys.executable, "-m", "twofold.cli", *arguments], self.settings.environment(), good)
-
-    def drain(self, way: str) -> Drained:
-        """The topic of all records, in one of the ways of `drain`."""
-        assert self.produced
-        report = self.folder / f"{way.replace(' ', '-')}.json"
-        command = [sys.executable, "-m", "benchmarks.drain", way, MAIN, str(report)]
-        usage = measured(command, self.settings.environment())
-        return Drained(usage, stages([Mark(**mark) for mark in json.loads(report.read_text())], self.events))
+        return measured([*TWOFOLD, *arguments], self.settings.environment(), good)
 
 
 def producer(bench: Bench) -> Iterator[Figure]:
@@ -106,13 +90,16 @@ def producer(bench: Bench) -> Iterator[Figure]:
     java = _java(bench, bench.pipeline("bench_java"))
     java_per_s, size = float(_JAVA_SAYS.findall(java.output)[-1]), bench.records.stat().st_size / bench.events - 1
     yield Figure("Java", java.wall_s, java.cpu_s, java_per_s, bench.events / java.cpu_s)
-    other = bench.settings.model_copy(update={"producer_client": "kafka-python"})
-    for what, usage, bound, note in (
-        ("librdkafka", bench.produced, f">= {PRODUCER_FLOOR}", f"to Java; {size:.0f} bytes a record"),
-        ("kafka-python", bench.produce(other, bench.pipeline("bench_python"), bench.records), "", "to Java"),
-    ):
-        ratio = bench.events / usage.wall_s / java_per_s
-        yield Figure.of(what, bench.events, usage.wall_s, usage.cpu_s, ratio=ratio, bound=bound, note=note)
+    ours = bench.produced
+    yield Figure.of(
+        "librdkafka",
+        bench.events,
+        ours.wall_s,
+        ours.cpu_s,
+        ratio=bench.events / ours.wall_s / java_per_s,
+        bound=f">= {PRODUCER_FLOOR}",
+        note=f"to Java; {size:.0f} bytes a record",
+    )
 
 
 def _java(bench: Bench, name: str) -> Usage:
@@ -128,45 +115,34 @@ def _java(bench: Bench, name: str) -> Usage:
 
 def drained(bench: Bench) -> Iterator[Figure]:
     """Ingest and view beside the textbook job, and beside the same job with Twofold's settings of Spark."""
-    rivals = {way: bench.drain(way) for way in (drain.TEXTBOOK, drain.TUNED)}
-    ours = bench.drained
-    for who, found in {**rivals, drain.TWOFOLD: ours}.items():
-        yield Figure.of(f"{who}, in all", bench.events, found.usage.wall_s, found.usage.cpu_s)
-        for name, stage in found.stages.items():
-            yield Figure.of(f"{who}, {name}", stage.events, stage.wall_s, stage.cpu_s)
-    for who, rival in rivals.items():
-        steady = ours.steady.per_cpu_s / rival.steady.per_cpu_s if rival.steady.per_cpu_s else None
-        for what, ratio in (("in all", rival.usage.cpu_s / ours.usage.cpu_s), ("steady", steady)):
-            note = "events per CPU-second"
-            yield Figure(f"{what}, to the {who}", ratio=ratio, bound=f">= {DRAIN_FLOOR}", note=note)
+    assert bench.produced
+    textbook, ours = [sys.executable, "-m", "benchmarks.textbook", MAIN], bench.drained
+    rivals = {"textbook": textbook, "tuned textbook": [*textbook, "--tuned"]}
+    yield Figure.of("twofold", bench.events, ours.wall_s, ours.cpu_s)
+    for who, command in rivals.items():
+        theirs = measured(command, bench.settings.environment())
+        yield Figure.of(who, bench.events, theirs.wall_s, theirs.cpu_s)
+        note = "events per CPU-second"
+        yield Figure(f"twofold to the {who}", ratio=theirs.cpu_s / ours.cpu_s, bound=f">= {DRAIN_FLOOR}", note=note)
 
 
 def streamed(bench: Bench) -> Iterator[Figure]:
     """A stream that runs, ingest alone and with one view, beside PyFlink; each as a part of its own would be."""
-    phases, settings = live.prepare(bench.folder, bench.events), bench.settings
-    ours: dict[bool, float] = {}
+    events, settings = bench.events, bench.settings
+    phases = live.prepare(bench.folder, events)
     for view, what in ((False, "ingest alone"), (True, "with the view")):
         name = bench.pipeline(f"bench_live_{'view' if view else 'landing'}", view=view)
-        cost, figures = live.measure(settings, live.Twofold(settings, name, f"twofold, {what}"), phases)
-        ours[view] = cost.cpu_s
+        own = live.Twofold(settings, name, f"twofold, {what}")
+        ours, figures = live.measure(settings, own, phases, events)
         yield from figures
         if not view:
-            yield from live.bounds(cost, bench.events)
-    ratios = []
-    for name, who, how in (
-        ("flink_landing", "PyFlink", {"view": False}),
-        ("flink_view", "PyFlink", {}),
-        ("flink_heap", "PyFlink, distinct", {"distinct": True}),
-        ("flink_rocksdb", "PyFlink, distinct, RocksDB", {"distinct": True, "state": ROCKSDB}),
-    ):
-        view = how.get("view", True) is True
-        what, folder = "with the view" if view else "ingest alone", bench.folder / name
-        way = PyFlink(settings, folder, bench.pipeline(name, view=view), f"{who}, {what}", **how)
-        cost, figures = live.measure(settings, way, phases)
-        shutil.rmtree(folder)
-        ratios.append(Figure(f"twofold, {what}, to {who}", ratio=ours[view] / cost.cpu_s, note="CPU-seconds"))
+            yield from live.bounds(ours, events, own.lake)
+        name = bench.pipeline(name.replace("bench_live", "flink"), view=view)
+        rival = PyFlink(settings, bench.folder / name, name, f"PyFlink, {what}", view)
+        theirs, figures = live.measure(settings, rival, phases, events)
+        shutil.rmtree(rival.folder)
         yield from figures
-    yield from ratios
+        yield Figure(f"twofold, {what}, to PyFlink", ratio=ours.cpu_s / theirs.cpu_s, note="CPU-seconds")
 
 
 def unioned(bench: Bench) -> list[Figure]:
@@ -175,19 +151,38 @@ def unioned(bench: Bench) -> list[Figure]:
 
 
 def queried(bench: Bench) -> Iterator[Figure]:
-    """The unified query after that union, beside DuckDB on the unified events as one sorted Parquet file."""
+    """The unified query after that union, beside DuckDB's own on one sorted Parquet file of the same rows.
+
+    Both in this process. The first run of a query is apart, as it reads what later runs find in memory.
+    """
     assert bench.unioned
     exported = bench.folder / "exported"
     bench.twofold("export", MAIN, "--to", str(exported), "--single")
-    yield from queries.measure(bench.settings, MAIN, exported)
+    with duckdb.connect() as plain:
+        plain.execute("SET TimeZone = 'UTC'")
+        began = time.perf_counter()
+        with Reader(bench.settings, {MAIN: load_pipeline(bench.settings, MAIN)}) as reader:
+            reader.query("SELECT 1 FROM unified_events LIMIT 0", MAIN).fetchall()
+            yield Figure("opening the session", time.perf_counter() - began)
+            for what, query in QUERIES.items():
+                unified, ours = _asked(lambda sql: reader.query(sql, MAIN), query.format(events="unified_events"))
+                direct, theirs = _asked(plain.sql, query.format(events=f"read_parquet('{exported}/**/*.parquet')"))
+                if repr(ours) != repr(theirs):
+                    raise BenchFailure(f"{what}: {ours[:3]} and {theirs[:3]}")
+                middle, plain_middle = statistics.median(unified), statistics.median(direct)
+                note = f"{middle:.1f} ms, DuckDB {plain_middle:.1f} ms; first run {unified[0]:.1f} ms"
+                ratio = middle / plain_middle
+                yield Figure(what, middle / 1000, ratio=ratio, bound=f"<= {QUERY_CEILING}", note=note)
 
 
-def followed(bench: Bench) -> list[Figure]:
-    """From Kafka to visible, at half of what the warm stream takes, or took in all where no batch was a steady one."""
-    steady, usage = bench.drained.steady, bench.drained.usage
-    per_s = steady.events / steady.wall_s if steady.events else bench.events / usage.wall_s
-    rate = max(1, round(min(per_s / 2, HIGHEST_LIVE_RATE)))
-    return latency.measure(bench.settings, bench.pipeline("bench_live"), rate)
+def _asked(ask: Callable[[str], Any], query: str) -> tuple[list[float], list[Any]]:
+    """Milliseconds of each run, and the rows of the last."""
+    times, rows = [], []
+    for _ in range(QUERY_RUNS):
+        began = time.perf_counter()
+        rows = ask(query).fetchall()
+        times.append((time.perf_counter() - began) * 1000)
+    return times, rows
 
 
 def committed(bench: Bench) -> Iterator[Figure]:
@@ -209,7 +204,7 @@ def proved(bench: Bench) -> Iterator[Figure]:
     records = bench.folder / "new.jsonl"
     # One in a hundred of them is in the past, too.
     data.write(records, new, past - new // 100, history.STEP_US)
-    bench.produce(bench.settings, name, records)
+    bench.twofold("produce", name, "--from", str(records))
     # Without its checkpoint, the view would be filled from the whole log.
     bench.pipeline(name, view=False)
     bench.twofold("stream", name, "--until-caught-up")
@@ -231,7 +226,7 @@ PARTS: dict[str, Callable[[Bench], Iterable[Figure]]] = {
     "commits": committed,
     "union": unioned,
     "query": queried,
-    "latency": followed,
+    "latency": lambda bench: live.latency(bench.settings, bench.pipeline("bench_latency")),
     "dags": lambda bench: task_overhead.measure(bench.settings.pipelines, MAIN),
     "proof": proved,
     "formats": lambda _bench: formats.measure(),

@@ -19,7 +19,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.figures import BenchFailure, Figure
+from benchmarks.measure import BenchFailure, Figure
 from benchmarks.parts import PARTS, Bench
 from tests import running
 

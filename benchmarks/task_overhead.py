@@ -10,15 +10,13 @@ Nothing new, so that what is measured is the same in both, and the job itself hi
 from __future__ import annotations
 
 import statistics
-import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks import data
-from benchmarks.figures import Figure, until
-from benchmarks.measure import measured
+from benchmarks.measure import TWOFOLD, Figure, measured, until
 from demo.airflow_rest import AirflowRest
 from tests import running
 
@@ -45,7 +43,7 @@ def measure(pipelines: Path, name: str) -> Iterator[Figure]:
             _switch_on(rest, f"{name}_{dag}")
             _run(rest, f"{name}_{dag}")
         for (dag, task), command in COMMANDS.items():
-            line = [sys.executable, "-m", "twofold.cli", command, name]
+            line = [*TWOFOLD, command, name]
             shell_s = statistics.median(measured(line, settings.environment()).wall_s for _ in range(RUNS))
             runs = [_run(rest, f"{name}_{dag}")[task] for _ in range(RUNS)]
             waited_s = statistics.median(_seconds(one, "queued_when", "start_date") for one in runs)

@@ -4,17 +4,21 @@
     Kafka ─► from_json ─► filter ─► watermark ─► windowed aggregate ─► Parquet files
 
 It keeps no rejected records, removes no duplicates, corrects nothing and serves no query: it is the floor of work.
+Manually, in the environment of a stack: `python -m benchmarks.textbook bench --tuned`
 """
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
+import click
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
 from twofold import tables
+from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
 from twofold.settings import Settings
 
@@ -25,8 +29,26 @@ _TUNED = {
 """What a tutorial leaves at Spark's defaults (200 shuffle partitions, G1), as Twofold has it."""
 
 
-def session(settings: Settings, tuned: bool) -> SparkSession:
-    """Spark with Twofold's cores and memory, without the lake; `tuned`: also its collector and shuffle partitions."""
+@click.command()
+@click.argument("pipeline")
+@click.option("--tuned", is_flag=True, help="With the collector and the shuffle partitions of Twofold's session.")
+def main(pipeline: str, tuned: bool) -> None:
+    """Drain PIPELINE's topic by both queries at once, as a textbook starts them."""
+    settings = Settings()
+    declared, spark = load_pipeline(settings, pipeline), _session(settings, tuned)
+    with tempfile.TemporaryDirectory(dir=settings.home, prefix="textbook-") as scratch:
+        folder = Path(scratch)
+        queries = [
+            _to_files(_parsed(spark, settings, declared), folder, "records"),
+            _to_files(_aggregated(_parsed(spark, settings, declared), declared), folder, "windows"),
+        ]
+        for query in queries:
+            query.awaitTermination()
+    spark.stop()
+
+
+def _session(settings: Settings, tuned: bool) -> SparkSession:
+    """Spark with Twofold's cores and memory, without the lake."""
     options = {
         "spark.driver.memory": settings.spark_driver_memory,
         "spark.driver.extraClassPath": f"{settings.jars}/spark/*",
@@ -41,16 +63,6 @@ def session(settings: Settings, tuned: bool) -> SparkSession:
     for key, value in options.items():
         builder = builder.config(key, value)
     return builder.getOrCreate()
-
-
-def drain(spark: SparkSession, settings: Settings, pipeline: Pipeline, folder: Path) -> None:
-    """Both queries over what is in the topic now, at once, as a textbook starts them."""
-    queries = [
-        _to_files(_parsed(spark, settings, pipeline), folder, "records"),
-        _to_files(_aggregated(_parsed(spark, settings, pipeline), pipeline), folder, "windows"),
-    ]
-    for query in queries:
-        query.awaitTermination()
 
 
 def _parsed(spark: SparkSession, settings: Settings, pipeline: Pipeline) -> DataFrame:
@@ -84,3 +96,7 @@ def _to_files(rows: DataFrame, folder: Path, name: str) -> StreamingQuery:
     writer = rows.writeStream.queryName(name).format("parquet").outputMode("append")
     located = writer.option("path", str(folder / name)).option("checkpointLocation", str(folder / f"{name}-checkpoint"))
     return located.trigger(availableNow=True).start()
+
+
+if __name__ == "__main__":
+    main()

@@ -26,12 +26,10 @@ from twofold_airflow.table_operators import AnnounceOperator, CompareOperator, L
 
 for pipeline in wiring.pipelines():
     on_time = CronTriggerTimetable(pipeline.schedule.union, timezone="UTC")
-    schedule = AssetOrTimeSchedule(timetable=on_time, assets=[wiring.batch_log(pipeline)])
+    schedule = AssetOrTimeSchedule(timetable=on_time, assets=[wiring.asset(pipeline.name, tables.BATCH_LOG)])
     with wiring.pipeline_dag(pipeline, "union", __doc__, schedule):
         union = SparkJobOperator(task_id="union", pipeline=pipeline.name, job="union")
-        announce = AnnounceOperator(
-            task_id="announce", pipeline=pipeline.name, asset=wiring.events(pipeline), table=tables.EVENTS
-        )
+        announce = AnnounceOperator(task_id="announce", pipeline=pipeline.name, table=tables.EVENTS)
         compare = CompareOperator(task_id="compare", pipeline=pipeline.name)
         check_limits = LimitsCheck(task_id="check_limits", pipeline=pipeline.name)
         union >> [announce, compare]

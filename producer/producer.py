@@ -54,12 +54,6 @@ class Rate(click.ParamType[float]):
         return rate
 
 
-def _without_workers(_context: click.Context, _option: click.Parameter, asked: int | None) -> None:
-    """Several processes were hardly faster than one (1.11 times on two cores): scripts that ask for them still run."""
-    if asked:
-        click.echo("--workers has no effect: one process sends everything", err=True)
-
-
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("pipeline")
 @click.option("--from", "from_file", metavar="FILE", help="Replay JSON lines as they are: plain, .gz, or - for stdin.")
@@ -81,7 +75,6 @@ def _without_workers(_context: click.Context, _option: click.Parameter, asked: i
 @click.option("--out-of-order", type=Share, default=0.0, help="Share late, but within the declared lateness.")
 @click.option("--malformed", type=Share, default=0.0, help="Share that breaks the contract.")
 @click.option("--future", type=Share, default=0.0, help="Share stamped beyond max_future.")
-@click.option("--workers", type=click.IntRange(1, 64), expose_value=False, hidden=True, callback=_without_workers)
 @click.option("--restart", is_flag=True, help="Send the source again from its start.")
 @click.option("--health-port", type=click.IntRange(0, 65535), default=0, help="Port of /healthz on loopback; 0 = any.")
 @click.option("--verbose", is_flag=True, help="Show the Kafka client's own log.")

@@ -68,13 +68,12 @@ class SparkJobOperator(PipelineOperator, SparkSubmitOperator):
         with tempfile.TemporaryDirectory(prefix="twofold-") as folder:
             outcome = Path(folder, "outcome.json")
             self.application_args = [*(self.application_args or []), "--outcome", str(outcome)]
+            said = "spark-submit ended well, but the job wrote no report"
             try:
                 super().execute(context)
             except AirflowException as error:
-                fault: AirflowException | None = error
-            else:
-                fault = None
-            return self._report(outcome, fault)
+                said = str(error)
+            return self._report(outcome, said)
 
     def _idle(self) -> dict[str, Any] | None:
         """The report of a run that has nothing to do."""
@@ -96,14 +95,13 @@ class SparkJobOperator(PipelineOperator, SparkSubmitOperator):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 
-    def _report(self, outcome: Path, fault: AirflowException | None) -> dict[str, Any]:
+    def _report(self, outcome: Path, said: str) -> dict[str, Any]:
         ending = json.loads(outcome.read_text()) if outcome.exists() else {}
         if "report" in ending:
             report: dict[str, Any] = ending["report"]
             return report
         if "error" in ending:
             raise self._failure(ending["error"], ending["remedy"], ending["exit_code"]) from None
-        said = str(fault) if fault else "spark-submit ended well, but the job wrote no report"
         raise AirflowException(failed(f"the job ended without a report: {said}", "", self.runbook)) from None
 
     def _failure(self, what: str, remedy: str, exit_code: int) -> AirflowException:

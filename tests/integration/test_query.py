@@ -284,13 +284,14 @@ def test_rejects(stack: Settings, define: Define, twofold: Run, tmp_path: Path) 
     ]  # fmt: skip
     lake.append(made[tables.STREAM_LOG], rejected, Landed(pipeline.name, topic_id="t", offsets={0: 34}))
     row = {"landing": 1, "file": "a.csv", "row": 7, "landed_at": START, "outcome": "rejected"}
-    lake.append(made[tables.BATCH_LOG], [{**row, "reason": "missing id; value is not an int: y", "payload": b"{}"}])
+    fault = reasons.missing("id")
+    told = {"reason_kind": fault.kind, "reason": fault.text, "payload": b"{}"}
+    lake.append(made[tables.BATCH_LOG], [{**row, **told}])
     aside = {"landing": 1, "file": "b.parquet", "reason": "not a Parquet file", "landed_at": START, "size_bytes": 3}
     lake.append(made[tables.LANDED_FILES], [aside])
     found = json.loads(twofold("rejects", pipeline.name, "--json").stdout)
     counts = {(kind["layer"], kind["kind"]): kind["count"] for kind in found["rejected"]}
-    # An earlier release stored the sentence alone.
-    assert (counts["batch", "unknown"], counts["stream", "not_json"], counts["stream", "missing"]) == (1, 1, 2)
+    assert (counts["batch", "missing"], counts["stream", "not_json"], counts["stream", "missing"]) == (1, 1, 2)
     (sample,) = next(kind["samples"] for kind in found["rejected"] if kind["kind"] == "not_json")
     assert sample["reason"] == "not JSON: expected one object"
     assert (sample["place"], sample["payload"]) == (f"{pipeline.topic.name}[0]@30", '{"id": 1, \\xff}')

@@ -242,10 +242,6 @@ def run(*arguments: str, folder: Path = FLIGHTS.parent) -> Result:
     return CliRunner().invoke(check, list(arguments), obj=settings_for(folder), standalone_mode=False)
 
 
-def code_of(result: Result) -> object:
-    return result.return_value if result.exception is None else result.exception
-
-
 def test_check_prints_a_line_for_each_sound_file() -> None:
     result = run(str(FLIGHTS), str(PAYMENTS))
     assert result.stdout.splitlines() == [
@@ -253,14 +249,14 @@ def test_check_prints_a_line_for_each_sound_file() -> None:
         "tests/pipelines/payments.yaml: ok (payments, 9 fields, 2 views)",
         "2 files, no faults",
     ]
-    assert code_of(result) == 0
+    assert result.exit_code == 0
     assert run().stdout.startswith("pipelines/flights.yaml: ok")
 
 
 def test_check_lists_every_fault_of_every_file(tmp_path: Path) -> None:
     bad = write(tmp_path, "bad.yaml", "name: Bad\ntopik: x\n")
     result = run(str(bad), str(FLIGHTS), str(tmp_path / "none.yaml"))
-    assert code_of(result) == 1
+    assert result.exit_code == 1
     assert f'{bad}:2: topik: found the unknown key "topik"' in result.stdout
     assert 'did you mean "topic"?' in result.stdout
     assert f"{tmp_path}/none.yaml:1: found no such file or directory, expected a readable file" in result.stdout
@@ -270,7 +266,7 @@ def test_check_lists_every_fault_of_every_file(tmp_path: Path) -> None:
 def test_check_compares_the_files_with_each_other(tmp_path: Path) -> None:
     twin = write(tmp_path, "twin.yaml", FLIGHTS.read_text())
     result = run(str(FLIGHTS), str(twin), str(FLIGHTS))
-    assert code_of(result) == 1
+    assert result.exit_code == 1
     assert result.stdout.splitlines()[-1] == "2 files, 2 faults"
 
 
@@ -291,7 +287,7 @@ def test_check_prints_json_for_programs(tmp_path: Path) -> None:
 
 def test_nothing_to_check_is_a_usage_error(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "none"):
-        assert isinstance(code_of(run("--pipelines", str(folder))), UsageError)
+        assert isinstance(run("--pipelines", str(folder)).exception, UsageError)
 
 
 def test_manual_names_every_key_type_function_and_reserved_name() -> None:

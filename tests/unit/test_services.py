@@ -117,12 +117,6 @@ def test_a_stop_by_hand_holds_against_a_changed_definition() -> None:
     assert (stopped.again, stopped.changes) == (False, ())
 
 
-def test_the_record_of_an_older_release_is_read() -> None:
-    written = json.loads(crashed(Record(), 10.0).to_json())
-    del written["changes"]
-    assert Record.from_dict(written) == crashed(Record(), 10.0)
-
-
 def test_restarts_for_a_changed_definition_are_told_beside_the_budget() -> None:
     record = crashed(crashed(Record(), 10.0), 20.0, code=CHANGED)
     state = State("p", STREAM, "RUNNING", 7, 1.0, "", spent=1, per_hour=3, record=record, changes=1)

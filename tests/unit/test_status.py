@@ -99,7 +99,7 @@ def test_a_service_says_what_is_wrong_with_it() -> None:
 
 
 def test_a_supervised_service_tells_its_budget_and_its_page_of_the_runbook() -> None:
-    never = State("p", "stream", "STOPPED", 0, 0.0, "", 0, 3, Record())
+    never = State("p", "stream", "STOPPED", 0, 0.0, "", 0, 3, Record(), 0)
     asleep = measures.supervised("stream", never, {}, HealthLimits(1))
     assert (asleep.state, asleep.running, asleep.healthy) == ("not running", False, True)
     down = replace(never, spent=3, record=Record(left_down="restarted 3 times"))

@@ -26,6 +26,7 @@ from airflow.models.dagrun import DagRun as Runs
 from fastapi import Depends, FastAPI, HTTPException, Request, Response, status
 from fastapi.encoders import jsonable_encoder
 from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -38,7 +39,7 @@ from twofold.status.gather import Gatherer
 from twofold.status.problems import worst_first
 from twofold_airflow.page import content
 from twofold_airflow.page.dags import Dag, DagRun, dag_problems
-from twofold_airflow.wiring import KINDS
+from twofold_airflow.wiring import KINDS, dag_id
 
 _LAST = 8
 _HEADERS = {
@@ -76,17 +77,14 @@ def page(request: Request) -> Response:
 
 @app.get("/static/{name}")
 def static(request: Request, name: str) -> Response:
-    """A file of the page: compressed, and sent once to each browser, which asks whether it has changed."""
-    found = content.asset(name)
-    if found is None:
+    """A file of the page, compressed by Airflow: sent once to each browser, which asks whether it has changed."""
+    path = content.FILES.get(name)
+    if path is None:
         raise HTTPException(status.HTTP_404_NOT_FOUND, "There is no such file.")
+    answer = StaticFiles().file_response(path, path.stat(), request.scope)
     # private: who may have it is for each user. no-cache: ask first, so that an upgrade shows at once.
-    headers = {**_HEADERS, "Cache-Control": "private, no-cache", "ETag": found.etag, "Vary": "Accept-Encoding, Cookie"}
-    if request.headers.get("if-none-match") == found.etag:
-        return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
-    if "gzip" in request.headers.get("accept-encoding", ""):
-        return Response(found.gzipped, media_type=found.media_type, headers={**headers, "Content-Encoding": "gzip"})
-    return Response(found.content, media_type=found.media_type, headers=headers)
+    answer.headers.update({**_HEADERS, "Cache-Control": "private, no-cache", "Vary": "Cookie"})
+    return answer
 
 
 @app.get("/runbooks/{name}")
@@ -121,7 +119,7 @@ def status_json(user: Annotated[BaseUser, Depends(reader)], session: SessionDep)
 
 
 def _dag_ids(pipeline: str) -> list[str]:
-    return [f"{pipeline}_{kind}" for kind in KINDS]
+    return [dag_id(pipeline, kind) for kind in KINDS]
 
 
 def _may_read(user: BaseUser, pipeline: str) -> bool:
@@ -129,7 +127,7 @@ def _may_read(user: BaseUser, pipeline: str) -> bool:
     may = get_auth_manager().is_authorized_dag
     runs = DagAccessEntity.RUN
     return all(
-        may(method="GET", access_entity=runs, details=DagDetails(id=dag_id), user=user) for dag_id in _dag_ids(pipeline)
+        may(method="GET", access_entity=runs, details=DagDetails(id=name), user=user) for name in _dag_ids(pipeline)
     )
 
 
@@ -168,10 +166,9 @@ def last_runs(session: Session, wanted: list[str]) -> list[Dag]:
     ranked = select(*columns, nth).where(Runs.dag_id.in_(wanted)).subquery()
     latest = select(ranked).where(ranked.c.nth <= _LAST).order_by(ranked.c.dag_id, ranked.c.nth)
     runs: dict[str, list[DagRun]] = defaultdict(list)
-    for dag_id, run_id, state, at, began, ended, _ in session.execute(latest):
+    for dag, run_id, state, at, began, ended, _ in session.execute(latest):
         seconds = round((ended - began).total_seconds(), 1) if began and ended else None
-        runs[dag_id].append(DagRun(run_id, str(state), at, seconds))
-    models = select(DagModel.dag_id, DagModel.is_paused, DagModel.next_dagrun_create_after)
-    rows = session.execute(models.where(DagModel.dag_id.in_(wanted), ~DagModel.is_stale))
-    known = {dag_id: Dag(dag_id, bool(paused), at, tuple(runs[dag_id])) for dag_id, paused, at in rows}
-    return [known[dag_id] for dag_id in wanted if dag_id in known]
+        runs[dag].append(DagRun(run_id, str(state), at, seconds))
+    models = select(DagModel.dag_id, DagModel.is_paused).where(DagModel.dag_id.in_(wanted), ~DagModel.is_stale)
+    known = {dag: Dag(dag, bool(paused), tuple(runs[dag])) for dag, paused in session.execute(models)}
+    return [known[dag] for dag in wanted if dag in known]

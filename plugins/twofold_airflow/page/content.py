@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import re
-from dataclasses import dataclass
-from functools import cache
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -16,38 +11,15 @@ from markdown_it import MarkdownIt
 
 from twofold.settings import Settings
 
-_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
-_OWN = files(__package__) / "web"
-_FILES: dict[str, Traversable] = {
-    **{
-        name: _OWN / name
-        for name in ("page.html", "page.css", "page.js", "parts.js", "charts.js", "format.js", "frame.js")
-    },
-    "chart.js": files("chartkick") / "django" / "static" / "chartkick" / "Chart.bundle.js",
+_WEB = Path(__file__).with_name("web")
+_OWN = ("page.html", "page.css", "page.js", "parts.js", "charts.js", "format.js", "frame.js")
+FILES = {
+    **{name: _WEB / name for name in _OWN},
+    "chart.js": Path(str(files("chartkick"))) / "django" / "static" / "chartkick" / "Chart.bundle.js",
 }
 """All that is served, by name: nothing else of any folder can be asked for."""
 _PAGE_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _LINK = re.compile(r"([a-z0-9-]+)\.md(#.*)?")
-
-
-@dataclass(frozen=True)
-class Asset:
-    """One file as it goes over the wire."""
-
-    content: bytes
-    gzipped: bytes
-    media_type: str
-    etag: str
-
-
-@cache
-def asset(name: str) -> Asset | None:
-    """One file, compressed once; None where there is none of that name."""
-    if name not in _FILES:
-        return None
-    content = _FILES[name].read_bytes()
-    media_type = f"{_TYPES[name.rpartition('.')[2]]}; charset=utf-8"
-    return Asset(content, gzip.compress(content, mtime=0), media_type, f'"{hashlib.sha256(content).hexdigest()[:20]}"')
 
 
 def runbook_address(settings: Settings, name: str) -> str:

@@ -30,7 +30,6 @@ class Dag:
 
     id: str
     paused: bool
-    next_at: datetime | None = None
     runs: Sequence[DagRun] = ()
 
 

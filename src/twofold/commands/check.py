@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,9 +42,9 @@ class CheckedFile(NamedTuple):
 )
 @click.option("--against-tables", is_flag=True, help="Also list how each differs from the tables that are there.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array, an object for each file.")
-@click.pass_context
+@click.pass_obj
 def check(
-    context: click.Context, files: tuple[Path, ...], pipelines: Path | None, against_tables: bool, as_json: bool
+    settings: Settings, files: tuple[Path, ...], pipelines: Path | None, against_tables: bool, as_json: bool
 ) -> None:
     """Check pipeline definitions and list all their faults, each with file, line and path.
 
@@ -61,14 +62,13 @@ def check(
       twofold check --pipelines ~/streams --json
       twofold check --against-tables flights
     """
-    settings: Settings = context.obj
     if against_tables:
         files = tuple(_file_of(settings, file) for file in files)
     results = check_files(list(files) or _folder_files(pipelines or settings.pipelines))
     if against_tables:
         results = [_compared(settings, result) for result in results]
     click.echo(json.dumps([_as_object(result) for result in results], indent=2) if as_json else _as_text(results))
-    context.exit(1 if any(result.faults or _refused(result) for result in results) else 0)
+    sys.exit(1 if any(result.faults or _refused(result) for result in results) else 0)
 
 
 def _file_of(settings: Settings, named: Path) -> Path:

@@ -22,23 +22,18 @@ from twofold.settings import Settings
 from twofold.text import printable
 
 
-class Since(click.ParamType[datetime]):
-    """A moment (ISO 8601, UTC unless it says otherwise), or how long ago."""
-
-    name = "moment or duration"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Read `2013-05-01`, `2013-05-01T12:00`, `2 hours`."""
-        try:
-            return parse_since(str(value), datetime.now(UTC))
-        except ValueError as error:
-            self.fail(f"{value!r} is {error}")
+def moment(text: str) -> datetime:
+    """A moment (ISO 8601, UTC unless it says otherwise), or how long ago: `2013-05-01T12:00`, `2 hours`."""
+    try:
+        return parse_since(text, datetime.now(UTC))
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is {error}") from None
 
 
 @click.command()
 @click.argument("pipeline")
 @click.option("--layer", type=click.Choice(LAYERS), help="Only what this layer rejected.")
-@click.option("--since", type=Since(), help="Only what was received since, e.g. 2013-05-01T12:00 or '2 hours' (ago).")
+@click.option("--since", type=moment, help="Only what was received since, e.g. 2013-05-01T12:00 or '2 hours' (ago).")
 @click.option("--samples", type=click.IntRange(0, 1000), default=3, show_default=True, help="Records shown per kind.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--to", "target", type=click.Path(path_type=Path), help="Write the bytes, a record a line.")

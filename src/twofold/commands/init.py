@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from twofold import kafka, readers, tables
 from twofold.commands.check import check_files
-from twofold.commands.try_ import Summary, judged
+from twofold.commands.try_ import STANDARD_INPUT, Summary, input_name, judged, unreadable
 from twofold.contract import reasons
 from twofold.definition import names
 from twofold.definition.load import SUFFIXES, definition_error, definition_files, shown_path
@@ -28,8 +28,6 @@ from twofold.errors import TwofoldError, UsageError, first_line
 from twofold.schema_registry import Registry
 from twofold.settings import Settings
 from twofold.text import counted
-
-_STANDARD_INPUT = "-"
 
 
 @click.command()
@@ -60,8 +58,8 @@ def init(settings: Settings, name: str, file: Path | None, topic: str | None, na
     if (file is None) == (topic is None):
         raise UsageError("one of --from and --topic is needed", "see `twofold init --help`")
     target = _target(settings, name)
-    origin = f"topic {topic}" if topic else "standard input" if str(file) == _STANDARD_INPUT else str(file)
-    found = _from_topic(settings, topic) if topic else _from_file(file or Path(), named)
+    origin = f"topic {topic}" if topic else input_name(file or STANDARD_INPUT)
+    found = _from_topic(settings, topic) if topic else _from_file(file or STANDARD_INPUT, named)
     text = pipeline_text(found, name, datetime.now(UTC), origin=origin, topic=topic)
     pipeline = _checked(settings, target, text)
     summary = Summary(samples_wanted=1)
@@ -98,7 +96,7 @@ def _next(name: str, file: Path | None, found: Sample) -> str:
     """The commands that follow."""
     if file is None:
         return f"  twofold up && twofold stream {name}"
-    shown = shlex.quote("FILE" if str(file) == _STANDARD_INPUT else str(file))
+    shown = shlex.quote("FILE" if file == STANDARD_INPUT else str(file))
     layer = f"produce {name} --from {shown} && twofold stream {name}"
     if not found.documents or not _has_lines(file):
         layer = f"land {name} {shown} && twofold batch {name}"
@@ -107,7 +105,7 @@ def _next(name: str, file: Path | None, found: Sample) -> str:
 
 def _has_lines(file: Path) -> bool:
     """Whether a JSON file has a record a line, as the producer sends them; not an array, nor UTF-16."""
-    if str(file) == _STANDARD_INPUT:
+    if file == STANDARD_INPUT:
         return True
     with file.open("rb") as stream:
         head = stream.read(64).lstrip()
@@ -129,10 +127,9 @@ def _exists(path: Path) -> UsageError:
 
 
 def _from_file(file: Path, named: str | None) -> Sample:
-    from_input = str(file) == _STANDARD_INPUT
-    shown = "standard input" if from_input else str(file)
+    shown = input_name(file)
     try:
-        if not from_input:
+        if file != STANDARD_INPUT:
             return sample.of_file(lambda: file.open("rb"), named or file.name)
         content = sys.stdin.buffer.read(MOST_BYTES)
         if len(content) == MOST_BYTES:
@@ -143,7 +140,7 @@ def _from_file(file: Path, named: str | None) -> Sample:
     except pa.ArrowException as error:
         raise TwofoldError(f"{shown} is no Parquet: {first_line(error)}", "write the file again") from None
     except OSError as error:
-        raise TwofoldError(f"{shown} cannot be read: {error.strerror or error}", "fix that, and try again") from error
+        raise unreadable(shown, error) from error
 
 
 def _from_topic(settings: Settings, topic: str) -> Sample:

@@ -33,8 +33,8 @@ def produce(settings: Settings, arguments: tuple[str, ...]) -> None:
 @click.argument("pipeline")
 @click.option("--repair", is_flag=True, help="Give it the settings that exact counts need; whatever else it has stays.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with every setting.")
-@click.pass_context
-def topic(context: click.Context, pipeline: str, repair: bool, as_json: bool) -> None:
+@click.pass_obj
+def topic(settings: Settings, pipeline: str, repair: bool, as_json: bool) -> None:
     """Show PIPELINE's Kafka topic: its id, its partitions' offsets, and what differs from the declaration.
 
     A topic with `managed: false` is only looked at.
@@ -48,7 +48,6 @@ def topic(context: click.Context, pipeline: str, repair: bool, as_json: bool) ->
       twofold topic flights
       twofold topic flights --repair
     """
-    settings: Settings = context.obj
     declared = load_pipeline(settings, pipeline)
     found = kafka.repair(settings, declared) if repair else kafka.describe(settings, declared.topic.name)
     if found is None:

@@ -9,18 +9,17 @@ from dataclasses import asdict
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from twofold import comparison
 from twofold.comparison import Comparison
 from twofold.definition.load import load_pipeline
 from twofold.lake import Lake
-from twofold.proof.findings import BEHIND, HOLDS, NOT_PROVED, VIOLATED, Check, Proof
+from twofold.proof.findings import BEHIND, HOLDS, NOT_PROVED, VIOLATED, Proof
 from twofold.proof.prover import LONGEST_WAIT_S
 from twofold.proof.prover import prove as run_proof
 from twofold.settings import Settings
 
-_STYLES = {HOLDS: "green", BEHIND: "yellow", NOT_PROVED: "magenta", VIOLATED: "bold red"}
+_COLORS = {HOLDS: "green", BEHIND: "yellow", NOT_PROVED: "magenta", VIOLATED: "red"}
 
 
 @click.command()
@@ -68,38 +67,19 @@ def prove(settings: Settings, pipeline: str, as_json: bool, wait: float, compare
     proof = run_proof(lake, wait, progress.print, compare_all=compare_all, since_last=since_last)
     if as_json:
         click.echo(json.dumps(proof.to_json(), indent=1, default=str))
-    elif sys.stdout.isatty():
-        _show(proof)
     else:
         click.echo("\n".join(_lines(proof)))
     sys.exit(proof.exit_code)
 
 
-def _state(check: Check) -> str:
-    return check.state.upper() if check.state == VIOLATED else check.state
-
-
-def _lines(proof: Proof) -> list[str]:
-    lines = []
+def _lines(proof: Proof) -> Iterator[str]:
     for check in proof.checks:
-        lines.append(f"{check.id} {_state(check):<10} {check.text}")
-        lines.extend(f"     {offender}" for offender in check.offenders)
-    return [*lines, *_checked(proof), _verdict(proof)]
-
-
-def _show(proof: Proof) -> None:
-    table = Table(title=f"{proof.pipeline}: the proof", title_justify="left")
-    for heading in ("", "", "compared"):
-        table.add_column(heading, overflow="fold")
-    for check in proof.checks:
-        state = _state(check)
-        text = "\n".join([check.text, *(f"  {offender}" for offender in check.offenders)])
-        table.add_row(check.id, f"[{_STYLES[check.state]}]{state}[/]", text.replace("[", r"\["))
-    console = Console(highlight=False)
-    console.print(table)
-    for line in _checked(proof):
-        console.print(line)
-    console.print(_verdict(proof))
+        state = f"{check.state.upper() if check.state == VIOLATED else check.state:<10}"
+        # Only a terminal shows colours.
+        yield f"{check.id} {click.style(state, fg=_COLORS[check.state])} {check.text}"
+        yield from (f"     {offender}" for offender in check.offenders)
+    yield from _checked(proof)
+    yield _verdict(proof)
 
 
 def _checked(proof: Proof) -> list[str]:
@@ -127,8 +107,8 @@ def _verdict(proof: Proof) -> str:
 @click.command()
 @click.argument("pipeline")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.pass_context
-def compare(context: click.Context, pipeline: str, as_json: bool) -> None:
+@click.pass_obj
+def compare(settings: Settings, pipeline: str, as_json: bool) -> None:
     """Compare batch_<view> and stream_<view> of PIPELINE in the windows that unions changed since the last comparison.
 
     The batch layer is right; the speed layer lacks late records and the corrections of files: by this much were
@@ -141,14 +121,13 @@ def compare(context: click.Context, pipeline: str, as_json: bool) -> None:
       twofold union flights && twofold compare flights
       twofold compare flights --json
     """
-    settings: Settings = context.obj
     declared = load_pipeline(settings, pipeline)
     found = comparison.compare_and_send(Lake(settings, declared))
     faults = comparison.beyond(found, declared.limits)
     click.echo(json.dumps({**asdict(found), "faults": faults}) if as_json else "\n".join(_compared(found)))
     for fault in faults:
         click.echo(f"beyond its limit: {fault}", err=True)
-    context.exit(1 if faults else 0)
+    sys.exit(1 if faults else 0)
 
 
 def _compared(found: Comparison) -> Iterator[str]:

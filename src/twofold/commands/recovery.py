@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -86,8 +87,8 @@ def _ago(at: datetime) -> str:
 @click.argument("pipeline", required=False)
 @_GO
 @_JSON
-@click.pass_context
-def recatalog(context: click.Context, pipeline: str | None, go: bool, as_json: bool) -> None:
+@click.pass_obj
+def recatalog(settings: Settings, pipeline: str | None, go: bool, as_json: bool) -> None:
     """Make the catalog again from the tables' metadata in the bucket: of all pipelines there, or of PIPELINE alone.
 
     For a PostgreSQL that was lost, or brought back from a copy that is older than the tables. No job may run meanwhile.
@@ -100,7 +101,6 @@ def recatalog(context: click.Context, pipeline: str | None, go: bool, as_json: b
       twofold recatalog            # says which tables the catalog lacks
       twofold recatalog --yes && twofold up
     """
-    settings: Settings = context.obj
     catalog = catalogs.load(settings)
     found = []
     for entry in recatalogs.plan(catalog, pipeline):
@@ -117,7 +117,7 @@ def recatalog(context: click.Context, pipeline: str | None, go: bool, as_json: b
         told = (f"{count} {_said(state, go)}" for state, count in sorted(counts.items()))
         said = ", ".join(told) or f"the bucket has no tables{f' of a pipeline {pipeline}' if pipeline else ''}"
         click.echo(said + ("" if go else "; nothing was done: --yes does it"))
-    context.exit(1 if counts[recatalogs.REFUSED] else 0)
+    sys.exit(1 if counts[recatalogs.REFUSED] else 0)
 
 
 def _said(state: str, done: bool) -> str:

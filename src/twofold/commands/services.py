@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable
 
 import click
@@ -28,9 +29,9 @@ Row = tuple[State, Verdict, Look]
 @click.option("--restart", "action", flag_value="restart", help="End and start again; clears the restart budget.")
 @click.option("--log", "with_log", is_flag=True, help="Print the last lines that each service wrote.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array, for programs.")
-@click.pass_context
+@click.pass_obj
 def services(
-    context: click.Context,
+    settings: Settings,
     pipeline: str | None,
     service: str | None,
     action: str | None,
@@ -49,7 +50,6 @@ def services(
       twofold services flights stream --restart
       twofold services flights producer --stop
     """
-    settings: Settings = context.obj
     if action == "stop" and pipeline and pipeline not in load_sound(settings.pipelines)[0]:
         _stop_undeclared(settings, pipeline, service)
         return
@@ -63,7 +63,7 @@ def services(
     _show(rows, as_json)
     if with_log:
         _print_logs(Controller(settings), rows)
-    context.exit(0 if action or all(_fine(row) for row in rows) else 1)
+    sys.exit(0 if action or all(_fine(row) for row in rows) else 1)
 
 
 def _stop_undeclared(settings: Settings, pipeline: str, service: str | None) -> None:

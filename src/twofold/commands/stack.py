@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from contextlib import suppress
 from datetime import UTC
 from typing import Any
@@ -92,8 +93,8 @@ def down(settings: Settings) -> None:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
-@click.pass_context
-def status(context: click.Context, as_json: bool) -> None:
+@click.pass_obj
+def status(settings: Settings, as_json: bool) -> None:
     """Show which parts of the embedded stack run, and what the last proofs found.
 
     Exit code 1 when something that should run does not.
@@ -103,8 +104,8 @@ def status(context: click.Context, as_json: bool) -> None:
       twofold status
       twofold status --json
     """
-    found = stack_status(context.obj)
-    proofs = _proofs(context.obj) if found.programs else {}
+    found = stack_status(settings)
+    proofs = _proofs(settings) if found.programs else {}
     if as_json:
         click.echo(json.dumps({**dataclasses.asdict(found), "proofs": proofs}, indent=2))
     elif not found.programs:
@@ -117,7 +118,7 @@ def status(context: click.Context, as_json: bool) -> None:
             click.echo(f"{name}: {url}")
         for name, proof in proofs.items():
             click.echo(f"proof of {name}: {proof}")
-    context.exit(0 if found.healthy else 1)
+    sys.exit(0 if found.healthy else 1)
 
 
 def _proofs(settings: Settings) -> dict[str, str]:
@@ -126,9 +127,9 @@ def _proofs(settings: Settings) -> dict[str, str]:
     with suppress(TwofoldError):
         for name in load_sound(settings.pipelines)[0]:
             if kept := database.latest_result(settings, name, database.PROOF):
-                states = {check["id"]: check.get("state", HOLDS) for check in kept.body["invariants"]}
+                states = {check["id"]: check["state"] for check in kept.body["invariants"]}
                 told = ", ".join(f"{one} {state}" for one, state in states.items() if state != HOLDS)
-                reach = "of what changed" if kept.body.get("since") else "of everything"
+                reach = "of what changed" if kept.body["since"] else "of everything"
                 at = kept.at.astimezone(UTC)
                 found[name] = f"{told or 'all invariants hold'} ({reach}, {at:%Y-%m-%d %H:%M} UTC)"
     return found

@@ -33,7 +33,7 @@ from twofold.errors import TwofoldError
 from twofold.settings import Settings
 from twofold.text import counted
 
-_STANDARD_INPUT = "-"
+STANDARD_INPUT = Path("-")
 _PAYLOAD_SHOWN = 160
 _IN_MEMORY_BYTES = 16 << 20
 
@@ -84,8 +84,8 @@ class Summary:
 @click.option("--as", "name", metavar="NAME", help="Read FILE as if it had this name, whose ending gives the format.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--samples", type=click.IntRange(0, 1000), default=3, show_default=True, help="Records shown per reason.")
-@click.pass_context
-def try_(context: click.Context, pipeline: str, file: Path, name: str | None, form: str, samples: int) -> None:
+@click.pass_obj
+def try_(settings: Settings, pipeline: str, file: Path, name: str | None, form: str, samples: int) -> None:
     """Judge the records of FILE by PIPELINE's definition; nothing is sent, ingested or started.
 
     PIPELINE is a name, or a definition's own file (*.yaml). FILE `-` is the standard input: JSON lines, unless --as
@@ -104,11 +104,9 @@ def try_(context: click.Context, pipeline: str, file: Path, name: str | None, fo
       head -n 100 events.jsonl | twofold try flights -
       twofold try flights - --as rows.csv --format json < rows.csv
     """
-    settings: Settings = context.obj
     declared = load_file(Path(pipeline)) if pipeline.endswith(SUFFIXES) else load_pipeline(settings, pipeline)
-    from_input = str(file) == _STANDARD_INPUT
+    from_input, shown = file == STANDARD_INPUT, input_name(file)
     read_as = name or ("stdin.jsonl" if from_input else file.name)
-    shown = "standard input" if from_input else str(file)
     summary = Summary(samples)
     # A file that is set aside in its middle has no rows: they are printed when all of it was read.
     with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, "w+", encoding="utf-8") as rows:
@@ -119,15 +117,23 @@ def try_(context: click.Context, pipeline: str, file: Path, name: str | None, fo
                         rows.write(f"{json.dumps(_plain(row, found, declared), ensure_ascii=False)}\n")
         except readers.SetAside as error:
             click.echo(f"{shown}: the whole file would be set aside: {error}", err=form == "json")
-            context.exit(1)
+            sys.exit(1)
         except OSError as error:
-            raise TwofoldError(
-                f"{shown} cannot be read: {error.strerror or error}", "fix that, and try again"
-            ) from error
+            raise unreadable(shown, error) from error
         rows.seek(0)
         for line in summary.lines(shown) if form == "text" else rows:
             click.echo(line.rstrip("\n"))
-    context.exit(1 if summary.outcomes[tables.REJECTED] else 0)
+    sys.exit(1 if summary.outcomes[tables.REJECTED] else 0)
+
+
+def input_name(file: Path) -> str:
+    """What sentences call a file, or the standard input."""
+    return "standard input" if file == STANDARD_INPUT else str(file)
+
+
+def unreadable(shown: str, error: OSError) -> TwofoldError:
+    """The system does not let an input be read."""
+    return TwofoldError(f"{shown} cannot be read: {error.strerror or error}", "fix that, and try again")
 
 
 def judged(declared: Pipeline, pieces: Iterable[Records], summary: Summary) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -69,6 +69,7 @@ _PLAIN: dict[type[exp.Expr], tuple[str, FieldType, tuple[str, ...], str]] = {
     exp.Hour: ("hour({0})", INT, _TIME, "in hour()"),
     exp.Minute: ("minute({0})", INT, _TIME, "in minute()"),
     exp.Second: ("second({0})", INT, _TIME, "in second()"),
+    exp.StrToUnix: ("CAST(floor(epoch({0})) AS BIGINT)", LONG, _TIME, "in unix_timestamp()"),
 }
 _COMPARED: dict[type[exp.Expr], str] = {
     exp.EQ: "({} = {})",
@@ -103,9 +104,9 @@ _LONGEST = (1 << 63) - 1
 
 @renders(
     *_PLAIN,
-    args="this expression typed safe",
+    args="this expression typed safe format",
     name="upper lower length char_length startswith endswith contains "
-    "year quarter month day dayofmonth dayofweek hour minute second",
+    "year quarter month day dayofmonth dayofweek hour minute second unix_timestamp",
 )
 def _plain(renderer: Renderer, node: exp.Expr) -> Rendered:
     template, kind, allowed, where = _PLAIN[type(node)]
@@ -461,14 +462,6 @@ def _truncate(renderer: Renderer, node: exp.Expr) -> Rendered:
     if unit not in _TRUNCATIONS:
         return renderer.refuse(f"the unit {unit.lower()} of date_trunc()", "minute, hour, day, week, month or year")
     return Rendered(TIMESTAMP, f"date_trunc('{unit}', {_moment_sql(renderer, node.this, _TIME, 'in date_trunc()')})")
-
-
-@renders(exp.StrToUnix, args="this format", name="unix_timestamp")
-def _unix_timestamp(renderer: Renderer, node: exp.Expr) -> Rendered:
-    value = renderer.render(node.this)
-    if value.kind not in (TIMESTAMP, ANY):
-        return renderer.refuse("unix_timestamp() of something else", "unix_timestamp of a timestamp field")
-    return Rendered(LONG, f"CAST(floor(epoch({value.sql})) AS BIGINT)")
 
 
 def _whole(node: exp.Expr | None, default: int) -> int | None:

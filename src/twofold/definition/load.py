@@ -25,6 +25,7 @@ from twofold.definition.model import Pipeline
 from twofold.definition.rules import check_whole
 from twofold.errors import DefinitionError, UsageError
 from twofold.settings import Settings
+from twofold.text import counted
 
 SUFFIXES = (".yaml", ".yml")
 MAX_FILE_BYTES = 1 << 20
@@ -126,7 +127,7 @@ def definition_error(faults: Iterable[Fault]) -> DefinitionError:
     listed = list(faults)
     lines = "".join(f"\n  {fault}" for fault in listed)
     return DefinitionError(
-        f"{len(listed)} fault{'s' if len(listed) > 1 else ''}:{lines}",
+        f"{counted(len(listed), 'fault')}:{lines}",
         "fix the definition; `twofold check` lists what is left",
     )
 

@@ -258,12 +258,10 @@ def parse_since(text: str, now: datetime) -> datetime:
         return now - parse_duration(text)
     except ValueError:
         pass
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        expected = "neither a moment such as 2013-05-01T12:00Z nor a duration such as 2 hours"
-        raise ValueError(expected) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    moment = as_moment(text)
+    if moment is None:
+        raise ValueError("neither a moment such as 2013-05-01T12:00Z nor a duration such as 2 hours")
+    return moment
 
 
 def parse_size(value: object) -> int:

@@ -31,7 +31,7 @@ class DefinitionWatch:
     def __init__(self, pipeline: Pipeline, say: Callable[[str], None] = warn) -> None:
         self._pipeline = pipeline
         self._facts = fingerprint.event_facts(pipeline)
-        self._file = Path(pipeline.source_file) if pipeline.source_file else None
+        self._file = Path(pipeline.source_file)
         # None: not looked yet. The first look always loads, as the file may have changed while the job started.
         self._seen: bytes | None = None
         self._searched: list[Path] = []
@@ -45,8 +45,6 @@ class DefinitionWatch:
 
     def changed(self) -> bool:
         """Whether the file now declares another event: its fields, rules, limits or filter, not its views."""
-        if self._file is None:
-            return False
         content = self._content()
         if content is not None and content != self._seen:
             self._seen = content
@@ -55,7 +53,6 @@ class DefinitionWatch:
 
     def _content(self) -> bytes | None:
         """The bytes of the file, wherever it was moved in its folder; None: there is none to read."""
-        assert self._file
         try:
             if not self._file.exists():
                 self._find_again()
@@ -70,7 +67,6 @@ class DefinitionWatch:
 
     def _find_again(self) -> None:
         """Follow the pipeline to the file of the folder that now declares it; searched once for each list of files."""
-        assert self._file
         with suppress(UsageError):
             files = definition_files(self._file.parent)
             if files != self._searched:
@@ -80,7 +76,6 @@ class DefinitionWatch:
                 self._file = next(ours, self._file)
 
     def _compare(self) -> list[str]:
-        assert self._file
         found, faults = check_file(self._file)
         if found is None:
             self._goes_on(f"has faults ({faults[0]}{', and others' if len(faults) > 1 else ''})")
@@ -93,7 +88,6 @@ class DefinitionWatch:
 
     def _goes_on(self, why: str) -> None:
         """The file cannot be used: the running definition stays in force, which is reported once."""
-        assert self._file
         self._differences = []
         text = f"{shown_path(self._file)} {why}: {self._pipeline.name} goes on with the definition that it started with"
         if text != self._said:

@@ -100,6 +100,11 @@ def failure(error: duckdb.Error, remedy: str = "") -> QueryError:
     return QueryError(f"the query fails: {str(error).strip()}", remedy or usual)
 
 
+def iso(value: str) -> str:
+    """SQL that writes a moment with time zone in ISO 8601, UTC; whole seconds without a fraction."""
+    return f"replace(strftime({value}, '%Y-%m-%dT%H:%M:%S.%f') || 'Z', '.000000Z', 'Z')"
+
+
 @contextmanager
 def errors() -> Iterator[None]:
     """Where a query's rows are fetched: DuckDB's complaints become QueryError."""

@@ -142,7 +142,7 @@ def _expression(value: str, kind: DuckDBPyType, *, finite: bool) -> str:
     """SQL that renders `value`, an expression of this type."""
     match kind.id:
         case "timestamp with time zone":
-            return f"replace(strftime({value}, {_ISO}) || 'Z', '.000000Z', 'Z')"
+            return engine.iso(value)
         case "timestamp":
             return f"regexp_replace(strftime({value}, {_ISO}), '\\.000000$', '')"
         case "blob":

@@ -19,8 +19,6 @@ from twofold.reader.session import Reader
 
 _SAMPLE_BYTES = 160
 _BATCH_ROWS = 500
-UNKNOWN = "unknown"
-"""Kind of what an earlier release rejected: it stored the sentence alone."""
 LAYERS = (tables.STREAM_LAYER, tables.BATCH_LAYER)
 
 
@@ -36,7 +34,7 @@ class RejectedRecord:
 
 @dataclass(frozen=True)
 class Rejections:
-    """Rejected records of one layer, of one kind: a word of `twofold.contract.reasons`, or UNKNOWN."""
+    """Rejected records of one layer, of one kind: a word of `twofold.contract.reasons`."""
 
     layer: str
     kind: str
@@ -59,10 +57,9 @@ class Rejects:
         """Kinds by falling count, each with its latest records."""
         found: dict[tuple[str, str], list[RejectedRecord]] = {}
         shown = f"payload[1:{_SAMPLE_BYTES + 1}]"
-        moment = "replace(strftime(_tw_received_at, '%Y-%m-%dT%H:%M:%S.%f') || 'Z', '.000000Z', 'Z')"
         latest = "row_number() OVER (PARTITION BY layer, _tw_kind ORDER BY _tw_received_at DESC, _tw_place) AS _tw_nth"
         numbered = f"SELECT *, {latest} FROM ({self._rejected()})"
-        columns = f"layer, _tw_kind, _tw_place, {moment}, reason, {shown}"
+        columns = f"layer, _tw_kind, _tw_place, {engine.iso('_tw_received_at')}, reason, {shown}"
         query = f"SELECT {columns} FROM ({numbered}) WHERE _tw_nth <= {samples} ORDER BY _tw_nth"
         for layer, kind, place, at, reason, payload in self._rows(query):
             found.setdefault((layer, kind), []).append(RejectedRecord(place, at, reason, _shortened(payload)))
@@ -112,7 +109,7 @@ class Rejects:
 
     def _rejected(self) -> str:
         """Rows of both logs in one shape: layer, reason, payload, and what is made of the rest."""
-        kind = f"coalesce({tables.REASON_KIND}, '{UNKNOWN}') AS _tw_kind"
+        kind = f"{tables.REASON_KIND} AS _tw_kind"
         arrival = tables.arrival(self.pipeline)
         stream = f"""SELECT 'stream' AS layer, {kind}, reason, payload, {arrival} AS _tw_received_at,
             '{self.pipeline.topic.name}[' || kafka_partition || ']@' || kafka_offset AS _tw_place,

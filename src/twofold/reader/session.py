@@ -206,8 +206,5 @@ class Reader:
 
 
 def _declared(pipeline: Pipeline) -> dict[str, tables.TableShape]:
-    logs = (tables.events(pipeline), tables.stream_log(pipeline), tables.batch_log(pipeline), tables.landed_files())
-    # An earlier release's table has no versions.
-    column = ((tables.VERSION, "BIGINT"),)
-    versions = (tables.TableShape(tables.stream_view_name(view), column, "window_start") for view in pipeline.views)
-    return {table.name: table for table in (*logs, *versions)}
+    shapes = (tables.events(pipeline), tables.stream_log(pipeline), tables.batch_log(pipeline), tables.landed_files())
+    return {shape.name: shape for shape in shapes}

@@ -65,8 +65,8 @@ class State:
     per_hour: int
     """The budget."""
     record: Record
-    changes: int = 0
-    """Starts for a changed definition within the last hour; they do not count. An older release's supervisor has 0."""
+    changes: int
+    """Starts for a changed definition within the last hour; they do not count."""
 
     @property
     def name(self) -> str:

@@ -88,8 +88,7 @@ class Record:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """From what `to_json` wrote."""
-        # A record that an older release wrote has no changes.
-        made = {name: tuple(Restart(**one) for one in data.get(name, ())) for name in ("restarts", "changes")}
+        made = {name: tuple(Restart(**one) for one in data[name]) for name in ("restarts", "changes")}
         return cls(**{**data, **made, "ends": tuple(End(**end) for end in data["ends"])})
 
     def spent(self, now: float) -> int:

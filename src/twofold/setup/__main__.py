@@ -5,8 +5,7 @@ from __future__ import annotations
 import click
 
 from twofold.errors import as_sentences
-from twofold.setup import apicurio
-from twofold.setup.jars import ensure_jars
+from twofold.setup.jars import ensure_jars, ensure_registry
 from twofold.setup.servers import ensure
 
 
@@ -21,7 +20,7 @@ def main(what: str) -> None:
       python -m twofold.setup minio
     """
     with as_sentences():
-        others = {"jars": ensure_jars, "registry": apicurio.ensure}
+        others = {"jars": ensure_jars, "registry": ensure_registry}
         click.echo(others[what]() if what in others else ensure(what.replace("-", "_")))
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from rich.console import Console
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
 from twofold.errors import TwofoldError
 from twofold.local_files import locked
 
-_TERMINAL_REFRESH_S, _LOG_REFRESH_S = 1.0, 30.0
 _TAIL_LINES = 8
 
 
@@ -62,30 +62,17 @@ def run(command: Sequence[str | Path], label: str, log: Path, remedy: str) -> No
 
     Raises SetupError with the last lines of its output and `remedy` when it fails.
     """
-    started, terminal = time.monotonic(), sys.stderr.isatty()
-
-    def say(end: str = "") -> None:
-        """On a terminal one line that counts, elsewhere a new line each time."""
-        line = f"{label} … {time.monotonic() - started:.0f} s"
-        sys.stderr.write(f"\r{line}{end}" if terminal else f"{line}\n")
-        sys.stderr.flush()
-
-    with log.open("wb") as output:
+    shown = Progress(TextColumn("{task.description} …"), TimeElapsedColumn(), console=Console(stderr=True))
+    with log.open("wb") as output, shown:
+        shown.add_task(label)
         try:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False
+            )
         except FileNotFoundError as error:
             raise SetupError(f"{label}: there is no program {command[0]}", remedy) from error
-        with process:
-            code = None
-            while code is None:
-                say()
-                try:
-                    code = process.wait(timeout=_TERMINAL_REFRESH_S if terminal else _LOG_REFRESH_S)
-                except subprocess.TimeoutExpired:
-                    continue
-    say("\n")
-    if code != 0:
-        raise SetupError(f"{label} failed (exit {code}); the end of {log}:\n{_tail(log)}", remedy)
+    if done.returncode != 0:
+        raise SetupError(f"{label} failed (exit {done.returncode}); the end of {log}:\n{_tail(log)}", remedy)
 
 
 def _tail(log: Path) -> str:

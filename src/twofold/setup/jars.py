@@ -6,12 +6,18 @@
 
 `<key>` is a hash of the list, so a running program keeps the jars it started with when the list changes.
 
-Run manually: `python -m twofold.setup jars`
+The schema registry, an archive, is fetched in the same way when it is first asked for, and unpacked:
+
+    apicurio.xml ─► Ivy ─► sha256 ─► stage/unpacked ─► <cache>/registry/<key>
+
+Run manually: `python -m twofold.setup jars`, or `registry` (142 MB)
 """
 
 from __future__ import annotations
 
 import hashlib
+import shutil
+import tarfile
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -20,6 +26,7 @@ from twofold.settings import cache_folder
 from twofold.setup.cache import SetupError, cache_lock, point, publish, run, staging
 
 LIST = Path(__file__).with_name("ivy.xml")
+_REGISTRY = Path(__file__).with_name("apicurio.xml")
 _SETTINGS = Path(__file__).with_name("ivysettings.xml")
 _SHA256 = "{http://ant.apache.org/ivy/extra}sha256"
 _NETWORK = "check the network and run `make setup` again; nothing half-fetched is kept"
@@ -32,6 +39,31 @@ def ensure_jars() -> Path:
         target = have(LIST, cache)
         point(cache / "jars", target)
     return target
+
+
+def ensure_registry() -> Path:
+    """Have the registry in the cache, whole; returns its folder."""
+    cache, target = cache_folder(), _registry_folder()
+    with cache_lock(cache, "jars"):
+        if not target.exists():
+            fetched = have(_REGISTRY, cache)
+            (archive,) = listed(_REGISTRY)
+            with staging(cache, "registry") as stage:
+                with tarfile.open(fetched / archive) as packed:
+                    packed.extractall(stage / "unpacked", filter="data")
+                publish(stage / "unpacked", target)
+            shutil.rmtree(fetched)
+    return target
+
+
+def registry_runner() -> Path:
+    """The registry's jar, or where it will be once fetched."""
+    (archive,) = listed(_REGISTRY)
+    return _registry_folder() / f"{Path(archive).name.removesuffix('.tar.gz')}-runner.jar"
+
+
+def _registry_folder() -> Path:
+    return cache_folder() / "registry" / key(listed(_REGISTRY))
 
 
 def have(module: Path, cache: Path) -> Path:

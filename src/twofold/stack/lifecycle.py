@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from twofold.errors import TwofoldError, UsageError
 from twofold.local_files import locked, write_whole
 from twofold.settings import GENERATED, KEPT, Settings, Use
-from twofold.setup import apicurio
+from twofold.setup.jars import ensure_registry
 from twofold.stack import airflow_programs, brokers, postgres, processes, programs, supervisor
 from twofold.stack.ports import PORTS, require_free
 from twofold.stack.programs import Program, Say
@@ -129,7 +129,7 @@ def up(settings: Settings, asked: Asked, say: Say) -> tuple[Settings, HomeState]
         if known.monitoring:
             programs.prepare_monitoring(settings)
         if known.registry:
-            apicurio.ensure()
+            ensure_registry()
         if supervisor.answers(settings):
             _repair(settings, known, say)
         else:

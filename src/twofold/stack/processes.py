@@ -82,11 +82,3 @@ def family(pid: int) -> list[psutil.Process]:
         return [parent, *parent.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
-
-
-def age_s(pid: int) -> float:
-    """How long a process has been running, in seconds."""
-    try:
-        return max(0.0, time.time() - float(psutil.Process(pid).create_time()))
-    except psutil.NoSuchProcess:
-        return 0.0

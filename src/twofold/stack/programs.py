@@ -27,7 +27,7 @@ from twofold import probes
 from twofold.errors import TwofoldError
 from twofold.local_files import write_whole
 from twofold.settings import Settings
-from twofold.setup import apicurio
+from twofold.setup.jars import registry_runner
 from twofold.setup.servers import binary_path, ensure
 from twofold.stack.ports import PORTS, Port
 
@@ -167,7 +167,7 @@ def registry(settings: Settings) -> Program:
     return _server(
         settings,
         "registry",
-        ("java", "-Xmx512m", *listen, "-jar", str(apicurio.runner())),
+        ("java", "-Xmx512m", *listen, "-jar", str(registry_runner())),
         ("registry",),
         "/apis/ccompat/v7/subjects",
         group="registry",

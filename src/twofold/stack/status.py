@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -118,6 +119,7 @@ def _row(
         state, pid = seen.state, seen.pid or None
     else:
         state, pid = (ORPHANED, orphans[0].pid) if orphans else (STOPPED, None)
+    family = processes.family(pid) if pid else []
     fault = program.check() if pid else "not running"
     if fault and (known := lifecycle.logged(settings, program.name)[1]):
         fault = f"{fault}: {known.message}; {known.remedy}"
@@ -125,9 +127,9 @@ def _row(
         name=program.name,
         state=state,
         pid=pid,
-        uptime_s=round(processes.age_s(pid), 1) if pid else 0.0,
+        uptime_s=round(time.time() - family[0].create_time(), 1) if family else 0.0,
         ports=tuple(port.number(settings) for port in program.ports),
         healthy=not fault and state != ORPHANED,
         health=fault,
-        pss_bytes=processes.pss_bytes(processes.family(pid)) if pid else 0,
+        pss_bytes=processes.pss_bytes(family),
     )

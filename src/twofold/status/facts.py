@@ -19,11 +19,10 @@ class Extent:
 
 @dataclass(frozen=True)
 class Log:
-    """One table: how many rows, over which event time, and when its last commit was."""
+    """One table: how many rows, and over which event time."""
 
     rows: int = 0
     extent: Extent | None = None
-    committed_at: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -173,11 +173,13 @@ class Gatherer:
         result = database.latest_result(self.lake.settings, self.lake.name, database.PROOF)
         if result is None:
             return None
-        # An earlier release has kept neither moment.
         since, in_full_at = (
-            datetime.fromisoformat(at) if (at := result.body.get(name)) else None for name in ("since", "in_full_at")
+            datetime.fromisoformat(at) if (at := result.body[name]) else None for name in ("since", "in_full_at")
         )
-        checks = tuple(checked(check) for check in result.body["invariants"])
+        checks = tuple(
+            CheckedInvariant(check["id"], check["state"], check["text"], MEANINGS.get(check["id"], ""))
+            for check in result.body["invariants"]
+        )
         return Proved(result.at, checks, since, in_full_at)
 
 
@@ -212,8 +214,7 @@ class Tables:
         history = self.history(name)
         if history.head is None:
             return Log()
-        head = history.snapshots[history.head]
-        return Log(head.rows, self._extent(name, time), head.at)
+        return Log(history.snapshots[history.head].rows, self._extent(name, time))
 
     def _extent(self, name: str, time: str) -> Extent | None:
         table, known = self._loaded[name][0], self._extents.get(name, {})
@@ -278,18 +279,6 @@ def first_day(now: datetime) -> datetime:
     '2024-05-02T00:00:00+00:00'
     """
     return now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=REJECTED_DAYS)
-
-
-def checked(check: Mapping[str, object]) -> CheckedInvariant:
-    """One invariant of a proof's JSON.
-
-    >>> checked({"id": "I2", "ok": True, "behind": True, "text": "3 to go"}).state
-    'behind'
-    """
-    # An earlier release has kept a result without its state.
-    state = str(check.get("state") or ("violated" if not check["ok"] else "behind" if check["behind"] else "holds"))
-    name = str(check["id"])
-    return CheckedInvariant(name, state, str(check["text"]), MEANINGS.get(name, ""))
 
 
 def unreadable(error: Exception) -> Problem:
