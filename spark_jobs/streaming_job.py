@@ -180,7 +180,7 @@ def _drain(queries: Sequence[RestartedQuery], progress: StreamProgress, stop: th
     progress.say("draining")
     for one in queries:
         while not stop.is_set() and not one.step({"availableNow": True}):
-            stop.wait(_POLL_S)
+            one.wait(stop, _POLL_S)
             lock.check_noticed()
         one.stop()
     if stop.is_set():
@@ -217,6 +217,13 @@ class RestartedQuery:
             return True
         self._failed(str(failure))
         return False
+
+    def wait(self, stop: threading.Event, seconds: float) -> None:
+        """Wait that long; less where the query ends before, or where none runs and `stop` is set."""
+        if self.query is None:
+            stop.wait(seconds)
+        else:
+            self.progress.wait_for_end(str(self.query.runId), seconds)
 
     def _start(self, trigger: Trigger) -> None:
         try:
