@@ -14,12 +14,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
 import click
-from py4j.protocol import Py4JNetworkError
+from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark.errors import PySparkException
 from pyspark.sql.streaming.query import StreamingQuery
 
@@ -151,14 +152,29 @@ def _stream(
     queries = [RestartedQuery("log", log.start, lambda: log.error, paces.trigger, progress)]
     for view in views:
         queries.append(RestartedQuery(view.view.name, view.start, lambda: None, paces.views_trigger, progress))
-    job.spark.streams.addListener(progress)
-    with health.serve(progress.snapshot, health_port, settings.health_host) as server, progress.beating():
+    with (
+        _listening(job, progress),
+        health.serve(progress.snapshot, health_port, settings.health_host) as server,
+        progress.beating(),
+    ):
         server.announce(health.place_of(settings.home, pipeline.name, STREAM))
         if until_caught_up:
             _drain(queries, progress, stop, lock)
         else:
             _keep_running(queries, progress, stop, lock)
     click.echo(progress.summary(), err=True)
+
+
+@contextmanager
+def _listening(job: Job, progress: StreamProgress) -> Iterator[None]:
+    """Within the block Spark tells `progress` of every batch; of those after it, in the same session, no more."""
+    job.spark.streams.addListener(progress)
+    try:
+        yield
+    finally:
+        # A JVM that was killed has no listeners.
+        with suppress(Py4JError, OSError):
+            job.spark.streams.removeListener(progress)
 
 
 def _keep_running(
