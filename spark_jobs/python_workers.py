@@ -10,11 +10,14 @@ import gc
 import sys
 from zipimport import zipimporter
 
+from twofold import shell
+
 # Spark puts pyspark.zip, py4j's and a jar on the path; what is Python in them is installed as packages.
 archives = [entry for entry, finder in sys.path_importer_cache.items() if isinstance(finder, zipimporter)]
 sys.path[:] = [entry for entry in sys.path if entry not in archives]
 for entry in archives:
     del sys.path_importer_cache[entry]
+shell.without_pandas()
 
 # ruff: noqa: E402 - only now, so that they are not read from the zip files
 import pyarrow as pa
@@ -24,7 +27,7 @@ from pyspark.daemon import manager
 import spark_jobs.view_aggregation  # noqa: F401  (and all other tasks)
 
 if __name__ == "__main__":
-    # At its first conversion of Python objects pyarrow imports pandas, where there is one.
+    # At its first conversion of Python objects pyarrow looks for pandas.
     pa.array([""])
     gc.collect()
     gc.freeze()

@@ -278,10 +278,10 @@ class StreamProgress(StreamingQueryListener):
             self._ended.add(str(event.runId))
             self._ends.notify_all()
 
-    def wait_for_end(self, run: str) -> None:
+    def wait_for_end(self, run: str, within_s: float = _REPORTED_WITHIN_S) -> None:
         """Wait until all reports of an ended run are counted; Spark reports it later, in a thread of its own."""
         with self._ends:
-            self._ends.wait_for(lambda: run in self._ended, timeout=_REPORTED_WITHIN_S)
+            self._ends.wait_for(lambda: run in self._ended, timeout=within_s)
 
     def onQueryProgress(self, event: QueryProgressEvent) -> None:
         """One batch of one query is done."""

@@ -14,12 +14,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
 import click
-from py4j.protocol import Py4JNetworkError
+from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark.errors import PySparkException
 from pyspark.sql.streaming.query import StreamingQuery
 
@@ -154,8 +155,11 @@ def _stream(
     queries = [RestartedQuery("log", log.start, lambda: log.error, paces.trigger, progress)]
     for view in views:
         queries.append(RestartedQuery(view.view.name, view.start, lambda: None, paces.views_trigger, progress))
-    job.spark.streams.addListener(progress)
-    with health.serve(progress.snapshot, health_port, settings.health_host) as server, progress.beating():
+    with (
+        _listening(job, progress),
+        health.serve(progress.snapshot, health_port, settings.health_host) as server,
+        progress.beating(),
+    ):
         server.announce(health.place_of(settings.home, pipeline.name, STREAM))
         try:
             if until_caught_up:
@@ -165,6 +169,18 @@ def _stream(
         finally:
             stop.set()
     click.echo(progress.summary(), err=True)
+
+
+@contextmanager
+def _listening(job: Job, progress: StreamProgress) -> Iterator[None]:
+    """Within the block Spark tells `progress` of every batch; of those after it, in the same session, no more."""
+    job.spark.streams.addListener(progress)
+    try:
+        yield
+    finally:
+        # A JVM that was killed has no listeners.
+        with suppress(Py4JError, OSError):
+            job.spark.streams.removeListener(progress)
 
 
 def _keep_running(
@@ -186,7 +202,7 @@ def _drain(queries: Sequence[RestartedQuery], progress: StreamProgress, stop: th
     progress.say("draining")
     for one in queries:
         while not stop.is_set() and not one.step({"availableNow": True}):
-            stop.wait(_POLL_S)
+            one.wait(stop, _POLL_S)
             lock.check_noticed()
         one.stop()
     if stop.is_set():
@@ -223,6 +239,13 @@ class RestartedQuery:
             return True
         self._failed(str(failure))
         return False
+
+    def wait(self, stop: threading.Event, seconds: float) -> None:
+        """Wait that long; less where the query ends before, or where none runs and `stop` is set."""
+        if self.query is None:
+            stop.wait(seconds)
+        else:
+            self.progress.wait_for_end(str(self.query.runId), seconds)
 
     def _start(self, trigger: Trigger) -> None:
         try:

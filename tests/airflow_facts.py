@@ -11,6 +11,7 @@ from typing import Any
 
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
+from airflow.sdk.definitions._internal.dag_parsing_context import _airflow_parsing_context_manager
 from airflow.serialization.serialized_objects import DagSerialization
 
 
@@ -41,11 +42,18 @@ def fact(dag: DAG) -> dict[str, Any]:
     }
 
 
+def dags_for(name: str) -> list[str]:
+    """The DAGs that a process makes which Airflow has started for a task of this one."""
+    with _airflow_parsing_context_manager(dag_id=name):
+        return sorted(DagBag(sys.argv[1]).dags)
+
+
 if __name__ == "__main__":
     bag = DagBag(sys.argv[1])
     facts = {
         "dags": {name: fact(dag) for name, dag in bag.dags.items()},
         "errors": bag.import_errors,
+        "alone": {name: dags_for(name) for name in bag.dags},
         "modules": sorted({module.partition(".")[0] for module in sys.modules}),
     }
     sys.stdout.write(f"FACTS {json.dumps(facts)}\n")

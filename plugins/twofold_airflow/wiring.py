@@ -1,6 +1,6 @@
 """What all DAG files and operators share: the pipelines, how a DAG of one is set up, what a failed task says, links.
 
-    pipelines/*.yaml ─► pipelines() ─► pipeline_dag(…) for each, in every DAG file
+    pipelines/*.yaml ─► pipelines() ─► pipeline_dag(…) for each, in every DAG file; in a task's process for its own
                 └─ faulty ─► dags/definitions.py fails to import, with all faults; the sound pipelines keep their DAGs
 
 A DAG file is parsed again every few seconds, so a pipeline file that is added, changed or removed takes effect without
@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
-from airflow.sdk import DAG, Asset, BaseOperator, BaseOperatorLink, Context
+from airflow.sdk import DAG, Asset, BaseOperator, BaseOperatorLink, Context, get_parsing_context
 from airflow.sdk.types import TaskInstanceKey
 
 from twofold.definition.load import load_all, load_pipeline, load_sound
@@ -43,8 +43,13 @@ _PAGES = {"Grafana": "grafana_url", "Status page": "status_page_url", "Spark UI"
 
 
 def pipelines() -> list[Pipeline]:
-    """Every sound definition, by name. `dags/definitions.py` reports what is wrong with the others."""
-    return list(load_sound(Settings().pipelines)[0].values())
+    """Every sound definition, by name, or the one whose DAG this process is for: that of a task needs no other.
+
+    `dags/definitions.py` reports what is wrong with the others.
+    """
+    sound = load_sound(Settings().pipelines)[0].values()
+    wanted = get_parsing_context().dag_id
+    return [pipeline for pipeline in sound if wanted is None or wanted in {dag_id(pipeline, kind) for kind in KINDS}]
 
 
 def require_sound() -> None:

@@ -106,19 +106,9 @@ def cli(ctx: click.Context, pipelines: Path | None, home: Path | None) -> None:
     ctx.obj = Settings()
 
 
-class _WithoutPandas:
-    """Says that pandas is not there: pyarrow imports it wherever it is, for 0.3 s, and no command has a use for it."""
-
-    @staticmethod
-    def find_spec(name: str, _path: object = None, _target: object = None) -> None:
-        """As `sys.meta_path` asks."""
-        if name == "pandas":
-            raise ModuleNotFoundError(name=name)
-
-
 def main() -> None:
     """Run the command: a user's mistake gives a sentence and a remedy, never a stack trace."""
-    sys.meta_path.insert(0, _WithoutPandas)
+    shell.without_pandas()
     try:
         # Outside standalone mode click returns the code of `Context.exit` instead of raising it.
         sys.exit(cli.main(standalone_mode=False))

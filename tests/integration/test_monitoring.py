@@ -58,7 +58,8 @@ def late(airflow: Settings, airflow_define: Define) -> str:
 @pytest.fixture(scope="module")
 def watched(airflow: Settings, airflow_define: Define, late: str) -> Iterator[Watched]:
     """Records come in, also bad ones, and a batch with a union behind it was asked for."""
-    pipeline = airflow_define(replay={"generate": 0, "rate": 200}, stream={"trigger": "1 second"})
+    stream = {"trigger": "2 seconds", "views_trigger": "5 seconds"}
+    pipeline = airflow_define(replay={"generate": 0, "rate": 200}, stream=stream)
     controller = Controller(airflow)
     for service in (PRODUCER, STREAM):
         controller.start(pipeline.name, service, by_hand=True)

@@ -27,6 +27,8 @@ from twofold.stack import supervisor
 Define = Callable[..., Pipeline]
 patiently = partial(eventually, within_s=600.0, every_s=1.0)
 """A run may start a streaming job, and wait for three good looks at it; the API server has other work, too."""
+BACKFILLED = 30
+"""Runs of a backfill: it takes longer than the run of another pipeline, and several rounds of looks at the services."""
 ALL_WELL = {
     "topic": "success",
     "start_producer": "success",
@@ -122,7 +124,7 @@ def services(airflow: Settings, airflow_define: Define) -> Iterator[ServicesDag]
 
 @pytest.fixture(scope="module")
 def backfill(airflow: Settings, airflow_define: Define, services: ServicesDag) -> tuple[Dags, str]:
-    """60 runs of another pipeline's batch, with one file for all; and the union run that is asked for behind them.
+    """Many runs of another pipeline's batch, with one file for all; and the union run that is asked for behind them.
 
     They go on beside the first test.
     """
@@ -130,7 +132,7 @@ def backfill(airflow: Settings, airflow_define: Define, services: ServicesDag) -
     put(airflow, pipeline, "may.jsonl", lines(*LANDED))
     dags = Dags(airflow, pipeline)
     dags.switch_on("batch")
-    days = ("--from-date", "2026-01-01", "--to-date", "2026-03-01")
+    days = ("--from-date", "2026-01-01", "--to-date", f"2026-01-{BACKFILLED}")
     running.run(airflow, "airflow", "backfill", "create", "--dag-id", f"{dags.name}_batch", *days)
     other = f"{services.pipeline}_union"
     dags.rest.unpause(other)
@@ -156,9 +158,9 @@ def test_a_backfill_starves_no_other_pipeline_starts_one_jvm_and_doubles_no_row(
     airflow: Settings, services: ServicesDag, backfill: tuple[Dags, str]
 ) -> None:
     dags, union = backfill
-    every = dags.ended("batch", 61)
+    every = dags.ended("batch", BACKFILLED + 1)
     runs = [run for run in every if run["run_type"] == "backfill"]
-    assert [run["state"] for run in runs] == ["success"] * 60
+    assert [run["state"] for run in runs] == ["success"] * BACKFILLED
     first, last = min(map(start, runs)), max(map(end, runs))
 
     # What the other pipeline wanted came in between, not after.
@@ -175,7 +177,7 @@ def test_a_backfill_starves_no_other_pipeline_starts_one_jvm_and_doubles_no_row(
     again = [landed, *[run for run, _ in submitted if run != landed][:2]]
     body = {"dry_run": False, "dag_runs": [{"dag_run_id": run} for run in again]}
     dags.rest.call("POST", f"/api/v2/dags/{dags.name}_batch/clearDagRuns", json=body)
-    assert {run["state"] for run in dags.ended("batch", 61)} == {"success"}
+    assert {run["state"] for run in dags.ended("batch", BACKFILLED + 1)} == {"success"}
     submitted = dags.submitted("batch", "land")
     assert {run for run, attempt in submitted if attempt == "attempt=2"} == set(again)
     assert sum(submitted.values()) == 1

@@ -176,6 +176,7 @@ def test_versions_grow_and_a_batch_done_twice_appends_nothing(
     work.send(small_world.event("e7", 7, "a", 1))
     work.drain()
     assert "has not read" not in str(work.holds(behind=True))
+    assert not list(spark.streams._jsqm.listListeners()), "of all these jobs none is told of what comes after it"
 
 
 def test_versions_are_folded_by_the_job_and_by_maintenance(

@@ -51,6 +51,11 @@ def test_every_sound_pipeline_has_its_dags(facts: dict[str, Any]) -> None:
     assert set(facts["dags"]) == {f"{name}_{kind}" for name in ("sound", "timed") for kind in KINDS}
 
 
+def test_the_process_of_a_task_makes_the_dags_of_its_own_pipeline_only(facts: dict[str, Any]) -> None:
+    own = {f"{name}_{kind}": sorted(f"{name}_{one}" for one in KINDS) for name in ("sound", "timed") for kind in KINDS}
+    assert facts["alone"] == own
+
+
 def test_a_faulty_definition_is_the_only_import_error_and_names_file_field_and_remedy(facts: dict[str, Any]) -> None:
     ((file, message),) = facts["errors"].items()
     assert file.endswith("definitions.py")

@@ -207,9 +207,9 @@ def _options(settings: Settings) -> dict[str, str]:
         "API__WORKERS": "1",
         "API__SECRET_KEY": _key(settings, "sessions").hex(),
         "API_AUTH__JWT_SECRET": _key(settings, "tokens").hex(),
-        # A pipeline file that is added, changed or removed takes effect within half a minute.
+        # By default a pipeline file that is added, changed or removed takes effect within half a minute.
         "DAG_PROCESSOR__REFRESH_INTERVAL": "10",
-        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "20",
+        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": str(settings.dags_read_every_s),
         "CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "10",
         # Labelled StatsD metrics, each sent once. Where nobody listens nothing happens.
         "METRICS__STATSD_ON": "True",
