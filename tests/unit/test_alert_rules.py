@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -48,7 +49,8 @@ def looks(alert: str) -> Iterator[list[bool]]:
 
 def test_promtool_takes_the_rules_and_their_tests_pass() -> None:
     subprocess.run(["promtool", "check", "rules", *RULES], check=True)
-    subprocess.run(["promtool", "test", "rules", *TESTS], check=True)
+    # It looks for garbage a quarter of the time otherwise.
+    subprocess.run(["promtool", "test", "rules", *TESTS], env={**os.environ, "GOGC": "400"}, check=True)
 
 
 @pytest.mark.parametrize("alert", NAMES)

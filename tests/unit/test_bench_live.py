@@ -11,7 +11,7 @@ from benchmarks import data, flink
 from benchmarks.measure import BenchFailure, Written, serving, until
 from twofold.setup import jars
 
-BURN_S = 0.5
+BURN_S = 0.2
 GIVE_UP_S = 60.0
 BURN = f"import sys, time\nwhile time.process_time() < {BURN_S}: pass\n"
 ONE_ENDS_ONE_STAYS = f"""

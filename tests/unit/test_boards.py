@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Iterator
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -36,10 +36,10 @@ PANELS = [pytest.param(*shown, id=name) for name, shown in SHOWN.items()]
 TARGETS = [pytest.param(target, id=name) for name, target in QUERIES.items()]
 
 
-def rules() -> Iterator[dict[str, Any]]:
-    for path in RULES.glob("*.yml"):
-        for group in yaml.safe_load(path.read_text())["groups"]:
-            yield from group["rules"]
+@cache
+def rules() -> tuple[dict[str, Any], ...]:
+    found = (group for path in RULES.glob("*.yml") for group in yaml.safe_load(path.read_text())["groups"])
+    return tuple(rule for group in found for rule in group["rules"])
 
 
 def test_files_are_as_made() -> None:

@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from tests.bomb import Bomb
 from tests.conftest import write_definition
 from twofold.contract import reasons
 from twofold.contract.judge import Judge, judge_apart
 from twofold.contract.records import CellRecords, JsonRecords
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
-
-
-class Bomb(bytes):
-    """Bytes that end the process to which they are sent."""
-
-    def __reduce__(self) -> tuple[Callable[[int, int], bytes], tuple[int, int]]:
-        return _end, (os.getpid(), 0)
-
-
-def _end(sender: int, _zero: int) -> bytes:
-    if os.getpid() != sender:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return b""
 
 
 def good(key: str) -> bytes:

@@ -104,7 +104,9 @@ def test_what_a_killed_put_leaves_is_a_leftover(folder: LocalFolder, tmp_path: P
 
 
 @pytest.mark.parametrize("store", ["local", "minio"])
-def test_folders_go_to_the_tasks_of_a_cluster(tmp_path: Path, store: str) -> None:
+def test_folders_go_to_the_tasks_of_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str) -> None:
+    # The store's client asks again for ten seconds otherwise.
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     settings = running.fresh_settings(tmp_path, tmp_path, store=store, s3_secret_key="s3cret")
     assert pickle.loads(pickle.dumps(settings)) == settings
     here = inbox.folder(settings, "p")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import replace
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -53,11 +55,15 @@ VIEW_TABLES = (tables.stream_view_name, tables.batch_view_name)
 
 
 class Tables:
-    """The logs and `events` of a pipeline, all of them united."""
+    """The logs and `events` of a pipeline."""
 
-    def __init__(self, catalog: Catalog, pipeline: Pipeline, seen: datetime | None = None) -> None:
+    def __init__(self, catalog: Catalog, pipeline: Pipeline) -> None:
         self.catalog, self.pipeline = catalog, pipeline
-        schemas.ensure_tables(catalog, pipeline)
+
+    def fill(self, seen: datetime | None = None) -> None:
+        """All rows, all of them united."""
+        pipeline = self.pipeline
+        schemas.ensure_tables(self.catalog, pipeline)
         self.append(tables.STREAM_LOG, STREAM[:-1], Landed(pipeline.name, 1, "t", ENDS))
         self.append(tables.STREAM_LOG, STREAM[-1:], Landed(pipeline.name, 1, "t", ENDS))
         self.append(tables.BATCH_LOG, BATCH, Landed(pipeline.name, 1))
@@ -114,13 +120,64 @@ class Tables:
         return kept
 
 
+@dataclass(frozen=True)
+class Start:
+    """A lake that many tests begin with, and what a proof of it in full has seen."""
+
+    pipeline: Pipeline
+    database: Path
+    warehouse: str
+    proved: LastProof
+
+    @contextmanager
+    def opened(self, folder: Path) -> Iterator[Tables]:
+        """Its tables in a catalog of one's own: files are never changed, so all catalogs can refer to the same ones."""
+        catalog = LakeCatalog("test", uri=f"sqlite:///{shutil.copy(self.database, folder)}", warehouse=self.warehouse)
+        yield Tables(catalog, self.pipeline)
+        catalog.engine.dispose()
+
+
+def start(folder: Path, pipeline: Pipeline, seen: datetime | None = None) -> Start:
+    """A lake in `folder`, its views as they are before the first window."""
+    database, warehouse = folder / "start.db", f"file://{folder}/tables"
+    catalog = LakeCatalog("test", uri=f"sqlite:///{database}", warehouse=warehouse)
+    made = Tables(catalog, pipeline)
+    made.fill(seen)
+    for view in pipeline.views.values():
+        for name in VIEW_TABLES:
+            schemas.ensure_view(catalog, pipeline, view, name(view))
+        folded = Folded(made.head(tables.EVENTS), fingerprint.view(pipeline, view))
+        made.append(tables.batch_view_name(view), [], folded)
+    proved = made.proved(folder)
+    catalog.engine.dispose()
+    return Start(pipeline, database, warehouse, proved)
+
+
+@pytest.fixture(scope="module")
+def without_views(tmp_path_factory: pytest.TempPathFactory, define: Callable[..., Pipeline]) -> Start:
+    return start(tmp_path_factory.mktemp("lake"), define(views=None))
+
+
+@pytest.fixture(scope="module")
+def with_view(tmp_path_factory: pytest.TempPathFactory, define: Callable[..., Pipeline]) -> Start:
+    return start(tmp_path_factory.mktemp("lake"), define(views=VIEW), seen=event("last", 9)["at"])
+
+
 @pytest.fixture
-def made(lake: Catalog, define: Callable[..., Pipeline]) -> Tables:
-    return Tables(lake, define(views=None))
+def made(without_views: Start, tmp_path: Path) -> Iterator[Tables]:
+    with without_views.opened(tmp_path) as found:
+        yield found
 
 
-def test_what_a_proof_had_seen(made: Tables, tmp_path: Path) -> None:
+@pytest.fixture
+def last(without_views: Start) -> LastProof:
+    """What a proof of `made`, as it is at first, has seen."""
+    return without_views.proved
+
+
+def test_what_a_proof_had_seen(made: Tables, last: LastProof, tmp_path: Path) -> None:
     seen, day = made.proved(tmp_path), int(NOW.timestamp()) // 86_400
+    assert seen == last
     assert (seen.offsets, seen.landing, seen.first_landing, seen.unproved) == (ENDS, 1, 2, ("I2",))
     assert [(block[0], block[2] - day, *kept[::2]) for block, kept in seen.sums[tables.STREAM_LOG]] == [
         *((0, 0, 2, 0), (0, 1, 2, 2), (0, 2, 2, 4)),
@@ -166,9 +223,8 @@ REWRITTEN: dict[str, tuple[str, Change, str]] = {
 
 
 @pytest.mark.parametrize("case", REWRITTEN)
-def test_rows_that_were_proved_are_still_there(made: Tables, tmp_path: Path, case: str) -> None:
+def test_rows_that_were_proved_are_still_there(made: Tables, last: LastProof, tmp_path: Path, case: str) -> None:
     table, change, offender = REWRITTEN[case]
-    last = made.proved(tmp_path)
     made.rewrite(table, change)
     check = kept(made, last, tmp_path)
     assert check.ok == (not offender), check
@@ -176,8 +232,7 @@ def test_rows_that_were_proved_are_still_there(made: Tables, tmp_path: Path, cas
 
 
 @pytest.mark.parametrize("case", ["as it was", "a value", "a row moved"])
-def test_of_rows_that_retention_has_left_too(made: Tables, tmp_path: Path, case: str) -> None:
-    last = made.proved(tmp_path)
+def test_of_rows_that_retention_has_left_too(made: Tables, last: LastProof, tmp_path: Path, case: str) -> None:
     log = made.catalog.load_table((made.pipeline.name, tables.STREAM_LOG))
     commits.set_properties(log, {table_state.RETAINED_FROM: '{"0": 2, "1": 2}'})
     log.refresh().delete("kafka_offset < 2")
@@ -195,8 +250,8 @@ def kept(made: Tables, last: LastProof, folder: Path) -> Check:
     return found.check()
 
 
-def test_new_rows_and_the_days_that_they_touch(made: Tables, tmp_path: Path) -> None:
-    last, day = made.proved(tmp_path), 1440
+def test_new_rows_and_the_days_that_they_touch(made: Tables, last: LastProof, tmp_path: Path) -> None:
+    day = 1440
     new = {**logged(12), **event("s2", 3 * day, value=12), "landing": 2}
     made.append(tables.STREAM_LOG, [new], Landed(made.pipeline.name, 2, "t", {0: 7, 1: 5}))
     world = made.world(tmp_path)
@@ -219,9 +274,9 @@ def test_new_rows_and_the_days_that_they_touch(made: Tables, tmp_path: Path) -> 
     assert "events: id 's2' 2 times" in recomputed.one_row_per_id(world).offenders[0]
 
 
-def test_kafka_was_set_back(made: Tables, tmp_path: Path) -> None:
+def test_kafka_was_set_back(made: Tables, last: LastProof, tmp_path: Path) -> None:
     """None of the rows that are looked at says so."""
-    last, world = made.proved(tmp_path), made.world(tmp_path)
+    world = made.world(tmp_path)
     changes.narrow(world, last)
     for ends, offenders in ((ENDS, []), ({**ENDS, 1: 3}, [f"{made.pipeline.topic.name}[1]@4: Kafka ends at 3"])):
         sent = replace(world.before, ends=ends)
@@ -259,6 +314,7 @@ def test_nothing_is_built_on_a_view_that_was_behind(
 ) -> None:
     """What it will be filled with was not compared: a day that the union then forgets would never be looked at."""
     made = Tables(lake, define())
+    made.fill()
     (view,) = made.pipeline.views.values()
     name = tables.batch_view_name(view)
     schemas.ensure_view(lake, made.pipeline, view, name)
@@ -289,9 +345,10 @@ CHANGED: dict[str, tuple[Callable[[Tables], object], str]] = {
 
 
 @pytest.mark.parametrize("case", CHANGED)
-def test_everything_is_checked_where_tables_are_other_ones(made: Tables, tmp_path: Path, case: str) -> None:
+def test_everything_is_checked_where_tables_are_other_ones(
+    made: Tables, last: LastProof, tmp_path: Path, case: str
+) -> None:
     change, said = CHANGED[case]
-    last = made.proved(tmp_path)
     change(made)
     found = changes.obstacle(made.world(tmp_path), last)
     assert said in found and bool(said) == bool(found), found
@@ -304,29 +361,31 @@ NEW = {"in time": (50, "s12"), "too late": (-60 * 24, "s12"), "of a known id": (
 @pytest.mark.parametrize("case", NEW)
 @pytest.mark.parametrize("there", [True, False])
 def test_a_window_of_a_stream_view_is_missed_where_a_new_row_is_certainly_in_it(
-    lake: Catalog, define: Callable[..., Pipeline], tmp_path: Path, case: str, there: bool
+    with_view: Start, tmp_path: Path, case: str, there: bool
 ) -> None:
-    made = Tables(lake, define(views=VIEW), seen=event("last", 9)["at"])
+    with with_view.opened(tmp_path) as made:
+        check = of_a_new_row(made, with_view.proved, tmp_path, case, there)
+    (view,) = with_view.pipeline.views.values()
+    name = tables.stream_view_name(view)
+    missed = [f"{name} [2024-05-01T00:00:00Z, 2024-05-01T01:00:00Z) kind='b': missing"]
+    assert [one for one in check.offenders if one.startswith(name)] == (
+        missed if (case, there) == ("in time", False) else []
+    ), check
+
+
+def of_a_new_row(made: Tables, last: LastProof, folder: Path, case: str, there: bool) -> Check:
+    """I5 after a row has come whose window the stream's view has, or has not."""
     (view,) = made.pipeline.views.values()
     name, log = tables.stream_view_name(view), tables.STREAM_LOG
-    for one in VIEW_TABLES:
-        schemas.ensure_view(lake, made.pipeline, view, one(view))
-    definition = fingerprint.view(made.pipeline, view)
-    made.append(tables.batch_view_name(view), [], Folded(made.head(tables.EVENTS), definition))
-    last = made.proved(tmp_path)
     minutes, key = NEW[case]
     row = {**logged(12), **event(key, minutes, "b"), "landing": 2}
     made.append(log, [row], Landed(made.pipeline.name, 2, "t", {0: 7, 1: 5}))
     start = row["at"].replace(minute=0)
     window = {"window_start": start, "window_end": start + view.window, "kind": "b" if there else "a", "events": 1}
-    made.append(name, [window], Folded(made.head(log), definition))
-    world = made.world(tmp_path)
+    made.append(name, [window], Folded(made.head(log), fingerprint.view(made.pipeline, view)))
+    world = made.world(folder)
     changes.narrow(world, last)
-    check = recomputed.views_equal_recomputations(world)
-    missed = [f"{name} [2024-05-01T00:00:00Z, 2024-05-01T01:00:00Z) kind='b': missing"]
-    assert [one for one in check.offenders if one.startswith(name)] == (
-        missed if (case, there) == ("in time", False) else []
-    ), check
+    return recomputed.views_equal_recomputations(world)
 
 
 def changed(made: Tables, last: LastProof) -> dict[str, tuple[LastProof | None, str]]:
@@ -345,8 +404,10 @@ def changed(made: Tables, last: LastProof) -> dict[str, tuple[LastProof | None, 
     }
 
 
-def test_everything_is_checked_where_the_last_proof_cannot_be_built_on(made: Tables, tmp_path: Path) -> None:
-    cases, world = changed(made, made.proved(tmp_path)), made.world(tmp_path)
+def test_everything_is_checked_where_the_last_proof_cannot_be_built_on(
+    made: Tables, last: LastProof, tmp_path: Path
+) -> None:
+    cases, world = changed(made, last), made.world(tmp_path)
     assert {name: said in changes.obstacle(world, last) for name, (last, said) in cases.items()} == dict.fromkeys(
         cases, True
     )

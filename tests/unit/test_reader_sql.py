@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,6 +27,16 @@ ROWS = Schema(
     NestedField(2, "kafka_offset", LongType()),
     NestedField(3, "at", TimestamptzType()),
 )
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A reading session's DuckDB, for tests that only read; it has the view s7."""
+    folder = tmp_path_factory.mktemp("scratch")
+    connection = engine.connect(folder)
+    stand_in(connection, folder, 7)
+    yield connection
+    connection.close()
 
 
 @pytest.mark.parametrize(
@@ -76,11 +87,11 @@ def test_past_offsets(offsets: dict[int, int], partition: int, offset: int) -> N
         ("\"at\" >= '2013-05-01 12:00' AND kafka_offset = 3", 0, 3, True),
     ],
 )
-def test_ranges_that_a_query_needs(tmp_path: Path, where: str, partition: int, offset: int, found: bool) -> None:
+def test_ranges_that_a_query_needs(
+    shared: duckdb.DuckDBPyConnection, where: str, partition: int, offset: int, found: bool
+) -> None:
     """Read off DuckDB's real plan: never less than what the condition is true of."""
-    connection = engine.connect(tmp_path)
-    stand_in(connection, tmp_path, 7)
-    bounds = pruning.bounds(connection, f"SELECT count(*) FROM s7 WHERE {where}")
+    bounds = pruning.bounds(shared, f"SELECT count(*) FROM s7 WHERE {where}")
     noon = datetime(2013, 5, 1, 12, tzinfo=UTC)
     assert matches(bounds.get(7, pruning.EVERYTHING), partition, offset, noon) == found
 
@@ -130,10 +141,10 @@ def test_two_scans_of_one_source_need_both_their_ranges(tmp_path: Path) -> None:
         ";",
     ],
 )
-def test_what_does_not_only_read_is_refused(tmp_path: Path, sql: str) -> None:
+def test_what_does_not_only_read_is_refused(shared: duckdb.DuckDBPyConnection, sql: str) -> None:
     """Nothing but one reading statement runs."""
     with pytest.raises(QueryError):
-        statements.only_reading(engine.connect(tmp_path), sql)
+        statements.only_reading(shared, sql)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +159,6 @@ def test_what_does_not_only_read_is_refused(tmp_path: Path, sql: str) -> None:
         ("SUMMARIZE a", "", "SUMMARIZE a"),
     ],
 )
-def test_reading_statements_run(tmp_path: Path, sql: str, explain: str, body: str) -> None:
+def test_reading_statements_run(shared: duckdb.DuckDBPyConnection, sql: str, explain: str, body: str) -> None:
     """All ways of reading, without the closing semicolon."""
-    assert statements.only_reading(engine.connect(tmp_path), sql) == statements.Statement(explain, body)
+    assert statements.only_reading(shared, sql) == statements.Statement(explain, body)

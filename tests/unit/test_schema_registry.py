@@ -10,11 +10,19 @@ from threading import Thread
 
 import pytest
 
+from twofold import schema_registry
 from twofold.errors import TwofoldError
 from twofold.schema_registry import Registered, Registry, RegistryAway, UnknownSchema
 
 SCHEMA = '{"type": "string"}'
 Answer = tuple[int, bytes]
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As often as always, but at once: how long it waits for a registry that comes back is not looked at here."""
+    monkeypatch.setattr(schema_registry, "_PAUSE_MS", 1)
+    monkeypatch.setattr(schema_registry, "_LONGEST_PAUSE_MS", 1)
 
 
 @contextmanager

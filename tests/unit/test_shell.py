@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -22,16 +23,22 @@ FLIGHTS = Path(__file__).parents[2] / "pipelines" / "flights.yaml"
 NAME = "März Übersicht 中文 \udcff.yaml"
 """A file name in several scripts, with a byte that is no text at all."""
 
+STRANGERS = "modules in the place of others"
 HOSTILE: dict[str, dict[str, str]] = {
     "locale of cron": {"LC_ALL": "C", "LANG": ""},
     "locale that is not there": {"LC_ALL": "xx_YY.ISO-8859-1", "LANG": "xx_YY", "LANGUAGE": "tlh"},
     "Python without UTF-8": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    STRANGERS: {"PYTHONPATH": "{strangers}"},
+}
+"""What Python itself reads first, each in a process of its own."""
+OF_PYTHON: dict[str, dict[str, str]] = {
     "output as ASCII": {"PYTHONIOENCODING": "ascii"},
-    "modules in the place of others": {"PYTHONPATH": "{strangers}"},
     "warnings as errors": {"PYTHONWARNINGS": "error"},
     "Python that asks at its end": {"PYTHONINSPECT": "1"},
     "no working folder on the path": {"PYTHONSAFEPATH": "1"},
     "asserts off": {"PYTHONOPTIMIZE": "2"},
+}
+OF_OTHERS: dict[str, dict[str, str]] = {
     "time zone": {"TZ": "Asia/Kathmandu"},
     "proxies": {"http_proxy": "http://127.0.0.1:1", "https_proxy": "http://127.0.0.1:1", "all_proxy": "socks5://h:1"},
     "Java": {"JAVA_HOME": "/nowhere", "JAVA_TOOL_OPTIONS": "-Xmx1k", "_JAVA_OPTIONS": "-Xmx1k", "CLASSPATH": "/x"},
@@ -68,19 +75,50 @@ WAYS = {
     "script": [str(Path(sys.executable).with_name("twofold"))],
 }
 """How a command is started."""
-STRANGERS = "modules in the place of others"
+
+
+@dataclass(frozen=True)
+class Command:
+    """`twofold check`, run in a folder by a shell."""
+
+    folder: Path
+    places: dict[str, Path]
+
+    def differs(self, variables: Mapping[str, str], way: str = "script") -> str:
+        """What is other than always; empty: nothing."""
+        given = {name: value.format(**self.places) for name, value in variables.items()}
+        done = run([*WAYS[way], "check", NAME], given, cwd=self.folder)
+        if (done.returncode, done.stderr) == (0, b"") and os.fsencode(NAME) + b": ok (flights" in done.stdout:
+            return ""
+        return f"{done.returncode}: {(done.stderr + done.stdout).decode(errors='replace')}"
+
+
+@pytest.fixture
+def command(tmp_path: Path, strangers: Path, home: Path) -> Command:
+    (tmp_path / NAME).write_bytes(FLIGHTS.read_bytes())
+    return Command(tmp_path, {"strangers": strangers, "home": home})
 
 
 @pytest.mark.parametrize(
     ("case", "way"), [*((case, "script") for case in HOSTILE), (STRANGERS, "module"), (STRANGERS, "cli")]
 )
-def test_a_command_says_the_same_in_any_shell(tmp_path: Path, strangers: Path, home: Path, case: str, way: str) -> None:
-    definition = tmp_path / NAME
-    definition.write_bytes(FLIGHTS.read_bytes())
-    given = {name: value.format(strangers=strangers, home=home) for name, value in HOSTILE[case].items()}
-    done = run([*WAYS[way], "check", definition.name], given, cwd=tmp_path)
-    assert (done.returncode, done.stderr.decode(errors="replace")) == (0, "")
-    assert os.fsencode(NAME) + b": ok (flights" in done.stdout
+def test_a_command_says_the_same_in_any_shell(command: Command, case: str, way: str) -> None:
+    assert command.differs(HOSTILE[case], way) == ""
+
+
+@pytest.mark.parametrize("cases", [OF_PYTHON, OF_OTHERS], ids=["of Python", "of others"])
+def test_a_command_says_the_same_where_much_is_set(command: Command, cases: dict[str, dict[str, str]]) -> None:
+    """All of it in one shell; where that fails, each case is run alone and named."""
+    every = {name: value for variables in cases.values() for name, value in variables.items()}
+    if said := command.differs(every):
+        pytest.fail(str({case: alone for case in cases if (alone := command.differs(cases[case]))} or said))
+
+
+@pytest.mark.parametrize("name", [name for variables in OF_PYTHON.values() for name in variables])
+def test_a_program_is_run_again_for_each_variable_that_python_itself_reads(name: str) -> None:
+    """Each for itself: beside others, it is the others that are the reason."""
+    assert shell._steers_python({name: "1"})
+    assert shell.cleaned({name: "0"}).get(name) in (None, "1"), "ours, or none"
 
 
 def test_what_a_command_starts_takes_no_module_from_the_users_folder(strangers: Path) -> None:
@@ -234,7 +272,7 @@ def health_server(who: str = "ours") -> Iterator[int]:
             pass
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         try:
             yield server.server_port

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cached_property, reduce
+from functools import cache, cached_property, reduce
 from typing import Any
 
 import duckdb
@@ -264,13 +264,7 @@ class Judge:
 
     @cached_property
     def _filtering(self) -> duckdb.DuckDBPyConnection:
-        connection = duckdb.connect(config={
-            "python_enable_replacements": "false",
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-            # One task has one core, and rows must come back in their order.
-            "threads": "1",
-        })  # fmt: skip
+        connection = _database().cursor()
         connection.execute("SET TimeZone = 'UTC'")
         return connection
 
@@ -283,6 +277,18 @@ class Judge:
     def _nothing(self, length: int) -> dict[str, pa.Array]:
         fields = self.pipeline.event.fields.values()
         return {field.name: pa.nulls(length, arrow_type(field.type)) for field in fields}
+
+
+@cache
+def _database() -> duckdb.DuckDBPyConnection:
+    """One for each process: to begin it takes longer than to judge a few hundred records, and tasks come and go."""
+    return duckdb.connect(config={
+        "python_enable_replacements": "false",
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+        # One task has one core, and rows must come back in their order.
+        "threads": "1",
+    })  # fmt: skip
 
 
 def whole(parts: Sequence[Judged]) -> Judged:
@@ -355,6 +361,8 @@ def _in_child(judge: Judge, records: Records, received_at: datetime | pa.Array) 
 
 def judge_stdin() -> None:
     """The child: pickled pipeline, records and moments in, rows in Arrow's stream format out."""
+    # "Not there": pyarrow imports it wherever it is, for 0.3 s, and there is no use for it here.
+    sys.modules["pandas"] = None  # type: ignore[assignment]
     pipeline, records, received_at = pickle.load(sys.stdin.buffer)
     rows = Judge(pipeline).judge(records, received_at).rows
     with pa.ipc.new_stream(sys.stdout.buffer, rows.schema) as stream:
