@@ -49,7 +49,7 @@ def pipelines() -> list[Pipeline]:
     """
     sound = load_sound(Settings().pipelines)[0].values()
     wanted = get_parsing_context().dag_id
-    return [pipeline for pipeline in sound if wanted is None or wanted in {dag_id(pipeline, kind) for kind in KINDS}]
+    return [one for one in sound if wanted is None or wanted in {dag_id(one.name, kind) for kind in KINDS}]
 
 
 def require_sound() -> None:
