@@ -130,8 +130,40 @@ def test_tables_written_by_python_are_counted_whatever_their_cells(tmp_path: Pat
         assert found == len(rows), text.getvalue()
 
 
-def test_a_cell_that_goes_on_for_too_long_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recount, "LONGEST_CELL", 1000)
-    assert counted(tmp_path, "x.csv", b'id,at\nx,"' + b"y" * 900 + b'"\nz,1\n', 100) == 2
-    with pytest.raises(Irregular, match="too long"):
-        counted(tmp_path, "x.csv", b'id,at\nx,"' + b"y" * 5000 + b'"\nz,1\n', 100)
+TOO_LONG = [
+    ("x.csv", 'id,at\nx,"{}"\nz,1\n', 2, "a row"),
+    ("x.csv", 'id,at\nx,"\n{}"\nz,1\n', 2, "a row"),
+    ("x.csv", "id,at\nx,{}\nz,1\n", 2, "a row"),
+    ("x.json", '{{"a": "{}"}}\n', 1, "line 1"),
+    ("x.json", '\n{{"a": 1}}\n["{}"]\n', 2, "line 3"),
+    ("x.json", '[1, "{}"]', 2, "a string"),
+    ("x.json", "[1, {}]", 2, "element 2 of the array"),
+    ("x.json.gz", '{{"a": "{}"}}\n', 1, "line 1"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "records", "what"), TOO_LONG, ids=[case[1][:20] for case in TOO_LONG])
+def test_what_goes_on_for_too_long_is_not_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str, records: int, what: str
+) -> None:
+    monkeypatch.setattr(recount, "LONGEST", 1000)
+
+    def content(size: int) -> bytes:
+        plain = text.format("y" * size).encode()
+        return gzip.compress(plain) if name.endswith(".gz") else plain
+
+    assert counted(tmp_path, name, content(900), 100) == records
+    with pytest.raises(Irregular, match=f"({what}) is too long"):
+        counted(tmp_path, name, content(5000), 100)
+
+
+def test_a_cell_over_many_lines_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recount, "LONGEST", 1000)
+    assert counted(tmp_path, "x.csv", b'id,at\nx,"' + b"y\n" * 400 + b'"\nz,1\n', 100) == 2
+    with pytest.raises(Irregular, match="a cell is too long"):
+        counted(tmp_path, "x.csv", b'id,at\nx,"' + b"y\n" * 2000 + b'"\nz,1\n', 100)
+
+
+def test_an_array_on_one_line_may_be_as_long_as_it_likes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recount, "LONGEST", 1000)
+    assert counted(tmp_path, "x.json", b"[" + b'{"a": [1, 2]}, ' * 9999 + b"0]", 100) == 10_000

@@ -1,13 +1,13 @@
 """Only what changed since the last proof: parts of the tables take the names that the checks read.
 
-    stream_log, batch_log   rows past the boundary of then; older ones by their blocks' sums, where files were replaced
+    stream_log, batch_log   rows past the earlier boundary; older ones by their blocks' sums, where files were replaced
     events then ─┐          files of either snapshot alone ─► rows that came or went ─┐
     events now ──┴──────────────────────────────────────────────────────────────────── ├─► days touched
     ids past the boundary ─► their rows in events then, and their own days ────────────┘
     days touched, a window more at both ends ─► events, unified_events; and unified views, batch_<view> in their windows
 
 What wins among all rows of an id is what wins among those that are new and the one that won before. So the union is
-made from scratch of the events of then, which were proved, and of the new rows of the logs.
+made from scratch of the earlier events, which were proved, and of the new rows of the logs.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def _touched_days(world: World, last: LastProof, near: SomeRows) -> set[int]:
     time, key = sql.quoted(world.pipeline.event.time), sql.quoted(world.pipeline.event.key)
     then = world.pins[tables.EVENTS].at(last.snapshots[tables.EVENTS])
     world.register("_tw_near", then, near)
-    # Rows of then that have an id of a new one.
+    # Earlier rows that have an id of a new one.
     met = f"SELECT {key}, {time} FROM _tw_near WHERE {key} IN (SELECT {key} FROM _tw_new)"
     world.connection.execute(f"CREATE TEMP TABLE _tw_met AS {met}")
     beaten = _days(world, f"epoch_us({time})", "_tw_met")
@@ -188,7 +188,7 @@ def _changed(world: World, name: str, then: TableAt, columns: Iterable[str]) -> 
 
 
 def _bind_events(world: World, last: LastProof, here: SomeRows) -> None:
-    """Events of now and of then, in these times; and the logs that those of then stand for.
+    """Events of now and of the last proof, in these times; and the logs that the latter stand for.
 
     Rows of an id that is new lie in these times, too: those of then by the days they are on, and those of now that are
     on another day are of then.

@@ -124,7 +124,7 @@ def _compare_gaps(world: World, found: Findings) -> None:
 
 
 def _compare_lost(world: World, landed: Landed, found: Findings) -> None:
-    """What was let go is said for good; it must be gone."""
+    """What was accepted as lost is said for good; it must be gone."""
     name = world.pipeline.topic.name
     found.numbers["lost"] = landed.lost_offsets
     if landed.lost:
@@ -282,7 +282,7 @@ def _without(ranges: Iterable[Range], taken: Iterable[Range]) -> list[Range]:
 def _ranges(world: World) -> Ranges:
     """Per partition what lies between its lowest offset and the end that the last commit, or its last row, says.
 
-    What was let go as lost is no gap.
+    What was accepted as lost is no gap.
     """
     state, held = world.landed(tables.STREAM_LOG), spans(world)
     landed, start = state.offsets, state.start

@@ -126,7 +126,7 @@ def _world(lake: Lake, before: Sent, pins: Mapping[str, TableAt], folder: Path, 
         except (OSError, duckdb.Error) as error:
             if not _is_of_files(world, error):
                 raise
-            # It may be a file of then, which was expired meanwhile; one of now is missed in full, too.
+            # It may be an earlier file, which was expired meanwhile; one of now is missed in full, too.
             why = f"a file cannot be read: {next(iter(world.unreadable.values()), error)}"
         say(f"everything is checked: {why}")
     logs = (tables.EVENTS, tables.STREAM_LOG, tables.BATCH_LOG)

@@ -207,7 +207,7 @@ def _failure(world: World, side: ViewTable) -> str:
 
 
 def _find_new_windows(world: World, side: ViewTable, state: Folded, last: LastProof, found: Findings) -> None:
-    """See that windows are there which hold a row past the boundary of then, certainly in time and of a new id."""
+    """See that windows are there which hold a row past the earlier boundary, certainly in time and of a new id."""
     pipeline, pinned, key = world.pipeline, world.pins[side.name], sql.quoted(world.pipeline.event.key)
     then = table_state.boundary(world.pins[tables.EVENTS].at(last.snapshots[tables.EVENTS]).history, pipeline.name)
     if then.seen is None and then.offsets:

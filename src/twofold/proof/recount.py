@@ -2,7 +2,7 @@
 
     bytes ─► gzip ─► text ─► lines, elements of an array, or rows, each with its number
 
-A record at a time is in memory; `Irregular` says why what follows cannot be told.
+A record at a time is in memory, no longer than LONGEST; `Irregular` says why what follows cannot be told.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from itertools import chain, dropwhile, tee
 from operator import itemgetter
 from typing import IO, Self, cast
@@ -29,8 +29,8 @@ from twofold.definition.model import Files, Pipeline
 Bytes = IO[bytes] | gzip.GzipFile
 
 BLOCK_CHARACTERS = 1 << 20
-LONGEST_CELL = 64 << 20
-"""Characters; a longer quoted cell is not followed to its end."""
+LONGEST = 64 << 20
+"""Characters; a longer line, element or quoted cell is not read to its end, for want of memory."""
 DEEPEST = 100_000
 
 _BLANKS = " \t\r\n"
@@ -117,7 +117,17 @@ def _encoding(head: bytes, kind: str) -> tuple[str, bytes]:
 
 
 def _blocks(text: io.TextIOWrapper) -> Iterator[str]:
-    return iter(lambda: text.read(BLOCK_CHARACTERS), "")
+    return iter(partial(text.read, BLOCK_CHARACTERS), "")
+
+
+def _lines(text: io.TextIOWrapper) -> Iterator[str]:
+    """All lines, of those that are too long the beginning and more."""
+    return iter(partial(text.readline, LONGEST + 1), "")
+
+
+def _require_held(size: int, name: str) -> None:
+    if size > LONGEST:
+        raise Irregular(f"{name} is too long to be read to its end")
 
 
 def json_records(text: io.TextIOWrapper) -> Iterator[tuple[int, str]]:
@@ -129,15 +139,15 @@ def json_records(text: io.TextIOWrapper) -> Iterator[tuple[int, str]]:
     >>> of(b'\n [1, {"a": [2, "]"]}, oops]\n')
     [(1, '1'), (2, '{"a": [2, "]"]}'), (3, 'oops')]
     """
-    lines = enumerate(text, 1)
-    for number, line in lines:
-        if line.lstrip(_BLANKS).startswith("["):
+    is_begun = False
+    for number, line in enumerate(_lines(text), 1):
+        if not is_begun and line.lstrip(_BLANKS).startswith("["):
             yield from enumerate(_elements(chain([line], _blocks(text))), 1)
             return
+        _require_held(len(line), f"line {number}")
         if line.strip(_BLANKS):
-            for place, one in chain([(number, line)], lines):
-                if one.strip(_BLANKS):
-                    yield place, _without_end(one)
+            is_begun = True
+            yield number, _without_end(line)
 
 
 def _without_end(line: str) -> str:
@@ -167,8 +177,10 @@ def _element(tokens: Iterator[tuple[str, str]], name: str) -> tuple[str, str]:
     """The text of an element, and the comma or bracket that ends it."""
     awaited: list[str] = []  # closing brackets, the outermost first
     pieces: list[str] = []
-    is_whole = False
+    is_whole, size = False, 0
     for token, piece in tokens:
+        size += len(piece)
+        _require_held(size, name)
         if not awaited:
             if token in (",", "]"):
                 return "".join([*pieces, piece[:-1]]).strip(_BLANKS), token
@@ -210,6 +222,7 @@ def _tokens(blocks: Iterator[str]) -> Iterator[tuple[str, str]]:
                 yield _STRING if match[0][0] == '"' else match[0], since + block[start:at]
                 since, start = "", at
         since += block[start:]
+        _require_held(len(since), "a string")
     if quoted:
         raise Irregular("a string never ends")
 
@@ -244,7 +257,7 @@ def csv_records(text: io.TextIOWrapper, known: Columns) -> CsvRecords:
     >>> list(of(b"1|x\n2|z\n", Columns({"id"}, Files(delimiter="|", header=("id", "at")))).rows)
     ['1|x', '2|z']
     """
-    files, lines = known.files, iter(text)
+    files, lines = known.files, _lines(text)
     if files.header:
         # Without names in the file nothing tells separators apart.
         separator, names = files.delimiter or _SEPARATORS[0], list(files.header)
@@ -282,8 +295,7 @@ def _rows(lines: Iterator[str], separator: str) -> Iterator[str]:
 
     def next_line() -> str:
         line = again.pop() if again else next(lines, "")
-        if len(line) > LONGEST_CELL:
-            raise Irregular("a cell is too long to be followed to its end")
+        _require_held(len(line), "a row")
         return line
 
     while line := next_line():
@@ -295,8 +307,7 @@ def _rows(lines: Iterator[str], separator: str) -> Iterator[str]:
                 size += len(line)
                 if not line:
                     raise Irregular("a quote is never closed")
-                if size > LONGEST_CELL:
-                    raise Irregular("a cell is too long to be followed to its end")
+                _require_held(size, "a cell")
                 held.append(line)
                 end = _end(_IN_QUOTES, line, 0)
             at = end + 1
