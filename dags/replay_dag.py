@@ -21,7 +21,7 @@ After a changed definition: `reland` judges what Kafka and the inbox still hold 
 `landings`, so that what was rejected or filtered is judged again. A range whose ids a later landing corrected is
 refused. For corrected records: `twofold rejects <p> --to FILE`, fix the file, replay it.
 
-`accept-loss` replays nothing: it lets go what Kafka deleted before it landed, so that the stream goes on after it.
+`accept-loss` replays nothing: it accepts as lost what Kafka deleted before it landed, so that the stream can continue.
 
 Without Airflow: `twofold replay <p> --landings A..B` or `--mended FILE`, with `--go`, then `twofold batch <p>`; or
 `twofold reland <p>` or `twofold accept-loss <p>`, with `--yes`.

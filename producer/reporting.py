@@ -151,7 +151,7 @@ def refuse_other_topic(before: Entry, topic: TopicState) -> None:
     """Resuming halfway would silently leave the new topic without the first half."""
     if before.topic_id != topic.topic_id:
         raise TwofoldError(
-            f"topic {topic.name} was deleted and made again (id {before.topic_id}, now {topic.topic_id})"
+            f"topic {topic.name} was deleted and recreated (id {before.topic_id}, now {topic.topic_id})"
             f" since {before.position} records of this source were sent",
             "send the source again from its start with --restart; a streaming job that has landed of the old topic"
             " refuses the new one: then declare the stream under a new pipeline name",

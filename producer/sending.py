@@ -252,7 +252,7 @@ class Sending:
                 return
 
     def _watch_topic(self) -> None:
-        """Offsets of a topic that was deleted and made again mean nothing: end rather than mix them."""
+        """Offsets of a topic that was deleted and recreated mean nothing: end rather than mix them."""
         last = False
         with kafka.admin(self._settings) as client:
             while not last:

@@ -112,7 +112,7 @@ class BatchRun:
             new = _grouped(self._new(lying, book.files), MAX_BYTES, MAX_FILES)
             if not new:
                 return
-            # Each group in a landing of its own, on top of the last; ends where the choice must be made again.
+            # Each group in a landing of its own, on top of the last; ends where the choice must be repeated.
             left: Book | None = book
             for group in new:
                 left = left and self._ingest(left, group)
@@ -136,7 +136,7 @@ class BatchRun:
         ]
 
     def _ingest(self, book: Book, chosen: Sequence[Chosen]) -> Book | None:
-        """One commit's files; returns what the tables say then, None where the choice must be made again."""
+        """One commit's files; returns what the tables say then, None where the choice must be repeated."""
         number, landed_at = book.landing + 1, self.now()
         erased = ledger.read(self.job.lake, book.log)
         kit = packed(self.job.pipeline, Place.of(book.log), erased)

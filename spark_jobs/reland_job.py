@@ -2,7 +2,7 @@
 
 what Kafka and the inbox still hold ─► `spark_jobs.reland` ─► what would change ─┬─ dry run ─► reported, that is all
                                                                                  └─ --yes ───► stream_log, batch_log
-`events` ─► made again from the logs ─► batch_<view>        stream_<view>: filled again by its query
+`events` ─► rebuilt from the logs ─► batch_<view>        stream_<view>: filled again by its query
 
 Killed midway a log is as it was or replaced, and all that reads it is right at every moment: `events` that were made of
 other rows do not count, until this job or the next union has made them again.
@@ -111,7 +111,7 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
         for why, count in log["not_judged"].items():
             yield f"    {count:>9,}  kept as they are: {inbox.shown(why)}"
     if report["union"]:
-        yield f"  {tables.EVENTS} and the views of the batch layer were made again"
+        yield f"  {tables.EVENTS} and the views of the batch layer were rebuilt"
     if not done:
         yield "nothing was changed: --yes does it" if changed else "nothing would change"
 

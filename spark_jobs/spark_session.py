@@ -339,7 +339,7 @@ class JobLock:
             self.lost.set()
 
     def beat(self) -> bool:
-        """Give a sign of life; False, and reported, where the lock is lost."""
+        """Send a heartbeat; False, and reported, where the lock is lost."""
         # A JVM that is gone is the job's own affair, which notices it by itself.
         with suppress(Py4JError, OSError):
             self._ask()

@@ -160,7 +160,7 @@ class StreamProgress(StreamingQueryListener):
         self._ended: set[str] = set()
         self._registry_away = False
         self.lost = 0
-        """Offsets that `twofold accept-loss` let go; none is let go while the job runs."""
+        """Offsets that `twofold accept-loss` accepted as lost; none is while the job runs."""
         self._ends = threading.Condition()
 
     @cached_property

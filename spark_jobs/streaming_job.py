@@ -70,7 +70,7 @@ _HOPELESS = {
     ("KAFKA_DATA_LOSS", "data may have been lost", "Some data may have been lost"): (
         # Going on would hide the loss.
         "Kafka no longer has records that were not landed yet (retention, or the topic was recreated)",
-        "start the job again: it names what is lost, and the way out",
+        "start the job again: it names what is lost, and the remedy",
     ),
     ("ArithmeticException: long overflow",): (
         "a record has a time stamp past the year 294,247 (nanoseconds for milliseconds?), which Spark cannot hold",
@@ -78,7 +78,7 @@ _HOPELESS = {
         "`message.timestamp.after.max.ms` of the topic keeps such records out",
     ),
 }
-"""Signs of an error that no restart can fix → what it is, and the way out."""
+"""Signs of an error that no restart can fix → what it is, and the remedy."""
 _CAUSE = re.compile(rf"(Caused by: |: )?[\w.]+(Exception|Error|{AWAY_SIGN})\b")
 
 

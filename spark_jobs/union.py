@@ -160,7 +160,7 @@ def recreate(lake: Lake) -> United:
 
 
 def _less(united: United, before: Pinned) -> United:
-    """What was made again, with the rows that were there before not counted as inserted."""
+    """What was rebuilt, with the rows that were there before not counted as inserted."""
     had = sum(file.record_count for file in before.all_files)
     return replace(united, inserted=max(0, united.inserted - had), replaced=min(united.inserted, had))
 

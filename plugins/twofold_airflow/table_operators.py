@@ -27,7 +27,7 @@ MENDED = "mended"
 RELAND = "reland"
 """What is replayed; the last one is also the task that does it, by itself."""
 LOSS = "accept-loss"
-"""Nothing is replayed: what Kafka no longer has is let go."""
+"""Nothing is replayed: what Kafka no longer has is accepted as lost."""
 
 
 class AnnounceOperator(PipelineOperator):

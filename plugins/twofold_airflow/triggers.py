@@ -38,7 +38,7 @@ class ServiceHealthTrigger(BaseTrigger):
         self.until = until
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Class path and arguments, to be made again in another process."""
+        """Class path and arguments, to be recreated in another process."""
         arguments = {"pipeline": self.pipeline, "service": self.service, "until": self.until}
         return f"{type(self).__module__}.{type(self).__qualname__}", arguments
 

@@ -45,7 +45,7 @@ COMMANDS = {
     "replay": ("corrections:replay", "Let ingested files, or fixed records, go through again."),
     "reland": ("jobs:reland", "Judge records again by today's definition, and replace their rows."),
     "erase": ("jobs:erase", "Erase events for good, by their ids, from tables and files."),
-    "accept-loss": ("recovery:accept_loss", "Let go what Kafka deleted before it landed, and go on after it."),
+    "accept-loss": ("recovery:accept_loss", "Accept as lost what Kafka deleted before it landed, and continue."),
     "recatalog": ("recovery:recatalog", "Make a lost catalog again from the tables in the bucket."),
     "rebuild": ("jobs:rebuild", "Recreate events and all views from the logs."),
     "export": ("answers:export", "Write the unified events as plain Parquet."),

@@ -388,7 +388,7 @@ def _only_named_by(table: Table, expired: set[int]) -> list[str]:
     """Manifest lists of the oldest snapshots, and the manifests that no newer one names.
 
     Along a chain a manifest is named by consecutive snapshots: one that is still in use is named by the oldest kept.
-    Data files are left alone: rewrites let go of them, and maintenance looks after those.
+    Data files are left alone: rewrites drop them, and maintenance looks after those.
     """
     chain = sorted(table.metadata.snapshots, key=lambda snapshot: snapshot.sequence_number or 0)
     gone = [snapshot for snapshot in chain if snapshot.snapshot_id in expired]

@@ -5,7 +5,7 @@
 A job takes its lock on a connection of the process that commits (for Spark jobs, the JVM), so the lock ends
 with that process and never before its last commit.
 
-A network may swallow packets without closing a connection. So the holder of a lock asks for a sign of life every
+A network may swallow packets without closing a connection. So the holder of a lock sends a heartbeat every
 `HEARTBEAT_S`, and PostgreSQL ends a session that asked nothing for `RELEASED_AFTER_S`: the holder notices a loss
 before anybody else can have the lock.
 
@@ -36,7 +36,7 @@ LOCK_NAMESPACE = zlib.crc32(b"twofold") & 0x7FFFFFFF
 HEARTBEAT_S = 5.0
 """Pause between two signs of life of a lock's session."""
 ANSWER_WITHIN_S = 10
-"""A sign of life that is not answered for that long: the session is lost."""
+"""A heartbeat that is not answered for that long: the session is lost."""
 RELEASED_AFTER_S = 25
 """PostgreSQL ends a lock's session that asked nothing for that long; more than a pause and an answer together."""
 SILENT_AFTER_S = 90

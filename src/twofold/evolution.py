@@ -3,7 +3,7 @@
 definition of today ──────────────────────┐
 columns, properties of a table as it is ──┴─► Difference │ follows by itself
                                                          │ waits: rows landed before stay as they are, until reland
-                                                         │ refused: the tables cannot follow; with the way out
+                                                         │ refused: the tables cannot follow; with the remedy
                                                          │ ignored: it was for a beginning, which is over
 """
 
@@ -56,7 +56,7 @@ class Difference:
     """The key of the definition."""
     what: str
     then: str
-    """What becomes of it; of what is refused, the way out."""
+    """What becomes of it; of what is refused, the remedy."""
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}; {self.then}"

@@ -1,10 +1,10 @@
-"""Records that Kafka deleted before they landed: what is lost, and how the stream goes on after it.
+"""Records that Kafka deleted before they landed: what is lost, and how the stream continues after it.
 
     landed ends of stream_log ─┬─► lost, per partition [landed end, first offset there) ─► accept: one commit that
     first offsets of Kafka ────┘      moves the landed ends past it, and names it for good in `twofold.landed`
 
-The streaming job refuses to begin while anything is lost that nobody let go. Where Kafka has less than was landed,
-nothing can be let go: its offsets would be given out a second time.
+The streaming job refuses to begin while anything is lost that nobody has accepted. Where Kafka has less than was
+landed, nothing can be accepted as lost: its offsets would be given out a second time.
 """
 
 from __future__ import annotations
@@ -80,12 +80,12 @@ def around(lake: Lake, before: TopicState) -> TopicState:
 
 
 def require_none(landed: Landed, topic: TopicState) -> None:
-    """BoundaryError, with the way out, where anything is lost that nobody let go."""
+    """BoundaryError, with the remedy, where anything is lost that nobody has accepted."""
     if lost := find(landed, topic, datetime.now(UTC)):
         listed = ", ".join(place(topic.name, one.partition, (one.start, one.end)) for one in lost)
         raise BoundaryError(
             f"Kafka no longer has records that were never landed: {listed}",
-            f"`twofold accept-loss {landed.pipeline}` says what is lost, and lets the stream go on after it; "
+            f"`twofold accept-loss {landed.pipeline}` says what is lost, and lets the stream continue after it; "
             "raise the topic's retention.ms",
         )
 

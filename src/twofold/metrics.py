@@ -116,7 +116,9 @@ STREAM_BATCH_PART = _gauge(
 )
 STREAM_BEHIND = _gauge("stream_offsets_behind", "records", "Records in Kafka that are not ingested.", "partition")
 STREAM_LOST = _gauge(
-    "stream_lost_offsets", "offsets", "Offsets that Kafka deleted before they were ingested, and that were let go."
+    "stream_lost_offsets",
+    "offsets",
+    "Offsets that Kafka deleted before they were ingested, and that were accepted as lost.",
 )
 STREAM_OUTCOMES = _counter("stream_outcomes_total", "records", "Ingested records by their outcome.", "outcome")
 STREAM_REJECTED = _counter("stream_rejected_total", "records", "Rejected records by their first fault.", "reason")

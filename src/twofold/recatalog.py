@@ -1,4 +1,4 @@
-"""The catalog made again from the metadata files in the bucket, after its PostgreSQL was lost or set back.
+"""The catalog rebuilt from the metadata files in the bucket, after its PostgreSQL was lost or set back.
 
     tables/<pipeline>/<table>/metadata/00012-<uuid>.metadata.json ─► the newest version of each table ─► catalog
 

@@ -1,7 +1,7 @@
 """Make a pipeline's tables, or evolve them to its definition, or refuse before anything is written.
 
 no table ─► created          a new optional field ─► column added          a wider type ─► column widened
-what `twofold.evolution` refuses ─► IncompatibleDefinition, with the way out
+what `twofold.evolution` refuses ─► IncompatibleDefinition, with the remedy
 a view declared otherwise ─► refused; `redeclared` gives the new columns, for the commit of their rows
 """
 

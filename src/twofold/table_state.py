@@ -96,7 +96,7 @@ def history_of(table: Table | None) -> History:
 
 @dataclass(frozen=True)
 class Lost:
-    """Offsets of one partition, [start, end), that Kafka deleted before they landed, and that somebody let go."""
+    """Offsets of one partition, [start, end), that Kafka deleted before they landed, and that were accepted as lost."""
 
     partition: int
     start: int
@@ -127,11 +127,11 @@ class Landed:
     declared_start: str = EARLIEST
     """What `start` was found from: `topic.start` as it was declared then."""
     lost: tuple[Lost, ...] = ()
-    """Stream log only: what `twofold accept-loss` let go, for good; no row is of it, though `offsets` are past it."""
+    """Stream log only: what `twofold accept-loss` accepted, for good; no row is of it, though `offsets` are past it."""
 
     @property
     def lost_offsets(self) -> int:
-        """How many offsets were let go."""
+        """How many offsets were accepted as lost."""
         return sum(one.end - one.start for one in self.lost)
 
 

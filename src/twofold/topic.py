@@ -33,7 +33,7 @@ class TopicState:
 
     name: str
     topic_id: str
-    """Kafka's own id, as Kafka prints it; a topic deleted and made again has another one."""
+    """Kafka's own id, as Kafka prints it; a topic deleted and recreated has another one."""
     partitions: dict[int, tuple[int, int]]
     """Partition → (first offset still there, end offset)."""
     settings: dict[str, str | None]

@@ -263,7 +263,7 @@ def test_a_topic_made_again_is_not_gone_on_with(
     eventually(lambda: kafka.describe(stack, pipeline.topic.name) is None)
     outcome = twofold("produce", pipeline.name, "--from", str(path), check=False)
     assert outcome.returncode == 1
-    assert "deleted and made again" in outcome.stderr
+    assert "deleted and recreated" in outcome.stderr
     assert "--restart" in outcome.stderr
     twofold("produce", pipeline.name, "--from", str(path), "--restart")
     second = kafka.describe(stack, pipeline.topic.name)

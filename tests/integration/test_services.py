@@ -215,7 +215,7 @@ def test_a_stream_follows_its_definition_at_no_cost(
     path.write_text(sound.replace("timestamp", "moment"))
     land(small_world.event("e", 5))
     path.write_text(sound)
-    assert f"{name} goes on with the definition that it started with" in log.read_text()
+    assert f"{name} continues with the definition of its start" in log.read_text()
     assert stream.state().pid == held
 
     # A file that is away for a moment ends nothing; one that was removed ends the service.

@@ -201,7 +201,7 @@ def test_a_file_that_is_no_help_is_told_of_once_and_changes_nothing(file: Path, 
     assert [watch.changed() for _ in range(3)] == [False] * 3
     (told,) = said
     assert f"gates.yaml {NO_HELP[harm]}" in told
-    assert "gates goes on with the definition that it started with" in told
+    assert "gates continues with the definition of its start" in told
     assert "\n" not in told
     if file.is_dir():
         file.rmdir()

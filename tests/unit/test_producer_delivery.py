@@ -277,7 +277,7 @@ def test_changed_content_or_restart_begin_anew_and_keep_what_was_acknowledged(
 
 
 def test_offsets_of_a_topic_made_again_are_never_compared(path: Path, settings: Settings) -> None:
-    with pytest.raises(TwofoldError, match="deleted and made again"):
+    with pytest.raises(TwofoldError, match="deleted and recreated"):
         reporting.start(path, "p", topic("B"), Fixed({"size": 1}), restart=False)
     book = reporting.start(path, "p", topic("B"), Fixed({"size": 1}), restart=True)
     book.save(Progress(position=5, partitions={1: Delivered(5, 4)}))

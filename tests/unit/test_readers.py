@@ -67,7 +67,7 @@ def reason(data: bytes, name: str) -> str:
 X, Y = {"id": b"1", "a": b"x"}, {"id": b"2", "a": b"y"}
 WRONG = "malformed row: wrong number of columns: the header has 2, the row "
 WITHIN = "malformed row: a quote stands within an unquoted cell; quote the whole cell and double the quotes in it"
-AFTER = "malformed row: a quoted cell goes on after its closing quote; double the quotes within it"
+AFTER = "malformed row: a quoted cell continues after its closing quote; double the quotes within it"
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def maintain(context: click.Context, /, pipeline: str, as_json: bool, **options:
 def rebuild(context: click.Context, /, **_: object) -> None:
     """Recreate PIPELINE's events and all views from the logs, swapped in at the end.
 
-    Also the way out after a changed view, and after a lost or damaged checkpoint. Stop the streaming job first; the
+    Also the remedy after a changed view, and after a lost or damaged checkpoint. Stop the streaming job first; the
     next `twofold stream` recreates the stream views.
 
     \b
@@ -163,7 +163,7 @@ def rebuild(context: click.Context, /, **_: object) -> None:
 def reland(context: click.Context, /, **_: object) -> None:
     """Judge records of PIPELINE again, by today's definition, from what Kafka and the inbox still hold.
 
-    Their rows in stream_log and batch_log are replaced, then events and the views of the batch layer made again; a
+    Their rows in stream_log and batch_log are replaced, then events and the views of the batch layer rebuilt; a
     running stream fills its views again. Rows whose records are gone stay as they are.
 
     \b
@@ -187,8 +187,8 @@ def reland(context: click.Context, /, **_: object) -> None:
 def erase(context: click.Context, /, **_: object) -> None:
     """Erase events of PIPELINE for good: rows of all tables, rejected records, files of the inbox, old snapshots.
 
-    The ledger, which has hashes of the ids, keeps them from coming back. A running streaming job goes on and fills its
-    views again; else the next `twofold stream` does. Killed midway, the same command finishes it.
+    The ledger, which has hashes of the ids, keeps them from coming back. A running streaming job continues and refills
+    its views; else the next `twofold stream` does. Killed midway, the same command finishes it.
 
     \b
     Examples:

@@ -32,15 +32,15 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 @_JSON
 @click.pass_obj
 def accept_loss(settings: Settings, pipeline: str, go: bool, as_json: bool) -> None:
-    """Let go what Kafka deleted before PIPELINE's stream landed it, so that the stream goes on after it.
+    """Accept as lost what Kafka deleted before PIPELINE's stream landed it, so that the stream can continue.
 
-    Only for a stream that was down for longer than its topic keeps records: it refuses to go on until then. What is
+    Only for a stream that was down for longer than its topic keeps records: it refuses to start until then. What is
     lost is named (partition, offsets, times), kept in the state of stream_log for good, and said from then on by
     `twofold prove`, `twofold status`, the status page and the metric twofold_stream_lost_offsets.
 
     \b
     Examples:
-      twofold accept-loss flights          # says what is lost, and what was let go before
+      twofold accept-loss flights          # says what is lost, and what was accepted before
       twofold accept-loss flights --yes && twofold services flights stream --restart
     """
     lake = Lake(settings, load_pipeline(settings, pipeline))
@@ -62,7 +62,7 @@ def _plain(lost: tuple[Lost, ...]) -> list[dict[str, object]]:
 def _loss_lines(lake: Lake, found: Loss, done: bool) -> Iterator[str]:
     name, topic = lake.name, lake.pipeline.topic.name
     for one in found.landed.lost:
-        yield f"{name}: let go on {one.accepted_at:%Y-%m-%d %H:%M} UTC: {loss.sentence(topic, one)}"
+        yield f"{name}: accepted as lost on {one.accepted_at:%Y-%m-%d %H:%M} UTC: {loss.sentence(topic, one)}"
     if not found.lost:
         yield f"{name}: Kafka has everything that is not landed yet: nothing is lost"
         return
@@ -71,10 +71,10 @@ def _loss_lines(lake: Lake, found: Loss, done: bool) -> Iterator[str]:
     if found.landed_at:
         yield f"the stream last landed at {found.landed_at:%Y-%m-%d %H:%M} UTC, {_ago(found.landed_at)} ago"
     if not done:
-        yield "nothing was done: --yes lets them go, and the stream goes on after them"
+        yield "nothing was done: --yes accepts the loss, and the stream continues after it"
         return
     ends = ", ".join(place(topic, one.partition, (one.end, one.end + 1)) for one in found.lost)
-    yield f"let go; the stream goes on at {ends}:"
+    yield f"accepted as lost; the stream continues at {ends}:"
     yield f"  `twofold services {name} stream --restart`, or `twofold stream {name}`"
 
 

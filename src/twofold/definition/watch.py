@@ -89,7 +89,7 @@ class DefinitionWatch:
     def _goes_on(self, why: str) -> None:
         """The file cannot be used: the running definition stays in force, which is reported once."""
         self._differences = []
-        text = f"{shown_path(self._file)} {why}: {self._pipeline.name} goes on with the definition that it started with"
+        text = f"{shown_path(self._file)} {why}: {self._pipeline.name} continues with the definition of its start"
         if text != self._said:
             self._said = text
             self._say(f"{text}; `twofold check` lists all faults")

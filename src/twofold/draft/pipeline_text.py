@@ -1,6 +1,6 @@
 """The pipeline file of a sample: its fields under legal names, its choices with their reasons, as YAML.
 
-Sample ─► batches taken apart? ─► columns ─► names, kinds ─► roles ─► text, which a person goes on with
+Sample ─► batches taken apart? ─► columns ─► names, kinds ─► roles ─► text, which a person edits
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ _QUOTED = re.compile(rb'"((?:[^"]++|"")*+)"')
 _TO_ROW_END = re.compile(rb"[\r\n]")
 _ROW_ENDS = (b"\n", b"\r")
 QUOTE_WITHIN = "a quote stands within an unquoted cell; quote the whole cell and double the quotes in it"
-AFTER_QUOTE = "a quoted cell goes on after its closing quote; double the quotes within it"
+AFTER_QUOTE = "a quoted cell continues after its closing quote; double the quotes within it"
 
 
 def read(

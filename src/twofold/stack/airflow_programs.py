@@ -133,7 +133,7 @@ def _set_up_program(settings: Settings) -> Path:
 
 
 def _fingerprint(settings: Settings) -> str:
-    """Changes whenever the set-up has to be made again: other versions, another password, another set-up."""
+    """Changes whenever the set-up has to be repeated: other versions, another password, another set-up."""
     versions = [importlib.metadata.version(f"apache-airflow-{part}") for part in ("core", "providers-fab")]
     secrets = [settings.airflow_password, settings.airflow_database_password, settings.airflow_secret]
     parts = [

@@ -256,7 +256,7 @@ def _failure(settings: Settings, name: str, what: str) -> StackFailed:
 
 
 def logged(settings: Settings, name: str) -> tuple[str, TwofoldError | None]:
-    """A program's log; what it means, and the way out, where that is known."""
+    """A program's log; what it means, and the remedy, where that is known."""
     path = log_file(settings.home, name)
     text = path.read_text(errors="replace") if path.exists() else ""
     return text, brokers.refused_data(settings, text) if name == "kafka" else None

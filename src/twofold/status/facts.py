@@ -43,7 +43,7 @@ class Layers:
     united_at: datetime | None
     """When the last union committed."""
     lost: int = 0
-    """Kafka offsets that were let go: `twofold accept-loss`."""
+    """Kafka offsets that were accepted as lost: `twofold accept-loss`."""
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def _of_union(pipeline: str, layers: Layers, now: datetime) -> Iterator[Problem]
 def _of_loss(pipeline: str, layers: Layers) -> Iterator[Problem]:
     """What Kafka deleted before it landed: said for good."""
     if layers.lost:
-        text = f"{counted(layers.lost, 'offset')} of Kafka never landed and were let go"
+        text = f"{counted(layers.lost, 'offset')} of Kafka never landed and were accepted as lost"
         yield Problem("note", text, f"twofold accept-loss {pipeline}")
 
 
