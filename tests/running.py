@@ -118,8 +118,8 @@ def home_folder() -> Iterator[Path]:
     home = Path(tempfile.mkdtemp(prefix="twofold-test-"))
     home.chmod(0o755)
     remover = subprocess.Popen(
-        [sys.executable, "-m", "tests.running", str(home)],
-        cwd=Path(__file__).parents[1],
+        # By its file: after a Spark session of this process no module is found in the current folder.
+        [sys.executable, "-P", __file__, str(home)],
         stdin=subprocess.PIPE,
         start_new_session=True,
     )
