@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 
 from twofold import table_state
+from twofold.commands import stack
+from twofold.database import KeptResult
 from twofold.errors import BoundaryError
 from twofold.evolution import IGNORED, Difference
 from twofold.services import controller as report
 from twofold.services.controller import State
 from twofold.services.record import Record
 from twofold.services.verdict import HealthLimits
-from twofold.status import measures
+from twofold.status import gather, measures
 from twofold.status.facts import (
     CheckedInvariant,
     Extent,
@@ -174,6 +176,15 @@ def test_a_proof_is_asked_for_where_there_is_none_or_an_old_one() -> None:
     asked = [severities(covered, fast, outcomes, proved, running) for proved in (None, old, recent)]
     assert asked == [[("note", "twofold prove p")], [("warning", "twofold prove p")], []]
     assert severities(replace(covered, events=Log()), fast, outcomes, None, running) == []
+
+
+def test_a_proof_that_version_0_2_0_kept_is_shown() -> None:
+    """It kept neither since when it had looked, nor when it had last looked at everything."""
+    check = {"id": "I2", "ok": True, "behind": True, "state": "behind", "text": "3 to go"}
+    kept = KeptResult(NOW, {"pipeline": "p", "ok": True, "invariants": [check]})
+    found = gather.proved(kept)
+    assert ([one.state for one in found.checks], found.since, found.in_full_at) == (["behind"], None, None)
+    assert stack._said(kept) == "I2 behind (of everything, 2026-05-01 12:00 UTC)"
 
 
 def test_a_status_is_plain_json() -> None:

@@ -127,12 +127,16 @@ def _proofs(settings: Settings) -> dict[str, str]:
     with suppress(TwofoldError):
         for name in load_sound(settings.pipelines)[0]:
             if kept := database.latest_result(settings, name, database.PROOF):
-                states = {check["id"]: check["state"] for check in kept.body["invariants"]}
-                told = ", ".join(f"{one} {state}" for one, state in states.items() if state != HOLDS)
-                reach = "of what changed" if kept.body["since"] else "of everything"
-                at = kept.at.astimezone(UTC)
-                found[name] = f"{told or 'all invariants hold'} ({reach}, {at:%Y-%m-%d %H:%M} UTC)"
+                found[name] = _said(kept)
     return found
+
+
+def _said(kept: database.KeptResult) -> str:
+    states = {check["id"]: check["state"] for check in kept.body["invariants"]}
+    told = ", ".join(f"{one} {state}" for one, state in states.items() if state != HOLDS)
+    # Version 0.2.0 kept no `since`.
+    reach = "of what changed" if kept.body.get("since") else "of everything"
+    return f"{told or 'all invariants hold'} ({reach}, {kept.at.astimezone(UTC):%Y-%m-%d %H:%M} UTC)"
 
 
 def _stderr() -> Console:

@@ -171,16 +171,7 @@ class Gatherer:
 
     def _proved(self) -> Proved | None:
         result = database.latest_result(self.lake.settings, self.lake.name, database.PROOF)
-        if result is None:
-            return None
-        since, in_full_at = (
-            datetime.fromisoformat(at) if (at := result.body[name]) else None for name in ("since", "in_full_at")
-        )
-        checks = tuple(
-            CheckedInvariant(check["id"], check["state"], check["text"], MEANINGS.get(check["id"], ""))
-            for check in result.body["invariants"]
-        )
-        return Proved(result.at, checks, since, in_full_at)
+        return proved(result) if result else None
 
 
 @dataclass
@@ -279,6 +270,20 @@ def first_day(now: datetime) -> datetime:
     '2024-05-02T00:00:00+00:00'
     """
     return now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=REJECTED_DAYS)
+
+
+def proved(kept: database.KeptResult) -> Proved:
+    """What is shown of the last proof."""
+    since, in_full_at = (
+        # Version 0.2.0 kept neither.
+        datetime.fromisoformat(at) if (at := kept.body.get(name)) else None
+        for name in ("since", "in_full_at")
+    )
+    checks = tuple(
+        CheckedInvariant(check["id"], check["state"], check["text"], MEANINGS.get(check["id"], ""))
+        for check in kept.body["invariants"]
+    )
+    return Proved(kept.at, checks, since, in_full_at)
 
 
 def unreadable(error: Exception) -> Problem:
