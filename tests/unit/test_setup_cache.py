@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -56,3 +57,14 @@ def test_failed_command_is_told_with_its_last_lines_and_a_remedy(tmp_path: Path)
 def test_missing_program_is_told_without_a_trace(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="there is no program"):
         run(["twofold-no-such-program"], "fetching", tmp_path / "log", "install it")
+
+
+def test_what_takes_long_is_named_before_it_is_done(tmp_path: Path) -> None:
+    """In a log, too, as of a build: a program that takes minutes would seem to hang."""
+    said, log = tmp_path / "said", tmp_path / "log"
+    shows = f"import pathlib; print(pathlib.Path({str(said)!r}).read_text())"
+    call = f"run([sys.executable, '-c', {shows!r}], 'compiling', Path({str(log)!r}), '')"
+    program = f"import sys; from pathlib import Path; from twofold.setup.cache import run; {call}"
+    with said.open("wb") as errors:
+        subprocess.run([sys.executable, "-c", program], stderr=errors, check=True)
+    assert "compiling …" in log.read_text() and "compiling … 0:" in said.read_text()

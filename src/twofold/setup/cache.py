@@ -62,7 +62,11 @@ def run(command: Sequence[str | Path], label: str, log: Path, remedy: str) -> No
 
     Raises SetupError with the last lines of its output and `remedy` when it fails.
     """
-    shown = Progress(TextColumn("{task.description} …"), TimeElapsedColumn(), console=Console(stderr=True))
+    console = Console(stderr=True, markup=False, highlight=False)
+    if not console.is_terminal:
+        # There progress is shown at its end only, which may be minutes away.
+        console.print(f"{label} …")
+    shown = Progress(TextColumn("{task.description} …"), TimeElapsedColumn(), console=console)
     with log.open("wb") as output, shown:
         shown.add_task(label)
         try:
