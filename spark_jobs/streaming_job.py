@@ -109,6 +109,8 @@ def run(lake: Lake, until_caught_up: bool, health_port: int) -> None:
     try:
         stream(Job(spark, lake), topic_id, stop, until_caught_up, health_port)
     finally:
+        # Also where it ends before it has begun: another job has the lock, or a view was declared otherwise.
+        stop.set()
         spark_session.close(spark)
 
 
