@@ -7,6 +7,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from tests import lake, small_world
@@ -83,6 +84,8 @@ def fill(
     """A view's table, in a commit for each snapshot that it has read; all rows are in the first."""
     (view,) = pipeline.views.values()
     folded = small_world.fold(rows, view.window, view.every)
+    if name is tables.stream_view_name:
+        folded = folded.append_column(tables.VERSION, pa.array([1] * len(folded), pa.int64()))
     table = catalog.load(settings).create_table((pipeline.name, name(view)), folded.schema)
     for number, snapshot in enumerate(reads):
         state = Folded(snapshot, fingerprint.view(pipeline, view), sealed)

@@ -76,7 +76,8 @@ def watched(airflow: Settings, airflow_define: Define, late: str) -> Iterator[Wa
 def start_batch(watched: Watched) -> None:
     """As the button does; the union follows by its asset."""
     rest, dags = AirflowRest(watched.settings), [f"{watched.pipeline}_{kind}" for kind in ("union", "batch")]
-    eventually(lambda: len(rest.get("dags", dag_id_pattern=f"{watched.pipeline}_")["dags"]) > 3)
+    known = {"dag_id_pattern": f"{watched.pipeline}_"}
+    eventually(lambda: {*dags} <= {dag["dag_id"] for dag in rest.get("dags", **known)["dags"]})
     for dag in dags:
         rest.unpause(dag)
     rest.trigger(dags[1])

@@ -46,3 +46,11 @@ def test_rows_of_cells_keep_what_they_came_with(judge: Judge) -> None:
     rows = judge_apart(judge, records, pa.array([NOW, NOW], pa.timestamp("us", "UTC"))).rows
     assert rows.to_pylist() == judge.judge(records, NOW).rows.to_pylist()
     assert rows["payload"].to_pylist() == [None, b"row 1"]
+
+
+def test_a_filter_decides_as_in_the_same_process(tmp_path: Path) -> None:
+    filtering = Judge(write_definition(tmp_path, filter="kind = 'a'", event={"fields": {"kind": {"type": "string"}}}))
+    records = JsonRecords([good("a"), good("b").replace(b'"a"}', b'"b"}')], range(1, 3))
+    rows = judge_apart(filtering, records, NOW).rows.to_pylist()
+    assert rows == filtering.judge(records, NOW).rows.to_pylist()
+    assert [row["outcome"] for row in rows] == ["accepted", "filtered"]
