@@ -25,7 +25,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from twofold import tables
+from twofold import shell, tables
 from twofold.contract import reasons
 from twofold.contract.columns import arrow_type, kept_rules, typed
 from twofold.contract.decoder import Decoder
@@ -361,8 +361,7 @@ def _in_child(judge: Judge, records: Records, received_at: datetime | pa.Array) 
 
 def judge_stdin() -> None:
     """The child: pickled pipeline, records and moments in, rows in Arrow's stream format out."""
-    # "Not there": pyarrow imports it wherever it is, for 0.3 s, and there is no use for it here.
-    sys.modules["pandas"] = None  # type: ignore[assignment]
+    shell.without_pandas()
     pipeline, records, received_at = pickle.load(sys.stdin.buffer)
     rows = Judge(pipeline).judge(records, received_at).rows
     with pa.ipc.new_stream(sys.stdout.buffer, rows.schema) as stream:
