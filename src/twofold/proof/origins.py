@@ -54,8 +54,9 @@ def beyond_kafka(world: World, found: Findings) -> None:
     count = world.number(f"SELECT count(*) FROM {rows} WHERE NOT {sql.before(world.before.ends)}")
     if count:
         ends = world.after.ends
-        end = f"CASE kafka_partition {''.join(f'WHEN {p} THEN {end} ' for p, end in ends.items())}ELSE 0 END"
-        where = f"concat({sql.in_topic(world.pipeline.topic.name)}, ': Kafka ends at ', {end})"
+        # Of a topic that was deleted since, there are none.
+        end = f"MAP {{{', '.join(f'{p}: {end}' for p, end in ends.items())}}}[kafka_partition]"
+        where = f"concat({sql.in_topic(world.pipeline.topic.name)}, ': Kafka ends at ', coalesce({end}, 0))"
         beyond = f"SELECT kafka_partition, kafka_offset, {where} FROM {rows} WHERE NOT {sql.before(ends)}"
         count = world.see_none(found, "row", "of stream_log past Kafka's end", beyond)
     found.numbers["beyond_kafka"] = count
