@@ -39,7 +39,7 @@ def _events(world: World, found: Findings) -> None:
     # Rows that retention has not yet taken from stream_log.
     kept = f"{world.scope.added_events} WHERE coalesce(NOT {sql.before(world.retained_from)}, true)"
     more = sql.more_often(columns, kept, f"({logged}) AS _tw_logged", "> 0")
-    where = f"concat('events: ', {sql.id_from(world.pipeline)}, ', ', {sql.MORE}, ' more')"
+    where = f"concat('events: ', {sql.id_from(world.pipeline)}, {sql.if_several(sql.MORE, 'times more')})"
     count = world.see_none(found, "event", "not in the logs as they are", f"SELECT {where} FROM ({more}) AS _tw_more")
     rows = world.number(f"SELECT count(*) FROM {kept}")
     found.numbers |= {"events": rows, "events_not_in_logs": count}
