@@ -278,9 +278,14 @@ def test_kafka_was_set_back(made: Tables, last: LastProof, tmp_path: Path) -> No
     """None of the rows that are looked at says so."""
     world = made.world(tmp_path)
     changes.narrow(world, last)
-    for ends, offenders in ((ENDS, []), ({**ENDS, 1: 3}, [f"{made.pipeline.topic.name}[1]@4: Kafka ends at 3"])):
-        sent = replace(world.before, ends=ends)
-        world.before, world.after = sent, sent
+    name = made.pipeline.topic.name
+    shorter, deleted = {**ENDS, 1: 3}, dict[int, int]()
+    for before, after, offenders in (
+        (ENDS, ENDS, []),
+        (shorter, shorter, [f"{name}[1]@4: Kafka ends at 3"]),
+        (shorter, deleted, [f"{name}[0]@5: Kafka ends at 0", f"{name}[1]@4: Kafka ends at 0"]),
+    ):
+        world.before, world.after = replace(world.before, ends=before), replace(world.before, ends=after)
         found = Findings("I4")
         origins.beyond_kafka(world, found)
         assert list(found.check().offenders) == offenders

@@ -157,11 +157,14 @@ def test_what_goes_on_for_too_long_is_not_read_to_its_end(
         counted(tmp_path, name, content(5000), 100)
 
 
-def test_a_cell_over_many_lines_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("lines", [b"y\n", b'y\n","'], ids=["one cell", "many cells"])
+def test_a_row_over_many_lines_is_not_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: bytes
+) -> None:
     monkeypatch.setattr(recount, "LONGEST", 1000)
-    assert counted(tmp_path, "x.csv", b'id,at\nx,"' + b"y\n" * 400 + b'"\nz,1\n', 100) == 2
-    with pytest.raises(Irregular, match="a cell is too long"):
-        counted(tmp_path, "x.csv", b'id,at\nx,"' + b"y\n" * 2000 + b'"\nz,1\n', 100)
+    assert counted(tmp_path, "x.csv", b'id,at\nx,"' + lines * 150 + b'"\nz,1\n', 100) == 2
+    with pytest.raises(Irregular, match="a row is too long"):
+        counted(tmp_path, "x.csv", b'id,at\nx,"' + lines * 2000 + b'"\nz,1\n', 100)
 
 
 def test_an_array_on_one_line_may_be_as_long_as_it_likes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,7 +96,8 @@ def _elements(world: World, found: Findings) -> None:
 
 def _no_strangers(world: World, found: Findings) -> None:
     """Rows of batch_log are of landings only."""
-    strange = f"""SELECT landing, file, concat(file, ':', min("row"), ' (landing ', landing, '): ', count(*), ' rows')
+    rows = sql.if_several("count(*)", "rows")
+    strange = f"""SELECT landing, file, concat(file, ':', min("row"), ' (landing ', landing, ')', {rows})
                   FROM {tables.BATCH_LOG} ANTI JOIN (FROM landed WHERE reason IS NULL) USING (landing, file)
                   GROUP BY landing, file"""
     world.see_none(found, "file", "in batch_log that no landing took", strange)

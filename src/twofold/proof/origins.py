@@ -39,7 +39,7 @@ def _events(world: World, found: Findings) -> None:
     # Rows that retention has not yet taken from stream_log.
     kept = f"{world.scope.added_events} WHERE coalesce(NOT {sql.before(world.retained_from)}, true)"
     more = sql.more_often(columns, kept, f"({logged}) AS _tw_logged", "> 0")
-    where = f"concat('events: ', {sql.id_from(world.pipeline)}, ', ', {sql.MORE}, ' more')"
+    where = f"concat('events: ', {sql.id_from(world.pipeline)}, {sql.if_several(sql.MORE, 'times more')})"
     count = world.see_none(found, "event", "not in the logs as they are", f"SELECT {where} FROM ({more}) AS _tw_more")
     rows = world.number(f"SELECT count(*) FROM {kept}")
     found.numbers |= {"events": rows, "events_not_in_logs": count}
@@ -54,8 +54,9 @@ def beyond_kafka(world: World, found: Findings) -> None:
     count = world.number(f"SELECT count(*) FROM {rows} WHERE NOT {sql.before(world.before.ends)}")
     if count:
         ends = world.after.ends
-        end = f"CASE kafka_partition {''.join(f'WHEN {p} THEN {end} ' for p, end in ends.items())}ELSE 0 END"
-        where = f"concat({sql.in_topic(world.pipeline.topic.name)}, ': Kafka ends at ', {end})"
+        # Of a topic that was deleted since, there are none.
+        end = f"MAP {{{', '.join(f'{p}: {end}' for p, end in ends.items())}}}[kafka_partition]"
+        where = f"concat({sql.in_topic(world.pipeline.topic.name)}, ': Kafka ends at ', coalesce({end}, 0))"
         beyond = f"SELECT kafka_partition, kafka_offset, {where} FROM {rows} WHERE NOT {sql.before(ends)}"
         count = world.see_none(found, "row", "of stream_log past Kafka's end", beyond)
     found.numbers["beyond_kafka"] = count

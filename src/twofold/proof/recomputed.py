@@ -97,8 +97,9 @@ def equals_from_scratch(world: World) -> Check:
         ("lost", "of the logs not in unified_events", -1),
         ("invented", "of unified_events not in the logs", 1),
     ):
-        where = f"concat({sql.id_from(world.pipeline)}, ': {what}, ', {sql.MORE} * {sign}, ' times')"
-        rows = f"SELECT {key}, {where} FROM _tw_more WHERE {sql.MORE} * {sign} > 0"
+        times = f"{sql.MORE} * {sign}"
+        where = f"concat({sql.id_from(world.pipeline)}, ': {what}', {sql.if_several(times, 'times')})"
+        rows = f"SELECT {key}, {where} FROM _tw_more WHERE {times} > 0"
         found.numbers[number] = world.see_none(found, "row", what, rows)
     found.say(f"unified_events {counted(there, 'row')}, made from scratch {counted(made, 'row')}")
     return found.check()
@@ -211,7 +212,7 @@ def _find_new_windows(world: World, side: ViewTable, state: Folded, last: LastPr
     pipeline, pinned, key = world.pipeline, world.pins[side.name], sql.quoted(world.pipeline.event.key)
     then = table_state.boundary(world.pins[tables.EVENTS].at(last.snapshots[tables.EVENTS]).history, pipeline.name)
     if then.seen is None and then.offsets:
-        return  # an earlier release united, and nobody knows how far time had come
+        return  # no accepted row was united, so nobody knows how far time had come
     top = LONG_AGO_US if then.seen is None else (then.seen - EPOCH) // timedelta(microseconds=1)
     read = sql.before(read_up_to(world.pins[side.log].history, state, pipeline.name))
     certain = f"""(

@@ -30,7 +30,7 @@ Bytes = IO[bytes] | gzip.GzipFile
 
 BLOCK_CHARACTERS = 1 << 20
 LONGEST = 64 << 20
-"""Characters; a longer line, element or quoted cell is not read to its end, for want of memory."""
+"""Characters; a longer line, element or row is not read to its end, for want of memory."""
 DEEPEST = 100_000
 
 _BLANKS = " \t\r\n"
@@ -299,15 +299,15 @@ def _rows(lines: Iterator[str], separator: str) -> Iterator[str]:
         return line
 
     while line := next_line():
-        held, at = [line], 0
+        held, at, size = [line], 0, len(line)
         while '"' in line and line.startswith('"', at := _end(whole_cells, line, at)):
-            begun, end, size = len(held), _end(_IN_QUOTES, line, at + 1), len(line) - at
+            begun, end = len(held), _end(_IN_QUOTES, line, at + 1)
             while end == len(line):
                 line = next_line()
                 size += len(line)
                 if not line:
                     raise Irregular("a quote is never closed")
-                _require_held(size, "a cell")
+                _require_held(size, "a row")
                 held.append(line)
                 end = _end(_IN_QUOTES, line, 0)
             at = end + 1

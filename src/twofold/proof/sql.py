@@ -8,10 +8,11 @@ Written for DuckDB alone, apart from the SQL that it checks, so that one mistake
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from twofold.definition.model import Pipeline, View
 from twofold.definition.names import ELEMENT
+from twofold.windows import EPOCH
 
 FROM_FILES = ("landing", "file", "row")
 FROM_KAFKA = ("kafka_timestamp", "kafka_partition", "kafka_offset")
@@ -206,12 +207,27 @@ def shown(value: str, quote: str = "'") -> str:
 
 
 def moment(us: str) -> str:
-    """A moment, of microseconds since the epoch, as text.
+    """A moment, of microseconds since the epoch, as text; what lies outside the years 1 to 9999 as what it is.
 
     >>> import duckdb; duckdb.sql(f"SELECT {moment('0')}, {moment('500000')}, {moment('NULL')}").fetchall()
     [('1970-01-01T00:00:00Z', '1970-01-01T00:00:00.5Z', 'null')]
+    >>> duckdb.sql(f"SELECT {moment('a')} FROM (SELECT {-1 << 63} AS a)").fetchall()
+    [('-9223372036854775808 µs after 1970',)]
     """
-    return f"coalesce(replace(make_timestamp({us})::VARCHAR, ' ', 'T') || 'Z', 'null')"
+    # DuckDB ends a query that shows a moment for which it has no date; no job writes one.
+    first = microseconds(datetime.min.replace(tzinfo=UTC) - EPOCH)
+    last = microseconds(datetime.max.replace(tzinfo=UTC) - EPOCH)
+    dated = f"make_timestamp(CASE WHEN {us} BETWEEN {first} AND {last} THEN {us} END)"
+    return f"coalesce(replace({dated}::VARCHAR, ' ', 'T') || 'Z', {us} || ' µs after 1970', 'null')"
+
+
+def if_several(number: str, what: str) -> str:
+    """A number and a noun or more as text, after a comma; null where it is 1.
+
+    >>> import duckdb; duckdb.sql(f"SELECT {if_several('1', 'times')}, {if_several('2', 'times')}").fetchall()
+    [(None, ', 2 times')]
+    """
+    return f"CASE WHEN {number} > 1 THEN concat(', ', {number}, {literal(f' {what}')}) END"
 
 
 def id_from(pipeline: Pipeline) -> str:

@@ -181,7 +181,7 @@ class Tally:
         if self.differ:
             found.not_proved(
                 f"{counted(len(self.differ), 'difference')} in rows of {self.log} that were landed under an earlier "
-                f"definition, or by an earlier release, such as {min(self.differ)}"
+                f"definition, such as {min(self.differ)}"
             )
         for what, times in self.untold.most_common(MOST_OFFENDERS):
             found.not_proved(f"{what} ({counted(times, 'row')} of {self.log})")
