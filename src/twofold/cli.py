@@ -103,6 +103,8 @@ def cli(ctx: click.Context, pipelines: Path | None, home: Path | None) -> None:
     for name, value in (("TWOFOLD_PIPELINES", pipelines), ("TWOFOLD_HOME", home)):
         if value is not None:
             os.environ[name] = str(value.absolute())
+    if shell.is_colorless():
+        ctx.color = False
     ctx.obj = Settings()
 
 

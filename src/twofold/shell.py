@@ -115,6 +115,11 @@ def without_pandas() -> None:
     sys.meta_path.insert(0, _WithoutPandas)
 
 
+def is_colorless() -> bool:
+    """Whether the user wants no colours (https://no-color.org)."""
+    return bool(os.environ.get("NO_COLOR"))
+
+
 def clean() -> bool:
     """Free the environment that children get; what Python itself has read of it stays as it is. Whether it changed."""
     before, after = dict(os.environ), cleaned(os.environ)

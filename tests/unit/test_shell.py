@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import click
 import pytest
 
 from twofold import shell
+from twofold.cli import cli
 from twofold.errors import TwofoldError
 from twofold.launch import find_java
 
@@ -279,3 +281,14 @@ def health_server(who: str = "ours") -> Iterator[int]:
         finally:
             server.shutdown()
             thread.join()
+
+
+@pytest.mark.parametrize(("wish", "color"), [("1", False), ("", None)])
+def test_a_wish_for_no_colors_holds_for_every_command(
+    monkeypatch: pytest.MonkeyPatch, wish: str, color: bool | None
+) -> None:
+    monkeypatch.setenv("NO_COLOR", wish)
+    with click.Context(cli) as context:
+        assert cli.callback is not None
+        cli.callback(None, None)
+        assert click.Context(click.Command("prove"), parent=context).color is color
