@@ -247,7 +247,9 @@ class Job:
             # Not after a failure: the commit that failed here may still be under way there.
             lock.forget_holder()
         finally:
-            connection.close()
+            # A JVM that has ended holds nothing; what ended it is the error to report.
+            with suppress(Py4JError, OSError):
+                connection.close()
 
 
 def declared(pipeline: str) -> Lake:

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-LONGEST_CORE = 26_900
+LONGEST_CORE = 26_950
 """Lines of src/twofold, as many as there are, rounded up."""
 
 
