@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import click
-from py4j.protocol import Py4JError, Py4JNetworkError
+from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql.streaming.query import StreamingQuery
 
@@ -93,7 +93,9 @@ def main(pipeline: str, until_caught_up: bool, health_port: int) -> None:
         end(error, CHANGED)
     except TwofoldError as error:
         end(error)
-    except (Py4JNetworkError, ConnectionError):
+    except Py4JJavaError:
+        raise
+    except (Py4JError, ConnectionError):
         click.echo("error: the Spark JVM of this job exited; start the job again to resume", err=True)
         sys.exit(1)
 
@@ -170,6 +172,10 @@ def _stream(
                 _keep_running(queries, progress, stop, lock)
         finally:
             stop.set()
+            # Within the lock, which each of their commits asks for. A JVM that has ended has no queries.
+            with suppress(Py4JError, OSError):
+                for one in queries:
+                    one.stop()
     click.echo(progress.summary(), err=True)
 
 
@@ -195,8 +201,6 @@ def _keep_running(
             one.step({"processingTime": f"{one.pause // timedelta(milliseconds=1)} milliseconds"})
         if all(one.query is not None for one in queries):
             progress.say("running")
-    for one in queries:
-        one.stop()
 
 
 def _drain(queries: Sequence[RestartedQuery], progress: StreamProgress, stop: threading.Event, lock: JobLock) -> None:
@@ -206,7 +210,6 @@ def _drain(queries: Sequence[RestartedQuery], progress: StreamProgress, stop: th
         while not stop.is_set() and not one.step({"availableNow": True}):
             one.wait(stop, _POLL_S)
             lock.check_noticed()
-        one.stop()
     if stop.is_set():
         raise TwofoldError("stopped before it had caught up", "run the same command again to resume")
 

@@ -121,14 +121,13 @@ class Work:
         self.stream(threading.Event(), until_caught_up=True)
 
     def stream(self, stop: threading.Event, *, until_caught_up: bool) -> None:
-        """What `twofold stream` does, in this session; however it ends, no query goes on."""
+        """What `twofold stream` does, in this session; however it ends, no query runs any more."""
         assert self.spark
         topic_id = streaming_job.check(self.lake)
         try:
             streaming_job.stream(self.job, topic_id, stop, until_caught_up)
         finally:
-            for query in self.spark.streams.active:
-                query.stop()
+            assert not self.spark.streams.active
 
     def landed(self) -> int:
         """Kafka records in stream_log, by the account of its newest commit."""
