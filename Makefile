@@ -51,7 +51,7 @@ $(STAMP):
 demo: setup  ## Real flights through both layers, one of them killed midway, and the proof (STORE=minio, PIPELINE=webhooks)
 	@$(BIN)/python -m demo.$(if $(filter webhooks,$(PIPELINE)),webhooks,flights)
 
-test: setup  ## All tests: pure logic first, then against real services (about 35 minutes on 2 cores)
+test: setup  ## All tests: pure logic first, then against real services (about 27 minutes on 2 cores)
 	@scripts/prerequisites $(PYTHON) chromium monitoring
 	$(UNIT)
 	$(PYTEST) -n $(WORKERS) tests/integration
