@@ -9,7 +9,6 @@ import secrets
 import signal
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -24,7 +23,6 @@ from demo.airflow_rest import AirflowRest
 from tests import running
 from twofold.definition.load import load_file
 from twofold.definition.model import Pipeline
-from twofold.errors import TwofoldError
 from twofold.settings import Settings
 
 if TYPE_CHECKING:
@@ -67,8 +65,6 @@ hypothesis.settings.register_profile("any machine", deadline=None, suppress_heal
 hypothesis.settings.load_profile("any machine")
 
 
-DAG_FILES = sorted((Path(__file__).parents[1] / "dags").glob("*_dag.py"))
-"""Each makes one DAG of every pipeline."""
 ONCE = ("airflow", "minio_stack")
 """Stacks that only one worker starts."""
 LONGEST = (
@@ -188,23 +184,13 @@ def define(pipelines_folder: Path) -> Callable[..., Pipeline]:
 
 @pytest.fixture(scope="session")
 def airflow_define(airflow: Settings, airflow_pipelines: Path) -> Callable[..., Pipeline]:
-    """As `define`, for the pipelines of the stack `airflow`, which then knows their DAGs."""
-    from tests.at_work import eventually
+    """As `define`, for the pipelines of the stack `airflow`, which is asked to read the files of DAGs now."""
 
     def defined(**overrides: Any) -> Pipeline:  # noqa: ANN401
         pipeline = write_definition(airflow_pipelines, **overrides)
         rest = AirflowRest(airflow)
-
-        def are_known() -> bool:
-            if rest.get("dags", dag_id_pattern=f"{pipeline.name}_")["total_entries"] == len(DAG_FILES):
-                return True
-            for token in {dag["file_token"] for dag in rest.get("dags", limit=100)["dags"]}:
-                # Asked again and again: for a file that is being read a request is lost. Twice at once is refused.
-                with suppress(TwofoldError):
-                    rest.call("PUT", f"/api/v2/parseDagFile/{token}")
-            return False
-
-        eventually(are_known, every_s=1)
+        for token in {dag["file_token"] for dag in rest.get("dags", limit=100)["dags"]}:
+            rest.call("PUT", f"/api/v2/parseDagFile/{token}")
         return pipeline
 
     return defined

@@ -97,8 +97,7 @@ def test_without_airflow_the_rest_goes_on_and_a_killed_supervisor_leaves_nothing
     assert len(family) > 12
     os.kill(supervisord, signal.SIGKILL)
     eventually(lambda: not supervisor.answers(airflow))
-    # No test that follows waits until the DAG files are read again by themselves, which took a fourth of the CPU time.
-    running.run(airflow.model_copy(update={"dags_read_every_s": 300}), "up", "--no-airflow")
+    running.run(airflow, "up", "--no-airflow")
     assert not processes.wait_gone(family, patience_s=10)
     before = pids(airflow)
     assert list(before) == ["postgres", "zookeeper", "kafka", *MONITORING]
