@@ -125,10 +125,10 @@ test-compose: setup  ## Build the containers and test the running stack (about 2
 	$(BIN)/python -m twofold.setup minio >/dev/null
 	$(BIN)/python -m twofold.setup statsd-exporter >/dev/null
 	@$(TAKE_BINARIES)
-	$(BIN)/pytest tests/compose
+	$(BIN)/pytest --exitfirst tests/compose
 
 test-compose-all: test-compose  ## The same, and without ZooKeeper, with three brokers, another store, an upgrade and a restore
-	$(BIN)/pytest tests/compose_all
+	$(BIN)/pytest --exitfirst tests/compose_all
 
 clean:  ## Remove the environment and what builds and tools left behind
 	rm -rf .venv build dist src/*.egg-info *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -83,7 +83,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = getattr(item, "fixturenames", ())
         group = next((stack for stack in ONCE if stack in fixtures), item.path.stem)
         item.add_marker(pytest.mark.xdist_group(group))
-        return LONGEST.index(group) if group in LONGEST else len(LONGEST)
+        return LONGEST.index(group) if group in LONGEST and item.path.parent.name == "integration" else len(LONGEST)
 
     items.sort(key=place)
 

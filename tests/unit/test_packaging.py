@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
+
+import grimp
+import pytest
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 LONGEST_CORE = 26_950
@@ -25,6 +31,26 @@ def test_every_package_is_listed() -> None:
 def test_locks_name_no_index() -> None:
     locks = [*(ROOT / "requirements").glob("*.txt"), ROOT / "src/twofold/setup/go.txt"]
     assert [lock.name for lock in locks if "://" in lock.read_text() or "--index" in lock.read_text()] == []
+
+
+@pytest.mark.parametrize(
+    ("lock", "programs"),
+    [
+        ("producer/requirements.txt", ("producer", "containers.supervised", "containers.healthcheck")),
+        ("requirements/containers.txt", ("producer", "spark_jobs", "containers", "twofold_airflow")),
+    ],
+    ids=["producer", "all others"],
+)
+def test_an_image_has_what_its_programs_import(lock: str, programs: tuple[str, ...]) -> None:
+    """The developer's environment has everything, so nothing but an image would tell."""
+    ours = ("twofold", "producer", "spark_jobs", "containers", "twofold_airflow")
+    graph = grimp.build_graph(*ours, include_external_packages=True, cache_dir=None)
+    begun = {module for module in graph.modules for name in programs if f"{module}.".startswith(f"{name}.")}
+    reached = begun.union(*(graph.find_upstream_modules(module) for module in begun))
+    of_module = packages_distributions()
+    imported = {canonicalize_name(each) for module in reached for each in of_module.get(module.split(".")[0], ())}
+    pins = re.findall(r"^([\w.-]+)(?:\[.*\])?==", (ROOT / lock).read_text(), re.MULTILINE)
+    assert imported - set(map(canonicalize_name, pins)) - {"twofold"} == set()
 
 
 def test_no_module_is_too_long_and_the_core_does_not_grow() -> None:
