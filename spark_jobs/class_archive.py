@@ -17,7 +17,6 @@ from pathlib import Path
 
 import click
 import pyarrow as pa
-from pyspark import SparkContext
 from pyspark.sql import DataFrame, SparkSession
 
 from spark_jobs import spark_session
@@ -53,12 +52,12 @@ def record(settings: Settings, target: Path) -> None:
         # Warnings about discarded data do not concern the user who installs.
         spark.sparkContext.setLogLevel("ERROR")
         _work(spark, folder)
-        gateway = SparkContext._gateway  # pyspark hands out its JVM's process nowhere else
-        assert gateway is not None
+        jvm = spark_session.jvm_process()
         spark_session.close(spark)
         # It writes the archive on its way out.
-        gateway.proc.stdin.close()
-        gateway.proc.wait(_END_WITHIN_S)
+        assert jvm.stdin is not None
+        jvm.stdin.close()
+        jvm.wait(_END_WITHIN_S)
         for outgrown in target.parent.glob("*.jsa"):
             outgrown.unlink()
         made.replace(target)

@@ -52,6 +52,8 @@ DRIVER_GAUGES = (
 The sink sends cumulative counts as increments, and StatsD takes a negative gauge for a decrement.
 """
 
+JVM_GONE = (Py4JError, OSError)
+"""What a call to a JVM raises that has ended, or ends meanwhile."""
 _PRINTS_WITHIN_S = 4.0
 """A JVM that can prints the stacks of its threads within a moment."""
 
@@ -88,7 +90,7 @@ def close(spark: SparkSession) -> None:
     Threads that wait for calls from the JVM keep what they refer to past the end of Python, and libraries report that,
     at length. A JVM that has ended already is as good as closed.
     """
-    with suppress(Py4JError, ConnectionError):
+    with suppress(*JVM_GONE):
         spark.stop()
     gateway = SparkContext._gateway
     if gateway is not None:
@@ -102,9 +104,7 @@ def end_jvm_after(stop: threading.Event, patience_s: float) -> None:
     A query and a session that are stopped wait without a limit for threads of the JVM. What waits for the JVM in Python
     fails once that has ended.
     """
-    gateway = SparkContext._gateway
-    assert gateway is not None
-    program: Popen[bytes] = gateway.proc
+    program = jvm_process()
 
     def watch() -> None:
         stop.wait()
@@ -117,6 +117,13 @@ def end_jvm_after(stop: threading.Event, patience_s: float) -> None:
         program.kill()
 
     threading.Thread(target=watch, daemon=True, name="end of the JVM").start()
+
+
+def jvm_process() -> Popen[bytes]:
+    """The process of the JVM that pyspark has started for this one."""
+    assert SparkContext._gateway is not None
+    started: Popen[bytes] = SparkContext._gateway.proc
+    return started
 
 
 def jvm() -> Any:  # noqa: ANN401 - whatever the JVM has
@@ -248,7 +255,7 @@ class Job:
             lock.forget_holder()
         finally:
             # A JVM that has ended holds nothing; what ended it is the error to report.
-            with suppress(Py4JError, OSError):
+            with suppress(*JVM_GONE):
                 connection.close()
 
 
@@ -343,7 +350,7 @@ class JobLock:
     def beat(self) -> bool:
         """Send a heartbeat; False, and reported, where the lock is lost."""
         # A JVM that is gone is the job's own affair, which notices it by itself.
-        with suppress(Py4JError, OSError):
+        with suppress(*JVM_GONE):
             self._ask()
             if not self.lost.is_set():
                 return True

@@ -173,8 +173,8 @@ def _stream(
         finally:
             stop.set()
             # Within the lock, which each of their commits asks for. A JVM that has ended has no queries.
-            with suppress(Py4JError, OSError):
-                for one in queries:
+            for one in queries:
+                with suppress(*spark_session.JVM_GONE):
                     one.stop()
     click.echo(progress.summary(), err=True)
 
@@ -187,7 +187,7 @@ def _listening(job: Job, progress: StreamProgress) -> Iterator[None]:
         yield
     finally:
         # A JVM that was killed has no listeners.
-        with suppress(Py4JError, OSError):
+        with suppress(*spark_session.JVM_GONE):
             job.spark.streams.removeListener(progress)
 
 
