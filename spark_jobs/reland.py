@@ -126,10 +126,8 @@ class Rejudged:
             state = table_state.encode(replace(landed, relanded=landed.relanded + 1))
             same = [schemas.same_definition(table), self.erased.unchanged]
             if self.changes:
-                head, updates = (
-                    table.metadata.current_snapshot_id,
-                    [SetPropertiesUpdate(updates=known)] if known else [],
-                )
+                head = table.metadata.current_snapshot_id
+                updates = [SetPropertiesUpdate(updates=known)] if known else []
                 commits.replace(table, head, self.old, self.new, state, updates, same)
             else:
                 commits.set_properties(table, known, same)

@@ -295,11 +295,13 @@ def _whole(job: Job) -> Whole:
     """The newest append (the source passes over others) whose manifests name no deleted file (it would read those)."""
 
     def attempt() -> Whole:
-        if _clean_append(job) is None:
+        found = _clean_append(job)
+        if found is None:
             commits.append(commits.tidy(job.lake.table(tables.STREAM_LOG), forget=True), (), {})
-        if found := _clean_append(job):
-            return found
-        raise CommitFailedException("it was rewritten meanwhile")
+            found = _clean_append(job)
+        if found is None:
+            raise CommitFailedException("it was rewritten meanwhile")
+        return found
 
     remedy = "see that only one maintenance runs at a time, then start the streaming job again"
     return commits.retried(f"{job.pipeline.name}.{tables.STREAM_LOG}", attempt, remedy)
