@@ -34,7 +34,7 @@ from twofold.settings import Settings
 LOCK_NAMESPACE = zlib.crc32(b"twofold") & 0x7FFFFFFF
 """First of the two 32-bit halves of every lock's key; the second names pipeline and role."""
 HEARTBEAT_S = 5.0
-"""Pause between two signs of life of a lock's session."""
+"""Pause between two heartbeats of a lock's session."""
 ANSWER_WITHIN_S = 10
 """A heartbeat that is not answered for that long: the session is lost."""
 RELEASED_AFTER_S = 25

@@ -30,6 +30,8 @@ from twofold.reader.pinned import Pinned, PinnedColumn, iceberg_schema
 from twofold.settings import Settings
 from twofold.text import quoted
 
+ISO = "'%Y-%m-%dT%H:%M:%S.%f'"
+"""DuckDB's format of a moment in ISO 8601, as SQL."""
 SCHEMA = "_tw_sources"
 """DuckDB schema of what users do not name: pipeline names start with a letter."""
 DATA = "_tw_data"
@@ -102,7 +104,7 @@ def failure(error: duckdb.Error, remedy: str = "") -> QueryError:
 
 def iso(value: str) -> str:
     """SQL that writes a moment with time zone in ISO 8601, UTC; whole seconds without a fraction."""
-    return f"replace(strftime({value}, '%Y-%m-%dT%H:%M:%S.%f') || 'Z', '.000000Z', 'Z')"
+    return f"replace(strftime({value}, {ISO}) || 'Z', '.000000Z', 'Z')"
 
 
 @contextmanager

@@ -34,7 +34,6 @@ from twofold.text import printable, quoted
 SHOWN_ROWS = 1000
 _BATCH_ROWS = 10_000
 _PROGRESS_POLL_S = 0.2
-_ISO = "'%Y-%m-%dT%H:%M:%S.%f'"
 _NUMBERS = ("tinyint", "smallint", "integer", "bigint", "hugeint", "decimal", "double", "float")
 
 
@@ -144,7 +143,7 @@ def _expression(value: str, kind: DuckDBPyType, *, finite: bool) -> str:
         case "timestamp with time zone":
             return engine.iso(value)
         case "timestamp":
-            return f"regexp_replace(strftime({value}, {_ISO}), '\\.000000$', '')"
+            return f"regexp_replace(strftime({value}, {engine.ISO}), '\\.000000$', '')"
         case "blob":
             return f"coalesce(TRY(decode({value})), CAST({value} AS VARCHAR))"
         case "double" | "float" if finite:
