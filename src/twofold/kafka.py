@@ -64,6 +64,8 @@ if TYPE_CHECKING:
 _Told = TypeVar("_Told")
 TIMEOUT_S = 10.0
 """How long a broker may take to answer before it counts as not running."""
+_MADE_WITHIN_S = 60.0
+"""How long a broker that answers may take to finish deleting a topic, and to describe the one made in its place."""
 _PAUSE_S = 0.1
 _RECORDS_A_STEP = 1_000
 _NEAR = 5_000
@@ -207,12 +209,13 @@ def ensure(settings: Settings, pipeline: Pipeline, timeout_s: float = TIMEOUT_S)
 
 def ensure_by(client: AdminClient, topic: Topic, timeout_s: float = TIMEOUT_S) -> TopicState:
     """`ensure` by an existing client; raises KafkaException while no broker answers."""
-    deadline, asked_for_more = time.monotonic() + timeout_s, False
+    deadline, asked_for_more = time.monotonic() + max(timeout_s, _MADE_WITHIN_S), False
     while (state := _described(client, topic.name, timeout_s)) is None or len(state.partitions) < topic.partitions:
         if not topic.managed:
             raise not_there(topic)
         if time.monotonic() > deadline:
-            raise TwofoldError(f"topic {topic.name} vanished while it was being made", "run the command again")
+            what = f"Kafka has not made topic {topic.name} within {_MADE_WITHIN_S:.0f} s"
+            raise TwofoldError(what, "if it was deleted just now, run the command again once Kafka has finished that")
         if state is None:
             # Asked again: a topic that is being deleted is in the way until it is gone.
             wanted = NewTopic(topic.name, topic.partitions, topic.replication, config=configs(topic))
