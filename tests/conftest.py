@@ -65,6 +65,8 @@ hypothesis.settings.register_profile("any machine", deadline=None, suppress_heal
 hypothesis.settings.load_profile("any machine")
 
 
+DAGS = len(list((Path(__file__).parents[1] / "dags").glob("*_dag.py")))
+"""So many DAGs a pipeline has: one of each file."""
 ONCE = ("airflow", "minio_stack")
 """Stacks that only one worker starts."""
 LONGEST = (
@@ -184,13 +186,12 @@ def define(pipelines_folder: Path) -> Callable[..., Pipeline]:
 
 @pytest.fixture(scope="session")
 def airflow_define(airflow: Settings, airflow_pipelines: Path) -> Callable[..., Pipeline]:
-    """As `define`, for the pipelines of the stack `airflow`, which is asked to read the files of DAGs now."""
+    """As `define`, for the pipelines of the stack `airflow`, which then knows their DAGs."""
+    from tests.at_work import eventually
 
     def defined(**overrides: Any) -> Pipeline:  # noqa: ANN401
-        pipeline = write_definition(airflow_pipelines, **overrides)
-        rest = AirflowRest(airflow)
-        for token in {dag["file_token"] for dag in rest.get("dags", limit=100)["dags"]}:
-            rest.call("PUT", f"/api/v2/parseDagFile/{token}")
+        pipeline, rest = write_definition(airflow_pipelines, **overrides), AirflowRest(airflow)
+        eventually(lambda: rest.get("dags", dag_id_pattern=f"{pipeline.name}_")["total_entries"] == DAGS, every_s=1)
         return pipeline
 
     return defined

@@ -3,8 +3,7 @@
     pipelines/*.yaml ─► pipelines() ─► pipeline_dag(…) for each, in every DAG file; in a task's process for its own
                 └─ faulty ─► dags/definitions.py fails to import, with all faults; the sound pipelines keep their DAGs
 
-A DAG file is parsed again every few seconds, so a pipeline file that is added, changed or removed takes effect without
-a restart.
+A DAG file is parsed again when a pipeline file is added, changed or removed (`dag_folder`), without a restart.
 """
 
 from __future__ import annotations

@@ -165,8 +165,6 @@ class Settings(Environment):
     health_host: str = "127.0.0.1"
     """Where `/healthz` of a service listens; in a container all of its interfaces, `0.0.0.0`."""
 
-    dags_read_every_s: int = 20
-    """Airflow reads the DAG files that often: so soon a pipeline file that is added or changed takes effect."""
     services_every_s: int = 60
     """Interval of the DAG `<p>_services`."""
     service_sample_every_s: float = 5.0

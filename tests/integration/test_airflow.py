@@ -13,7 +13,7 @@ import pytest
 
 from demo.airflow_rest import AirflowRest
 from tests import at_work, running
-from tests.conftest import write_definition
+from tests.conftest import DAGS, write_definition
 from tests.running import pids, status
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
@@ -79,11 +79,15 @@ def test_killed_processes_come_back_and_leave_nothing(airflow: Settings) -> None
     assert not processes.wait_gone(family, patience_s=10)
 
 
-def test_a_pipeline_file_added_while_all_runs_gets_its_dags(airflow: Settings, airflow_pipelines: Path) -> None:
+def test_a_pipeline_file_added_or_changed_while_all_runs_is_followed(
+    airflow: Settings, airflow_pipelines: Path
+) -> None:
     name = write_definition(airflow_pipelines).name
     rest = AirflowRest(airflow)
-    eventually(lambda: f"{name}_union" in {dag["dag_id"] for dag in rest.get("dags", dag_id_pattern=name)["dags"]})
+    eventually(lambda: rest.get("dags", dag_id_pattern=name)["total_entries"] == DAGS)
     assert rest.get("importErrors")["total_entries"] == 0
+    write_definition(airflow_pipelines, name=name, schedule={"batch": "7 7 7 7 *"})
+    eventually(lambda: rest.get(f"dags/{name}_batch")["timetable_summary"] == "7 7 7 7 *")
 
 
 def test_its_commands_run_in_its_environment(airflow: Settings) -> None:

@@ -47,7 +47,6 @@ class ServicesDag:
         self.controller = Controller(settings)
 
     def switch_on(self) -> None:
-        patiently(lambda: self.rest.get("dags", dag_id_pattern=self.dag)["dags"])
         self.rest.unpause(self.dag)
 
     def switch_off(self) -> None:

@@ -25,6 +25,16 @@ def warn(text: str) -> None:
     sys.stderr.write(f"warning: {text}\n")
 
 
+def folder_content(folder: Path) -> dict[str, bytes]:
+    """The name and the bytes of each definition in a folder, as far as they can be read."""
+    found: dict[str, bytes] = {}
+    with suppress(UsageError, OSError):
+        for file in definition_files(folder):
+            with suppress(OSError):
+                found[file.name] = _read(file)
+    return found
+
+
 class DefinitionWatch:
     """Compares a loaded pipeline with its file, for as long as a job runs."""
 

@@ -207,9 +207,12 @@ def _options(settings: Settings) -> dict[str, str]:
         "API__WORKERS": "1",
         "API__SECRET_KEY": _key(settings, "sessions").hex(),
         "API_AUTH__JWT_SECRET": _key(settings, "tokens").hex(),
-        # By default a pipeline file that is added, changed or removed takes effect within half a minute.
-        "DAG_PROCESSOR__REFRESH_INTERVAL": "10",
-        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": str(settings.dags_read_every_s),
+        # It looks for changes of pipeline files, and reads the DAG files where there is one.
+        "DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(
+            [{"name": "dags-folder", "classpath": "twofold_airflow.dag_folder.DagFolder", "kwargs": {}}]
+        ),
+        "DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
         "CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "10",
         # Labelled StatsD metrics, each sent once. Where nobody listens nothing happens.
         "METRICS__STATSD_ON": "True",
