@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 
 from twofold.cli import cli
 from twofold.commands.try_ import Summary, judged
-from twofold.contract.literals import BOOLEAN, NUMBER, OTHER, TEXT, Literal
+from twofold.contract.literals import BOOLEAN, NUMBER, OTHER, TEXT, Literal, read_value
 from twofold.definition.field_source import is_key
 from twofold.definition.load import check_file
 from twofold.definition.time_formats import format_fault
@@ -91,6 +92,17 @@ KINDS: list[tuple[str, list[Literal], bool, str]] = [
     ("x", [*numbers(NUMBER, "1"), *numbers(TEXT, "a")], False, "string"),
     ("x", [*numbers(OTHER, "[]"), *numbers(TEXT, "a")], False, "json"),
     ("x", [], False, "string"),
+    ("n", numbers(NUMBER, "123456789" * 5), False, "string"),
+    ("n", numbers(NUMBER, f"0.{'1234567890' * 4}"), False, "string"),
+    ("n", numbers(NUMBER, "0.12345678901234567890", "-17"), False, "decimal(38,22)"),
+    ("n", numbers(NUMBER, "9007199254740993", "2.5"), False, "decimal(38,3)"),
+    ("n", numbers(NUMBER, "1e-400"), False, "string"),
+    ("n", numbers(NUMBER, "1e-400", *(f"{n}.5e-9" for n in range(1, 9))), False, "double"),
+    ("n", numbers(NUMBER, "-0.0"), False, "double"),
+    ("n", numbers(NUMBER, *map(str, range(200)), "-0.0"), False, "double"),
+    ("n", numbers(TEXT, "-0", "1.5"), True, "double"),
+    ("zip", numbers(TEXT, *["80331"] * 60, "01723"), True, "string"),
+    ("zip", [*numbers(NUMBER, "80331"), *numbers(TEXT, "01723")], False, "string"),
 ]
 
 
@@ -98,6 +110,37 @@ KINDS: list[tuple[str, list[Literal], bool, str]] = [
 def test_kinds(name: str, values: list[Literal], cells: bool, expected: str) -> None:
     found = kinds.kind_of(values, name, cells=cells)
     assert f"{found.type} {found.format}".removesuffix(" iso8601") == expected
+
+
+numbers_as_written = st.from_regex(r"-?(0|[1-9][0-9]{0,44})(\.[0-9]{1,44})?([eE][+-]?[0-9]{1,3})?", fullmatch=True)
+
+
+@given(st.lists(numbers_as_written, min_size=1, max_size=9), st.sampled_from([NUMBER, TEXT]))
+def test_no_type_loses_digits_unsaid(texts: list[str], form: str) -> None:
+    found = kinds.kind_of(numbers(form, *texts), "id", cells=True)
+    given_back = {text: read_value(found.type, Literal(form, text)) for text in texts if fits(found, form, text)}
+    lost = [text for text, value in given_back.items() if Decimal(str(value)) != Decimal(text)]
+    assert len(lost) == sum(found.note.startswith("a double loses digits") for _ in lost), found
+
+
+def fits(kind: kinds.Kind, form: str, text: str) -> bool:
+    return kinds.fits(kind, Literal(form, text))
+
+
+@pytest.mark.parametrize(
+    ("values", "is_cut"),
+    [
+        (numbers(NUMBER, f"{MARCH}000000007"), True),
+        (numbers(NUMBER, f"{MARCH}000007000"), False),
+        (numbers(NUMBER, f"{MARCH}.1234567"), True),
+        (numbers(TEXT, "2026-03-01T00:00:00.000000100Z"), True),
+        (numbers(TEXT, "2026-03-01T00:00:00.123456000Z"), False),
+    ],
+)
+def test_moments_cut_off_are_said(values: list[Literal], is_cut: bool) -> None:
+    found = kinds.kind_of(values, "at")
+    assert found.type.name == "timestamp"
+    assert (kinds.CUT_OFF in found.note) is is_cut
 
 
 def test_patterns_can_be_declared() -> None:

@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 
 from twofold.contract.literals import BOOLEAN, NUMBER, OTHER, TEXT, Literal, NotOfType, read_value
 from twofold.definition.time_formats import EPOCHS, ISO
 from twofold.definition.types import FieldType
+from twofold.text import counted
 
 
 def vocabulary(listed: str) -> frozenset[str]:
@@ -51,7 +52,12 @@ _FEW, _FEW_TIMES, _FEW_OTHERS = 50, 4, 8
 _MOST_DIGITS = 4
 _COUNT = re.compile(r"[0-9]+(\.[0-9]+)?([eE]\+?[0-9]{1,2})?")
 """Java writes a double as 1.7723232E9."""
-_FRACTION = re.compile(r"\.([0-9]+)$")
+_MINUS_ZERO = re.compile(r"-0+(\.0+)?([eE].*)?")
+"""Of no whole number: what computes with doubles writes it so."""
+_BELOW_MICROSECONDS = re.compile(r"\.[0-9]{6}0*[1-9]")
+CUT_OFF = "finer than a microsecond in the sample: such digits are cut off"
+_QUIET = Context(traps=[])
+"""What has more digits in its exponent than a decimal can have is no number, and so lost."""
 _TIMESTAMP, _DATE = FieldType("timestamp"), FieldType("date")
 
 
@@ -81,24 +87,24 @@ def nearly(failed: int, count: int, few: int = 8) -> bool:
 def kind_of(values: Sequence[Literal], name: str, *, cells: bool = False) -> Kind:
     """The type of values, none of them null; `cells` of a CSV file have no quotes that tell texts from numbers."""
     if not values:
-        return Kind(FieldType("string"), note="always null in the sample: its type is a guess")
+        return Kind(FieldType("string"), note="no value in the sample: its type is a guess")
     forms = Counter(value.form for value in values)
     if OTHER in forms:
         mixed = "" if len(forms) == 1 else "arrays or objects, and other values"
         return Kind(FieldType("json"), note=mixed)
     distinct = Counter(values)
     some = values[:_FEW]
-    for kind in _candidates(some, forms, set(words(name)), cells):
+    for kind in _candidates(some, distinct, forms, set(words(name)), cells):
         # Texts of one form are moments, even where one of them has no such day.
         few = _FEW_TIMES if kind.type in (_TIMESTAMP, _DATE) else _FEW_OTHERS
         if not nearly(_misfits(kind, Counter(some)), len(some), few):
             continue
         if nearly(misfits := _misfits(kind, distinct), len(values), few):
-            noted = _noted(kind, distinct)
-            if not misfits:
+            noted = _noted(kind, list(distinct))
+            if not misfits or noted.type.name == "string":
                 return noted
             odd = next(value.text for value in distinct if not fits(kind, value))
-            return Kind(noted.type, noted.format, f"{misfits} of {len(values)} are none: {odd[:40]!r}")
+            return _also(noted, f"{misfits} of {len(values)} are none: {odd[:40]!r}")
     return Kind(FieldType("string"), note="" if len(forms) == 1 else "texts, and other values")
 
 
@@ -115,8 +121,10 @@ def _misfits(kind: Kind, values: Counter[Literal]) -> int:
     return sum(count for value, count in values.items() if not fits(kind, value))
 
 
-def _candidates(some: Sequence[Literal], forms: Counter[str], named: set[str], cells: bool) -> Iterator[Kind]:
-    """What the values may be, most telling first; `some` of them are looked at."""
+def _candidates(
+    some: Sequence[Literal], distinct: Iterable[Literal], forms: Counter[str], named: set[str], cells: bool
+) -> Iterator[Kind]:
+    """What the values may be, most telling first; `some` of them tell moments, all of them numbers."""
     yield Kind(FieldType("boolean"))
     # The next version may be called otherwise.
     if forms[BOOLEAN] or ("version" in named and not forms[NUMBER]):
@@ -130,16 +138,15 @@ def _candidates(some: Sequence[Literal], forms: Counter[str], named: set[str], c
     if is_time or not all(value.text.isdigit() for value in some):
         yield from (Kind(_DATE, pattern) for pattern in DAY_PATTERNS)
         yield from (Kind(_TIMESTAMP, pattern) for pattern in PATTERNS)
-    if forms[NUMBER] or (cells and not _has_leading_zeros(some)):
-        yield Kind(FieldType("long"))
+    # As codes have them, whose zeros a number would lose.
+    if any(re.match(r"-?0[0-9]", value.text) for value in distinct):
+        return
+    if forms[NUMBER] or cells:
+        if not any(_MINUS_ZERO.fullmatch(value.text) for value in distinct):
+            yield Kind(FieldType("long"))
         yield Kind(FieldType("double"))
-    elif named & EXACT_WORDS and not _has_leading_zeros(some):
+    elif named & EXACT_WORDS:
         yield Kind(FieldType("double"), note="a number in quotes")
-
-
-def _has_leading_zeros(some: Iterable[Literal]) -> bool:
-    """As codes have them, whose zeros a number would lose."""
-    return any(re.match(r"-?0[0-9]", value.text) for value in some)
 
 
 def _unit(some: Iterable[Literal], span: tuple[Decimal, Decimal]) -> str:
@@ -153,31 +160,52 @@ def _unit(some: Iterable[Literal], span: tuple[Decimal, Decimal]) -> str:
     return next((unit for unit, size in EPOCHS.items() if span[0] <= low * size and high * size < span[1]), "")
 
 
-def _noted(kind: Kind, values: Iterable[Literal]) -> Kind:
-    """A double as an exact decimal, where that holds the values; and what to look at."""
+def _noted(kind: Kind, values: Sequence[Literal]) -> Kind:
+    """A double as what keeps all digits of the values, where that can be; and what to look at."""
     if "%d/%m" in kind.format and all(fits(Kind(kind.type, _swapped(kind.format)), value) for value in values):
         return Kind(kind.type, kind.format, f"or {_swapped(kind.format)!r}: the sample does not tell")
-    return _exact(kind, values) if kind.type.name == "double" else kind
+    if kind.type == _TIMESTAMP and any(fits(kind, value) and _is_cut(kind, value.text) for value in values):
+        return _also(kind, CUT_OFF)
+    return _exact(kind, [value.text for value in values if fits(kind, value)]) if kind.type.name == "double" else kind
+
+
+def _also(kind: Kind, said: str) -> Kind:
+    return Kind(kind.type, kind.format, "; ".join(filter(None, (kind.note, said))))
 
 
 def _swapped(pattern: str) -> str:
     return pattern.replace("%d/%m", "%m/%d")
 
 
-def _exact(kind: Kind, values: Iterable[Literal]) -> Kind:
-    """With room for two more digits than the sample has: a digit too many rejects its record."""
-    texts = [value.text for value in values if fits(kind, value)]
-    if any("e" in text.lower() for text in texts):
-        return kind
-    digits = max((len(found[1]) for text in texts if (found := _FRACTION.search(text))), default=0)
-    scale = 4 if digits <= 2 else 6
-    decimal = Kind(FieldType("decimal", 18, scale))
-    if not digits:
-        decimal = Kind(FieldType("decimal", 38, 0))
-    if digits > _MOST_DIGITS or not all(fits(decimal, Literal(TEXT, text)) for text in texts):
-        return kind
+def _is_cut(kind: Kind, text: str) -> bool:
+    """Whether a moment has digits that microseconds do not hold."""
+    unit = EPOCHS.get(kind.format)
+    return bool(Decimal(text, _QUIET) * unit % 1 if unit else _BELOW_MICROSECONDS.search(text))
+
+
+def _exact(kind: Kind, texts: Sequence[str]) -> Kind:
+    """A decimal with room for two more digits than the sample has: a digit too many rejects its record.
+
+    Where a double would lose digits and no decimal holds them, a string, or a double if those are exceptions.
+    """
+    numbers = [Decimal(text, _QUIET) for text in texts]
+    lost = [text for text, number in zip(texts, numbers, strict=True) if Decimal(repr(float(text))) != number]
+    digits = max([0, *(-int(number.as_tuple().exponent) for number in numbers if number.is_finite())])
+    room = 38 - digits - max([1, *(number.adjusted() + 1 for number in numbers if number)])
     said = f"exact; at most {digits} after the point in the sample, `double` takes any" if digits else "beyond 64 bits"
-    return Kind(decimal.type, note="; ".join(filter(None, (kind.note, said))))
+    sizes = [(18, 4 if digits <= 2 else 6)] if 0 < digits <= _MOST_DIGITS else []
+    if room >= 0 and (lost or not digits):
+        sizes.append((38, digits + min(room // 2, 2) if digits else 0))
+    is_computed = any(_MINUS_ZERO.fullmatch(text) or (not lost and "e" in text.lower()) for text in texts)
+    for precision, scale in sizes if not is_computed else ():
+        decimal = FieldType("decimal", precision, scale)
+        if all(fits(Kind(decimal), Literal(TEXT, text)) for text in texts):
+            return _also(Kind(decimal, note=kind.note), said)
+    if not lost:
+        return kind
+    said = f"a double loses digits of {counted(len(lost), 'value')} of the sample, as of {lost[0][:50]}"
+    few = nearly(len(lost), len(texts))
+    return _also(kind, f"{said}; `string` keeps them") if few else Kind(FieldType("string"), note=said)
 
 
 def moment(kind: Kind, value: Literal) -> datetime | None:
