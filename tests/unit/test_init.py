@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from twofold.draft import kinds, sample
 from twofold.draft.pipeline_text import pipeline_text
 from twofold.errors import TwofoldError, UsageError
 from twofold.kafka import KafkaRecord
+from twofold.readers import SetAside
 from twofold.schema_registry import Registered, UnknownSchema
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -222,6 +224,13 @@ SAMPLES: list[tuple[str, str | bytes, list[str]]] = [
     ),
     ("access.jsonl", lines(*({"time": f"[01/Mar/2026:00:00:0{n} +0000]"} for n in range(9))),
      ["time: time ", 'format: "[%d/%b']),
+    ("nul.csv", "id\0,at,\"a\"\"b\",c,c\na,2026-01-01,1,2,3\n",
+     ["fields:\n    at: {type: timestamp, required: true}", "a path can have: 4 keys"]),
+    ("none.csv", "id,at\n", ["id: none", "    id: {type: string}   # no value in the sample"]),
+    ("days.csv", "window_start_day,id\n" + "".join(f"{n % 2}x,{n}\n" for n in range(9)), ["by: [window_start_day_]"]),
+    ("digits.csv", f"{'123456789' * 5}\n" * 9, ["header: [column_1]", "{type: string, required: true}   # a double"]),
+    ("blank.csv", " \n\t\na,b\n1,2\n", ["a: {type: long", "b: {type: long"]),
+    ("one.csv", "a;b\n" + '"1,5"\n' * 9, ['from: "a;b"', 'decimal: ","']),
     ("maps.jsonl", lines(*({"n": n, "by_user": {f"u{n}{k}": 1 for k in range(9)}} for n in range(9))),
      ["by_user: {type: json, required: true}", "time: arrival"]),
 ]  # fmt: skip
@@ -250,6 +259,17 @@ def test_parquet_has_types_of_its_own(made: Any) -> None:  # noqa: ANN401
     assert ", 0 rejected" in result.output
     for part in ("id: id ", "time: at ", "amount:   {type: double", "from: who.name", "who_tags: {type: json"):
         assert part in text
+
+
+def test_columns_of_parquet_that_no_path_can_name(made: Any) -> None:  # noqa: ANN401
+    nanos = pa.array([MARCH * 10**9 + 7], pa.timestamp("ns"))
+    one = pa.array([1])
+    table = pa.table([one, one, one, pa.array([{'x"': 1}]), nanos], names=['a"b', "b", "b", "s", "at"])
+    file = io.BytesIO()
+    pq.write_table(table, file)
+    result, text = made(file.getvalue(), "rows.parquet")
+    assert "1 accepted" in result.output
+    assert "    s:  {type: json" in text and kinds.CUT_OFF in text and "a path can have: 3 keys" in text
 
 
 def test_nothing_is_overwritten(made: Any) -> None:  # noqa: ANN401
@@ -298,6 +318,13 @@ def test_what_the_producer_cannot_cut_is_landed(made: Any) -> None:  # noqa: ANN
         ("{", "e.txt", "p", "has an unknown ending"),
         (lines(event(1)), "e.jsonl", "P", "cannot be a pipeline's name"),
         ("id;at\na;Müller\nb;Jörg\n".encode("latin-1"), "latin.csv", "p", "remedy: write them as UTF-8"),
+        ("", "e.csv", "p", "the whole file would be set aside: the file has no header"),
+        (" \n\n", "e.csv", "p", "the whole file would be set aside: the file has no header"),
+        ("id\0\na\n", "e.csv", "p", "the header has NUL characters"),
+        ("id,id\n1,2\n", "e.csv", "p", "no field with a name of its own that a path can have"),
+        ('{"a\\"b": 1}\n', "e.jsonl", "p", "no field with a name of its own that a path can have"),
+        ('id,"at\na,b\n', "e.csv", "p", "the header has no end: the quoted cell that opens in line 1 is not closed"),
+        ('id,at\na,x"y\n', "e.csv", "p", "remedy: send or take records that hold what the reasons ask for"),
         ("sep=;\r\nid;at;n\r\na;x;1\r\n", "excel.csv", "p", "Excel's `sep=` or a title before it is to be removed"),
     ],
 )
@@ -305,6 +332,52 @@ def test_what_cannot_be_drafted(made: Any, content: str | bytes, name: str, pipe
     result, text = made(content, name, pipeline)
     assert said in str(result.exception)
     assert not text
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "fields"),
+    [
+        ('[{"id":"a","at":"2026-01-01"},', "e.json", "id at"),
+        ('[{"id":"a","at":"2026-01-01"}]]', "e.json", "id at"),
+        (gzip.compress(lines(*map(event, range(900))).encode(), mtime=0)[:-9], "e.jsonl.gz", "id at"),
+        *((f'id{by}at\na{by}"2026\n', "e.csv", "id at") for by in ",;\t"),
+        *((f'id{by}at\na{by}2026-01-01\nb{by}"2026\nc{by}d\n', "e.csv", "id at") for by in ",;\t"),
+        ('id|at\na|"2026\n', "e.csv", "id|at"),
+    ],
+)
+def test_a_file_that_would_be_set_aside(
+    made: Any,  # noqa: ANN401
+    tmp_path: Path,
+    content: str | bytes,
+    name: str,
+    fields: str,
+) -> None:
+    _, definition = made(lines(dict.fromkeys(re.split("[ |]", fields), "2026-01-01")), "sound.jsonl", "sound")
+    if "|" in fields:
+        definition += 'files: {delimiter: "|"}\n'
+    (tmp_path / "sound.yaml").write_text(definition)
+    result, text = made(content, name)
+    tried = CliRunner().invoke(cli, ["try", str(tmp_path / "sound.yaml"), str(tmp_path / name)])
+    assert "the whole file would be set aside: " in tried.output
+    assert (str(result.exception), text) == (tried.output.strip(), "")
+
+
+def test_what_is_cut_by_the_sample_is_no_fault() -> None:
+    for content, name in ((b'[{"a": 1},{"a"', "e.json"), (b'a,b\n1,2\n3,"4', "e.csv")):
+        with pytest.raises(SetAside):
+            sample.of_file(partial(io.BytesIO, content), name)
+        assert sample.of_file(partial(io.BytesIO, content), name, is_cut=True).count == 1
+
+
+def test_no_fault_names_a_file_that_is_not_there(made: Any, tmp_path: Path) -> None:  # noqa: ANN401
+    """Neither the name of a topic that another pipeline has, nor a draft that no definition can be."""
+    made(lines(event(1)))
+    (tmp_path / "pipelines/p.yaml").rename(tmp_path / "pipelines/other.yaml")
+    result, _ = made(lines(event(1)))
+    assert 'its name would be "p", which ' in str(result.exception) and "other.yaml has too" in str(result.exception)
+    result, text = made(lines({"a" * (1 << 20): 1}), pipeline="q")
+    assert "the draft of " in str(result.exception) and "bytes, expected at most" in str(result.exception)
+    assert "tmp/tmp" not in str(result.exception) and not text
 
 
 AVRO = {

@@ -5,9 +5,11 @@ file, standard input, topic ─► twofold.draft ─► checked, tried ─► pi
 
 from __future__ import annotations
 
+import io
 import shlex
 import sys
 import tempfile
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,16 +17,16 @@ import click
 import pyarrow as pa
 
 from twofold import kafka, readers, tables
-from twofold.commands.check import check_files
-from twofold.commands.try_ import STANDARD_INPUT, Summary, input_name, judged, unreadable
+from twofold.commands.try_ import STANDARD_INPUT, Summary, input_name, judged, set_aside, unreadable
 from twofold.contract import reasons
 from twofold.definition import names
-from twofold.definition.load import SUFFIXES, definition_error, definition_files, shown_path
+from twofold.definition.load import SUFFIXES, check_file, clashes, definition_files, shown_path
 from twofold.definition.model import Pipeline
 from twofold.draft import sample
 from twofold.draft.pipeline_text import pipeline_text
 from twofold.draft.sample import MOST_BYTES, MOST_RECORDS, Sample
 from twofold.errors import TwofoldError, UsageError, first_line
+from twofold.readers.csv_rows import AFTER_QUOTE, QUOTE_WITHIN
 from twofold.schema_registry import Registry
 from twofold.settings import Settings
 from twofold.text import counted
@@ -59,15 +61,18 @@ def init(settings: Settings, name: str, file: Path | None, topic: str | None, na
         raise UsageError("one of --from and --topic is needed", "see `twofold init --help`")
     target = _target(settings, name)
     origin = f"topic {topic}" if topic else input_name(file or STANDARD_INPUT)
-    found = _from_topic(settings, topic) if topic else _from_file(file or STANDARD_INPUT, named)
-    text = pipeline_text(found, name, datetime.now(UTC), origin=origin, topic=topic)
-    pipeline = _checked(settings, target, text)
     summary = Summary(samples_wanted=1)
-    for _ in judged(pipeline, found.again(pipeline), summary):
-        pass
+    try:
+        found = _from_topic(settings, topic) if topic else _from_file(file or STANDARD_INPUT, named)
+        text = pipeline_text(found, name, datetime.now(UTC), origin=origin, topic=topic)
+        pipeline = _checked(settings, target, text)
+        for _ in judged(pipeline, found.again(pipeline), summary):
+            pass
+    except readers.SetAside as error:
+        raise TwofoldError(set_aside(origin, error)) from None
     lines = list(summary.lines(origin if found.count < MOST_RECORDS else f"the beginning of {origin}"))
     if summary.outcomes[tables.REJECTED] == summary.outcomes.total() > 0:
-        raise TwofoldError("\n".join(["no draft takes any of these records", *lines]), _remedy(summary))
+        raise TwofoldError("\n".join(["no draft takes any of these records", *lines]), _remedy(summary, found))
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with target.open("x", encoding="utf-8") as writing:
@@ -80,15 +85,14 @@ def init(settings: Settings, name: str, file: Path | None, topic: str | None, na
     click.echo(f"next: read it through, then\n{_next(name, file, found)}")
 
 
-def _remedy(summary: Summary) -> str:
+def _remedy(summary: Summary, found: Sample) -> str:
     """What makes records readable, by the fault that most of them have."""
-    match summary.kinds.most_common(1)[0][0]:
-        case reasons.ENCODING:
-            return "write them as UTF-8, as `iconv -f WINDOWS-1252 -t UTF-8` does with what Excel wrote"
-        case reasons.MALFORMED:
-            return (
-                "make the first line that of the columns' names: Excel's `sep=` or a title before it is to be removed"
-            )
+    kind = summary.kinds.most_common(1)[0][0]
+    if kind == reasons.ENCODING:
+        return "write them as UTF-8, as `iconv -f WINDOWS-1252 -t UTF-8` does with what Excel wrote"
+    said = summary.samples[kind][0].reason
+    if kind == reasons.MALFORMED and found.is_cells and AFTER_QUOTE not in said and QUOTE_WITHIN not in said:
+        return "make the first line that of the columns' names: Excel's `sep=` or a title before it is to be removed"
     return "send or take records that hold what the reasons ask for"
 
 
@@ -132,11 +136,10 @@ def _from_file(file: Path, named: str | None) -> Sample:
         if file != STANDARD_INPUT:
             return sample.of_file(lambda: file.open("rb"), named or file.name)
         content = sys.stdin.buffer.read(MOST_BYTES)
-        if len(content) == MOST_BYTES:
-            content = content[: content.rfind(b"\n") + 1]
-        return sample.of_file(sample.opened(content), named or "stdin.jsonl")
-    except readers.SetAside as error:
-        raise TwofoldError(f"{shown} cannot be read: {error}") from None
+        is_cut = len(content) == MOST_BYTES
+        if is_cut:
+            content = content[: content.rfind(b"\n") + 1] or content
+        return sample.of_file(lambda: io.BytesIO(content), named or "stdin.jsonl", is_cut=is_cut)
     except pa.ArrowException as error:
         raise TwofoldError(f"{shown} is no Parquet: {first_line(error)}", "write the file again") from None
     except OSError as error:
@@ -151,12 +154,18 @@ def _from_topic(settings: Settings, topic: str) -> Sample:
 
 
 def _checked(settings: Settings, target: Path, text: str) -> Pipeline:
-    """The pipeline that the text declares, beside those that are there; DefinitionError with its faults."""
-    others = [path for path in definition_files(settings.pipelines) if path != target] if target.parent.is_dir() else []
+    """The pipeline that the text declares; TwofoldError where it cannot be beside those that are there."""
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / target.name
         draft.write_text(text, encoding="utf-8")
-        own = check_files([*others, draft])[-1]
-    if own.pipeline is None or own.faults:
-        raise definition_error(own.faults)
-    return own.pipeline
+        pipeline, faults = check_file(draft)
+    if pipeline is None:
+        said = "".join(f"\n  {replace(fault, file='the draft')}" for fault in faults)
+        raise TwofoldError(f"the draft of {shown_path(target)} is not sound:{said}", "report it, with these lines")
+    others = definition_files(settings.pipelines) if target.parent.is_dir() else []
+    sound = [(path, found) for path in others if (found := check_file(path)[0])]
+    for fault in clashes([*sound, (target, pipeline)]):
+        if fault.file == shown_path(target):
+            said = f"{pipeline.name} cannot be beside the other pipelines: its {fault.path} would be {fault.found}"
+            raise TwofoldError(said, "choose another name, or another topic")
+    return pipeline

@@ -116,7 +116,7 @@ def try_(settings: Settings, pipeline: str, file: Path, name: str | None, form: 
                     if form == "json":
                         rows.write(f"{json.dumps(_plain(row, found, declared), ensure_ascii=False)}\n")
         except readers.SetAside as error:
-            click.echo(f"{shown}: the whole file would be set aside: {error}", err=form == "json")
+            click.echo(set_aside(shown, error), err=form == "json")
             sys.exit(1)
         except OSError as error:
             raise unreadable(shown, error) from error
@@ -129,6 +129,11 @@ def try_(settings: Settings, pipeline: str, file: Path, name: str | None, form: 
 def input_name(file: Path) -> str:
     """What sentences call a file, or the standard input."""
     return "standard input" if file == STANDARD_INPUT else str(file)
+
+
+def set_aside(shown: str, error: readers.SetAside) -> str:
+    """What becomes of a file that cannot be read as what its name says, and why."""
+    return f"{shown}: the whole file would be set aside: {error}"
 
 
 def unreadable(shown: str, error: OSError) -> TwofoldError:

@@ -19,7 +19,7 @@ from twofold.definition.model import JSON, Files
 from twofold.definition.time_formats import ISO
 from twofold.definition.types import FieldType
 from twofold.draft import roles
-from twofold.draft.kinds import Kind, kind_of, vocabulary, words
+from twofold.draft.kinds import kind_of, vocabulary, words
 from twofold.draft.roles import Choice, Drafted
 from twofold.draft.sample import Sample
 from twofold.draft.shapes import MOST_COLUMNS, Column, around, batch_path, columns, elements, tree
@@ -28,7 +28,8 @@ from twofold.text import counted, printable
 
 _BATCHES = vocabulary("batch data entries events items logs messages records results rows values")
 _MOST_BYTES = 1 << 20
-_TAKEN = names.RESERVED_COLUMNS | names.ICEBERG_COLUMNS | {names.ARRIVAL, "arrival", "none"}
+_TAKEN = names.RESERVED_COLUMNS | names.ICEBERG_COLUMNS | {names.ARRIVAL, names.PARTITION_OF_WINDOWS, "arrival", "none"}
+_LEFT_OUT = "they are rare, links, too many, or have no name of their own that a path can have"
 _LONGEST = 56
 _PLAIN = re.compile(r"(\$\.)?[A-Za-z_][A-Za-z0-9_]*([./ -][A-Za-z0-9_]+)*")
 _WORDS = vocabulary("true false null yes no on off y n")
@@ -39,6 +40,11 @@ def pipeline_text(sample: Sample, name: str, now: datetime, *, origin: str, topi
     """The file for a pipeline `name`; `topic` is one that exists already. UsageError where there is nothing to see."""
     each, found, left_out = _columns(sample, now)
     fields = _fields(found, cells=sample.is_cells)
+    if left_out and not fields:
+        raise UsageError(
+            f"{origin} has no field with a name of its own that a path can have",
+            "name each otherwise, without quotation marks, backslashes and control characters",
+        )
     if not fields:
         raise UsageError(
             f"{origin} has no record with a field, among {counted(sample.count, 'record')}",
@@ -64,7 +70,7 @@ def pipeline_text(sample: Sample, name: str, now: datetime, *, origin: str, topi
         *_size(sample.largest_bytes),
         "  fields:",
         *(f"    {line}" for line in _declared(fields)),
-        *([f"    # left out, as they are rare, links, or too many: {counted(left_out, 'key')}"] if left_out else []),
+        *([f"    # left out, as {_LEFT_OUT}: {counted(left_out, 'key')}"] if left_out else []),
         *_files(sample.files),
         "lateness: 10 minutes   # how much later than its window's end an event still counts in the stream; later ones",
         "                       # are healed by the next union",
@@ -77,7 +83,7 @@ def pipeline_text(sample: Sample, name: str, now: datetime, *, origin: str, topi
 def _columns(sample: Sample, now: datetime) -> tuple[tuple[str, ...], list[Column], int]:
     """The array of which each element is an event, if there is one; the columns; how many keys were left out."""
     if not sample.documents:
-        return (), list(sample.columns[:MOST_COLUMNS]), max(len(sample.columns) - MOST_COLUMNS, 0)
+        return (), list(sample.columns[:MOST_COLUMNS]), max(len(sample.columns) - MOST_COLUMNS, 0) + sample.unnamed
     whole, dropped = columns(sample.documents)
     path = batch_path(tree(sample.documents))
     whole = [*whole, *sample.beside]
@@ -119,7 +125,7 @@ def _fields(found: Sequence[Column], *, cells: bool = False) -> list[Drafted]:
     for column in found:
         name = legal(column.source, used)
         used.add(name)
-        kind = Kind(column.type) if column.type else kind_of(column.found, column.key, cells=cells)
+        kind = column.kind or kind_of(column.found, column.key, cells=cells)
         fields.append(Drafted(name, column, kind, column.is_always_there))
     return fields
 

@@ -1,13 +1,12 @@
 """Up to 10,000 records of a file or a topic: as columns to draw conclusions from, and as the contract takes them.
 
-JSON lines, array ─► documents ─┐                CSV ─(DuckDB's sniffer: delimiter, header)─► columns of cells
+JSON lines, array ─► documents ─┐                CSV ─(delimiter, header)─► columns of cells
 records of Kafka ───────────────┴► Sample        Parquet ─► columns, types as the file has them
 """
 
 from __future__ import annotations
 
-import io
-import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,7 +14,6 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import IO, Any
 
-import duckdb
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,22 +24,24 @@ from twofold.contract import kafka_records
 from twofold.contract.kafka_records import PREFIX_BYTES, Schemas
 from twofold.contract.literals import OTHER, TEXT, Literal, cell_literal
 from twofold.contract.records import CellRecords, Records, part
-from twofold.definition.field_source import KEY, FieldSource
+from twofold.definition.field_source import KEY, FieldSource, is_key
 from twofold.definition.model import AVRO, CONFLUENT_JSON, JSON, Files, Pipeline
 from twofold.definition.types import FieldType
 from twofold.draft.cells import as_written
-from twofold.draft.kinds import kind_of
+from twofold.draft.kinds import CUT_OFF, Kind, kind_of
 from twofold.draft.shapes import DECODER, Column
 from twofold.errors import UsageError
 from twofold.kafka import KafkaRecord
 from twofold.readers import SetAside, csv_rows, json_texts, read
-from twofold.readers.texts import WatchedStream, blocks
+from twofold.readers.texts import BLOCK_BYTES, WatchedStream, blocks
 from twofold.schema_registry import UnknownSchema
 
 MOST_RECORDS = 10_000
 MOST_BYTES = 64 << 20
-_HEAD_BYTES = 4 << 20
 _MOST_HEADERS = 5
+_DELIMITERS = (",", ";", "\t", "|")
+_MOST_ROWS = 200
+"""That tell what separates cells."""
 Opened = Callable[[], IO[bytes]]
 
 
@@ -60,25 +60,31 @@ class Sample:
     files: Files = field(default_factory=Files)
     format: str = JSON
     largest_bytes: int = 0
+    unnamed: int = 0
+    """How many of the file's columns have no name of their own, or none that a path can have."""
 
 
-def of_file(opened: Opened, name: str) -> Sample:
-    """The first records of a file; SetAside, or UsageError, where it cannot be read as what its name says."""
+def of_file(opened: Opened, name: str, *, is_cut: bool = False) -> Sample:
+    """The first records of a file; SetAside, or UsageError, where it cannot be read as what its name says.
+
+    How one ends that `is_cut`, the beginning of another, is no fault.
+    """
     form = inbox.format_of(name)
     if form is None:
         raise UsageError(f"{name!r} has an unknown ending", f"accepted are {inbox.ACCEPTED_NAMES}; say it with --as")
 
     def again(pipeline: Pipeline) -> Iterator[Records]:
         with opened() as stream:
-            yield from first(read(stream, name, pipeline))
+            yield from first(read(stream, name, pipeline), is_cut=is_cut)
 
     with opened() as stream:
         if form.kind == "parquet":
             return _of_parquet(pq.ParquetFile(stream), again)
         text = blocks(WatchedStream(stream), form.kind, gzipped=form.gzipped)
         if form.kind == "csv":
-            return _of_csv(b"".join(_head(text)), again)
-        values = [value for records in first(json_texts.read(text)) for value in records.values]
+            head = b"".join(islice(text, MOST_BYTES // BLOCK_BYTES))
+            return _of_csv(head, again, is_cut=is_cut or next(text, None) is not None)
+        values = [value for records in first(json_texts.read(text), is_cut=is_cut) for value in records.values]
         return Sample(len(values), again, list(_documents(values).values()), largest_bytes=_largest(values))
 
 
@@ -155,8 +161,8 @@ def _documents(values: Iterable[bytes | None]) -> dict[int, dict[str, Any]]:
     return documents
 
 
-def first(pieces: Iterable[Records]) -> Iterator[Any]:
-    """The first records of some pieces, up to the most of a sample; what comes after is not looked at."""
+def first(pieces: Iterable[Records], *, is_cut: bool = False) -> Iterator[Any]:
+    """The first records of some pieces, up to the most of a sample; SetAside, unless the file is cut there."""
     left = MOST_RECORDS
     try:
         for piece in pieces:
@@ -165,48 +171,64 @@ def first(pieces: Iterable[Records]) -> Iterator[Any]:
             if not left:
                 return
     except SetAside:
-        if left == MOST_RECORDS:
+        if not is_cut or left == MOST_RECORDS:
             raise
 
 
-def _head(text: Iterator[bytes]) -> Iterator[bytes]:
-    """The first bytes of a text, and as many of it as a sample may have."""
-    size = 0
-    for block in text:
-        yield block
-        size += len(block)
-        if size >= MOST_BYTES:
-            return
-
-
-def _of_csv(text: bytes, again: Callable[[Pipeline], Iterator[Records]]) -> Sample:
-    delimiter, has_header = _sniffed(text)
-    start = len(text) - len(text.lstrip(b"\r\n"))
-    row = csv_rows.row_at(text, start, delimiter.encode())
-    if row.fault:
-        # Seen where quoted cells have another delimiter in them, such as decimal commas.
-        heads = [(csv_rows.row_at(text, start, one), one.decode()) for one in csv_rows.SEPARATORS]
-        row, delimiter = max(heads, key=lambda found: (not found[0].fault, len(found[0].cells)))
-    try:
-        names = [(cell or b"").decode().strip(" \t") for cell in row.cells]
-    except UnicodeDecodeError:
-        raise SetAside("the first row is not UTF-8; save the file as UTF-8") from None
-    has_header = has_header and not any(map(_is_value, names))
+def _of_csv(text: bytes, again: Callable[[Pipeline], Iterator[Records]], *, is_cut: bool) -> Sample:
+    delimiter = max(_DELIMITERS, key=lambda one: _rows_alike(text, one.encode()))
+    names = _first_cells(text, delimiter.encode())
+    has_header = not any(map(_is_value, names))
     header = () if has_header else tuple(f"column_{number}" for number in range(1, len(names) + 1))
-    wanted = [name for name in header or names if name and (header or names.count(name) == 1)]
-    rows = csv_rows.read(iter([text]), set(wanted), delimiter=delimiter, header=header)
-    pieces: list[CellRecords] = list(first(rows))
+    wanted = _nameable(header or names)
+    if not wanted and (names == [""] or "\0" in "".join(names)):
+        next(csv_rows.read(iter([text]), set()))  # raises what the reader says of a header that names nothing
+    rows = csv_rows.read(iter([text]), set(wanted), delimiter=delimiter, header=header) if wanted else iter(())
+    pieces: list[CellRecords] = list(first(rows, is_cut=is_cut))
     # Of a row that is none nothing is known: its cells are null.
     found = {name: [cell for piece in pieces for cell in _texts(piece, name)] for name in wanted}
     columns = [Column(FieldSource((name,)), values) for name, values in found.items()]
     files = Files(delimiter=delimiter if header or delimiter not in ",;\t" else None, header=header)
     columns, files = as_written(columns, files)
-    return Sample(sum(map(len, pieces)), again, columns=columns, is_cells=True, files=files)
+    count, unnamed = sum(map(len, pieces)), len(names) - len(wanted)
+    return Sample(count, again, columns=columns, is_cells=True, files=files, unnamed=unnamed)
+
+
+def _rows_alike(text: bytes, delimiter: bytes) -> tuple[int, int]:
+    """How many of the first rows have the number of cells that most have, and that number; no rows of one cell.
+
+    They end where a quoted cell is not closed.
+    """
+    counts: Counter[int] = Counter()
+    position = csv_rows.first_row(text)
+    with suppress(csv_rows.Unfinished):
+        while position < len(text) and counts.total() < _MOST_ROWS:
+            row = csv_rows.row_at(text, position, delimiter)
+            counts[0 if row.fault else len(row.cells)] += 1
+            position = row.after
+    rows, cells = max(((rows, cells) for cells, rows in counts.items()), default=(0, 0))
+    return (rows, cells) if cells > 1 else (0, cells)
+
+
+def _first_cells(text: bytes, delimiter: bytes) -> list[str]:
+    """The cells of the first row; a NUL where it cannot be read."""
+    with suppress(csv_rows.Unfinished, UnicodeDecodeError):
+        row = csv_rows.row_at(text, csv_rows.first_row(text), delimiter)
+        if not row.fault:
+            return [(cell or b"").decode().strip(" \t") for cell in row.cells]
+    return ["\0"]
+
+
+def _nameable(names: Sequence[str]) -> list[str]:
+    """Those names of columns that just one has, and that a path can have."""
+    counts = Counter(names)
+    return [name for name in names if name and counts[name] == 1 and is_key(name)]
 
 
 def _is_value(name: str) -> bool:
     """Whether it is a number, a moment or a day, and so no name of a column."""
-    return bool(name) and kind_of([Literal(TEXT, name)], "at", cells=True).type.name != "string"
+    found = kind_of([Literal(TEXT, name)], "at", cells=True)
+    return bool(name) and (found.type.name != "string" or bool(found.note))
 
 
 def _texts(piece: CellRecords, name: str) -> list[Literal | None]:
@@ -214,33 +236,13 @@ def _texts(piece: CellRecords, name: str) -> list[Literal | None]:
     return [None if cell is None else Literal(TEXT, cell.decode(errors="replace")) for cell in cells]
 
 
-def _sniffed(text: bytes) -> tuple[str, bool]:
-    """What separates the cells, and whether the first row names the columns: as DuckDB sees it."""
-    with tempfile.NamedTemporaryFile(suffix=".csv") as file:
-        file.write(text if len(text) <= _HEAD_BYTES else text[: text.rfind(b"\n", 0, _HEAD_BYTES) + 1])
-        file.flush()
-        try:
-            # One row with a cell too many or too few, or in another encoding, hides no delimiter.
-            lenient = "strict_mode = false, null_padding = true, ignore_errors = true"
-            query = f"SELECT Delimiter, HasHeader, SkipRows FROM sniff_csv(?, quote = '\"', escape = '\"', {lenient})"
-            found = duckdb.connect().execute(query, [file.name]).fetchone()
-        except duckdb.Error:
-            found = None
-    delimiter, has_header, skipped = found or (",", True, 0)
-    if skipped:
-        raise SetAside(f"{skipped} lines before the header are no rows; remove them")
-    return delimiter, has_header
-
-
 def _of_parquet(file: pq.ParquetFile, again: Callable[[Pipeline], Iterator[Records]]) -> Sample:
     batches = list(islice(file.iter_batches(MOST_RECORDS), 1))
-    columns = [
-        column
-        for batch in batches
-        for name, array in zip(batch.schema.names, batch.columns, strict=True)
-        for column in _columns_of((name,), array)
-    ]
-    return Sample(sum(batch.num_rows for batch in batches), again, columns=columns)
+    names = file.schema_arrow.names
+    wanted = _nameable(names)
+    columns = [column for batch in batches for name in wanted for column in _columns_of((name,), batch[name])]
+    count, unnamed = sum(batch.num_rows for batch in batches), len(names) - len(wanted)
+    return Sample(count, again, columns=columns, unnamed=unnamed)
 
 
 def _columns_of(path: tuple[str, ...], array: pa.Array) -> Iterator[Column]:
@@ -248,16 +250,17 @@ def _columns_of(path: tuple[str, ...], array: pa.Array) -> Iterator[Column]:
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     kind = array.type
-    if pa.types.is_struct(kind) and kind.num_fields:
-        for place in range(kind.num_fields):
-            yield from _columns_of((*path, kind.field(place).name), pc.struct_field(array, [place]))
+    if pa.types.is_struct(kind) and kind.num_fields and len(_nameable(kind.names)) == kind.num_fields:
+        for place, name in enumerate(kind.names):
+            yield from _columns_of((*path, name), pc.struct_field(array, [place]))
         return
     declared = _declared(kind)
     if pa.types.is_nested(kind):
         values: list[Literal | None] = [Literal(OTHER, "") if valid else None for valid in array.is_valid().to_pylist()]
     else:
         values = [_cell(cell, declared or FieldType("string")) for cell in array]
-    yield Column(FieldSource(path), values, declared)
+    is_cut = pa.types.is_timestamp(kind) and kind.unit == "ns" and pc.any(pc.not_equal(pc.nanosecond(array), 0)).as_py()
+    yield Column(FieldSource(path), values, Kind(declared, note=CUT_OFF if is_cut else "") if declared else None)
 
 
 def _cell(cell: pa.Scalar, declared: FieldType) -> Literal | None:
@@ -286,8 +289,3 @@ def _declared(kind: pa.DataType) -> FieldType | None:
     if types.is_uint64(kind):
         return FieldType("decimal", 20, 0)
     return next((FieldType(name) for name, fits in named if fits), None)
-
-
-def opened(content: bytes) -> Opened:
-    """Bytes that were read once, to be read again."""
-    return lambda: io.BytesIO(content)

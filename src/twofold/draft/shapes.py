@@ -18,8 +18,7 @@ import msgspec
 
 from twofold.contract.literals import BOOLEAN, NUMBER, OTHER, TEXT, Literal
 from twofold.definition.field_source import FieldSource, is_key
-from twofold.definition.types import FieldType
-from twofold.draft.kinds import nearly, vocabulary, words
+from twofold.draft.kinds import Kind, nearly, vocabulary, words
 
 MOST_COLUMNS = 40
 _MOST_STEPS = 12
@@ -43,7 +42,7 @@ class Column:
 
     source: FieldSource
     values: Sequence[Literal | None]
-    type: FieldType | None = None
+    kind: Kind | None = None
     """What the file itself says, where it does."""
 
     @property
@@ -64,8 +63,8 @@ class Column:
 
     @property
     def is_always_there(self) -> bool:
-        """Whether no record is without it."""
-        return all(value is not None for value in self.values)
+        """Whether there are records, and none is without it."""
+        return bool(self.values) and all(value is not None for value in self.values)
 
 
 @dataclass

@@ -137,9 +137,7 @@ class _Reading:
         while True:
             self._text.more()
             text, final = self._text.view(), self._text.final
-            start = len(text) - len(text.lstrip(b" \t\r\n"))
-            while start and text[start - 1 : start] in (b" ", b"\t"):
-                start -= 1  # what stands before the first name in its own line belongs to it
+            start = first_row(text)
             if start == len(text) or not text[start:].strip(b" \t"):
                 if self._text.final:
                     raise SetAside("the file has no header: its first row must hold the names of the fields")
@@ -399,6 +397,12 @@ def _first_row_end(data: bytes, position: int, final: bool) -> int:
 def is_blank(line: bytes, columns: int) -> bool:
     """Whether a line is no record: nothing, or only blanks where a record would have several cells."""
     return not line or (columns > 1 and not line.strip(b" \t"))
+
+
+def first_row(text: bytes) -> int:
+    """Where the first line begins that is not blank: what stands in it before the first name belongs to that."""
+    start = len(text) - len(text.lstrip(b" \t\r\n"))
+    return len(text[:start].rstrip(b" \t"))
 
 
 class Header(NamedTuple):
