@@ -54,7 +54,7 @@ def read(folder: inbox.Source, name: str, pipeline: Pipeline, wanted: Sequence[R
             yield from _csv(text, pipeline, wanted)
             return
         for number, record in _chosen(recount.json_records(text), wanted):
-            yield FileRecord(number, _bytes(record))
+            yield FileRecord(number, _bytes(record, text))
 
 
 def _chosen(numbered: Iterator[tuple[int, _One]], wanted: Sequence[Range]) -> Iterator[tuple[int, _One]]:
@@ -71,11 +71,9 @@ def _chosen(numbered: Iterator[tuple[int, _One]], wanted: Sequence[Range]) -> It
             yield at, there[0]
 
 
-def _bytes(text: str) -> bytes:
-    try:
-        return text.encode(errors="surrogateescape")
-    except UnicodeEncodeError:  # half a pair of UTF-16
-        return text.encode(errors="surrogatepass")
+def _bytes(part: str, text: io.TextIOWrapper) -> bytes:
+    """In UTF-8: bytes that are none as they were, or half a pair of UTF-16 as it would be written."""
+    return part.encode(errors=text.errors or "strict")
 
 
 def _found_in_files(pipeline: Pipeline) -> list[Field]:
@@ -93,7 +91,7 @@ def _csv(text: io.TextIOWrapper, pipeline: Pipeline, wanted: Sequence[Range]) ->
             fault = "a quote stands within a cell" if cells is None else f"it has {len(cells)} cells, not {len(names)}"
             yield FileRecord(number, fault=fault)
             continue
-        size = sum(len(_bytes(cells[place][1])) for place in places.values())
+        size = sum(len(_bytes(cells[place][1], text)) for place in places.values())
         read = {one.name: partial(_field, one, files, *cells[places[one.name]]) for one in fields if one.name in places}
         too_large = f"its cells have {size:,} bytes" if size > pipeline.event.max_bytes else ""
         yield FileRecord(number, cells=read, fault=too_large)
