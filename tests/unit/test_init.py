@@ -252,13 +252,17 @@ def test_some_batches_are_empty(made: Any) -> None:  # noqa: ANN401
 
 
 def test_parquet_has_types_of_its_own(made: Any) -> None:  # noqa: ANN401
-    rows = [{"id": n, "at": NOW, "amount": 1.5, "who": {"name": "ada", "tags": ["x"]}} for n in range(3)]
+    rows = [
+        {"id": n, "at": NOW, "amount": 1.5, "who": {"name": "ada", "tags": ["x"]}, "took": timedelta(n)}
+        for n in range(3)
+    ]
     file = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows), file)
     result, text = made(file.getvalue(), "rows.parquet")
     assert ", 0 rejected" in result.output
     for part in ("id: id ", "time: at ", "amount:   {type: double", "from: who.name", "who_tags: {type: json"):
         assert part in text
+    assert "took" not in text and "durations" in text and "1 key" in text, "a duration has no text"
 
 
 def test_columns_of_parquet_that_no_path_can_name(made: Any) -> None:  # noqa: ANN401

@@ -315,7 +315,7 @@ def test_parquet_keeps_types_reads_only_what_is_declared_and_decodes_dictionarie
     assert {name: str(array.type) for name, array in piece.columns.items()} == {
         "id": "string",
         "at": "timestamp[ns, tz=Asia/Dhaka]",
-        "a": "struct<l: list<element: int64>>",
+        "a": "struct<l: large_list<item: int64>>",
     }
     payload = piece.payload(0)
     assert payload and json.loads(payload) == {

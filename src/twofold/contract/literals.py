@@ -19,6 +19,7 @@ from decimal import Context, Decimal, InvalidOperation
 from functools import lru_cache
 from itertools import accumulate
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import msgspec
 import numpy as np
@@ -49,7 +50,7 @@ OTHER = "other"
 MOMENT = "moment"
 """A moment, a day or a time that has a type of its own, as ISO 8601."""
 BEYOND = "beyond"
-"""What no calendar of ours has; its text only describes it, so it is a value of no type."""
+"""What no calendar of ours has, and a duration; its text only describes it, so it is a value of no type."""
 
 _MIDNIGHT = datetime.min.replace(tzinfo=UTC).timetz()
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
@@ -309,16 +310,16 @@ def cell_literal(cell: pa.Scalar, declared: FieldType) -> Literal | None:
     kind = cell.type
     if pa.types.is_timestamp(kind):
         return _moment_literal(cell, declared)
-    if pa.types.is_nested(kind):
-        return Literal(OTHER, _NESTED.encode(json_value(cell)).decode())
     try:
+        if pa.types.is_nested(kind):
+            return Literal(OTHER, _NESTED.encode(json_value(cell)).decode())
         value = cell.as_py()
     except UnicodeDecodeError:
         raise
     except (OverflowError, ValueError):
-        return Literal(BEYOND, f"a value of the type {kind} that cannot be read")
-    if isinstance(value, bytes | str):
-        text = value if isinstance(value, str) else value.decode()
+        return Literal(BEYOND, f"a value of the type {kind} that has no text")
+    if isinstance(value, bytes | str | UUID):
+        text = value.decode() if isinstance(value, bytes) else str(value)
         return None if declared.name == "json" and text.strip(_BLANKS) == "null" else Literal(TEXT, text)
     if isinstance(value, bool):
         return Literal(BOOLEAN, str(value).lower())
@@ -326,7 +327,7 @@ def cell_literal(cell: pa.Scalar, declared: FieldType) -> Literal | None:
         return Literal(NUMBER, decimal_text(value))
     if isinstance(value, int | float):
         return Literal(NUMBER, repr(value))
-    return Literal(MOMENT if isinstance(value, date | time) else TEXT, str(value))
+    return Literal(MOMENT if isinstance(value, date | time) else BEYOND, str(value))
 
 
 def _moment_literal(cell: pa.Scalar, declared: FieldType) -> Literal:
@@ -360,35 +361,44 @@ def decimal_text(value: Decimal) -> str:
 _NESTED = msgspec.json.Encoder(decimal_format="number")
 
 
-def is_list(kind: pa.DataType) -> bool:
-    """Whether values of an Arrow type are lists."""
-    return any(getattr(pa.types, f"is_{name}")(kind) for name in ("list", "large_list", "fixed_size_list"))
+def json_value(cell: pa.Scalar, *, described: bool = False) -> object:
+    """A cell as JSON has it: moments in ISO 8601, bytes as text or in base64, numbers with all their digits.
 
-
-def json_value(cell: pa.Scalar) -> object:
-    """A cell as JSON has it: moments in ISO 8601, bytes as text or in base64, numbers with all their digits."""
+    ValueError where it, or a value within it, has no text here; `described`, there is one of every value, with digits
+    finer than a microsecond.
+    """
     kind = cell.type
     if not cell.is_valid:
         return None
     if pa.types.is_struct(kind):
-        return {kind.field(place).name: json_value(cell[place]) for place in range(kind.num_fields)}
+        return {kind.field(at).name: json_value(cell[at], described=described) for at in range(kind.num_fields)}
     if pa.types.is_map(kind):
-        pairs = [[json_value(entry["key"]), json_value(entry["value"])] for entry in cell.values]
+        pairs = [[json_value(pair[at], described=described) for at in ("key", "value")] for pair in cell.values]
         return {str(key): value for key, value in pairs} if is_text(kind.key_type) else pairs
-    if is_list(kind):
-        return [json_value(element) for element in cell.values]
-    if pa.types.is_timestamp(kind):
-        return _moment_literal(cell, FieldType("timestamp")).text
-    if pa.types.is_date(kind):
-        return str(np.datetime64(cell.value, "D" if pa.types.is_date32(kind) else "ms"))
-    if pa.types.is_time(kind) or pa.types.is_duration(kind):
-        return str(cell.cast(pa.string()).as_py()) if pa.types.is_time(kind) else cell.value
+    if isinstance(cell, pa.ListScalar):
+        return [json_value(element, described=described) for element in cell.values]
+    if pa.types.is_temporal(kind) and described:
+        return _described(cell)
+    if pa.types.is_temporal(kind):
+        literal = cell_literal(cell, FieldType("timestamp"))
+        if literal is None or literal.form == BEYOND:
+            raise ValueError(f"a value of the type {kind} has no text")
+        return literal.text
     value = cell.as_py()
     if isinstance(value, bytes):
         return _text_of(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)  # JSON has no number for it
-    return value if isinstance(value, str | int | float | Decimal) else str(value)
+    # JSON has no number for it.
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _described(cell: pa.Scalar) -> object:
+    """A moment, a day or a time with all its digits, of any year; of a duration the count of its units."""
+    kind = cell.type
+    if pa.types.is_timestamp(kind):
+        return f"{np.datetime64(cell.value, kind.unit)}Z"
+    if pa.types.is_date(kind):
+        return str(np.datetime64(cell.value, "D" if pa.types.is_date32(kind) else "ms"))
+    return str(cell.cast(pa.string()).as_py()) if pa.types.is_time(kind) else cell.value
 
 
 def _text_of(value: bytes) -> str:

@@ -29,7 +29,7 @@ from twofold.text import counted, printable
 _BATCHES = vocabulary("batch data entries events items logs messages records results rows values")
 _MOST_BYTES = 1 << 20
 _TAKEN = names.RESERVED_COLUMNS | names.ICEBERG_COLUMNS | {names.ARRIVAL, names.PARTITION_OF_WINDOWS, "arrival", "none"}
-_LEFT_OUT = "they are rare, links, too many, or have no name of their own that a path can have"
+_LEFT_OUT = "they are rare, links, too many, durations, or have no name of their own that a path can have"
 _LONGEST = 56
 _PLAIN = re.compile(r"(\$\.)?[A-Za-z_][A-Za-z0-9_]*([./ -][A-Za-z0-9_]+)*")
 _WORDS = vocabulary("true false null yes no on off y n")

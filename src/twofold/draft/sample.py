@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from twofold import inbox
 from twofold.contract import kafka_records
 from twofold.contract.kafka_records import PREFIX_BYTES, Schemas
-from twofold.contract.literals import OTHER, TEXT, Literal, cell_literal
+from twofold.contract.literals import BEYOND, OTHER, TEXT, Literal, cell_literal
 from twofold.contract.records import CellRecords, Records, part
 from twofold.definition.field_source import KEY, FieldSource, is_key
 from twofold.definition.model import AVRO, CONFLUENT_JSON, JSON, Files, Pipeline
@@ -61,7 +61,7 @@ class Sample:
     format: str = JSON
     largest_bytes: int = 0
     unnamed: int = 0
-    """How many of the file's columns have no name of their own, or none that a path can have."""
+    """How many of the file's columns have no text, no name of their own, or none that a path can have."""
 
 
 def of_file(opened: Opened, name: str, *, is_cut: bool = False) -> Sample:
@@ -241,8 +241,9 @@ def _of_parquet(file: pq.ParquetFile, again: Callable[[Pipeline], Iterator[Recor
     names = file.schema_arrow.names
     wanted = _nameable(names)
     columns = [column for batch in batches for name in wanted for column in _columns_of((name,), batch[name])]
-    count, unnamed = sum(batch.num_rows for batch in batches), len(names) - len(wanted)
-    return Sample(count, again, columns=columns, unnamed=unnamed)
+    told = [one for one in columns if {literal.form for literal in one.values if literal} != {BEYOND}]
+    count, unnamed = sum(batch.num_rows for batch in batches), len(names) - len(wanted) + len(columns) - len(told)
+    return Sample(count, again, columns=told, unnamed=unnamed)
 
 
 def _columns_of(path: tuple[str, ...], array: pa.Array) -> Iterator[Column]:
@@ -284,7 +285,7 @@ def _declared(kind: pa.DataType) -> FieldType | None:
         ("timestamp", types.is_timestamp(kind)),
         ("date", types.is_date(kind)),
         ("json", types.is_nested(kind)),
-        ("string", types.is_time(kind) or types.is_duration(kind) or types.is_null(kind)),
+        ("string", types.is_time(kind) or types.is_null(kind)),
     )
     if types.is_uint64(kind):
         return FieldType("decimal", 20, 0)

@@ -25,7 +25,7 @@ from twofold import inbox
 from twofold.definition.model import Field, Files, Pipeline
 from twofold.proof import recount, typed_values
 from twofold.proof.json_text import NoWay, has_half_surrogate
-from twofold.proof.typed_values import NoValue, Untold, as_json
+from twofold.proof.typed_values import NoValue, as_json
 from twofold.topic import Range
 
 _ROWS_AT_ONCE = 1024
@@ -156,12 +156,12 @@ def _scalar(one: Field, column: str, row: Mapping[str, pa.Scalar]) -> Any:  # no
             if within.type.get_field_index(step) < 0:
                 return None
             within = _natural(within[step])
-        elif isinstance(step, str) and isinstance(within, pa.MapScalar):
-            found = [pair["value"] for pair in within.values if pair["key"].as_py() in (step, step.encode())]
+        elif isinstance(step, str) and isinstance(within, pa.MapScalar) and _is_text(within.type.key_type):
+            found = [pair["value"] for pair in within.values if _raw(pair["key"]) == step.encode()]
             if not found:
                 return None
             within = _natural(found[-1])
-        elif isinstance(step, int) and isinstance(within, pa.ListScalar | pa.LargeListScalar | pa.FixedSizeListScalar):
+        elif isinstance(step, int) and isinstance(within, pa.ListScalar) and not isinstance(within, pa.MapScalar):
             if step >= len(within.values):
                 return None
             within = _natural(within.values[step])
@@ -183,24 +183,29 @@ def _tree(scalar: pa.Scalar) -> Any:  # noqa: ANN401
         case pa.MapScalar():
             pairs = [[_tree(pair["key"]), _tree(pair["value"])] for pair in scalar.values]
             return dict(pairs) if _is_text(scalar.type.key_type) else pairs
-        case pa.ListScalar() | pa.LargeListScalar() | pa.FixedSizeListScalar():
+        case pa.ListScalar():
             return [_tree(element) for element in scalar.values]
         case pa.TimestampScalar():
             return typed_values.moment(scalar)
-        case pa.Time32Scalar() | pa.Time64Scalar() | pa.DurationScalar():
-            raise Untold(f"a value of Parquet's type {scalar.type} within another")
-    value = scalar.as_py()
-    if isinstance(value, bytes):
-        try:
-            return value.decode()
-        except UnicodeDecodeError:
-            return base64.b64encode(value).decode()
+        case pa.BinaryScalar():
+            try:
+                return _raw(scalar).decode()
+            except UnicodeDecodeError:
+                return base64.b64encode(_raw(scalar)).decode()
+    value = typed_values.own(scalar)
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    known = ("string", "large_string", "binary", "large_binary", "fixed_size_binary")
-    return any(getattr(pa.types, f"is_{name}")(kind) for name in known)
+    while pa.types.is_dictionary(kind) or isinstance(kind, pa.BaseExtensionType):
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind.storage_type
+    names = ("string", "binary", "large_string", "large_binary", "string_view", "binary_view", "fixed_size_binary")
+    return any(getattr(pa.types, f"is_{name}")(kind) for name in names)
+
+
+def _raw(scalar: pa.Scalar) -> bytes:
+    """The bytes of a text, or of bytes."""
+    return _natural(scalar).as_buffer().to_pybytes() if scalar.is_valid else b""
 
 
 def _natural(scalar: pa.Scalar) -> pa.Scalar:

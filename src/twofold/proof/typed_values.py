@@ -90,7 +90,7 @@ def of_parquet(field: Field, scalar: pa.Scalar) -> Any:  # noqa: ANN401
     kind = scalar.type
     if pa.types.is_timestamp(kind):
         return of_value(field, moment(scalar))
-    return of_value(field, _as_python(scalar))
+    return of_value(field, own(scalar))
 
 
 def moment(scalar: pa.Scalar) -> datetime:
@@ -123,7 +123,10 @@ def of_value(field: Field, value: Any) -> Any:  # noqa: ANN401
     raise NoValue(f"a value of the type {type(value).__name__}")
 
 
-def _as_python(scalar: pa.Scalar) -> Any:  # noqa: ANN401
+def own(scalar: pa.Scalar) -> Any:  # noqa: ANN401
+    """A value of Parquet as Python has it, bytes as text; NoValue where it has none, and of a duration."""
+    if pa.types.is_duration(scalar.type):
+        raise NoValue("a duration")
     try:
         value = scalar.as_py()
         return value.decode() if isinstance(value, bytes) else value

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from twofold.contract import reasons
-from twofold.contract.literals import is_list, is_text, json_value
+from twofold.contract.literals import is_text, json_value
 from twofold.contract.reasons import Reason
 from twofold.contract.records import CellRecords
 from twofold.definition.field_source import FieldSource, Step
@@ -96,9 +96,9 @@ def _rows_at_once(group: pq.RowGroupMetaData) -> int:
 
 
 def _records(
-    batch: pa.RecordBatch, declared: list[str], fields: Sequence[Field], columns: Mapping[str, str], number: int
+    batch: pa.RecordBatch, names: list[str], fields: Sequence[Field], columns: Mapping[str, str], number: int
 ) -> CellRecords:
-    read = {name: _plain(batch.column(batch.schema.get_field_index(name))) for name in declared}
+    read = {name: _plain(batch.column(batch.schema.get_field_index(name))) for name in names}
     found = {}
     faults: dict[int, Reason] = {}
     for one in fields:
@@ -117,7 +117,7 @@ def _within(array: pa.Array, steps: Sequence[Step], field: Field, faults: dict[i
             array = pa.nulls(len(array)) if place < 0 else pc.struct_field(array, [place])
         elif isinstance(step, str) and pa.types.is_map(kind) and is_text(kind.key_type):
             array = pc.map_lookup(array, pa.scalar(step).cast(kind.key_type), "last")
-        elif isinstance(step, int) and is_list(kind):
+        elif isinstance(step, int) and pa.types.is_large_list(kind):
             array = _element(array, step)
         elif pa.types.is_null(kind):
             return array
@@ -125,75 +125,61 @@ def _within(array: pa.Array, steps: Sequence[Step], field: Field, faults: dict[i
             wanted = "an object" if isinstance(step, str) else "an array"
             place_of = FieldSource(field.source.steps[: taken + 1])
             for index in pc.indices_nonzero(pc.is_valid(array)).to_pylist():
-                shape = reasons.wrong_shape(field.label, str(place_of), wanted, array[index])
+                value = json_value(array[index], described=True)
+                shape = reasons.wrong_shape(field.label, str(place_of), wanted, value)
                 faults.setdefault(index, shape)
             return pa.nulls(len(array))
-    if isinstance(array.type, pa.UuidType):
-        return pa.array([None if value is None else str(value) for value in array.to_pylist()], pa.string())
     return array
 
 
 def _element(array: pa.Array, place: int) -> pa.Array:
     """One element of each list; null past its end. (Arrow's own `list_slice` ends the process on lists of lists.)"""
-    kind = array.type
-    if pa.types.is_fixed_size_list(kind):
-        starts = pa.array(np.arange(array.offset, array.offset + len(array)) * kind.list_size)
-    else:
-        starts = array.offsets.slice(0, len(array)).cast(pa.int64())
+    starts = array.offsets.slice(0, len(array))
     long = pc.and_(pc.is_valid(array), pc.fill_null(pc.greater(pc.list_value_length(array), place), False))
     return array.values.take(pc.if_else(long, pc.add(starts, place), None))
 
 
 def _plain(array: pa.Array) -> pa.Array:
-    """The same values without dictionaries and extension types; texts as bytes where not all of them are UTF-8."""
-    if isinstance(array, pa.ExtensionArray) and not isinstance(array.type, pa.UuidType):
-        array = array.storage
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    array = _cast(array, _plain_type(array.type))
+    """The same values without dictionaries, views and extension types, with large lists in the place of all others.
+
+    Texts are bytes where not all of them are UTF-8. (Arrow's own cast reads list views past their end.)
+    """
+    if isinstance(array.type, pa.UuidType):
+        return pa.array([None if value is None else str(value) for value in array.to_pylist()], pa.string())
+    if isinstance(array, pa.ExtensionArray):
+        return _plain(array.storage)
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        return _plain(array.dictionary_decode())
+    if pa.types.is_nested(kind):
+        return _plain_nested(array)
+    if pa.types.is_fixed_size_binary(kind) or kind in (pa.string_view(), pa.binary_view()):
+        array = array.cast(pa.binary())
     try:
         array.validate(full=True)
     except pa.ArrowInvalid:
+        if not is_text(kind):
+            raise
         # Parquet does not hold its writers to UTF-8. As bytes, each cell can be judged for itself.
-        array = _cast(array, _plain_type(array.type, texts=False))
+        array = array.cast(pa.large_binary() if pa.types.is_large_string(kind) else pa.binary())
         array.validate(full=True)
     return array
 
 
-def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array:
-    return array if array.type == kind else array.cast(kind)
-
-
-def _plain_type(kind: pa.DataType, *, texts: bool = True) -> pa.DataType:
-    if isinstance(kind, pa.UuidType):
-        return kind
-    if isinstance(kind, pa.BaseExtensionType):
-        return _plain_type(kind.storage_type, texts=texts)
-    if pa.types.is_dictionary(kind):
-        return _plain_type(kind.value_type, texts=texts)
-    if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(_plain_type(field.type, texts=texts)) for field in kind])
-    if pa.types.is_map(kind):
-        return pa.map_(_plain_type(kind.key_type, texts=texts), _plain_type(kind.item_type, texts=texts))
-    if pa.types.is_large_list(kind):
-        return pa.large_list(kind.value_field.with_type(_plain_type(kind.value_type, texts=texts)))
-    if pa.types.is_list(kind):
-        return pa.list_(kind.value_field.with_type(_plain_type(kind.value_type, texts=texts)))
-    if pa.types.is_fixed_size_list(kind):
-        return pa.list_(kind.value_field.with_type(_plain_type(kind.value_type, texts=texts)), kind.list_size)
-    if not texts and (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        return pa.large_binary() if pa.types.is_large_string(kind) else pa.binary()
-    return kind
+def _plain_nested(array: pa.Array) -> pa.Array:
+    none = array.is_null()
+    if pa.types.is_struct(array.type):
+        return pa.StructArray.from_arrays([*map(_plain, array.flatten())], array.type.names, mask=none)
+    if pa.types.is_map(array.type):
+        offsets = pa.array(array.offsets.to_numpy(), pa.int32())
+        return pa.MapArray.from_arrays(offsets, _plain(array.keys), _plain(array.items), mask=none)
+    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy()
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int64())
+    return pa.LargeListArray.from_arrays(offsets, _plain(pc.list_flatten(array)), mask=none)
 
 
 def _payload_of(columns: Mapping[str, pa.Array]) -> Callable[[int], bytes]:
     def payload(index: int) -> bytes:
-        return _JSON.encode({name: _json_value(column[index]) for name, column in columns.items()})
+        return _JSON.encode({name: json_value(column[index], described=True) for name, column in columns.items()})
 
     return payload
-
-
-def _json_value(cell: pa.Scalar) -> object:
-    """A cell as JSON has it, a moment with all its digits."""
-    is_moment = cell.is_valid and pa.types.is_timestamp(cell.type)
-    return f"{np.datetime64(cell.value, cell.type.unit)}Z" if is_moment else json_value(cell)
