@@ -15,7 +15,7 @@ import pytest
 from twofold.contract import judge as judge_module
 from twofold.contract.judge import Judge
 from twofold.contract.literals import MAX_DEPTH
-from twofold.contract.records import CellRecords, JsonRecords
+from twofold.contract.records import CellRecords, JsonRecords, too_large
 from twofold.definition.model import Event, Expression, Field, Pipeline, Topic
 from twofold.definition.types import FieldType
 
@@ -320,9 +320,10 @@ def test_too_large() -> None:
     declared = pipeline()
     small = replace(declared, event=replace(declared.event, max_bytes=60))
     assert judged(small, record('"' + "a" * 30 + '"'))[0]["reason_kind"] == "too_large"
-    assert of_cell(small, pa.array([b"a" * 40]))["reason_kind"] == "too_large"
-    assert of_cell(small, pa.array(["é" * 20]))["reason_kind"] == "too_large"
-    assert of_cell(small, pa.array([["a" * 40]]))["reason_kind"] == "too_large"
+    known = [pa.array([text]) for text in KNOWN.values()]
+    for cell in (pa.array([b"a" * 40]), pa.array(["é" * 20]), pa.array([["a" * 40]])):
+        assert too_large([*known, cell], 60)[0].kind == "too_large"
+        assert not too_large([*known, cell], 61)
 
 
 def test_rules_tell_all_that_is_wrong_and_the_kind_of_the_first() -> None:

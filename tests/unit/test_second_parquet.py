@@ -198,6 +198,38 @@ def test_paths_into_types_of_parquet_are_read_alike(tmp_path: Path, path: str) -
             judged(tmp_path, "x.parquet", in_parquet(column), f"v: {{type: string, from: {path}}}")
 
 
+LONG = "x" * 600
+BOTH = pa.array([{"a": LONG, "n": 7, "b": [LONG]}])
+AT_MOST_1_KIB: list[tuple[pa.Array, str, bool]] = [
+    # A column, the fields that are read from it, and whether its row may be so large.
+    (pa.array(["é" * 512]), "v: {type: string}", True),
+    (pa.array(["é" * 512 + "x"]), "v: {type: string}", False),
+    (pa.array(["é" * 512 + "x"]).dictionary_encode(), "v: {type: json}", False),
+    (pa.array(["x" * 1025], pa.string_view()), "v: {type: string}", False),
+    (pa.array([b"x" * 1025], pa.binary(1025)), "v: {type: string}", False),
+    (pa.array([LONG]), "v: {type: string}\n    w: {type: string, from: v}", True),
+    (BOTH, "v: {type: json}", False),
+    (BOTH, "v: {type: string, from: v.a}", False),
+    (BOTH, "v: {type: int, from: v.n}\n    w: {type: string, from: v.a}", False),
+    (pa.array([[LONG, None, LONG]], pa.list_view(pa.string())), 'v: {type: string, from: "v[0]"}', False),
+    (pa.array([[(LONG, LONG)]], pa.map_(pa.string(), pa.string())), "v: {type: json}", False),
+    (pa.array([[(LONG, None)]], pa.map_(pa.string(), pa.string())), "v: {type: json}", True),
+    (pa.array([list(range(1000))]), "v: {type: json}", True),
+    (pa.array([list(range(1000))]), "v: {type: string}", True),
+    (in_list(pa.array([ONE] * 28, pa.uuid())), "v: {type: json}", True),
+    (in_list(pa.array([ONE] * 29, pa.uuid())), "v: {type: json}", False),
+]
+
+
+@pytest.mark.parametrize(("column", "fields", "fits"), AT_MOST_1_KIB)
+def test_the_size_of_a_row_of_parquet_is_that_of_its_texts(
+    tmp_path: Path, column: pa.Array, fields: str, fits: bool
+) -> None:
+    two = pa.concat_arrays([column, pa.nulls(1, column.type)])
+    rows = judged(tmp_path, "x.parquet", in_parquet(two), fields, "event:\n  max_bytes: 1 KiB")
+    assert [row["reason_kind"] for row in rows] == [None if fits else "too_large", None]
+
+
 @pytest.mark.parametrize("kind", [pa.month_day_nano_interval(), pa.run_end_encoded(pa.int32(), pa.string())])
 def test_other_types_are_none_of_parquet(kind: pa.DataType) -> None:
     with pytest.raises(pa.ArrowNotImplementedError):

@@ -279,6 +279,27 @@ def test_json_files_are_read_alike(tmp_path: Path) -> None:
             assert not in_file(tmp_path, "x.json", text.encode(encoding), pipeline)
 
 
+@pytest.mark.parametrize(
+    ("row", "most", "files", "fits"),
+    [
+        (b"2026-03-01," + b"N" * 40, 49, f"null_values: [{'N' * 40}]", False),
+        (b"2026-03-01," + b"N" * 40, 50, f"null_values: [{'N' * 40}]", True),
+        (b"2026-03-01,j", 11, "true_values: [j]", True),
+        (b"2026-03-01,j", 10, "true_values: [j]", False),
+        (b'2026-03-01,"j"', 11, "true_values: [j]", True),
+        (b"2026-03-01,", 10, "taken: keep", True),
+        (b"2026-03-01,0", 10, "decimal: ','", False),
+    ],
+)
+def test_the_size_of_a_row_of_csv_is_that_of_its_cells_as_they_stand_there(
+    tmp_path: Path, row: bytes, most: int, files: str, fits: bool
+) -> None:
+    fields = "v: {type: boolean}\n    w: {type: boolean, from: v}"
+    more = f"files: {{{files}}}\nevent:\n  max_bytes: {most} B"
+    [found] = judged(tmp_path, "x.csv", b"at,v\n" + row + b"\n", fields, more)
+    assert found["reason_kind"] == (None if fits else "too_large")
+
+
 @pytest.mark.parametrize("half", ["\udcc3\udca9", "\udc80", "\ud83d", "\udfff\ud800", "\udcff"])
 @pytest.mark.parametrize("name", ["x.json", "x.csv"])
 def test_halves_of_pairs_in_utf16_are_no_text(tmp_path: Path, name: str, half: str) -> None:

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache, cached_property, reduce
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -78,7 +77,7 @@ class Judge:
         self, records: Records, received_at: datetime | pa.Array, judging: Callable[[Judge, Records, pa.Array], Judged]
     ) -> Judged:
         """What `judging` makes of some records and their moments of arrival, or of the events that lie in them."""
-        judge = self if isinstance(records, ElementRecords) or not records.measured else self._of_any_size
+        judge = self._of_any_size if isinstance(records, JsonRecords) and records.measured else self
         arrived = moments(received_at, len(records))
         if self.pipeline.event.each is None or not isinstance(records, JsonRecords):
             return judging(judge, records, arrived)
@@ -169,8 +168,9 @@ class Judge:
         outer = (index for index, parent in enumerate(records.parents) if parent in bad)
         return {**taken, **inner.columns}, {*inner.refused, *outer}
 
-    def _cells(self, records: CellRecords) -> tuple[dict[str, pa.Array], Sequence[int]]:
-        """Columns with texts decoded, and rows that are malformed, too large or no UTF-8."""
+    @staticmethod
+    def _cells(records: CellRecords) -> tuple[dict[str, pa.Array], Sequence[int]]:
+        """Columns with texts decoded, and rows that are faulty or no UTF-8."""
         unclear = set(records.faults)
         columns = {}
         for name, array in records.columns.items():
@@ -180,8 +180,6 @@ class Judge:
                 array, bad = _decoded(array)
                 unclear.update(bad)
             columns[name] = array
-        sizes = _sizes(columns.values(), len(records))
-        unclear.update(pc.indices_nonzero(pc.greater(sizes, self.pipeline.event.max_bytes)).to_pylist())
         return columns, sorted(unclear)
 
     def _by_reference(self, records: Records, index: int, arrived: datetime) -> Judgement:
@@ -314,15 +312,6 @@ def _decoded(array: pa.Array) -> tuple[pa.Array, list[int]]:
                 texts.append(None)
                 bad.append(index)
         return pa.array(texts, pa.string()), bad
-
-
-def _sizes(arrays: Iterable[pa.Array], length: int) -> pa.Array:
-    """Bytes of all texts of each row."""
-    texts = [array for array in arrays if pa.types.is_string(array.type)]
-    sizes: Any = pa.repeat(pa.scalar(0, pa.int64()), length)
-    for array in texts:
-        sizes = pc.add(sizes, pc.fill_null(pc.binary_length(array), 0).cast(pa.int64()))
-    return sizes
 
 
 _CHILD = "from twofold.contract.judge import judge_stdin; judge_stdin()"

@@ -89,7 +89,7 @@ def _avro(
         return JsonRecords(texts, numbers, beside, faults, values, measured=True)
     in_value = [field for field in pipeline.event.fields.values() if field.is_in_value]
     columns = avro.columns(in_value, records, faults)
-    return CellRecords({**columns, **beside}, numbers, lambda index: values[index].as_py(), faults, measured=True)
+    return CellRecords({**columns, **beside}, numbers, lambda index: values[index].as_py(), faults)
 
 
 def _decoded(values: pa.Array, max_bytes: int, schemas: Schemas) -> tuple[list[Record], dict[int, Reason]]:

@@ -293,13 +293,6 @@ def is_text(kind: pa.DataType) -> bool:
     return any(getattr(pa.types, f"is_{name}")(kind) for name in names)
 
 
-def has_any_length(kind: pa.DataType) -> bool:
-    """Whether values of an Arrow type may be as long as they like: texts, and arrays and objects of values."""
-    if pa.types.is_dictionary(kind):
-        return has_any_length(kind.value_type)
-    return is_text(kind) or pa.types.is_nested(kind)
-
-
 def cell_literal(cell: pa.Scalar, declared: FieldType) -> Literal | None:
     """A cell of CSV (binary) or a value of Parquet (any type); None where it is null.
 

@@ -6,13 +6,18 @@ rows of CSV or Parquet, Kafka values in Avro ─────────► Cell
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from twofold.contract import reasons
 from twofold.contract.columns import ARROW
+from twofold.contract.literals import is_text
 from twofold.contract.reasons import Reason
 
 
@@ -81,15 +86,36 @@ class CellRecords:
     """The bytes to keep of a rejected row: a value of Kafka or a malformed CSV row as it was, any other row as a JSON
     object of all cells."""
     faults: Mapping[int, Reason] = field(default_factory=dict)
-    """Index of a row → what is wrong with its form; its cells are null then."""
-    measured: bool = False
-    """Their sizes were held against `max_bytes` before they became cells, which may be larger."""
+    """Index of a row → what is wrong with its form, or that it is larger than `max_bytes`; its cells say nothing
+    then."""
 
     def __len__(self) -> int:
         return len(self.numbers)
 
 
 Records = JsonRecords | ElementRecords | CellRecords
+
+
+def too_large(columns: Iterable[pa.Array], most: int) -> dict[int, Reason]:
+    """Rows of a file whose texts have more than `most` bytes, by their index; `columns` are the file's."""
+    sizes = np.sum([*map(_text_bytes, columns)], axis=0)
+    return {int(row): reasons.too_large(int(sizes[row]), most) for row in np.flatnonzero(sizes > most)}
+
+
+def _text_bytes(array: pa.Array) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """How many bytes the texts of each value have, those that lie within it too; bytes count as texts."""
+    kind = array.type
+    if is_text(kind):
+        return np.asarray(pc.fill_null(pc.binary_length(array), 0), np.int64)
+    if pa.types.is_map(kind):
+        entries = pa.StructArray.from_arrays([array.keys, array.items], ["key", "value"])
+        array = pa.ListArray.from_arrays(array.offsets, entries)
+    sizes = np.zeros(len(array), np.int64)
+    if pa.types.is_struct(kind):
+        return sum(map(_text_bytes, array.flatten()), sizes)
+    if pa.types.is_nested(kind):
+        np.add.at(sizes, pc.list_parent_indices(array).to_numpy(), _text_bytes(pc.list_flatten(array)))
+    return sizes
 
 
 def moments(received_at: datetime | pa.Array, count: int) -> pa.Array:

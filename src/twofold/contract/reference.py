@@ -27,7 +27,6 @@ from twofold.contract.literals import (
     cell_literal,
     elements,
     follow,
-    has_any_length,
     is_deep,
     json_literal,
     moment_text,
@@ -149,7 +148,7 @@ class Reference:
         return None
 
     def cells(self, cells: Mapping[str, pa.Scalar], received_at: datetime) -> Judgement:
-        """One row of a file: its cells by column, of which undeclared ones are passed over."""
+        """One row of a file, of allowed size: its cells by field; undeclared ones are passed over."""
         declared = {name: _of_one_type(cell) for name, cell in cells.items() if name in self.pipeline.event.fields}
         try:
             literals = {
@@ -157,10 +156,6 @@ class Reference:
             }
         except UnicodeDecodeError:
             return Judgement(None, reasons.not_utf8())
-        texts = (literals[name] for name, cell in declared.items() if has_any_length(cell.type))
-        size = sum(len(literal.text.encode()) for literal in texts if literal)
-        if size > self.pipeline.event.max_bytes:
-            return Judgement(None, reasons.too_large(size, self.pipeline.event.max_bytes))
         return self.literals(literals, received_at)
 
     def literals(

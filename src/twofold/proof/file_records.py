@@ -91,7 +91,7 @@ def _csv(text: io.TextIOWrapper, pipeline: Pipeline, wanted: Sequence[Range]) ->
             fault = "a quote stands within a cell" if cells is None else f"it has {len(cells)} cells, not {len(names)}"
             yield FileRecord(number, fault=fault)
             continue
-        size = sum(len(_bytes(cells[place][1], text)) for place in places.values())
+        size = sum(len(_bytes(cells[place][1], text)) for place in {*places.values()})
         read = {one.name: partial(_field, one, files, *cells[places[one.name]]) for one in fields if one.name in places}
         too_large = f"its cells have {size:,} bytes" if size > pipeline.event.max_bytes else ""
         yield FileRecord(number, cells=read, fault=too_large)
@@ -123,7 +123,7 @@ def _parquet(stream: recount.Bytes, pipeline: Pipeline, wanted: Sequence[Range])
         batches = file.iter_batches(_ROWS_AT_ONCE, columns=declared)
         rows = ((batch, row) for batch in batches for row in range(batch.num_rows))
         for number, (batch, row) in _chosen(enumerate(rows, 1), wanted):
-            cells = {name: _natural(batch[name][row]) for name in declared}
+            cells = {name: batch[name][row] for name in declared}
             yield _of_parquet(number, cells, fields, columns, pipeline)
 
 
@@ -140,7 +140,7 @@ def _of_parquet(
     columns: Mapping[str, str],
     pipeline: Pipeline,
 ) -> FileRecord:
-    size = sum(cell.as_buffer().size for cell in row.values() if cell.is_valid and _is_text(cell.type))
+    size = sum(map(_text_bytes, row.values()))
     found = {one.name: partial(_scalar, one, columns[one.name], row) for one in fields if columns[one.name] in row}
     too_large = f"its texts have {size:,} bytes" if size > pipeline.event.max_bytes else ""
     return FileRecord(number, cells=found, fault=too_large)
@@ -148,7 +148,7 @@ def _of_parquet(
 
 def _scalar(one: Field, column: str, row: Mapping[str, pa.Scalar]) -> Any:  # noqa: ANN401
     """What lies at a field's path within the value of a column."""
-    within = row[column]
+    within = _natural(row[column])
     for step in () if column == one.source.column else one.source.steps[1:]:
         if not within.is_valid:
             return None
@@ -206,6 +206,18 @@ def _is_text(kind: pa.DataType) -> bool:
 def _raw(scalar: pa.Scalar) -> bytes:
     """The bytes of a text, or of bytes."""
     return _natural(scalar).as_buffer().to_pybytes() if scalar.is_valid else b""
+
+
+def _text_bytes(scalar: pa.Scalar) -> int:
+    """How many bytes the texts within a value have."""
+    scalar = _natural(scalar)
+    if not scalar.is_valid:
+        return 0
+    if isinstance(scalar, pa.StructScalar):
+        return sum(_text_bytes(scalar[place]) for place in range(scalar.type.num_fields))
+    if isinstance(scalar, pa.ListScalar):
+        return sum(map(_text_bytes, scalar.values))
+    return scalar.as_buffer().size if isinstance(scalar, pa.BinaryScalar) else 0
 
 
 def _natural(scalar: pa.Scalar) -> pa.Scalar:

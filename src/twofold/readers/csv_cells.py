@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from twofold.contract import reasons
 from twofold.contract.reasons import Reason
-from twofold.contract.records import CellRecords
+from twofold.contract.records import CellRecords, too_large
 from twofold.definition.model import Field, Files, Pipeline
 from twofold.definition.time_formats import EPOCHS
 from twofold.readers import csv_rows
@@ -30,7 +30,9 @@ def read(blocks: Iterator[bytes], pipeline: Pipeline, window_bytes: int) -> Iter
     for records in csv_rows.read(
         blocks, wanted, delimiter=files.delimiter, header=files.header, window_bytes=window_bytes
     ):
-        yield _of_fields(records, fields, files)
+        # As the cells stand in the file: what they are read as may be shorter, or longer.
+        large = too_large(records.columns.values(), pipeline.event.max_bytes)
+        yield _of_fields(replace(records, faults={**large, **records.faults}), fields, files)
 
 
 def _of_fields(records: CellRecords, fields: list[Field], files: Files) -> CellRecords:

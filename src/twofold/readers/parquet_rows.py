@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from twofold.contract import reasons
 from twofold.contract.literals import is_text, json_value
 from twofold.contract.reasons import Reason
-from twofold.contract.records import CellRecords
+from twofold.contract.records import CellRecords, too_large
 from twofold.definition.field_source import FieldSource, Step
 from twofold.definition.model import Field, Pipeline
 from twofold.errors import first_line
@@ -33,7 +33,7 @@ def read(source: WatchedStream, pipeline: Pipeline) -> Iterator[CellRecords]:
     """All rows, numbered from 1; SetAside where they cannot all be read."""
     try:
         fields = [one for one in pipeline.event.fields.values() if one.is_in_cells]
-        yield from _rows(source, fields)
+        yield from _rows(source, fields, pipeline.event.max_bytes)
     except MemoryError:
         raise
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -43,7 +43,7 @@ def read(source: WatchedStream, pipeline: Pipeline) -> Iterator[CellRecords]:
         raise SetAside(f"unreadable Parquet: {first_line(error)}; write the file again") from error
 
 
-def _rows(source: WatchedStream, fields: Sequence[Field]) -> Iterator[CellRecords]:
+def _rows(source: WatchedStream, fields: Sequence[Field], most_bytes: int) -> Iterator[CellRecords]:
     # Columns are read page by page: a row group may be as large as the file. Where pages have a checksum, it counts.
     file = pq.ParquetFile(
         pa.PythonFile(source, "r"), pre_buffer=False, buffer_size=BLOCK_BYTES, page_checksum_verification=True
@@ -55,7 +55,7 @@ def _rows(source: WatchedStream, fields: Sequence[Field]) -> Iterator[CellRecord
     for group in range(file.num_row_groups):
         batch_rows = _rows_at_once(file.metadata.row_group(group))
         for batch in file.iter_batches(batch_rows, row_groups=[group], columns=declared, use_threads=False):
-            yield _records(batch, declared, found, columns, number)
+            yield _records(batch, declared, found, columns, number, most_bytes)
             number += batch.num_rows
     if number - 1 != file.metadata.num_rows:
         raise SetAside(
@@ -96,11 +96,11 @@ def _rows_at_once(group: pq.RowGroupMetaData) -> int:
 
 
 def _records(
-    batch: pa.RecordBatch, names: list[str], fields: Sequence[Field], columns: Mapping[str, str], number: int
+    batch: pa.RecordBatch, names: list[str], fields: Sequence[Field], columns: Mapping[str, str], number: int, most: int
 ) -> CellRecords:
     read = {name: _plain(batch.column(batch.schema.get_field_index(name))) for name in names}
     found = {}
-    faults: dict[int, Reason] = {}
+    faults = too_large(read.values(), most)
     for one in fields:
         column = columns[one.name]
         steps = () if column == one.source.column else one.source.steps[1:]
