@@ -263,6 +263,28 @@ def test_csv_is_read_alike(tmp_path: Path, encoding: str) -> None:
     assert not in_file(tmp_path, "bad.csv", "user.id;@timestamp;word\né;1772323200007;\n".encode("latin-1"), pipeline)
 
 
+NINES, NOUGHTS = "9" * 1500, "0" * 1500
+NUMBERS = [f"1e{NOUGHTS}1", f"-1E-{NOUGHTS}1", f"1e+{NOUGHTS}", f"0e{NINES}", f"-0.0e-{NINES}", f"1e{NINES}",
+           f"-1e-{NINES}", f"1e-{NINES}", "1e-1999999999999999998", "12e999999999999999999", "0.1e1000000000000000000",
+           f"1.{NINES}", f"-1.{NOUGHTS}1", f"1.{NOUGHTS}", f"1{NOUGHTS}e-1500", f"0.{NOUGHTS}1e1501", f"-{NOUGHTS}1",
+           f"1000.{NINES}", f"1000000.{NINES}", f"-1000.{NOUGHTS}1", f"1{NOUGHTS}", f"1999.{NOUGHTS}1", "1e", "1e+",
+           "1e-", "1e0x1", "-1.5e-0000000000000000000000000"]  # fmt: skip
+MOMENTS = [f"timestamp, format: epoch_{unit}" for unit in ("s", "ms", "us", "ns")]
+
+
+@pytest.mark.parametrize("kind", ["int", "long", "double", '"decimal(10,2)"', *MOMENTS, "date, format: epoch_s"])
+def test_numbers_of_any_length_are_read_alike(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(
+        "name: p\ntopic: p\nlateness: 1 minute\nevent:\n  id: none\n  time: at\n  fields:\n"
+        f"    at: {{type: timestamp, required: true}}\n    v: {{type: {kind}}}\n"
+    )
+    pipeline, at = load_file(path), '"at": "2026-02-28T00:00:00Z"'
+    lines = [f'{{{at}, "v": {one}}}' for text in NUMBERS for one in (text, f'"{text}"')]
+    assert not in_file(tmp_path, "x.jsonl", "\n".join(lines).encode(), pipeline)
+    assert not in_file(tmp_path, "x.csv", "\n2026-02-28,".join(["at,v", *NUMBERS]).encode(), pipeline)
+
+
 def test_csv_without_a_header_is_read_alike(tmp_path: Path) -> None:
     pipeline = declared(tmp_path, FILES='{delimiter: "|", header: [user.id, skipped, "@timestamp"]}')
     assert not in_file(tmp_path, "x.csv", b"a|1|1772323200007\n\n|2|1772323200007\n  \nb\n", pipeline)

@@ -15,7 +15,7 @@ import re
 from array import array
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone
-from decimal import Context, Decimal, InvalidOperation
+from decimal import Context, Decimal
 from functools import lru_cache
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -53,7 +53,7 @@ BEYOND = "beyond"
 """What no calendar of ours has, and a duration; its text only describes it, so it is a value of no type."""
 
 _MIDNIGHT = datetime.min.replace(tzinfo=UTC).timetz()
-_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_NUMBER = re.compile(r"(-?[0-9]+(?:\.[0-9]+)?)(?:[eE]([+-]?)([0-9]+))?")
 _MOMENT = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
     r"(?:[Tt ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,9}))?)?(?:([Zz])|([+-])([0-9]{2}):([0-9]{2}))?)?"
@@ -165,12 +165,12 @@ def _decimal(kind: FieldType, literal: Literal) -> Decimal:
 
 
 def _number(literal: Literal) -> Decimal:
-    if literal.form not in (NUMBER, TEXT) or not _NUMBER.fullmatch(literal.text):
+    match = _NUMBER.fullmatch(literal.text) if literal.form in (NUMBER, TEXT) else None
+    if match is None:
         raise NotOfType
-    try:
-        return Decimal(literal.text)
-    except InvalidOperation:  # an exponent of more than 18 digits
-        raise NotOfType from None
+    mantissa, sign, exponent = match.groups("")
+    # An exponent of more digits is as good as of 15: no mantissa is long enough to make up for it.
+    return Decimal(f"{mantissa}e{sign}{exponent.lstrip('0')[:15] or 0}")
 
 
 def _boolean(_kind: FieldType, literal: Literal) -> bool:

@@ -24,7 +24,7 @@ EXPECTED = (
     f"`{ISO}`, {', '.join(f'`{name}`' for name in EPOCHS)}, or a pattern as of strptime, such as `%d/%b/%Y:%H:%M:%S %z`"
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EXACT = Context(prec=1000, Emax=MAX_EMAX, Emin=MIN_EMIN)
+_EXACT = Context(prec=40, Emax=MAX_EMAX, Emin=MIN_EMIN)
 _DIRECTIVES = "aAbBdfHIjmMpSyYz%"
 _DIRECTIVE = re.compile(r"%(.?)", re.DOTALL)
 _SAMPLE = datetime(2023, 11, 25, 13, 4, 5, tzinfo=UTC)
@@ -90,7 +90,9 @@ def read_epoch(form: str, number: Decimal) -> datetime | None:
     """
     if number and number.adjusted() > 20:
         return None
-    microseconds = int(_EXACT.multiply(number, EPOCHS[form]).to_integral_value(ROUND_FLOOR))
+    # Cut off before it is multiplied: of the digits as they were sent there may be any number.
+    whole = number.quantize(1 / EPOCHS[form], ROUND_FLOOR, _EXACT)
+    microseconds = int(_EXACT.multiply(whole, EPOCHS[form]))
     try:
         return _EPOCH + timedelta(microseconds=microseconds)
     except OverflowError:

@@ -23,7 +23,7 @@ from twofold.definition.model import Field
 from twofold.proof import json_text
 from twofold.proof.json_text import Value
 
-_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,18})?")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _MOMENT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?(Z|[+-][0-9]{2}:[0-5][0-9])?)?"
 )
@@ -179,7 +179,9 @@ def _number(text: str) -> tuple[int, int]:
     if len(kept) > _MOST_DIGITS:
         raise Untold(f"a number of more than {_MOST_DIGITS:,} digits")
     number = int(kept)
-    return -number if text[0] == "-" else number, int(exponent or 0) - len(fraction) + len(digits) - len(kept)
+    # An exponent of 19 digits is beyond every type already: no text is long enough to make up for it.
+    power = int(exponent.lstrip("+-0")[:19] or 0) * (-1 if exponent.startswith("-") else 1)
+    return -number if text[0] == "-" else number, power - len(fraction) + len(digits) - len(kept)
 
 
 def _whole(text: str, bits: int) -> int:
