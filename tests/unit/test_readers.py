@@ -6,6 +6,7 @@ import errno
 import gzip
 import io
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from types import SimpleNamespace
@@ -232,9 +233,12 @@ def test_pieces_are_bounded_and_numbers_go_on() -> None:
      (b"id,a\n1,x\n2," + b"y" * 99, "row 2 is longer than 50 bytes")],
 )  # fmt: skip
 def test_a_csv_row_without_end_is_not_held(data: bytes, says: str) -> None:
-    blocks = (data[place : place + 10] for place in range(0, len(data), 10))
     with pytest.raises(SetAside, match=says):
-        list(csv_rows.read(blocks, set(FIELDS), max_record_bytes=50))
+        list(csv_rows.read(in_blocks(data, 10), set(FIELDS), max_record_bytes=50))
+
+
+def in_blocks(data: bytes, size: int) -> Iterator[bytes]:
+    return (data[place : place + size] for place in range(0, len(data), size))
 
 
 @pytest.mark.parametrize(
@@ -243,9 +247,18 @@ def test_a_csv_row_without_end_is_not_held(data: bytes, says: str) -> None:
      (b" " * 99, "line 1 is longer")],
 )  # fmt: skip
 def test_a_json_text_without_end_is_not_held(data: bytes, says: str) -> None:
-    blocks = (data[place : place + 10] for place in range(0, len(data), 10))
     with pytest.raises(SetAside, match=says):
-        list(json_texts.read(blocks, max_record_bytes=50))
+        list(json_texts.read(in_blocks(data, 10), max_record_bytes=50))
+
+
+def test_depth_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "element 1: it has more than 1,000,000 levels" in reason(b"[" * 1_100_000, "x.json")
+    for levels in (2, 5, 6, 1001):
+        for deep in (b"[" * levels + b"]" * levels, b'{"a":' * levels + b"1" + b"}" * levels):
+            monkeypatch.setattr(json_texts, "DEEPEST", levels)
+            assert texts(b"[" + deep + b", {}]", block_bytes=3) == [(1, deep), (2, b"{}")]
+            monkeypatch.setattr(json_texts, "DEEPEST", levels - 1)
+            assert f"element 1: it has more than {levels - 1:,} levels" in reason(b"[" + deep + b", {}]", "x.json")
 
 
 class _Failing(io.BytesIO):

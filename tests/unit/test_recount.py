@@ -13,6 +13,7 @@ import pytest
 from twofold.inbox import LocalFolder
 from twofold.proof import recount
 from twofold.proof.recount import Columns, Irregular
+from twofold.readers import json_texts
 
 FIELDS = {"id", "at", "a"}
 AT = "2024-01-01T00:00:00Z"
@@ -59,7 +60,6 @@ UNCOUNTABLE = [
     ("x.json", '[{"id": "1}]', "a string never ends"),
     ("x.json", '[{"id": 1]}', "element 1 of the array has brackets that do not match"),
     ("x.json", '[{"id": 1}]\n[2]', "something follows the array"),
-    ("x.json", "[" * 200_000, "element 1 of the array is too deep"),
 ]
 
 
@@ -128,6 +128,16 @@ def test_tables_written_by_python_are_counted_whatever_their_cells(tmp_path: Pat
         writer.writerows([["id", "at", "a"], *rows])
         found = counted(tmp_path, "x.csv", text.getvalue().encode(), rng.randrange(1, 40))
         assert found == len(rows), text.getvalue()
+
+
+def test_depth_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert recount.DEEPEST == json_texts.DEEPEST
+    monkeypatch.setattr(recount, "DEEPEST", 5)
+    for block in (1, recount.BLOCK_CHARACTERS):
+        assert counted(tmp_path, "x.json", b"[" * 6 + b"]" * 5 + b", {}]", block) == 2
+        for text in (b"[" * 7, b"[" * 7 + b"]" * 6 + b", {}]"):
+            with pytest.raises(Irregular, match="element 1 of the array is too deep"):
+                counted(tmp_path, "x.json", text, block)
 
 
 TOO_LONG = [

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from tests.unit.test_contract_agreement import pipelines, texts
+from tests.unit.test_contract_agreement import pipelines
+from tests.unit.test_contract_agreement import texts as hostile
 from twofold import readers
 from twofold.contract import kafka_records
 from twofold.contract.event_keys import with_key
@@ -24,9 +25,10 @@ from twofold.definition.load import load_file
 from twofold.definition.model import Pipeline
 from twofold.definition.names import KEY
 from twofold.inbox import LocalFolder
-from twofold.proof import file_records
+from twofold.proof import file_records, recount
 from twofold.proof.expected import Expected, Expecting
 from twofold.proof.values import alike, arrival
+from twofold.readers import csv_rows, json_texts, texts
 from twofold.schema_registry import Registered
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -53,7 +55,7 @@ def differences(pipeline: Pipeline, rows: list[dict[str, Any]], wanted: list[Exp
 
 
 @settings(max_examples=300, suppress_health_check=list(HealthCheck))
-@given(pipelines(), texts())
+@given(pipelines(), hostile())
 def test_hostile_records_are_read_alike(pipeline: Pipeline, text: bytes | None) -> None:
     rows = Judge(pipeline).judge(JsonRecords([text], [1]), NOW).rows.to_pylist()
     assert not differences(pipeline, rows, Expecting(pipeline, no_schema).of_kafka(text, None, {}, NOW, NOW)), text
@@ -330,6 +332,50 @@ def test_halves_of_pairs_in_utf16_are_no_text(tmp_path: Path, name: str, half: s
         content = mark + text.encode(encoding, "surrogatepass")
         [row] = judged(tmp_path, name, content, "v: {type: string}", "event:\n  max_bytes: 60 B")
         assert row["reason_kind"] == "encoding"
+
+
+def test_records_after_one_that_is_too_deep_are_read_alike(tmp_path: Path) -> None:
+    deep, deeper = ("[" * levels + "]" * levels for levels in (1001, 110_000))
+    assert not in_file(
+        tmp_path, "x.json", f"[{deep}, {RECORDS[0]}, {deeper}, {RECORDS[1]}]".encode(), declared(tmp_path)
+    )
+
+
+LENGTHS = [
+    ("x.json", '{"a": 1}\n{"@"}\n{"b": 2}\n', 3), ("x.json", '\r{"@"}\r\n\r\n{"b": 2}', 2), ("x.json", "@", 1),
+    ("x.json", '[{"a": 1},{"@": 1},{"b": 2}]', 3), ("x.json", '\n[ [{"@": 1}]\r\n\t,{"b": 2} ]\n', 2),
+    ("x.json", '[1,"@"]', 2), ("x.json", "[@,2]", 2), ("x.json", "[1, @\n]", 2),
+    ("x.csv", "id,a\n1,x\n2,@\n3,y\n", 3), ("x.csv", "id,a\r\n1,@\r\n3,y\r\n", 2), ("x.csv", "id,a\n1,@", 1),
+    ("x.csv", 'id,a\r1,"\r\n@\r\n"\r3,y', 2), ("x.csv", 'id,a\n1,x"@\n3,y\n', 2), ("x.csv", "id,@\r\n1,x\n", 1),
+    ("x.csv", "id,a\n1,x,@\n\n", 1), ("x.csv", 'id,a\n1,"\n@"x\n3,y\n', 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "form", "records"), LENGTHS)
+@pytest.mark.parametrize("letter", ["y", "€"])
+def test_the_longest_record_is_the_same_for_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, form: str, records: int, letter: str
+) -> None:
+    text, found = form.replace("@", letter * 30), set()
+    for limit in range(5, 130):
+        monkeypatch.setattr(recount, "LONGEST", limit)
+        for block, data in ((10, text.encode()), (1000, text.encode("utf-16"))):
+            (tmp_path / name).write_bytes(data)
+            blocks = texts.blocks(texts.WatchedStream(io.BytesIO(data)), name[2:], block_bytes=block)
+            try:
+                if name == "x.csv":
+                    first = sum(map(len, csv_rows.read(blocks, {"id"}, max_record_bytes=limit)))
+                else:
+                    first = sum(map(len, json_texts.read(blocks, max_record_bytes=limit)))
+            except readers.SetAside:
+                first = -1
+            try:
+                second = recount.records(LocalFolder(tmp_path), name, recount.Columns({"id"}))
+            except recount.Irregular:
+                second = -1
+            assert first == second, (limit, block)
+            found.add(first)
+    assert found == {-1, records}
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,8 @@ Bytes = IO[bytes] | gzip.GzipFile
 
 BLOCK_CHARACTERS = 1 << 20
 LONGEST = 64 << 20
-"""Characters; a longer line, element or row is not read to its end, for want of memory."""
-DEEPEST = 100_000
+"""Bytes of a line, an element or a row in UTF-8, without its end; a longer one is not read, for want of memory."""
+DEEPEST = 1_000_000  # levels of an element
 
 _BLANKS = " \t\r\n"
 
@@ -122,7 +122,12 @@ def _blocks(text: io.TextIOWrapper) -> Iterator[str]:
 
 def _lines(text: io.TextIOWrapper) -> Iterator[str]:
     """All lines, of those that are too long the beginning and more."""
-    return iter(partial(text.readline, LONGEST + 1), "")
+    return iter(partial(text.readline, LONGEST + len("\r\n")), "")
+
+
+def _size(text: str) -> int:
+    """Of bytes; one that is no UTF-8 is a lone surrogate here, and replaced by one byte."""
+    return len(text) if text.isascii() else len(text.encode(errors="replace"))
 
 
 def _require_held(size: int, name: str) -> None:
@@ -144,10 +149,11 @@ def json_records(text: io.TextIOWrapper) -> Iterator[tuple[int, str]]:
         if not is_begun and line.lstrip(_BLANKS).startswith("["):
             yield from enumerate(_elements(chain([line], _blocks(text))), 1)
             return
-        _require_held(len(line), f"line {number}")
-        if line.strip(_BLANKS):
+        record = _without_end(line)
+        _require_held(_size(record), f"line {number}")
+        if record.strip(_BLANKS):
             is_begun = True
-            yield number, _without_end(line)
+            yield number, record
 
 
 def _without_end(line: str) -> str:
@@ -179,10 +185,11 @@ def _element(tokens: Iterator[tuple[str, str]], name: str) -> tuple[str, str]:
     pieces: list[str] = []
     is_whole, size = False, 0
     for token, piece in tokens:
-        size += len(piece)
+        is_end = not awaited and token in (",", "]")
+        size += _size(piece) - is_end
         _require_held(size, name)
         if not awaited:
-            if token in (",", "]"):
+            if is_end:
                 return "".join([*pieces, piece[:-1]]).strip(_BLANKS), token
             if is_whole or (pieces and token in (_STRING, *_CLOSED_BY)):
                 raise Irregular(f"no comma after {name}")
@@ -190,7 +197,7 @@ def _element(tokens: Iterator[tuple[str, str]], name: str) -> tuple[str, str]:
         pieces.append(piece)
         if token in _CLOSED_BY:
             awaited.append(_CLOSED_BY[token])
-            if len(awaited) == DEEPEST:
+            if len(awaited) > DEEPEST:
                 raise Irregular(f"{name} is too deep")
         elif token in _CLOSED_BY.values():
             if not awaited or awaited.pop() != token:
@@ -295,21 +302,21 @@ def _rows(lines: Iterator[str], separator: str) -> Iterator[str]:
 
     def next_line() -> str:
         line = again.pop() if again else next(lines, "")
-        _require_held(len(line), "a row")
+        _require_held(_size(_without_end(line)), "a row")
         return line
 
     while line := next_line():
-        held, at, size = [line], 0, len(line)
+        held, at, size = [line], 0, 0
         while '"' in line and line.startswith('"', at := _end(whole_cells, line, at)):
             begun, end = len(held), _end(_IN_QUOTES, line, at + 1)
             while end == len(line):
+                size += _size(line)
                 line = next_line()
-                size += len(line)
                 if not line:
                     raise Irregular("a quote is never closed")
-                _require_held(size, "a row")
                 held.append(line)
                 end = _end(_IN_QUOTES, line, 0)
+                _require_held(size + _size(line[: end + 1]), "a row")
             at = end + 1
             if line.startswith(separator, at):
                 at += 1
@@ -319,7 +326,9 @@ def _rows(lines: Iterator[str], separator: str) -> Iterator[str]:
                 again += reversed(held[begun:])
                 del held[begun:]
             break
-        yield _without_end("".join(held))
+        row = _without_end("".join(held))
+        _require_held(_size(row), "a row")
+        yield row
 
 
 def _end(pattern: re.Pattern[str], text: str, at: int) -> int:

@@ -118,15 +118,15 @@ class _Reading:
 
     def __init__(self, text: Text, window_bytes: int) -> None:
         self._text = text
-        self._window_bytes = window_bytes
+        self._window_bytes = min(window_bytes, text.max_record_bytes)  # so no record within one is too long
         self.rows_before = 0
 
-    def _checked_length(self, opened: int = -1) -> None:
-        if self._text.too_long():
+    def _check_length(self, size: int, rows_before: int, opened: int = -1) -> None:
+        if size > self._text.max_record_bytes:
             limit = f"is longer than {self._text.max_record_bytes} bytes"
             if opened >= 0:
                 limit += f"; {self._open(opened)}"
-            raise SetAside(f"row {self.rows_before + 1} {limit}: split it, or close its quotes")
+            raise SetAside(f"row {rows_before + 1} {limit}: split it, or close its quotes")
 
     def _open(self, opened: int) -> str:
         line = self._text.lines_before + lines_in(self._text.data[:opened]) + 1
@@ -148,8 +148,9 @@ class _Reading:
             except Unfinished as unfinished:
                 if self._text.final:
                     raise SetAside(f"the header has no end: {self._open(unfinished.opened)}") from None
-                self._checked_length(unfinished.opened)
+                self._check_length(len(text) - start, 0, unfinished.opened)
                 continue
+            self._check_length(len(text[start : header.after].rstrip(b"\r\n")), 0)
             self._text.drop(header.after)
             return header
 
@@ -173,16 +174,7 @@ class _Reading:
                 yield from self._strict_rows(header, max(len(window) - after, 1))
             stuck = not after and held == len(text.data)
             if not text.final and (stuck or len(text.data) < self._window_bytes):
-                if stuck:
-                    self._checked_length(self._opened(header) if text.too_long() else -1)
                 text.more()
-
-    def _opened(self, header: Header) -> int:
-        try:
-            row_at(self._text.data, 0, header.separator, final=False)
-        except Unfinished as unfinished:
-            return unfinished.opened
-        return -1
 
     def _strict_rows(self, header: Header, until: int) -> Iterator[_Rows]:
         """Row by row, those that begin before `until`, or to a row that is not whole yet."""
@@ -198,7 +190,9 @@ class _Reading:
                         f"row {self.rows_before + len(found) + 1}: {self._open(unfinished.opened)}; close it, or "
                         "double the quotes that belong to a value"
                     ) from None
+                self._check_length(len(data) - position, self.rows_before + len(found), unfinished.opened)
                 break
+            self._check_length(max(row.end, row.looked_at) - row.start, self.rows_before + len(found))
             if len(row.cells) > 1 or row.fault or not is_blank(data[row.start : row.end], header.columns):
                 found.append(row)
             position = row.after
@@ -298,11 +292,8 @@ def _marks(data: bytes, separator: bytes) -> _Marks:
 
 
 def _table(separator: bytes) -> bytes:
-    table = bytearray(256)
-    table[separator[0]] = _SEPARATOR
-    table[10] = table[13] = _ROW_END
-    table[34] = _QUOTE
-    return bytes(table)
+    kinds = {separator: _SEPARATOR, b"\n": _ROW_END, b"\r": _ROW_END, b'"': _QUOTE}
+    return bytes(kinds.get(bytes([byte]), 0) for byte in range(256))
 
 
 def _blank(data: bytes, starts: _Places, ends: _Places, counts: _Places, columns: int) -> npt.NDArray[np.bool_]:
@@ -330,13 +321,14 @@ def _cells(
 
 
 class Row(NamedTuple):
-    """One row: its bytes are `start` to `end`, the next one's begin at `after`."""
+    """One row: its bytes are `start` to `end`, the next one's begin at `after`; its fault shows at `looked_at`."""
 
     cells: list[bytes | None]
     start: int
     end: int
     after: int
     fault: str = ""
+    looked_at: int = 0
 
 
 class Unfinished(Exception):
@@ -379,8 +371,8 @@ def row_at(data: bytes, start: int, separator: bytes, *, final: bool = True) -> 
         elif not follows or follows in _ROW_ENDS:
             return Row(cells, start, end, _after_row_end(data, end))
         else:
-            end = _first_row_end(data, position, final)
-            return Row(cells, start, end, _after_row_end(data, end), AFTER_QUOTE if quoted else QUOTE_WITHIN)
+            looked_at, end = end, _first_row_end(data, position, final)
+            return Row(cells, start, end, _after_row_end(data, end), AFTER_QUOTE if quoted else QUOTE_WITHIN, looked_at)
 
 
 def _after_row_end(data: bytes, end: int) -> int:

@@ -17,27 +17,34 @@ from twofold.readers.texts import MAX_RECORD_BYTES, PIECE_BYTES, RECORDS_A_PIECE
 
 _BLANKS = b" \t\r\n"
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'
+_PLAIN = rb'[^"{}\[\]]*+(?:' + _STRING + rb'[^"{}\[\]]*+)*+'
 # Up to the next bracket or, between elements, comma; strings are passed over whole.
 _TO_MARK = re.compile(rb'[^"{}\[\],]*+(?:' + _STRING + rb'[^"{}\[\],]*+)*+([{}\[\],])', re.DOTALL)
-_TO_BRACKET = re.compile(rb'[^"{}\[\]]*+(?:' + _STRING + rb'[^"{}\[\]]*+)*+([{}\[\]])', re.DOTALL)
+_TO_BRACKET = re.compile(_PLAIN + rb"([{}\[\]])", re.DOTALL)
+# Objects and arrays without brackets in them are passed over whole, too: of millions within one element nearly all.
+_OVER_FLAT = re.compile(
+    _PLAIN + rb"(?:(?:\[" + _PLAIN + rb"\]|\{" + _PLAIN + rb"\})" + _PLAIN + rb")*+([{}\[\]])", re.DOTALL
+)
 # An object without brackets in it and what follows it: most elements, in one go.
-_FLAT = re.compile(
-    rb'[ \t\r\n]*+(\{[^"{}\[\]]*+(?:' + _STRING + rb'[^"{}\[\]]*+)*+\})[ \t\r\n]*+([,\]])', re.DOTALL
-)  # fmt: skip
+_FLAT = re.compile(rb"[ \t\r\n]*+(\{" + _PLAIN + rb"\})[ \t\r\n]*+([,\]])", re.DOTALL)
 _FOLLOWS = re.compile(rb"[ \t\r\n]*+(.?)", re.DOTALL)
 _SCALAR = re.compile(_STRING + rb'|[^"\s]++', re.DOTALL)
 _CLOSES = {b"{": b"}", b"[": b"]"}
+DEEPEST = 1_000_000
+"""Levels of an element whose end is looked for, as each costs time, and brackets alone compress to nothing."""
 
 
 def read(blocks: Iterator[bytes], *, max_record_bytes: int = MAX_RECORD_BYTES) -> Iterator[JsonRecords]:
     """All records, numbered by their lines or as elements, from 1; SetAside where one array has no sound form."""
     text = Text(blocks, max_record_bytes)
-    text.more()
-    while not text.data.strip(_BLANKS) and not text.final:
-        text.drop(_after_last_line(text.view()))
-        _check_length(text)
+    while True:
         text.more()
-    if text.data.lstrip(_BLANKS).startswith(b"["):
+        begins = text.data.lstrip(_BLANKS)
+        _check_lines(text, text.data.removesuffix(begins))
+        if begins or text.final:
+            break
+        text.drop(_after_last_line(text.view()))
+    if begins.startswith(b"["):
         text.drop(text.data.index(b"[") + 1)
         yield from _elements(text)
     else:
@@ -48,23 +55,25 @@ def _after_last_line(view: bytes) -> int:
     return max(view.rfind(b"\n"), view.rfind(b"\r")) + 1
 
 
-def _check_length(text: Text) -> None:
-    if text.too_long():
-        raise SetAside(
-            f"line {text.lines_before + 1} is longer than {text.max_record_bytes} bytes: "
-            "put one object on each line, or one array in the file"
-        )
+def _check_lines(text: Text, data: bytes) -> None:
+    """That no line of what begins the text is too long, whether it ends there or not."""
+    for number, line in enumerate(data.splitlines() if len(data) > text.max_record_bytes else [], 1):
+        if len(line) > text.max_record_bytes:
+            raise SetAside(
+                f"line {text.lines_before + number} is longer than {text.max_record_bytes} bytes: "
+                "put one object on each line, or one array in the file"
+            )
 
 
 def _lines(text: Text) -> Iterator[JsonRecords]:
     while True:
+        _check_lines(text, text.data)
         view = text.view()
         end = len(view) if text.final else _after_last_line(view)
         yield from _records_of(view[:end], text.lines_before + 1)
         text.drop(end)
         if text.final:
             return
-        _check_length(text)
         text.more()
 
 
@@ -91,16 +100,18 @@ def _elements(text: Text) -> Iterator[JsonRecords]:
     number = 1
     while True:
         values: list[bytes] = []
-        position = size = 0
+        position = 0
         is_last = False
-        while not is_last and len(values) < RECORDS_A_PIECE and size < PIECE_BYTES:
+        while not is_last and len(values) < RECORDS_A_PIECE and position < PIECE_BYTES:
             found = _element_at(text.data, position, number + len(values), text.final)
+            if (found.after - 1 if found else len(text.view())) - position > text.max_record_bytes:
+                limit = f"longer than {text.max_record_bytes} bytes"
+                raise SetAside(f"element {number + len(values)} of the array is {limit}: split it")
             if found is None:
                 break
             value, after, is_last = found
             if value:
                 values.append(value)
-            size += after - position
             position = after
         if values:
             yield JsonRecords(values, range(number, number + len(values)))
@@ -110,8 +121,6 @@ def _elements(text: Text) -> Iterator[JsonRecords]:
             _nothing_after(text)
             return
         if not position:
-            if text.too_long():
-                raise SetAside(f"element {number} of the array is longer than {text.max_record_bytes} bytes: split it")
             text.more()
 
 
@@ -146,12 +155,14 @@ def _container(data: bytes, opening: re.Match[bytes], number: int, final: bool) 
     awaited = bytearray(_CLOSES[opening[1]])  # a byte a level, as there may be millions
     end = opening.end()
     while awaited:
-        bracket = _TO_BRACKET.match(data, end)
+        bracket = (_OVER_FLAT if len(awaited) < DEEPEST else _TO_BRACKET).match(data, end)
         if bracket is None:
             return _not_yet(number, final)
         end = bracket.end()
         if bracket[1] in _CLOSES:
             awaited += _CLOSES[bracket[1]]
+            if len(awaited) > DEEPEST:
+                raise _broken(number, f"it has more than {DEEPEST:,} levels")
         elif awaited.pop() != bracket[1][0]:
             raise _broken(number, "its brackets do not match")
     follows = _FOLLOWS.match(data, end)

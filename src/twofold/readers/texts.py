@@ -23,7 +23,8 @@ PIECE_BYTES = 16 << 20
 BLOCK_BYTES = 2 << 20
 """How much is read at a time: small enough that what is worked out about it stays in the processor's caches."""
 MAX_RECORD_BYTES = 64 << 20
-"""A longer record is no record; the contract refuses far smaller ones, each for itself."""
+"""Of UTF-8, without the end of the line or row, or with the blanks around the element; a longer record is no record.
+The contract refuses far smaller ones, each for itself."""
 _UTF8_MARK = codecs.BOM_UTF8
 _HEAD_BYTES = 4
 _Answer = TypeVar("_Answer")
@@ -173,7 +174,7 @@ class Text:
         """Read on, by as much again as there is: so a long record is not looked through once for each block."""
         parts = [self.data]
         size = len(self.data)
-        wanted = 2 * size + 1
+        wanted = max(size + 1, min(2 * size + 1, self.max_record_bytes + 1))
         while size < wanted:
             block = next(self._blocks, b"")
             if not block:
@@ -191,7 +192,3 @@ class Text:
         """Forget the first bytes, as their records are made."""
         self.lines_before += lines_in(self.data[:count])
         self.data = self.data[count:]
-
-    def too_long(self) -> bool:
-        """Whether the record that begins here is above the limit, given that it does not end here."""
-        return len(self.data) > self.max_record_bytes
