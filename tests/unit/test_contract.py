@@ -143,6 +143,8 @@ TYPED: list[tuple[pa.Array, str, object]] = [
     (pa.array([5]), "string", "5"),
     (pa.array([1772362800000000123], pa.timestamp("ns")), "timestamp", datetime(2026, 3, 1, 11, tzinfo=UTC)),
     (pa.array([-1], pa.timestamp("ns", "UTC")), "timestamp", datetime(1969, 12, 31, 23, 59, 59, 999999, UTC)),
+    (pa.array([3723000001999], pa.time64("ns")), "string", "01:02:03.000001"),
+    (pa.array([1001], pa.duration("ns")), "string", NONE),
     (pa.array([253402300800], pa.timestamp("s")), "timestamp", NONE),
     (pa.array([253402300800], pa.timestamp("s")), "string", NONE),
     (pa.array([date(2026, 3, 1)]), "timestamp", datetime(2026, 3, 1, tzinfo=UTC)),

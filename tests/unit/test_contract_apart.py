@@ -10,8 +10,9 @@ import pytest
 
 from tests.bomb import Bomb
 from tests.conftest import write_definition
+from twofold.contract import judge as judge_module
 from twofold.contract import reasons
-from twofold.contract.judge import Judge, judge_apart
+from twofold.contract.judge import Crashed, Judge, judge_apart
 from twofold.contract.records import CellRecords, JsonRecords
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -46,6 +47,40 @@ def test_rows_of_cells_keep_what_they_came_with(judge: Judge) -> None:
     rows = judge_apart(judge, records, pa.array([NOW, NOW], pa.timestamp("us", "UTC"))).rows
     assert rows.to_pylist() == judge.judge(records, NOW).rows.to_pylist()
     assert rows["payload"].to_pylist() == [None, b"row 1"]
+
+
+def test_a_row_whose_bytes_cannot_be_had_is_out_alone(judge: Judge) -> None:
+    def payload(index: int) -> bytes:
+        raise LookupError(index)
+
+    columns = {
+        "id": pa.array(["a", "b"]),
+        "at": pa.array(["2026-02-01T00:00:00Z", "never"]),
+        "kind": pa.array(["a"] * 2),
+    }
+    records = CellRecords(columns, [1, 2], payload)
+    rows = judge_apart(judge, records, NOW).rows.to_pylist()
+    assert rows == judge.judge(records, NOW).rows.to_pylist()
+    assert [row["reason_kind"] for row in rows] == [None, reasons.NOT_JUDGED]
+
+
+def test_a_child_that_ends_over_no_records_ends_the_task(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge_module, "_CHILD", "raise SystemExit(3)")
+    with pytest.raises(Crashed, match="ended with 3"):
+        judge_apart(judge, JsonRecords([], []), NOW)
+
+
+def test_nanoseconds_are_judged_as_in_a_process_that_could_import_pandas(tmp_path: Path) -> None:
+    judge = Judge(write_definition(tmp_path, event={"fields": {"kind": {"type": "string", "one_of": None}}}))
+    columns = {
+        "id": pa.array(["a", "b"]),
+        "at": pa.array(["2026-02-01T00:00:00Z"] * 2),
+        "kind": pa.array([3723000001999, 1], pa.time64("ns")),
+    }
+    records = CellRecords(columns, [1, 2], lambda index: b"row %d" % index)
+    rows = judge_apart(judge, records, NOW).rows.to_pylist()
+    assert rows == judge.judge(records, NOW).rows.to_pylist()
+    assert [row["kind"] for row in rows] == ["01:02:03.000001", "00:00:00"]
 
 
 def test_a_filter_decides_as_in_the_same_process(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ class Judge:
             if not len(records):
                 raise
             if len(records) == 1:
-                return self._not_judged(records, error)
+                return self.not_judged(records, error)
         return whole([self._halving(*half) for half in halves(records, arrived)])
 
     def rejected(self, records: Records, fault: Reason) -> Judged:
@@ -239,7 +239,7 @@ class Judge:
         }
         return Judged(pa.RecordBatch.from_pydict({**columns, **judged, **element}))
 
-    def _not_judged(self, records: Records, error: Exception) -> Judged:
+    def not_judged(self, records: Records, error: BaseException) -> Judged:
         """The one record as it came, or without its bytes if it is they that cannot be had."""
         fault = reasons.not_judged(error)
         try:
@@ -318,7 +318,7 @@ _CHILD = "from twofold.contract.judge import judge_stdin; judge_stdin()"
 
 
 class Crashed(Exception):
-    """The process that judged a record ended without an answer."""
+    """The process that judged records ended without an answer, or the bytes of one cannot be had: that is the cause."""
 
 
 def judge_apart(judge: Judge, records: Records, received_at: datetime | pa.Array) -> Judged:
@@ -330,22 +330,36 @@ def _apart(judge: Judge, records: Records, arrived: pa.Array) -> Judged:
     try:
         return Judged(_in_child(judge, records, arrived))
     except Crashed as error:
+        if not len(records):
+            raise
         if len(records) == 1:
-            return judge.rejected(records, reasons.not_judged(error))
+            return judge.not_judged(records, error.__cause__ or error)
     return whole([_apart(judge, *half) for half in halves(records, arrived)])
 
 
 def _in_child(judge: Judge, records: Records, received_at: datetime | pa.Array) -> pa.RecordBatch:
-    if isinstance(records, CellRecords):
-        # What makes payloads need not be picklable; rejected rows get theirs here.
-        payloads = [records.payload(index) for index in range(len(records))]
-        records = CellRecords(records.columns, list(records.numbers), payloads.__getitem__, dict(records.faults))
-    asked = pickle.dumps((judge.pipeline, records, received_at))
+    # What makes payloads need not be picklable: rejected rows get theirs here.
+    sent = replace(records, payload=dict[int, bytes]().get) if isinstance(records, CellRecords) else records
+    asked = pickle.dumps((judge.pipeline, sent, received_at))
     done = subprocess.run([sys.executable, "-c", _CHILD], input=asked, capture_output=True, check=False)
     if done.returncode:
         raise Crashed(f"the process that judged it ended with {done.returncode}")
     with pa.ipc.open_stream(done.stdout) as stream:
-        return stream.read_next_batch()
+        rows = stream.read_next_batch()
+    return _with_payloads(rows, records) if isinstance(records, CellRecords) else rows
+
+
+def _with_payloads(rows: pa.RecordBatch, records: CellRecords) -> pa.RecordBatch:
+    payloads: list[bytes | None] = [None] * len(records)
+    for index in pc.indices_nonzero(pc.equal(rows[tables.OUTCOME], tables.REJECTED)).to_pylist():
+        try:
+            payloads[index] = records.payload(index)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise Crashed("the bytes of a record cannot be had") from error
+    place = rows.schema.get_field_index(tables.PAYLOAD)
+    return rows.set_column(place, rows.schema.field(place), pa.array(payloads, pa.binary()))
 
 
 def judge_stdin() -> None:

@@ -59,6 +59,8 @@ _MOMENT = re.compile(
     r"(?:[Tt ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,9}))?)?(?:([Zz])|([+-])([0-9]{2}):([0-9]{2}))?)?"
 )
 _DAY = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
+# Nanoseconds are cut off; pyarrow does that itself only where it can import pandas.
+_IN_PYTHON = {pa.time64("ns"): pa.time64("us"), pa.duration("ns"): pa.duration("us")}
 _BITS = {"int": 32, "long": 64}
 EXACT_IN_A_DOUBLE = 2**53
 """From here on a double stands for more than one whole number."""
@@ -306,7 +308,7 @@ def cell_literal(cell: pa.Scalar, declared: FieldType) -> Literal | None:
     try:
         if pa.types.is_nested(kind):
             return Literal(OTHER, _NESTED.encode(json_value(cell)).decode())
-        value = cell.as_py()
+        value = (cell.cast(_IN_PYTHON[kind], safe=False) if kind in _IN_PYTHON else cell).as_py()
     except UnicodeDecodeError:
         raise
     except (OverflowError, ValueError):

@@ -114,6 +114,6 @@ def wrong_shape(field: str, place: str, wanted: str, value: object) -> Reason:
     return Reason(WRONG_TYPE, f"{field}: {place} is not {wanted}: {shown(value)}")
 
 
-def not_judged(error: Exception) -> Reason:
+def not_judged(error: BaseException) -> Reason:
     """A record on which the code itself failed: it is kept with the error, so that it stops nothing else."""
     return Reason(NOT_JUDGED, f"not judged: {type(error).__name__}: {first_line(error)}")

@@ -128,7 +128,8 @@ def own(scalar: pa.Scalar) -> Any:  # noqa: ANN401
     if pa.types.is_duration(scalar.type):
         raise NoValue("a duration")
     try:
-        value = scalar.as_py()
+        # Nanoseconds are cut off; pyarrow does that itself only where it can import pandas.
+        value = (scalar.cast(pa.time64("us"), safe=False) if isinstance(scalar, pa.Time64Scalar) else scalar).as_py()
         return value.decode() if isinstance(value, bytes) else value
     except UnicodeDecodeError:
         raise NoValue("no UTF-8") from None
