@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +18,8 @@ from hypothesis import HealthCheck, given, settings
 
 from tests.unit.test_contract_agreement import pipelines
 from tests.unit.test_contract_agreement import texts as hostile
-from twofold import readers
+from twofold import readers, tables
+from twofold.contract import judge as judge_module
 from twofold.contract import kafka_records
 from twofold.contract.event_keys import with_key
 from twofold.contract.judge import Judge
@@ -27,9 +30,11 @@ from twofold.definition.names import KEY
 from twofold.inbox import LocalFolder
 from twofold.proof import file_records, recount
 from twofold.proof.expected import Expected, Expecting
-from twofold.proof.values import alike, arrival
+from twofold.proof.findings import Findings
+from twofold.proof.values import Tally, alike, arrival
 from twofold.readers import csv_rows, json_texts, texts
 from twofold.schema_registry import Registered
+from twofold.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -178,6 +183,34 @@ def test_elements_are_read_alike(tmp_path: Path) -> None:
             if row["outcome"] == "accepted":
                 assert expecting.key(one.values, row[KEY], "file", "f", index, one.element)
     assert [row["outcome"] for row in rows][:4] == ["accepted", "rejected", "rejected", "accepted"]
+
+
+def test_records_that_were_not_judged_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Good ones are counted, as a fault of ours may reject any number of them; that is no violation."""
+    pipeline = declared(tmp_path)
+
+    def failing(*_: object) -> list[pa.Array]:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(judge_module, "kept_rules", failing)
+    values = [RECORDS[0].encode(), b"{"]
+    rows = Judge(pipeline).judge(JsonRecords(values, [1, 2]), NOW).rows.to_pylist()
+    assert {row["reason_kind"] for row in rows} == {"not_judged"}
+    world: Any = SimpleNamespace(
+        pipeline=pipeline, lake=SimpleNamespace(settings=Settings()), defined_since=lambda _: 0
+    )
+    tally, found = Tally(world, tables.BATCH_LOG), Findings("I4")
+    for number, (row, value) in enumerate(zip(rows, values, strict=True), 1):
+        kept = {**row, "landing": 1, "digest": hashlib.sha256(value).hexdigest()}
+        tally.compare(f"f:{number}", [kept], Expecting(pipeline, no_schema).of_text(value, NOW), (), value)
+    tally.report(found)
+    check = found.check()
+    said = (
+        "not judged though nothing is wrong: 1 row of batch_log, report it: f:1: not judged: RuntimeError: a fault of"
+    )
+    assert said in check.text
+    assert check.numbers["batch_log_rows_not_judged"] == 1
+    assert check.state == "holds"
 
 
 def test_composite_ids_are_worked_out_apart(tmp_path: Path) -> None:

@@ -62,6 +62,8 @@ class Tally:
     """Kind of violation → the rows that show it."""
     differ: list[str] = field(default_factory=list)
     """Rows of an earlier definition that differ from what today's asks."""
+    failed: list[str] = field(default_factory=list)
+    """Rows that were not judged, though nothing is wrong with their records."""
     untold: Counter[str] = field(default_factory=Counter)
     """What this reader cannot judge → how often."""
 
@@ -119,12 +121,8 @@ class Tally:
     def _row(self, where: str, row: Row, one: Expected, place: Sequence[object]) -> None:
         self.untold.update(one.untold)
         if row["outcome"] == tables.REJECTED:
-            if one.faults or one.untold or row["reason_kind"] == reasons.NOT_JUDGED:
-                return
-            if self.world.pipeline.topic.format == AVRO and row["reason_kind"] == reasons.MALFORMED:
-                self.untold["records in Avro that were malformed and are not now: a schema registered since?"] += 1
-            else:
-                self._differs(row, "rejected for nothing", f"{where}: rejected ({row['reason']}), nothing is wrong")
+            if not (one.faults or one.untold):
+                self._rejected_for_nothing(where, row)
             return
         if one.faults:
             what = "not one JSON object" if one.is_no_record else "accepted against the contract"
@@ -141,6 +139,14 @@ class Tally:
                 )
         if self.expecting.has_key and not one.untold and not self.expecting.key(one.values, row[KEY], *place):
             self._differs(row, "ids other than what was sent", f"{where}: {KEY} {row[KEY]!r}")
+
+    def _rejected_for_nothing(self, where: str, row: Row) -> None:
+        if row["reason_kind"] == reasons.NOT_JUDGED:
+            self.failed.append(f"{where}: {row['reason']}")
+        elif self.world.pipeline.topic.format == AVRO and row["reason_kind"] == reasons.MALFORMED:
+            self.untold["records in Avro that were malformed and are not now: a schema registered since?"] += 1
+        else:
+            self._differs(row, "rejected for nothing", f"{where}: rejected ({row['reason']}), nothing is wrong")
 
     def _blank(self, where: str, row: Row, one: Expected | None, place: Sequence[object]) -> None:
         """A record that was erased: nothing is left of it, and where its id can be read, the ledger has it."""
@@ -174,10 +180,14 @@ class Tally:
         found.numbers[f"{self.log}_rows_compared"] = dict(sorted(self.outcomes.items()))
         found.numbers[f"{self.log}_rows_wrong"] = sum(map(len, self.wrong.values()))
         found.numbers[f"{self.log}_differences_before"] = len(self.differ)
+        found.numbers[f"{self.log}_rows_not_judged"] = len(self.failed)
         for what, offenders in sorted(self.wrong.items()):
             found.violated(f"{counted(len(offenders), 'finding')} in {self.log}: {what}", offenders)
         if not self.wrong:
             found.say(f"{counted(self.records, 'record')} of {self.log} equal what was sent, value by value")
+        if self.failed:
+            rows = counted(len(self.failed), "row")
+            found.say(f"not judged though nothing is wrong: {rows} of {self.log}, report it: {min(self.failed)}")
         if self.differ:
             found.not_proved(
                 f"{counted(len(self.differ), 'difference')} in rows of {self.log} that were landed under an earlier "
