@@ -123,7 +123,9 @@ class Judge:
 
     def rejected(self, records: Records, fault: Reason) -> Judged:
         """All records rejected for one reason, unjudged."""
-        return self._rows(self._nothing(len(records)), dict.fromkeys(range(len(records)), fault), records)
+        fields, length = self.pipeline.event.fields.values(), len(records)
+        nothing = {field.name: pa.nulls(length, arrow_type(field.type)) for field in fields}
+        return self._rows(nothing, dict.fromkeys(range(length), fault), records)
 
     def _judge(self, records: Records, arrived: pa.Array) -> Judged:
         columns, unclear = self._plain(records, arrived)
@@ -254,8 +256,10 @@ class Judge:
         if self.pipeline.filter is None or not length:
             return pa.array([tables.ACCEPTED] * length, pa.string())
         self._filtering.register(_ROWS, pa.Table.from_pydict(dict(columns)))
+        # A filter that gives null means filtered.
+        asked = f"SELECT coalesce({self.pipeline.filter.duckdb}, FALSE) AS wanted FROM {_ROWS}"
         try:
-            wanted = self._filtering.sql(self._filter).to_arrow_table()["wanted"].combine_chunks()
+            wanted = self._filtering.sql(asked).to_arrow_table()["wanted"].combine_chunks()
         finally:
             self._filtering.unregister(_ROWS)
         return pc.if_else(wanted, tables.ACCEPTED, tables.FILTERED)
@@ -265,16 +269,6 @@ class Judge:
         connection = _database().cursor()
         connection.execute("SET TimeZone = 'UTC'")
         return connection
-
-    @property
-    def _filter(self) -> str:
-        assert self.pipeline.filter is not None
-        # A filter that gives null means filtered.
-        return f"SELECT coalesce({self.pipeline.filter.duckdb}, FALSE) AS wanted FROM {_ROWS}"
-
-    def _nothing(self, length: int) -> dict[str, pa.Array]:
-        fields = self.pipeline.event.fields.values()
-        return {field.name: pa.nulls(length, arrow_type(field.type)) for field in fields}
 
 
 @cache
@@ -358,8 +352,7 @@ def _with_payloads(rows: pa.RecordBatch, records: CellRecords) -> pa.RecordBatch
             raise
         except Exception as error:
             raise Crashed("the bytes of a record cannot be had") from error
-    place = rows.schema.get_field_index(tables.PAYLOAD)
-    return rows.set_column(place, rows.schema.field(place), pa.array(payloads, pa.binary()))
+    return rows.set_column(rows.schema.get_field_index(tables.PAYLOAD), tables.PAYLOAD, pa.array(payloads, pa.binary()))
 
 
 def judge_stdin() -> None:

@@ -137,21 +137,15 @@ def halves(records: Records, arrived: pa.Array) -> Iterator[tuple[Records, pa.Ar
 def part(records: Records, at: int, count: int) -> Records:
     """Some consecutive records of these."""
     end = at + count
-    numbers = records.numbers[at:end]
     faults = {index - at: fault for index, fault in records.faults.items() if at <= index < end}
+    some: dict[str, Any] = {"numbers": records.numbers[at:end], "faults": faults}
+    if isinstance(records, CellRecords):
+        columns = {name: array.slice(at, count) for name, array in records.columns.items()}
+        return replace(records, **some, columns=columns, payload=lambda index: records.payload(at + index))
+    some["values"] = records.values[at:end]
     if isinstance(records, ElementRecords):
         # The records around them stay whole: the parents' indexes are theirs.
-        values, parents = records.values[at:end], records.parents[at:end]
-        return replace(records, values=values, numbers=numbers, parents=parents, faults=faults)
-    if isinstance(records, JsonRecords):
-        beside = {name: array.slice(at, count) for name, array in records.beside.items()}
-        originals = None if records.originals is None else records.originals[at:end]
-        values = records.values[at:end]
-        return replace(records, values=values, numbers=numbers, beside=beside, faults=faults, originals=originals)
-    return replace(
-        records,
-        columns={name: array.slice(at, count) for name, array in records.columns.items()},
-        numbers=numbers,
-        payload=lambda index: records.payload(at + index),
-        faults=faults,
-    )
+        return replace(records, **some, parents=records.parents[at:end])
+    beside = {name: array.slice(at, count) for name, array in records.beside.items()}
+    originals = None if records.originals is None else records.originals[at:end]
+    return replace(records, **some, beside=beside, originals=originals)

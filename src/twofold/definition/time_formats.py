@@ -45,10 +45,9 @@ def format_fault(form: str) -> str:
     >>> format_fault("%Y-%m"), format_fault("epoch_minutes")
     ('it names no day of the month', 'it has no directive such as %Y')
     """
-    return _pattern_fault(form, _DIRECTIVE.findall(form)) if is_pattern(form) else ""
-
-
-def _pattern_fault(form: str, found: list[str]) -> str:
+    found = _DIRECTIVE.findall(form)
+    if not is_pattern(form):
+        return ""
     if not set(found) - {"%"}:
         return "it has no directive such as %Y"
     if unknown := [one for one in found if not one or one not in _DIRECTIVES]:
