@@ -104,6 +104,11 @@ MISTAKES = {
         '(10,2)", min: 0.001}',
         ["10 .amount.min: 0.001, expected a number that fits"],
     ),
+    "bound with more digits than 28": (
+        'decimal(10,2)"}',
+        'decimal(38,2)", max: "12345678901234567890123456789.005"}',
+        ['10 .amount.max: "12345678901234567890123456789.005", expected a number that fits'],
+    ),
     "bounds crossed": ('(10,2)"}', '(10,2)", min: 5, max: 1}', ["10 .amount.max: 1 below min 5"]),
     "rule out of place": ("type: boolean", "type: boolean, max: 1", ["11 .paid.max: max on a boolean"]),
     "value of wrong type": (

@@ -16,6 +16,7 @@ from typing import Any
 
 from twofold.definition.model import JSON, KEEP, Field, Files, Pipeline, View
 from twofold.definition.time_formats import ISO
+from twofold.definition.types import EXACT
 
 _LENGTH = 16
 
@@ -99,10 +100,12 @@ def _plain(value: object) -> object:
 
     >>> _plain(Decimal("1.50")) == _plain(Decimal("1.5")), _plain(-0.0), _plain(date(2024, 1, 31))
     (True, 0.0, '2024-01-31')
+    >>> _plain(Decimal("12345678901234567890123456789.01"))
+    '12345678901234567890123456789.01'
     """
     match value:
         case Decimal():
-            return format(value.normalize() + 0, "f")
+            return format(EXACT.add(value.normalize(EXACT), 0), "f")
         case float():
             return value + 0.0
         case date():  # a datetime is one, too

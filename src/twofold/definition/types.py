@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, InvalidOperation
 from functools import cache
 from typing import Self
 
@@ -201,6 +201,10 @@ def as_date(value: object) -> date | None:
         return None
 
 
+EXACT = Context(prec=MAX_PREC, Emin=MIN_EMIN, Emax=MAX_EMAX)
+"""By default a decimal is rounded to 28 digits."""
+
+
 def as_exact(value: object, kind: FieldType) -> Decimal | None:
     """A decimal that fits `kind`. Digits past the scale are a fault, not rounded; numbers in quotes are read too."""
     try:
@@ -210,8 +214,8 @@ def as_exact(value: object, kind: FieldType) -> Decimal | None:
         return None
     if not number.is_finite():
         return None
-    exponent = number.normalize().as_tuple().exponent
-    fits = abs(number) < Decimal(10) ** (kind.precision - kind.scale)
+    exponent = number.normalize(EXACT).as_tuple().exponent
+    fits = number.copy_abs() < Decimal(10) ** (kind.precision - kind.scale)
     return number if isinstance(exponent, int) and -exponent <= kind.scale and fits else None
 
 
