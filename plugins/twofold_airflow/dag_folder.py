@@ -9,37 +9,39 @@ pipeline files, and to read them all every few seconds costs as much as a pipeli
 from __future__ import annotations
 
 import time
-from typing import Any
+from functools import cached_property
 
 from airflow.dag_processing.bundles.local import LocalDagBundle
 
-from twofold.definition.watch import folder_content
+from twofold.definition.watch import FolderWatch
 from twofold.settings import Settings
 
-_READ_AFTER_S = (0, 15, 75)
-"""When to read after a change: Airflow forgets a request for a file that it is reading, and only removes a DAG that a
-file has not had for 50 s."""
+_READ_AFTER_S = (0, 15, 165)
+"""When to read after a change. Airflow forgets a request for a file that it is reading, and takes a DAG away that its
+file has not had for 150 s (`STALE_DAG_THRESHOLD` of `twofold.stack.airflow_programs`)."""
 
 
 class DagFolder(LocalDagBundle):
     """The bundle of the folder of DAGs, whose DAG processor looks at the pipeline files, too."""
 
-    def __init__(self, **arguments: Any) -> None:  # noqa: ANN401
-        super().__init__(**arguments)
-        self._seen: dict[str, bytes] | None = None
-        self._due: list[float] = []
+    @cached_property
+    def _pipelines(self) -> FolderWatch:
+        return FolderWatch(Settings().pipelines, _READ_AFTER_S)
 
     def refresh(self) -> None:
-        """Ask for the DAG files where a pipeline file changed; called by the DAG processor every few seconds."""
-        found, now = folder_content(Settings().pipelines), time.monotonic()
-        if self._seen not in (None, found):
-            self._due = [now + after for after in _READ_AFTER_S]
-        self._seen = found
-        if self._due and self._due[0] <= now:
-            self._due = [moment for moment in self._due if moment > now]
-            # A task's process knows this class, too, and has no database.
-            from airflow.models.dagbag import DagPriorityParsingRequest
-            from airflow.utils.session import create_session
+        """Ask for the DAG files where a pipeline file changed; called by the DAG processor alone, every few seconds."""
+        now = time.monotonic()
+        if self._pipelines.is_due(now):
+            self._ask()
+            self._pipelines.done(now)
 
-            with create_session() as session:
-                session.add_all(DagPriorityParsingRequest(self.name, file.name) for file in self.path.glob("*.py"))
+    def _ask(self) -> None:
+        # A task's process imports this module, too, and has no database.
+        from airflow.models.dagbag import DagPriorityParsingRequest
+        from airflow.utils.session import create_session
+        from sqlalchemy import select
+
+        with create_session() as session:
+            asked_for = select(DagPriorityParsingRequest.relative_fileloc).filter_by(bundle_name=self.name)
+            wanted = {file.name for file in self.path.glob("*.py")} - set(session.scalars(asked_for))
+            session.add_all(DagPriorityParsingRequest(self.name, name) for name in sorted(wanted))

@@ -208,8 +208,11 @@ def ensure(settings: Settings, pipeline: Pipeline, timeout_s: float = TIMEOUT_S)
 
 
 def ensure_by(client: AdminClient, topic: Topic, timeout_s: float = TIMEOUT_S) -> TopicState:
-    """`ensure` by an existing client; raises KafkaException while no broker answers."""
-    deadline, asked_for_more = time.monotonic() + max(timeout_s, _MADE_WITHIN_S), False
+    """`ensure` by an existing client; raises KafkaException while no broker answers.
+
+    `timeout_s` is for one answer: until Kafka has made the topic it may be a minute.
+    """
+    deadline, asked_for_more = time.monotonic() + _MADE_WITHIN_S, False
     while (state := _described(client, topic.name, timeout_s)) is None or len(state.partitions) < topic.partitions:
         if not topic.managed:
             raise not_there(topic)

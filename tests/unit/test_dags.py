@@ -21,7 +21,7 @@ DAG_FILES = sorted((ROOT / "dags").glob("*.py"))
 PLUGIN_FILES = sorted((ROOT / "plugins").rglob("*.py"))
 KINDS = {"services", "batch", "union", "maintenance", "proof", "replay"}
 BESIDE_THE_DATABASE = {"metadata.py", "page", "dag_folder.py"}
-"""Parts of the plugins that run before Airflow, in its API server or in its DAG processor, and in no task."""
+"""Parts of the plugins that ask the database before Airflow runs, in its API server or DAG processor; no task does."""
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_every_runbook_page_that_a_failure_names_is_there(facts: dict[str, Any])
 
 
 def test_parsing_the_dag_files_loads_nothing_that_only_tasks_need(facts: dict[str, Any]) -> None:
-    """All files are parsed every few seconds: with these, that took a third of a core."""
+    """All files are parsed at each change and every other minute: with these, each takes a second longer."""
     assert not {"pyiceberg", "pandas", "pyarrow", "pyspark", "kafka"} & set(facts["modules"])
 
 

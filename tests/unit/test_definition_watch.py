@@ -11,7 +11,7 @@ import pytest
 
 from twofold.definition import fingerprint
 from twofold.definition.load import load_file
-from twofold.definition.watch import DefinitionWatch
+from twofold.definition.watch import DefinitionWatch, FolderWatch
 from twofold.errors import DefinitionChanged
 
 TEXT = """\
@@ -244,3 +244,40 @@ def test_a_file_moved_within_its_folder_is_followed(file: Path) -> None:
 
 def test_a_pipeline_that_came_from_no_file_never_changes(file: Path) -> None:
     assert not DefinitionWatch(replace(load_file(file), source_file="")).changed()
+
+
+def test_a_folder_is_read_at_the_moments_after_each_change(tmp_path: Path, file: Path) -> None:
+    watch = FolderWatch(tmp_path, (0, 15, 165))
+
+    def read_at(*moments: float) -> list[float]:
+        """Those of the moments at which it is due and then read."""
+        due = []
+        for moment in moments:
+            if watch.is_due(moment):
+                due.append(moment)
+                watch.done(moment)
+        return due
+
+    assert read_at(100, 105) == []
+    put(file, TEXT.replace("max: 99", "max: 98"))
+    assert read_at(110, 115, 120, 125, 130, 270, 275, 280) == [110, 125, 275]
+    (tmp_path / "other.yaml").write_text(TEXT)
+    assert read_at(300, 305) == [300]
+    # A change while others are due begins anew; what is no definition, or cannot be read, is none.
+    file.unlink()
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "notes.txt").write_text("none")
+    assert read_at(310, 312, 330, 480, 490) == [310, 330, 480]
+    # What could not be read stays due.
+    (tmp_path / "other.yaml").unlink()
+    assert watch.is_due(500)
+    assert read_at(505, 510) == [505]
+
+
+def test_a_folder_that_is_not_there_may_come(tmp_path: Path) -> None:
+    watch = FolderWatch(tmp_path / "none", (0,))
+    assert not watch.is_due(1)
+    (tmp_path / "none").mkdir()
+    assert not watch.is_due(2)
+    (tmp_path / "none" / "a.yaml").write_text(TEXT)
+    assert watch.is_due(3)

@@ -10,8 +10,9 @@ Bytes and not time stamps, since a file is read in microseconds, and two writes 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 
 from twofold.definition import fingerprint
@@ -23,16 +24,6 @@ from twofold.errors import DefinitionChanged, UsageError
 def warn(text: str) -> None:
     """Say it where a job's log is."""
     sys.stderr.write(f"warning: {text}\n")
-
-
-def folder_content(folder: Path) -> dict[str, bytes]:
-    """The name and the bytes of each definition in a folder, as far as they can be read."""
-    found: dict[str, bytes] = {}
-    with suppress(UsageError, OSError):
-        for file in definition_files(folder):
-            with suppress(OSError):
-                found[file.name] = _read(file)
-    return found
 
 
 class DefinitionWatch:
@@ -103,6 +94,36 @@ class DefinitionWatch:
         if text != self._said:
             self._said = text
             self._say(f"{text}; `twofold check` lists all faults")
+
+
+class FolderWatch:
+    """Says when to read a folder of definitions again: at some moments after each change of its files."""
+
+    def __init__(self, folder: Path, after_s: Sequence[float]) -> None:
+        """`after_s`: the moments, in seconds after a change, in order."""
+        self._folder, self._after_s = folder, after_s
+        self._seen: dict[str, bytes] | None = None
+        self._due: list[float] = []
+
+    def is_due(self, now: float) -> bool:
+        """Whether to read it, at a moment in seconds of a clock that only goes forward; so until `done` is told."""
+        found = self._digests()
+        if self._seen not in (None, found):
+            self._due = [now + after for after in self._after_s]
+        self._seen = found
+        return bool(self._due) and self._due[0] <= now
+
+    def done(self, now: float) -> None:
+        """It was read as it was at a moment, or will be soon."""
+        self._due = [moment for moment in self._due if moment > now]
+
+    def _digests(self) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+        with suppress(UsageError, OSError):
+            for file in filter(Path.is_file, definition_files(self._folder)):
+                with suppress(OSError):
+                    found[file.name] = sha256(_read(file)).digest()
+        return found
 
 
 def _read(file: Path) -> bytes:

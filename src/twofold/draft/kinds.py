@@ -54,6 +54,7 @@ _COUNT = re.compile(r"[0-9]+(\.[0-9]+)?([eE]\+?[0-9]{1,2})?")
 """Java writes a double as 1.7723232E9."""
 _MINUS_ZERO = re.compile(r"-0+(\.0+)?([eE].*)?")
 """Of no whole number: what computes with doubles writes it so."""
+_PADDED = re.compile(r"-?0[0-9]+(\.[0-9]+)?")
 _BELOW_MICROSECONDS = re.compile(r"\.[0-9]{6}0*[1-9]")
 CUT_OFF = "finer than a microsecond in the sample: such digits are cut off"
 _QUIET = Context(traps=[])
@@ -139,7 +140,7 @@ def _candidates(
         yield from (Kind(_DATE, pattern) for pattern in DAY_PATTERNS)
         yield from (Kind(_TIMESTAMP, pattern) for pattern in PATTERNS)
     # As codes have them, whose zeros a number would lose.
-    if any(re.match(r"-?0[0-9]", value.text) for value in distinct):
+    if any(_PADDED.fullmatch(value.text) for value in distinct):
         return
     if forms[NUMBER] or cells:
         if not any(_MINUS_ZERO.fullmatch(value.text) for value in distinct):

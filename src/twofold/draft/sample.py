@@ -204,7 +204,8 @@ def _rows_alike(text: bytes, delimiter: bytes) -> tuple[int, int]:
     with suppress(csv_rows.Unfinished):
         while position < len(text) and counts.total() < _MOST_ROWS:
             row = csv_rows.row_at(text, position, delimiter)
-            counts[0 if row.fault else len(row.cells)] += 1
+            if not csv_rows.is_blank(text[row.start : row.end], 2):
+                counts[0 if row.fault else len(row.cells)] += 1
             position = row.after
     rows, cells = max(((rows, cells) for cells, rows in counts.items()), default=(0, 0))
     return (rows, cells) if cells > 1 else (0, cells)
@@ -228,7 +229,7 @@ def _nameable(names: Sequence[str]) -> list[str]:
 def _is_value(name: str) -> bool:
     """Whether it is a number, a moment or a day, and so no name of a column."""
     found = kind_of([Literal(TEXT, name)], "at", cells=True)
-    return bool(name) and (found.type.name != "string" or bool(found.note))
+    return bool(name) and (name.isdigit() or found.type.name != "string" or bool(found.note))
 
 
 def _texts(piece: CellRecords, name: str) -> list[Literal | None]:
@@ -257,11 +258,18 @@ def _columns_of(path: tuple[str, ...], array: pa.Array) -> Iterator[Column]:
         return
     declared = _declared(kind)
     if pa.types.is_nested(kind):
-        values: list[Literal | None] = [Literal(OTHER, "") if valid else None for valid in array.is_valid().to_pylist()]
+        seen = Literal(BEYOND if _has_duration(kind) else OTHER, "")
+        values: list[Literal | None] = [seen if valid else None for valid in array.is_valid().to_pylist()]
     else:
         values = [_cell(cell, declared or FieldType("string")) for cell in array]
-    is_cut = pa.types.is_timestamp(kind) and kind.unit == "ns" and pc.any(pc.not_equal(pc.nanosecond(array), 0)).as_py()
+    is_fine = pa.types.is_timestamp(kind) and kind.unit == "ns"
+    is_cut = is_fine and (array.cast(pa.int64()).drop_null().to_numpy() % 1000).any()
     yield Column(FieldSource(path), values, Kind(declared, note=CUT_OFF if is_cut else "") if declared else None)
+
+
+def _has_duration(kind: pa.DataType) -> bool:
+    parts = (kind.field(number).type for number in range(kind.num_fields))
+    return bool(pa.types.is_duration(kind)) or any(map(_has_duration, parts))
 
 
 def _cell(cell: pa.Scalar, declared: FieldType) -> Literal | None:

@@ -92,7 +92,11 @@ class Proof:
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
         return {
-            **{name: getattr(self, name) for name in ("pipeline", "ok", "behind", "proved", "stuck")},
+            "pipeline": self.pipeline,
+            "ok": self.ok,
+            "behind": self.behind,
+            "proved": self.proved,
+            "stuck": self.stuck,
             "since": self.since and self.since.isoformat(),
             "in_full_at": self.in_full_at and self.in_full_at.isoformat(),
             "invariants": [{**asdict(check), "state": check.state} for check in self.checks],

@@ -121,12 +121,13 @@ class _Reading:
         self._window_bytes = min(window_bytes, text.max_record_bytes)  # so no record within one is too long
         self.rows_before = 0
 
-    def _check_length(self, size: int, rows_before: int, opened: int = -1) -> None:
+    def _check_length(self, size: int, row: int, opened: int = -1) -> None:
+        """SetAside where a row, from 1, or the header, 0, is too long."""
         if size > self._text.max_record_bytes:
             limit = f"is longer than {self._text.max_record_bytes} bytes"
             if opened >= 0:
                 limit += f"; {self._open(opened)}"
-            raise SetAside(f"row {rows_before + 1} {limit}: split it, or close its quotes")
+            raise SetAside(f"{f'row {row}' if row else 'the header'} {limit}: split it, or close its quotes")
 
     def _open(self, opened: int) -> str:
         line = self._text.lines_before + lines_in(self._text.data[:opened]) + 1
@@ -182,17 +183,18 @@ class _Reading:
         found: list[Row] = []
         position = 0
         while position < min(until, len(data)):
+            number = self.rows_before + len(found) + 1
             try:
                 row = row_at(data, position, header.separator, final=final)
             except Unfinished as unfinished:
                 if final:
                     raise SetAside(
-                        f"row {self.rows_before + len(found) + 1}: {self._open(unfinished.opened)}; close it, or "
-                        "double the quotes that belong to a value"
+                        f"row {number}: {self._open(unfinished.opened)}; close it, or double the quotes that belong to "
+                        "a value"
                     ) from None
-                self._check_length(len(data) - position, self.rows_before + len(found), unfinished.opened)
+                self._check_length(len(data) - position, number, unfinished.opened)
                 break
-            self._check_length(max(row.end, row.looked_at) - row.start, self.rows_before + len(found))
+            self._check_length(max(row.end, row.looked_at) - row.start, number)
             if len(row.cells) > 1 or row.fault or not is_blank(data[row.start : row.end], header.columns):
                 found.append(row)
             position = row.after

@@ -4,7 +4,8 @@
         end what a killed scheduler left ─► import the heavy libraries ─► run Airflow's command in this process
 
 Each task and each reading of a DAG file is a fork, and finds imported what this process has: it saves a second of CPU
-time each. Libraries only: this project's own modules are imported again by each fork, so a changed file takes effect.
+time each. Libraries only: this project's own modules are imported again by each fork, so a changed file takes effect,
+but for what the DAG processor itself needs to look at pipeline files; after an upgrade it is started again.
 """
 
 from __future__ import annotations

@@ -212,7 +212,9 @@ def _options(settings: Settings) -> dict[str, str]:
             [{"name": "dags-folder", "classpath": "twofold_airflow.dag_folder.DagFolder", "kwargs": {}}]
         ),
         "DAG_PROCESSOR__REFRESH_INTERVAL": "5",
-        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
+        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "120",
+        # Longer than that: one reading that ends early takes no DAG away.
+        "DAG_PROCESSOR__STALE_DAG_THRESHOLD": "150",
         "CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "10",
         # Labelled StatsD metrics, each sent once. Where nobody listens nothing happens.
         "METRICS__STATSD_ON": "True",
