@@ -11,14 +11,13 @@ from __future__ import annotations
 import time
 from functools import cached_property
 
+from airflow.configuration import conf
 from airflow.dag_processing.bundles.local import LocalDagBundle
 
 from twofold.definition.watch import FolderWatch
 from twofold.settings import Settings
 
-_READ_AFTER_S = (0, 15, 165)
-"""When to read after a change. Airflow forgets a request for a file that it is reading, and takes a DAG away that its
-file has not had for 150 s (`STALE_DAG_THRESHOLD` of `twofold.stack.airflow_programs`)."""
+_AGAIN_S = 15
 
 
 class DagFolder(LocalDagBundle):
@@ -26,7 +25,10 @@ class DagFolder(LocalDagBundle):
 
     @cached_property
     def _pipelines(self) -> FolderWatch:
-        return FolderWatch(Settings().pipelines, _READ_AFTER_S)
+        # Airflow forgets a request for a file that it is reading, and takes a DAG away only when its file has not had
+        # it for this long.
+        stale_s = conf.getint("dag_processor", "stale_dag_threshold")
+        return FolderWatch(Settings().pipelines, (0, _AGAIN_S, stale_s + _AGAIN_S))
 
     def refresh(self) -> None:
         """Ask for the DAG files where a pipeline file changed; called by the DAG processor alone, every few seconds."""

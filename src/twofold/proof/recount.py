@@ -301,9 +301,7 @@ def _rows(lines: Iterator[str], separator: str) -> Iterator[str]:
     """Lines that were taken for a part of the row before, the next one last."""
 
     def next_line() -> str:
-        line = again.pop() if again else next(lines, "")
-        _require_held(_size(_without_end(line)), "a row")
-        return line
+        return again.pop() if again else next(lines, "")
 
     while line := next_line():
         held, at, size = [line], 0, 0
