@@ -254,17 +254,19 @@ def in_file(folder: Path, name: str, content: bytes, pipeline: Pipeline) -> list
     return found
 
 
-def judged(folder: Path, name: str, content: bytes, fields: str, more: str = "event:") -> list[dict[str, Any]]:
-    """The rows of a file of an event with `at`, and these fields; the proof reads the same.
-
-    `more` is what the pipeline's file has besides, and ends within its `event`.
-    """
+def with_fields(folder: Path, fields: str, more: str = "event:") -> Pipeline:
+    """Of events with `at` and these fields; `more` is what its file has besides, and ends within its `event`."""
     path = folder / "p.yaml"
     path.write_text(
         f"name: p\ntopic: p\nlateness: 1 minute\n{more}\n  id: none\n  time: at\n  fields:\n"
         f"    at: {{type: timestamp, required: true}}\n    {fields}\n"
     )
-    pipeline = load_file(path)
+    return load_file(path)
+
+
+def judged(folder: Path, name: str, content: bytes, fields: str, more: str = "event:") -> list[dict[str, Any]]:
+    """The rows of a file by a pipeline `with_fields`; the proof reads the same."""
+    pipeline = with_fields(folder, fields, more)
     assert not in_file(folder, name, content, pipeline)
     return [
         row
@@ -309,12 +311,7 @@ MOMENTS = [f"timestamp, format: epoch_{unit}" for unit in ("s", "ms", "us", "ns"
 
 @pytest.mark.parametrize("kind", ["int", "long", "double", '"decimal(10,2)"', *MOMENTS, "date, format: epoch_s"])
 def test_numbers_of_any_length_are_read_alike(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "p.yaml"
-    path.write_text(
-        "name: p\ntopic: p\nlateness: 1 minute\nevent:\n  id: none\n  time: at\n  fields:\n"
-        f"    at: {{type: timestamp, required: true}}\n    v: {{type: {kind}}}\n"
-    )
-    pipeline, at = load_file(path), '"at": "2026-02-28T00:00:00Z"'
+    pipeline, at = with_fields(tmp_path, f"v: {{type: {kind}}}"), '"at": "2026-02-28T00:00:00Z"'
     lines = [f'{{{at}, "v": {one}}}' for text in NUMBERS for one in (text, f'"{text}"')]
     assert not in_file(tmp_path, "x.jsonl", "\n".join(lines).encode(), pipeline)
     assert not in_file(tmp_path, "x.csv", "\n2026-02-28,".join(["at,v", *NUMBERS]).encode(), pipeline)
