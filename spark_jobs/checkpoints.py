@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from py4j.java_gateway import JavaObject
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from spark_jobs.spark_session import Job, in_jvm, jvm
@@ -43,7 +44,7 @@ class Checkpoint:
 
     def offsets(self, batch_id: int) -> dict[str, Any] | None:
         """The offset JSON of the batch's only source, or None where there is no such batch (any more)."""
-        return self._last_line(f"offsets/{batch_id}") if str(batch_id) in self._names("offsets") else None
+        return self._last_line(f"offsets/{batch_id}")
 
     def kafka_offsets(self, batch_id: int, topic: str) -> dict[int, int] | None:
         """End offset (exclusive) per partition of a batch read from Kafka."""
@@ -61,9 +62,7 @@ class Checkpoint:
         if self._is_discarded() or not batches:
             return None
         before = self.offsets(batches[-1] - 1)
-        if before is None and self._exists(_BEGINNING):
-            return self._last_line(_BEGINNING)
-        return before
+        return self._last_line(_BEGINNING) if before is None else before
 
     def has_ended_a_batch(self) -> bool:
         """Whether a batch was ever done: before that there is no state to resume from."""
@@ -72,10 +71,8 @@ class Checkpoint:
     def state_provider(self) -> str | None:
         """Where the query keeps its state, by the newest batch; Spark keeps to it whatever the session says."""
         batches = self._batches("offsets")
-        if not batches:
-            return None
-        metadata = json.loads(self._lines(f"offsets/{batches[-1]}")[1])
-        found = metadata["conf"].get(PROVIDER)
+        lines = self._lines(f"offsets/{batches[-1]}") if batches else []
+        found = json.loads(lines[1])["conf"].get(PROVIDER) if lines else None
         return None if found is None else str(found)
 
     def begin_at(self, offset: dict[str, Any]) -> None:
@@ -119,13 +116,20 @@ class Checkpoint:
     def _batches(self, folder: str) -> list[int]:
         return sorted(int(name) for name in self._names(folder) if name.isdigit())
 
-    def _last_line(self, part: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self._lines(part)[-1])
+    def _last_line(self, part: str) -> dict[str, Any] | None:
+        lines = self._lines(part)
+        found: dict[str, Any] | None = json.loads(lines[-1]) if lines else None
         return found
 
     def _lines(self, part: str) -> list[str]:
+        """The lines of a file; none where there is none: a query may discard its checkpoint while others read it."""
         filesystem, location = self._open(part)
-        stream = filesystem.open(location)
+        try:
+            stream = filesystem.open(location)
+        except Py4JJavaError as error:
+            if error.java_exception.getClass().getName() == "java.io.FileNotFoundException":
+                return []
+            raise
         try:
             text: str = jvm().org.apache.commons.io.IOUtils.toString(stream, "UTF-8")
         finally:

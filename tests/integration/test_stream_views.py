@@ -233,6 +233,14 @@ def test_expressions_are_computed_before_and_after_the_sums(
         assert stream == batch
 
 
+def test_a_checkpoint_that_is_discarded_while_it_is_read_has_begun_nothing(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Checkpoint, "_names", lambda *_: ["4"])
+    gone = Checkpoint(spark, str(tmp_path / "gone"))
+    assert (gone.state_provider(), gone.resumed_from(), gone.offsets(4), gone.done("t")) == (None, None, None, {})
+
+
 def test_state_moves_between_memory_and_disk_only_by_a_fill(
     stack: Settings, spark: SparkSession, define: Define, monkeypatch: pytest.MonkeyPatch
 ) -> None:
