@@ -167,6 +167,17 @@ LIST: dict[str, Any] = {"type": "record", "name": "L", "fields": [AT, {"name": "
 TIME = GOOD[:6]
 NULLS = record({"name": "v", "type": {"type": "array", "items": "null"}})
 COLOURS = {"type": "enum", "name": "E", "symbols": ["red", "blue"]}
+
+
+def doubled(depth: int, leaf: str) -> dict[str, Any]:
+    """A schema of 2^depth values in a text that grows by one record for each level."""
+    schema: dict[str, Any] = {"type": "record", "name": f"D{depth}", "fields": [{"name": "x", "type": leaf}]}
+    for level in reversed(range(depth)):
+        fields = [{"name": "a", "type": schema}, {"name": "b", "type": f"D{level + 1}"}]
+        schema = {"type": "record", "name": f"D{level}", "fields": fields}
+    return schema
+
+
 STRANGE = [
     (kind, sent, f"malformed value: schema 7: the body does not fit: {why}")
     for kind, sent, why in (
@@ -178,6 +189,13 @@ STRANGE = [
         ({"type": "boolean"}, b"\xff", "ValueError: a boolean 255"),
         ("int", b"\x80\x80\x80\x80\x10", "ValueError: 2147483648 is no int"),
         (logical("int", "date"), b"\x80\x80\x80\x80\x10", "ValueError: 2147483648 is no int"),
+        ("long", b"\xff" * 9 + b"\x02", "ValueError: a number of more than 64 bits"),
+        ("long", b"\x80" * 10 + b"\x00", "ValueError: a number of more than 64 bits"),
+        ("long", b"\x81" * 3000 + b"\x01", "ValueError: a number of more than 64 bits"),
+        (["null", "string"], b"\x80" * 9 + b"\x02", "ValueError: a number of more than 64 bits"),
+        (COLOURS, b"\x80" * 9 + b"\x02", "ValueError: a number of more than 64 bits"),
+        ({"type": "array", "items": "int"}, b"\xff" * 9 + b"\x01\0\0", "IndexError"),
+        ({"type": "map", "values": "int"}, b"\xff" * 9 + b"\x01\0\0", "IndexError"),
     )
 ]
 """What readers of other languages refuse, and the library takes."""
@@ -197,6 +215,11 @@ HOSTILE: list[tuple[object, bytes | None, str]] = [
     (record({"name": "v", "type": ["null", "string"]}), behind(7, TIME + b"\x04"), "malformed value: schema 7: the b"),
     (record({"name": "v", "type": DECIMAL}), behind(7, TIME + b"\x90\x03" + b"\x7f" * 200), "malformed value: schema"),
     (NULLS, behind(7, TIME + b"\x08\0"), "malformed value: schema 7: it has an array of values that take no bytes"),
+    (record({"name": "v", "type": doubled(64, "null")}), behind(7, TIME),
+     "malformed value: schema 7: it has a record of more than 1,000 values that take no bytes"),
+    (record({"name": "v", "type": COLOURS}, {"name": "w", "type": COLOURS}), behind(7, TIME + b"\0\0"),
+     "malformed value: schema 7: it declares E twice"),
+    (record({"name": "\ud800", "type": "string"}), behind(7, GOOD), "malformed value: schema 7: it cannot be read"),
     (LIST, behind(7, (TIME + b"\x02") * 100_000), "malformed value: schema 7: the body does not fit: RecursionError"),
     ("string", behind(7, b"\x02x"), "malformed value: schema 7: it describes no record"),
     *((record({"name": "v", "type": kind}), behind(7, TIME + sent), why) for kind, sent, why in STRANGE),
@@ -235,6 +258,29 @@ def test_schemas_change_within_a_batch(tmp_path: Path) -> None:
     ]
     rows = judged(pipeline(tmp_path, "avro", "{type: double}"), *values, schemas={1: older, 2: newer})
     assert [row["v"] for row in rows] == [1.0, 2.5, None, 3.0]
+
+
+DIGITS = {"type": "bytes", "logicalType": "decimal"}
+AS_WRITTEN: list[tuple[object, bytes, str | None]] = [
+    ("long", b"\xff" * 9 + b"\x01", str(-(1 << 63))),
+    ("long", b"\x82" + b"\x80" * 8 + b"\0", "1"),
+    ({**DIGITS, "precision": 1, "scale": 2}, b"\x04\x00\x96", "1.5"),
+    ({**DIGITS, "precision": "4", "scale": 2}, b"\x04\x00\x96", "1.5"),
+    (logical("fixed", "decimal", name="F", size=2, precision=30, scale=2), b"\x00\x96", "1.5"),
+    *(({**DIGITS, "precision": 4, "scale": scale}, b"\x04ab", "ab") for scale in (-2, 2.0, "2", None, True, 1001)),
+    (logical("fixed", "boolean", name="F", size=2), b"ab", "ab"),
+    ({"type": "record", "name": "_tw_whole", "fields": [{"name": "a", "type": "int"}]}, b"\x0a", '{"a":5}'),
+    ({"type": "enum", "name": "E", "symbols": ["a-b", "c"], "default": "d"}, b"\0", "a-b"),
+    (["null", doubled(64, "string")], b"\0", None),
+]
+"""What the library's own writer refuses, or takes years to write."""
+
+
+@pytest.mark.parametrize(("kind", "sent", "expected"), AS_WRITTEN, ids=range(len(AS_WRITTEN)))
+def test_unusual_schemas_and_numbers(tmp_path: Path, kind: object, sent: bytes, expected: str | None) -> None:
+    schema = record({"name": "v", "type": kind})
+    (row,) = judged(pipeline(tmp_path, "avro"), behind(7, TIME + sent), schemas={7: schema})
+    assert (row["reason"], row["v"]) == (None, expected)
 
 
 NEIGHBOURS: list[tuple[str, list[tuple[object, object, object]]]] = [

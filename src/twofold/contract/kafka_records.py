@@ -10,7 +10,8 @@ A value that is not of the format is rejected with all its bytes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -96,39 +97,26 @@ def _decoded(values: pa.Array, max_bytes: int, schemas: Schemas) -> tuple[list[R
     """A record of each value, an empty one where there is none; and the index of such a value → why."""
     from twofold.contract import avro
 
-    records: list[Record] = []
+    @cache
+    def reader(number: int) -> Callable[[bytes], Record]:
+        try:
+            return avro.reader(schemas(number))
+        except UnknownSchema:
+            return avro.reader(None)
+
+    records: list[Record] = [{}] * len(values)
     faults = _without_prefix(values)
-    readers: dict[int, Callable[[bytes], Any] | Reason] = {}
     for index, value in enumerate(values.to_pylist()):
-        record: Record = {}
         if value is None:
             faults[index] = reasons.empty()
         elif len(value) > max_bytes:
             faults[index] = reasons.too_large(len(value), max_bytes)
         elif index not in faults:
             number = int.from_bytes(value[1:PREFIX_BYTES])
-            if (read := readers.get(number)) is None:
-                read = readers[number] = _reader(number, schemas)
-            if isinstance(read, Reason):
-                faults[index] = read
-            else:
-                try:
-                    record = read(value[PREFIX_BYTES:])
-                except avro.Unfit as error:
-                    faults[index] = reasons.not_of_schema(number, str(error))
-                except UnicodeDecodeError:
-                    faults[index] = reasons.not_utf8()
-        records.append(record)
+            try:
+                records[index] = reader(number)(value[PREFIX_BYTES:])
+            except avro.Unfit as error:
+                faults[index] = reasons.not_of_schema(number, str(error))
+            except UnicodeDecodeError:
+                faults[index] = reasons.not_utf8()
     return records, faults
-
-
-def _reader(number: int, schemas: Schemas) -> Callable[[bytes], Any] | Reason:
-    """How the bodies of a schema are read, or why they cannot be."""
-    from twofold.contract import avro
-
-    try:
-        return avro.reader(schemas(number))
-    except UnknownSchema:
-        return reasons.not_of_schema(number, "the registry knows no such id")
-    except avro.Unfit as error:
-        return reasons.not_of_schema(number, str(error))
