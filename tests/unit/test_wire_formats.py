@@ -298,6 +298,12 @@ NEIGHBOURS: list[tuple[str, list[tuple[object, object, object]]]] = [
     ("type: timestamp, format: '%d.%m.%Y'", [
         (logical("long", "timestamp-micros"), MARCH, MARCH), ("string", "01.03.2026", MARCH),
     ]),
+    ("type: date, format: '%Y%m%d'", [
+        ("int", 20260301, "v is not a date: 20260301"), ("string", "20260301", date(2026, 3, 1)),
+        (logical("bytes", "decimal", precision=120), Decimal(20260301), "v is not a date: 20260301"),
+        (logical("bytes", "decimal", precision=120), Decimal(10**100), f"v is not a date: {10**39}"),
+        (logical("bytes", "decimal", precision=120, scale=80), Decimal("1e-80"), "v is not a date: 0"),
+    ]),
 ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
-from decimal import Context, Decimal
+from decimal import ROUND_FLOOR, Context, Decimal
 from functools import lru_cache, partial
 from io import BytesIO
 from types import NoneType
@@ -25,7 +25,7 @@ import msgspec
 import pyarrow as pa
 
 from twofold.contract import reasons
-from twofold.contract.literals import OtherShape, decimal_text, moment_text
+from twofold.contract.literals import decimal_text, moment_text
 from twofold.contract.reasons import Reason
 from twofold.definition.field_source import FieldSource, Step
 from twofold.definition.model import Field
@@ -35,6 +35,8 @@ from twofold.schema_registry import Registered
 Record = Mapping[str, Any]
 Read = Callable[[BytesIO], Any]
 """Takes a value off the rest of a body. Any error: the body does not fit."""
+_Found = tuple[list[Any], dict[int, tuple[tuple[Step, ...], Any]]]
+"""What the records have at a path; and the index of a record → where it has another shape on the way, and which."""
 _EXACT = Context(prec=500, Emax=10**6, Emin=-(10**6))
 _SHIFTS = range(0, 64, 7)
 """Of the bytes of a number, in bits."""
@@ -42,6 +44,7 @@ _MOST_DECIMAL_BYTES = 128
 _MOST_SCALE = 1000
 _MOST_IN_NO_BYTES = 1000
 _MIDNIGHT = datetime(1970, 1, 1, tzinfo=UTC)
+_FINEST, _BEYOND_ANY_MOMENT = Decimal("1e-45"), 10**30
 json_text = msgspec.json.Encoder(enc_hook=str, decimal_format="number").encode
 """A record, or a value of one, as JSON: bytes in base64, moments in ISO 8601, null for a number that JSON has not."""
 
@@ -259,86 +262,67 @@ _MEANINGS: Mapping[str, Callable[[int], Any]] = {
 }
 
 
-def columns(fields: Sequence[Field], records: Sequence[Record], faults: dict[int, Reason]) -> dict[str, pa.Array]:
-    """An array per field, of the values at its path; records in which a path meets another shape go to the faults."""
+def columns(fields: Sequence[Field], records: Sequence[Record]) -> tuple[dict[str, pa.Array], dict[int, Reason]]:
+    """An array per field, of the values at its path; and the records in which a path meets another shape."""
     shapes: dict[int, list[Reason]] = {}
-    places: dict[tuple[Step, ...], list[Any] | None] = {(): list(records)}
-    found = {field.name: _column(_values(field, records, places, shapes), field) for field in fields}
-    faults.update({index: reasons.joined(listed) for index, listed in shapes.items() if index not in faults})
-    return found
+    places: dict[tuple[Step, ...], _Found] = {(): (list(records), {})}
+    arrays = {}
+    for field in fields:
+        values, ends = _at(places, field.source.steps)
+        arrays[field.name] = _column(values, field)
+        for index, (steps, value) in ends.items():
+            shapes.setdefault(index, []).append(_wrong_shape(field, steps, value))
+    return arrays, {index: reasons.joined(listed) for index, listed in shapes.items()}
 
 
-def _values(
-    field: Field,
-    records: Sequence[Record],
-    places: dict[tuple[Step, ...], list[Any] | None],
-    shapes: dict[int, list[Reason]],
-) -> list[Any]:
-    if (found := _at(places, field.source.steps)) is not None:
-        return found
-    values = []
-    for index, record in enumerate(records):
-        try:
-            values.append(_follow(record, field.source))
-        except OtherShape as error:
-            values.append(None)
-            shape = reasons.wrong_shape(field.label, str(error.place), error.wanted, error.token.decode())
-            shapes.setdefault(index, []).append(shape)
-    return values
+def _wrong_shape(field: Field, steps: tuple[Step, ...], value: Any) -> Reason:  # noqa: ANN401
+    wanted = "an object" if isinstance(field.source.steps[len(steps)], str) else "an array"
+    place = FieldSource(steps, whole=field.source.whole)
+    return reasons.wrong_shape(field.label, str(place), wanted, json_text(value).decode())
 
 
-def _at(places: dict[tuple[Step, ...], list[Any] | None], steps: tuple[Step, ...]) -> list[Any] | None:
-    """What all records have at a path, each place on the way looked up once; None where one has another shape there."""
+def _at(places: dict[tuple[Step, ...], _Found], steps: tuple[Step, ...]) -> _Found:
+    """What lies at a path, each place on the way looked up once."""
     if steps not in places:
-        holders, step = _at(places, steps[:-1]), steps[-1]
+        (holders, ends), step = _at(places, steps[:-1]), steps[-1]
         kind = dict if isinstance(step, str) else list
-        if holders is None or {*map(type, holders)} - {kind, NoneType}:
-            places[steps] = None
-        elif isinstance(step, str):
-            places[steps] = [holder.get(step) if holder else None for holder in holders]
+        if {*map(type, holders)} - {kind, NoneType}:
+            ends = ends | {at: (steps[:-1], one) for at, one in enumerate(holders) if not isinstance(one, kind | None)}
+            holders = [None if at in ends else one for at, one in enumerate(holders)]
+        if isinstance(step, str):
+            values = [holder.get(step) if holder else None for holder in holders]
         else:
-            places[steps] = [holder[step] if holder and step < len(holder) else None for holder in holders]
+            values = [holder[step] if holder and step < len(holder) else None for holder in holders]
+        places[steps] = values, ends
     return places[steps]
-
-
-def _follow(value: Any, source: FieldSource) -> Any:  # noqa: ANN401
-    """The value at a path; None where there is none."""
-    for taken, step in enumerate(source.steps):
-        if value is None:
-            return None
-        if isinstance(step, str) and isinstance(value, dict):
-            value = value.get(step)
-        elif isinstance(step, int) and isinstance(value, list):
-            value = value[step] if step < len(value) else None
-        else:
-            wanted = "an object" if isinstance(step, str) else "an array"
-            raise OtherShape(FieldSource(source.steps[:taken], whole=source.whole), wanted, json_text(value))
-    return value
 
 
 def _column(values: list[Any], field: Field) -> pa.Array:
     if field.type.name == "json":
         return pa.array([None if value is None else json_text(value) for value in values], pa.binary())
+    is_moment = field.type.name in ("timestamp", "date")
+    if is_moment:
+        values = [_bounded(value) if isinstance(value, Decimal) else value for value in values]
     kinds = {*map(type, values)} - {NoneType}
+    if is_moment and len(kinds) > 1:
+        return _by_kind(values, field)
     if len(kinds) <= 1 and not kinds & {dict, list}:
         with suppress(pa.ArrowException, OverflowError):
             return pa.array(values)
-    if kinds & {datetime, date} and field.type.name in ("timestamp", "date"):
-        return _union(values, field)
     return pa.array([None if value is None else _text(value) for value in values], pa.binary())
 
 
-def _union(values: list[Any], field: Field) -> pa.Array:
-    """Each value by its own type, as moments are read otherwise than the texts and numbers among them."""
-    kinds = list(dict.fromkeys(map(type, values)))
-    children: list[list[Any]] = [[] for _ in kinds]
-    places = []
-    for value in values:
-        child = children[kinds.index(type(value))]
-        places.append(len(child))
-        child.append(value)
+def _bounded(number: Decimal) -> Decimal | str:
+    """The same moment, if it is one, as a number that fits into a column whatever its neighbours are."""
+    return number.quantize(_FINEST, ROUND_FLOOR, _EXACT) if abs(number) < _BEYOND_ANY_MOMENT else decimal_text(number)
+
+
+def _by_kind(values: list[Any], field: Field) -> pa.Array:
+    """Each value by its own type: moments, texts and numbers are read otherwise, as a pattern is of texts alone."""
+    kinds = list({*map(type, values)})
     which = pa.array([kinds.index(type(value)) for value in values], pa.int8())
-    return pa.UnionArray.from_dense(which, pa.array(places, pa.int32()), [_column(child, field) for child in children])
+    children = [[value if type(value) is kind else None for value in values] for kind in kinds]
+    return pa.UnionArray.from_sparse(which, [_column(child, field) for child in children])
 
 
 def _text(value: Any) -> bytes:  # noqa: ANN401

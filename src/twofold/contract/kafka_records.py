@@ -89,8 +89,8 @@ def _avro(
         texts = [None if index in faults else avro.json_text(record) for index, record in enumerate(records)]
         return JsonRecords(texts, numbers, beside, faults, values, measured=True)
     in_value = [field for field in pipeline.event.fields.values() if field.is_in_value]
-    columns = avro.columns(in_value, records, faults)
-    return CellRecords({**columns, **beside}, numbers, lambda index: values[index].as_py(), faults)
+    columns, shapes = avro.columns(in_value, records)
+    return CellRecords({**columns, **beside}, numbers, lambda index: values[index].as_py(), {**shapes, **faults})
 
 
 def _decoded(values: pa.Array, max_bytes: int, schemas: Schemas) -> tuple[list[Record], dict[int, Reason]]:
