@@ -283,6 +283,27 @@ def test_unusual_schemas_and_numbers(tmp_path: Path, kind: object, sent: bytes, 
     assert (row["reason"], row["v"]) == (None, expected)
 
 
+@pytest.mark.parametrize(("event", "v"), [("", "{type: json}"), ("\n  each: items", "{type: string, from: k}")])
+def test_an_error_over_one_record_is_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, event: str, v: str
+) -> None:
+    encode = avro.json_text
+
+    def fails(value: Any) -> bytes:  # noqa: ANN401
+        if (text := encode(value)).count(b"bad"):
+            raise ArithmeticError("of a kind that nobody thought of")
+        return text
+
+    monkeypatch.setattr(avro, "json_text", fails)
+    schema = record({"name": "v", "type": "string"}, {"name": "items", "type": {"type": "array", "items": NESTED}})
+    values = [behind(7, body(schema, {"at": MARCH, "v": v, "items": [{"k": "x"}]})) for v in ("good", "bad", "good")]
+    first, row, last = judged(pipeline(tmp_path, "avro", v, event), *values, schemas={7: schema})
+    assert (first["outcome"], last["outcome"]) == ("accepted", "accepted")
+    assert (row["reason"], row["payload"]) == (
+        "not judged: ArithmeticError: of a kind that nobody thought of", values[1],
+    )  # fmt: skip
+
+
 NEIGHBOURS: list[tuple[str, list[tuple[object, object, object]]]] = [
     ("type: string", [
         ("double", 1e22, "1e+22"), (DECIMAL, Decimal("1.50"), "1.5"), ("boolean", True, "true"), ("string", "x", "x"),

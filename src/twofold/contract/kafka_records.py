@@ -10,8 +10,8 @@ A value that is not of the format is rejected with all its bytes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
-from typing import TYPE_CHECKING
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -86,11 +86,28 @@ def _avro(
     records, faults = _decoded(values, pipeline.event.max_bytes, schemas)
     numbers = range(len(values))
     if pipeline.event.each is not None:
-        texts = [None if index in faults else avro.json_text(record) for index, record in enumerate(records)]
+        texts = _made(lambda some: [*map(avro.json_text, some)], records, faults)
         return JsonRecords(texts, numbers, beside, faults, values, measured=True)
     in_value = [field for field in pipeline.event.fields.values() if field.is_in_value]
-    columns, shapes = avro.columns(in_value, records)
+    columns, shapes = _made(partial(avro.columns, in_value), records, faults)
     return CellRecords({**columns, **beside}, numbers, lambda index: values[index].as_py(), {**shapes, **faults})
+
+
+def _made(make: Callable[[list[Record]], Any], records: list[Record], faults: dict[int, Reason]) -> Any:  # noqa: ANN401
+    """What is made of all records; one of which nothing can be made goes to the faults, and ends no batch."""
+    try:
+        return make(records)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - of the records one by one it is seen which of them fail
+        for index, record in enumerate(records):
+            try:
+                make([record])
+            except MemoryError:
+                raise
+            except Exception as error:  # noqa: BLE001 - as the judge does with what it fails on
+                records[index], faults[index] = {}, reasons.not_judged(error)
+    return make(records)
 
 
 def _decoded(values: pa.Array, max_bytes: int, schemas: Schemas) -> tuple[list[Record], dict[int, Reason]]:
