@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.unit.test_second_reading import differences
 from tests.unit.test_wire_formats import (
+    AS_WRITTEN,
     HOSTILE,
     ITEMS,
     LARGER_AS_JSON,
@@ -57,6 +58,17 @@ def test_values_are_read_alike(tmp_path: Path, kind: object, value: object, decl
         assert differences(of, [{**rows[0], "v": None}], wanted), "a value that was changed since is seen"
 
 
+@pytest.mark.parametrize(("kind", "sent", "expected"), AS_WRITTEN, ids=range(len(AS_WRITTEN)))
+@pytest.mark.parametrize("v", ["{type: string}", "{type: json}"])
+def test_unusual_schemas_are_read_alike(
+    tmp_path: Path, v: str, kind: object, sent: bytes, expected: str | None
+) -> None:
+    of = pipeline(tmp_path, "avro", v)
+    rows, wanted = found(of, behind(7, TIME + sent), record({"name": "v", "type": kind}))
+    assert (wanted[0].untold, differences(of, rows, wanted)) == ((), [])
+    assert v == "{type: json}" or wanted[0].values["v"] == expected
+
+
 @pytest.mark.parametrize(("event", "v", "count"), LARGER_AS_JSON)
 def test_the_size_as_sent_counts_for_both(tmp_path: Path, event: str, v: str, count: int) -> None:
     of = pipeline(tmp_path, "avro", v, f"max_bytes: 1 KiB{event}")
@@ -99,6 +111,8 @@ PLAIN = ("null", "boolean", "int", "long", "float", "double", "bytes", "string")
 LOGICAL = [
     logical("bytes", "decimal", precision=12, scale=2),
     logical("bytes", "decimal", precision=40),
+    logical("bytes", "decimal", precision=1, scale=2),
+    logical("bytes", "decimal", precision=4, scale=-2),
     logical("int", "date"),
     logical("int", "time-millis"),
     logical("long", "time-micros"),

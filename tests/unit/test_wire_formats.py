@@ -167,6 +167,17 @@ LIST: dict[str, Any] = {"type": "record", "name": "L", "fields": [AT, {"name": "
 TIME = GOOD[:6]
 NULLS = record({"name": "v", "type": {"type": "array", "items": "null"}})
 COLOURS = {"type": "enum", "name": "E", "symbols": ["red", "blue"]}
+
+
+def doubled(depth: int, leaf: str) -> dict[str, Any]:
+    """A schema of 2^depth values in a text that grows by one record for each level."""
+    schema: dict[str, Any] = {"type": "record", "name": f"D{depth}", "fields": [{"name": "x", "type": leaf}]}
+    for level in reversed(range(depth)):
+        fields = [{"name": "a", "type": schema}, {"name": "b", "type": f"D{level + 1}"}]
+        schema = {"type": "record", "name": f"D{level}", "fields": fields}
+    return schema
+
+
 STRANGE = [
     (kind, sent, f"malformed value: schema 7: the body does not fit: {why}")
     for kind, sent, why in (
@@ -178,6 +189,13 @@ STRANGE = [
         ({"type": "boolean"}, b"\xff", "ValueError: a boolean 255"),
         ("int", b"\x80\x80\x80\x80\x10", "ValueError: 2147483648 is no int"),
         (logical("int", "date"), b"\x80\x80\x80\x80\x10", "ValueError: 2147483648 is no int"),
+        ("long", b"\xff" * 9 + b"\x02", "ValueError: a number of more than 64 bits"),
+        ("long", b"\x80" * 10 + b"\x00", "ValueError: a number of more than 64 bits"),
+        ("long", b"\x81" * 3000 + b"\x01", "ValueError: a number of more than 64 bits"),
+        (["null", "string"], b"\x80" * 9 + b"\x02", "ValueError: a number of more than 64 bits"),
+        (COLOURS, b"\x80" * 9 + b"\x02", "ValueError: a number of more than 64 bits"),
+        ({"type": "array", "items": "int"}, b"\xff" * 9 + b"\x01\0\0", "IndexError"),
+        ({"type": "map", "values": "int"}, b"\xff" * 9 + b"\x01\0\0", "IndexError"),
     )
 ]
 """What readers of other languages refuse, and the library takes."""
@@ -197,6 +215,11 @@ HOSTILE: list[tuple[object, bytes | None, str]] = [
     (record({"name": "v", "type": ["null", "string"]}), behind(7, TIME + b"\x04"), "malformed value: schema 7: the b"),
     (record({"name": "v", "type": DECIMAL}), behind(7, TIME + b"\x90\x03" + b"\x7f" * 200), "malformed value: schema"),
     (NULLS, behind(7, TIME + b"\x08\0"), "malformed value: schema 7: it has an array of values that take no bytes"),
+    (record({"name": "v", "type": doubled(64, "null")}), behind(7, TIME),
+     "malformed value: schema 7: it has a record of more than 1,000 values that take no bytes"),
+    (record({"name": "v", "type": COLOURS}, {"name": "w", "type": COLOURS}), behind(7, TIME + b"\0\0"),
+     "malformed value: schema 7: it declares E twice"),
+    (record({"name": "\ud800", "type": "string"}), behind(7, GOOD), "malformed value: schema 7: it cannot be read"),
     (LIST, behind(7, (TIME + b"\x02") * 100_000), "malformed value: schema 7: the body does not fit: RecursionError"),
     ("string", behind(7, b"\x02x"), "malformed value: schema 7: it describes no record"),
     *((record({"name": "v", "type": kind}), behind(7, TIME + sent), why) for kind, sent, why in STRANGE),
@@ -237,6 +260,50 @@ def test_schemas_change_within_a_batch(tmp_path: Path) -> None:
     assert [row["v"] for row in rows] == [1.0, 2.5, None, 3.0]
 
 
+DIGITS = {"type": "bytes", "logicalType": "decimal"}
+AS_WRITTEN: list[tuple[object, bytes, str | None]] = [
+    ("long", b"\xff" * 9 + b"\x01", str(-(1 << 63))),
+    ("long", b"\x82" + b"\x80" * 8 + b"\0", "1"),
+    ({**DIGITS, "precision": 1, "scale": 2}, b"\x04\x00\x96", "1.5"),
+    ({**DIGITS, "precision": "4", "scale": 2}, b"\x04\x00\x96", "1.5"),
+    (logical("fixed", "decimal", name="F", size=2, precision=30, scale=2), b"\x00\x96", "1.5"),
+    *(({**DIGITS, "precision": 4, "scale": scale}, b"\x04ab", "ab") for scale in (-2, 2.0, "2", None, True, 1001)),
+    (logical("fixed", "boolean", name="F", size=2), b"ab", "ab"),
+    ({"type": "record", "name": "_tw_whole", "fields": [{"name": "a", "type": "int"}]}, b"\x0a", '{"a":5}'),
+    ({"type": "enum", "name": "E", "symbols": ["a-b", "c"], "default": "d"}, b"\0", "a-b"),
+    (["null", doubled(64, "string")], b"\0", None),
+]
+"""What the library's own writer refuses, or takes years to write."""
+
+
+@pytest.mark.parametrize(("kind", "sent", "expected"), AS_WRITTEN, ids=range(len(AS_WRITTEN)))
+def test_unusual_schemas_and_numbers(tmp_path: Path, kind: object, sent: bytes, expected: str | None) -> None:
+    schema = record({"name": "v", "type": kind})
+    (row,) = judged(pipeline(tmp_path, "avro"), behind(7, TIME + sent), schemas={7: schema})
+    assert (row["reason"], row["v"]) == (None, expected)
+
+
+@pytest.mark.parametrize(("event", "v"), [("", "{type: json}"), ("\n  each: items", "{type: string, from: k}")])
+def test_an_error_over_one_record_is_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, event: str, v: str
+) -> None:
+    encode = avro.json_text
+
+    def fails(value: Any) -> bytes:  # noqa: ANN401
+        if (text := encode(value)).count(b"bad"):
+            raise ArithmeticError("of a kind that nobody thought of")
+        return text
+
+    monkeypatch.setattr(avro, "json_text", fails)
+    schema = record({"name": "v", "type": "string"}, {"name": "items", "type": {"type": "array", "items": NESTED}})
+    values = [behind(7, body(schema, {"at": MARCH, "v": v, "items": [{"k": "x"}]})) for v in ("good", "bad", "good")]
+    first, row, last = judged(pipeline(tmp_path, "avro", v, event), *values, schemas={7: schema})
+    assert (first["outcome"], last["outcome"]) == ("accepted", "accepted")
+    assert (row["reason"], row["payload"]) == (
+        "not judged: ArithmeticError: of a kind that nobody thought of", values[1],
+    )  # fmt: skip
+
+
 NEIGHBOURS: list[tuple[str, list[tuple[object, object, object]]]] = [
     ("type: string", [
         ("double", 1e22, "1e+22"), (DECIMAL, Decimal("1.50"), "1.5"), ("boolean", True, "true"), ("string", "x", "x"),
@@ -251,6 +318,12 @@ NEIGHBOURS: list[tuple[str, list[tuple[object, object, object]]]] = [
     ]),
     ("type: timestamp, format: '%d.%m.%Y'", [
         (logical("long", "timestamp-micros"), MARCH, MARCH), ("string", "01.03.2026", MARCH),
+    ]),
+    ("type: date, format: '%Y%m%d'", [
+        ("int", 20260301, "v is not a date: 20260301"), ("string", "20260301", date(2026, 3, 1)),
+        (logical("bytes", "decimal", precision=120), Decimal(20260301), "v is not a date: 20260301"),
+        (logical("bytes", "decimal", precision=120), Decimal(10**100), f"v is not a date: {10**39}"),
+        (logical("bytes", "decimal", precision=120, scale=80), Decimal("1e-80"), "v is not a date: 0"),
     ]),
 ]  # fmt: skip
 

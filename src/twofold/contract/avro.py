@@ -8,41 +8,45 @@ Values of types that Arrow has are as in Parquet, so that the contract judges bo
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import operator
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
-from decimal import Context, Decimal
-from functools import lru_cache
+from decimal import ROUND_FLOOR, Context, Decimal
+from functools import lru_cache, partial
 from io import BytesIO
 from types import NoneType
 from typing import Any, cast
 from uuid import UUID
 
-import fastavro
-import fastavro._read_py
 import msgspec
 import pyarrow as pa
-from fastavro.read import LOGICAL_READERS
 
 from twofold.contract import reasons
-from twofold.contract.literals import OtherShape, decimal_text, moment_text
+from twofold.contract.literals import decimal_text, moment_text
 from twofold.contract.reasons import Reason
 from twofold.definition.field_source import FieldSource, Step
 from twofold.definition.model import Field
 from twofold.errors import first_line
 from twofold.schema_registry import Registered
 
-careful: Any = fastavro._read_py  # noqa: SLF001
-"""For schemas that hold themselves: the compiled reader follows hostile bytes until its process has no stack left."""
 Record = Mapping[str, Any]
+Read = Callable[[BytesIO], Any]
+"""Takes a value off the rest of a body. Any error: the body does not fit."""
+_Found = tuple[list[Any], dict[int, tuple[tuple[Step, ...], Any]]]
+"""What the records have at a path; and the index of a record → where it has another shape on the way, and which."""
 _EXACT = Context(prec=500, Emax=10**6, Emin=-(10**6))
+_SHIFTS = range(0, 64, 7)
+"""Of the bytes of a number, in bits."""
 _MOST_DECIMAL_BYTES = 128
-_UUID_BYTES = 16
-_DAY_S = 86_400
+_MOST_SCALE = 1000
+_MOST_IN_NO_BYTES = 1000
 _MIDNIGHT = datetime(1970, 1, 1, tzinfo=UTC)
-_JSON = msgspec.json.Encoder(enc_hook=str, decimal_format="number")
-"""Of values within others: bytes in base64, moments in ISO 8601; a number that JSON does not have is null."""
+_FINEST, _BEYOND_ANY_MOMENT = Decimal("1e-45"), 10**30
+json_text = msgspec.json.Encoder(enc_hook=str, decimal_format="number").encode
+"""A record, or a value of one, as JSON: bytes in base64, moments in ISO 8601, null for a number that JSON has not."""
 
 
 class Unfit(Exception):
@@ -50,279 +54,275 @@ class Unfit(Exception):
 
 
 @lru_cache(maxsize=1024)
-def reader(schema: Registered) -> Callable[[bytes], Record]:
-    """Reads the bodies that a schema describes. Raises Unfit, here and from what it gives back."""
-    if schema.kind != "AVRO":
-        raise Unfit(f"it is {schema.kind.capitalize()}, not Avro")
+def reader(schema: Registered | None) -> Callable[[bytes], Record]:
+    """Reads the bodies that a schema describes, or raises Unfit; None is the schema of an id that no registry has."""
+    why = ""
     try:
-        parsed, holds_itself = _parsed(schema)
-    except Unfit:
+        read = _of_schema(schema)
+    except MemoryError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever a text that is no schema makes of the library
-        raise Unfit(f"it cannot be read: {type(error).__name__}: {first_line(error)}") from None
-    read: Any = careful.schemaless_reader if holds_itself else fastavro.schemaless_reader
+    except Unfit as error:
+        why = str(error)
+    except Exception as error:  # noqa: BLE001 - whatever a text that is no schema leads to
+        why = f"it cannot be read: {type(error).__name__}: {first_line(error)}"
 
     def read_body(body: bytes) -> Record:
-        stream = BytesIO(body)
+        if why:
+            raise Unfit(why)
+        rest = BytesIO(body)
         try:
-            record = read(stream, parsed, None)["it"]
+            record = read(rest)
         except UnicodeDecodeError:
             raise
-        except Exception as error:  # noqa: BLE001 - it checks nothing beforehand: hostile bytes give any error
+        except Exception as error:  # noqa: BLE001 - nothing is checked beforehand: hostile bytes give any error
             raise Unfit(f"the body does not fit: {type(error).__name__}: {first_line(error)}") from None
-        if left := len(body) - stream.tell():
+        if left := len(body) - rest.tell():
             raise Unfit(f"the body does not fit: {left} bytes are left")
         return cast(Record, record)
 
     return read_body
 
 
-def _parsed(schema: Registered) -> tuple[Any, bool]:
-    """A record of one field `it`, which is what the schema describes; and whether that holds itself."""
-    named: dict[str, Any] = {}
-    # Defaults are for readers of other schemas, and the library knows too few of them.
-    for text in schema.references:
-        fastavro.parse_schema(json.loads(text), named, _ignore_default_error=True)
-    # A schema that is no record is read again for each body, by the library and without what it refers to.
-    whole = {"type": "record", "name": "_tw_whole", "fields": [{"name": "it", "type": json.loads(schema.text)}]}
-    parsed: Any = fastavro.parse_schema(whole, named, _ignore_default_error=True)
-    it = parsed["fields"][0]["type"]
-    if not isinstance(it, dict) or it["type"] not in ("record", "map"):
+def _of_schema(schema: Registered | None) -> Read:
+    if schema is None:
+        raise Unfit("the registry knows no such id")
+    if schema.kind != "AVRO":
+        raise Unfit(f"it is {schema.kind.capitalize()}, not Avro")
+    schemas = _Schemas()
+    for text in dict.fromkeys(schema.references):  # several may refer to the same
+        schemas.reading(msgspec.json.decode(text), "")
+    whole = msgspec.json.decode(schema.text)
+    if not isinstance(whole, dict) or whole["type"] not in ("record", "map"):
         raise Unfit("it describes no record")
-    holds_itself = _visited(parsed, named, ())
-    for one in (*named.values(), parsed):
-        _strict(one, _CarefulChoices if holds_itself else _Choices)
-    return parsed, holds_itself
+    return schemas.reading(whole, "")[0]
 
 
-def _visited(schema: Any, named: Mapping[str, Any], within: tuple[str, ...]) -> bool:  # noqa: ANN401
-    """Whether a schema holds itself; raises Unfit where few bytes stand for any number of values."""
-    if isinstance(schema, str):
-        return schema in within or (schema in named and _visited(named[schema], named, within))
-    if isinstance(schema, list):
-        return True in [_visited(branch, named, within) for branch in schema]
-    match schema["type"]:
-        case "record" | "error":
-            inside = (*within, schema["name"])
-            return True in [_visited(one["type"], named, inside) for one in schema["fields"]]
-        case "array":
-            if _takes_nothing(schema["items"], named, ()):
-                raise Unfit("it has an array of values that take no bytes")
-            return _visited(schema["items"], named, within)
-        case "map":
-            return _visited(schema["values"], named, within)
-        case dict() | list() as kind:
-            return _visited(kind, named, within)
-    return False
+@dataclasses.dataclass(frozen=True)
+class _Schemas:
+    """The named schemas met so far, by their full names."""
+
+    named: dict[str, tuple[Read, int]] = dataclasses.field(default_factory=dict)
+
+    def reading(self, schema: Any, space: str) -> tuple[Read, int]:  # noqa: ANN401
+        """How values are read, and how many of them lie in no bytes at all; 0: they take some."""
+        match schema:
+            case str():
+                return _PLAIN.get(schema) or self.named[_full(schema, space)]
+            case list():
+                branches = [self.reading(branch, space)[0] for branch in schema]
+                return (lambda body: branches[_place(body)](body)), 0
+            case {"type": "array", "items": items}:
+                read, in_no_bytes = self.reading(items, space)
+                if in_no_bytes:
+                    raise Unfit("it has an array of values that take no bytes")
+                return (lambda body: [read(body) for _ in _each(body)]), 0
+            case {"type": "map", "values": values}:
+                read, _ = self.reading(values, space)
+                return (lambda body: {_string(body): read(body) for _ in _each(body)}), 0
+            case {"type": "record" | "error" | "enum" | "fixed", "name": name}:
+                return self._named(schema, _full(name, schema.get("namespace", space)))
+            case {"type": str(kind)}:
+                read, in_no_bytes = _PLAIN[kind]
+                return _meant(schema, read), in_no_bytes
+        raise ValueError(f"no schema: {reasons.shown(schema)}")
+
+    def _named(self, schema: Mapping[str, Any], name: str) -> tuple[Read, int]:
+        if name in self.named:
+            raise Unfit(f"it declares {name} twice")
+        # A record may hold itself: how it is read is looked up then.
+        self.named[name] = (lambda body: self.named[name][0](body)), 0
+        self.named[name] = self._of_kind(schema, name.rpartition(".")[0])
+        return self.named[name]
+
+    def _of_kind(self, schema: Mapping[str, Any], space: str) -> tuple[Read, int]:
+        if schema["type"] == "enum":
+            symbols = list(schema["symbols"])
+            return (lambda body: symbols[_place(body)]), 0
+        if schema["type"] == "fixed":
+            size = operator.index(schema["size"])
+            return _meant(schema, lambda body: _taken(body, size)), int(not size)
+        fields = [(one["name"], *self.reading(one["type"], space)) for one in schema["fields"]]
+        counts = [in_no_bytes for *_, in_no_bytes in fields]
+        in_no_bytes = 1 + sum(counts) if all(counts) else 0
+        if in_no_bytes > _MOST_IN_NO_BYTES:
+            raise Unfit(f"it has a record of more than {_MOST_IN_NO_BYTES:,} values that take no bytes")
+        return (lambda body: {name: read(body) for name, read, _ in fields}), in_no_bytes
 
 
-def _takes_nothing(schema: Any, named: Mapping[str, Any], within: tuple[str, ...]) -> bool:  # noqa: ANN401
-    """Whether values of a schema are written in no bytes at all."""
-    if isinstance(schema, str):
-        return schema == "null" or (
-            schema in named and schema not in within and _takes_nothing(named[schema], named, (*within, schema))
-        )
-    if isinstance(schema, list):
-        return False
-    if schema["type"] == "record":
-        return all(_takes_nothing(one["type"], named, within) for one in schema["fields"])
-    return schema["type"] == "null" or (schema["type"] == "fixed" and not schema["size"])
+def _full(name: str, space: str) -> str:
+    return f"{space}.{name}" if space and "." not in name else name
 
 
-class _Choices(list[Any]):
-    """Branches of a union, or symbols of an enum. The compiled reader counts a negative number from the end of a list,
-    whose length it asks for: from this end it reaches none."""
-
-    def __len__(self) -> int:
-        return 1 << 40
-
-
-class _CarefulChoices(list[Any]):
-    """The same for the careful reader, which asks the list."""
-
-    def __getitem__(self, place: Any) -> Any:  # noqa: ANN401
-        if place < 0:
-            raise IndexError(f"{place} of a union or an enum")
-        return super().__getitem__(place)
+def _long(body: BytesIO) -> int:
+    """Zigzag, the lowest seven bits first."""
+    number = 0
+    for shift in _SHIFTS:
+        byte = body.read(1)[0]
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80 and not number >> 64:
+            return number >> 1 ^ -(number & 1)
+    raise ValueError("a number of more than 64 bits")
 
 
-def _strict(schema: Any, choices: type[list[Any]]) -> Any:  # noqa: ANN401
-    """The schema, changed so that the library refuses what it takes and Avro does not have.
-
-    Negative places in unions and enums, booleans other than 0 and 1, and an int of more than 32 bits.
-    """
-    if isinstance(schema, list):
-        return choices(_strict(branch, choices) for branch in schema)
-    kind = schema if isinstance(schema, str) else schema["type"]
-    match kind:
-        case "boolean":
-            return _BOOLEAN
-        case "int" if isinstance(schema, str) or f"int-{schema.get('logicalType')}" not in LOGICAL_READERS:
-            return _INT
-        case "record" | "error":
-            for one in schema["fields"]:
-                one["type"] = _strict(one["type"], choices)
-        case "array" | "map":
-            inside = "items" if kind == "array" else "values"
-            schema[inside] = _strict(schema[inside], choices)
-        case "enum":
-            schema["symbols"] = choices(symbol for symbol in schema["symbols"])  # the length is none to reserve
-    return schema
+def _int(body: BytesIO) -> int:
+    number = _long(body)
+    if not -(1 << 31) <= number < 1 << 31:
+        raise ValueError(f"{number} is no int")
+    return number
 
 
-_BOOLEAN = {"type": "fixed", "name": "boolean", "size": 1, "logicalType": "boolean"}
-_INT = {"type": "int", "logicalType": "plain"}
+def _place(body: BytesIO) -> int:
+    """Of a symbol in an enum, or of a branch in a union."""
+    place = _long(body)
+    if place < 0:
+        raise IndexError(f"{place} of a union or an enum")
+    return place
 
 
-def _boolean(data: bytes, _schema: object = None, _reader: object = None) -> bool:
-    if data > b"\1":
-        raise ValueError(f"a boolean {data[0]}")
-    return data == b"\1"
+def _boolean(body: BytesIO) -> bool:
+    byte = body.read(1)[0]
+    if byte > 1:
+        raise ValueError(f"a boolean {byte}")
+    return byte == 1
 
 
-def _int(data: int, _schema: object = None, _reader: object = None) -> int:
-    if not -(1 << 31) <= data < 1 << 31:
-        raise ValueError(f"{data} is no int")
-    return data
-
-
-def _of_int(read: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda data, schema=None, reader_schema=None: read(_int(data), schema, reader_schema)
-
-
-def _decimal(data: bytes, schema: Mapping[str, Any] | None = None, _reader: object = None) -> Decimal:
-    """All digits: the library's own reader rounds to the precision of the schema."""
-    if len(data) > _MOST_DECIMAL_BYTES:
-        raise ValueError(f"a decimal of {len(data)} bytes")
-    return Decimal(int.from_bytes(data, signed=True)).scaleb(-(schema or {}).get("scale", 0), _EXACT)
-
-
-def _guarded(read: Callable[..., Any]) -> Callable[..., Any]:
-    """A moment or day that Python's calendar does not have stays a number, which no declared moment is."""
-
-    def guarded(data: Any, schema: Any = None, reader_schema: Any = None) -> Any:  # noqa: ANN401
-        try:
-            return read(data, schema, reader_schema)
-        except (ValueError, OverflowError):
-            return data
-
-    return guarded
-
-
-def _as_sent(data: str, _schema: object = None, _reader: object = None) -> str:
-    return data
-
-
-def _uuid(data: bytes, _schema: object = None, _reader: object = None) -> str | bytes:
-    return str(UUID(bytes=data)) if len(data) == _UUID_BYTES else data
-
-
-def _time(per_second: int) -> Callable[..., Any]:
-    def read(data: int, _schema: object = None, _reader: object = None) -> time | int:
-        # The library takes a time before midnight for one after it.
-        is_time = 0 <= data < _DAY_S * per_second
-        return (_MIDNIGHT + timedelta(microseconds=data * 10**6 // per_second)).time() if is_time else data
-
-    return read
-
-
-for _readers in (LOGICAL_READERS, careful.LOGICAL_READERS):
-    for _name in [name for name in _readers if "timestamp" in name or "date" in name]:
-        _readers[_name] = _guarded(_readers[_name])
-    _readers |= {"bytes-decimal": _decimal, "fixed-decimal": _decimal, "string-uuid": _as_sent, "fixed-uuid": _uuid}
-    _readers |= {"int-time-millis": _time(10**3), "long-time-micros": _time(10**6)}
-    _readers |= {"fixed-boolean": _boolean, "int-plain": _int}
-    _readers |= {name: _of_int(_readers[name]) for name in ("int-date", "int-time-millis")}
-
-
-def json_text(value: Any) -> bytes:  # noqa: ANN401
-    """A record, or a value of one, as JSON."""
-    try:
-        return _JSON.encode(value)
-    except OverflowError:  # the careful reader knows no largest number
-        return json.dumps(value, default=str).encode()
-
-
-def columns(fields: Sequence[Field], records: Sequence[Record], faults: dict[int, Reason]) -> dict[str, pa.Array]:
-    """An array per field, of the values at its path; records in which a path meets another shape go to the faults."""
-    shapes: dict[int, list[Reason]] = {}
-    places: dict[tuple[Step, ...], list[Any] | None] = {(): list(records)}
-    found = {field.name: _column(_values(field, records, places, shapes), field) for field in fields}
-    faults.update({index: reasons.joined(listed) for index, listed in shapes.items() if index not in faults})
+def _taken(body: BytesIO, size: int) -> bytes:
+    found = body.read(size)
+    if len(found) != size:
+        raise EOFError(f"{len(found)} bytes where {size} are expected")
     return found
 
 
-def _values(
-    field: Field,
-    records: Sequence[Record],
-    places: dict[tuple[Step, ...], list[Any] | None],
-    shapes: dict[int, list[Reason]],
-) -> list[Any]:
-    if (found := _at(places, field.source.steps)) is not None:
-        return found
-    values = []
-    for index, record in enumerate(records):
-        try:
-            values.append(_follow(record, field.source))
-        except OtherShape as error:
-            values.append(None)
-            shape = reasons.wrong_shape(field.label, str(error.place), error.wanted, error.token.decode())
-            shapes.setdefault(index, []).append(shape)
-    return values
+def _string(body: BytesIO) -> str:
+    return _taken(body, _long(body)).decode()
 
 
-def _at(places: dict[tuple[Step, ...], list[Any] | None], steps: tuple[Step, ...]) -> list[Any] | None:
-    """What all records have at a path, each place on the way looked up once; None where one has another shape there."""
+def _each(body: BytesIO) -> Iterator[int]:
+    """A number for each value of an array or a map, which come in blocks."""
+    while count := _long(body):
+        if count < 0:
+            _long(body)  # how many bytes the block has
+        yield from range(abs(count))
+
+
+_FLOAT, _DOUBLE = struct.Struct("<f"), struct.Struct("<d")
+_PLAIN: Mapping[str, tuple[Read, int]] = {
+    "null": (lambda _: None, 1),
+    "boolean": (_boolean, 0),
+    "int": (_int, 0),
+    "long": (_long, 0),
+    "float": (lambda body: _FLOAT.unpack(body.read(4))[0], 0),
+    "double": (lambda body: _DOUBLE.unpack(body.read(8))[0], 0),
+    "bytes": (lambda body: _taken(body, _long(body)), 0),
+    "string": (_string, 0),
+}
+"""How values are read, and how many of them lie in no bytes."""
+
+
+def _meant(schema: Mapping[str, Any], read: Read) -> Read:
+    """Values by the logical type of their schema; one that is unknown, or not as Avro has it, counts as none."""
+    match schema["type"], schema.get("logicalType"):
+        case "bytes" | "fixed", "decimal" if type(scale := schema.get("scale", 0)) is int and 0 <= scale <= _MOST_SCALE:
+            return lambda body: _decimal(read(body), scale)
+        case "fixed", "uuid" if schema["size"] == 16:
+            return lambda body: str(UUID(bytes=read(body)))
+        case kind, str(name) if meaning := _MEANINGS.get(f"{kind}-{name}"):
+            return lambda body: meaning(read(body))
+    return read
+
+
+def _decimal(data: bytes, scale: int) -> Decimal:
+    if len(data) > _MOST_DECIMAL_BYTES:
+        raise ValueError(f"a decimal of {len(data)} bytes")
+    return Decimal(int.from_bytes(data, signed=True)).scaleb(-scale, _EXACT)
+
+
+def _after(start: date, unit: timedelta, number: int) -> date | int:
+    """A moment or day that Python's calendar does not have stays a number, which no declared moment is."""
+    try:
+        return start + unit * number
+    except OverflowError:
+        return number
+
+
+def _time(unit: timedelta, number: int) -> time | int:
+    moment = _after(_MIDNIGHT, unit, number)
+    return moment.time() if isinstance(moment, datetime) and moment.date() == _MIDNIGHT.date() else number
+
+
+_MILLI, _MICRO = timedelta(milliseconds=1), timedelta(microseconds=1)
+_MEANINGS: Mapping[str, Callable[[int], Any]] = {
+    "int-date": partial(_after, _MIDNIGHT.date(), timedelta(days=1)),
+    "int-time-millis": partial(_time, _MILLI),
+    "long-time-micros": partial(_time, _MICRO),
+    "long-timestamp-millis": partial(_after, _MIDNIGHT, _MILLI),
+    "long-timestamp-micros": partial(_after, _MIDNIGHT, _MICRO),
+    "long-local-timestamp-millis": partial(_after, _MIDNIGHT.replace(tzinfo=None), _MILLI),
+    "long-local-timestamp-micros": partial(_after, _MIDNIGHT.replace(tzinfo=None), _MICRO),
+}
+
+
+def columns(fields: Sequence[Field], records: Sequence[Record]) -> tuple[dict[str, pa.Array], dict[int, Reason]]:
+    """An array per field, of the values at its path; and the records in which a path meets another shape."""
+    shapes: dict[int, list[Reason]] = {}
+    places: dict[tuple[Step, ...], _Found] = {(): (list(records), {})}
+    arrays = {}
+    for field in fields:
+        values, ends = _at(places, field.source.steps)
+        arrays[field.name] = _column(values, field)
+        for index, (steps, value) in ends.items():
+            shapes.setdefault(index, []).append(_wrong_shape(field, steps, value))
+    return arrays, {index: reasons.joined(listed) for index, listed in shapes.items()}
+
+
+def _wrong_shape(field: Field, steps: tuple[Step, ...], value: Any) -> Reason:  # noqa: ANN401
+    wanted = "an object" if isinstance(field.source.steps[len(steps)], str) else "an array"
+    place = FieldSource(steps, whole=field.source.whole)
+    return reasons.wrong_shape(field.label, str(place), wanted, json_text(value).decode())
+
+
+def _at(places: dict[tuple[Step, ...], _Found], steps: tuple[Step, ...]) -> _Found:
+    """What lies at a path, each place on the way looked up once."""
     if steps not in places:
-        holders, step = _at(places, steps[:-1]), steps[-1]
+        (holders, ends), step = _at(places, steps[:-1]), steps[-1]
         kind = dict if isinstance(step, str) else list
-        if holders is None or {*map(type, holders)} - {kind, NoneType}:
-            places[steps] = None
-        elif isinstance(step, str):
-            places[steps] = [holder.get(step) if holder else None for holder in holders]
+        if {*map(type, holders)} - {kind, NoneType}:
+            ends = ends | {at: (steps[:-1], one) for at, one in enumerate(holders) if not isinstance(one, kind | None)}
+            holders = [None if at in ends else one for at, one in enumerate(holders)]
+        if isinstance(step, str):
+            values = [holder.get(step) if holder else None for holder in holders]
         else:
-            places[steps] = [holder[step] if holder and step < len(holder) else None for holder in holders]
+            values = [holder[step] if holder and step < len(holder) else None for holder in holders]
+        places[steps] = values, ends
     return places[steps]
-
-
-def _follow(value: Any, source: FieldSource) -> Any:  # noqa: ANN401
-    """The value at a path; None where there is none."""
-    for taken, step in enumerate(source.steps):
-        if value is None:
-            return None
-        if isinstance(step, str) and isinstance(value, dict):
-            value = value.get(step)
-        elif isinstance(step, int) and isinstance(value, list):
-            value = value[step] if step < len(value) else None
-        else:
-            wanted = "an object" if isinstance(step, str) else "an array"
-            raise OtherShape(FieldSource(source.steps[:taken], whole=source.whole), wanted, json_text(value))
-    return value
 
 
 def _column(values: list[Any], field: Field) -> pa.Array:
     if field.type.name == "json":
         return pa.array([None if value is None else json_text(value) for value in values], pa.binary())
+    is_moment = field.type.name in ("timestamp", "date")
+    if is_moment:
+        values = [_bounded(value) if isinstance(value, Decimal) else value for value in values]
     kinds = {*map(type, values)} - {NoneType}
+    if is_moment and len(kinds) > 1:
+        return _by_kind(values, field)
     if len(kinds) <= 1 and not kinds & {dict, list}:
         with suppress(pa.ArrowException, OverflowError):
             return pa.array(values)
-    if kinds & {datetime, date} and field.type.name in ("timestamp", "date"):
-        return _union(values, field)
     return pa.array([None if value is None else _text(value) for value in values], pa.binary())
 
 
-def _union(values: list[Any], field: Field) -> pa.Array:
-    """Each value by its own type, as moments are read otherwise than the texts and numbers among them."""
-    kinds = list(dict.fromkeys(map(type, values)))
-    children: list[list[Any]] = [[] for _ in kinds]
-    places = []
-    for value in values:
-        child = children[kinds.index(type(value))]
-        places.append(len(child))
-        child.append(value)
+def _bounded(number: Decimal) -> Decimal | str:
+    """The same moment, if it is one, as a number that fits into a column whatever its neighbours are."""
+    return number.quantize(_FINEST, ROUND_FLOOR, _EXACT) if abs(number) < _BEYOND_ANY_MOMENT else decimal_text(number)
+
+
+def _by_kind(values: list[Any], field: Field) -> pa.Array:
+    """Each value by its own type: moments, texts and numbers are read otherwise, as a pattern is of texts alone."""
+    kinds = list({*map(type, values)})
     which = pa.array([kinds.index(type(value)) for value in values], pa.int8())
-    return pa.UnionArray.from_dense(which, pa.array(places, pa.int32()), [_column(child, field) for child in children])
+    children = [[value if type(value) is kind else None for value in values] for kind in kinds]
+    return pa.UnionArray.from_sparse(which, [_column(child, field) for child in children])
 
 
 def _text(value: Any) -> bytes:  # noqa: ANN401

@@ -10,6 +10,7 @@ A value that is not of the format is rejected with all its bytes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -85,50 +86,54 @@ def _avro(
     records, faults = _decoded(values, pipeline.event.max_bytes, schemas)
     numbers = range(len(values))
     if pipeline.event.each is not None:
-        texts = [None if index in faults else avro.json_text(record) for index, record in enumerate(records)]
+        texts = _made(lambda some: [*map(avro.json_text, some)], records, faults)
         return JsonRecords(texts, numbers, beside, faults, values, measured=True)
     in_value = [field for field in pipeline.event.fields.values() if field.is_in_value]
-    columns = avro.columns(in_value, records, faults)
-    return CellRecords({**columns, **beside}, numbers, lambda index: values[index].as_py(), faults)
+    columns, shapes = _made(partial(avro.columns, in_value), records, faults)
+    return CellRecords({**columns, **beside}, numbers, lambda index: values[index].as_py(), {**shapes, **faults})
+
+
+def _made(make: Callable[[list[Record]], Any], records: list[Record], faults: dict[int, Reason]) -> Any:  # noqa: ANN401
+    """What is made of all records; one of which nothing can be made goes to the faults, and ends no batch."""
+    try:
+        return make(records)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - of the records one by one it is seen which of them fail
+        for index, record in enumerate(records):
+            try:
+                make([record])
+            except MemoryError:
+                raise
+            except Exception as error:  # noqa: BLE001 - as the judge does with what it fails on
+                records[index], faults[index] = {}, reasons.not_judged(error)
+    return make(records)
 
 
 def _decoded(values: pa.Array, max_bytes: int, schemas: Schemas) -> tuple[list[Record], dict[int, Reason]]:
     """A record of each value, an empty one where there is none; and the index of such a value → why."""
     from twofold.contract import avro
 
-    records: list[Record] = []
+    @cache
+    def reader(number: int) -> Callable[[bytes], Record]:
+        try:
+            return avro.reader(schemas(number))
+        except UnknownSchema:
+            return avro.reader(None)
+
+    records: list[Record] = [{}] * len(values)
     faults = _without_prefix(values)
-    readers: dict[int, Callable[[bytes], Any] | Reason] = {}
     for index, value in enumerate(values.to_pylist()):
-        record: Record = {}
         if value is None:
             faults[index] = reasons.empty()
         elif len(value) > max_bytes:
             faults[index] = reasons.too_large(len(value), max_bytes)
         elif index not in faults:
             number = int.from_bytes(value[1:PREFIX_BYTES])
-            if (read := readers.get(number)) is None:
-                read = readers[number] = _reader(number, schemas)
-            if isinstance(read, Reason):
-                faults[index] = read
-            else:
-                try:
-                    record = read(value[PREFIX_BYTES:])
-                except avro.Unfit as error:
-                    faults[index] = reasons.not_of_schema(number, str(error))
-                except UnicodeDecodeError:
-                    faults[index] = reasons.not_utf8()
-        records.append(record)
+            try:
+                records[index] = reader(number)(value[PREFIX_BYTES:])
+            except avro.Unfit as error:
+                faults[index] = reasons.not_of_schema(number, str(error))
+            except UnicodeDecodeError:
+                faults[index] = reasons.not_utf8()
     return records, faults
-
-
-def _reader(number: int, schemas: Schemas) -> Callable[[bytes], Any] | Reason:
-    """How the bodies of a schema are read, or why they cannot be."""
-    from twofold.contract import avro
-
-    try:
-        return avro.reader(schemas(number))
-    except UnknownSchema:
-        return reasons.not_of_schema(number, "the registry knows no such id")
-    except avro.Unfit as error:
-        return reasons.not_of_schema(number, str(error))

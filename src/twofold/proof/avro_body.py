@@ -9,6 +9,7 @@ After the specification of Avro 1.12. `Untold`: this reader cannot say what a sc
 from __future__ import annotations
 
 import json
+import operator
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,8 +28,10 @@ from twofold.schema_registry import Registered, UnknownSchema
 
 _LONGEST_NUMBER = 10
 """Bytes."""
-_LONGEST_DECIMAL = 128
-"""Bytes; the contract takes no more."""
+_LONGEST_DECIMAL, _LARGEST_SCALE = 128, 1000
+"""Bytes, and digits after the point; the contract takes no more."""
+_MOST_IN_NO_BYTES = 1000
+"""Values that a record may have without any byte of its body; as in the contract."""
 _MOST_LEVELS = 100
 """Values within values of the same schema."""
 
@@ -51,7 +54,7 @@ class AvroBodies:
             self._readers[number] = self._reader(number)
         found = self._readers[number]
         if isinstance(found, Exception):
-            raise found
+            raise found.with_traceback(None)  # else it grows by each record
         return found(body)
 
     def _reader(self, number: int) -> Callable[[bytes], Any] | Exception:
@@ -91,12 +94,11 @@ class _Body:
             (byte,) = self.take(1)
             found |= (byte & 0x7F) << 7 * place
             if byte < 0x80:
-                found &= (1 << 64) - 1
                 value = found >> 1 if found % 2 == 0 else -(found >> 1) - 1
                 if not -(1 << bits - 1) <= value < 1 << bits - 1:
                     raise NotAvro(f"{value} has more than {bits} bits")
                 return value
-        raise Untold(f"a number of more than {_LONGEST_NUMBER} bytes")
+        raise NotAvro(f"a number of more than {_LONGEST_NUMBER} bytes")
 
     def place(self, count: int) -> int:
         number = self.number()
@@ -117,9 +119,10 @@ def reader(text: str, references: Sequence[str]) -> Callable[[bytes], Any]:
     ({'v': -2}, {'v': None})
     """
     schemas = _Schemas({})
-    for one in references:
-        schemas.reading(json.loads(one), "")
-    schema = json.loads(text)
+    *others, schema = map(json.loads, (*dict.fromkeys(references), text))
+    json.dumps([*others, schema], ensure_ascii=False).encode()  # fails on halves of surrogate pairs
+    for one in others:
+        schemas.reading(one, "")
     if not isinstance(schema, dict) or schema.get("type") not in ("record", "map"):
         raise NotAvro("the schema describes no record")
     read, _ = schemas.reading(schema, "")
@@ -136,19 +139,22 @@ def reader(text: str, references: Sequence[str]) -> Callable[[bytes], Any]:
 
 @dataclass(frozen=True)
 class _Schemas:
-    """The named schemas met so far: full name → how its values are read, and how many bytes they have at least."""
+    """The named schemas met so far: full name → what `reading` gives."""
 
     named: dict[str, tuple[Read, int]]
 
     def reading(self, schema: Any, namespace: str) -> tuple[Read, int]:  # noqa: ANN401
-        """How values are read, and how many bytes they have at least."""
+        """How a value is read, and how many it is, those within it counted, if all of them take no bytes; or 0."""
         if isinstance(schema, list):
-            return self._union([self.reading(branch, namespace)[0] for branch in schema]), 1
+            branches = [self.reading(branch, namespace)[0] for branch in schema]
+            return (lambda body: branches[body.place(len(branches))](body)), 0
         if isinstance(schema, str):
             if found := _PRIMITIVES.get(schema) or self.named.get(_full(schema, namespace)):
                 return found
             raise Untold(f"a schema of the type {schema}")
         name = _full(schema["name"], schema.get("namespace", namespace)) if "name" in schema else ""
+        if name in self.named:
+            raise NotAvro(f"{name} is declared twice")
         found = self._of_kind(schema, name, namespace)
         if name:
             self.named[name] = found
@@ -159,26 +165,32 @@ class _Schemas:
             case "record" | "error":
                 return self._record(schema, name)
             case "array":
-                return self._array(*self.reading(schema["items"], namespace)), 1
+                read, in_no_bytes = self.reading(schema["items"], namespace)
+                if in_no_bytes:
+                    raise NotAvro("the schema has an array of values that take no bytes")
+                return (lambda body: [read(body) for count in _blocks(body) for _ in range(count)]), 0
             case "map":
-                return self._map(self.reading(schema["values"], namespace)[0]), 1
+                read, _ = self.reading(schema["values"], namespace)
+                return (lambda body: {_string(body): read(body) for n in _blocks(body) for _ in range(n)}), 0
             case "enum":
                 symbols = list(schema["symbols"])
-                return (lambda body: symbols[body.place(len(symbols))]), 1
+                return (lambda body: symbols[body.place(len(symbols))]), 0
             case "fixed":
-                size = int(schema["size"])
-                return _meaning(schema, lambda body: body.take(size)), size
+                size = operator.index(schema["size"])
+                return _meaning(schema, lambda body: body.take(size)), 0 if size else 1
             case str() as kind if kind in _PRIMITIVES:
-                read, least = _PRIMITIVES[kind]
-                return _meaning(schema, read), least
+                return _meaning(schema, _PRIMITIVES[kind][0]), _PRIMITIVES[kind][1]
         raise Untold(f"a schema of the type {schema['type']}")
 
     def _record(self, schema: Mapping[str, Any], name: str) -> tuple[Read, int]:
         namespace = name.rpartition(".")[0]
         # A field may hold a record of the same name.
-        self.named[name] = (lambda body: self._again(name, body)), 1
+        self.named[name] = (lambda body: self._again(name, body)), 0
         fields = [(str(one["name"]), *self.reading(one["type"], namespace)) for one in schema["fields"]]
-        return (lambda body: {key: read(body) for key, read, _ in fields}), sum(least for *_, least in fields)
+        counts = [in_no_bytes for *_, in_no_bytes in fields]
+        if all(counts) and sum(counts) >= _MOST_IN_NO_BYTES:
+            raise NotAvro(f"{name} has more than {_MOST_IN_NO_BYTES} values that take no bytes")
+        return (lambda body: {key: read(body) for key, read, _ in fields}), sum(counts) + 1 if all(counts) else 0
 
     def _again(self, name: str, body: _Body) -> Any:  # noqa: ANN401
         if body.levels == _MOST_LEVELS:
@@ -187,20 +199,6 @@ class _Schemas:
         value = self.named[name][0](body)
         body.levels -= 1
         return value
-
-    @staticmethod
-    def _union(branches: list[Read]) -> Read:
-        return lambda body: branches[body.place(len(branches))](body)
-
-    @staticmethod
-    def _array(read: Read, least: int) -> Read:
-        if not least:
-            raise NotAvro("the schema has an array of values that take no bytes")
-        return lambda body: [read(body) for count in _blocks(body) for _ in range(count)]
-
-    @staticmethod
-    def _map(read: Read) -> Read:
-        return lambda body: {_string(body): read(body) for count in _blocks(body) for _ in range(count)}
 
 
 def _full(name: str, namespace: str) -> str:
@@ -222,23 +220,19 @@ def _boolean(body: _Body) -> bool:
     return byte == 1
 
 
-def _bytes(body: _Body) -> bytes:
-    return body.take(body.number())
-
-
 def _string(body: _Body) -> str:
-    return _bytes(body).decode()
+    return body.take(body.number()).decode()
 
 
 _PRIMITIVES: dict[str, tuple[Read, int]] = {
-    "null": (lambda body: None, 0),
-    "boolean": (_boolean, 1),
-    "int": (lambda body: body.number(32), 1),
-    "long": (lambda body: body.number(), 1),
-    "float": (lambda body: struct.unpack("<f", body.take(4))[0], 4),
-    "double": (lambda body: struct.unpack("<d", body.take(8))[0], 8),
-    "bytes": (_bytes, 1),
-    "string": (_string, 1),
+    "null": (lambda body: None, 1),
+    "boolean": (_boolean, 0),
+    "int": (lambda body: body.number(32), 0),
+    "long": (lambda body: body.number(), 0),
+    "float": (lambda body: struct.unpack("<f", body.take(4))[0], 0),
+    "double": (lambda body: struct.unpack("<d", body.take(8))[0], 0),
+    "bytes": (lambda body: body.take(body.number()), 0),
+    "string": (_string, 0),
 }
 
 
@@ -247,9 +241,10 @@ _PRIMITIVES: dict[str, tuple[Read, int]] = {
 
 def _meaning(schema: Mapping[str, Any], read: Read) -> Read:
     match schema["type"], schema.get("logicalType"):
-        case (("bytes" | "fixed"), "decimal"):
-            scale = int(schema.get("scale", 0))
-            return lambda body: _decimal(read(body), scale)
+        case "bytes" | "fixed", "decimal":
+            scale = schema.get("scale", 0)
+            is_scale = type(scale) is int and 0 <= scale <= _LARGEST_SCALE
+            return (lambda body: _decimal(read(body), scale)) if is_scale else read
         case "fixed", "uuid" if schema["size"] == 16:
             return lambda body: str(UUID(bytes=read(body)))
         case "int", "date":
