@@ -189,6 +189,41 @@ def test_columns_of_parquet_that_no_path_can_name(made: Any) -> None:  # noqa: A
     assert "    s:  {type: json" in text and kinds.CUT_OFF in text and "a path can have: 3 keys" in text
 
 
+NAN, HASH = float("nan"), b"\xff\0"
+BAD_TEXT = pa.array([HASH, *[b"a"] * 199], pa.binary()).view(pa.string())
+FAR = pa.array([1 << 62, *[MARCH * 3000] * 199], pa.timestamp("ms"))
+
+
+@pytest.mark.parametrize(
+    ("column", "field", "rejected"),
+    [
+        (pa.array([NAN, 0.5] * 9), "{type: string, required: true}   # 9 of 18 are no double: 'nan'", 0),
+        (pa.array([NAN] * 9, pa.float32()), "{type: string, required: true}   # 9 of 9 are no double: 'nan'", 0),
+        (pa.array([NAN, *[0.5] * 199]), "{type: double}   # 1 of 200 are none: 'nan'", 1),
+        (pa.array([HASH] * 9), "", 0),
+        (pa.array([HASH] * 9, pa.binary(2)), "", 0),
+        (pa.array([HASH, b"a"] * 9), "", 0),
+        (BAD_TEXT.dictionary_encode(), "{type: string}   # 1 of 200 are none: 'bytes that are no UTF-8'", 1),
+        (pa.array([[HASH]] * 9), "{type: json, required: true}", 0),
+        (FAR, "{type: timestamp}   # 1 of 200 are none: '4611686018427387904000 microseconds sinc'", 1),
+        (pa.array([[timedelta(1)], None] * 9), "", 0),
+    ],
+)
+def test_columns_of_parquet_are_held_against_their_values(
+    made: Any,  # noqa: ANN401
+    column: pa.Array,
+    field: str,
+    rejected: int,
+) -> None:
+    file = io.BytesIO()
+    pq.write_table(pa.table({"id": range(len(column)), "x": column}), file)
+    result, text = made(file.getvalue(), "rows.parquet")
+    assert f"{len(column) - rejected} accepted, 0 filtered, {rejected} rejected" in result.output
+    declared = [line.partition("x:  ")[2] for line in text.splitlines() if line.startswith("    x:")]
+    assert declared == ([field] if field else []), text
+    assert bool(field) or ("(durations, bytes)" in text and ": 1 key" in text)
+
+
 def test_nothing_is_overwritten(made: Any) -> None:  # noqa: ANN401
     _, text = made(lines(event(1)))
     result, again = made(lines({"other": 1}))

@@ -29,7 +29,7 @@ from twofold.text import counted, printable
 _BATCHES = vocabulary("batch data entries events items logs messages records results rows values")
 _MOST_BYTES = 1 << 20
 _TAKEN = names.RESERVED_COLUMNS | names.ICEBERG_COLUMNS | {names.ARRIVAL, names.PARTITION_OF_WINDOWS, "arrival", "none"}
-_LEFT_OUT = "they are rare, links, too many, durations, or have no name of their own that a path can have"
+_LEFT_OUT = "rare, links, too many, no text (durations, bytes), or have no name of their own that a path can have"
 _LONGEST = 56
 _PLAIN = re.compile(r"(\$\.)?[A-Za-z_][A-Za-z0-9_]*([./ -][A-Za-z0-9_]+)*")
 _WORDS = vocabulary("true false null yes no on off y n")
@@ -42,8 +42,8 @@ def pipeline_text(sample: Sample, name: str, now: datetime, *, origin: str, topi
     fields = _fields(found, cells=sample.is_cells)
     if left_out and not fields:
         raise UsageError(
-            f"{origin} has no field with a name of its own that a path can have",
-            "name each otherwise, without quotation marks, backslashes and control characters",
+            f"{origin} has no field with a name of its own that a path can have, and with values that have a text",
+            "name each otherwise, without quotation marks, backslashes and control characters; write bytes in base64",
         )
     if not fields:
         raise UsageError(
@@ -70,7 +70,7 @@ def pipeline_text(sample: Sample, name: str, now: datetime, *, origin: str, topi
         *_size(sample.largest_bytes),
         "  fields:",
         *(f"    {line}" for line in _declared(fields)),
-        *([f"    # left out, as {_LEFT_OUT}: {counted(left_out, 'key')}"] if left_out else []),
+        *([f"    # left out, as they are {_LEFT_OUT}: {counted(left_out, 'key')}"] if left_out else []),
         *_files(sample.files),
         "lateness: 10 minutes   # how much later than its window's end an event still counts in the stream; later ones",
         "                       # are healed by the next union",

@@ -22,13 +22,13 @@ import pyarrow.parquet as pq
 from twofold import inbox
 from twofold.contract import kafka_records
 from twofold.contract.kafka_records import PREFIX_BYTES, Schemas
-from twofold.contract.literals import BEYOND, OTHER, TEXT, Literal, cell_literal
+from twofold.contract.literals import BEYOND, TEXT, Literal, cell_literal
 from twofold.contract.records import CellRecords, Records, part
 from twofold.definition.field_source import KEY, FieldSource, is_key
 from twofold.definition.model import AVRO, CONFLUENT_JSON, JSON, Files, Pipeline
 from twofold.definition.types import FieldType
 from twofold.draft.cells import as_written
-from twofold.draft.kinds import CUT_OFF, Kind, kind_of
+from twofold.draft.kinds import CUT_OFF, also, held, kind_of, nearly
 from twofold.draft.shapes import DECODER, Column
 from twofold.errors import UsageError
 from twofold.kafka import KafkaRecord
@@ -242,13 +242,13 @@ def _of_parquet(file: pq.ParquetFile, again: Callable[[Pipeline], Iterator[Recor
     names = file.schema_arrow.names
     wanted = _nameable(names)
     columns = [column for batch in batches for name in wanted for column in _columns_of((name,), batch[name])]
-    told = [one for one in columns if {literal.form for literal in one.values if literal} != {BEYOND}]
+    told = [column for column in columns if column is not None]
     count, unnamed = sum(batch.num_rows for batch in batches), len(names) - len(wanted) + len(columns) - len(told)
     return Sample(count, again, columns=told, unnamed=unnamed)
 
 
-def _columns_of(path: tuple[str, ...], array: pa.Array) -> Iterator[Column]:
-    """The columns that a column of Parquet has: those of structs are theirs."""
+def _columns_of(path: tuple[str, ...], array: pa.Array) -> Iterator[Column | None]:
+    """The columns that a column of Parquet has: those of structs are theirs; None for one that no type gives back."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     kind = array.type
@@ -256,27 +256,33 @@ def _columns_of(path: tuple[str, ...], array: pa.Array) -> Iterator[Column]:
         for place, name in enumerate(kind.names):
             yield from _columns_of((*path, name), pc.struct_field(array, [place]))
         return
-    declared = _declared(kind)
-    if pa.types.is_nested(kind):
-        seen = Literal(BEYOND if _has_duration(kind) else OTHER, "")
-        values: list[Literal | None] = [seen if valid else None for valid in array.is_valid().to_pylist()]
-    else:
-        values = [_cell(cell, declared or FieldType("string")) for cell in array]
-    is_fine = pa.types.is_timestamp(kind) and kind.unit == "ns"
-    is_cut = is_fine and (array.cast(pa.int64()).drop_null().to_numpy() % 1000).any()
-    yield Column(FieldSource(path), values, Kind(declared, note=CUT_OFF if is_cut else "") if declared else None)
+    yield _column(path, array)
 
 
-def _has_duration(kind: pa.DataType) -> bool:
-    parts = (kind.field(number).type for number in range(kind.num_fields))
-    return bool(pa.types.is_duration(kind)) or any(map(_has_duration, parts))
+def _column(path: tuple[str, ...], array: pa.Array) -> Column | None:
+    """A column without the exceptions that its type does not give back; None where no type gives back the others."""
+    declared = _declared(array.type)
+    values = [_cell(cell, declared or FieldType("string")) for cell in array]
+    found = [value for value in values if value is not None]
+    chosen = held(declared, found) if declared else kind_of(found, path[-1])
+    if _is_cut(array):
+        chosen = also(chosen, CUT_OFF)
+    if not nearly(sum(value in chosen.lost for value in found), len(found)):
+        return None
+    return Column(FieldSource(path), [None if value in chosen.lost else value for value in values], chosen)
+
+
+def _is_cut(array: pa.Array) -> bool:
+    """Whether moments of it are finer than a microsecond."""
+    is_fine = pa.types.is_timestamp(array.type) and array.type.unit == "ns"
+    return bool(is_fine and (array.cast(pa.int64()).drop_null().to_numpy() % 1000).any())
 
 
 def _cell(cell: pa.Scalar, declared: FieldType) -> Literal | None:
     try:
         return cell_literal(cell, declared)
     except UnicodeDecodeError:
-        return Literal(TEXT, "")
+        return Literal(BEYOND, "bytes that are no UTF-8")
 
 
 def _declared(kind: pa.DataType) -> FieldType | None:
