@@ -6,7 +6,7 @@ import gzip
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import zip_longest
@@ -155,6 +155,34 @@ def test_some_batches_are_empty(made: Any) -> None:  # noqa: ANN401
     result, text = made(lines(*({"Records": records} for records in trail)))
     assert "each: Records " in text and "id: event_id " in text
     assert "35 records: 30 accepted, 5 filtered, 0 rejected" in result.output
+
+
+def test_one_record_has_no_batch_but_a_number(made: Any) -> None:  # noqa: ANN401
+    batches = [{"Records": [{"eventID": str(n), "eventTime": "2026-03-01T00:00:00Z"}] if n else 5} for n in range(200)]
+    result, text = made(lines(*batches))
+    assert "each: Records " in text
+    assert "200 records: 199 accepted, 0 filtered, 1 rejected" in result.output
+
+
+class Counted(list[Any]):
+    """An array that counts how often it is gone through."""
+
+    passes = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        type(self).passes += 1
+        return super().__iter__()
+
+
+def test_a_batch_is_gone_through_as_often_however_long_it_is() -> None:
+    passes = []
+    for length in (5, 500):
+        Counted.passes = 0
+        batch = Counted({"n": n, "t": "2026-02-01T00:00:00Z"} for n in range(length))
+        found = sample.Sample(1, lambda _: iter(()), [{"id": 1, "e": batch}])
+        assert "each: e " in pipeline_text(found, "p", NOW, origin="x", topic=None)
+        passes.append(Counted.passes)
+    assert passes[0] == passes[1] > 0
 
 
 def test_parquet_has_types_of_its_own(made: Any) -> None:  # noqa: ANN401

@@ -89,9 +89,10 @@ def _columns(sample: Sample, now: datetime) -> tuple[tuple[str, ...], list[Colum
     whole = [*whole, *sample.beside]
     if path is None:
         return (), whole, dropped
-    each, parents = elements(sample.documents, path)
-    outer, _ = columns(parents, without=path, most=MOST_COLUMNS // 3)
-    inner, dropped_of_each = columns(each, most=MOST_COLUMNS - len(outer))
+    batches = [(document, each) for document in sample.documents if (each := elements(document, path))]
+    parents, sizes = [document for document, _ in batches], [len(each) for _, each in batches]
+    outer, _ = columns(parents, times=sizes, without=path, most=MOST_COLUMNS // 3)
+    inner, dropped_of_each = columns([one for _, each in batches for one in each], most=MOST_COLUMNS - len(outer))
     outer = around(outer)
     if not _are_events(path[-1], _fields(outer), _fields(inner), now):
         return (), whole, dropped

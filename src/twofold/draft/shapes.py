@@ -10,8 +10,9 @@ taken whose names tell most.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 from typing import Any
 
 import msgspec
@@ -80,17 +81,17 @@ class _Node:
     """Arrays of nothing."""
     below: dict[str, _Node] = field(default_factory=dict)
 
-    def add(self, value: object) -> None:
+    def add(self, value: object, times: int) -> None:
         if isinstance(value, dict):
-            self.objects += 1
+            self.objects += times
             for key, inner in value.items():
-                self.below.setdefault(key, _Node()).add(inner)
+                self.below.setdefault(key, _Node()).add(inner, times)
         elif value is not None:
-            self.others += 1
+            self.others += times
             if isinstance(value, list):
-                self.arrays += 1
-                self.batches += bool(value) and all(isinstance(element, dict) for element in value)
-                self.empty += not value
+                self.arrays += times
+                self.batches += times * (bool(value) and all(isinstance(element, dict) for element in value))
+                self.empty += times * (not value)
 
     @property
     def there(self) -> int:
@@ -117,11 +118,11 @@ class _Node:
         return [key for key in told if key in best]
 
 
-def tree(documents: Sequence[dict[str, Any]]) -> _Node:
-    """All paths of some records."""
+def tree(documents: Sequence[dict[str, Any]], times: Iterable[int] = repeat(1)) -> _Node:
+    """All paths of some records, each of which counts so many times."""
     root = _Node()
-    for document in documents:
-        root.add(document)
+    for document, often in zip(documents, times, strict=False):
+        root.add(document, often)
     return root
 
 
@@ -144,18 +145,24 @@ def _arrays_of_objects(node: _Node, path: tuple[str, ...]) -> Iterator[tuple[tup
 
 
 def columns(
-    documents: Sequence[dict[str, Any]], *, without: tuple[str, ...] = (), most: int = MOST_COLUMNS
+    documents: Sequence[dict[str, Any]],
+    *,
+    times: Iterable[int] = repeat(1),
+    without: tuple[str, ...] = (),
+    most: int = MOST_COLUMNS,
 ) -> tuple[list[Column], int]:
-    """The columns of some records, in the order of their keys; and how many keys were left out as too many."""
-    root = tree(documents)
+    """The columns of some records, in the order of their keys; and how many keys were left out as too many.
+
+    A record is read once, however many `times` it counts, as the one around so many elements does.
+    """
+    root = tree(documents, times)
     opened, left_out = _opened(root, most)
     paths = [path for path in opened if path != without]
     if len(paths) > most:
         often = set(sorted(paths, key=lambda path: -_at(root, path).there)[:most])
         left_out += len(paths) - most
         paths = [path for path in paths if path in often]
-    found = [Column(FieldSource(path), [literal(_value(document, path)) for document in documents]) for path in paths]
-    return found, left_out
+    return [Column(FieldSource(path), list(_values(documents, path, times))) for path in paths], left_out
 
 
 def _at(root: _Node, path: tuple[str, ...]) -> _Node:
@@ -197,6 +204,11 @@ def _in_order(node: _Node, path: tuple[str, ...], paths: set[tuple[str, ...]]) -
             yield from _in_order(below, (*path, key), paths)
 
 
+def _values(documents: Sequence[Any], path: Sequence[str], times: Iterable[int]) -> Iterator[Literal | None]:
+    for document, often in zip(documents, times, strict=False):
+        yield from repeat(literal(_value(document, path)), often)
+
+
 def _value(document: Any, path: Sequence[str]) -> Any:  # noqa: ANN401
     for key in path:
         if not isinstance(document, dict):
@@ -230,17 +242,10 @@ def _digits(number: int) -> str:
     return str(number) if number.bit_length() < 1 << 12 else "1e9999"
 
 
-def elements(
-    documents: Sequence[dict[str, Any]], path: tuple[str, ...]
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The elements of each record's array, and for each the record around it."""
-    pairs = [
-        (element, document)
-        for document in documents
-        for element in _value(document, path) or ()
-        if isinstance(element, dict)
-    ]
-    return [element for element, _ in pairs], [document for _, document in pairs]
+def elements(document: dict[str, Any], path: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The objects in a record's array, if it is one."""
+    found = _value(document, path)
+    return [element for element in found if isinstance(element, dict)] if isinstance(found, list) else []
 
 
 def around(found: Sequence[Column]) -> list[Column]:
