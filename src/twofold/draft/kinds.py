@@ -96,8 +96,7 @@ def kind_of(values: Sequence[Literal], name: str, *, cells: bool = False) -> Kin
         return replace(_STRING, note="no value in the sample: its type is a guess")
     forms = Counter(value.form for value in values)
     if OTHER in forms:
-        mixed = "" if len(forms) == 1 else "arrays or objects, and other values"
-        return Kind(FieldType("json"), note=mixed)
+        return Kind(FieldType("json"), note="" if len(forms) == 1 else "arrays or objects, and other values")
     distinct = Counter(values)
     some = values[:_FEW]
     for kind in _candidates(some, distinct, forms, set(words(name)), cells):
@@ -183,8 +182,9 @@ def _unit(some: Iterable[Literal], span: tuple[Decimal, Decimal]) -> str:
 
 def _noted(kind: Kind, values: Sequence[Literal]) -> Kind:
     """A double as what keeps all digits of the values, where that can be; and what to look at."""
-    if "%d/%m" in kind.format and all(fits(Kind(kind.type, _swapped(kind.format)), value) for value in values):
-        return Kind(kind.type, kind.format, f"or {_swapped(kind.format)!r}: the sample does not tell")
+    swapped = replace(kind, format=kind.format.replace("%d/%m", "%m/%d"))
+    if swapped != kind and all(fits(swapped, value) for value in values):
+        return also(kind, f"or {swapped.format!r}: the sample does not tell")
     if kind.type == _TIMESTAMP and any(fits(kind, value) and _is_cut(kind, value.text) for value in values):
         return also(kind, CUT_OFF)
     return _exact(kind, [value.text for value in values if fits(kind, value)]) if kind.type.name == "double" else kind
@@ -193,10 +193,6 @@ def _noted(kind: Kind, values: Sequence[Literal]) -> Kind:
 def also(kind: Kind, said: str) -> Kind:
     """The kind with one more thing that a person should know."""
     return replace(kind, note="; ".join(filter(None, (kind.note, said))))
-
-
-def _swapped(pattern: str) -> str:
-    return pattern.replace("%d/%m", "%m/%d")
 
 
 def _is_cut(kind: Kind, text: str) -> bool:
@@ -233,8 +229,7 @@ def _exact(kind: Kind, texts: Sequence[str]) -> Kind:
 def moment(kind: Kind, value: Literal) -> datetime | None:
     """The moment that a value of a timestamp or date stands for; None where it is none."""
     try:
-        found = read_value(_TIMESTAMP, value, kind.format)
+        found: datetime = read_value(_TIMESTAMP, value, kind.format)
     except NotOfType:
         return None
-    assert isinstance(found, datetime)
     return found.astimezone(UTC)

@@ -42,7 +42,6 @@ _MOST_HEADERS = 5
 _DELIMITERS = (",", ";", "\t", "|")
 _MOST_ROWS = 200
 """That tell what separates cells."""
-Opened = Callable[[], IO[bytes]]
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Sample:
     """How many of the file's columns have no text, no name of their own, or none that a path can have."""
 
 
-def of_file(opened: Opened, name: str, *, is_cut: bool = False) -> Sample:
+def of_file(opened: Callable[[], IO[bytes]], name: str, *, is_cut: bool = False) -> Sample:
     """The first records of a file; SetAside, or UsageError, where it cannot be read as what its name says.
 
     How one ends that `is_cut`, the beginning of another, is no fault.
@@ -265,17 +264,12 @@ def _column(path: tuple[str, ...], array: pa.Array) -> Column | None:
     values = [_cell(cell, declared or FieldType("string")) for cell in array]
     found = [value for value in values if value is not None]
     chosen = held(declared, found) if declared else kind_of(found, path[-1])
-    if _is_cut(array):
+    is_fine = pa.types.is_timestamp(array.type) and array.type.unit == "ns"
+    if is_fine and (array.cast(pa.int64()).drop_null().to_numpy() % 1000).any():
         chosen = also(chosen, CUT_OFF)
     if not nearly(sum(value in chosen.lost for value in found), len(found)):
         return None
     return Column(FieldSource(path), [None if value in chosen.lost else value for value in values], chosen)
-
-
-def _is_cut(array: pa.Array) -> bool:
-    """Whether moments of it are finer than a microsecond."""
-    is_fine = pa.types.is_timestamp(array.type) and array.type.unit == "ns"
-    return bool(is_fine and (array.cast(pa.int64()).drop_null().to_numpy() % 1000).any())
 
 
 def _cell(cell: pa.Scalar, declared: FieldType) -> Literal | None:
@@ -288,19 +282,18 @@ def _cell(cell: pa.Scalar, declared: FieldType) -> Literal | None:
 def _declared(kind: pa.DataType) -> FieldType | None:
     """The type that a column of Parquet says itself; None of texts, which may mean more."""
     types = pa.types
-    if types.is_decimal(kind):
-        fine = kind.precision <= 38 and 0 <= kind.scale <= kind.precision
-        return FieldType("decimal", kind.precision, kind.scale) if fine else FieldType("string")
+    if types.is_decimal(kind) and kind.precision <= 38 and 0 <= kind.scale <= kind.precision:
+        return FieldType("decimal", kind.precision, kind.scale)
+    if types.is_uint64(kind):
+        return FieldType("decimal", 20, 0)
     named = (
         ("boolean", types.is_boolean(kind)),
         ("int", (types.is_integer(kind) and kind.bit_width < 32) or types.is_int32(kind)),
-        ("long", types.is_integer(kind) and not types.is_uint64(kind)),
+        ("long", types.is_integer(kind)),
         ("double", types.is_floating(kind)),
         ("timestamp", types.is_timestamp(kind)),
         ("date", types.is_date(kind)),
         ("json", types.is_nested(kind)),
-        ("string", types.is_time(kind) or types.is_null(kind)),
+        ("string", types.is_time(kind) or types.is_null(kind) or types.is_decimal(kind)),
     )
-    if types.is_uint64(kind):
-        return FieldType("decimal", 20, 0)
     return next((FieldType(name) for name, fits in named if fits), None)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any
 
 import msgspec
@@ -25,6 +25,7 @@ MOST_COLUMNS = 40
 _MOST_STEPS = 12
 _MANY, _FEW = 20, 8
 _LINKS = ("url", "_links", "node_id", "href")
+Documents = Sequence[dict[str, Any]]
 TELLING_WORDS = vocabulary("id name login type kind status state title number action created updated count total key")
 """What names of an object's keys have that are worth a column, where it has many."""
 
@@ -118,7 +119,7 @@ class _Node:
         return [key for key in told if key in best]
 
 
-def tree(documents: Sequence[dict[str, Any]], times: Iterable[int] = repeat(1)) -> _Node:
+def tree(documents: Documents, times: Iterable[int] = repeat(1)) -> _Node:
     """All paths of some records, each of which counts so many times."""
     root = _Node()
     for document, often in zip(documents, times, strict=False):
@@ -145,15 +146,11 @@ def _arrays_of_objects(node: _Node, path: tuple[str, ...]) -> Iterator[tuple[tup
 
 
 def columns(
-    documents: Sequence[dict[str, Any]],
-    *,
-    times: Iterable[int] = repeat(1),
-    without: tuple[str, ...] = (),
-    most: int = MOST_COLUMNS,
+    documents: Documents, times: Iterable[int] = repeat(1), *, without: tuple[str, ...] = (), most: int = MOST_COLUMNS
 ) -> tuple[list[Column], int]:
     """The columns of some records, in the order of their keys; and how many keys were left out as too many.
 
-    A record is read once, however many `times` it counts, as the one around so many elements does.
+    A record is read once, however many `times` it counts: that around elements counts for each of them.
     """
     root = tree(documents, times)
     opened, left_out = _opened(root, most)
@@ -162,7 +159,11 @@ def columns(
         often = set(sorted(paths, key=lambda path: -_at(root, path).there)[:most])
         left_out += len(paths) - most
         paths = [path for path in paths if path in often]
-    return [Column(FieldSource(path), list(_values(documents, path, times))) for path in paths], left_out
+    found = []
+    for path in paths:
+        values = (literal(_value(document, path)) for document in documents)
+        found.append(Column(FieldSource(path), [*chain.from_iterable(map(repeat, values, times))]))
+    return found, left_out
 
 
 def _at(root: _Node, path: tuple[str, ...]) -> _Node:
@@ -204,11 +205,6 @@ def _in_order(node: _Node, path: tuple[str, ...], paths: set[tuple[str, ...]]) -
             yield from _in_order(below, (*path, key), paths)
 
 
-def _values(documents: Sequence[Any], path: Sequence[str], times: Iterable[int]) -> Iterator[Literal | None]:
-    for document, often in zip(documents, times, strict=False):
-        yield from repeat(literal(_value(document, path)), often)
-
-
 def _value(document: Any, path: Sequence[str]) -> Any:  # noqa: ANN401
     for key in path:
         if not isinstance(document, dict):
@@ -233,13 +229,9 @@ def literal(value: object) -> Literal | None:
         case bool():
             return Literal(BOOLEAN, str(value).lower())
         case int():
-            return Literal(NUMBER, _digits(value))
+            # Not above what Python writes out; such a number has no type but text anyway.
+            return Literal(NUMBER, str(value) if value.bit_length() < 1 << 12 else "1e9999")
     return Literal(OTHER, msgspec.json.encode(value, enc_hook=str).decode())
-
-
-def _digits(number: int) -> str:
-    """Not above what Python writes out; such a number has no type but text anyway."""
-    return str(number) if number.bit_length() < 1 << 12 else "1e9999"
 
 
 def elements(document: dict[str, Any], path: tuple[str, ...]) -> list[dict[str, Any]]:
