@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 _LISTED = 10
@@ -98,6 +99,16 @@ def first_line(error: BaseException) -> str:
     ('no: a long story', 'MemoryError')
     """
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")
+
+
+@contextmanager
+def writing_to(target: Path) -> Iterator[None]:
+    """Where a path that the user names is written: what the system says against it becomes a sentence."""
+    try:
+        yield
+    except OSError as error:
+        said = f"{target} cannot be written: {error.filename or target}: {error.strerror or error}"
+        raise TwofoldError(said, "name another place, or make this one writable") from error
 
 
 def end(error: TwofoldError, exit_code: int | None = None) -> NoReturn:

@@ -238,7 +238,7 @@ class Settings(Environment):
         for name in ("home", "pipelines", "jars", "dags", "plugins", "monitoring"):
             object.__setattr__(self, name, getattr(self, name).expanduser().absolute())
         # A link to one set of jars: what started with a set stays with it when `make setup` moves the link.
-        object.__setattr__(self, "jars", self.jars.resolve())
+        object.__setattr__(self, "jars", Path(os.path.realpath(self.jars)))
         # Derived here and not as defaults, so that moving a port in the environment moves the address with it.
         derived = {
             "kafka_bootstrap": f"127.0.0.1:{self.kafka_port}",

@@ -6,7 +6,7 @@ import gzip
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import zip_longest
@@ -157,6 +157,34 @@ def test_some_batches_are_empty(made: Any) -> None:  # noqa: ANN401
     assert "35 records: 30 accepted, 5 filtered, 0 rejected" in result.output
 
 
+def test_one_record_has_no_batch_but_a_number(made: Any) -> None:  # noqa: ANN401
+    batches = [{"Records": [{"eventID": str(n), "eventTime": "2026-03-01T00:00:00Z"}] if n else 5} for n in range(200)]
+    result, text = made(lines(*batches))
+    assert "each: Records " in text
+    assert "200 records: 199 accepted, 0 filtered, 1 rejected" in result.output
+
+
+class Counted(list[Any]):
+    """An array that counts how often it is gone through."""
+
+    passes = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        type(self).passes += 1
+        return super().__iter__()
+
+
+def test_a_batch_is_gone_through_as_often_however_long_it_is() -> None:
+    passes = []
+    for length in (5, 500):
+        Counted.passes = 0
+        batch = Counted({"n": n, "t": "2026-02-01T00:00:00Z"} for n in range(length))
+        found = sample.Sample(1, lambda _: iter(()), [{"id": 1, "e": batch}])
+        assert "each: e " in pipeline_text(found, "p", NOW, origin="x", topic=None)
+        passes.append(Counted.passes)
+    assert passes[0] == passes[1] > 0
+
+
 def test_parquet_has_types_of_its_own(made: Any) -> None:  # noqa: ANN401
     rows = [
         {
@@ -187,6 +215,41 @@ def test_columns_of_parquet_that_no_path_can_name(made: Any) -> None:  # noqa: A
     result, text = made(file.getvalue(), "rows.parquet")
     assert "1 accepted" in result.output
     assert "    s:  {type: json" in text and kinds.CUT_OFF in text and "a path can have: 3 keys" in text
+
+
+NAN, HASH = float("nan"), b"\xff\0"
+BAD_TEXT = pa.array([HASH, *[b"a"] * 199], pa.binary()).view(pa.string())
+FAR = pa.array([1 << 62, *[MARCH * 3000] * 199], pa.timestamp("ms"))
+
+
+@pytest.mark.parametrize(
+    ("column", "field", "rejected"),
+    [
+        (pa.array([NAN, 0.5] * 9), "{type: string, required: true}   # 9 of 18 are no double: 'nan'", 0),
+        (pa.array([NAN] * 9, pa.float32()), "{type: string, required: true}   # 9 of 9 are no double: 'nan'", 0),
+        (pa.array([NAN, *[0.5] * 199]), "{type: double}   # 1 of 200 are none: 'nan'", 1),
+        (pa.array([HASH] * 9), "", 0),
+        (pa.array([HASH] * 9, pa.binary(2)), "", 0),
+        (pa.array([HASH, b"a"] * 9), "", 0),
+        (BAD_TEXT.dictionary_encode(), "{type: string}   # 1 of 200 are none: 'bytes that are no UTF-8'", 1),
+        (pa.array([[HASH]] * 9), "{type: json, required: true}", 0),
+        (FAR, "{type: timestamp}   # 1 of 200 are none: '4611686018427387904000 microseconds sinc'", 1),
+        (pa.array([[timedelta(1)], None] * 9), "", 0),
+    ],
+)
+def test_columns_of_parquet_are_held_against_their_values(
+    made: Any,  # noqa: ANN401
+    column: pa.Array,
+    field: str,
+    rejected: int,
+) -> None:
+    file = io.BytesIO()
+    pq.write_table(pa.table({"id": range(len(column)), "x": column}), file)
+    result, text = made(file.getvalue(), "rows.parquet")
+    assert f"{len(column) - rejected} accepted, 0 filtered, {rejected} rejected" in result.output
+    declared = [line.partition("x:  ")[2] for line in text.splitlines() if line.startswith("    x:")]
+    assert declared == ([field] if field else []), text
+    assert bool(field) or ("(durations, bytes)" in text and ": 1 key" in text)
 
 
 def test_nothing_is_overwritten(made: Any) -> None:  # noqa: ANN401

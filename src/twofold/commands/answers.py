@@ -43,7 +43,8 @@ def query(settings: Settings, sql: str, pipeline: str | None, form: str | None, 
       twofold query - < report.sql
     """
     text = sys.stdin.read() if sql == "-" else sql
-    form = form or _form_of(target)
+    suffix = target.suffix.removeprefix(".") if target else ""
+    form = form or (suffix if suffix in ("json", "csv", "parquet") else "table")
     if form == "parquet" and target is None and sys.stdout.isatty():
         raise UsageError("Parquet is not for a terminal", "name a file with --output")
     with Reader(settings, mentioned_pipelines(settings, text, pipeline)) as reader:
@@ -55,11 +56,6 @@ def query(settings: Settings, sql: str, pipeline: str | None, form: str | None, 
                 left_out = write(part)
     if left_out:
         click.echo(f"only the first {output.SHOWN_ROWS} rows: --format json or csv gives all", err=True)
-
-
-def _form_of(target: Path | None) -> str:
-    suffix = target.suffix.removeprefix(".") if target else ""
-    return suffix if suffix in ("json", "csv", "parquet") else "table"
 
 
 @click.command()

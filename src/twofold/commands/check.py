@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -93,14 +94,12 @@ def _refused(result: CheckedFile) -> int:
 
 def check_files(paths: list[Path]) -> list[CheckedFile]:
     """Check files one by one, then against each other: names and topics must differ."""
-    once = list({path.resolve(): path for path in paths}.values())
+    # Unlike `Path.resolve`, it takes links that lead to each other.
+    once = list({os.path.realpath(path): path for path in paths}.values())
     results = [CheckedFile(path, *check_file(path)) for path in once]
-    found = clashes([(result.path, result.pipeline) for result in results if result.pipeline is not None])
-    return [result._replace(faults=result.faults + _of(result.path, found)) for result in results]
-
-
-def _of(path: Path, faults: list[Fault]) -> list[Fault]:
-    return [fault for fault in faults if fault.file == shown_path(path)]
+    for fault in clashes([(result.path, result.pipeline) for result in results if result.pipeline is not None]):
+        next(result for result in results if shown_path(result.path) == fault.file).faults.append(fault)
+    return results
 
 
 def _folder_files(folder: Path) -> list[Path]:

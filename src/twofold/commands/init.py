@@ -6,6 +6,7 @@ file, standard input, topic ─► twofold.draft ─► checked, tried ─► pi
 from __future__ import annotations
 
 import io
+import os
 import shlex
 import sys
 import tempfile
@@ -25,7 +26,7 @@ from twofold.definition.model import Pipeline
 from twofold.draft import sample
 from twofold.draft.pipeline_text import pipeline_text
 from twofold.draft.sample import MOST_BYTES, MOST_RECORDS, Sample
-from twofold.errors import TwofoldError, UsageError, first_line
+from twofold.errors import TwofoldError, UsageError, first_line, writing_to
 from twofold.readers.csv_rows import AFTER_QUOTE, QUOTE_WITHIN
 from twofold.schema_registry import Registry
 from twofold.settings import Settings
@@ -73,12 +74,10 @@ def init(settings: Settings, name: str, file: Path | None, topic: str | None, na
     lines = list(summary.lines(origin if found.count < MOST_RECORDS else f"the beginning of {origin}"))
     if summary.outcomes[tables.REJECTED] == summary.outcomes.total() > 0:
         raise TwofoldError("\n".join(["no draft takes any of these records", *lines]), _remedy(summary, found))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with writing_to(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("x", encoding="utf-8") as writing:
             writing.write(text)
-    except FileExistsError:
-        raise _exists(target) from None
     click.echo(f"wrote {shown_path(target)}: {counted(len(pipeline.event.fields), 'field')}")
     for line in lines:
         click.echo(line)
@@ -121,13 +120,9 @@ def _target(settings: Settings, name: str) -> Path:
     if fault := names.pipeline_fault(name):
         raise UsageError(f"{name!r} cannot be a pipeline's name: expected {fault}", "choose another name")
     for suffix in SUFFIXES:
-        if (path := settings.pipelines / f"{name}{suffix}").exists():
-            raise _exists(path)
+        if os.path.lexists(path := settings.pipelines / f"{name}{suffix}"):
+            raise UsageError(f"{shown_path(path)} is there already", "choose another name, or move it away")
     return settings.pipelines / f"{name}.yaml"
-
-
-def _exists(path: Path) -> UsageError:
-    return UsageError(f"{shown_path(path)} is there already", "choose another name, or move it away")
 
 
 def _from_file(file: Path, named: str | None) -> Sample:
@@ -162,7 +157,7 @@ def _checked(settings: Settings, target: Path, text: str) -> Pipeline:
     if pipeline is None:
         said = "".join(f"\n  {replace(fault, file='the draft')}" for fault in faults)
         raise TwofoldError(f"the draft of {shown_path(target)} is not sound:{said}", "report it, with these lines")
-    others = definition_files(settings.pipelines) if target.parent.is_dir() else []
+    others = definition_files(target.parent) if os.access(target.parent, os.R_OK) else []
     sound = [(path, found) for path in others if (found := check_file(path)[0])]
     for fault in clashes([*sound, (target, pipeline)]):
         if fault.file == shown_path(target):

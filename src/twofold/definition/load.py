@@ -9,6 +9,9 @@ stay text, for the field's type says how to read them. Manually: `twofold check 
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 import warnings
 from collections.abc import Iterable, Sequence
 from decimal import Decimal, InvalidOperation
@@ -33,6 +36,7 @@ _MAX_VALUES = 20_000
 _MAX_DEPTH = 50
 _TAG = "tag:yaml.org,2002:"
 _TEXT_TAGS = {f"{_TAG}str", f"{_TAG}timestamp", f"{_TAG}merge", f"{_TAG}value"}
+_REMEDIES = {errno.ENOENT: "check the path", errno.ENXIO: "put a file in its place, or a link to one"}
 _OTHER_FOLDER = "name the folder of pipeline files with --pipelines or TWOFOLD_PIPELINES"
 
 
@@ -56,10 +60,22 @@ def load_file(path: Path) -> Pipeline:
 
 
 def definition_files(folder: Path) -> list[Path]:
-    """The definitions in a folder, sorted; UsageError if there is no such folder."""
-    if not folder.is_dir():
-        raise UsageError(f"no folder {folder}", _OTHER_FOLDER)
-    return sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES and not file.name.startswith("."))
+    """The definitions in a folder, sorted; UsageError if there is no such folder, or it cannot be read."""
+    try:
+        return sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES and not file.name.startswith("."))
+    except OSError as error:
+        raise UsageError(f"no folder {folder}: {(error.strerror or str(error)).lower()}", _OTHER_FOLDER) from error
+
+
+def definition_bytes(file: Path) -> bytes:
+    """What a file holds, as far as a definition can go: a longer one is at fault.
+
+    OSError where it is no regular file: a pipe would be waited for, and a device may have no end.
+    """
+    with open(file, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as opened:
+        if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+            raise OSError(errno.ENXIO, "No regular file")
+        return opened.read(MAX_FILE_BYTES + 1)
 
 
 def clashes(files: Sequence[tuple[Path, Pipeline]]) -> list[Fault]:
@@ -79,7 +95,9 @@ def clashes(files: Sequence[tuple[Path, Pipeline]]) -> list[Fault]:
             if first is not path:
                 has = "has too" if other == value else f'has as "{other}": Kafka takes `.` and `_` in topics for one'
                 found = f'"{value}", which {shown_path(first)} {has}'
-                faults.append(Fault(shown_path(path), _line_of(path, key), key, found, f"a {key} of its own"))
+                report = Report(shown_path(path))
+                read_document(path, report)
+                faults.append(Fault(report.file, report.lines((key,))[1], key, found, f"a {key} of its own"))
     return faults
 
 
@@ -126,22 +144,14 @@ def definition_error(faults: Iterable[Fault]) -> DefinitionError:
     """All faults as one error."""
     listed = list(faults)
     lines = "".join(f"\n  {fault}" for fault in listed)
-    return DefinitionError(
-        f"{counted(len(listed), 'fault')}:{lines}",
-        "fix the definition; `twofold check` lists what is left",
-    )
+    said = f"{counted(len(listed), 'fault')}:{lines}"
+    return DefinitionError(said, "fix the definition; `twofold check` lists what is left")
 
 
 def _claims(path: Path, name: str) -> bool:
     """Whether a file with faults is the one meant by `name`: it says so, or is called so."""
     document = read_document(path, Report(str(path))) or {}
     return name in (document.get("name"), path.stem)
-
-
-def _line_of(path: Path, key: str) -> int:
-    report = Report(str(path))
-    read_document(path, report)
-    return report.lines((key,))[1]
 
 
 def shown_path(path: Path) -> str:
@@ -165,13 +175,14 @@ def read_document(file: Path, report: Report) -> dict[str, Any] | None:
 
 def _read_text(file: Path, report: Report) -> str | None:
     try:
-        content = file.read_bytes()
+        content = definition_bytes(file)
+        size = max(len(content), file.stat().st_size)
     except OSError as error:
-        remedy = "check the path" if isinstance(error, FileNotFoundError) else "check the file and its permissions"
+        remedy = _REMEDIES.get(error.errno or 0, "check the file and its permissions")
         report.add((), f"{(error.strerror or str(error)).lower()}", "a readable file", remedy)
         return None
-    if len(content) > MAX_FILE_BYTES:
-        report.add((), f"{len(content)} bytes", f"at most {MAX_FILE_BYTES} bytes")
+    if size > MAX_FILE_BYTES:
+        report.add((), f"{size} bytes", f"at most {MAX_FILE_BYTES} bytes")
         return None
     try:
         return content.decode("utf-8-sig")

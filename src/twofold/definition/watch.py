@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from twofold.definition import fingerprint
-from twofold.definition.load import MAX_FILE_BYTES, check_file, definition_files, shown_path
+from twofold.definition.load import check_file, definition_bytes, definition_files, shown_path
 from twofold.definition.model import Pipeline
 from twofold.errors import DefinitionChanged, UsageError
 
@@ -57,7 +57,7 @@ class DefinitionWatch:
         try:
             if not self._file.exists():
                 self._find_again()
-            return _read(self._file)
+            return definition_bytes(self._file)
         except FileNotFoundError:
             self._goes_on("is gone")
         except OSError as error:
@@ -119,14 +119,8 @@ class FolderWatch:
 
     def _digests(self) -> dict[str, bytes]:
         found: dict[str, bytes] = {}
-        with suppress(UsageError, OSError):
-            for file in filter(Path.is_file, definition_files(self._folder)):
+        with suppress(UsageError):
+            for file in definition_files(self._folder):
                 with suppress(OSError):
-                    found[file.name] = sha256(_read(file)).digest()
+                    found[file.name] = sha256(definition_bytes(file)).digest()
         return found
-
-
-def _read(file: Path) -> bytes:
-    """As far as a definition can go; a longer one is at fault."""
-    with file.open("rb") as opened:
-        return opened.read(MAX_FILE_BYTES + 1)

@@ -69,18 +69,11 @@ def _with_words(columns: Sequence[Column], files: Files) -> tuple[list[Column], 
             if {text.lower() for text in texts} == {yes, no}:
                 true |= {text for text in texts if text.lower() == yes}
                 false |= {text for text in texts if text.lower() == no}
-                column = _rewritten(column, _word_of(yes))
+                column = _rewritten(column, {text: str(text.lower() == yes).lower() for text in texts}.get)
         found.append(column)
     return found, replace(files, true_values=tuple(sorted(true)), false_values=tuple(sorted(false)))
 
 
-def _word_of(yes: str) -> _Rewritten:
-    return lambda text: str(text.lower() == yes).lower()
-
-
 def _rewritten(column: Column, text: _Rewritten) -> Column:
-    def of(value: Literal | None) -> Literal | None:
-        new = None if value is None else text(value.text)
-        return None if new is None else Literal(TEXT, new)
-
-    return replace(column, values=[of(value) for value in column.values])
+    new = (value and text(value.text) for value in column.values)
+    return replace(column, values=[None if one is None else Literal(TEXT, one) for one in new])

@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Context, Decimal
 
-from twofold.contract.literals import BOOLEAN, NUMBER, OTHER, TEXT, Literal, NotOfType, read_value
+from twofold.contract.literals import BEYOND, BOOLEAN, NUMBER, OTHER, TEXT, Literal, NotOfType, read_value
 from twofold.definition.time_formats import EPOCHS, ISO
 from twofold.definition.types import FieldType
 from twofold.text import counted
@@ -69,6 +69,11 @@ class Kind:
     type: FieldType
     format: str = ISO
     note: str = ""
+    lost: frozenset[Literal] = frozenset()
+    """Values of the sample that are not of this type."""
+
+
+_STRING = Kind(FieldType("string"))
 
 
 def words(name: str) -> list[str]:
@@ -88,25 +93,29 @@ def nearly(failed: int, count: int, few: int = 8) -> bool:
 def kind_of(values: Sequence[Literal], name: str, *, cells: bool = False) -> Kind:
     """The type of values, none of them null; `cells` of a CSV file have no quotes that tell texts from numbers."""
     if not values:
-        return Kind(FieldType("string"), note="no value in the sample: its type is a guess")
+        return replace(_STRING, note="no value in the sample: its type is a guess")
     forms = Counter(value.form for value in values)
     if OTHER in forms:
-        mixed = "" if len(forms) == 1 else "arrays or objects, and other values"
-        return Kind(FieldType("json"), note=mixed)
+        return Kind(FieldType("json"), note="" if len(forms) == 1 else "arrays or objects, and other values")
     distinct = Counter(values)
     some = values[:_FEW]
     for kind in _candidates(some, distinct, forms, set(words(name)), cells):
         # Texts of one form are moments, even where one of them has no such day.
         few = _FEW_TIMES if kind.type in (_TIMESTAMP, _DATE) else _FEW_OTHERS
-        if not nearly(_misfits(kind, Counter(some)), len(some), few):
+        if not nearly(_misfits(kind, Counter(some)).total(), len(some), few):
             continue
-        if nearly(misfits := _misfits(kind, distinct), len(values), few):
-            noted = _noted(kind, list(distinct))
-            if not misfits or noted.type.name == "string":
-                return noted
-            odd = next(value.text for value in distinct if not fits(kind, value))
-            return _also(noted, f"{misfits} of {len(values)} are none: {odd[:40]!r}")
-    return Kind(FieldType("string"), note="" if len(forms) == 1 else "texts, and other values")
+        if nearly((odd := _misfits(kind, distinct)).total(), len(values), few):
+            return _losing(_noted(kind, list(distinct)), odd, len(values))
+    note = "texts, and other values" if len(forms.keys() - {BEYOND}) > 1 else ""
+    return _losing(replace(_STRING, note=note), distinct, len(values))
+
+
+def held(declared: FieldType, values: Sequence[Literal]) -> Kind:
+    """The type that a file says itself of values, none of them null; a string where that gives back many more."""
+    odd = _misfits(Kind(declared), Counter(values))
+    if nearly(odd.total(), len(values)) or _misfits(_STRING, odd):
+        return _losing(Kind(declared), odd, len(values))
+    return replace(_STRING, note=_said(odd, len(values), f"no {declared}"))
 
 
 def fits(kind: Kind, value: Literal) -> bool:
@@ -118,8 +127,18 @@ def fits(kind: Kind, value: Literal) -> bool:
     return True
 
 
-def _misfits(kind: Kind, values: Counter[Literal]) -> int:
-    return sum(count for value, count in values.items() if not fits(kind, value))
+def _misfits(kind: Kind, values: Counter[Literal]) -> Counter[Literal]:
+    return Counter({value: count for value, count in values.items() if not fits(kind, value)})
+
+
+def _losing(kind: Kind, values: Counter[Literal], count: int) -> Kind:
+    """The kind with those of the values that are not of it, which are said."""
+    odd = _misfits(kind, values)
+    return replace(also(kind, _said(odd, count, "none")), lost=frozenset(odd)) if odd else kind
+
+
+def _said(odd: Counter[Literal], count: int, what: str) -> str:
+    return f"{odd.total()} of {count} are {what}: {next(iter(odd)).text[:40]!r}"
 
 
 def _candidates(
@@ -163,19 +182,17 @@ def _unit(some: Iterable[Literal], span: tuple[Decimal, Decimal]) -> str:
 
 def _noted(kind: Kind, values: Sequence[Literal]) -> Kind:
     """A double as what keeps all digits of the values, where that can be; and what to look at."""
-    if "%d/%m" in kind.format and all(fits(Kind(kind.type, _swapped(kind.format)), value) for value in values):
-        return Kind(kind.type, kind.format, f"or {_swapped(kind.format)!r}: the sample does not tell")
+    swapped = replace(kind, format=kind.format.replace("%d/%m", "%m/%d"))
+    if swapped != kind and all(fits(swapped, value) for value in values):
+        return also(kind, f"or {swapped.format!r}: the sample does not tell")
     if kind.type == _TIMESTAMP and any(fits(kind, value) and _is_cut(kind, value.text) for value in values):
-        return _also(kind, CUT_OFF)
+        return also(kind, CUT_OFF)
     return _exact(kind, [value.text for value in values if fits(kind, value)]) if kind.type.name == "double" else kind
 
 
-def _also(kind: Kind, said: str) -> Kind:
-    return Kind(kind.type, kind.format, "; ".join(filter(None, (kind.note, said))))
-
-
-def _swapped(pattern: str) -> str:
-    return pattern.replace("%d/%m", "%m/%d")
+def also(kind: Kind, said: str) -> Kind:
+    """The kind with one more thing that a person should know."""
+    return replace(kind, note="; ".join(filter(None, (kind.note, said))))
 
 
 def _is_cut(kind: Kind, text: str) -> bool:
@@ -201,19 +218,18 @@ def _exact(kind: Kind, texts: Sequence[str]) -> Kind:
     for precision, scale in sizes if not is_computed else ():
         decimal = FieldType("decimal", precision, scale)
         if all(fits(Kind(decimal), Literal(TEXT, text)) for text in texts):
-            return _also(Kind(decimal, note=kind.note), said)
+            return also(Kind(decimal, note=kind.note), said)
     if not lost:
         return kind
     said = f"a double loses digits of {counted(len(lost), 'value')} of the sample, as of {lost[0][:50]}"
     few = nearly(len(lost), len(texts))
-    return _also(kind, f"{said}; `string` keeps them") if few else Kind(FieldType("string"), note=said)
+    return also(kind, f"{said}; `string` keeps them") if few else replace(_STRING, note=said)
 
 
 def moment(kind: Kind, value: Literal) -> datetime | None:
     """The moment that a value of a timestamp or date stands for; None where it is none."""
     try:
-        found = read_value(_TIMESTAMP, value, kind.format)
+        found: datetime = read_value(_TIMESTAMP, value, kind.format)
     except NotOfType:
         return None
-    assert isinstance(found, datetime)
     return found.astimezone(UTC)

@@ -29,7 +29,8 @@ from twofold.text import counted, printable
 _BATCHES = vocabulary("batch data entries events items logs messages records results rows values")
 _MOST_BYTES = 1 << 20
 _TAKEN = names.RESERVED_COLUMNS | names.ICEBERG_COLUMNS | {names.ARRIVAL, names.PARTITION_OF_WINDOWS, "arrival", "none"}
-_LEFT_OUT = "they are rare, links, too many, durations, or have no name of their own that a path can have"
+_LEFT_OUT = "rare, links, too many, no text (durations, bytes), or have no name of their own that a path can have"
+_BATCH = "every record is a batch: each element of this array is an event"
 _LONGEST = 56
 _PLAIN = re.compile(r"(\$\.)?[A-Za-z_][A-Za-z0-9_]*([./ -][A-Za-z0-9_]+)*")
 _WORDS = vocabulary("true false null yes no on off y n")
@@ -42,8 +43,8 @@ def pipeline_text(sample: Sample, name: str, now: datetime, *, origin: str, topi
     fields = _fields(found, cells=sample.is_cells)
     if left_out and not fields:
         raise UsageError(
-            f"{origin} has no field with a name of its own that a path can have",
-            "name each otherwise, without quotation marks, backslashes and control characters",
+            f"{origin} has no field with a name of its own that a path can have, and with values that have a text",
+            "name each otherwise, without quotation marks, backslashes and control characters; write bytes in base64",
         )
     if not fields:
         raise UsageError(
@@ -65,12 +66,12 @@ def pipeline_text(sample: Sample, name: str, now: datetime, *, origin: str, topi
         *_topic(name, sample, topic),
         "event:",
         *_identity(identity),
-        *_time(time),
-        *_each(each),
+        f"  time: {scalar(time.names[0]) if time.names else 'arrival'}   # {printable(time.why)}",
+        *([f"  each: {_path(FieldSource(each))}   # {_BATCH}"] if each else []),
         *_size(sample.largest_bytes),
         "  fields:",
         *(f"    {line}" for line in _declared(fields)),
-        *([f"    # left out, as {_LEFT_OUT}: {counted(left_out, 'key')}"] if left_out else []),
+        *([f"    # left out, as they are {_LEFT_OUT}: {counted(left_out, 'key')}"] if left_out else []),
         *_files(sample.files),
         "lateness: 10 minutes   # how much later than its window's end an event still counts in the stream; later ones",
         "                       # are healed by the next union",
@@ -89,9 +90,10 @@ def _columns(sample: Sample, now: datetime) -> tuple[tuple[str, ...], list[Colum
     whole = [*whole, *sample.beside]
     if path is None:
         return (), whole, dropped
-    each, parents = elements(sample.documents, path)
-    outer, _ = columns(parents, without=path, most=MOST_COLUMNS // 3)
-    inner, dropped_of_each = columns(each, most=MOST_COLUMNS - len(outer))
+    batches = [(document, each) for document in sample.documents if (each := elements(document, path))]
+    parents, sizes = [document for document, _ in batches], [len(each) for _, each in batches]
+    outer, _ = columns(parents, sizes, without=path, most=MOST_COLUMNS // 3)
+    inner, dropped_of_each = columns([one for _, each in batches for one in each], most=MOST_COLUMNS - len(outer))
     outer = around(outer)
     if not _are_events(path[-1], _fields(outer), _fields(inner), now):
         return (), whole, dropped
@@ -167,15 +169,6 @@ def _identity(identity: Choice) -> Iterator[str]:
         yield "  # Then a record that is sent twice is two events: name a field, or a list of fields, if you can."
     shown = f"[{listed}]" if len(identity.names) > 1 else listed or "none"
     yield f"  id: {shown}" + (f"   # {printable(identity.why)}" if identity.names else "")
-
-
-def _time(time: Choice) -> Iterator[str]:
-    yield f"  time: {scalar(time.names[0]) if time.names else 'arrival'}   # {printable(time.why)}"
-
-
-def _each(path: tuple[str, ...]) -> Iterator[str]:
-    if path:
-        yield f"  each: {_path(FieldSource(path))}   # every record is a batch: each element of this array is an event"
 
 
 def _size(largest: int) -> Iterator[str]:

@@ -6,13 +6,11 @@ n, t_ms, user ─► id [user, n]: unique together; time t_ms: the only moment; 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
 
-from twofold.contract.literals import Literal
 from twofold.definition.types import FieldType
 from twofold.draft.kinds import TIME_WORDS, Kind, moment, nearly, vocabulary, words
 from twofold.draft.shapes import Column
@@ -23,6 +21,7 @@ _SEQUENCE = vocabulary("seq sequence number no nr offset index line position par
 _OF_OTHERS = vocabulary("updated modified received expires expiry due until end ended birth processed ingested")
 _OF_EVENTS = vocabulary("event occurred happened created sent measured recorded logged")
 _GROUP_WORDS = vocabulary("type kind action status state event category country level method origin source")
+_OTHER_NUMBERS = vocabulary("version lat lon lng latitude longitude port zip year month hour minute")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _FEW = 20
 _MOST_PARTS = 12
@@ -56,9 +55,8 @@ def event_time(fields: Sequence[Drafted], now: datetime) -> Choice:
     best, *others = found
     if not others:
         return Choice((best.name,), "the only field that is a moment of the past in every record")
-    return Choice(
-        (best.name,), f"by its name and place; also possible: {', '.join(field.name for field in others[:5])}"
-    )
+    possible = ", ".join(field.name for field in others[:5])
+    return Choice((best.name,), f"by its name and place; also possible: {possible}")
 
 
 def _is_time(field: Drafted, now: datetime) -> bool:
@@ -124,9 +122,10 @@ def group(fields: Sequence[Drafted], taken: Sequence[str]) -> str:
 def _groups(field: Drafted) -> bool:
     if field.kind.type.name not in ("string", "boolean", "int", "long") or not field.required:
         return False
-    counts: Counter[Literal] = Counter(field.column.found)
     is_word = field.kind.type.name == "string" or set(words(field.column.key)) & _GROUP_WORDS
-    return 1 < len(counts) <= min(_MOST_GROUPS, max(2, len(field.column.values) // 2)) and bool(is_word)
+    return 1 < len(set(field.column.found)) <= min(_MOST_GROUPS, max(2, len(field.column.values) // 2)) and bool(
+        is_word
+    )
 
 
 def measures(fields: Sequence[Drafted], taken: Sequence[str]) -> dict[str, str]:
@@ -144,14 +143,7 @@ def _adds_up(field: Drafted) -> bool:
     """Whether it is a quantity: no id, no code, no coordinate."""
     if not field.kind.type.is_number or not field.column.found:
         return False
-    named = set(words(field.column.key))
-    return not named & (
-        _ID_WORDS
-        | TIME_WORDS
-        | _GROUP_WORDS
-        | _SEQUENCE
-        | {"version", "lat", "lon", "lng", "latitude", "longitude", "port", "zip", "year", "month", "hour", "minute"}
-    )
+    return not set(words(field.column.key)) & (_ID_WORDS | TIME_WORDS | _GROUP_WORDS | _SEQUENCE | _OTHER_NUMBERS)
 
 
 def window(field: Drafted | None) -> str:

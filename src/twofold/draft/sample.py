@@ -22,13 +22,13 @@ import pyarrow.parquet as pq
 from twofold import inbox
 from twofold.contract import kafka_records
 from twofold.contract.kafka_records import PREFIX_BYTES, Schemas
-from twofold.contract.literals import BEYOND, OTHER, TEXT, Literal, cell_literal
+from twofold.contract.literals import BEYOND, TEXT, Literal, cell_literal
 from twofold.contract.records import CellRecords, Records, part
 from twofold.definition.field_source import KEY, FieldSource, is_key
 from twofold.definition.model import AVRO, CONFLUENT_JSON, JSON, Files, Pipeline
 from twofold.definition.types import FieldType
 from twofold.draft.cells import as_written
-from twofold.draft.kinds import CUT_OFF, Kind, kind_of
+from twofold.draft.kinds import CUT_OFF, also, held, kind_of, nearly
 from twofold.draft.shapes import DECODER, Column
 from twofold.errors import UsageError
 from twofold.kafka import KafkaRecord
@@ -42,7 +42,6 @@ _MOST_HEADERS = 5
 _DELIMITERS = (",", ";", "\t", "|")
 _MOST_ROWS = 200
 """That tell what separates cells."""
-Opened = Callable[[], IO[bytes]]
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Sample:
     """How many of the file's columns have no text, no name of their own, or none that a path can have."""
 
 
-def of_file(opened: Opened, name: str, *, is_cut: bool = False) -> Sample:
+def of_file(opened: Callable[[], IO[bytes]], name: str, *, is_cut: bool = False) -> Sample:
     """The first records of a file; SetAside, or UsageError, where it cannot be read as what its name says.
 
     How one ends that `is_cut`, the beginning of another, is no fault.
@@ -242,13 +241,13 @@ def _of_parquet(file: pq.ParquetFile, again: Callable[[Pipeline], Iterator[Recor
     names = file.schema_arrow.names
     wanted = _nameable(names)
     columns = [column for batch in batches for name in wanted for column in _columns_of((name,), batch[name])]
-    told = [one for one in columns if {literal.form for literal in one.values if literal} != {BEYOND}]
+    told = [column for column in columns if column is not None]
     count, unnamed = sum(batch.num_rows for batch in batches), len(names) - len(wanted) + len(columns) - len(told)
     return Sample(count, again, columns=told, unnamed=unnamed)
 
 
-def _columns_of(path: tuple[str, ...], array: pa.Array) -> Iterator[Column]:
-    """The columns that a column of Parquet has: those of structs are theirs."""
+def _columns_of(path: tuple[str, ...], array: pa.Array) -> Iterator[Column | None]:
+    """The columns that a column of Parquet has: those of structs are theirs; None for one that no type gives back."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     kind = array.type
@@ -256,45 +255,45 @@ def _columns_of(path: tuple[str, ...], array: pa.Array) -> Iterator[Column]:
         for place, name in enumerate(kind.names):
             yield from _columns_of((*path, name), pc.struct_field(array, [place]))
         return
-    declared = _declared(kind)
-    if pa.types.is_nested(kind):
-        seen = Literal(BEYOND if _has_duration(kind) else OTHER, "")
-        values: list[Literal | None] = [seen if valid else None for valid in array.is_valid().to_pylist()]
-    else:
-        values = [_cell(cell, declared or FieldType("string")) for cell in array]
-    is_fine = pa.types.is_timestamp(kind) and kind.unit == "ns"
-    is_cut = is_fine and (array.cast(pa.int64()).drop_null().to_numpy() % 1000).any()
-    yield Column(FieldSource(path), values, Kind(declared, note=CUT_OFF if is_cut else "") if declared else None)
+    yield _column(path, array)
 
 
-def _has_duration(kind: pa.DataType) -> bool:
-    parts = (kind.field(number).type for number in range(kind.num_fields))
-    return bool(pa.types.is_duration(kind)) or any(map(_has_duration, parts))
+def _column(path: tuple[str, ...], array: pa.Array) -> Column | None:
+    """A column without the exceptions that its type does not give back; None where no type gives back the others."""
+    declared = _declared(array.type)
+    values = [_cell(cell, declared or FieldType("string")) for cell in array]
+    found = [value for value in values if value is not None]
+    chosen = held(declared, found) if declared else kind_of(found, path[-1])
+    is_fine = pa.types.is_timestamp(array.type) and array.type.unit == "ns"
+    if is_fine and (array.cast(pa.int64()).drop_null().to_numpy() % 1000).any():
+        chosen = also(chosen, CUT_OFF)
+    if not nearly(sum(value in chosen.lost for value in found), len(found)):
+        return None
+    return Column(FieldSource(path), [None if value in chosen.lost else value for value in values], chosen)
 
 
 def _cell(cell: pa.Scalar, declared: FieldType) -> Literal | None:
     try:
         return cell_literal(cell, declared)
     except UnicodeDecodeError:
-        return Literal(TEXT, "")
+        return Literal(BEYOND, "bytes that are no UTF-8")
 
 
 def _declared(kind: pa.DataType) -> FieldType | None:
     """The type that a column of Parquet says itself; None of texts, which may mean more."""
     types = pa.types
-    if types.is_decimal(kind):
-        fine = kind.precision <= 38 and 0 <= kind.scale <= kind.precision
-        return FieldType("decimal", kind.precision, kind.scale) if fine else FieldType("string")
+    if types.is_decimal(kind) and kind.precision <= 38 and 0 <= kind.scale <= kind.precision:
+        return FieldType("decimal", kind.precision, kind.scale)
+    if types.is_uint64(kind):
+        return FieldType("decimal", 20, 0)
     named = (
         ("boolean", types.is_boolean(kind)),
         ("int", (types.is_integer(kind) and kind.bit_width < 32) or types.is_int32(kind)),
-        ("long", types.is_integer(kind) and not types.is_uint64(kind)),
+        ("long", types.is_integer(kind)),
         ("double", types.is_floating(kind)),
         ("timestamp", types.is_timestamp(kind)),
         ("date", types.is_date(kind)),
         ("json", types.is_nested(kind)),
-        ("string", types.is_time(kind) or types.is_null(kind)),
+        ("string", types.is_time(kind) or types.is_null(kind) or types.is_decimal(kind)),
     )
-    if types.is_uint64(kind):
-        return FieldType("decimal", 20, 0)
     return next((FieldType(name) for name, fits in named if fits), None)

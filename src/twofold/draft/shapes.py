@@ -10,8 +10,9 @@ taken whose names tell most.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, repeat
 from typing import Any
 
 import msgspec
@@ -24,6 +25,7 @@ MOST_COLUMNS = 40
 _MOST_STEPS = 12
 _MANY, _FEW = 20, 8
 _LINKS = ("url", "_links", "node_id", "href")
+Documents = Sequence[dict[str, Any]]
 TELLING_WORDS = vocabulary("id name login type kind status state title number action created updated count total key")
 """What names of an object's keys have that are worth a column, where it has many."""
 
@@ -80,17 +82,17 @@ class _Node:
     """Arrays of nothing."""
     below: dict[str, _Node] = field(default_factory=dict)
 
-    def add(self, value: object) -> None:
+    def add(self, value: object, times: int) -> None:
         if isinstance(value, dict):
-            self.objects += 1
+            self.objects += times
             for key, inner in value.items():
-                self.below.setdefault(key, _Node()).add(inner)
+                self.below.setdefault(key, _Node()).add(inner, times)
         elif value is not None:
-            self.others += 1
+            self.others += times
             if isinstance(value, list):
-                self.arrays += 1
-                self.batches += bool(value) and all(isinstance(element, dict) for element in value)
-                self.empty += not value
+                self.arrays += times
+                self.batches += times * (bool(value) and all(isinstance(element, dict) for element in value))
+                self.empty += times * (not value)
 
     @property
     def there(self) -> int:
@@ -117,11 +119,11 @@ class _Node:
         return [key for key in told if key in best]
 
 
-def tree(documents: Sequence[dict[str, Any]]) -> _Node:
-    """All paths of some records."""
+def tree(documents: Documents, times: Iterable[int] = repeat(1)) -> _Node:
+    """All paths of some records, each of which counts so many times."""
     root = _Node()
-    for document in documents:
-        root.add(document)
+    for document, often in zip(documents, times, strict=False):
+        root.add(document, often)
     return root
 
 
@@ -144,17 +146,23 @@ def _arrays_of_objects(node: _Node, path: tuple[str, ...]) -> Iterator[tuple[tup
 
 
 def columns(
-    documents: Sequence[dict[str, Any]], *, without: tuple[str, ...] = (), most: int = MOST_COLUMNS
+    documents: Documents, times: Iterable[int] = repeat(1), *, without: tuple[str, ...] = (), most: int = MOST_COLUMNS
 ) -> tuple[list[Column], int]:
-    """The columns of some records, in the order of their keys; and how many keys were left out as too many."""
-    root = tree(documents)
+    """The columns of some records, in the order of their keys; and how many keys were left out as too many.
+
+    A record is read once, however many `times` it counts: that around elements counts for each of them.
+    """
+    root = tree(documents, times)
     opened, left_out = _opened(root, most)
     paths = [path for path in opened if path != without]
     if len(paths) > most:
         often = set(sorted(paths, key=lambda path: -_at(root, path).there)[:most])
         left_out += len(paths) - most
         paths = [path for path in paths if path in often]
-    found = [Column(FieldSource(path), [literal(_value(document, path)) for document in documents]) for path in paths]
+    found = []
+    for path in paths:
+        values = (literal(_value(document, path)) for document in documents)
+        found.append(Column(FieldSource(path), [*chain.from_iterable(map(repeat, values, times))]))
     return found, left_out
 
 
@@ -221,26 +229,15 @@ def literal(value: object) -> Literal | None:
         case bool():
             return Literal(BOOLEAN, str(value).lower())
         case int():
-            return Literal(NUMBER, _digits(value))
+            # Not above what Python writes out; such a number has no type but text anyway.
+            return Literal(NUMBER, str(value) if value.bit_length() < 1 << 12 else "1e9999")
     return Literal(OTHER, msgspec.json.encode(value, enc_hook=str).decode())
 
 
-def _digits(number: int) -> str:
-    """Not above what Python writes out; such a number has no type but text anyway."""
-    return str(number) if number.bit_length() < 1 << 12 else "1e9999"
-
-
-def elements(
-    documents: Sequence[dict[str, Any]], path: tuple[str, ...]
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The elements of each record's array, and for each the record around it."""
-    pairs = [
-        (element, document)
-        for document in documents
-        for element in _value(document, path) or ()
-        if isinstance(element, dict)
-    ]
-    return [element for element, _ in pairs], [document for _, document in pairs]
+def elements(document: dict[str, Any], path: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The objects in a record's array, if it is one."""
+    found = _value(document, path)
+    return [element for element in found if isinstance(element, dict)] if isinstance(found, list) else []
 
 
 def around(found: Sequence[Column]) -> list[Column]:

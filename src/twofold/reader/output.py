@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from twofold.definition.model import Pipeline
-from twofold.errors import TwofoldError
+from twofold.errors import TwofoldError, writing_to
 from twofold.reader import engine, statements
 from twofold.reader.session import Reader
 from twofold.text import printable, quoted
@@ -64,15 +65,11 @@ def write_json(relation: DuckDBPyRelation, path: Path) -> None:
     packed = ", ".join(f"{quoted(name)} := {quoted(name)}" for name in safe.columns)
     with path.open("w") as file, engine.errors():
         before = "["
-        for row in _stream(safe.project(f"CAST(to_json(struct_pack({packed})) AS VARCHAR) AS _tw_line")):
+        lines = safe.project(f"CAST(to_json(struct_pack({packed})) AS VARCHAR) AS _tw_line")
+        for row in chain.from_iterable(batch.column(0).to_pylist() for batch in lines.to_arrow_reader(_BATCH_ROWS)):
             file.write(f"{before}\n{row}")
             before = ","
         file.write("[]\n" if before == "[" else "\n]\n")
-
-
-def _stream(relation: DuckDBPyRelation) -> Iterator[str]:
-    for batch in relation.to_arrow_reader(_BATCH_ROWS):
-        yield from batch.column(0).to_pylist()
 
 
 def write_csv(relation: DuckDBPyRelation, path: Path) -> None:
@@ -90,11 +87,13 @@ def write_parquet(relation: DuckDBPyRelation, path: Path) -> None:
 @contextmanager
 def whole(target: Path) -> Iterator[Path]:
     """A path beside `target` to write to; it takes the name `target` at the end, unless something fails."""
-    if not target.parent.is_dir():
-        raise TwofoldError(f"no folder {target.parent}", "create it, or name another file")
-    if target.is_dir():
-        raise TwofoldError(f"{target} is a folder", "name a file")
     part = target.with_name(f".{target.name}.{os.getpid()}")
+    with writing_to(target):
+        if not target.parent.is_dir():
+            raise TwofoldError(f"no folder {target.parent}", "create it, or name another file")
+        if target.is_dir():
+            raise TwofoldError(f"{target} is a folder", "name a file")
+        part.touch()
     try:
         yield part
         part.replace(target)
@@ -215,12 +214,14 @@ def _write(rows: DuckDBPyRelation, folder: Path, day: str | None) -> None:
 @contextmanager
 def whole_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     """A folder beside `target` to write to; it takes the name `target` at the end, unless something fails."""
-    if target.exists() and not target.is_dir():
-        raise TwofoldError(f"{target} is a file", "name a folder")
-    if target.exists() and any(target.iterdir()) and not overwrite:
-        raise TwofoldError(f"{target} is not empty", "name another folder, or replace its contents with --overwrite")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
+    with writing_to(target):
+        if target.exists() and not target.is_dir():
+            raise TwofoldError(f"{target} is a file", "name a folder")
+        if target.exists() and any(target.iterdir()) and not overwrite:
+            raise TwofoldError(f"{target} is not empty", "name another, or replace its contents with --overwrite")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.")
+    with folder as scratch:
         part = Path(scratch) / "new"
         part.mkdir()
         yield part

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from twofold.errors import TwofoldError, UsageError
+from twofold.errors import TwofoldError, UsageError, writing_to
 from twofold.local_files import locked, write_whole
 from twofold.settings import GENERATED, KEPT, Settings, Use
 from twofold.setup.jars import ensure_registry
@@ -106,6 +106,8 @@ def chosen(all_programs: Iterable[Program], known: HomeState) -> list[Program]:
 
 
 def _lock(home: Path, say: Say) -> AbstractContextManager[None]:
+    with writing_to(home):
+        home.mkdir(parents=True, exist_ok=True)
     return locked(home / "lock", lambda: say("another command changes this stack: waiting for it"))
 
 
@@ -264,12 +266,11 @@ def logged(settings: Settings, name: str) -> tuple[str, TwofoldError | None]:
 
 def down(settings: Settings, say: Say) -> None:
     """Stop everything of this home, in the order that loses nothing; returns when no process is left."""
-    if not settings.home.exists() and not processes.ours(settings.home):
-        say("nothing to stop")
-        return
-    with _lock(settings.home, say):
-        if not stop(Settings(home=settings.home), say):
-            say("nothing to stop")
+    if settings.home.exists() or processes.ours(settings.home):
+        with _lock(settings.home, say):
+            if stop(Settings(home=settings.home), say):
+                return
+    say("nothing to stop")
 
 
 def stop(settings: Settings, say: Say) -> bool:
