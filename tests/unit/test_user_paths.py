@@ -38,8 +38,9 @@ def pipe(tmp_path: Path) -> Iterator[Path]:
     writer = Thread(target=lambda: path.open("wb").close())
     writer.start()
     yield path
-    os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     writer.join()
+    os.close(reader)
 
 
 def test_pipes_and_devices_are_no_definitions(tmp_path: Path, pipe: Path) -> None:

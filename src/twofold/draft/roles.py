@@ -123,9 +123,8 @@ def _groups(field: Drafted) -> bool:
     if field.kind.type.name not in ("string", "boolean", "int", "long") or not field.required:
         return False
     is_word = field.kind.type.name == "string" or set(words(field.column.key)) & _GROUP_WORDS
-    return 1 < len(set(field.column.found)) <= min(_MOST_GROUPS, max(2, len(field.column.values) // 2)) and bool(
-        is_word
-    )
+    most = min(_MOST_GROUPS, max(2, len(field.column.values) // 2))
+    return bool(is_word) and 1 < len(set(field.column.found)) <= most
 
 
 def measures(fields: Sequence[Drafted], taken: Sequence[str]) -> dict[str, str]:
