@@ -266,8 +266,7 @@ def _values(
             values.append(_follow(record, field.source))
         except OtherShape as error:
             values.append(None)
-            shape = reasons.wrong_shape(field.label, str(error.place), error.wanted, error.token.decode())
-            shapes.setdefault(index, []).append(shape)
+            shapes.setdefault(index, []).append(error.reason(field.label))
     return values
 
 

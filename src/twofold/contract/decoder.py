@@ -86,14 +86,11 @@ class Decoder:
         """Records that are null, too large, too deep or no UTF-8."""
         lengths = pc.binary_length(values)
         small = pc.fill_null(pc.less_equal(lengths, self.max_bytes), False)
-        found = _indexes(pc.invert(small))
+        found = indexes(pc.invert(small))
         # Each level has at least its two brackets.
-        deep = _indexes(pc.fill_null(pc.greater(lengths, 2 * MAX_DEPTH), False))
+        deep = indexes(pc.fill_null(pc.greater(lengths, 2 * MAX_DEPTH), False))
         found.update(index for index in deep if index not in found and is_deep(values[index].as_py()))
-        try:
-            values.cast(pa.string() if pa.types.is_binary(values.type) else pa.large_string())
-        except pa.ArrowInvalid:
-            found.update(index for index, text in enumerate(values.to_pylist()) if not _is_utf8(text))
+        found |= not_utf8(values)
         if not self._decodes_objects and not self.of_elements:
             found.update(
                 index for index, text in enumerate(values.to_pylist()) if (text or b"").lstrip(BLANKS)[:1] != b"{"
@@ -229,8 +226,18 @@ def _tokens(found: Sequence[msgspec.Raw]) -> pa.Array:
     return pc.if_else(pc.equal(tokens, "null"), None, texts)
 
 
-def _indexes(mask: pa.Array) -> set[int]:
+def indexes(mask: pa.Array) -> set[int]:
+    """Where a mask is true."""
     return set(pc.indices_nonzero(mask).to_pylist()) if pc.any(mask).as_py() else set()
+
+
+def not_utf8(values: pa.Array) -> set[int]:
+    """Where bytes are no text; Arrow checks it only where bytes become text, also of what files call text."""
+    try:
+        values.cast(pa.string() if pa.types.is_binary(values.type) else pa.large_string())
+    except pa.ArrowInvalid:
+        return {index for index, text in enumerate(values.to_pylist()) if not _is_utf8(text)}
+    return set()
 
 
 def _is_utf8(text: bytes | None) -> bool:

@@ -6,9 +6,10 @@ rows of CSV or Parquet, Kafka values in Avro ─────────► Cell
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ from twofold.contract import reasons
 from twofold.contract.columns import ARROW
 from twofold.contract.literals import is_text
 from twofold.contract.reasons import Reason
+from twofold.contract.reference import Readings
+
+Sizes = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,20 @@ class JsonRecords:
         return whole
 
 
+@dataclass
+class Around:
+    """What is known of the records around elements: found once for all of their elements, in whatever parts."""
+
+    columns: Mapping[str, pa.Array] = field(default_factory=dict)
+    """Field → its value in each record, unless it lies in the elements."""
+    sizes: Sizes = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Bytes of the texts of all columns, by record."""
+    unclear: Set[int] = frozenset()
+    """Indexes of records of which the columns say nothing."""
+    readings: dict[int, Readings | Reason] = field(default_factory=dict)
+    """Index of a record → what the reference reads there, as far as it was asked."""
+
+
 @dataclass(frozen=True)
 class ElementRecords:
     """Elements of the arrays of JSON texts, each an event; and a row for each text that has no element.
@@ -63,9 +81,15 @@ class ElementRecords:
     records: JsonRecords
     faults: Mapping[int, Reason] = field(default_factory=dict)
     """Index of a row that stands for a text → what is wrong with that; of other such rows the array is empty."""
+    around: Around = field(default_factory=Around)
 
     def __len__(self) -> int:
         return len(self.values)
+
+    @cached_property
+    def sizes(self) -> Sizes:
+        """Bytes of the record around each: what a rejected row keeps."""
+        return np.array([len(value or b"") for value in self.records.values], np.int64)[self.parents]
 
     def payload(self, index: int) -> bytes | None:
         """The whole record as it came."""
@@ -98,11 +122,17 @@ Records = JsonRecords | ElementRecords | CellRecords
 
 def too_large(columns: Iterable[pa.Array], most: int) -> dict[int, Reason]:
     """Rows of a file whose texts have more than `most` bytes, by their index; `columns` are the file's."""
-    sizes = np.sum([*map(_text_bytes, columns)], axis=0)
+    sizes = text_bytes(columns)
     return {int(row): reasons.too_large(int(sizes[row]), most) for row in np.flatnonzero(sizes > most)}
 
 
-def _text_bytes(array: pa.Array) -> np.ndarray[Any, np.dtype[np.int64]]:
+def text_bytes(columns: Iterable[pa.Array]) -> Sizes:
+    """How many bytes the texts of some columns have together, by row."""
+    sizes: Sizes = np.sum([*map(_text_bytes, columns)], axis=0)
+    return sizes
+
+
+def _text_bytes(array: pa.Array) -> Sizes:
     """How many bytes the texts of each value have, those that lie within it too; bytes count as texts."""
     kind = array.type
     if is_text(kind):
@@ -120,11 +150,9 @@ def _text_bytes(array: pa.Array) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 def moments(received_at: datetime | pa.Array, count: int) -> pa.Array:
     """A moment of arrival per record."""
-    return (
-        received_at
-        if isinstance(received_at, pa.Array)
-        else pa.repeat(pa.scalar(received_at, ARROW["timestamp"]), count)
-    )
+    if isinstance(received_at, pa.Array):
+        return received_at
+    return pa.repeat(pa.scalar(received_at, ARROW["timestamp"]), count)
 
 
 def halves(records: Records, arrived: pa.Array) -> Iterator[tuple[Records, pa.Array]]:
