@@ -14,7 +14,7 @@ import pytest
 from tests.unit.test_contract_places import AT, pipeline
 from twofold.contract import judge as judge_module
 from twofold.contract import reference as reference_module
-from twofold.contract.judge import Judge, Judged, judge_apart, whole
+from twofold.contract.judge import Judge, Judged, whole
 from twofold.contract.records import JsonRecords
 from twofold.definition.model import Field, Pipeline
 
@@ -159,7 +159,7 @@ def test_a_child_may_answer_in_parts(pipeline: Callable[..., Pipeline], monkeypa
     child = "from twofold.contract import judge; judge.HELD_BYTES = 1; judge.judge_stdin()"
     monkeypatch.setattr(judge_module, "_CHILD", child)
     judge, records = Judge(pipeline("type: long", EACH)), JsonRecords([record('{"v": "x"}', count=9)], [1])
-    assert judge_apart(judge, records, NOW).rows.equals(judge.judge(records, NOW).rows)
+    assert judge.judge(records, NOW, apart=True).rows.equals(judge.judge(records, NOW).rows)
 
 
 def test_what_no_array_can_hold_is_never_cut() -> None:

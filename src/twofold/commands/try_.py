@@ -67,8 +67,7 @@ class Summary:
     def lines(self, name: str) -> Iterator[str]:
         """For a person to read."""
         counts = ", ".join(f"{self.outcomes[outcome]:,} {outcome}" for outcome in tables.OUTCOMES)
-        total = self.outcomes.total()
-        yield f"{name}: {counted(total, 'record')}: {counts}"
+        yield f"{name}: {counted(self.outcomes.total(), 'record')}: {counts}"
         for kind, count in self.kinds.most_common():
             yield f"{count:>9,}  {kind}"
             for row, reason, payload in self.samples.get(kind, ()):

@@ -9,7 +9,7 @@
 What lies around elements is found once for all of them; the row of each may hold all of it, so rows come in parts.
 
 Whatever error a record causes in this code, only that record is rejected: a batch that fails is halved until the record
-is found. Where a record ends the whole process, `judge_apart` finds it in the same way, in child processes.
+is found. Where a record ends the whole process, it is found in the same way, `apart`: in child processes.
 """
 
 from __future__ import annotations
@@ -23,26 +23,18 @@ from datetime import datetime
 from functools import cache, cached_property
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from twofold import shell, tables
 from twofold.contract import reasons
-from twofold.contract.columns import arrow_type, kept_rules, typed
+from twofold.contract.columns import ARROW, arrow_type, kept_rules, typed
 from twofold.contract.decoder import Decoder, indexes, not_utf8
 from twofold.contract.literals import is_text
 from twofold.contract.reasons import Reason
-from twofold.contract.records import (
-    Around,
-    CellRecords,
-    ElementRecords,
-    JsonRecords,
-    Records,
-    Sizes,
-    halves,
-    moments,
-    text_bytes,
-)
+from twofold.contract.records import Around, CellRecords, ElementRecords, JsonRecords, Records, part, text_bytes
 from twofold.contract.reference import NOTHING, Judgement, Reference
 from twofold.definition.model import Field, Pipeline
 from twofold.definition.names import ELEMENT
@@ -85,21 +77,22 @@ class Judge:
         self._decoder = Decoder([field for field in found if field.source.whole or not each], most)
         self._of_elements = Decoder([field for field in found if each and not field.source.whole], most, True)
 
-    def judge(self, records: Records, received_at: datetime | pa.Array) -> Judged:
+    def judge(self, records: Records, received_at: datetime | pa.Array, *, apart: bool = False) -> Judged:
         """Judge all; `received_at` is one moment, or one per record (timestamps in UTC)."""
-        return whole(self.parts(records, received_at))
+        return whole(self.parts(records, received_at, apart=apart))
 
     def parts(self, records: Records, received_at: datetime | pa.Array, *, apart: bool = False) -> Iterator[Judged]:
-        """As `judge`, in parts that fit into memory; `apart` in child processes, which a record may end."""
+        """As `judge`, in parts that fit into memory; `apart` in child processes: one that ends them is not judged."""
         judge = self._of_any_size if isinstance(records, JsonRecords) and records.measured else self
-        arrived, parents = moments(received_at, len(records)), pa.arange(0, len(records))
+        if not isinstance(received_at, pa.Array):
+            received_at = pa.repeat(pa.scalar(received_at, ARROW["timestamp"]), len(records))
+        arrived, parents = received_at, pa.arange(0, len(records))
         if self.pipeline.event.each is not None and isinstance(records, JsonRecords):
             records = judge.elements(records)
             parents = pa.array(records.parents, pa.int64())
             arrived = arrived.take(parents)
-        attempt, caught = (_in_child, Crashed) if apart else (Judge.attempt, Exception)
         done = 0
-        for rows in _together(judge.halving(records, arrived, attempt, caught)):
+        for rows in _together(judge.halving(records, arrived, _in_child if apart else Judge.attempt)):
             yield Judged(rows, parents.slice(done, rows.num_rows))
             done += rows.num_rows
 
@@ -125,25 +118,22 @@ class Judge:
             parents += [index] * (len(found) or 1)
         return ElementRecords(values, numbers, parents, records, faults)
 
-    def halving(
-        self, records: Records, arrived: pa.Array, attempt: _Attempt, caught: type[Exception]
-    ) -> Iterator[pa.RecordBatch]:
+    def halving(self, records: Records, arrived: pa.Array, attempt: _Attempt) -> Iterator[pa.RecordBatch]:
         """The rows of records, or of each half of them where the attempt fails, or they would hold too much."""
-        rows = None
         try:
             rows = attempt(self, records, arrived)
-        except MemoryError:
-            raise
-        except caught as error:
+        except (MemoryError, OSError):
+            raise  # no fault of a record
+        except Exception as error:
             if not len(records):
                 raise
-            if len(records) == 1:
-                rows = self.not_judged(records, error)
+            rows = self.not_judged(records, error) if len(records) == 1 else None
         if rows is not None:
             yield rows
             return
-        for half in halves(records, arrived):
-            yield from self.halving(*half, attempt, caught)
+        middle = len(records) // 2
+        for at, count in ((0, middle), (middle, len(records) - middle)):
+            yield from self.halving(part(records, at, count), arrived.slice(at, count), attempt)
 
     def attempt(self, records: Records, arrived: pa.Array) -> pa.RecordBatch | None:
         """The rows of all; None: they would hold too much."""
@@ -176,7 +166,7 @@ class Judge:
                 raise
             except Exception:  # noqa: BLE001
                 around.columns, around.unclear = _nulls(fields, len(records)), set(range(len(records)))
-            around.sizes = text_bytes([pa.nulls(len(records)), *around.columns.values()])
+            around.sizes = sum(map(text_bytes, around.columns.values()), np.zeros(len(records), np.int64))
         return around
 
     def _plain(
@@ -265,7 +255,7 @@ class Judge:
 
     def not_judged(self, records: Records, error: Exception) -> pa.RecordBatch:
         """The one record as it came, or without its bytes if it is they that cannot be had."""
-        fault = reasons.not_judged(error.__cause__ if isinstance(error, Crashed) and error.__cause__ else error)
+        fault = reasons.not_judged(error)
         nothing = _nulls(self.pipeline.event.fields.values(), 1)
         try:
             return self._rows(nothing, {0: fault}, records)
@@ -278,32 +268,26 @@ class Judge:
         """`accepted` or `filtered` for each row."""
         if self.pipeline.filter is None or not length:
             return pa.array([tables.ACCEPTED] * length, pa.string())
-        self._filtering.register(_ROWS, pa.Table.from_pydict(dict(columns)))
         # A filter that gives null means filtered.
         asked = f"SELECT coalesce({self.pipeline.filter.duckdb}, FALSE) AS wanted FROM {_ROWS}"
-        try:
-            wanted = self._filtering.sql(asked).to_arrow_table()["wanted"].combine_chunks()
-        finally:
-            self._filtering.unregister(_ROWS)
+        with _database().cursor() as connection:
+            connection.register(_ROWS, pa.Table.from_pydict(dict(columns)))
+            wanted = connection.sql(asked).to_arrow_table()["wanted"].combine_chunks()
         return pc.if_else(wanted, tables.ACCEPTED, tables.FILTERED)
-
-    @cached_property
-    def _filtering(self) -> duckdb.DuckDBPyConnection:
-        connection = _database().cursor()
-        connection.execute("SET TimeZone = 'UTC'")
-        return connection
 
 
 @cache
 def _database() -> duckdb.DuckDBPyConnection:
     """One for each process: to begin it takes longer than to judge a few hundred records, and tasks come and go."""
-    return duckdb.connect(config={
+    connection = duckdb.connect(config={
         "python_enable_replacements": "false",
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
         # One task has one core, and rows must come back in their order.
         "threads": "1",
     })  # fmt: skip
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    return connection
 
 
 def whole(parts: Iterable[Judged]) -> Judged:
@@ -325,7 +309,7 @@ def _together(parts: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     yield held[0] if len(held) == 1 else pa.concat_batches(held)
 
 
-def _are_too_much(sizes: Sizes, indexes: Collection[int]) -> bool:
+def _are_too_much(sizes: NDArray[np.int64], indexes: Collection[int]) -> bool:
     """Whether rows that hold so many bytes are not to be made at once."""
     return len(indexes) > 1 and sizes[list(indexes)].sum() > HELD_BYTES
 
@@ -347,7 +331,8 @@ def _decoded(columns: Mapping[str, pa.Array]) -> tuple[dict[str, pa.Array], set[
         if is_text(array.type):
             cells = array if pa.types.is_binary(array.type) else array.cast(pa.binary())
             if wrong := not_utf8(cells):
-                cells = pa.array([None if index in wrong else cell for index, cell in enumerate(cells.to_pylist())])
+                kept = (None if index in wrong else cell for index, cell in enumerate(cells.to_pylist()))
+                cells = pa.array(kept, pa.binary())
                 bad |= wrong
             array = cells.cast(pa.string())
         decoded[name] = array
@@ -358,12 +343,7 @@ _CHILD = "from twofold.contract.judge import judge_stdin; judge_stdin()"
 
 
 class Crashed(Exception):
-    """The process that judged records ended without an answer, or the bytes of one cannot be had: that is the cause."""
-
-
-def judge_apart(judge: Judge, records: Records, received_at: datetime | pa.Array) -> Judged:
-    """As `Judge.judge`; a record at which the child ends is rejected as not judged."""
-    return whole(judge.parts(records, received_at, apart=True))
+    """The process that judged records ended without an answer."""
 
 
 def _in_child(judge: Judge, records: Records, received_at: pa.Array) -> pa.RecordBatch | None:
@@ -377,18 +357,8 @@ def _in_child(judge: Judge, records: Records, received_at: pa.Array) -> pa.Recor
         raise Crashed(f"the process that judged it ended with {done.returncode}")
     with pa.ipc.open_stream(done.stdout) as stream:
         rows = pa.concat_batches(stream)
-    return _with_payloads(rows, records) if isinstance(records, CellRecords) else rows
-
-
-def _with_payloads(rows: pa.RecordBatch, records: CellRecords) -> pa.RecordBatch:
-    payloads: list[bytes | None] = [None] * len(records)
-    for index in pc.indices_nonzero(pc.equal(rows[tables.OUTCOME], tables.REJECTED)).to_pylist():
-        try:
-            payloads[index] = records.payload(index)
-        except MemoryError:
-            raise
-        except Exception as error:
-            raise Crashed("the bytes of a record cannot be had") from error
+    are_rejected = pc.equal(rows[tables.OUTCOME], tables.REJECTED).to_pylist()
+    payloads = [records.payload(index) if is_rejected else None for index, is_rejected in enumerate(are_rejected)]
     return rows.set_column(rows.schema.get_field_index(tables.PAYLOAD), tables.PAYLOAD, pa.array(payloads, pa.binary()))
 
 
@@ -396,7 +366,6 @@ def judge_stdin() -> None:
     """The child: pickled pipeline, records and moments in, rows in Arrow's stream format out."""
     shell.without_pandas()
     pipeline, records, received_at = pickle.load(sys.stdin.buffer)
-    first, *others = (part.rows for part in Judge(pipeline).parts(records, received_at))
-    with pa.ipc.new_stream(sys.stdout.buffer, first.schema) as stream:
-        for rows in (first, *others):
-            stream.write_batch(rows)
+    rows = Judge(pipeline).judge(records, received_at).rows
+    with pa.ipc.new_stream(sys.stdout.buffer, rows.schema) as stream:
+        stream.write_batch(rows)

@@ -97,9 +97,8 @@ class Reference:
 
     def around(self, value: bytes | None, beside: Mapping[str, pa.Scalar]) -> Readings | Reason:
         """What the fields hold that lie beside a text, or in it but for its elements; or why it cannot be read."""
-        fault = self.no_object(value)
-        if fault is not None or value is None:
-            return fault or reasons.empty()
+        if fault := self.no_object(value):
+            return fault
         readings: dict[str, Reading] = {}
         for field in self.pipeline.event.fields.values():
             if field.name in beside:
@@ -190,9 +189,8 @@ class Reference:
         time = found[self.pipeline.event.time]
         if time is not None and time - received_at > self.pipeline.event.max_future:
             at, received = moment_text(time), moment_text(received_at)
-            faults.append(
-                Reason(reasons.FUTURE, f"from the future: {self.pipeline.event.time} is {at}, received {received}")
-            )
+            said = f"from the future: {self.pipeline.event.time} is {at}, received {received}"
+            faults.append(Reason(reasons.FUTURE, said))
         return Judgement(None, reasons.joined(faults)) if faults else Judgement(found)
 
     def _broken_rules(self, field: Field, value: Any) -> Iterator[Reason]:  # noqa: ANN401
@@ -205,8 +203,8 @@ class Reference:
             allowed = ", ".join(map(str, field.one_of))
             yield Reason(reasons.NOT_ALLOWED, f"{field.label} not one of {allowed}: {_shown(value)}")
         if field.max_length is not None and len(value) > field.max_length:
-            limit = f"{len(value)} > {field.max_length} characters"
-            yield Reason(reasons.TOO_LONG, f"{field.label} too long: {limit}")
+            said = f"{field.label} too long: {len(value)} > {field.max_length} characters"
+            yield Reason(reasons.TOO_LONG, said)
         # Only a text of allowed length is held against the pattern: that bounds what the pattern may cost.
         elif field.pattern is not None and not matches(pa.array([value]), field.pattern)[0].as_py():
             yield Reason(reasons.PATTERN, f"{field.label} does not match {field.pattern}: {_shown(value)}")
@@ -218,8 +216,10 @@ def _token(text: bytes | None, field: Field) -> Literal | None:
 
 
 def _cell(cells: Mapping[str, pa.Scalar], field: Field) -> Literal | None:
+    """What a field is in a row of cells; a value among those of other types has its own."""
     cell = cells.get(field.name)
-    return None if cell is None else cell_literal(_of_one_type(cell), field.type)
+    found = cell.value if isinstance(cell, pa.UnionScalar) else cell
+    return None if found is None else cell_literal(found, field.type)
 
 
 def _why(error: Exception) -> str:
@@ -230,13 +230,6 @@ def _why(error: Exception) -> str:
     """
     said = str(error).removeprefix("JSON is malformed: ")
     return said[:1].lower() + said[1:]
-
-
-def _of_one_type(cell: pa.Scalar) -> pa.Scalar:
-    """A value among those of other types by its own."""
-    if not isinstance(cell, pa.UnionScalar):
-        return cell
-    return pa.scalar(None) if cell.value is None else cell.value
 
 
 def value_text(value: object) -> str:
