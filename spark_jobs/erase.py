@@ -50,7 +50,8 @@ from twofold.text import quoted
 KAFKA = ("kafka_partition", "kafka_offset", "kafka_timestamp")
 _ATTEMPTS = 10
 _T = TypeVar("_T")
-_ROWS = 16_384
+_ROWS = 256
+"""Read at once: each may hold a whole record, of which DuckDB gives Arrow no more than 2 GiB."""
 _WORD = rb"(?<![0-9A-Za-z_])(?:%s)(?![0-9A-Za-z_])"
 
 
@@ -248,9 +249,10 @@ class Eraser:
     def _rewritten(self, pinned: Pinned, file: DataFile) -> list[DataFile]:
         is_log = tables.OUTCOME in {column.name for column in pinned.columns}
         with Writer(Place.of(pinned.made)) as writer:
-            for rows in self._rows(pinned, file):
-                those = self.wanted.those(rows)
-                writer.write(ledger.blank(rows, those) if is_log else rows.filter(pc.invert(those)))
+            read = ((rows, self.wanted.those(rows)) for rows in self._rows(pinned, file))
+            writer.write_sorted(
+                ledger.blank(rows, those) if is_log else rows.filter(pc.invert(those)) for rows, those in read
+            )
             return writer.close()
 
     def _state(self, held: Held, table: Table, before: tuple[int, int]) -> dict[str, str]:

@@ -22,8 +22,7 @@ from spark_jobs.erase import Wanted
 from spark_jobs.tasks import of_file
 from twofold import commits, inbox, table_files, tables
 from twofold.contract.judge import Judge
-from twofold.contract.records import JsonRecords
-from twofold.definition.names import ELEMENT
+from twofold.contract.records import JsonRecords, Records
 from twofold.errors import TwofoldError
 from twofold.lake import Lake
 from twofold.ledger import Erased
@@ -84,28 +83,32 @@ class InboxEraser:
         return {name for (name,) in self.duck.connection.execute(query).fetchall()}
 
     def _read(self, folder: inbox.Folder, file: inbox.File, row: Mapping[str, Any] | None) -> HoldingFile | None:
-        judge, pipeline, name = Judge(self.lake.pipeline), self.lake.pipeline, row["file"] if row else file.name
+        judge, name = Judge(self.lake.pipeline), row["file"] if row else file.name
         gone: dict[int, list[bytes]] = {}
         count = 0
         try:
             with folder.open(file.name) as stream:
                 digest = inbox.sha256(stream)
             with folder.open(file.name) as stream:
-                for records in read(stream, file.name, pipeline):
+                for records in read(stream, file.name, self.lake.pipeline):
                     count += len(records)
-                    _, rows = of_file(judge, Erased(), records, (0, name, datetime.now(UTC)))
-                    those = self.wanted.those(rows).to_pylist()
-                    each = pipeline.event.each and isinstance(records, JsonRecords) and any(those)
-                    values = judge.elements(records).values if each and isinstance(records, JsonRecords) else []
-                    for index, number in enumerate(rows["row"].to_pylist()):
-                        if those[index]:
-                            is_element = bool(values) and rows[ELEMENT][index].as_py() > 0
-                            gone.setdefault(number, []).extend([values[index] or b""] if is_element else [])
+                    for number, elements in self._held(judge, records, name):
+                        gone.setdefault(number, []).extend(elements)
         except SetAside as error:
             self.unread[file.name] = str(error)
             return None
         taken = row is not None and row["reason"] is None and digest == row["sha256"]
         return HoldingFile(folder, file, gone, count, row if row and taken else None) if gone else None
+
+    def _held(self, judge: Judge, records: Records, name: str) -> Iterator[tuple[int, list[bytes]]]:
+        """The numbers of records that hold an id, each with the element that does; none: all of it does."""
+        each = judge.pipeline.event.each is not None and isinstance(records, JsonRecords)
+        values = iter(judge.elements(records).values if each and isinstance(records, JsonRecords) else ())
+        for _, rows in of_file(judge, Erased(), records, (0, name, datetime.now(UTC))):
+            for number, held in zip(rows["row"].to_pylist(), self.wanted.those(rows).to_pylist(), strict=True):
+                value = next(values, None)
+                if held:
+                    yield number, [] if value is None else [value]
 
     def erase(self, held: HoldingFile) -> None:
         """Rewrite the file; TwofoldError where somebody changed it meanwhile."""

@@ -49,7 +49,8 @@ _PIECE_BYTES = 32 << 20
 """Records that are judged at once."""
 _ATTEMPTS = 10
 """The streaming job commits every few seconds; each of its commits makes one of ours be refused."""
-_COPIED_ROWS = 16_384
+_COPIED_ROWS = 256
+"""Each may hold a whole record, of which DuckDB gives Arrow no more than 2 GiB at once."""
 _HEADERS = pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))
 
 Write = Callable[["Rejudged", str, Writer], tuple[str, list[DataFile]]]
@@ -203,8 +204,7 @@ class Relander:
         rows = self.duck.read(rejudged.log, files)
         with Writer(Place.of(rejudged.log.made)) as writer:
             others, new = write(rejudged, rows, writer)
-            for batch in self.duck.connection.sql(others).to_arrow_reader(_COPIED_ROWS):
-                writer.write(batch)
+            writer.write_sorted(self.duck.connection.sql(others).to_arrow_reader(_COPIED_ROWS))
             new += writer.close()
         found = self._changes(rows, self.duck.read(rejudged.log, tuple(new)), key)
         if found:
@@ -285,7 +285,8 @@ WHERE _tw_anew.b IS NULL OR _tw_r.kafka_offset >= _tw_anew.b""",
             if not self.pipeline.topic.managed:
                 batch = batch.append_column(tables.LANDED_AT, chunk[tables.LANDED_AT].take(row))
             schema = Registry.of(self.lake.settings).schema
-            writer.write(of_kafka(self.judge, erased, batch, chunk["landing"].take(row), schema)[1])
+            for _, made in of_kafka(self.judge, erased, batch, chunk["landing"].take(row), schema):
+                writer.write(made)
             yield [(one.partition, one.offset) for one in piece]
 
     # ---- rows of files ----
@@ -329,10 +330,9 @@ SELECT * FROM {rows} AS _tw_r SEMI JOIN _tw_anew USING (landing, file) SEMI JOIN
         try:
             with self._files.of(landing).open(name) as stream:
                 for records in read(stream, name, self.pipeline):
-                    if len(records):
-                        made = of_file(self.judge, erased, records, (landing, name, landed_at))[1]
+                    read_rows += len(records)
+                    for _, made in of_file(self.judge, erased, records, (landing, name, landed_at)):
                         waiting.add(made.filter(pc.invert(pc.is_in(made["row"], gone))))
-                        read_rows += len(records)
         except SetAside as error:
             return str(error)
         if why := TakenFiles(self.lake).absence(landing, name, row["version"], row["sha256"]):

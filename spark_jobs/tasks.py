@@ -24,7 +24,7 @@ from pyspark.sql import DataFrame, SparkSession
 from twofold import inbox, tables
 from twofold.contract import kafka_records
 from twofold.contract.event_keys import with_key
-from twofold.contract.judge import Judge, Judged, judge_apart
+from twofold.contract.judge import Judge, Judged
 from twofold.contract.records import Records
 from twofold.lake import Lake
 from twofold.ledger import Erased
@@ -41,8 +41,6 @@ _KEPT_BYTES = 32 << 20
 _ROWS_PER_FILE = 4_000_000
 
 Batches = Iterable[pa.RecordBatch]
-Judging = Callable[[Judge, Records, Any], Judged]
-"""`Judge.judge`, or `judge_apart`."""
 
 
 def packed(*parts: object) -> bytes:
@@ -108,10 +106,9 @@ class FromKafka:
             moment = pa.repeat(pa.scalar(self.landed_at, pa.timestamp("us", "UTC")), count)
             batch = batch.append_column(tables.LANDED_AT, moment)
         landing = pa.repeat(pa.scalar(self.landing, pa.int64()), count)
-        judging = judge_apart if self.apart else Judge.judge
-        judged, rows = of_kafka(judge, erased, batch, landing, self.registry.schema, judging)
-        writer.write(rows)
-        done.counts.update(judged.counts())
+        for judged, rows in of_kafka(judge, erased, batch, landing, self.registry.schema, apart=self.apart):
+            writer.write(rows)
+            done.counts.update(judged.counts())
         if self.landed_at:
             # Such time stamps need not grow with the offsets, and so do not say what has been landed.
             return
@@ -126,25 +123,27 @@ def of_kafka(
     batch: pa.RecordBatch,
     landing: pa.Array,
     schema: kafka_records.Schemas,
-    judging: Judging = Judge.judge,
-) -> tuple[Judged, pa.RecordBatch]:
+    *,
+    apart: bool = False,
+) -> Iterator[tuple[Judged, pa.RecordBatch]]:
     """What the contract says of Kafka's records, and the rows of stream_log that they become; none of an erased id.
 
-    With a topic of somebody else the batch has the records' `landed_at`, too.
+    In parts, as `Judge.parts` makes them. With a topic of somebody else the batch has the records' `landed_at`, too.
     """
     managed = judge.pipeline.topic.managed
     arrived = batch["timestamp" if managed else tables.LANDED_AT]
-    judged = judging(judge, kafka_records.of(judge.pipeline, batch, schema), arrived)
-    partition, offset = judged.of_records(batch["partition"]), judged.of_records(batch["offset"])
-    place = {
-        "kafka_partition": partition,
-        "kafka_offset": offset,
-        "kafka_timestamp": judged.of_records(batch["timestamp"]),
-        "landing": judged.of_records(landing),
-        **({} if managed else {tables.LANDED_AT: judged.of_records(arrived)}),
+    known = {
+        "kafka_partition": batch["partition"],
+        "kafka_offset": batch["offset"],
+        "kafka_timestamp": batch["timestamp"],
+        "landing": landing,
+        **({} if managed else {tables.LANDED_AT: arrived}),
     }
-    judged = replace(judged, rows=erased.blanked(with_key(judge.pipeline, judged.rows, "kafka", partition, offset)))
-    return judged, _with(judged.rows, place)
+    for part in judge.parts(kafka_records.of(judge.pipeline, batch, schema), arrived, apart=apart):
+        place = {name: part.of_records(array) for name, array in known.items()}
+        keyed = with_key(judge.pipeline, part.rows, "kafka", place["kafka_partition"], place["kafka_offset"])
+        judged = replace(part, rows=erased.blanked(keyed))
+        yield judged, _with(judged.rows, place)
 
 
 @dataclass
@@ -225,16 +224,16 @@ class FromInbox:
             done.files += rows.keep(shared)
 
     def _read(self, taken: TakenFile, rows: Waiting) -> None:
-        name, judging = taken.file.name, judge_apart if self.apart else Judge.judge
+        name, landed = taken.file.name, (self.landing, taken.file.name, self.landed_at)
         judge, _, erased = _unpacked(self.kit)
         with self._folder.open(name) as stream:
             for records in read(stream, name, judge.pipeline):
                 if not len(records):
                     continue
-                judged, made = of_file(judge, erased, records, (self.landing, name, self.landed_at), judging)
-                taken.counts.update(judged.counts())
                 taken.rows += len(records)
-                rows.add(made)
+                for judged, made in of_file(judge, erased, records, landed, apart=self.apart):
+                    taken.counts.update(judged.counts())
+                    rows.add(made)
 
 
 def of_file(
@@ -242,23 +241,24 @@ def of_file(
     erased: Erased,
     records: Records,
     landed: tuple[int, str, datetime],
-    judging: Judging = Judge.judge,
-) -> tuple[Judged, pa.RecordBatch]:
+    *,
+    apart: bool = False,
+) -> Iterator[tuple[Judged, pa.RecordBatch]]:
     """What the contract says of a file's records, and the rows of batch_log that they become; none of an erased id.
 
-    `landed` is the number of the landing, the file's name, and when it was.
+    In parts, as `Judge.parts` makes them. `landed` is the number of the landing, the file's name, and when it was.
     """
     landing, name, at = landed
-    judged = judging(judge, records, at)
-    number = judged.of_records(pa.array(records.numbers, pa.int64()))
-    place = {
-        "landing": pa.repeat(pa.scalar(landing, pa.int64()), len(number)),
-        "file": pa.repeat(pa.scalar(name, pa.string()), len(number)),
-        "row": number,
-        "landed_at": pa.repeat(pa.scalar(at, pa.timestamp("us", "UTC")), len(number)),
-    }
-    judged = replace(judged, rows=erased.blanked(with_key(judge.pipeline, judged.rows, "file", name, number)))
-    return judged, _with(judged.rows, place)
+    for part in judge.parts(records, at, apart=apart):
+        number = part.of_records(pa.array(records.numbers, pa.int64()))
+        place = {
+            "landing": pa.repeat(pa.scalar(landing, pa.int64()), len(number)),
+            "file": pa.repeat(pa.scalar(name, pa.string()), len(number)),
+            "row": number,
+            "landed_at": pa.repeat(pa.scalar(at, pa.timestamp("us", "UTC")), len(number)),
+        }
+        judged = replace(part, rows=erased.blanked(with_key(judge.pipeline, part.rows, "file", name, number)))
+        yield judged, _with(judged.rows, place)
 
 
 class Waiting:

@@ -158,11 +158,13 @@ class Writer:
     def write_sorted(self, batches: Iterable[pa.RecordBatch]) -> None:
         """Add rows that come day by day, in row groups of a good size; a day's file is closed where the next begins."""
         held: list[pa.RecordBatch] = []
+        rows = size = 0
         for batch in batches:
             held.append(batch)
-            if sum(one.num_rows for one in held) >= _GROUP_ROWS or sum(one.nbytes for one in held) >= _GROUP_BYTES:
+            rows, size = rows + batch.num_rows, size + batch.nbytes
+            if rows >= _GROUP_ROWS or size >= _GROUP_BYTES:
                 self._write_through(held)
-                held = []
+                held, rows, size = [], 0, 0
         self._write_through(held)
 
     def _write_through(self, held: Sequence[pa.RecordBatch]) -> None:

@@ -12,7 +12,7 @@ from tests.bomb import Bomb
 from tests.conftest import write_definition
 from twofold.contract import judge as judge_module
 from twofold.contract import reasons
-from twofold.contract.judge import Crashed, Judge, judge_apart
+from twofold.contract.judge import Crashed, Judge
 from twofold.contract.records import CellRecords, JsonRecords
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -30,7 +30,7 @@ def judge(tmp_path: Path) -> Judge:
 def test_only_the_record_that_ends_the_process_is_out(judge: Judge) -> None:
     bomb = Bomb(b"{}")
     values = [good("a"), good("b"), bomb, good("d"), b"no JSON"]
-    rows = judge_apart(judge, JsonRecords(values, range(1, 6)), NOW).rows.to_pylist()
+    rows = judge.judge(JsonRecords(values, range(1, 6)), NOW, apart=True).rows.to_pylist()
     assert [row["id"] for row in rows] == ["a", "b", None, "d", None]
     assert [row["reason_kind"] for row in rows] == [None, None, reasons.NOT_JUDGED, None, reasons.NOT_JSON]
     assert (rows[2]["payload"], rows[4]["payload"]) == (bomb, b"no JSON")
@@ -44,7 +44,7 @@ def test_rows_of_cells_keep_what_they_came_with(judge: Judge) -> None:
         "kind": pa.array([b"a", b"a"]),
     }
     records = CellRecords(columns, range(1, 3), lambda index: b"row %d" % index)
-    rows = judge_apart(judge, records, pa.array([NOW, NOW], pa.timestamp("us", "UTC"))).rows
+    rows = judge.judge(records, pa.array([NOW, NOW], pa.timestamp("us", "UTC")), apart=True).rows
     assert rows.to_pylist() == judge.judge(records, NOW).rows.to_pylist()
     assert rows["payload"].to_pylist() == [None, b"row 1"]
 
@@ -59,7 +59,7 @@ def test_a_row_whose_bytes_cannot_be_had_is_out_alone(judge: Judge) -> None:
         "kind": pa.array(["a"] * 2),
     }
     records = CellRecords(columns, [1, 2], payload)
-    rows = judge_apart(judge, records, NOW).rows.to_pylist()
+    rows = judge.judge(records, NOW, apart=True).rows.to_pylist()
     assert rows == judge.judge(records, NOW).rows.to_pylist()
     assert [row["reason_kind"] for row in rows] == [None, reasons.NOT_JUDGED]
 
@@ -67,7 +67,7 @@ def test_a_row_whose_bytes_cannot_be_had_is_out_alone(judge: Judge) -> None:
 def test_a_child_that_ends_over_no_records_ends_the_task(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge_module, "_CHILD", "raise SystemExit(3)")
     with pytest.raises(Crashed, match="ended with 3"):
-        judge_apart(judge, JsonRecords([], []), NOW)
+        judge.judge(JsonRecords([], []), NOW, apart=True)
 
 
 def test_nanoseconds_are_judged_as_in_a_process_that_could_import_pandas(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_nanoseconds_are_judged_as_in_a_process_that_could_import_pandas(tmp_pat
         "kind": pa.array([3723000001999, 1], pa.time64("ns")),
     }
     records = CellRecords(columns, [1, 2], lambda index: b"row %d" % index)
-    rows = judge_apart(judge, records, NOW).rows.to_pylist()
+    rows = judge.judge(records, NOW, apart=True).rows.to_pylist()
     assert rows == judge.judge(records, NOW).rows.to_pylist()
     assert [row["kind"] for row in rows] == ["01:02:03.000001", "00:00:00"]
 
@@ -86,6 +86,6 @@ def test_nanoseconds_are_judged_as_in_a_process_that_could_import_pandas(tmp_pat
 def test_a_filter_decides_as_in_the_same_process(tmp_path: Path) -> None:
     filtering = Judge(write_definition(tmp_path, filter="kind = 'a'", event={"fields": {"kind": {"type": "string"}}}))
     records = JsonRecords([good("a"), good("b").replace(b'"a"}', b'"b"}')], range(1, 3))
-    rows = judge_apart(filtering, records, NOW).rows.to_pylist()
+    rows = filtering.judge(records, NOW, apart=True).rows.to_pylist()
     assert rows == filtering.judge(records, NOW).rows.to_pylist()
     assert [row["outcome"] for row in rows] == ["accepted", "filtered"]

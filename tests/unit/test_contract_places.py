@@ -14,7 +14,7 @@ import pytest
 
 from twofold import readers
 from twofold.contract.event_keys import with_key
-from twofold.contract.judge import Judge, judge_apart
+from twofold.contract.judge import Judge
 from twofold.contract.records import JsonRecords
 from twofold.definition.load import check_file, load_file
 from twofold.definition.model import Pipeline
@@ -195,8 +195,8 @@ def test_each_element_is_an_event(pipeline: Any) -> None:  # noqa: ANN401
     """All in one batch, as a process of its own takes most of a second to start."""
     declared = pipeline("type: long", EACH)
     values = [b'{"a": {"items": []}}', *(record.encode() for record, _ in ELEMENTS)]
-    for judge in (Judge.judge, judge_apart):
-        found = judge(Judge(declared), JsonRecords(values, range(1, len(values) + 1)), NOW)
+    for apart in (False, True):
+        found = Judge(declared).judge(JsonRecords(values, range(1, len(values) + 1)), NOW, apart=apart)
         assert found.parents is not None
         parents = [parent for parent, (_, expected) in enumerate(ELEMENTS, 1) for _ in expected]
         assert found.parents.to_pylist() == [0, *parents]

@@ -29,6 +29,7 @@ from tests.conftest import write_definition
 from tests.lake import LocalLake
 from twofold import commits, inbox, ledger, schemas, table_state, tables
 from twofold.catalog import LakeCatalog
+from twofold.contract import judge as judge_module
 from twofold.contract.judge import Judge
 from twofold.contract.records import JsonRecords
 from twofold.definition import fingerprint
@@ -147,7 +148,7 @@ def test_what_arrives_again_is_blank(tmp_path: Path) -> None:
     pipeline = write_definition(tmp_path)
     erased = Erased("id", "salt", frozenset([Erased(salt="salt").hash_of("a")]))
     records = JsonRecords([text("a"), text("b"), b"a"], [1, 2, 3])
-    judged, rows = of_file(Judge(pipeline), erased, records, (4, "f.json", NOON))
+    [(judged, rows)] = of_file(Judge(pipeline), erased, records, (4, "f.json", NOON))
     assert judged.counts() == {"erased": 1, "accepted": 1, "rejected": 1, "not_json": 1}
     first = {name: value for name, value in rows.to_pylist()[0].items() if value is not None}
     assert first == {"outcome": "erased", "landing": 4, "file": "f.json", "row": 1, "landed_at": NOON}
@@ -213,7 +214,11 @@ def test_an_archived_file_is_rewritten_too(lake: LocalLake) -> None:
         assert (taken["sha256"], taken["size_bytes"]) == (inbox.sha256(stream), kept.stat().st_size)
 
 
-def test_of_one_element_the_record_stays(lake: LocalLake, tmp_path: Path) -> None:
+@pytest.mark.parametrize("held_bytes", [judge_module.HELD_BYTES, 1])
+def test_of_one_element_the_record_stays(
+    lake: LocalLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held_bytes: int
+) -> None:
+    monkeypatch.setattr(judge_module, "HELD_BYTES", held_bytes)
     pipeline = write_definition(tmp_path, event={"each": "items"})
     lake = LocalLake(lake.settings, pipeline, lake.own)
     schemas.ensure_tables(lake.own, pipeline)
@@ -390,6 +395,28 @@ def test_a_second_run_finishes_the_first(lake: LocalLake, killed_after: str) -> 
             assert holding(lake.settings.home / "bucket")
         erase(lake, duck)
         erased_whole(lake)
+
+
+def test_rows_are_read_few_at_once_and_written_together(lake: LocalLake, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    those = Wanted.those
+
+    def counting(wanted: Wanted, rows: pa.RecordBatch) -> pa.BooleanArray:
+        read.append(len(rows))
+        return those(wanted, rows)
+
+    monkeypatch.setattr(Wanted, "those", counting)
+    rows = [kafka(number, {"payload": text(PERSON) if number == 7 else b"{"}, "rejected") for number in range(1000)]
+    land(lake, tables.STREAM_LOG, rows, Landed(lake.name, 1, "t", {0: 1000}))
+    with scratch(lake.settings) as duck:
+        Eraser(lake, duck, Wanted(lake.pipeline, frozenset([PERSON]))).erase(tables.stream_log(lake.pipeline), (0, 0))
+    # Each may hold a record of 1 MiB, or of more; in one array DuckDB gives less than 2 GiB.
+    assert max(read) <= 256
+    table = lake.table(tables.STREAM_LOG)
+    (task,) = table.scan().plan_files()
+    with table.io.new_input(task.file.file_path).open() as stream:
+        assert pq.read_metadata(stream).num_row_groups == 1
+    assert table.scan().to_arrow()["outcome"].to_pylist().count(tables.ERASED) == 1
 
 
 class Beside(Eraser):

@@ -14,18 +14,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
-from decimal import Decimal
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
-import pyarrow as pa
 
 from twofold import readers, tables
 from twofold.contract.judge import Judge
-from twofold.contract.literals import moment_text
 from twofold.contract.records import Records
+from twofold.contract.reference import value_text
 from twofold.definition.fault import shortened
 from twofold.definition.load import SUFFIXES, load_file, load_pipeline
 from twofold.definition.model import Pipeline
@@ -69,8 +67,7 @@ class Summary:
     def lines(self, name: str) -> Iterator[str]:
         """For a person to read."""
         counts = ", ".join(f"{self.outcomes[outcome]:,} {outcome}" for outcome in tables.OUTCOMES)
-        total = self.outcomes.total()
-        yield f"{name}: {counted(total, 'record')}: {counts}"
+        yield f"{name}: {counted(self.outcomes.total(), 'record')}: {counts}"
         for kind, count in self.kinds.most_common():
             yield f"{count:>9,}  {kind}"
             for row, reason, payload in self.samples.get(kind, ()):
@@ -114,7 +111,8 @@ def try_(settings: Settings, pipeline: str, file: Path, name: str | None, form: 
             with nullcontext(sys.stdin.buffer) if from_input else file.open("rb") as stream:
                 for row, found in judged(declared, readers.read(stream, read_as, declared), summary):
                     if form == "json":
-                        rows.write(f"{json.dumps(_plain(row, found, declared), ensure_ascii=False)}\n")
+                        plain = _plain(row, found, declared)
+                        rows.write(f"{json.dumps(plain, ensure_ascii=False, default=value_text)}\n")
         except readers.SetAside as error:
             click.echo(set_aside(shown, error), err=form == "json")
             sys.exit(1)
@@ -145,11 +143,10 @@ def judged(declared: Pipeline, pieces: Iterable[Records], summary: Summary) -> I
     """Number and row of every event in some records, counted in the summary."""
     judge, now = Judge(declared), datetime.now(UTC)
     for records in pieces:
-        found = judge.judge(records, now)
-        numbers = found.of_records(pa.array(records.numbers, pa.int64()))
-        for number, row in zip(numbers.to_pylist(), found.rows.to_pylist(), strict=True):
-            summary.add(number, row)
-            yield number, row
+        for found in judge.parts(records, now):
+            for parent, row in zip(found.parents.to_pylist(), found.rows.to_pylist(), strict=True):
+                summary.add(records.numbers[parent], row)
+                yield records.numbers[parent], row
 
 
 def _plain(row: int, found: dict[str, Any], declared: Pipeline) -> dict[str, Any]:
@@ -159,18 +156,5 @@ def _plain(row: int, found: dict[str, Any], declared: Pipeline) -> dict[str, Any
         "kind": found[tables.REASON_KIND],
         "reason": found[tables.REASON],
     }
-    event = {
-        f"event.{name}" if name in judged else name: _value(found[name]) for name in declared.columns if name in found
-    }
+    event = {f"event.{name}" if name in judged else name: found[name] for name in declared.columns if name in found}
     return {**judged, **event}
-
-
-def _value(value: object) -> object:
-    match value:
-        case datetime():
-            return moment_text(value)
-        case date():
-            return value.isoformat()
-        case Decimal():
-            return f"{value:f}"
-    return value

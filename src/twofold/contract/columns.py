@@ -66,14 +66,14 @@ def typed(field: Field, array: pa.Array, *, decoded: bool = False) -> Typed:
 def _typed(field: Field, array: pa.Array, decoded: bool) -> Typed:
     kind = field.type
     wanted = arrow_type(kind)
+    if pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
+        array = array.cast(pa.string())
     if array.type == wanted and kind.name not in ("double", "timestamp", "date", "json"):
         return Typed(array)
     if pa.types.is_union(array.type):
         return Typed(pa.nulls(len(array), wanted), pa.repeat(False, len(array)))
     if array.null_count == len(array):
         return Typed(pa.nulls(len(array), wanted))
-    if pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
-        array = array.cast(pa.string())
     if pa.types.is_string(array.type):
         if kind.name == "json":
             return Typed(array) if decoded else _json_texts(array)
@@ -189,10 +189,6 @@ def _in_calendar(found: Typed) -> Typed:
     return Typed(found.array, pc.and_(pc.greater_equal(days, low), pc.less_equal(days, high)))
 
 
-def _strings(_kind: FieldType, texts: pa.Array) -> Typed:
-    return Typed(texts)
-
-
 def _whole_numbers(kind: FieldType, texts: pa.Array) -> Typed:
     digits = {"int": 9, "long": 18}[kind.name]
     return _where(texts, rf"\A(-?[1-9][0-9]{{0,{digits - 1}}}|0)\z", arrow_type(kind))
@@ -255,7 +251,6 @@ def _all(right: pa.Array) -> bool:
 
 
 _FROM_TEXT: dict[str, Callable[[FieldType, pa.Array], Typed]] = {
-    "string": _strings,
     "int": _whole_numbers,
     "long": _whole_numbers,
     "double": _doubles,

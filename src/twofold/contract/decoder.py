@@ -72,32 +72,23 @@ class Decoder:
             texts[index] = b"{}"
         parts = []
         for start in range(0, len(texts), _AT_ONCE):
-            some = texts[start : start + _AT_ONCE]
-            records, failed = _each(some, self._decode, self._empty)
-            below = set(failed)
+            records, below = _each(texts[start : start + _AT_ONCE], self._decode, self._empty)
             parts.append(self._root.columns(records, below))
             refused.update(start + index for index in below)
-        if len(parts) == 1:
-            return Decoded(parts[0], sorted(refused))
         columns = {one.name: pa.concat_arrays([part[one.name] for part in parts]) for one in self.fields if parts}
         return Decoded(columns, sorted(refused))
 
     def _unreadable(self, values: pa.Array) -> set[int]:
         """Records that are null, too large, too deep or no UTF-8."""
         lengths = pc.binary_length(values)
-        small = pc.fill_null(pc.less_equal(lengths, self.max_bytes), False)
-        found = _indexes(pc.invert(small))
+        found = indexes(pc.fill_null(pc.greater(lengths, self.max_bytes), True))
         # Each level has at least its two brackets.
-        deep = _indexes(pc.fill_null(pc.greater(lengths, 2 * MAX_DEPTH), False))
-        found.update(index for index in deep if index not in found and is_deep(values[index].as_py()))
-        try:
-            values.cast(pa.string() if pa.types.is_binary(values.type) else pa.large_string())
-        except pa.ArrowInvalid:
-            found.update(index for index, text in enumerate(values.to_pylist()) if not _is_utf8(text))
+        deep = indexes(pc.greater(lengths, 2 * MAX_DEPTH)) - found
+        found.update(index for index in deep if is_deep(values[index].as_py()))
+        found |= not_utf8(values)
         if not self._decodes_objects and not self.of_elements:
-            found.update(
-                index for index, text in enumerate(values.to_pylist()) if (text or b"").lstrip(BLANKS)[:1] != b"{"
-            )
+            texts = enumerate(values.to_pylist())
+            found.update(index for index, text in texts if (text or b"").lstrip(BLANKS)[:1] != b"{")
         return found
 
     @property
@@ -194,10 +185,10 @@ def _attributes(values: list[Any], name: str, default: Any) -> list[Any]:  # noq
         return [default if one is None else getattr(one, name) for one in values]
 
 
-def _each(texts: Iterable[bytes], decode: Callable[[bytes], Any], empty: Any) -> tuple[list[Any], list[int]]:  # noqa: ANN401
-    """All decoded; a refused one as an empty record, its index in the second list."""
+def _each(texts: Iterable[bytes], decode: Callable[[bytes], Any], empty: Any) -> tuple[list[Any], set[int]]:  # noqa: ANN401
+    """All decoded; a refused one as an empty record, its index in the set."""
     records: list[Any] = []
-    failed: list[int] = []
+    failed = set[int]()
     append, left = records.append, iter(texts)
     while True:
         try:
@@ -205,7 +196,7 @@ def _each(texts: Iterable[bytes], decode: Callable[[bytes], Any], empty: Any) ->
             for text in left:
                 append(decode(text))
         except _REFUSALS:
-            failed.append(len(records))
+            failed.add(len(records))
             append(empty)
         else:
             return records, failed
@@ -229,11 +220,22 @@ def _tokens(found: Sequence[msgspec.Raw]) -> pa.Array:
     return pc.if_else(pc.equal(tokens, "null"), None, texts)
 
 
-def _indexes(mask: pa.Array) -> set[int]:
+def indexes(mask: pa.Array) -> set[int]:
+    """Where a mask is true."""
     return set(pc.indices_nonzero(mask).to_pylist()) if pc.any(mask).as_py() else set()
 
 
-def _is_utf8(text: bytes | None) -> bool:
+def not_utf8(values: pa.Array) -> set[int]:
+    """Where bytes are no text; Arrow checks it only where bytes become text, also of what files call text."""
+    try:
+        values.cast(pa.string() if pa.types.is_binary(values.type) else pa.large_string())
+    except pa.ArrowInvalid:
+        return {index for index, text in enumerate(values.to_pylist()) if not is_utf8(text)}
+    return set()
+
+
+def is_utf8(text: bytes | None) -> bool:
+    """Whether bytes are text; none are."""
     try:
         (text or b"").decode()
     except UnicodeDecodeError:

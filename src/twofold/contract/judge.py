@@ -6,8 +6,10 @@
                                           all plain ──► filter ─► accepted, filtered ◄┤
                     the others ──► reference ─► values ─► filter │ rejected, reason ◄─┘
 
+What lies around elements is found once for all of them; the row of each may hold all of it, so rows come in parts.
+
 Whatever error a record causes in this code, only that record is rejected: a batch that fails is halved until the record
-is found. Where a record ends the whole process, `judge_apart` finds it in the same way, in child processes.
+is found. Where a record ends the whole process, it is found in the same way, `apart`: in child processes.
 """
 
 from __future__ import annotations
@@ -15,27 +17,33 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cache, cached_property, reduce
+from functools import cache, cached_property
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from twofold import shell, tables
 from twofold.contract import reasons
-from twofold.contract.columns import arrow_type, kept_rules, typed
-from twofold.contract.decoder import Decoder
+from twofold.contract.columns import ARROW, arrow_type, kept_rules, typed
+from twofold.contract.decoder import Decoder, indexes, not_utf8
 from twofold.contract.literals import is_text
 from twofold.contract.reasons import Reason
-from twofold.contract.records import CellRecords, ElementRecords, JsonRecords, Records, halves, moments
+from twofold.contract.records import Around, CellRecords, ElementRecords, JsonRecords, Records, part, text_bytes
 from twofold.contract.reference import NOTHING, Judgement, Reference
-from twofold.definition.model import Pipeline
+from twofold.definition.model import Field, Pipeline
 from twofold.definition.names import ELEMENT
 
 _ROWS = "_tw_rows"
+HELD_BYTES = 64 << 20
+"""Rows of more elements than one hold no more than this of the records around them."""
+_Attempt = Callable[["Judge", Records, pa.Array], pa.RecordBatch | None]
+"""Makes the rows of records, by their moments of arrival; None: they would hold too much."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +51,12 @@ class Judged:
     """Rows in the order of their records: the event columns (null where rejected), and tables.JUDGED."""
 
     rows: pa.RecordBatch
-    parents: pa.Array | None = None
-    """The index of the record that each row comes from, where a record may have several; else row i is record i."""
+    parents: pa.Array
+    """The index of the record that each row comes from."""
 
     def of_records(self, array: pa.Array) -> pa.Array:
         """What is known of each record, for each row."""
-        return array if self.parents is None else array.take(self.parents)
+        return array.take(self.parents)
 
     def counts(self) -> dict[str, int]:
         """Rows by outcome, and the rejected ones by kind of reason."""
@@ -69,21 +77,24 @@ class Judge:
         self._decoder = Decoder([field for field in found if field.source.whole or not each], most)
         self._of_elements = Decoder([field for field in found if each and not field.source.whole], most, True)
 
-    def judge(self, records: Records, received_at: datetime | pa.Array) -> Judged:
+    def judge(self, records: Records, received_at: datetime | pa.Array, *, apart: bool = False) -> Judged:
         """Judge all; `received_at` is one moment, or one per record (timestamps in UTC)."""
-        return self.by_event(records, received_at, Judge._halving)
+        return whole(self.parts(records, received_at, apart=apart))
 
-    def by_event(
-        self, records: Records, received_at: datetime | pa.Array, judging: Callable[[Judge, Records, pa.Array], Judged]
-    ) -> Judged:
-        """What `judging` makes of some records and their moments of arrival, or of the events that lie in them."""
+    def parts(self, records: Records, received_at: datetime | pa.Array, *, apart: bool = False) -> Iterator[Judged]:
+        """As `judge`, in parts that fit into memory; `apart` in child processes: one that ends them is not judged."""
         judge = self._of_any_size if isinstance(records, JsonRecords) and records.measured else self
-        arrived = moments(received_at, len(records))
-        if self.pipeline.event.each is None or not isinstance(records, JsonRecords):
-            return judging(judge, records, arrived)
-        elements = judge.elements(records)
-        parents = pa.array(elements.parents, pa.int64())
-        return Judged(judging(judge, elements, arrived.take(parents)).rows, parents)
+        if not isinstance(received_at, pa.Array):
+            received_at = pa.repeat(pa.scalar(received_at, ARROW["timestamp"]), len(records))
+        arrived, parents = received_at, pa.arange(0, len(records))
+        if self.pipeline.event.each is not None and isinstance(records, JsonRecords):
+            records = judge.elements(records)
+            parents = pa.array(records.parents, pa.int64())
+            arrived = arrived.take(parents)
+        done = 0
+        for rows in _together(judge.halving(records, arrived, _in_child if apart else Judge.attempt)):
+            yield Judged(rows, parents.slice(done, rows.num_rows))
+            done += rows.num_rows
 
     @cached_property
     def _of_any_size(self) -> Judge:
@@ -102,123 +113,124 @@ class Judge:
             if isinstance(found, Reason):
                 faults[len(values)] = found
                 found = []
-            rows: Iterator[tuple[int, bytes | None]] = enumerate(found, 1) if found else iter([(0, None)])
-            for number, text in rows:
-                values.append(text)
-                numbers.append(number)
-                parents.append(index)
+            values += found or [None]
+            numbers += range(1, len(found) + 1) or [0]
+            parents += [index] * (len(found) or 1)
         return ElementRecords(values, numbers, parents, records, faults)
 
-    def _halving(self, records: Records, arrived: pa.Array) -> Judged:
+    def halving(self, records: Records, arrived: pa.Array, attempt: _Attempt) -> Iterator[pa.RecordBatch]:
+        """The rows of records, or of each half of them where the attempt fails, or they would hold too much."""
         try:
-            return self._judge(records, arrived)
-        except MemoryError:
-            raise
+            rows = attempt(self, records, arrived)
+        except (MemoryError, OSError):
+            raise  # no fault of a record
         except Exception as error:
             if not len(records):
                 raise
-            if len(records) == 1:
-                return self.not_judged(records, error)
-        return whole([self._halving(*half) for half in halves(records, arrived)])
+            rows = self.not_judged(records, error) if len(records) == 1 else None
+        if rows is not None:
+            yield rows
+            return
+        middle = len(records) // 2
+        for at, count in ((0, middle), (middle, len(records) - middle)):
+            yield from self.halving(part(records, at, count), arrived.slice(at, count), attempt)
 
-    def rejected(self, records: Records, fault: Reason) -> Judged:
-        """All records rejected for one reason, unjudged."""
-        fields, length = self.pipeline.event.fields.values(), len(records)
-        nothing = {field.name: pa.nulls(length, arrow_type(field.type)) for field in fields}
-        return self._rows(nothing, dict.fromkeys(range(length), fault), records)
+    def attempt(self, records: Records, arrived: pa.Array) -> pa.RecordBatch | None:
+        """The rows of all; None: they would hold too much."""
+        around = self._around(records) if isinstance(records, ElementRecords) else Around()
+        fields = self.pipeline.event.fields
+        others = [field for name, field in fields.items() if name not in around.columns]
+        columns, unclear = self._plain(records, others, arrived)
+        if isinstance(records, ElementRecords):
+            if _are_too_much(around.sizes, records.parents):
+                return None
+            parents = pa.array(records.parents, pa.int64())
+            columns |= {name: array.take(parents) for name, array in around.columns.items()}
+            unclear.update(index for index, parent in enumerate(records.parents) if parent in around.unclear)
+        latest = pc.add(arrived, pa.scalar(self.pipeline.event.max_future, pa.duration("us")))
+        unclear |= indexes(pc.greater(columns[self.pipeline.event.time], latest))
+        if isinstance(records, ElementRecords) and _are_too_much(records.sizes, unclear):
+            return None
+        judged = {index: self._by_reference(records, index, arrived[index].as_py()) for index in sorted(unclear)}
+        return self._rows(*self._patched({name: columns[name] for name in fields}, judged), records)
 
-    def _judge(self, records: Records, arrived: pa.Array) -> Judged:
-        columns, unclear = self._plain(records, arrived)
-        if not unclear:
-            return self._rows(columns, {}, records)
-        judged = {index: self._by_reference(records, index, arrived[index].as_py()) for index in unclear}
-        return self._rows(*self._patched(columns, judged), records)
+    def _around(self, elements: ElementRecords) -> Around:
+        """What the records around elements hold; what fails in columns is read record by record."""
+        around, records = elements.around, elements.records
+        if len(around.sizes) != len(records):
+            names = {*records.beside, *(field.name for field in self._decoder.fields)}
+            fields = [field for field in self.pipeline.event.fields.values() if field.name in names]
+            try:
+                around.columns, around.unclear = self._plain(records, fields)
+            except MemoryError:
+                raise
+            except Exception:  # noqa: BLE001
+                around.columns, around.unclear = _nulls(fields, len(records)), set(range(len(records)))
+            around.sizes = sum(map(text_bytes, around.columns.values()), np.zeros(len(records), np.int64))
+        return around
 
-    def _plain(self, records: Records, arrived: pa.Array) -> tuple[dict[str, pa.Array], list[int]]:
-        """Typed columns, and the indexes of rows that are not plainly right."""
-        arrays, unclear = self._arrays(records)
-        unclear = {*unclear, *records.faults}
-        columns, masks = {}, []
-        for field in self.pipeline.event.fields.values():
+    def _plain(
+        self, records: Records, fields: Iterable[Field], arrived: pa.Array | None = None
+    ) -> tuple[dict[str, pa.Array], set[int]]:
+        """Typed columns of fields that lie in these records, and the indexes of rows that are not plainly right."""
+        arrays, bad = self._arrays(records)
+        unclear = {*bad, *records.faults}
+        columns = {}
+        for field in fields:
             array = arrays.get(field.name)
             if array is None:
                 array = arrived if field.is_arrival else pa.nulls(len(records))
             column, right = typed(field, array, decoded=not isinstance(records, CellRecords) and field.source.in_value)
             columns[field.name] = column
-            masks += [] if right is None else [right]
-            masks += kept_rules(self.pipeline, field, column)
-        latest = pc.add(arrived, pa.scalar(self.pipeline.event.max_future, pa.duration("us")))
-        masks.append(pc.less_equal(columns[self.pipeline.event.time], latest))
-        right = reduce(pc.and_, (pc.fill_null(mask, True) for mask in masks))
-        return columns, sorted({*unclear, *pc.indices_nonzero(pc.invert(right)).to_pylist()})
+            for mask in ([] if right is None else [right]) + kept_rules(self.pipeline, field, column):
+                unclear |= indexes(pc.invert(mask))
+        return columns, unclear
 
     def _arrays(self, records: Records) -> tuple[Mapping[str, pa.Array], Iterable[int]]:
         """What was found of each field, and the indexes of rows of which that says nothing."""
         if isinstance(records, CellRecords):
-            return self._cells(records)
-        around = records.records if isinstance(records, ElementRecords) else records
-        found = self._decoder.decode(pa.array(around.values, pa.binary()))
-        beside, bad = {}, set(found.refused)
-        for name, array in around.beside.items():
-            beside[name], undecoded = _decoded(array) if is_text(array.type) else (array, [])
-            bad.update(undecoded)
-        if not isinstance(records, ElementRecords):
-            return {**found.columns, **beside}, bad
-        parents = pa.array(records.parents, pa.int64())
-        inner = self._of_elements.decode(pa.array(records.values, pa.binary()))
-        taken = {name: array.take(parents) for name, array in {**found.columns, **beside}.items()}
-        outer = (index for index, parent in enumerate(records.parents) if parent in bad)
-        return {**taken, **inner.columns}, {*inner.refused, *outer}
-
-    @staticmethod
-    def _cells(records: CellRecords) -> tuple[dict[str, pa.Array], Sequence[int]]:
-        """Columns with texts decoded, and rows that are faulty or no UTF-8."""
-        unclear = set(records.faults)
-        columns = {}
-        for name, array in records.columns.items():
-            if pa.types.is_dictionary(array.type):
-                array = array.dictionary_decode()
-            if is_text(array.type):
-                array, bad = _decoded(array)
-                unclear.update(bad)
-            columns[name] = array
-        return columns, sorted(unclear)
+            return _decoded(records.columns)
+        values = pa.array(records.values, pa.binary())
+        if isinstance(records, ElementRecords):
+            return self._of_elements.decode(values)
+        columns, refused = self._decoder.decode(values)
+        beside, bad = _decoded(records.beside)
+        return {**columns, **beside}, {*refused, *bad}
 
     def _by_reference(self, records: Records, index: int, arrived: datetime) -> Judgement:
         if index in records.faults:
             return Judgement(None, records.faults[index])
-        if isinstance(records, ElementRecords):
-            if not records.numbers[index]:
-                return NOTHING
-            parent = records.parents[index]
-            beside = {name: array[parent] for name, array in records.records.beside.items()}
-            return self._reference.json(records.records.values[parent], arrived, beside, records.values[index])
+        if isinstance(records, CellRecords):
+            return self._reference.cells(_at(records.columns, index), arrived)
         if isinstance(records, JsonRecords):
-            beside = {name: array[index] for name, array in records.beside.items()}
-            return self._reference.json(records.values[index], arrived, beside)
-        return self._reference.cells({name: array[index] for name, array in records.columns.items()}, arrived)
+            return self._reference.json(records.values[index], arrived, _at(records.beside, index))
+        if not records.numbers[index]:
+            return NOTHING
+        parent, whole, readings = records.parents[index], records.records, records.around.readings
+        if parent not in readings:
+            readings[parent] = self._reference.around(whole.values[parent], _at(whole.beside, parent))
+        return self._reference.event(readings[parent], arrived, records.values[index])
 
     def _patched(
         self, columns: Mapping[str, pa.Array], judged: Mapping[int, Judgement]
     ) -> tuple[dict[str, pa.Array], dict[int, Reason]]:
         """Put what the reference read in the place of what the columns hold, and nulls where it was rejected."""
-        read = {index: one.values for index, one in judged.items() if one.values is not None}
-        faults = {index: one.fault for index, one in judged.items() if one.fault is not None}
-        nothing = [index for index, one in judged.items() if one == NOTHING]
+        if not judged:
+            return dict(columns), {}
+        read = [one.values for one in judged.values() if one.values is not None]
         length = len(next(iter(columns.values())))
         places: list[int | None] = list(range(length))
-        for index in (*faults, *nothing):
-            places[index] = None
-        for number, index in enumerate(read):
-            places[index] = length + number
+        anew = iter(range(length, length + len(read)))
+        for index, one in judged.items():
+            places[index] = None if one.values is None else next(anew)
         take = pa.array(places, pa.int64())
         patched = {}
         for name, array in columns.items():
-            values = pa.array([one[name] for one in read.values()], array.type)
+            values = pa.array([one[name] for one in read], array.type)
             patched[name] = pa.concat_arrays([array, values]).take(take)
-        return patched, faults
+        return patched, {index: one.fault for index, one in judged.items() if one.fault is not None}
 
-    def _rows(self, columns: Mapping[str, pa.Array], faults: Mapping[int, Reason], records: Records) -> Judged:
+    def _rows(self, columns: Mapping[str, pa.Array], faults: Mapping[int, Reason], records: Records) -> pa.RecordBatch:
         length = len(records)
         outcome = self._outcomes(columns, length)
         kinds: list[str | None] = [None] * length
@@ -239,99 +251,104 @@ class Judge:
             tables.REASON: pa.array(texts, pa.string()),
             tables.PAYLOAD: pa.array(payloads, pa.binary()),
         }
-        return Judged(pa.RecordBatch.from_pydict({**columns, **judged, **element}))
+        return pa.RecordBatch.from_pydict({**columns, **judged, **element})
 
-    def not_judged(self, records: Records, error: BaseException) -> Judged:
+    def not_judged(self, records: Records, error: Exception) -> pa.RecordBatch:
         """The one record as it came, or without its bytes if it is they that cannot be had."""
         fault = reasons.not_judged(error)
+        nothing = _nulls(self.pipeline.event.fields.values(), 1)
         try:
-            return self.rejected(records, fault)
+            return self._rows(nothing, {0: fault}, records)
         except MemoryError:
             raise
         except Exception:  # noqa: BLE001 - what failed before fails again: its reason is known
-            return self.rejected(JsonRecords([None], records.numbers), fault)
+            return self._rows(nothing, {0: fault}, JsonRecords([None], records.numbers))
 
     def _outcomes(self, columns: Mapping[str, pa.Array], length: int) -> pa.Array:
         """`accepted` or `filtered` for each row."""
         if self.pipeline.filter is None or not length:
             return pa.array([tables.ACCEPTED] * length, pa.string())
-        self._filtering.register(_ROWS, pa.Table.from_pydict(dict(columns)))
         # A filter that gives null means filtered.
         asked = f"SELECT coalesce({self.pipeline.filter.duckdb}, FALSE) AS wanted FROM {_ROWS}"
-        try:
-            wanted = self._filtering.sql(asked).to_arrow_table()["wanted"].combine_chunks()
-        finally:
-            self._filtering.unregister(_ROWS)
+        with _database().cursor() as connection:
+            connection.register(_ROWS, pa.Table.from_pydict(dict(columns)))
+            wanted = connection.sql(asked).to_arrow_table()["wanted"].combine_chunks()
         return pc.if_else(wanted, tables.ACCEPTED, tables.FILTERED)
-
-    @cached_property
-    def _filtering(self) -> duckdb.DuckDBPyConnection:
-        connection = _database().cursor()
-        connection.execute("SET TimeZone = 'UTC'")
-        return connection
 
 
 @cache
 def _database() -> duckdb.DuckDBPyConnection:
     """One for each process: to begin it takes longer than to judge a few hundred records, and tasks come and go."""
-    return duckdb.connect(config={
+    connection = duckdb.connect(config={
         "python_enable_replacements": "false",
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
         # One task has one core, and rows must come back in their order.
         "threads": "1",
     })  # fmt: skip
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    return connection
 
 
-def whole(parts: Sequence[Judged]) -> Judged:
-    """The rows of consecutive parts as one."""
-    return Judged(pa.Table.from_batches([one.rows for one in parts]).combine_chunks().to_batches()[0])
+def whole(parts: Iterable[Judged]) -> Judged:
+    """The rows of consecutive parts as one; ArrowInvalid where no array can hold them."""
+    rows, parents = zip(*((one.rows, one.parents) for one in parts), strict=True)
+    return Judged(pa.concat_batches(rows), pa.concat_arrays(parents))
 
 
-def _decoded(array: pa.Array) -> tuple[pa.Array, list[int]]:
-    """Texts and bytes as text; those that are no UTF-8 are null there, and their indexes listed.
+def _together(parts: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Consecutive rows as one, as far as they may be held at once."""
+    held: list[pa.RecordBatch] = []
+    size = 0
+    for rows in parts:
+        if held and size + rows.nbytes > HELD_BYTES:
+            yield held[0] if len(held) == 1 else pa.concat_batches(held)
+            held, size = [], 0
+        held.append(rows)
+        size += rows.nbytes
+    yield held[0] if len(held) == 1 else pa.concat_batches(held)
 
-    Files say "text" of bytes that are none, and Arrow checks it only where bytes become text.
-    """
-    cells = array if pa.types.is_binary(array.type) else array.cast(pa.binary())
-    try:
-        return cells.cast(pa.string()), []
-    except pa.ArrowInvalid:
-        texts: list[str | None] = []
-        bad = []
-        for index, cell in enumerate(cells.to_pylist()):
-            try:
-                texts.append(None if cell is None else cell.decode())
-            except UnicodeDecodeError:
-                texts.append(None)
-                bad.append(index)
-        return pa.array(texts, pa.string()), bad
+
+def _are_too_much(sizes: NDArray[np.int64], indexes: Collection[int]) -> bool:
+    """Whether rows that hold so many bytes are not to be made at once."""
+    return len(indexes) > 1 and sizes[list(indexes)].sum() > HELD_BYTES
+
+
+def _nulls(fields: Iterable[Field], length: int) -> dict[str, pa.Array]:
+    return {field.name: pa.nulls(length, arrow_type(field.type)) for field in fields}
+
+
+def _at(arrays: Mapping[str, pa.Array], index: int) -> dict[str, pa.Scalar]:
+    return {name: array[index] for name, array in arrays.items()}
+
+
+def _decoded(columns: Mapping[str, pa.Array]) -> tuple[dict[str, pa.Array], set[int]]:
+    """Texts and bytes as text; those that are no UTF-8 are null there, and their indexes listed."""
+    decoded, bad = {}, set[int]()
+    for name, array in columns.items():
+        if pa.types.is_dictionary(array.type):
+            array = array.dictionary_decode()
+        if is_text(array.type):
+            cells = array if pa.types.is_binary(array.type) else array.cast(pa.binary())
+            if wrong := not_utf8(cells):
+                kept = (None if index in wrong else cell for index, cell in enumerate(cells.to_pylist()))
+                cells = pa.array(kept, pa.binary())
+                bad |= wrong
+            array = cells.cast(pa.string())
+        decoded[name] = array
+    return decoded, bad
 
 
 _CHILD = "from twofold.contract.judge import judge_stdin; judge_stdin()"
 
 
 class Crashed(Exception):
-    """The process that judged records ended without an answer, or the bytes of one cannot be had: that is the cause."""
+    """The process that judged records ended without an answer."""
 
 
-def judge_apart(judge: Judge, records: Records, received_at: datetime | pa.Array) -> Judged:
-    """As `Judge.judge`; a record at which the child ends is rejected as not judged."""
-    return judge.by_event(records, received_at, _apart)
-
-
-def _apart(judge: Judge, records: Records, arrived: pa.Array) -> Judged:
-    try:
-        return Judged(_in_child(judge, records, arrived))
-    except Crashed as error:
-        if not len(records):
-            raise
-        if len(records) == 1:
-            return judge.not_judged(records, error.__cause__ or error)
-    return whole([_apart(judge, *half) for half in halves(records, arrived)])
-
-
-def _in_child(judge: Judge, records: Records, received_at: datetime | pa.Array) -> pa.RecordBatch:
+def _in_child(judge: Judge, records: Records, received_at: pa.Array) -> pa.RecordBatch | None:
+    if isinstance(records, ElementRecords) and _are_too_much(records.sizes, range(len(records))):
+        return None
     # What makes payloads need not be picklable: rejected rows get theirs here.
     sent = replace(records, payload=dict[int, bytes]().get) if isinstance(records, CellRecords) else records
     asked = pickle.dumps((judge.pipeline, sent, received_at))
@@ -339,19 +356,9 @@ def _in_child(judge: Judge, records: Records, received_at: datetime | pa.Array) 
     if done.returncode:
         raise Crashed(f"the process that judged it ended with {done.returncode}")
     with pa.ipc.open_stream(done.stdout) as stream:
-        rows = stream.read_next_batch()
-    return _with_payloads(rows, records) if isinstance(records, CellRecords) else rows
-
-
-def _with_payloads(rows: pa.RecordBatch, records: CellRecords) -> pa.RecordBatch:
-    payloads: list[bytes | None] = [None] * len(records)
-    for index in pc.indices_nonzero(pc.equal(rows[tables.OUTCOME], tables.REJECTED)).to_pylist():
-        try:
-            payloads[index] = records.payload(index)
-        except MemoryError:
-            raise
-        except Exception as error:
-            raise Crashed("the bytes of a record cannot be had") from error
+        rows = pa.concat_batches(stream)
+    are_rejected = pc.equal(rows[tables.OUTCOME], tables.REJECTED).to_pylist()
+    payloads = [records.payload(index) if is_rejected else None for index, is_rejected in enumerate(are_rejected)]
     return rows.set_column(rows.schema.get_field_index(tables.PAYLOAD), tables.PAYLOAD, pa.array(payloads, pa.binary()))
 
 

@@ -25,6 +25,8 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from twofold.contract import reasons
+from twofold.contract.reasons import Reason
 from twofold.definition.field_source import FieldSource
 from twofold.definition.time_formats import EPOCHS, ISO, parse, read_epoch
 from twofold.definition.types import MAX_DECIMAL_PRECISION, FieldType
@@ -236,6 +238,10 @@ class OtherShape(Exception):
     def __init__(self, place: FieldSource, wanted: str, token: bytes) -> None:
         super().__init__(f"{place} is not {wanted}")
         self.place, self.wanted, self.token = place, wanted, token
+
+    def reason(self, label: str) -> Reason:
+        """Why a record is rejected, of which the path has this label."""
+        return reasons.wrong_shape(label, str(self.place), self.wanted, self.token.decode())
 
 
 def follow(text: bytes, source: FieldSource) -> bytes:

@@ -6,19 +6,20 @@ rows of CSV or Parquet, Kafka values in Avro ─────────► Cell
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from twofold.contract import reasons
-from twofold.contract.columns import ARROW
 from twofold.contract.literals import is_text
 from twofold.contract.reasons import Reason
+from twofold.contract.reference import Readings
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,20 @@ class JsonRecords:
         return whole
 
 
+@dataclass
+class Around:
+    """What is known of the records around elements: found once for all of their elements, in whatever parts."""
+
+    columns: Mapping[str, pa.Array] = field(default_factory=dict)
+    """Field → its value in each record, unless it lies in the elements."""
+    sizes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Bytes of the texts of all columns, by record."""
+    unclear: Set[int] = frozenset()
+    """Indexes of records of which the columns say nothing."""
+    readings: dict[int, Readings | Reason] = field(default_factory=dict)
+    """Index of a record → what the reference reads there, as far as it was asked."""
+
+
 @dataclass(frozen=True)
 class ElementRecords:
     """Elements of the arrays of JSON texts, each an event; and a row for each text that has no element.
@@ -63,9 +78,15 @@ class ElementRecords:
     records: JsonRecords
     faults: Mapping[int, Reason] = field(default_factory=dict)
     """Index of a row that stands for a text → what is wrong with that; of other such rows the array is empty."""
+    around: Around = field(default_factory=Around)
 
     def __len__(self) -> int:
         return len(self.values)
+
+    @cached_property
+    def sizes(self) -> NDArray[np.int64]:
+        """Bytes of the record around each: what a rejected row keeps."""
+        return np.array([len(value or b"") for value in self.records.values], np.int64)[self.parents]
 
     def payload(self, index: int) -> bytes | None:
         """The whole record as it came."""
@@ -98,11 +119,11 @@ Records = JsonRecords | ElementRecords | CellRecords
 
 def too_large(columns: Iterable[pa.Array], most: int) -> dict[int, Reason]:
     """Rows of a file whose texts have more than `most` bytes, by their index; `columns` are the file's."""
-    sizes = np.sum([*map(_text_bytes, columns)], axis=0)
+    sizes = np.sum([*map(text_bytes, columns)], axis=0)
     return {int(row): reasons.too_large(int(sizes[row]), most) for row in np.flatnonzero(sizes > most)}
 
 
-def _text_bytes(array: pa.Array) -> np.ndarray[Any, np.dtype[np.int64]]:
+def text_bytes(array: pa.Array) -> NDArray[np.int64]:
     """How many bytes the texts of each value have, those that lie within it too; bytes count as texts."""
     kind = array.type
     if is_text(kind):
@@ -112,26 +133,10 @@ def _text_bytes(array: pa.Array) -> np.ndarray[Any, np.dtype[np.int64]]:
         array = pa.ListArray.from_arrays(array.offsets, entries)
     sizes = np.zeros(len(array), np.int64)
     if pa.types.is_struct(kind):
-        return sum(map(_text_bytes, array.flatten()), sizes)
+        return sum(map(text_bytes, array.flatten()), sizes)
     if pa.types.is_nested(kind):
-        np.add.at(sizes, pc.list_parent_indices(array).to_numpy(), _text_bytes(pc.list_flatten(array)))
+        np.add.at(sizes, pc.list_parent_indices(array).to_numpy(), text_bytes(pc.list_flatten(array)))
     return sizes
-
-
-def moments(received_at: datetime | pa.Array, count: int) -> pa.Array:
-    """A moment of arrival per record."""
-    return (
-        received_at
-        if isinstance(received_at, pa.Array)
-        else pa.repeat(pa.scalar(received_at, ARROW["timestamp"]), count)
-    )
-
-
-def halves(records: Records, arrived: pa.Array) -> Iterator[tuple[Records, pa.Array]]:
-    """The first and the second half of some records, with their moments of arrival."""
-    middle = len(records) // 2
-    for at, count in ((0, middle), (middle, len(records) - middle)):
-        yield part(records, at, count), arrived.slice(at, count)
 
 
 def part(records: Records, at: int, count: int) -> Records:

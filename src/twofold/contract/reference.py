@@ -1,15 +1,17 @@
 """The contract as it is meant, record by record and field by field; every other way must agree with this one.
 
 JSON text ─► one object? ─► Literal per declared field ─┐
-row of cells ─────────────► Literal per declared field ─┴─► values, or all that is wrong with them
+row of cells ─────────────► Literal per declared field ─┴─► Reading each ─► values, or all that is wrong with them
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -49,6 +51,17 @@ class Judgement(NamedTuple):
     fault: Reason | None = None
 
 
+class Reading(NamedTuple):
+    """What a field of a record holds."""
+
+    value: Any = None
+    faults: tuple[Reason, ...] = ()
+    unreadable: Reason | None = None
+    """Why nothing of the record can be read, as the field shows."""
+
+
+Readings = Mapping[str, Reading]
+"""By the name of the field."""
 NOTHING = Judgement(None)
 """Of a record that is read, and holds no event."""
 
@@ -80,34 +93,43 @@ class Reference:
 
         `beside` has the values of fields that are found beside the text: Kafka's key, its headers, the arrival.
         """
-        fault = self.no_object(value)
-        if fault is not None or value is None:
-            return Judgement(None, fault)
-        literals: dict[str, Literal | None] = {}
-        shapes: dict[str, Reason] = {}
+        return self.event(self.around(value, beside), received_at, element)
+
+    def around(self, value: bytes | None, beside: Mapping[str, pa.Scalar]) -> Readings | Reason:
+        """What the fields hold that lie beside a text, or in it but for its elements; or why it cannot be read."""
+        if fault := self.no_object(value):
+            return fault
+        readings: dict[str, Reading] = {}
         for field in self.pipeline.event.fields.values():
-            try:
-                if field.name in beside:
-                    literals[field.name] = cell_literal(beside[field.name], field.type)
-                elif field.is_in_value:
-                    text = value if element is None or field.source.whole else element
-                    literals[field.name] = json_literal(follow(text, field.source), field.type)
-            except UnicodeDecodeError:
-                return Judgement(None, reasons.not_utf8())
-            except (msgspec.DecodeError, RecursionError) as error:
-                return Judgement(None, reasons.not_json(_why(error)))
-            except OtherShape as error:
-                token = error.token.decode()
-                shapes[field.name] = reasons.wrong_shape(field.label, str(error.place), error.wanted, token)
-        return self.literals(literals, received_at, shapes)
+            if field.name in beside:
+                readings[field.name] = self._reading(field, partial(_cell, beside))
+            elif field.source.whole or self.pipeline.event.each is None:
+                readings[field.name] = self._reading(field, partial(_token, value))
+        return readings
+
+    def event(self, around: Readings | Reason, received_at: datetime, element: bytes | None = None) -> Judgement:
+        """An element of a text, by what was read around it; or a text that is one event itself."""
+        if isinstance(around, Reason):
+            return Judgement(None, around)
+        fields = self.pipeline.event.fields.values()
+        readings = (around.get(one.name) or self._reading(one, partial(_token, element)) for one in fields)
+        return self._judged(readings, received_at)
 
     def no_object(self, value: bytes | None) -> Reason | None:
         """Why a text is not exactly one JSON object, or None."""
-        fault = self.unreadable(value)
-        if fault is not None:
-            return fault
+        if value is None:
+            return reasons.empty()
+        if len(value) > self.pipeline.event.max_bytes:
+            return reasons.too_large(len(value), self.pipeline.event.max_bytes)
+        if not value.strip(BLANKS):
+            return reasons.empty()
         try:
-            _OBJECT.decode(value or b"")
+            value.decode()
+            if is_deep(value):
+                return reasons.not_json(f"nested more than {MAX_DEPTH} levels deep")
+            _OBJECT.decode(value)
+        except UnicodeDecodeError:
+            return reasons.not_utf8()
         except msgspec.ValidationError:
             return reasons.not_json()
         except (msgspec.DecodeError, RecursionError) as error:
@@ -127,91 +149,77 @@ class Reference:
                 raise OtherShape(each, "an array", token)
             return elements(token)
         except OtherShape as error:
-            return reasons.wrong_shape("event.each", str(error.place), error.wanted, error.token.decode())
+            return error.reason("event.each")
         except (msgspec.DecodeError, RecursionError) as error:
             return reasons.not_json(str(error))
 
-    def unreadable(self, value: bytes | None) -> Reason | None:
-        """Why a JSON text is not even decoded, or None."""
-        if value is None:
-            return reasons.empty()
-        if len(value) > self.pipeline.event.max_bytes:
-            return reasons.too_large(len(value), self.pipeline.event.max_bytes)
-        if not value.strip(BLANKS):
-            return reasons.empty()
-        try:
-            value.decode()
-        except UnicodeDecodeError:
-            return reasons.not_utf8()
-        if is_deep(value):
-            return reasons.not_json(f"nested more than {MAX_DEPTH} levels deep")
-        return None
-
     def cells(self, cells: Mapping[str, pa.Scalar], received_at: datetime) -> Judgement:
         """One row of a file, of allowed size: its cells by field; undeclared ones are passed over."""
-        declared = {name: _of_one_type(cell) for name, cell in cells.items() if name in self.pipeline.event.fields}
+        readings = (self._reading(field, partial(_cell, cells)) for field in self.pipeline.event.fields.values())
+        return self._judged(readings, received_at)
+
+    def _reading(self, field: Field, find: Callable[[Field], Literal | None]) -> Reading:
+        """What a field holds where it is looked for, and what is wrong with it."""
         try:
-            literals = {
-                name: cell_literal(cell, self.pipeline.event.fields[name].type) for name, cell in declared.items()
-            }
+            literal = find(field)
         except UnicodeDecodeError:
-            return Judgement(None, reasons.not_utf8())
-        return self.literals(literals, received_at)
+            return Reading(unreadable=reasons.not_utf8())
+        except (msgspec.DecodeError, RecursionError) as error:
+            return Reading(unreadable=reasons.not_json(_why(error)))
+        except OtherShape as error:
+            return Reading(faults=(error.reason(field.label),))
+        if literal is None:
+            is_missing = field.required and not field.is_arrival
+            return Reading(field.default, (reasons.missing(field.label),) if is_missing else ())
+        try:
+            value = read_value(field.type, literal, field.format)
+        except NotOfType:
+            return Reading(faults=(reasons.wrong_type(field.label, str(field.type), literal.text),))
+        return Reading(value, tuple(self._broken_rules(field, value)))
 
-    def literals(
-        self,
-        literals: Mapping[str, Literal | None],
-        received_at: datetime,
-        shapes: Mapping[str, Reason] = _NONE,
-    ) -> Judgement:
-        """A record whose values were taken apart already; a field that is not there counts as null.
-
-        `shapes` has the fields whose path leads to none of its values, as it meets a value of another shape.
-        """
+    def _judged(self, readings: Iterable[Reading], received_at: datetime) -> Judgement:
+        """A record of which every field was read, in their order."""
         found: dict[str, Any] = {}
         faults: list[Reason] = []
-        for field in self.pipeline.event.fields.values():
-            literal = literals.get(field.name)
-            value = field.default
-            if field.name in shapes:
-                faults.append(shapes[field.name])
-            elif literal is not None:
-                try:
-                    value = read_value(field.type, literal, field.format)
-                except NotOfType:
-                    faults.append(reasons.wrong_type(field.label, str(field.type), literal.text))
-                else:
-                    faults += self._broken_rules(field, value)
-            elif field.is_arrival:
-                value = received_at
-            elif field.required:
-                faults.append(reasons.missing(field.label))
-            found[field.name] = value
-        faults += self._from_the_future(found[self.pipeline.event.time], received_at)
+        for field, reading in zip(self.pipeline.event.fields.values(), readings, strict=True):
+            if reading.unreadable is not None:
+                return Judgement(None, reading.unreadable)
+            faults += reading.faults
+            found[field.name] = received_at if field.is_arrival and reading.value is None else reading.value
+        time = found[self.pipeline.event.time]
+        if time is not None and time - received_at > self.pipeline.event.max_future:
+            at, received = moment_text(time), moment_text(received_at)
+            said = f"from the future: {self.pipeline.event.time} is {at}, received {received}"
+            faults.append(Reason(reasons.FUTURE, said))
         return Judgement(None, reasons.joined(faults)) if faults else Judgement(found)
 
     def _broken_rules(self, field: Field, value: Any) -> Iterator[Reason]:  # noqa: ANN401
         low = lowest(self.pipeline, field)
-        if low is not None and value < low:
-            yield Reason(reasons.OUT_OF_RANGE, f"{field.label} out of range: {_shown(value)} < {_value_text(low)}")
-        if field.max is not None and value > field.max:
-            yield Reason(
-                reasons.OUT_OF_RANGE, f"{field.label} out of range: {_shown(value)} > {_value_text(field.max)}"
-            )
+        for sign, bound, is_past in (("<", low, operator.lt), (">", field.max, operator.gt)):
+            if bound is not None and is_past(value, bound):
+                broken = f"{field.label} out of range: {_shown(value)} {sign} {value_text(bound)}"
+                yield Reason(reasons.OUT_OF_RANGE, broken)
         if field.one_of and value not in field.one_of:
             allowed = ", ".join(map(str, field.one_of))
             yield Reason(reasons.NOT_ALLOWED, f"{field.label} not one of {allowed}: {_shown(value)}")
         if field.max_length is not None and len(value) > field.max_length:
-            limit = f"{len(value)} > {field.max_length} characters"
-            yield Reason(reasons.TOO_LONG, f"{field.label} too long: {limit}")
+            said = f"{field.label} too long: {len(value)} > {field.max_length} characters"
+            yield Reason(reasons.TOO_LONG, said)
         # Only a text of allowed length is held against the pattern: that bounds what the pattern may cost.
         elif field.pattern is not None and not matches(pa.array([value]), field.pattern)[0].as_py():
             yield Reason(reasons.PATTERN, f"{field.label} does not match {field.pattern}: {_shown(value)}")
 
-    def _from_the_future(self, time: datetime | None, received_at: datetime) -> Iterator[Reason]:
-        if time is not None and time - received_at > self.pipeline.event.max_future:
-            at, received = moment_text(time), moment_text(received_at)
-            yield Reason(reasons.FUTURE, f"from the future: {self.pipeline.event.time} is {at}, received {received}")
+
+def _token(text: bytes | None, field: Field) -> Literal | None:
+    """What a field is in a JSON text; one that lies beside the text is not there."""
+    return None if text is None or not field.is_in_value else json_literal(follow(text, field.source), field.type)
+
+
+def _cell(cells: Mapping[str, pa.Scalar], field: Field) -> Literal | None:
+    """What a field is in a row of cells; a value among those of other types has its own."""
+    cell = cells.get(field.name)
+    found = cell.value if isinstance(cell, pa.UnionScalar) else cell
+    return None if found is None else cell_literal(found, field.type)
 
 
 def _why(error: Exception) -> str:
@@ -224,14 +232,7 @@ def _why(error: Exception) -> str:
     return said[:1].lower() + said[1:]
 
 
-def _of_one_type(cell: pa.Scalar) -> pa.Scalar:
-    """A value among those of other types by its own."""
-    if not isinstance(cell, pa.UnionScalar):
-        return cell
-    return pa.scalar(None) if cell.value is None else cell.value
-
-
-def _value_text(value: object) -> str:
+def value_text(value: object) -> str:
     """A value as sentences have it: the same whatever it was written as."""
     if isinstance(value, datetime):
         return moment_text(value)
@@ -239,4 +240,4 @@ def _value_text(value: object) -> str:
 
 
 def _shown(value: object) -> str:
-    return reasons.shown(_value_text(value))
+    return reasons.shown(value_text(value))

@@ -24,6 +24,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from twofold.contract import reasons
+from twofold.contract.decoder import is_utf8
 from twofold.contract.records import CellRecords
 from twofold.readers.texts import BLOCK_BYTES, MAX_RECORD_BYTES, RECORDS_A_PIECE, SetAside, Text, lines_in
 
@@ -449,9 +450,7 @@ def _no_header(data: bytes, start: int, names: list[str], final: bool) -> str:
     row = row_at(data, start, b",", final=final)
     if b"\0" in line:
         return "the header has NUL characters: it is neither UTF-8 nor UTF-16 with a byte order mark; save it as UTF-8"
-    try:
-        line.decode()
-    except UnicodeDecodeError:
+    if not is_utf8(line):
         return "the header is not UTF-8; save the file as UTF-8, or as UTF-16 with a byte order mark"
     if row.fault:
         return f"the header is malformed: {row.fault}"
