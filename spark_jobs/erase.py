@@ -209,7 +209,7 @@ class Eraser:
     def _rows(self, pinned: Pinned, file: DataFile, names: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
         columns = ", ".join(map(quoted, names)) or "*"
         found = self.duck.connection.sql(f"SELECT {columns} FROM {self.duck.read(pinned, (file,))}")
-        yield from found.to_arrow_reader(_ROWS)
+        yield from table_files.grouped(found.to_arrow_reader(_ROWS))
 
     def erase(self, shape: TableShape, before: tuple[int, int]) -> None:
         """Rewrite the files of one table that hold the ids.
@@ -249,10 +249,9 @@ class Eraser:
     def _rewritten(self, pinned: Pinned, file: DataFile) -> list[DataFile]:
         is_log = tables.OUTCOME in {column.name for column in pinned.columns}
         with Writer(Place.of(pinned.made)) as writer:
-            read = ((rows, self.wanted.those(rows)) for rows in self._rows(pinned, file))
-            writer.write_sorted(
-                ledger.blank(rows, those) if is_log else rows.filter(pc.invert(those)) for rows, those in read
-            )
+            for rows in self._rows(pinned, file):
+                those = self.wanted.those(rows)
+                writer.write(ledger.blank(rows, those) if is_log else rows.filter(pc.invert(those)))
             return writer.close()
 
     def _state(self, held: Held, table: Table, before: tuple[int, int]) -> dict[str, str]:

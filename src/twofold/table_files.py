@@ -10,7 +10,7 @@ A file counts only once a commit names it (`twofold.commits`); one that no commi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -128,6 +128,20 @@ def arrow_type(kind: IcebergType) -> pa.DataType:
     return _ARROW[str(kind)]
 
 
+def grouped(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same rows, as many together as make a row group of a good size."""
+    held: list[pa.RecordBatch] = []
+    rows = size = 0
+    for batch in batches:
+        held.append(batch)
+        rows, size = rows + batch.num_rows, size + batch.nbytes
+        if rows >= _GROUP_ROWS or size >= _GROUP_BYTES:
+            yield pa.concat_batches(held)
+            held, rows, size = [], 0, 0
+    if rows:
+        yield pa.concat_batches(held)
+
+
 class Writer:
     """Writes rows, in the order in which they come, into a file per day; closed it gives the files, else none stay."""
 
@@ -157,19 +171,8 @@ class Writer:
 
     def write_sorted(self, batches: Iterable[pa.RecordBatch]) -> None:
         """Add rows that come day by day, in row groups of a good size; a day's file is closed where the next begins."""
-        held: list[pa.RecordBatch] = []
-        rows = size = 0
-        for batch in batches:
-            held.append(batch)
-            rows, size = rows + batch.num_rows, size + batch.nbytes
-            if rows >= _GROUP_ROWS or size >= _GROUP_BYTES:
-                self._write_through(held)
-                held, rows, size = [], 0, 0
-        self._write_through(held)
-
-    def _write_through(self, held: Sequence[pa.RecordBatch]) -> None:
-        if held:
-            self.write(pa.Table.from_batches(held))
+        for rows in grouped(batches):
+            self.write(rows)
             *done, last = self._open
             self._whole += [self._open.pop(day).close() for day in done]
             if self._open[last].rows >= _FILE_ROWS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,7 +27,7 @@ from spark_jobs.tasks import of_file
 from tests import lake as tables_by_hand
 from tests.conftest import write_definition
 from tests.lake import LocalLake
-from twofold import commits, inbox, ledger, schemas, table_state, tables
+from twofold import commits, inbox, ledger, schemas, table_files, table_state, tables
 from twofold.catalog import LakeCatalog
 from twofold.contract import judge as judge_module
 from twofold.contract.judge import Judge
@@ -399,13 +399,14 @@ def test_a_second_run_finishes_the_first(lake: LocalLake, killed_after: str) -> 
 
 def test_rows_are_read_few_at_once_and_written_together(lake: LocalLake, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
-    those = Wanted.those
+    grouped = table_files.grouped
 
-    def counting(wanted: Wanted, rows: pa.RecordBatch) -> pa.BooleanArray:
-        read.append(len(rows))
-        return those(wanted, rows)
+    def counting(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for rows in grouped(held := list(batches)):
+            read.extend(map(len, held))
+            yield rows
 
-    monkeypatch.setattr(Wanted, "those", counting)
+    monkeypatch.setattr(table_files, "grouped", counting)
     rows = [kafka(number, {"payload": text(PERSON) if number == 7 else b"{"}, "rejected") for number in range(1000)]
     land(lake, tables.STREAM_LOG, rows, Landed(lake.name, 1, "t", {0: 1000}))
     with scratch(lake.settings) as duck:
