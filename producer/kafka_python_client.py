@@ -33,7 +33,8 @@ class KafkaPython:
     def send(self, partition: int, records: Sequence[Record]) -> None:
         """Send records, in order; returns before they are delivered."""
         for _, key, value in records:
-            self._send(partition, key, value)
+            if not self._send(partition, key, value):
+                return
 
     def poll(self, seconds: float) -> None:
         """Reports come by themselves."""
@@ -44,11 +45,14 @@ class KafkaPython:
         if self._producer is not None:
             self._producer.close(timeout=0)
 
-    def _send(self, partition: int, key: bytes | None, value: bytes) -> None:
-        while not self._stopped():
+    def _send(self, partition: int, key: bytes | None, value: bytes) -> bool:
+        """Whether the client has taken a record, or refused it: it waits for a broker until the run is stopped."""
+        while True:
             if self._spent:
                 self.close()
                 self._producer, self._spent = None, False
+            if self._ledger.failure is not None or (self._producer is None and self._stopped()):
+                return False
             try:
                 producer = self._producer = self._producer or self._connected()
             except KafkaError:  # no broker yet
@@ -56,13 +60,15 @@ class KafkaPython:
             try:
                 sent = producer.send(self._topic, value, key, partition=partition)
             except KafkaTimeoutError:  # no broker any more, or no room yet
-                continue
+                if self._stopped():
+                    return False
             except KafkaError as error:
                 self._refused(partition, error)
+                return True
             else:
                 sent.add_callback(self._delivered)
                 sent.add_errback(partial(self._refused, partition))
-            return
+                return True
 
     def _delivered(self, metadata: RecordMetadata) -> None:
         # A report that has already come is given to the sending thread.

@@ -15,12 +15,15 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from subprocess import CompletedProcess, Popen
+from threading import Event
 from typing import Any
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import KafkaAdminClient
 
+from producer.delivery import Ledger
+from producer.kafka_python_client import KafkaPython
 from tests import at_work
 from tests.running import frozen
 from twofold import journal, kafka
@@ -244,11 +247,31 @@ def test_sigterm_leaves_exactly_what_is_journaled_and_health_tells_progress(
     assert second.returncode == 1
     assert "another producer" in second.stderr
     running_producers[0].send_signal(signal.SIGTERM)
-    assert running_producers[0].wait(timeout=60) == 128 + signal.SIGTERM
+    _, said = running_producers[0].communicate(timeout=60)
+    assert running_producers[0].returncode == 128 + signal.SIGTERM, said
     sent = position(stack, pipeline)
     assert values(in_topic(stack, pipeline)) == Counter(path.read_bytes().splitlines()[:sent])
     twofold("produce", pipeline.name, "--from", str(path))
     assert values(in_topic(stack, pipeline)) == Counter(path.read_bytes().splitlines())
+
+
+def test_a_stop_leaves_no_record_between_the_ledger_and_the_client(
+    stack: Settings, define: Define, tmp_path: Path
+) -> None:
+    """What the run has handed over as it is stopped is sent: it would be waited for in vain."""
+    pipeline = define()
+    topic = pipeline.topic
+    kafka.ensure(stack, pipeline)
+    ledger, stop = Ledger(0, topic.partitions, tmp_path / "aside", 1 << 20), Event()
+    client = KafkaPython(stack, topic.name, ledger, stop.is_set)
+    records = [(number, None, b"{}") for number in range(30)]
+    ledger.hand_over(0, records)
+    client.send(0, records[:1])
+    stop.set()
+    client.send(0, records[1:])
+    eventually(lambda: not ledger.held_bytes)
+    assert ledger.progress().acked == 30
+    client.close()
 
 
 def test_a_topic_made_again_is_not_gone_on_with(
