@@ -16,11 +16,12 @@ from typing import NamedTuple
 
 from duckdb import DuckDBPyConnection
 from pyiceberg.manifest import DataFile
+from pyiceberg.types import NestedField
 
 from spark_jobs.spark_session import Job
 from spark_jobs.tasks import RESULT, Batches, packed, result, results
 from twofold.reader import engine
-from twofold.reader.pinned import Pinned, PinnedColumn, columns_of
+from twofold.reader.pinned import Pinned, columns_of, duckdb_type
 from twofold.settings import Settings
 from twofold.table_files import Place, Writer
 
@@ -45,7 +46,7 @@ class Scratch:
         self.show(name, pinned.columns, dict(pinned.table.io.properties) if pinned.table else {}, files)
         return name
 
-    def show(self, name: str, fields: Sequence[PinnedColumn], io: Mapping[str, str], files: Sequence[DataFile]) -> None:
+    def show(self, name: str, fields: Sequence[NestedField], io: Mapping[str, str], files: Sequence[DataFile]) -> None:
         """Make a relation of some files."""
         query = engine.query_of(self.connection, f"{name}_remote", fields, io, files)
         self.connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {query}")
@@ -57,7 +58,7 @@ class Scratch:
     def write(self, place: Place, query: str, order: str) -> list[DataFile]:
         """The rows of a query, sorted so that they come day by day, with the types of the table that they are for."""
         typed = ", ".join(
-            f'CAST("{one.name}" AS {one.duckdb}) AS "{one.name}"' for one in columns_of(place.schema, None)
+            f'CAST("{one.name}" AS {duckdb_type(one)}) AS "{one.name}"' for one in columns_of(place.schema, None)
         )
         rows = self.connection.sql(f"SELECT {typed} FROM ({query}) AS _tw_rows ORDER BY {order}")
         with Writer(place) as writer:
@@ -75,7 +76,7 @@ def scratch(settings: Settings, threads: int | None = None) -> Iterator[Scratch]
 class From(NamedTuple):
     """A relation of a part's query."""
 
-    columns: tuple[PinnedColumn, ...]
+    columns: tuple[NestedField, ...]
     files: tuple[DataFile, ...]
 
 

@@ -28,6 +28,7 @@ import click
 from py4j.java_gateway import JavaObject
 from py4j.protocol import Py4JError, Py4JJavaError
 from pyiceberg.table import Table
+from pyiceberg.types import NestedField
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
@@ -37,7 +38,6 @@ from twofold.definition.model import Pipeline
 from twofold.errors import BoundaryError, Busy, NotRunning
 from twofold.lake import Lake
 from twofold.launch import Launch
-from twofold.reader.pinned import PinnedColumn
 from twofold.settings import CATALOG, Settings
 
 _S3_CHECKPOINTS = "org.apache.spark.internal.io.cloud.AbortableStreamBasedCheckpointFileManager"
@@ -265,21 +265,21 @@ def declared(pipeline: str) -> Lake:
     return Lake(settings, load_pipeline(settings, pipeline))
 
 
-def as_of(table: Table, snapshot: int, columns: Iterable[PinnedColumn]) -> str:
+def as_of(table: Table, snapshot: int, columns: Iterable[NestedField]) -> str:
     """A table at a snapshot, which is read with the columns of its own day, as `columns` of today: those that were
     declared since are null in it."""
     found = table.snapshot_by_id(snapshot)
     schema = table.schemas()[found.schema_id] if found and found.schema_id is not None else table.schema()
     before = {field.name: field.field_type for field in schema.fields}
     listed = [
-        f"`{column.name}`" if before.get(column.name) == column.iceberg else _typed(column, column.name in before)
+        f"`{column.name}`" if before.get(column.name) == column.field_type else _typed(column, column.name in before)
         for column in columns
     ]
     return f"(SELECT {', '.join(listed)} FROM {tables.qualified(*table.name())} VERSION AS OF {snapshot})"
 
 
-def _typed(column: PinnedColumn, is_there: bool) -> str:
-    kind = str(column.iceberg).replace("timestamptz", "timestamp").replace("long", "bigint")
+def _typed(column: NestedField, is_there: bool) -> str:
+    kind = str(column.field_type).replace("timestamptz", "timestamp").replace("long", "bigint")
     return f"CAST({f'`{column.name}`' if is_there else 'NULL'} AS {kind}) AS `{column.name}`"
 
 

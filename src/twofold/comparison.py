@@ -169,7 +169,7 @@ def _view(reader: Reader, pipeline: Pipeline, view: View, touched: set[date] | N
     days = None if touched is None else window_days(touched, view.window, view.every)
     sealed = f"window_end <= TIMESTAMPTZ '{folded.sealed_through.isoformat()}'"
     on_days = "true" if days is None else serving.duckdb(serving.on_days("window_start", days))
-    numeric = frozenset(column.name for column in pinned[batch].columns if isinstance(column.iceberg, _NUMBERS))
+    numeric = frozenset(column.name for column in pinned[batch].columns if isinstance(column.field_type, _NUMBERS))
     rows = side_by_side(view, quoted(batch), quoted(stream), f"{sealed} AND {on_days}", numeric)
     return _summed(reader, pipeline, view, rows)
 

@@ -7,7 +7,7 @@ a view declared otherwise ─► refused; `redeclared` gives the new columns, fo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from pyiceberg.catalog import Catalog
@@ -26,19 +26,7 @@ from pyiceberg.table.update import (
     update_table_metadata,
 )
 from pyiceberg.transforms import DayTransform, IdentityTransform
-from pyiceberg.types import (
-    BinaryType,
-    BooleanType,
-    DateType,
-    DecimalType,
-    DoubleType,
-    IcebergType,
-    IntegerType,
-    LongType,
-    NestedField,
-    StringType,
-    TimestamptzType,
-)
+from pyiceberg.types import IcebergType, NestedField
 from sqlalchemy.exc import IntegrityError
 
 from twofold import catalog as catalogs
@@ -46,22 +34,13 @@ from twofold import commits, evolution, table_state, tables
 from twofold.commits import AssertProperty, CompressedMetadata
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline, View
-from twofold.definition.types import FieldType
 from twofold.errors import DefinitionChanged, IncompatibleDefinition
 from twofold.evolution import Difference
 from twofold.table_state import Landed
 from twofold.tables import TableShape
 
-_TYPES: dict[str, IcebergType] = {
-    "STRING": StringType(),
-    "INT": IntegerType(),
-    "BIGINT": LongType(),
-    "DOUBLE": DoubleType(),
-    "BOOLEAN": BooleanType(),
-    "TIMESTAMP": TimestamptzType(),
-    "DATE": DateType(),
-    "BINARY": BinaryType(),
-}
+_OF_SPARK = {"BIGINT": "long", "TIMESTAMP": "timestamptz"}
+"""Spark's names of types that Iceberg has other names for."""
 _FIRST_PARTITION_ID = 1000
 _PARTITION = "_tw_day"
 """Name of the days in a table's partitioning, which Iceberg keeps apart from its columns: no field may have it."""
@@ -167,8 +146,7 @@ def _differences(pipeline: Pipeline, found: Mapping[str, IcebergTable | None]) -
     for name in (tables.STREAM_LOG, tables.BATCH_LOG, tables.EVENTS):
         if existing := found[name]:
             listed += evolution.of_identity(pipeline, existing.properties)
-            wanted = {column: iceberg_type(kind) for column, kind in shapes[name].columns}
-            listed += evolution.of_columns(pipeline, wanted, _types(existing))
+            listed += evolution.of_columns(pipeline, _types_of(shapes[name].columns), _types(existing))
     if log := found[tables.STREAM_LOG]:
         known = table_state.landed(table_state.history_of(log), pipeline.name)
         listed += evolution.of_topic(pipeline.topic, known, log.properties)
@@ -181,7 +159,7 @@ def _differences(pipeline: Pipeline, found: Mapping[str, IcebergTable | None]) -
 def _differences_of_views(catalog: Catalog, pipeline: Pipeline) -> Iterator[Difference]:
     for view in pipeline.views.values():
         for name in (tables.batch_view_name(view), tables.stream_view_name(view)):
-            table, wanted = catalogs.find(catalog, pipeline.name, name), dict(view_columns(pipeline, view, name))
+            table, wanted = catalogs.find(catalog, pipeline.name, name), view_columns(pipeline, view, name)
             outdated = table is not None and is_outdated(table, pipeline, view)
             yield from evolution.of_view(name, pipeline, _types(table) if table else None, wanted, outdated)
 
@@ -196,14 +174,15 @@ def iceberg_type(spark: str) -> IcebergType:
     >>> iceberg_type("decimal(10,2)")
     DecimalType(precision=10, scale=2)
     """
-    if spark in _TYPES:
-        return _TYPES[spark]
-    declared = FieldType.parse(spark)
-    return DecimalType(declared.precision, declared.scale)
+    return IcebergType.model_validate(_OF_SPARK.get(spark, spark.lower()))
+
+
+def _types_of(columns: Iterable[tuple[str, str]]) -> dict[str, IcebergType]:
+    return {name: iceberg_type(kind) for name, kind in columns}
 
 
 def _evolved(catalog: Catalog, pipeline: Pipeline, table: TableShape, existing: IcebergTable) -> IcebergTable:
-    found = _extended(catalog, existing, [(name, iceberg_type(kind)) for name, kind in table.columns])
+    found = _extended(catalog, existing, _types_of(table.columns))
     wanted = _kept_properties(pipeline, table)
     known = found.properties
     if table.name in _LOGS and known[EVENT] != wanted[EVENT]:
@@ -226,20 +205,20 @@ def _created(catalog: Catalog, pipeline: Pipeline, table: TableShape) -> Iceberg
         **({table_state.DEFINED_SINCE: "1"} if table.name in _LOGS else {}),
         **evolution.identity(pipeline),
     }
-    columns = [(name, iceberg_type(kind)) for name, kind in table.columns]
+    columns = _types_of(table.columns)
     return _create(catalog, (pipeline.name, table.name), columns, table.day_of, properties, table.sort)
 
 
 def _create(
     catalog: Catalog,
     name: tuple[str, str],
-    columns: Sequence[tuple[str, IcebergType]],
+    columns: Mapping[str, IcebergType],
     day_of: str,
     properties: Mapping[str, str],
     sort: Sequence[str] = (),
 ) -> IcebergTable:
     """A table partitioned by the day of a column, or the one that another job made at the same moment."""
-    schema = Schema(*(NestedField(number, column, kind) for number, (column, kind) in enumerate(columns, 1)))
+    schema = Schema(*(NestedField(number, column, kind) for number, (column, kind) in enumerate(columns.items(), 1)))
     day = PartitionField(schema.find_field(day_of).field_id, _FIRST_PARTITION_ID, DayTransform(), _PARTITION)
     order = (SortField(source_id=schema.find_field(key).field_id, transform=IdentityTransform()) for key in sort)
     try:
@@ -257,8 +236,7 @@ def _create(
 def ensure_ledger(catalog: Catalog, pipeline: Pipeline, properties: Mapping[str, str]) -> IcebergTable:
     """The table of erased ids; these are its properties only where this call makes it."""
     shape = tables.ledger()
-    columns = [(name, iceberg_type(kind)) for name, kind in shape.columns]
-    return _create(catalog, (pipeline.name, shape.name), columns, shape.day_of, properties)
+    return _create(catalog, (pipeline.name, shape.name), _types_of(shape.columns), shape.day_of, properties)
 
 
 def _kept_properties(pipeline: Pipeline, table: TableShape) -> dict[str, str]:
@@ -282,7 +260,7 @@ def refuse_other_definition(table: IcebergTable, pipeline: Pipeline) -> None:
         raise DefinitionChanged(pipeline.name, ["another job already works under a newer one"])
 
 
-def _extended(catalog: Catalog, existing: IcebergTable, columns: Sequence[tuple[str, IcebergType]]) -> IcebergTable:
+def _extended(catalog: Catalog, existing: IcebergTable, columns: Mapping[str, IcebergType]) -> IcebergTable:
     """The table with those of the columns that it lacks, and with those wider that are declared so."""
     staged = _staged(existing, columns)
     if staged is None:
@@ -296,31 +274,31 @@ def _extended(catalog: Catalog, existing: IcebergTable, columns: Sequence[tuple[
 
 def followed(existing: IcebergTable, table: TableShape) -> IcebergTable:
     """The table with the columns that the next job would give it; nothing is written."""
-    staged = _staged(existing, [(name, iceberg_type(kind)) for name, kind in table.columns])
+    staged = _staged(existing, _types_of(table.columns))
     if staged is None:
         return existing
     location = existing.metadata_location
     return IcebergTable(existing.name(), staged.table_metadata, location, existing.io, existing.catalog)
 
 
-def _staged(existing: IcebergTable, columns: Sequence[tuple[str, IcebergType]]) -> Transaction | None:
+def _staged(existing: IcebergTable, columns: Mapping[str, IcebergType]) -> Transaction | None:
     """What adds and widens columns; None where nothing is to be done."""
     known = _types(existing)
-    missing = [(name, kind) for name, kind in columns if name not in known]
-    wider = [(name, kind) for name, kind in columns if name in known and evolution.is_wider(known[name], kind)]
+    missing = {name: kind for name, kind in columns.items() if name not in known}
+    wider = {name: kind for name, kind in columns.items() if name in known and evolution.is_wider(known[name], kind)}
     if not missing and not wider:
         return None
     staged = existing.transaction()
     with staged.update_schema() as update:
-        for name, kind in missing:
+        for name, kind in missing.items():
             update.add_column(name, kind)
-        for name, kind in wider:
+        for name, kind in wider.items():
             update.update_column(name, field_type=kind)
     return staged
 
 
-def view_columns(pipeline: Pipeline, view: View, table: str) -> list[tuple[str, IcebergType]]:
-    """Name and type of each column, in order; a stream's table says last which version of its window a row is."""
+def view_columns(pipeline: Pipeline, view: View, table: str) -> dict[str, IcebergType]:
+    """The type of each column, in order; a stream's table says last which version of its window a row is."""
     fields = pipeline.event.fields
     kinds = [
         *((key, "TIMESTAMP") for key in ("window_start", "window_end")),
@@ -328,7 +306,7 @@ def view_columns(pipeline: Pipeline, view: View, table: str) -> list[tuple[str, 
         *((name, measure.type.spark) for name, measure in view.measures.items()),
         *([(tables.VERSION, "BIGINT")] if table == tables.stream_view_name(view) else []),
     ]
-    return [(name, iceberg_type(kind)) for name, kind in kinds]
+    return _types_of(kinds)
 
 
 def ensure_view(catalog: Catalog, pipeline: Pipeline, view: View, name: str) -> IcebergTable:
@@ -362,7 +340,7 @@ def redeclared(
     before = {field.name: field for field in table.schema().fields}
     fresh = table.metadata.last_column_id
     fields = []
-    for column, kind in view_columns(pipeline, view, name):
+    for column, kind in view_columns(pipeline, view, name).items():
         known = before.get(column)
         if known is None or known.field_type != kind:
             fresh += 1

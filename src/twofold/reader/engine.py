@@ -24,9 +24,10 @@ import pyarrow.parquet as pq
 from duckdb import DuckDBPyConnection
 from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
 from pyiceberg.manifest import DataFile
+from pyiceberg.types import NestedField
 
 from twofold.errors import QueryError
-from twofold.reader.pinned import Pinned, PinnedColumn, iceberg_schema
+from twofold.reader.pinned import Pinned, duckdb_type, iceberg_schema
 from twofold.settings import Settings
 from twofold.text import quoted
 
@@ -149,7 +150,7 @@ class FileSource:
 def query_of(
     connection: DuckDBPyConnection,
     name: str,
-    fields: Sequence[PinnedColumn],
+    fields: Sequence[NestedField],
     io_properties: Mapping[str, str],
     files: Sequence[DataFile],
 ) -> str:
@@ -181,10 +182,11 @@ def stand_ins(folder: Path) -> list[str]:
     return [str(path) for path in paths]
 
 
-def native(fields: Sequence[PinnedColumn], paths: Sequence[str], rows: int, prefix: str = "") -> str:
+def native(fields: Sequence[NestedField], paths: Sequence[str], rows: int, prefix: str = "") -> str:
     """A query that DuckDB's Parquet reader serves. A column that a file lacks is null in its rows."""
     schema = ", ".join(
-        f"{field.id}: {{name: '{prefix}{field.name}', type: '{field.duckdb}', default_value: NULL}}" for field in fields
+        f"{field.field_id}: {{name: '{prefix}{field.name}', type: '{duckdb_type(field)}', default_value: NULL}}"
+        for field in fields
     )
     listed = ", ".join(f"'{_literally(path)}'" for path in paths)
     renamed = ", ".join(f"{quoted(prefix + field.name)} AS {quoted(field.name)}" for field in fields)
@@ -202,6 +204,6 @@ def _literally(path: str) -> str:
     return re.sub(r"[\[*?]", lambda match: f"[{match[0]}]", path).replace("'", "''")
 
 
-def _empty(fields: Sequence[PinnedColumn]) -> str:
-    nulls = ", ".join(f"CAST(NULL AS {field.duckdb}) AS {quoted(field.name)}" for field in fields)
+def _empty(fields: Sequence[NestedField]) -> str:
+    nulls = ", ".join(f"CAST(NULL AS {duckdb_type(field)}) AS {quoted(field.name)}" for field in fields)
     return f"SELECT {nulls} WHERE FALSE"

@@ -13,21 +13,7 @@ from pyiceberg.expressions.visitors import _InclusiveMetricsEvaluator
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestFile
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table as IcebergTable
-from pyiceberg.types import (
-    BinaryType,
-    BooleanType,
-    DateType,
-    DecimalType,
-    DoubleType,
-    FloatType,
-    IcebergType,
-    IntegerType,
-    LongType,
-    NestedField,
-    StringType,
-    TimestampType,
-    TimestamptzType,
-)
+from pyiceberg.types import DecimalType, NestedField
 
 from twofold import catalog as catalogs
 from twofold import commits, schemas, table_state, windows
@@ -35,52 +21,35 @@ from twofold.errors import TwofoldError
 from twofold.table_state import History
 from twofold.tables import TableShape
 
-_DUCKDB: dict[type[IcebergType], str] = {
-    StringType: "VARCHAR",
-    IntegerType: "INTEGER",
-    LongType: "BIGINT",
-    FloatType: "FLOAT",
-    DoubleType: "DOUBLE",
-    BooleanType: "BOOLEAN",
-    TimestamptzType: "TIMESTAMPTZ",
-    TimestampType: "TIMESTAMP",
-    DateType: "DATE",
-    BinaryType: "BLOB",
-}
+_KNOWN = frozenset(
+    ["string", "int", "long", "float", "double", "boolean", "timestamptz", "timestamp", "date", "binary"]
+)
+"""Types whose names in Iceberg DuckDB understands."""
 
 
-@dataclass(frozen=True)
-class PinnedColumn:
-    """One column. It is found by its field id in the data files, so an older file lacks it harmlessly."""
-
-    id: int
-    name: str
-    iceberg: IcebergType
-
-    @property
-    def duckdb(self) -> str:
-        """Its type in DuckDB."""
-        if isinstance(self.iceberg, DecimalType):
-            return f"DECIMAL({self.iceberg.precision}, {self.iceberg.scale})"
-        try:
-            return _DUCKDB[type(self.iceberg)]
-        except KeyError:
-            raise TwofoldError(f"column {self.name} has a type that cannot be read here: {self.iceberg}") from None
+def duckdb_type(column: NestedField) -> str:
+    """A column's type in DuckDB."""
+    if not isinstance(column.field_type, DecimalType) and str(column.field_type) not in _KNOWN:
+        raise TwofoldError(f"column {column.name} has a type that cannot be read here: {column.field_type}")
+    return str(column.field_type)
 
 
-def columns_of(schema: Schema | None, declared: TableShape | None) -> tuple[PinnedColumn, ...]:
-    """The table's columns, then those declared that it does not have yet (every file lacks them)."""
-    columns = [PinnedColumn(field.field_id, field.name, field.field_type) for field in schema.fields] if schema else []
+def columns_of(schema: Schema | None, declared: TableShape | None) -> tuple[NestedField, ...]:
+    """The table's columns, then those declared that it does not have yet (every file lacks them).
+
+    A column is found by its field id in the data files, so an older file lacks it harmlessly.
+    """
+    columns = list(schema.fields) if schema else []
     known = {column.name for column in columns}
-    fresh = max((column.id for column in columns), default=0) + 1_000_000
+    fresh = max((column.field_id for column in columns), default=0) + 1_000_000
     missing = [pair for pair in declared.columns if pair[0] not in known] if declared else []
-    columns += [PinnedColumn(fresh + i, name, schemas.iceberg_type(kind)) for i, (name, kind) in enumerate(missing)]
+    columns += [NestedField(fresh + i, name, schemas.iceberg_type(kind)) for i, (name, kind) in enumerate(missing)]
     return tuple(columns)
 
 
-def iceberg_schema(columns: Iterable[PinnedColumn]) -> Schema:
-    """The columns as an Iceberg schema."""
-    return Schema(*(NestedField(column.id, column.name, column.iceberg, required=False) for column in columns))
+def iceberg_schema(columns: Iterable[NestedField]) -> Schema:
+    """The columns as an Iceberg schema; a file may lack any of them."""
+    return Schema(*(column.model_copy(update={"required": False}) for column in columns))
 
 
 @dataclass(frozen=True)
@@ -88,7 +57,7 @@ class Pinned:
     """One table at the snapshot that was current when it was loaded; no `table`: never made, so empty."""
 
     name: str
-    columns: tuple[PinnedColumn, ...]
+    columns: tuple[NestedField, ...]
     table: IcebergTable | None
 
     @property
