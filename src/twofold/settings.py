@@ -109,6 +109,11 @@ def _told(error: ValidationError) -> str:
     return "\n  ".join(["settings that cannot be used:", *faults])
 
 
+def _absolute(path: str | Path) -> Path:
+    """As a shell has it: `~` and `~user` are homes, and stay what they are where there is no such user."""
+    return Path(os.path.expanduser(path)).absolute()  # noqa: PTH111
+
+
 class Settings(Environment):
     """Where everything is."""
 
@@ -230,13 +235,13 @@ class Settings(Environment):
     @classmethod
     def files(cls, home: str) -> tuple[PydanticBaseSettingsSource, ...]:
         """What `twofold up` wrote into the home folder: the default one unless given, or named in the environment."""
-        stack = Path(home or os.environ.get("TWOFOLD_HOME") or ".twofold") / "stack.env"
-        return (DotEnvSettingsSource(cls, env_file=stack),)
+        stack = home or os.environ.get("TWOFOLD_HOME") or ".twofold"
+        return (DotEnvSettingsSource(cls, env_file=_absolute(stack) / "stack.env"),)
 
     def model_post_init(self, context: object, /) -> None:
         """Paths are made absolute once, so that children with another working folder agree."""
         for name in ("home", "pipelines", "jars", "dags", "plugins", "monitoring"):
-            object.__setattr__(self, name, getattr(self, name).expanduser().absolute())
+            object.__setattr__(self, name, _absolute(getattr(self, name)))
         # A link to one set of jars: what started with a set stays with it when `make setup` moves the link.
         object.__setattr__(self, "jars", Path(os.path.realpath(self.jars)))
         # Derived here and not as defaults, so that moving a port in the environment moves the address with it.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import zip_longest
@@ -347,6 +349,17 @@ def test_what_is_cut_by_the_sample_is_no_fault() -> None:
         with pytest.raises(SetAside):
             sample.of_file(partial(io.BytesIO, content), name)
         assert sample.of_file(partial(io.BytesIO, content), name, is_cut=True).count == 1
+
+
+def test_a_pipe_is_read_once(tmp_path: Path) -> None:
+    """As `--from <(zcat events.jsonl.gz)` gives one: opened again, it would wait for a writer for ever."""
+    pipe = tmp_path / "events.jsonl"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as pool:
+        writing = pool.submit(pipe.write_text, lines(*map(event, range(20))))
+        result = CliRunner().invoke(cli, ["--pipelines", str(tmp_path), "init", "p", "--from", str(pipe)])
+    assert (result.exit_code, result.exception, writing.exception()) == (0, None, None)
+    assert f"produce p --from {pipe}" in result.output
 
 
 def test_no_fault_names_a_file_that_is_not_there(made: Any, tmp_path: Path) -> None:  # noqa: ANN401

@@ -26,3 +26,13 @@ def test_what_the_stack_writes_down_is_read_back(tmp_path: Path) -> None:
     read = Settings(home=tmp_path)
     for name in running.GIVEN:
         assert getattr(read, name).get_secret_value() == running.GIVEN[name]
+
+
+def test_a_home_is_a_users_own_where_there_is_such_a_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`~nobody-of-that-name` stays a folder's name, as a shell leaves it; it was a traceback."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    expected = {"~/s": "s", "~no-such-user/s": "~no-such-user/s", "s": "s"}
+    assert {given: Settings(home=Path(given)).home for given in expected} == {
+        given: tmp_path / path for given, path in expected.items()
+    }

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import os
 import shlex
-import sys
 import tempfile
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -108,7 +107,7 @@ def _next(name: str, file: Path | None, found: Sample) -> str:
 
 def _has_lines(file: Path) -> bool:
     """Whether a JSON file has a record a line, as the producer sends them; not an array, nor UTF-16."""
-    if file == STANDARD_INPUT:
+    if file == STANDARD_INPUT or not file.is_file():
         return True
     with file.open("rb") as stream:
         head = stream.read(64).lstrip()
@@ -126,15 +125,17 @@ def _target(settings: Settings, name: str) -> Path:
 
 
 def _from_file(file: Path, named: str | None) -> Sample:
-    shown = input_name(file)
+    shown, name = input_name(file), "stdin.jsonl" if file == STANDARD_INPUT else file.name
     try:
-        if file != STANDARD_INPUT:
-            return sample.of_file(lambda: file.open("rb"), named or file.name)
-        content = sys.stdin.buffer.read(MOST_BYTES)
+        if file.is_file() and file != STANDARD_INPUT:
+            return sample.of_file(lambda: file.open("rb"), named or name)
+        # A pipe is read once, whichever way it has been named.
+        with click.open_file(str(file), "rb") as stream:
+            content = stream.read(MOST_BYTES)
         is_cut = len(content) == MOST_BYTES
         if is_cut:
             content = content[: content.rfind(b"\n") + 1] or content
-        return sample.of_file(lambda: io.BytesIO(content), named or "stdin.jsonl", is_cut=is_cut)
+        return sample.of_file(lambda: io.BytesIO(content), named or name, is_cut=is_cut)
     except pa.ArrowException as error:
         raise TwofoldError(f"{shown} is no Parquet: {first_line(error)}", "write the file again") from None
     except OSError as error:
