@@ -28,7 +28,7 @@ _STATE_PARTITIONS = "spark.sql.streaming.internal.stateStore.partitions"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The folder of one query."""
+    """The folder of one query, which may discard it while others read it."""
 
     spark: SparkSession
     path: str
@@ -122,14 +122,14 @@ class Checkpoint:
         return found
 
     def _lines(self, part: str) -> list[str]:
-        """The lines of a file; none where there is none: a query may discard its checkpoint while others read it."""
+        """The lines of a file; none where there is none."""
         filesystem, location = self._open(part)
         try:
             stream = filesystem.open(location)
-        except Py4JJavaError as error:
-            if error.java_exception.getClass().getName() == "java.io.FileNotFoundException":
-                return []
-            raise
+        except Py4JJavaError:
+            if filesystem.exists(location):
+                raise
+            return []
         try:
             text: str = jvm().org.apache.commons.io.IOUtils.toString(stream, "UTF-8")
         finally:
@@ -138,9 +138,12 @@ class Checkpoint:
 
     def _names(self, folder: str) -> list[str]:
         filesystem, location = self._open(folder)
-        if not filesystem.exists(location):
+        try:
+            return [status.getPath().getName() for status in filesystem.listStatus(location)]
+        except Py4JJavaError:
+            if filesystem.exists(location):
+                raise
             return []
-        return [status.getPath().getName() for status in filesystem.listStatus(location)]
 
     def _exists(self, part: str) -> bool:
         filesystem, location = self._open(part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -83,14 +84,30 @@ def pids(settings: Settings) -> dict[str, int]:
     return {program["name"]: program["pid"] for program in status(settings)["programs"]}
 
 
-def fresh_settings(home: Path, pipelines: Path, **others: Any) -> Settings:  # noqa: ANN401
-    """Settings of a stack that never ran, every port free now and below the range of outgoing connections."""
-    numbers: set[int] = set()
-    while len(numbers) < len(PORTS):
-        number = random.randrange(20_000, 32_000)
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, each given once: those who asked for them may be long in taking them."""
+    found: list[int] = []
+    while len(found) < count:
+        number = next(_PORTS)
         if is_free(number):
-            numbers.add(number)
-    ports = {f"{name}_port": number for name, number in zip(PORTS, numbers, strict=True)}
+            found.append(number)
+    return found
+
+
+def _own_ports() -> Iterator[int]:
+    """Below the range of outgoing connections, and of no other worker of this test run."""
+    count, number = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)), os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    ports = list(range(20_000, 32_000))[int(number.removeprefix("gw")) :: count]
+    random.shuffle(ports)
+    return itertools.cycle(ports)
+
+
+_PORTS = _own_ports()
+
+
+def fresh_settings(home: Path, pipelines: Path, **others: Any) -> Settings:  # noqa: ANN401
+    """Settings of a stack that never ran, every port free now."""
+    ports = {f"{name}_port": number for name, number in zip(PORTS, free_ports(len(PORTS)), strict=True)}
     addresses = dict.fromkeys(("kafka_bootstrap", "s3_endpoint", "airflow_url", "schema_registry_url"), "")
     return Settings(home=home, pipelines=pipelines, **{**addresses, **ports, **GIVEN, **others})
 

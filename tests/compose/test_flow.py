@@ -74,7 +74,7 @@ def test_the_log_of_a_task_is_readable_in_airflow(stack: Stack) -> None:
 @pytest.mark.parametrize("job", ["statsd", "kafka", "minio", "prometheus", "alertmanager"])
 def test_prometheus_reaches_its_targets(stack: Stack, job: str) -> None:
     def up() -> bool:
-        with urlopen(f"http://127.0.0.1:{stack.port('PROMETHEUS')}/api/v1/targets", timeout=5) as answer:
+        with urlopen(f"http://127.0.0.1:{stack.port('PROMETHEUS')}/api/v1/targets", timeout=60) as answer:
             targets = json.load(answer)["data"]["activeTargets"]
         return {target["health"] for target in targets if target["labels"]["job"] == job} == {"up"}
 
@@ -83,7 +83,7 @@ def test_prometheus_reaches_its_targets(stack: Stack, job: str) -> None:
 
 def test_metrics_arrive_from_every_sender(stack: Stack) -> None:
     def arrived() -> bool:
-        with urlopen(f"http://127.0.0.1:{stack.port('STATSD_EXPORTER')}/metrics", timeout=5) as answer:
+        with urlopen(f"http://127.0.0.1:{stack.port('STATSD_EXPORTER')}/metrics", timeout=60) as answer:
             text = answer.read().decode()
         return all(name in text for name in ("twofold_producer_", "twofold_stream_", "airflow_", "spark_driver_"))
 

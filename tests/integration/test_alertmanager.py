@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -18,6 +17,7 @@ import pytest
 
 from monitoring.receiver import PORT
 from tests.at_work import eventually
+from tests.running import free_ports
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "monitoring" / "alertmanager" / "alertmanager.yml"
@@ -38,7 +38,7 @@ class Alerting:
         alerts = [{"labels": {"alertname": name, **labels}, "annotations": notes, **times} for name in names]
         body = json.dumps(alerts).encode()
         request = urllib.request.Request(f"{self.url}/api/v2/alerts", body, {"Content-Type": "application/json"})
-        urllib.request.urlopen(request, timeout=5).close()
+        urllib.request.urlopen(request, timeout=60).close()
 
     def told(self) -> list[str]:
         return self.printed.read_text().splitlines()
@@ -50,15 +50,9 @@ class Alerting:
             return False
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def alerting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alerting]:
-    folder, (receiver, port) = tmp_path_factory.mktemp("alertmanager"), (free_port(), free_port())
+    folder, (receiver, port) = tmp_path_factory.mktemp("alertmanager"), free_ports(2)
     config = folder / "alertmanager.yml"
     quick = re.sub(r"(group_wait|group_interval): \w+", r"\1: 1s", CONFIG.read_text())
     config.write_text(quick.replace(str(PORT), str(receiver)))

@@ -205,8 +205,9 @@ def test_a_scheduled_batch_starts_the_union_by_its_asset_and_a_replay_follows(
     holds(airflow, pipeline)
     states = dags.run("union")
     assert (states["union"], states["announce"]) == ("success", "skipped")
-    assert sorted(dags.submitted("union", "union").values()) == [False, True, True]
-    assert sorted(dags.submitted("batch", "land").values()) == [False, True]
+    for kind, task, runs, jvms in (("union", "union", 3, 2), ("batch", "land", 2, 1)):
+        submitted = dags.submitted(kind, task)
+        assert (len({run for run, _ in submitted}), sum(submitted.values())) == (runs, jvms), submitted
 
 
 def test_killed_with_its_worker_midway_and_run_twice_at_once_nothing_is_lost_or_doubled(
@@ -227,7 +228,7 @@ def test_killed_with_its_worker_midway_and_run_twice_at_once_nothing_is_lost_or_
         for process in worker:
             os.kill(process.pid, signal.SIGKILL)
         # The next try begins beside what the killed worker left, and a manual run beside both.
-        patiently(lambda: dags.tries("batch", run, "land") == 2 and len(spark_submits(pipeline)) == 2)
+        patiently(lambda: dags.tries("batch", run, "land") >= 2 and len(spark_submits(pipeline)) == 2)
         os.kill(spark_submits(pipeline)[0].pid, signal.SIGKILL)
     running.run(airflow, "batch", pipeline.name)
     patiently(lambda: dags.rest.run_state(name, run) in ENDED)

@@ -146,8 +146,8 @@ def test_the_union_is_killed_in_the_commit_of_events_and_before_that_of_a_view(
         work.drain()
         before = work.snapshots()
         with (
-            at_work.running(stack, "union", work.pipeline.name) as job,
             at_work.hold(stack, work.pipeline, killed_in) as held,
+            at_work.running(stack, "union", work.pipeline.name) as job,
         ):
             held.wait_for_commit(job)
             assert work.unified() == work.expected()

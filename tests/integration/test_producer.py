@@ -238,9 +238,9 @@ def test_sigterm_leaves_exactly_what_is_journaled_and_health_tells_progress(
     path = numbered(tmp_path, 200_000)
     running_producers.append(started(stack, pipeline.name, "--from", path, "--rate", "4000"))
     eventually(lambda: position(stack, pipeline) > 2000)
+    eventually(lambda: (health(stack, pipeline)["healthy"], health(stack, pipeline)["state"]) == (True, "sending"))
     state = health(stack, pipeline)
     assert state["pid"] == running_producers[0].pid
-    assert (state["healthy"], state["state"]) == (True, "sending")
     assert state["acked"] >= 2000
     assert state["last_ack_age_s"] < 30
     second = twofold("produce", pipeline.name, "--from", str(path), check=False)

@@ -12,6 +12,7 @@ from kafka import KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient
 
 from tests import small_world
+from tests.at_work import eventually
 from tests.proofs import at, catch_up_views, check, new_world, proof_of
 from tests.small_world import SmallWorld
 from twofold import kafka, tables
@@ -55,6 +56,7 @@ class Transactions:
         self.producer.begin_transaction()
         rows = self.send(*keys)
         self.producer.commit_transaction()
+        self.settle()
         self.rows += rows
         return rows
 
@@ -62,7 +64,17 @@ class Transactions:
         self.producer.begin_transaction()
         rows = self.send(*keys)
         self.producer.abort_transaction()
+        self.settle()
         return rows
+
+    def settle(self) -> None:
+        """Wait for the markers: the broker answers as soon as it has decided."""
+
+        def decided() -> bool:
+            state = kafka.describe(self.world.settings, self.world.pipeline.topic.name)
+            return state is not None and state.stable_ends == state.ends
+
+        eventually(decided)
 
     def land(self, rows: list[dict[str, Any]]) -> None:
         """As the job does: committed rows, and the last stable offsets as the ends; then the views."""
@@ -128,6 +140,7 @@ def test_an_open_transaction_is_not_waited_for(transactions: Transactions) -> No
     assert (found.ok, found.behind) == (True, False), found
     assert "2 offsets of Kafka can land only when an open transaction has ended" in check(found, "I2").text
     transactions.producer.commit_transaction()
+    transactions.settle()
     transactions.rows += waiting
     found = proof_of(transactions.world)
     assert (found.ok, check(found, "I2").numbers["behind"]) == (True, 3), found

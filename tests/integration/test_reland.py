@@ -8,7 +8,6 @@ from decimal import Decimal
 from subprocess import CompletedProcess
 from typing import Any
 
-import httpx
 import pytest
 from pyspark.sql import SparkSession
 
@@ -18,7 +17,7 @@ from spark_jobs.reland import Asked
 from tests import at_work, lake, small_world
 from tests.at_work import Job, Work
 from tests.small_world import event
-from twofold import replay, table_state, tables
+from twofold import health, replay, table_state, tables
 from twofold.definition.model import Pipeline
 from twofold.proof.prover import prove
 from twofold.settings import Settings
@@ -252,4 +251,4 @@ def in_spark(work: Work) -> list[tuple[Any, ...]]:
 def state(work: Work, job: Job) -> str:
     """What the running stream says of itself."""
     port = at_work.health_port(work.settings, work.pipeline, job)
-    return str(httpx.get(f"http://127.0.0.1:{port}/healthz").json()["state"])
+    return str(health.ask(f"127.0.0.1:{port}").get("state"))

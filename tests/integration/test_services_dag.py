@@ -20,7 +20,7 @@ from twofold import kafka, tables
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
 from twofold.definition.names import SERVICES
-from twofold.services.controller import Controller
+from twofold.services.controller import Controller, State
 from twofold.settings import Settings
 from twofold.stack import supervisor
 
@@ -52,13 +52,17 @@ class ServicesDag:
     def switch_off(self) -> None:
         """Nothing of it runs for the tests that follow."""
         self.pause()
-        # A paused DAG's run that waits for its next task would wait for ever.
+        self.end_runs()
+        for service in SERVICES:
+            self.controller.stop(self.pipeline, service)
+
+    def end_runs(self) -> None:
+        """A paused DAG's run that waits for its next task would wait for ever; one that looks at a service whose broker
+        is away waits for as long as that may take."""
         for run in self._runs():
             if run["state"] not in ENDED:
                 path = f"/api/v2/dags/{self.dag}/dagRuns/{run['dag_run_id']}"
                 self.rest.call("PATCH", path, json={"state": "failed"})
-        for service in SERVICES:
-            self.controller.stop(self.pipeline, service)
 
     def pause(self) -> None:
         self.rest.call("PATCH", f"/api/v2/dags/{self.dag}", json={"is_paused": True})
@@ -170,15 +174,16 @@ def test_a_backfill_starves_no_other_pipeline_starts_one_jvm_and_doubles_no_row(
     assert len(looked) >= 2
     assert {run["state"] for run in looked} == {"success"}
 
-    submitted = dags.submitted("batch", "land")
-    assert (len(submitted), sum(submitted.values())) == (len(every), 1)
-    (landed,) = [run for (run, _), jvm in submitted.items() if jvm]
-    again = [landed, *[run for run, _ in submitted if run != landed][:2]]
+    # A try that Airflow gave up on, for want of heartbeats on a busy machine, may be there beside.
+    before = dags.submitted("batch", "land")
+    assert ({run for run, _ in before}, sum(before.values())) == ({run["dag_run_id"] for run in every}, 1)
+    (landed,) = [run for (run, _), jvm in before.items() if jvm]
+    again = [landed, *[run for run, _ in before if run != landed][:2]]
     body = {"dry_run": False, "dag_runs": [{"dag_run_id": run} for run in again]}
     dags.rest.call("POST", f"/api/v2/dags/{dags.name}_batch/clearDagRuns", json=body)
     assert {run["state"] for run in dags.ended("batch", BACKFILLED + 1)} == {"success"}
     submitted = dags.submitted("batch", "land")
-    assert {run for run, attempt in submitted if attempt == "attempt=2"} == set(again)
+    assert {run for run, _ in submitted.keys() - before.keys()} == set(again)
     assert sum(submitted.values()) == 1
     assert landings(airflow, load_pipeline(airflow, dags.name)) == [(1, "may.jsonl")]
     assert [told["rows"] for told in dags.events(tables.BATCH_LOG)] == [len(LANDED)]
@@ -194,6 +199,7 @@ def end(run: dict[str, Any]) -> datetime:
 
 def test_kafka_away_fails_the_run_with_that_reason(airflow: Settings, services: ServicesDag) -> None:
     with running.frozen(supervisor.states(airflow)["kafka"].pid):
+        services.end_runs()
         run = services.next_run()
     assert services.states(run)["topic"] == "failed"
     assert "Kafka (connection kafka_default) does not answer" in services.log(run, "topic")
@@ -205,8 +211,14 @@ def test_beyond_the_budget_the_run_fails_loudly_until_a_person_starts_it(
 ) -> None:
     seen, left_down = Prometheus(airflow), ("ServiceLeftDown", services.pipeline)
     assert left_down not in seen.firing()
-    for _ in range(4):
+
+    def stream() -> State:
+        return services.controller.state(services.pipeline, "stream")
+
+    # Its budget may have been touched before: while Kafka was away, for one.
+    while not stream().record.left_down:
         crash(services.controller, services.pipeline, "stream")
+        patiently(lambda: stream().runs or stream().record.left_down)
     run = services.next_run()
     assert services.states(run)["stream_healthy"] == "failed"
     told = services.log(run, "stream_healthy")
@@ -221,6 +233,7 @@ def test_beyond_the_budget_the_run_fails_loudly_until_a_person_starts_it(
 
 def test_stopped_by_the_form_it_stays_stopped(airflow: Settings, services: ServicesDag) -> None:
     with running.frozen(supervisor.states(airflow)["kafka"].pid):  # what stops needs no broker
+        services.end_runs()
         states = services.asked(action="stop", service="stream")
     assert (states["start_stream"], states["stream_healthy"], states["producer_healthy"]) == (
         "success",

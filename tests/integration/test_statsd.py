@@ -10,7 +10,6 @@ import re
 import secrets
 import socket
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +29,7 @@ from twofold.stack import programs
 
 LINES = Path(__file__).parents[1] / "data" / "statsd"
 _SAMPLE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
+_AT_ONCE = 100
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
@@ -55,14 +55,19 @@ class Exporter:
         self._socket = socket.socket(type=socket.SOCK_DGRAM)
 
     def send(self, lines: Sequence[str]) -> None:
+        # The buffer of a socket holds some 170 lines, and UDP drops what does not fit.
+        for first in range(0, len(lines), _AT_ONCE):
+            self._put(lines[first : first + _AT_ONCE])
+            self.scraped()
+
+    def _put(self, lines: Sequence[str]) -> None:
         for line in lines:
             self._socket.sendto(line.encode(), ("127.0.0.1", self.settings.statsd_port))
-            time.sleep(0.0005)  # a socket's buffer holds some hundred lines, and UDP drops what does not fit
 
     def scraped(self) -> Scraped:
         """What it serves, once all that was sent is in it: lines are taken in order."""
         mark = secrets.token_hex(4)
-        self.send([f"twofold_stream_running,pipeline=mark_{mark}:1|g"])
+        self._put([f"twofold_stream_running,pipeline=mark_{mark}:1|g"])
         found: list[Scraped] = []
 
         def seen() -> bool:

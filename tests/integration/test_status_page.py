@@ -225,9 +225,9 @@ def drawn(canvas: WebElement) -> bool:
 def test_it_renders_what_is_there(page: Page, world: SmallWorld) -> None:
     section = page.framed()
     text = section.text
-    behind, rate, past, late, rejected = (
-        tile.text.split("\n")[1] for tile in section.find_elements(By.CLASS_NAME, "tile")
-    )
+    # At once: they are drawn anew as the seconds pass.
+    shown = "return [...arguments[0].querySelectorAll('.tile strong')].map((number) => number.textContent)"
+    behind, rate, past, late, rejected = page.script(shown, section)
     unioned = sum(row["landing"] == 1 for row in world.rows)
     assert (behind, past, late, rejected) == ("0", f"{len(world.rows) - unioned} records", "–", "3")
     assert rate.endswith("/s")

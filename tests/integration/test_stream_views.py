@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from pyspark.sql import SparkSession
 
@@ -21,7 +20,7 @@ from spark_jobs.maintenance_job import Maintenance
 from tests import at_work, small_world
 from tests.at_work import Work
 from twofold import catalog as catalogs
-from twofold import table_state, tables
+from twofold import health, table_state, tables
 from twofold.definition.model import Pipeline
 from twofold.retention import upkeep
 from twofold.settings import Settings
@@ -304,7 +303,7 @@ def test_views_that_begin_before_anything_is_landed_begin_once(stack: Settings, 
 
     with at_work.running(stack, "stream", pipeline.name) as job:
         port = at_work.health_port(stack, pipeline, job)
-        at_work.eventually(lambda: began() and httpx.get(f"http://127.0.0.1:{port}/healthz").json()["idle"], job)
+        at_work.eventually(lambda: began() and health.ask(f"127.0.0.1:{port}").get("idle"), job)
         work.send(small_world.event("first", 0, "a", 1))
         at_work.eventually(lambda: work.query(COUNTED) == [(1, 1)], job)
         said = job.said
@@ -312,8 +311,8 @@ def test_views_that_begin_before_anything_is_landed_begin_once(stack: Settings, 
 
 
 def test_a_view_has_a_trigger_of_its_own(stack: Settings, define: Define) -> None:
-    """The stream lands every 200 ms; the view, which began on an empty log, waits for its next trigger in days."""
-    pipeline = define(stream={"trigger": "200 milliseconds", "views_trigger": "7 days"})
+    """The stream lands every 200 ms; the view, which began on an empty log, waits for its next trigger, in 2029."""
+    pipeline = define(stream={"trigger": "200 milliseconds", "views_trigger": "3650 days"})
     work = Work(None, stack, pipeline)
     view = pipeline.views["by_kind"]
     batches = stack.home / "bucket" / "checkpoints" / pipeline.name / view.name / "commits"

@@ -354,8 +354,11 @@ def test_a_second_driver_is_refused_partitions_are_added_and_a_new_topic_ends_th
             assert second.ends() == 1
             assert f"another stream job of pipeline '{name}' is running" in second.said
             assert "Traceback" not in second.said
+        # Paused: between its deletion and the last record it is to the job a topic that lost some, which ends it, too.
+        job.pause()
         made_anew(stack, work.pipeline)
         before = work.snapshots()
+        job.resume()
         assert job.ends() == 1
         assert "remedy:" in job.said
         assert "new pipeline name" in job.said
