@@ -10,6 +10,7 @@ plain columns. Where each argument is one as it is, nothing is computed before i
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,12 +18,10 @@ from functools import lru_cache
 
 import duckdb
 import pyarrow as pa
-import sqlglot
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from sqlglot import exp
 
 from spark_jobs.tasks import RESULT, Batches, packed, result, results
 from twofold import tables
@@ -33,6 +32,9 @@ from twofold.versions import in_schema
 
 _ROWS = "_tw_rows"
 _WHOLE = ("int", "long")
+# Arguments of parts, as `twofold.definition.expressions` writes those of a column alone.
+_COLUMN = re.compile(r'CAST\("([^"]+)" AS \w+(?:\(\d+,\d+\))?\)')
+_NOT_NULL = re.compile(r'CASE WHEN \("([^"]+)" IS NOT NULL\) THEN 1 END')
 SEEN = "_tw_seen"
 """When an event is known to have happened by: the earlier of its own time and Kafka's time stamp."""
 _TIME = "_tw_time"
@@ -80,9 +82,9 @@ class Aggregation:
 
     def _needed(self) -> list[str]:
         """Event columns that the view is computed from."""
-        event, arguments = self.pipeline.event, [_parsed(part) for part in self.view.parts]
-        used = {column.name for argument in arguments for column in argument.find_all(exp.Column)}
-        return [name for name in self.pipeline.columns if name in {event.key, event.time, *self.view.by} | used]
+        event, text = self.pipeline.event, "\n".join(part.argument for part in self.view.parts)
+        kept = {event.key, event.time, *self.view.by}
+        return [name for name in self.pipeline.columns if name in kept or f'"{name}"' in text]
 
     def on_time(self, distinct: DataFrame) -> DataFrame:
         """Hand the watermark on, from arrival to the event's own time, whose windows are closed by it.
@@ -124,30 +126,18 @@ def _plain(pipeline: Pipeline, part: Part) -> Column | None:
 
 
 def _plain_argument(pipeline: Pipeline, part: Part) -> Column | None:
-    argument = _parsed(part)
-    if isinstance(argument, exp.Literal):
+    if part.argument == "1":
         return F.lit(1)
-    if part.function == "count" and (counted := _not_null(argument)):
-        return _named(counted)
-    if isinstance(argument, exp.Cast):
-        argument = argument.this
-    if not isinstance(argument, exp.Column):
+    if part.function == "count" and (counted := _NOT_NULL.fullmatch(part.argument)):
+        return _named(counted[1])
+    column = _COLUMN.fullmatch(part.argument)
+    if column is None:
         return None
-    kind = pipeline.event.fields[argument.name].type
+    name = column[1]
+    kind = pipeline.event.fields[name].type
     wider = part.type.name == kind.name == "decimal" and part.type.scale == kind.scale
     is_kept = part.type == kind or kind.name in _WHOLE or wider
-    return _named(argument.name).cast(part.type.spark) if is_kept else None
-
-
-def _parsed(part: Part) -> exp.Expr:
-    return sqlglot.parse_one(part.argument, read="duckdb")
-
-
-def _not_null(argument: exp.Expr) -> str | None:
-    """The column of `CASE WHEN column IS NOT NULL THEN 1 END`."""
-    found = list(argument.find_all(exp.Column))
-    same = len(found) == 1 and f"CASE WHEN ({found[0].sql('duckdb')} IS NOT NULL) THEN 1 END"
-    return found[0].name if same and argument == sqlglot.parse_one(same, read="duckdb") else None
+    return _named(name).cast(part.type.spark) if is_kept else None
 
 
 def _named(name: str) -> Column:

@@ -104,6 +104,9 @@ i + j; i - j; i * j; i / j; i % j; i div j; -i; abs(i); i + 1; i * 1000000; i + 
 x + i; x * d; x / 0; -x; abs(x); x % 2; d + d; d * d; d + i; d * i; d - 1.5; d * 1.5; d / i; d % 3; -d; abs(d); d + x
 i + 3000000000; i * 1.0; i + 1e3; 2L * i; i * -1; (i + j) * (i - j) - l
 round(x); round(x, 2); round(x, 0); round(d); round(d, 1); round(d, 5); round(i, 2); round(w, 2); round(x * 100, 1)
+round(2.4999999999999996e0); round(0.12344999999999999e0, 4); round(4.9999999999e-10, 9); round(x / 7, 9)
+ceil(x * 1e300 * 1e300 - x * 1e300 * 1e300); floor(-x * 1e300 * 1e300); l between 9007199254740993 and 1e300
+unix_timestamp(timestamp '9999-12-31 23:59:59.999999'); unix_timestamp(timestamp '1969-12-31 23:59:59.999999')
 ceil(x / 1e200); floor(x / 1e200); ceil(d); floor(d); ceil(i); floor(w); round(i / j, 2)
 i > j; i = j; i <> j; i <= 5; i == 7; i != 7; x > d; l >= x; d = 2.67; d = 2.5; w > i; s = 'abc'; s < 'b'; s >= 'ÄÖ'
 i <=> j; s is distinct from 'abc'; b = true; b is true; b is not true; b is null; b is not null; s is null

@@ -302,6 +302,6 @@ def _difference(measure: str, numeric: bool) -> str:
     x, y = f"{b}::DOUBLE", f"{s}::DOUBLE"
     size = f"greatest(abs({x}), abs({y}))"
     return (
-        f"CASE WHEN {same} THEN 0.0 WHEN {b} IS NULL OR {s} IS NULL THEN 1.0 "
+        f"CASE WHEN {same} THEN 0.0 WHEN {b} IS NULL OR {s} IS NULL OR NOT isfinite({x} - {y}) THEN 1.0 "
         f"WHEN abs({x} - {y}) <= {_NEARLY} * {size} THEN 0.0 ELSE least(1.0, abs({x} - {y}) / {size}) END"
     )

@@ -21,6 +21,7 @@ _AT_ONCE = 40
 """Expressions in one query: with many more, Spark's generated method grows too large to be compiled."""
 
 OVERFLOWS = """
+abs(i); abs(l)
 i - j; i * j; -i; i + 1; i * 1000000; i + l; l * l; -l; i * -1; (i + j) * (i - j) - l; cast(x / 1e200 as int)
 cast(x as long); cast(l as int); year(ts) * 100000000; length(s) * 1000000000
 max(i) - min(i); max(l) - min(l); sum(i * j); sum(l * l)

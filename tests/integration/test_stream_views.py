@@ -212,6 +212,7 @@ def test_expressions_are_computed_before_and_after_the_sums(
         "texts": "concat(max(upper(kind)), '!')",
         "first": "min(at)",
         "some": "sum(value) FILTER (WHERE kind = 'a')",
+        "long": f"max(value{' + value' * 75})",
     }
     views = {
         "by_kind": None,

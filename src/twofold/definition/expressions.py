@@ -9,6 +9,7 @@ same text but for what stands in their places.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Generic, NamedTuple, TypeVar
@@ -25,6 +26,7 @@ from twofold.definition.renderer import (
     DOUBLE,
     INT,
     LONG,
+    MOST_LEVELS,
     NULL,
     Columns,
     ExpressionFault,
@@ -38,6 +40,8 @@ from twofold.definition.renderer import (
 from twofold.definition.types import MAX_DECIMAL_PRECISION, NUMBERS, FieldType, total_type
 
 _LONGEST = 4000
+# The parser needs up to 26 frames for a level: those of whoever calls must not decide what is too deep.
+sys.setrecursionlimit(max(sys.getrecursionlimit(), 36 * MOST_LEVELS))
 _ORDERED = (*NUMBERS, "string", "boolean", "timestamp", "date")
 _ROOM = 10
 """Digits that sums have beyond their values': ten thousand million values fit."""
@@ -101,7 +105,9 @@ def render(text: str, renderer: Renderer) -> Rendered:
         why = shortened(str(detail.get("description") or error).split(" for <class", maxsplit=1)[0], 80)
         hint = _backticks(text, renderer.columns) or f"{why} at line {detail.get('line')}, column {detail.get('col')}"
         return renderer.refuse(shown(text), "a Spark SQL expression", hint)
-    except (SqlglotError, RecursionError, ValueError) as error:
+    except RecursionError:
+        return renderer.refuse("brackets nested too deeply", f"at most {MOST_LEVELS} levels")
+    except (SqlglotError, AttributeError, LookupError, TypeError, ValueError) as error:
         return renderer.refuse(shortened(str(error), 100), expected)
     if (TokenType.STRING, TokenType.STRING) in pairwise(token.token_type for token in tokens):
         return renderer.refuse("two quoted texts side by side", "one text", r"write a quote within a text as \'")

@@ -6,12 +6,16 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from math import isinf
 
 from sqlglot import exp
 
+from twofold.definition.conditions import moment
+from twofold.definition.fault import shortened
 from twofold.definition.renderer import (
     ANY,
     BOOLEAN,
+    CONDITION,
     DATE,
     DOUBLE,
     INT,
@@ -19,34 +23,31 @@ from twofold.definition.renderer import (
     LONG,
     NULL,
     STRING,
+    TEXT,
     TIMESTAMP,
     UNKNOWN,
     Rendered,
     Renderer,
-    article,
     name_of,
     renders,
+    text_literal,
+    written,
 )
 from twofold.definition.types import (
     MAX_DECIMAL_PRECISION,
     NUMBERS,
     FieldType,
     as_decimal,
-    common_number,
-    pattern_fault,
     product_type,
     rounded_type,
     sum_type,
-    typed_value,
 )
 
-_CONDITION, _TEXT, _MOMENTS, _TIME = ("boolean",), ("string",), ("timestamp", "date"), ("timestamp",)
+_MOMENTS, _TIME = ("timestamp", "date"), ("timestamp",)
 
 # Node: SQL, type of the value, types of the operands, where an operand of another type was found.
 _PLAIN: dict[type[exp.Expr], tuple[str, FieldType, tuple[str, ...], str]] = {
-    exp.And: ("({0} AND {1})", BOOLEAN, _CONDITION, "beside AND"),
-    exp.Or: ("({0} OR {1})", BOOLEAN, _CONDITION, "beside OR"),
-    exp.Not: ("(NOT {0})", BOOLEAN, _CONDITION, "after NOT"),
+    exp.Not: ("(NOT {0})", BOOLEAN, CONDITION, "after NOT"),
     exp.Div: ("(CAST({0} AS DOUBLE) / nullif(CAST({1} AS DOUBLE), 0))", DOUBLE, NUMBERS, "in a division"),
     exp.IntDiv: (
         "TRY_CAST(CAST({0} AS HUGEINT) // nullif(CAST({1} AS HUGEINT), 0) AS BIGINT)",
@@ -54,12 +55,12 @@ _PLAIN: dict[type[exp.Expr], tuple[str, FieldType, tuple[str, ...], str]] = {
         ("int", "long"),
         "beside DIV",
     ),
-    exp.Upper: ("upper({0})", STRING, _TEXT, "in upper()"),
-    exp.Lower: ("lower({0})", STRING, _TEXT, "in lower()"),
-    exp.Length: ("length({0})", INT, _TEXT, "in length()"),
-    exp.StartsWith: ("starts_with({0}, {1})", BOOLEAN, _TEXT, "in startswith()"),
-    exp.EndsWith: ("ends_with({0}, {1})", BOOLEAN, _TEXT, "in endswith()"),
-    exp.Contains: ("contains({0}, {1})", BOOLEAN, _TEXT, "in contains()"),
+    exp.Upper: ("upper({0})", STRING, TEXT, "in upper()"),
+    exp.Lower: ("lower({0})", STRING, TEXT, "in lower()"),
+    exp.Length: ("length({0})", INT, TEXT, "in length()"),
+    exp.StartsWith: ("starts_with({0}, {1})", BOOLEAN, TEXT, "in startswith()"),
+    exp.EndsWith: ("ends_with({0}, {1})", BOOLEAN, TEXT, "in endswith()"),
+    exp.Contains: ("contains({0}, {1})", BOOLEAN, TEXT, "in contains()"),
     exp.Year: ("year({0})", INT, _MOMENTS, "in year()"),
     exp.Quarter: ("quarter({0})", INT, _MOMENTS, "in quarter()"),
     exp.Month: ("month({0})", INT, _MOMENTS, "in month()"),
@@ -69,18 +70,7 @@ _PLAIN: dict[type[exp.Expr], tuple[str, FieldType, tuple[str, ...], str]] = {
     exp.Hour: ("hour({0})", INT, _TIME, "in hour()"),
     exp.Minute: ("minute({0})", INT, _TIME, "in minute()"),
     exp.Second: ("second({0})", INT, _TIME, "in second()"),
-    exp.StrToUnix: ("CAST(floor(epoch({0})) AS BIGINT)", LONG, _TIME, "in unix_timestamp()"),
-}
-_COMPARED: dict[type[exp.Expr], str] = {
-    exp.EQ: "({} = {})",
-    exp.NEQ: "({} <> {})",
-    exp.GT: "({} > {})",
-    exp.GTE: "({} >= {})",
-    exp.LT: "({} < {})",
-    exp.LTE: "({} <= {})",
-    exp.NullSafeEQ: "({} IS NOT DISTINCT FROM {})",
-    exp.NullSafeNEQ: "({} IS DISTINCT FROM {})",
-    exp.Between: "({} BETWEEN {} AND {})",
+    exp.StrToUnix: ("(epoch_us({0}) // 1000000)", LONG, _TIME, "in unix_timestamp()"),
 }
 _SIGNS: dict[type[exp.Expr], str] = {exp.Add: "+", exp.Sub: "-", exp.Mul: "*", exp.Mod: "%"}
 _UNITS = {"SECOND": 1, "MINUTE": 60, "HOUR": 3600, "DAY": 86_400, "WEEK": 604_800}
@@ -110,16 +100,14 @@ _LONGEST = (1 << 63) - 1
 )
 def _plain(renderer: Renderer, node: exp.Expr) -> Rendered:
     template, kind, allowed, where = _PLAIN[type(node)]
-    if "timestamp" in allowed:
-        return Rendered(kind, template.format(_moment_sql(renderer, node.this, allowed, where)))
     operands = (node.this, node.expression) if "{1}" in template else (node.this,)
-    return Rendered(kind, template.format(*(renderer.need(operand, allowed, where).sql for operand in operands)))
+    return Rendered(kind, template.format(*(_operand_sql(renderer, operand, allowed, where) for operand in operands)))
 
 
-def _moment_sql(renderer: Renderer, node: exp.Expr, allowed: tuple[str, ...], where: str) -> str:
-    """The operand of a function that DuckDB has for several types, and cannot choose one of for a bare NULL."""
+def _operand_sql(renderer: Renderer, node: exp.Expr, allowed: tuple[str, ...], where: str) -> str:
+    """The operand of a function that DuckDB may have for several types, and cannot choose one of for a bare NULL."""
     value = renderer.need(node, allowed, where)
-    return f"CAST(NULL AS {TIMESTAMP.duckdb})" if value.kind == NULL else value.sql
+    return f"CAST(NULL AS {FieldType(allowed[0]).duckdb})" if value.kind == NULL else value.sql
 
 
 @renders(exp.Paren)
@@ -146,9 +134,11 @@ def _constant(renderer: Renderer, node: exp.Expr) -> Rendered:
 def _literal(renderer: Renderer, node: exp.Expr) -> Rendered:
     text = str(node.this)
     if isinstance(node, exp.RawString) or node.is_string:
-        return Rendered(STRING, _quoted(text))
+        return Rendered(STRING, text_literal(text))
     digits = re.fullmatch(r"(\d*)(?:\.(\d*))?", text)
     if digits is None:
+        if isinf(float(text)):
+            return renderer.refuse(text, "a number that a double can hold")
         return Rendered(DOUBLE, text)
     scale = len(digits[2] or "")
     precision = max(len(digits[1].lstrip("0")) + scale, scale, 1)
@@ -159,65 +149,16 @@ def _literal(renderer: Renderer, node: exp.Expr) -> Rendered:
     return Rendered(FieldType("decimal", precision, scale), text)
 
 
-def _quoted(text: str) -> str:
-    doubled = text.replace("'", "''")
-    return f"'{doubled}'"
-
-
-@renders(*_COMPARED, args="this expression low high")
-def _compare(renderer: Renderer, node: exp.Expr) -> Rendered:
-    operands = [node.this, *(node.args[name] for name in ("expression", "low", "high") if name in node.args)]
-    return Rendered(BOOLEAN, _COMPARED[type(node)].format(*(part.sql for part in _comparable(renderer, operands))))
-
-
-@renders(exp.In, args="this expressions")
-def _in(renderer: Renderer, node: exp.Expr) -> Rendered:
-    value, *listed = (part.sql for part in _comparable(renderer, [node.this, *node.expressions]))
-    return Rendered(BOOLEAN, f"({value} IN ({', '.join(listed)}))")
-
-
-@renders(exp.Is, args="this expression")
-def _is(renderer: Renderer, node: exp.Expr) -> Rendered:
-    if not isinstance(node.expression, exp.Null | exp.Boolean):
-        renderer.render(node.this)
-        return renderer.refuse("IS with a value", "IS [NOT] NULL, TRUE or FALSE")
-    word = renderer.render(node.expression).sql
-    value = renderer.render(node.this)
-    if word != "NULL":
-        value = renderer.needed(value, _CONDITION, f"before IS {word}")
-    return Rendered(BOOLEAN, f"({value.sql} IS {word})")
-
-
-@renders(exp.Like, exp.ILike, args="this expression negate")
-def _like(renderer: Renderer, node: exp.Expr) -> Rendered:
-    pattern = node.expression
-    if not pattern.is_string or "\\" in pattern.this:
-        return renderer.refuse("this pattern of LIKE", "a quoted text without backslashes")
-    value = renderer.need(node.this, _TEXT, "before LIKE")
-    word = f"{'NOT ' if node.args.get('negate') else ''}{'ILIKE' if isinstance(node, exp.ILike) else 'LIKE'}"
-    return Rendered(BOOLEAN, f"({value.sql} {word} {_quoted(pattern.this)})")
-
-
-@renders(exp.RegexpLike, args="this expression", name="rlike regexp_like")
-def _rlike(renderer: Renderer, node: exp.Expr) -> Rendered:
-    pattern = node.expression
-    if not isinstance(pattern, exp.RawString) and not pattern.is_string:
-        return renderer.refuse("a computed regular expression", "a quoted one")
-    if fault := pattern_fault(pattern.this):
-        return renderer.refuse(f"a regular expression with {fault}", "one that RE2 and Python read alike")
-    return Rendered(
-        BOOLEAN, f"regexp_matches({renderer.need(node.this, _TEXT, 'before RLIKE').sql}, {_quoted(pattern.this)})"
-    )
-
-
 @renders(*_SIGNS, args="this expression")
 def _arithmetic(renderer: Renderer, node: exp.Expr) -> Rendered:
     left, right = renderer.render(node.this), renderer.render(node.expression)
     if isinstance(node, exp.Add | exp.Sub) and (left.kind, right.kind) == (TIMESTAMP, INTERVAL):
         return Rendered(TIMESTAMP, f"({left.sql} {_SIGNS[type(node)]} {right.sql})")
     left, right = (renderer.needed(side, NUMBERS, "in arithmetic") for side in (left, right))
-    if {ANY, NULL} & {left.kind, right.kind}:
+    if ANY in (left.kind, right.kind):
         return UNKNOWN
+    if NULL in (left.kind, right.kind):
+        return Rendered(NULL, "NULL")
     return _computed(renderer, _SIGNS[type(node)], left, right)
 
 
@@ -256,95 +197,9 @@ def _interval(renderer: Renderer, node: exp.Expr) -> Rendered:
     unit, count = str(node.args.get("unit") or "").upper().removesuffix("S"), str(node.this.this if node.this else "")
     if unit not in _UNITS or not re.fullmatch(r"\d{1,6}", count):
         expected = "a whole number of seconds, minutes, hours, days or weeks"
-        return renderer.refuse(f"the interval {node.sql('spark')}", expected)
+        return renderer.refuse(f"the interval {written(node)}", expected)
     seconds = timedelta(seconds=int(count) * _UNITS[unit]) // timedelta(seconds=1)
     return Rendered(INTERVAL, f"INTERVAL '{seconds}' SECOND")
-
-
-def _comparable(renderer: Renderer, nodes: list[exp.Expr]) -> list[Rendered]:
-    """Values that may be compared: all numbers, or all of one type. Quoted texts beside dates are read as dates."""
-    parts = [renderer.render(node) for node in nodes]
-    kinds = [part.kind for part in parts]
-    moment = TIMESTAMP if TIMESTAMP in kinds else DATE if DATE in kinds else None
-    if moment:
-        parts = [_moment(renderer, node, part, moment) for node, part in zip(nodes, parts, strict=True)]
-    families = {_family(part.kind) for part in parts} - {"any", "null"}
-    if len(families) > 1 or "interval" in families:
-        found = " compared with ".join(dict.fromkeys(article(part.kind) for part in parts))
-        hint = "write numbers without quotes" if families >= {"string", "number"} else ""
-        renderer.refuse(found, "values of the same type", hint)
-    return parts
-
-
-def _family(kind: FieldType) -> str:
-    return "number" if kind.is_number else {"date": "timestamp"}.get(kind.name, kind.name)
-
-
-def _moment(renderer: Renderer, node: exp.Expr, part: Rendered, kind: FieldType) -> Rendered:
-    """A quoted text as a date or timestamp; anything else as it is."""
-    if not (isinstance(node, exp.Literal) and node.is_string):
-        return part
-    try:
-        value = typed_value(node.this, kind)
-    except ValueError as error:
-        return renderer.refuse(f"'{node.this}'", str(error))
-    return Rendered(kind, f"CAST('{value}' AS {kind.duckdb})")
-
-
-def _unified(renderer: Renderer, nodes: list[exp.Expr]) -> tuple[FieldType, list[str]]:
-    """Values of which one is chosen, and the type that holds them all."""
-    parts = _comparable(renderer, nodes)
-    texts = [part.sql for part in parts]
-    kinds = [part.kind for part in parts if part.kind not in (ANY, NULL)]
-    if not kinds:
-        return (ANY if any(part.kind == ANY for part in parts) else NULL), texts
-    if not all(kind.is_number for kind in kinds):
-        return (TIMESTAMP if TIMESTAMP in kinds else kinds[0]), texts
-    kind = common_number(kinds)
-    if kind is None:
-        renderer.refuse("decimals that no common type can hold", "narrower decimals, or a cast to double")
-    return kind or ANY, texts
-
-
-@renders(exp.Case, args="this ifs default", name="case")
-def _case(renderer: Renderer, node: exp.Expr) -> Rendered:
-    tests = [branch.this for branch in node.args["ifs"]]
-    subject: list[str] = []
-    if node.this is not None:
-        subject_and_values = _comparable(renderer, [node.this, *tests])
-        subject, conditions = [subject_and_values[0].sql], [value.sql for value in subject_and_values[1:]]
-    else:
-        conditions = [renderer.need(test, _CONDITION, "after WHEN").sql for test in tests]
-    default = node.args.get("default")
-    chosen = [*(branch.args["true"] for branch in node.args["ifs"]), *([] if default is None else [default])]
-    kind, results = _unified(renderer, chosen)
-    branches = [f"WHEN {test} THEN {result}" for test, result in zip(conditions, results, strict=False)]
-    otherwise = [] if default is None else [f"ELSE {results[-1]}"]
-    return Rendered(kind, " ".join(["CASE", *subject, *branches, *otherwise, "END"]))
-
-
-@renders(exp.If, args="this true false", name="if")
-def _if(renderer: Renderer, node: exp.Expr) -> Rendered:
-    test = renderer.need(node.this, _CONDITION, "as the condition of if()")
-    kind, (first, other) = _unified(renderer, [node.args["true"], node.args.get("false") or exp.Null()])
-    return Rendered(kind, f"CASE WHEN {test.sql} THEN {first} ELSE {other} END")
-
-
-@renders(
-    exp.Coalesce, exp.Greatest, exp.Least,
-    args="this expressions ignore_nulls", name="coalesce nvl ifnull greatest least",
-)  # fmt: skip
-def _choose(renderer: Renderer, node: exp.Expr) -> Rendered:
-    kind, texts = _unified(renderer, [node.this, *node.expressions])
-    if len(texts) < 2:
-        return renderer.refuse(f"{name_of(node)} of one value", "at least two values")
-    return Rendered(kind, f"{type(node).__name__.lower()}({', '.join(texts)})")
-
-
-@renders(exp.Nullif, args="this expression", name="nullif")
-def _nullif(renderer: Renderer, node: exp.Expr) -> Rendered:
-    value, other = _comparable(renderer, [node.this, node.expression])
-    return Rendered(value.kind, f"nullif({value.sql}, {other.sql})")
 
 
 @renders(exp.Abs, name="abs")
@@ -353,8 +208,7 @@ def _abs(renderer: Renderer, node: exp.Expr) -> Rendered:
     if value.kind not in (INT, LONG):
         return Rendered(value.kind, f"abs({value.sql})")
     # The lowest whole number has no positive counterpart: DuckDB would stop at it.
-    negated = _computed(renderer, "-", Rendered(INT, "0"), value)
-    return Rendered(value.kind, f"greatest({value.sql}, {negated.sql})")
+    return Rendered(value.kind, f"TRY_CAST(abs(CAST({value.sql} AS HUGEINT)) AS {value.kind.duckdb})")
 
 
 @renders(exp.Round, args="this decimals", name="round")
@@ -364,10 +218,11 @@ def _round(renderer: Renderer, node: exp.Expr) -> Rendered:
     if digits is None or digits > 9:
         return renderer.refuse("these digits of round()", "a whole number from 0 to 9")
     if value.kind == DOUBLE:
-        # The shortest decimal form is rounded half up (2.675 to 2.68), where DuckDB rounds the binary value.
-        exact = f"TRY_CAST(CAST({value.sql} AS VARCHAR) AS DECIMAL(38,{digits + 9}))"
-        text = f"coalesce(CAST(round({exact}, {digits}) AS DOUBLE), round({value.sql}, {digits}))"
-        return Rendered(DOUBLE, text)
+        # The shortest decimal form is rounded half up (2.675 to 2.68), where DuckDB rounds the binary value. It has 17
+        # digits: from 1e11 on no more than 5 after the point, before that 27 hold all that decide; from 1e28 on none.
+        exact = (f"TRY_CAST(CAST({value.sql} AS VARCHAR) AS DECIMAL(38,{scale}))" for scale in (27, 10))
+        rounded = (f"CAST(CAST(round({one}, {digits}) AS VARCHAR) AS DOUBLE)" for one in exact)
+        return Rendered(DOUBLE, f"coalesce({', '.join(rounded)}, {value.sql})")
     if value.kind.name != "decimal" or digits >= value.kind.scale:
         return value
     kind = rounded_type(value.kind, digits)
@@ -384,8 +239,9 @@ def _ceil(renderer: Renderer, node: exp.Expr) -> Rendered:
     value = renderer.need(node.this, NUMBERS, f"in {name_of(node)}")
     function = type(node).__name__.lower()
     if value.kind == DOUBLE:
-        # What is past the ends of the range is at them.
-        ends = f"CASE WHEN {value.sql} > 0 THEN {_LONGEST} WHEN {value.sql} < 0 THEN -{_LONGEST} - 1 END"
+        # What is past the ends of the range is at them; NaN, which is above all numbers, is 0.
+        signs = f"WHEN {value.sql} > 0 THEN {_LONGEST} WHEN {value.sql} < 0 THEN -{_LONGEST} - 1"
+        ends = f"CASE WHEN isnan({value.sql}) THEN 0 {signs} END"
         return Rendered(LONG, f"coalesce(TRY_CAST({function}({value.sql}) AS BIGINT), {ends})")
     if value.kind.name != "decimal":
         return value
@@ -397,11 +253,13 @@ def _ceil(renderer: Renderer, node: exp.Expr) -> Rendered:
 def _cast(renderer: Renderer, node: exp.Expr) -> Rendered:
     target = _cast_type(node.args["to"])
     if target is None:
-        return renderer.refuse(f"a cast to {node.args['to'].sql('spark').lower()}", "a type that a field may have")
+        return renderer.refuse(f"a cast to {written(node.args['to']).lower()}", "a type that a field may have")
     value = renderer.render(node.this)
     if target.name in _MOMENTS:
-        value = _moment(renderer, node.this, value, target)
+        value = moment(renderer, node.this, value, target)
     elif target.name == "decimal" and isinstance(node.this, exp.Literal) and node.this.is_string:
+        if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", node.this.name.strip(), re.ASCII | re.IGNORECASE):
+            return renderer.refuse(f"'{shortened(node.this.name)}'", "a number in quotes")
         value = Rendered(target, value.sql)
     value = renderer.needed(value, _CASTS[target.name], f"in a cast to {target}")
     whole = target in (INT, LONG) and value.kind.name in ("double", "decimal")
@@ -411,8 +269,8 @@ def _cast(renderer: Renderer, node: exp.Expr) -> Rendered:
 def _cast_type(to: exp.DataType) -> FieldType | None:
     if to.this != exp.DType.DECIMAL:
         return _CAST_TYPES.get(to.this)
-    sizes = [int(size.name) for size in to.expressions] or [10]
     try:
+        sizes = [int(size.name) for size in to.expressions] or [10]
         return FieldType.parse(f"decimal({sizes[0]},{sizes[1] if len(sizes) > 1 else 0})")
     except ValueError:
         return None
@@ -422,7 +280,7 @@ def _cast_type(to: exp.DataType) -> FieldType | None:
 def _trim(renderer: Renderer, node: exp.Expr) -> Rendered:
     function = {"LEADING": "ltrim", "TRAILING": "rtrim"}.get(str(node.args.get("position")), "trim")
     # DuckDB's default takes other white space away too.
-    return Rendered(STRING, f"{function}({renderer.need(node.this, _TEXT, 'in trim()').sql}, ' ')")
+    return Rendered(STRING, f"{function}({renderer.need(node.this, TEXT, 'in trim()').sql}, ' ')")
 
 
 @renders(exp.Substring, args="this start length", name="substring substr")
@@ -430,7 +288,7 @@ def _substring(renderer: Renderer, node: exp.Expr) -> Rendered:
     start, length = _whole(node.args.get("start"), 0), _whole(node.args.get("length"), 1 << 30)
     if not start or length is None:
         return renderer.refuse("these positions of substring()", "whole numbers, the first from 1")
-    value = renderer.need(node.this, _TEXT, "in substring()")
+    value = renderer.need(node.this, TEXT, "in substring()")
     return Rendered(STRING, f"substring({value.sql}, {start}, {length})")
 
 
@@ -439,20 +297,20 @@ def _end(renderer: Renderer, node: exp.Expr) -> Rendered:
     length = _whole(node.expression, 0)
     if length is None:
         return renderer.refuse(f"this length of {name_of(node)}", "a whole number")
-    value = renderer.need(node.this, _TEXT, f"in {name_of(node)}")
+    value = renderer.need(node.this, TEXT, f"in {name_of(node)}")
     return Rendered(STRING, f"{type(node).__name__.lower()}({value.sql}, {length})")
 
 
 @renders(exp.DPipe, exp.Concat, args="this expression expressions safe coalesce", name="concat")
 def _concat(renderer: Renderer, node: exp.Expr) -> Rendered:
     nodes = node.expressions or [node.this, node.expression]
-    parts = (renderer.need(part, _TEXT, "in a concatenation").sql for part in nodes)
+    parts = (renderer.need(part, TEXT, "in a concatenation").sql for part in nodes)
     return Rendered(STRING, f"({' || '.join(parts)})")
 
 
 @renders(exp.TsOrDsToDate, args="this safe", name="to_date date")
 def _to_date(renderer: Renderer, node: exp.Expr) -> Rendered:
-    value = _moment(renderer, node.this, renderer.render(node.this), DATE)
+    value = moment(renderer, node.this, renderer.render(node.this), DATE)
     return Rendered(DATE, f"CAST({renderer.needed(value, _MOMENTS, 'as a date').sql} AS DATE)")
 
 
@@ -461,7 +319,7 @@ def _truncate(renderer: Renderer, node: exp.Expr) -> Rendered:
     unit = str(node.args["unit"]).upper()
     if unit not in _TRUNCATIONS:
         return renderer.refuse(f"the unit {unit.lower()} of date_trunc()", "minute, hour, day, week, month or year")
-    return Rendered(TIMESTAMP, f"date_trunc('{unit}', {_moment_sql(renderer, node.this, _TIME, 'in date_trunc()')})")
+    return Rendered(TIMESTAMP, f"date_trunc('{unit}', {_operand_sql(renderer, node.this, _TIME, 'in date_trunc()')})")
 
 
 def _whole(node: exp.Expr | None, default: int) -> int | None:

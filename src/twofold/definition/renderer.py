@@ -21,6 +21,9 @@ TIMESTAMP, DATE = FieldType("timestamp"), FieldType("date")
 NULL, INTERVAL, ANY = FieldType("null"), FieldType("interval"), FieldType("any")
 """Kinds that no field has; `any` stands for what is at fault already, and fits everywhere."""
 
+CONDITION, TEXT = ("boolean",), ("string",)
+"""What a place takes where it takes one type only."""
+
 Columns = Mapping[str, FieldType | None] | None
 """Declared fields and their types; None for a type at fault, or where the fields as a whole are."""
 Function = Literal["count", "sum", "min", "max"]
@@ -54,6 +57,9 @@ class _Handler(NamedTuple):
     aggregate: bool
 
 
+MOST_LEVELS = 80
+"""Of an expression: what one of them is written as has up to 7 in DuckDB's SQL, which takes 1000."""
+_MOST_SQL = 1 << 16
 HANDLERS: dict[type[exp.Expr], _Handler] = {}
 """Filled by `twofold.definition.functions`."""
 FUNCTIONS: set[str] = set()
@@ -92,10 +98,12 @@ class Renderer:
 
     def render_whole(self, node: exp.Expr) -> Rendered:
         """Render the root of an expression."""
-        try:
-            return self.render(node)
-        except RecursionError:
-            return self.refuse("parentheses nested too deeply", "a simpler expression")
+        level, levels = [node], 0
+        while level:
+            level, levels = [child for one in level for child in parts_of(one)], levels + 1
+        if levels > MOST_LEVELS:
+            return self.refuse(f"{levels} levels of operators and functions", f"at most {MOST_LEVELS}")
+        return self.render(node)
 
     def render(self, node: exp.Expr | None) -> Rendered:
         """Render one node and all below it; what is at fault is noted and rendered as unknown."""
@@ -105,7 +113,7 @@ class Renderer:
         if handler is None or {name for name, value in node.args.items() if value} - handler.args:
             return self.refuse(*refusal(node))
         if not handler.aggregate:
-            return handler.render(self, node)
+            return self._no_larger(handler.render(self, node))
         if self.by is None:
             return self.refuse(f"the aggregate {name_of(node)} in a filter", "a condition over one event")
         if self._within_aggregate:
@@ -113,6 +121,12 @@ class Renderer:
         self._within_aggregate = True
         rendered = handler.render(self, node)
         self._within_aggregate = False
+        return self._no_larger(rendered)
+
+    def _no_larger(self, rendered: Rendered) -> Rendered:
+        """Some functions write their argument several times: nested, that would grow without bounds."""
+        if len(rendered.sql) > _MOST_SQL:
+            return self.refuse(f"more than {_MOST_SQL} characters of DuckDB's SQL for it", "a simpler expression")
         return rendered
 
     def part(self, function: Function, argument: str, kind: FieldType, whole: str = "") -> str:
@@ -157,6 +171,12 @@ def typed(text: str, kind: FieldType) -> str:
     return text if kind in (ANY, NULL) else f"CAST({text} AS {kind.duckdb})"
 
 
+def text_literal(text: str) -> str:
+    """A text, quoted."""
+    doubled = text.replace("'", "''")
+    return f"'{doubled}'"
+
+
 def article(kind: FieldType) -> str:
     """A type with its article: `an int`, `a string`."""
     return f"{'an' if kind.name[0] in 'aeiou' else 'a'} {kind}"
@@ -168,7 +188,20 @@ def name_of(node: exp.Expr) -> str:
         return f"{shortened(str(node.this))}()"
     if isinstance(node, exp.Func) and not isinstance(node, exp.Binary | exp.Case | exp.Cast):
         return f"{node.sql_name().lower()}()"
-    return shortened(node.sql("spark"))
+    return shortened(written(node))
+
+
+def parts_of(node: exp.Expr) -> list[exp.Expr]:
+    """What is one level below a node; a chain of ANDs, or of ORs, is one level."""
+    return list(node.flatten() if isinstance(node, exp.And | exp.Or) else node.iter_expressions())
+
+
+def written(node: exp.Expr) -> str:
+    """A node as Spark's SQL; sqlglot fails to write some."""
+    try:
+        return node.sql("spark")
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return type(node).__name__.lower()
 
 
 _CHANGING = (
@@ -198,11 +231,11 @@ def refusal(node: exp.Expr) -> ExpressionFault:
         found = f"the aggregate {name_of(node)}"
         return ExpressionFault(found, "count, count_if, sum, min, max or avg", "streams support these")
     if isinstance(node, exp.Column):
-        return ExpressionFault(shortened(node.sql("spark")), "the plain name of a field")
+        return ExpressionFault(shortened(written(node)), "the plain name of a field")
     if isinstance(node, exp.Func):
         name = name_of(node).removesuffix("()")
         instead = _INSTEAD.get(name.lower())
         hint = f'did you mean "{instead}"?' if instead else near_miss(name, FUNCTIONS)
         found = f"the function {name_of(node)}{' in this form' if type(node) in HANDLERS else ''}"
         return ExpressionFault(found, "one of those that the manual lists", hint)
-    return ExpressionFault(shortened(node.sql("spark")), "a supported operator or function")
+    return ExpressionFault(shortened(written(node)), "a supported operator or function")
