@@ -61,7 +61,7 @@ MOST_LEVELS = 80
 """Of an expression: what one of them is written as has up to 7 in DuckDB's SQL, which takes 1000."""
 _MOST_SQL = 1 << 16
 HANDLERS: dict[type[exp.Expr], _Handler] = {}
-"""Filled by `twofold.definition.functions`."""
+"""Filled by `functions`, `conditions` and `expressions`."""
 FUNCTIONS: set[str] = set()
 """Names of the supported functions, for suggestions and the manual."""
 
