@@ -95,7 +95,7 @@ def append(
     Any other error leaves open whether it was committed: the state that the table carries shows it.
     """
     draft = _Draft(table, Operation.APPEND)
-    return draft.commit([*draft.added(files), *_manifests(table)], _counts(_ADDED, files), state, requirements)
+    return draft.commit([*draft.added(files), *manifests_of(table)], _counts(_ADDED, files), state, requirements)
 
 
 def replace(
@@ -118,7 +118,7 @@ def replace(
     if table.metadata.current_snapshot_id != head:
         raise CommitFailedException(f"{'.'.join(table.name())} is no longer at snapshot {head}")
     draft = _Draft(table, Operation.OVERWRITE)
-    kept = draft.merged(draft.without(_manifests(table), deleted, forget=forget))
+    kept = draft.merged(draft.without(manifests_of(table), deleted, forget=forget))
     changed = {**_counts(_ADDED, added), **_counts(_DELETED, deleted)}
     return draft.commit([*draft.added(added), *kept], changed, state, requirements, before=updates)
 
@@ -155,7 +155,7 @@ def tidy(table: Table, expired: Collection[int] = (), *, forget: bool = False) -
     With `forget` no manifest names a deleted file any more. Nothing to do: the table as it is. Raises
     CommitFailedException where another commit was first.
     """
-    before = _manifests(table)
+    before = manifests_of(table)
     draft = _Draft(table, Operation.REPLACE)
     after = draft.merged(draft.without(before, (), forget=True) if forget else before)
     if after == before and not expired:
@@ -400,7 +400,8 @@ def _only_named_by(table: Table, expired: set[int]) -> list[str]:
     return [snapshot.manifest_list for snapshot in gone] + sorted(named - in_use)
 
 
-def _manifests(table: Table) -> list[ManifestFile]:
+def manifests_of(table: Table) -> list[ManifestFile]:
+    """Those of the current snapshot."""
     snapshot = table.metadata.current_snapshot()
     return snapshot.manifests(table.io) if snapshot else []
 

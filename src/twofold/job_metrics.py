@@ -18,7 +18,7 @@ from croniter import croniter
 from pyiceberg.manifest import DataFileContent
 from pyiceberg.table import Table
 
-from twofold import database, metrics, tables
+from twofold import commits, database, metrics, tables
 from twofold.definition.model import Schedule
 from twofold.errors import TwofoldError, first_line
 from twofold.lake import Lake
@@ -97,9 +97,7 @@ class DataFiles:
 
 def data_files(table: Table) -> DataFiles:
     """Count them, by the manifests."""
-    snapshot = table.current_snapshot()
-    manifests = snapshot.manifests(table.io) if snapshot else []
-    files = [entry.data_file for one in manifests for entry in one.fetch_manifest_entry(table.io)]
+    files = [entry.data_file for one in commits.manifests_of(table) for entry in one.fetch_manifest_entry(table.io)]
     sizes = [file.file_size_in_bytes for file in files if file.content is DataFileContent.DATA]
     return DataFiles(len(sizes), sum(size < SMALL_BYTES for size in sizes), sum(sizes))
 

@@ -87,6 +87,11 @@ REFUSED_FILTERS = {
     "nullif(w, 0.00001) is null": "decimals that no common type can hold",
     "case d when 0.0000000000000000000000000000000000001 then b end": "decimals that no common type can hold",
     "i in ()": "IN without values",
+    **dict.fromkeys(
+        ["b = b < b", "b <> b > b", "b = s like 'a%'", "b = s rlike 'a'", "b = i in (0, 1)", "b = i > 0", "i > 0 = b"],
+        "parentheses that say what is compared with what",
+    ),
+    "b = b between false and true": "parentheses that say what is compared with what",
     "x < 1e400": "1e400, expected a number that a double can hold",
     "cast('1_000' as decimal(10,2)) > 1": "'1_000', expected a number in quotes",
     "cast(i as decimal(b,2)) > 1": "a cast to decimal(b, 2)",

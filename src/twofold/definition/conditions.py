@@ -46,9 +46,15 @@ def _chain(renderer: Renderer, node: exp.Expr) -> Rendered:
     return Rendered(BOOLEAN, f"({f' {word} '.join(conditions)})")
 
 
+# Spark reads these from left to right, and sqlglot by ranks of its own.
+_BINDING_ALIKE = (*_COMPARED, exp.In, exp.Like, exp.ILike, exp.RegexpLike)
+
+
 @renders(*_COMPARED, args="this expression low high")
 def _compare(renderer: Renderer, node: exp.Expr) -> Rendered:
     operands = [node.this, *(node.args[name] for name in ("expression", "low", "high") if name in node.args)]
+    if any(isinstance(operand, _BINDING_ALIKE) for operand in operands):
+        return renderer.refuse("a comparison compared", "parentheses that say what is compared with what")
     return Rendered(BOOLEAN, _COMPARED[type(node)].format(*(part.sql for part in _comparable(renderer, operands))))
 
 

@@ -173,8 +173,7 @@ def typed(text: str, kind: FieldType) -> str:
 
 def text_literal(text: str) -> str:
     """A text, quoted."""
-    doubled = text.replace("'", "''")
-    return f"'{doubled}'"
+    return "'" + text.replace("'", "''") + "'"
 
 
 def article(kind: FieldType) -> str:

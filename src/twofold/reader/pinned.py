@@ -97,8 +97,7 @@ class Pinned:
         return self._files(manifest for manifest in self._manifests() if manifest.sequence_number > known)
 
     def _manifests(self) -> list[ManifestFile]:
-        snapshot = self.table.current_snapshot() if self.table else None
-        return snapshot.manifests(self.table.io) if self.table and snapshot else []
+        return commits.manifests_of(self.table) if self.table else []
 
     def _files(self, manifests: Iterable[ManifestFile]) -> tuple[DataFile, ...]:
         entries = (entry for manifest in manifests for entry in manifest.fetch_manifest_entry(self.made.io))

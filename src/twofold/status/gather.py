@@ -21,7 +21,7 @@ from pyiceberg.table import Table
 from pyiceberg.types import TimestamptzType
 from sqlalchemy.exc import SQLAlchemyError
 
-from twofold import comparison, database, evolution, health, table_state, tables
+from twofold import commits, comparison, database, evolution, health, table_state, tables
 from twofold.errors import TwofoldError
 from twofold.lake import Lake
 from twofold.proof import sent
@@ -209,11 +209,9 @@ class Tables:
 
     def _extent(self, name: str, time: str) -> Extent | None:
         table, known = self._loaded[name][0], self._extents.get(name, {})
-        snapshot = table.current_snapshot()
-        manifests = snapshot.manifests(table.io) if snapshot else ()
         self._extents[name] = {
             one.manifest_path: known[one.manifest_path] if one.manifest_path in known else extent_of(table, one, time)
-            for one in manifests
+            for one in commits.manifests_of(table)
         }
         return measures.joined(self._extents[name].values())
 
