@@ -126,14 +126,14 @@ class Checkpoint:
         filesystem, location = self._open(part)
         try:
             stream = filesystem.open(location)
+            try:
+                text: str = jvm().org.apache.commons.io.IOUtils.toString(stream, "UTF-8")
+            finally:
+                stream.close()
         except Py4JJavaError:
             if filesystem.exists(location):
                 raise
             return []
-        try:
-            text: str = jvm().org.apache.commons.io.IOUtils.toString(stream, "UTF-8")
-        finally:
-            stream.close()
         return text.splitlines()
 
     def _names(self, folder: str) -> list[str]:

@@ -159,7 +159,7 @@ def _written_by(task: int) -> str:
 def test_beside_a_running_stream(
     stack: Settings, spark: SparkSession, define: Define, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As sharp as can be, again and again, while records land and views follow; the job tidies up by itself, too."""
+    """As sharp as it may be, again and again, while records land and views follow; the job tidies up by itself, too."""
     monkeypatch.setattr(stream_log, "TIDY_EVERY", 3)
     monkeypatch.setattr(commits, "MERGED_AT_ONCE", 3)
     monkeypatch.setattr(retention, "MOST_PER_BATCH", 2)

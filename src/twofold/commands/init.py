@@ -26,6 +26,7 @@ from twofold.draft import sample
 from twofold.draft.pipeline_text import pipeline_text
 from twofold.draft.sample import MOST_BYTES, MOST_RECORDS, Sample
 from twofold.errors import TwofoldError, UsageError, first_line, writing_to
+from twofold.inbox import format_of
 from twofold.readers.csv_rows import AFTER_QUOTE, QUOTE_WITHIN
 from twofold.schema_registry import Registry
 from twofold.settings import Settings
@@ -98,7 +99,7 @@ def _next(name: str, file: Path | None, found: Sample) -> str:
     """The commands that follow."""
     if file is None:
         return f"  twofold up && twofold stream {name}"
-    shown = shlex.quote("FILE" if file == STANDARD_INPUT else str(file))
+    shown = shlex.quote(str(file) if file.is_file() and file != STANDARD_INPUT else "FILE")
     layer = f"produce {name} --from {shown} && twofold stream {name}"
     if not found.documents or not _has_lines(file):
         layer = f"land {name} {shown} && twofold batch {name}"
@@ -125,9 +126,10 @@ def _target(settings: Settings, name: str) -> Path:
 
 
 def _from_file(file: Path, named: str | None) -> Sample:
-    shown, name = input_name(file), "stdin.jsonl" if file == STANDARD_INPUT else file.name
+    shown, is_pipe = input_name(file), file == STANDARD_INPUT or not file.is_file()
+    name = "stdin.jsonl" if is_pipe and format_of(file.name) is None else file.name
     try:
-        if file.is_file() and file != STANDARD_INPUT:
+        if not is_pipe:
             return sample.of_file(lambda: file.open("rb"), named or name)
         # A pipe is read once, whichever way it has been named.
         with click.open_file(str(file), "rb") as stream:

@@ -17,11 +17,10 @@ from twofold.definition.renderer import (
     Rendered,
     Renderer,
     article,
+    children_of,
     name_of,
-    parts_of,
     renders,
     text_literal,
-    typed,
 )
 from twofold.definition.types import FieldType, common_number, pattern_fault, typed_value
 
@@ -42,12 +41,12 @@ _COMPARED: dict[type[exp.Expr], str] = {
 @renders(exp.And, exp.Or, args="this expression")
 def _chain(renderer: Renderer, node: exp.Expr) -> Rendered:
     word = type(node).__name__.upper()
-    conditions = (renderer.need(part, CONDITION, f"beside {word}").sql for part in parts_of(node))
+    conditions = (renderer.need(part, CONDITION, f"beside {word}").sql for part in children_of(node))
     return Rendered(BOOLEAN, f"({f' {word} '.join(conditions)})")
 
 
 # Spark reads these from left to right, and sqlglot by ranks of its own.
-_BINDING_ALIKE = (*_COMPARED, exp.In, exp.Like, exp.ILike, exp.RegexpLike)
+_BINDING_ALIKE = (*_COMPARED, exp.Not, exp.In, exp.Like, exp.ILike, exp.RegexpLike)
 
 
 @renders(*_COMPARED, args="this expression low high")
@@ -55,7 +54,8 @@ def _compare(renderer: Renderer, node: exp.Expr) -> Rendered:
     operands = [node.this, *(node.args[name] for name in ("expression", "low", "high") if name in node.args)]
     if any(isinstance(operand, _BINDING_ALIKE) for operand in operands):
         return renderer.refuse("a comparison compared", "parentheses that say what is compared with what")
-    return Rendered(BOOLEAN, _COMPARED[type(node)].format(*(part.sql for part in _comparable(renderer, operands))))
+    compared = _comparable(renderer, operands, one_by_one=True)
+    return Rendered(BOOLEAN, _COMPARED[type(node)].format(*(part.sql for part in compared)))
 
 
 @renders(exp.In, args="this expressions")
@@ -100,19 +100,27 @@ def _rlike(renderer: Renderer, node: exp.Expr) -> Rendered:
     )
 
 
-def _comparable(renderer: Renderer, nodes: list[exp.Expr]) -> list[Rendered]:
-    """Values that may be compared: all numbers, or all of one type. Quoted texts beside dates are read as dates."""
+def _comparable(renderer: Renderer, nodes: list[exp.Expr], *, one_by_one: bool = False) -> list[Rendered]:
+    """Values that may be compared, all with all, or the first with each of the others."""
+    parts = _alike(renderer, nodes)
+    kinds = [_narrowest(node, part) for node, part in zip(nodes, parts, strict=True)]
+    for group in [[kinds[0], other] for other in kinds[1:]] if one_by_one else [kinds]:
+        numbers = [kind for kind in group if kind.is_number]
+        if numbers and common_number(numbers) is None:
+            renderer.refuse(*_TOO_WIDE)
+    if any(kind.name == "json" for kind in kinds):
+        renderer.refuse("a json value compared", "count() or IS NULL, which alone take one")
+    return parts
+
+
+def _alike(renderer: Renderer, nodes: list[exp.Expr]) -> list[Rendered]:
+    """Values that are all numbers, or all of one type. Quoted texts beside dates are read as dates."""
     parts = [renderer.render(node) for node in nodes]
     kinds = [part.kind for part in parts]
     time = TIMESTAMP if TIMESTAMP in kinds else DATE if DATE in kinds else None
     if time:
         parts = [moment(renderer, node, part, time) for node, part in zip(nodes, parts, strict=True)]
     families = {_family(part.kind) for part in parts} - {"any", "null"}
-    numbers = [_narrowest(node, part) for node, part in zip(nodes, parts, strict=True) if part.kind.is_number]
-    if families == {"number"} and common_number(numbers) is None:
-        renderer.refuse(*_TOO_WIDE)
-    if families == {"json"}:
-        renderer.refuse("a json value, compared or chosen", "count() or IS NULL, which alone take one")
     if len(families) > 1 or "interval" in families:
         found = " compared with ".join(dict.fromkeys(article(part.kind) for part in parts))
         hint = "write numbers without quotes" if families >= {"string", "number"} else ""
@@ -125,10 +133,10 @@ _TOO_WIDE = ("decimals that no common type can hold", "narrower decimals, or a c
 
 def _narrowest(node: exp.Expr, part: Rendered) -> FieldType:
     """The type that is just wide enough for a number written out; of anything else its own."""
-    while isinstance(node, exp.Neg | exp.Paren):
+    while isinstance(node, exp.Neg | exp.Paren | exp.Cast):  # as 2L is one
         node = node.this
     is_whole = isinstance(node, exp.Literal) and part.kind in (INT, LONG)
-    return FieldType("decimal", len(node.name.lstrip("0")) or 1, 0) if is_whole else part.kind
+    return FieldType("decimal", len(node.name.partition(".")[0].lstrip("0")) or 1, 0) if is_whole else part.kind
 
 
 def _family(kind: FieldType) -> str:
@@ -148,7 +156,7 @@ def moment(renderer: Renderer, node: exp.Expr, part: Rendered, kind: FieldType) 
 
 def _unified(renderer: Renderer, nodes: list[exp.Expr]) -> tuple[FieldType, list[str]]:
     """Values of which one is chosen, and the type that holds them all."""
-    parts = _comparable(renderer, nodes)
+    parts = _alike(renderer, nodes)
     texts = [part.sql for part in parts]
     kinds = [part.kind for part in parts if part.kind not in (ANY, NULL)]
     if not kinds:
@@ -166,7 +174,7 @@ def _case(renderer: Renderer, node: exp.Expr) -> Rendered:
     tests = [branch.this for branch in node.args["ifs"]]
     subject: list[str] = []
     if node.this is not None:
-        subject_and_values = _comparable(renderer, [node.this, *tests])
+        subject_and_values = _comparable(renderer, [node.this, *tests], one_by_one=True)
         subject, conditions = [subject_and_values[0].sql], [value.sql for value in subject_and_values[1:]]
     else:
         conditions = [renderer.need(test, CONDITION, "after WHEN").sql for test in tests]
@@ -199,4 +207,4 @@ def _choose(renderer: Renderer, node: exp.Expr) -> Rendered:
 @renders(exp.Nullif, args="this expression", name="nullif")
 def _nullif(renderer: Renderer, node: exp.Expr) -> Rendered:
     value, other = _comparable(renderer, [node.this, node.expression])
-    return Rendered(value.kind, typed(f"nullif({value.sql}, {other.sql})", value.kind))
+    return Rendered(value.kind, f"CASE WHEN {value.sql} = {other.sql} THEN NULL ELSE {value.sql} END")

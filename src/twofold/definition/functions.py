@@ -1,5 +1,5 @@
 """What expressions may be made of: each sqlglot node that is let in, its types and its SQL for DuckDB. Most are
-a row of a table; `expressions` adds the aggregates.
+a row of a table; `conditions` adds what compares and chooses, `expressions` the aggregates.
 """
 
 from __future__ import annotations
@@ -48,9 +48,14 @@ _MOMENTS, _TIME = ("timestamp", "date"), ("timestamp",)
 # Node: SQL, type of the value, types of the operands, where an operand of another type was found.
 _PLAIN: dict[type[exp.Expr], tuple[str, FieldType, tuple[str, ...], str]] = {
     exp.Not: ("(NOT {0})", BOOLEAN, CONDITION, "after NOT"),
-    exp.Div: ("(CAST({0} AS DOUBLE) / nullif(CAST({1} AS DOUBLE), 0))", DOUBLE, NUMBERS, "in a division"),
+    exp.Div: (
+        "(CASE WHEN {1} <> 0 THEN CAST({0} AS DOUBLE) / CAST({1} AS DOUBLE) END)",
+        DOUBLE,
+        NUMBERS,
+        "in a division",
+    ),
     exp.IntDiv: (
-        "TRY_CAST(CAST({0} AS HUGEINT) // nullif(CAST({1} AS HUGEINT), 0) AS BIGINT)",
+        "TRY_CAST(CASE WHEN {1} <> 0 THEN CAST({0} AS HUGEINT) // CAST({1} AS HUGEINT) END AS BIGINT)",
         LONG,
         ("int", "long"),
         "beside DIV",
@@ -137,6 +142,8 @@ def _literal(renderer: Renderer, node: exp.Expr) -> Rendered:
         return Rendered(STRING, text_literal(text))
     digits = re.fullmatch(r"(\d*)(?:\.(\d*))?", text)
     if digits is None:
+        if not re.fullmatch(r"(\d+\.?\d*|\.\d+)e[+-]?\d+", text, re.ASCII | re.IGNORECASE):
+            return renderer.refuse(shortened(text), "a number")
         if isinf(float(text)):
             return renderer.refuse(text, "a number that a double can hold")
         return Rendered(DOUBLE, text)
@@ -146,7 +153,8 @@ def _literal(renderer: Renderer, node: exp.Expr) -> Rendered:
         return renderer.refuse(f"a number of {precision} digits", f"at most {MAX_DECIMAL_PRECISION} digits")
     if scale == 0 and int(digits[1] or 0) <= _LONGEST:
         return Rendered(INT if int(digits[1]) < 1 << 31 else LONG, digits[1])
-    return Rendered(FieldType("decimal", precision, scale), text)
+    kind = FieldType("decimal", precision, scale)
+    return Rendered(kind, f"CAST('{text}' AS {kind})")  # DuckDB's own type for it is another here and there
 
 
 @renders(*_SIGNS, args="this expression")
@@ -169,7 +177,10 @@ def _computed(renderer: Renderer, sign: str, left: Rendered, right: Rendered) ->
         found = f"arithmetic on {left.kind} and {right.kind}, which needs more than {MAX_DECIMAL_PRECISION} digits"
         return renderer.refuse(found, "narrower decimals, or a cast to double")
     first, last = (f"CAST({side.sql} AS {_operand_type(side.kind, kind, sign)})" for side in (left, right))
-    text = f"({first} {sign} {f'nullif({last}, 0)' if sign == '%' else last})"
+    text = f"({first} {sign} {last})"
+    if sign == "%":
+        # DuckDB writes nullif() as such a CASE itself, where nobody sees how large it grows.
+        text = f"(CASE WHEN {last} <> 0 THEN {text} END)"
     return Rendered(kind, f"TRY_CAST({text} AS {kind.duckdb})" if kind in (INT, LONG) else text)
 
 
@@ -304,8 +315,15 @@ def _end(renderer: Renderer, node: exp.Expr) -> Rendered:
 @renders(exp.DPipe, exp.Concat, args="this expression expressions safe coalesce", name="concat")
 def _concat(renderer: Renderer, node: exp.Expr) -> Rendered:
     nodes = node.expressions or [node.this, node.expression]
-    parts = (renderer.need(part, TEXT, "in a concatenation").sql for part in nodes)
-    return Rendered(STRING, f"({' || '.join(parts)})")
+    return Rendered(STRING, _joined([renderer.need(part, TEXT, "in a concatenation").sql for part in nodes]))
+
+
+def _joined(texts: list[str]) -> str:
+    """As flat as can be: DuckDB takes each of a row of them for a level."""
+    if len(texts) == 1:
+        return texts[0]
+    middle = len(texts) // 2
+    return f"({_joined(texts[:middle])} || {_joined(texts[middle:])})"
 
 
 @renders(exp.TsOrDsToDate, args="this safe", name="to_date date")

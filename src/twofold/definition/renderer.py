@@ -60,6 +60,7 @@ class _Handler(NamedTuple):
 MOST_LEVELS = 80
 """Of an expression: what one of them is written as has up to 7 in DuckDB's SQL, which takes 1000."""
 _MOST_SQL = 1 << 16
+"""Characters that an expression is written in: DuckDB takes up to 3 s to plan so many."""
 HANDLERS: dict[type[exp.Expr], _Handler] = {}
 """Filled by `functions`, `conditions` and `expressions`."""
 FUNCTIONS: set[str] = set()
@@ -100,7 +101,7 @@ class Renderer:
         """Render the root of an expression."""
         level, levels = [node], 0
         while level:
-            level, levels = [child for one in level for child in parts_of(one)], levels + 1
+            level, levels = [child for one in level for child in children_of(one)], levels + 1
         if levels > MOST_LEVELS:
             return self.refuse(f"{levels} levels of operators and functions", f"at most {MOST_LEVELS}")
         return self.render(node)
@@ -113,7 +114,7 @@ class Renderer:
         if handler is None or {name for name, value in node.args.items() if value} - handler.args:
             return self.refuse(*refusal(node))
         if not handler.aggregate:
-            return self._no_larger(handler.render(self, node))
+            return self._settled(handler.render(self, node))
         if self.by is None:
             return self.refuse(f"the aggregate {name_of(node)} in a filter", "a condition over one event")
         if self._within_aggregate:
@@ -121,10 +122,12 @@ class Renderer:
         self._within_aggregate = True
         rendered = handler.render(self, node)
         self._within_aggregate = False
-        return self._no_larger(rendered)
+        return self._settled(rendered)
 
-    def _no_larger(self, rendered: Rendered) -> Rendered:
-        """Some functions write their argument several times: nested, that would grow without bounds."""
+    def _settled(self, rendered: Rendered) -> Rendered:
+        """NULL bare, as it fits everywhere. Nested functions that write arguments several times grow no further."""
+        if rendered.kind == NULL:
+            return Rendered(NULL, "NULL")
         if len(rendered.sql) > _MOST_SQL:
             return self.refuse(f"more than {_MOST_SQL} characters of DuckDB's SQL for it", "a simpler expression")
         return rendered
@@ -190,9 +193,9 @@ def name_of(node: exp.Expr) -> str:
     return shortened(written(node))
 
 
-def parts_of(node: exp.Expr) -> list[exp.Expr]:
+def children_of(node: exp.Expr) -> list[exp.Expr]:
     """What is one level below a node; a chain of ANDs, or of ORs, is one level."""
-    return list(node.flatten() if isinstance(node, exp.And | exp.Or) else node.iter_expressions())
+    return list(node.flatten(unnest=False) if isinstance(node, exp.And | exp.Or) else node.iter_expressions())
 
 
 def written(node: exp.Expr) -> str:
