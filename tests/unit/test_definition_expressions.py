@@ -89,6 +89,7 @@ REFUSED_FILTERS = {
     "w < 10000000000000000000000000000000000": "decimals that no common type can hold",
     "w between -(1) and 99999999999999999999999999999999999999": "decimals that no common type can hold",
     "d in (1, 99999999999999999999999999999999999999)": "decimals that no common type can hold",
+    "0.000000000000000000000000000001 < cast(1e18 as long)": "decimals that no common type can",
     "nullif(w, 0.00001) is null": "decimals that no common type can hold",
     "case d when 0.0000000000000000000000000000000000001 then b end": "decimals that no common type can hold",
     "i in ()": "IN without values",

@@ -135,8 +135,8 @@ def _narrowest(node: exp.Expr, part: Rendered) -> FieldType:
     """The type that is just wide enough for a number written out; of anything else its own."""
     while isinstance(node, exp.Neg | exp.Paren | exp.Cast):  # as 2L is one
         node = node.this
-    is_whole = isinstance(node, exp.Literal) and part.kind in (INT, LONG)
-    return FieldType("decimal", len(node.name.partition(".")[0].lstrip("0")) or 1, 0) if is_whole else part.kind
+    digits = node.name.partition(".")[0] if isinstance(node, exp.Literal) and part.kind in (INT, LONG) else ""
+    return FieldType("decimal", len(digits.lstrip("0")) or 1, 0) if digits.isdecimal() else part.kind
 
 
 def _family(kind: FieldType) -> str:
