@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,23 +124,27 @@ class Checkpoint:
 
     def _lines(self, part: str) -> list[str]:
         """The lines of a file; none where there is none."""
-        filesystem, location = self._open(part)
-        try:
+
+        def read(filesystem: JavaObject, location: JavaObject) -> list[str]:
             stream = filesystem.open(location)
             try:
                 text: str = jvm().org.apache.commons.io.IOUtils.toString(stream, "UTF-8")
             finally:
                 stream.close()
-        except Py4JJavaError:
-            if filesystem.exists(location):
-                raise
-            return []
-        return text.splitlines()
+            return text.splitlines()
+
+        return self._if_there(part, read)
 
     def _names(self, folder: str) -> list[str]:
-        filesystem, location = self._open(folder)
-        try:
+        def read(filesystem: JavaObject, location: JavaObject) -> list[str]:
             return [status.getPath().getName() for status in filesystem.listStatus(location)]
+
+        return self._if_there(folder, read)
+
+    def _if_there(self, part: str, read: Callable[[JavaObject, JavaObject], list[str]]) -> list[str]:
+        filesystem, location = self._open(part)
+        try:
+            return read(filesystem, location)
         except Py4JJavaError:
             if filesystem.exists(location):
                 raise

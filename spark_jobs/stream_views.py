@@ -285,8 +285,7 @@ def _ids(log: Table, aggregation: Aggregation) -> int:
 
 
 def _files(log: Table) -> Iterator[DataFile]:
-    snapshot = log.current_snapshot()
-    for manifest in snapshot.manifests(log.io) if snapshot else ():
+    for manifest in commits.manifests_of(log):
         for entry in manifest.fetch_manifest_entry(log.io):
             yield entry.data_file
 

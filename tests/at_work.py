@@ -28,6 +28,7 @@ from spark_jobs import streaming_job, union_job
 from spark_jobs.batch_log import BatchRun
 from spark_jobs.spark_session import Job as SparkJob
 from tests import small_world
+from tests.running import status
 from tests.small_world import Row
 from twofold import catalog as catalogs
 from twofold import database, health, inbox, kafka, schemas, table_state, tables
@@ -282,6 +283,11 @@ def eventually(
         assert now < began + within_s, f"never came true; {job and job.said}"
         time.sleep(max(every_s, min(4 * (now - looked), _LONGEST_PAUSE_S)))
         looked = time.monotonic()
+
+
+def all_healthy(settings: Settings) -> None:
+    """Each program was healthy as `up` ended, not all at one moment: heartbeats are late while others start."""
+    eventually(lambda: status(settings)["healthy"])
 
 
 def health_port(settings: Settings, pipeline: Pipeline, job: Job) -> int:

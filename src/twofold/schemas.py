@@ -205,8 +205,7 @@ def _created(catalog: Catalog, pipeline: Pipeline, table: TableShape) -> Iceberg
         **({table_state.DEFINED_SINCE: "1"} if table.name in _LOGS else {}),
         **evolution.identity(pipeline),
     }
-    columns = _types_of(table.columns)
-    return _create(catalog, (pipeline.name, table.name), columns, table.day_of, properties, table.sort)
+    return _create(catalog, (pipeline.name, table.name), _types_of(table.columns), table.day_of, properties, table.sort)
 
 
 def _create(

@@ -19,8 +19,8 @@ from pydantic import SecretStr
 
 from demo.airflow_rest import AirflowRest
 from tests.at_work import eventually
+from tests.running import free_ports
 from twofold.settings import Settings
-from twofold.stack.ports import is_free
 
 Done = subprocess.CompletedProcess[str]
 ROOT = Path(__file__).parents[2]
@@ -115,7 +115,7 @@ def running(folder: Path, replication: int = 1, **variables: str) -> Iterator[St
 
 def environment(project: str, pipelines: Path) -> dict[str, str]:
     """Settings of a stack of its own, beside whatever else runs on this machine."""
-    numbers = [number for number in random.sample(range(20_000, 32_000), 60) if is_free(number)]
+    names = (*PORTS, "POSTGRES")
     third = random.randrange(80, 250)
     return {
         "COMPOSE_PROJECT_NAME": project,
@@ -128,7 +128,7 @@ def environment(project: str, pipelines: Path) -> dict[str, str]:
         "TWOFOLD_SERVICES_EVERY_S": "15",
         "TWOFOLD_SERVICE_SAMPLE_EVERY_S": "2",
         "TWOFOLD_SERVICE_HEALTHY_WITHIN_S": "600",
-        **{f"TWOFOLD_{name}_PORT": str(number) for name, number in zip((*PORTS, "POSTGRES"), numbers, strict=False)},
+        **{f"TWOFOLD_{name}_PORT": str(number) for name, number in zip(names, free_ports(len(names)), strict=True)},
     }
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from demo.airflow_rest import AirflowRest
 from tests import running
-from tests.at_work import eventually
+from tests.at_work import all_healthy, eventually
 from tests.conftest import DAGS, write_definition
 from tests.running import pids, status
 from twofold.errors import TwofoldError
@@ -32,11 +32,6 @@ def test_status_shows_the_four_processes_healthy_and_where_the_pages_are(airflow
     assert [program["name"] for program in found["programs"][3:]] == [*PROCESSES, *MONITORING]
     assert found["monitoring_urls"]["Prometheus"] == f"http://127.0.0.1:{airflow.prometheus_port}"
     assert httpx.get(found["airflow_url"], timeout=ANSWERS_WITHIN_S).status_code == 200
-
-
-def all_healthy(settings: Settings) -> None:
-    """Each program was healthy as `up` ended, not all at one moment: heartbeats are late while others start."""
-    eventually(lambda: status(settings)["healthy"])
 
 
 def test_nobody_gets_in_without_the_password(airflow: Settings) -> None:

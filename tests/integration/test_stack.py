@@ -16,7 +16,7 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 
 from monitoring.dashboards import panel_queries
 from tests import running
-from tests.at_work import eventually
+from tests.at_work import all_healthy, eventually
 from tests.prometheus import Prometheus
 from tests.running import pids, status
 from twofold import catalog, probes
@@ -61,7 +61,7 @@ def test_passwords_are_private_and_needed(own_stack: Settings) -> None:
 
 
 def test_up_again_even_twice_at_once_changes_nothing(own_stack: Settings) -> None:
-    eventually(lambda: status(own_stack)["healthy"])
+    all_healthy(own_stack)
     before = pids(own_stack)
     with ThreadPoolExecutor() as pool:
         outcomes = list(pool.map(lambda _: running.run(own_stack, "up", "--no-airflow"), range(2)))
@@ -75,7 +75,7 @@ def test_another_store_and_a_moved_port_are_refused_while_running(own_stack: Set
     moved = own_stack.model_copy(update={"kafka_port": own_stack.kafka_port + 1})
     refused = running.run(moved, "up", "--no-airflow", check=False)
     assert (refused.returncode, "TWOFOLD_KAFKA_PORT" in refused.stderr) == (2, True)
-    eventually(lambda: status(own_stack)["healthy"])
+    all_healthy(own_stack)
 
 
 def test_taken_ports_are_all_named_with_the_settings_that_move_them(pipelines_folder: Path) -> None:

@@ -99,16 +99,21 @@ def _next(name: str, file: Path | None, found: Sample) -> str:
     """The commands that follow."""
     if file is None:
         return f"  twofold up && twofold stream {name}"
-    shown = shlex.quote(str(file) if file.is_file() and file != STANDARD_INPUT else "FILE")
+    shown = shlex.quote("FILE" if _is_pipe(file) else str(file))
     layer = f"produce {name} --from {shown} && twofold stream {name}"
     if not found.documents or not _has_lines(file):
         layer = f"land {name} {shown} && twofold batch {name}"
     return f"  twofold try {name} {shown}\n  twofold up && twofold {layer}"
 
 
+def _is_pipe(file: Path) -> bool:
+    """Whether it can be read once only, whichever way it has been named."""
+    return file == STANDARD_INPUT or not file.is_file()
+
+
 def _has_lines(file: Path) -> bool:
     """Whether a JSON file has a record a line, as the producer sends them; not an array, nor UTF-16."""
-    if file == STANDARD_INPUT or not file.is_file():
+    if _is_pipe(file):
         return True
     with file.open("rb") as stream:
         head = stream.read(64).lstrip()
@@ -126,12 +131,11 @@ def _target(settings: Settings, name: str) -> Path:
 
 
 def _from_file(file: Path, named: str | None) -> Sample:
-    shown, is_pipe = input_name(file), file == STANDARD_INPUT or not file.is_file()
+    shown, is_pipe = input_name(file), _is_pipe(file)
     name = "stdin.jsonl" if is_pipe and format_of(file.name) is None else file.name
     try:
         if not is_pipe:
             return sample.of_file(lambda: file.open("rb"), named or name)
-        # A pipe is read once, whichever way it has been named.
         with click.open_file(str(file), "rb") as stream:
             content = stream.read(MOST_BYTES)
         is_cut = len(content) == MOST_BYTES

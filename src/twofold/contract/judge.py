@@ -164,7 +164,7 @@ class Judge:
                 around.columns, around.unclear = self._plain(records, fields)
             except MemoryError:
                 raise
-            except Exception:  # noqa: BLE001
+            except Exception:  # noqa: BLE001 - record by record it is seen which of them fail
                 around.columns, around.unclear = _nulls(fields, len(records)), set(range(len(records)))
             around.sizes = sum(map(text_bytes, around.columns.values()), np.zeros(len(records), np.int64))
         return around

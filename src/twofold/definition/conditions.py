@@ -24,6 +24,7 @@ from twofold.definition.renderer import (
 )
 from twofold.definition.types import FieldType, common_number, pattern_fault, typed_value
 
+_TOO_WIDE = ("decimals that no common type can hold", "narrower decimals, or a cast to double")
 _COMPARED: dict[type[exp.Expr], str] = {
     exp.EQ: "({} = {})",
     exp.NEQ: "({} <> {})",
@@ -95,9 +96,8 @@ def _rlike(renderer: Renderer, node: exp.Expr) -> Rendered:
         return renderer.refuse("a computed regular expression", "a quoted one")
     if fault := pattern_fault(pattern.this):
         return renderer.refuse(f"a regular expression with {fault}", "one that RE2 and Python read alike")
-    return Rendered(
-        BOOLEAN, f"regexp_matches({renderer.need(node.this, TEXT, 'before RLIKE').sql}, {text_literal(pattern.this)})"
-    )
+    value = renderer.need(node.this, TEXT, "before RLIKE")
+    return Rendered(BOOLEAN, f"regexp_matches({value.sql}, {text_literal(pattern.this)})")
 
 
 def _comparable(renderer: Renderer, nodes: list[exp.Expr], *, one_by_one: bool = False) -> list[Rendered]:
@@ -126,9 +126,6 @@ def _alike(renderer: Renderer, nodes: list[exp.Expr]) -> list[Rendered]:
         hint = "write numbers without quotes" if families >= {"string", "number"} else ""
         renderer.refuse(found, "values of the same type", hint)
     return parts
-
-
-_TOO_WIDE = ("decimals that no common type can hold", "narrower decimals, or a cast to double")
 
 
 def _narrowest(node: exp.Expr, part: Rendered) -> FieldType:

@@ -95,6 +95,7 @@ _CASTS = {
 }
 """Casts of one plain meaning. Text is not read as a number: declare the field with the type it has."""
 _LONGEST = (1 << 63) - 1
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
 @renders(
@@ -142,7 +143,7 @@ def _literal(renderer: Renderer, node: exp.Expr) -> Rendered:
         return Rendered(STRING, text_literal(text))
     digits = re.fullmatch(r"(\d*)(?:\.(\d*))?", text)
     if digits is None:
-        if not re.fullmatch(r"(\d+\.?\d*|\.\d+)e[+-]?\d+", text, re.ASCII | re.IGNORECASE):
+        if not _NUMBER.fullmatch(text):
             return renderer.refuse(shortened(text), "a number")
         if isinf(float(text)):
             return renderer.refuse(text, "a number that a double can hold")
@@ -269,7 +270,7 @@ def _cast(renderer: Renderer, node: exp.Expr) -> Rendered:
     if target.name in _MOMENTS:
         value = moment(renderer, node.this, value, target)
     elif target.name == "decimal" and isinstance(node.this, exp.Literal) and node.this.is_string:
-        if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", node.this.name.strip(), re.ASCII | re.IGNORECASE):
+        if not _NUMBER.fullmatch(node.this.name.strip()):
             return renderer.refuse(f"'{shortened(node.this.name)}'", "a number in quotes")
         value = Rendered(target, value.sql)
     value = renderer.needed(value, _CASTS[target.name], f"in a cast to {target}")

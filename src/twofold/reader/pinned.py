@@ -21,9 +21,7 @@ from twofold.errors import TwofoldError
 from twofold.table_state import History
 from twofold.tables import TableShape
 
-_KNOWN = frozenset(
-    ["string", "int", "long", "float", "double", "boolean", "timestamptz", "timestamp", "date", "binary"]
-)
+_KNOWN = {"string", "int", "long", "float", "double", "boolean", "timestamptz", "timestamp", "date", "binary"}
 """Types whose names in Iceberg DuckDB understands."""
 
 
