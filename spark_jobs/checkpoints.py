@@ -142,11 +142,14 @@ class Checkpoint:
         return self._if_there(folder, read)
 
     def _if_there(self, part: str, read: Callable[[JavaObject, JavaObject], list[str]]) -> list[str]:
+        """What `read` finds; nothing where it found no such part, though by now a query may have made it."""
         filesystem, location = self._open(part)
         try:
             return read(filesystem, location)
-        except Py4JJavaError:
-            if filesystem.exists(location):
+        except Py4JJavaError as error:
+            missing = error.java_exception.getClass().getName() == "java.io.FileNotFoundException"
+            # A folder deleted in the middle of its listing is no such exception.
+            if not missing and filesystem.exists(location):
                 raise
             return []
 

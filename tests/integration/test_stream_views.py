@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import queue
+import random
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -239,6 +242,25 @@ def test_a_checkpoint_that_is_discarded_while_it_is_read_has_begun_nothing(
     monkeypatch.setattr(Checkpoint, "_names", lambda *_: ["4"])
     gone = Checkpoint(spark, str(tmp_path / "gone"))
     assert (gone.state_provider(), gone.resumed_from(), gone.offsets(4), gone.done("t")) == (None, None, None, {})
+
+
+def test_a_checkpoint_that_begins_while_it_is_read_has_begun_or_not(spark: SparkSession, tmp_path: Path) -> None:
+    """What made its folder between a look at it and the next is no fault of who looks."""
+    folders: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
+
+    def begin() -> None:
+        while folder := folders.get():
+            time.sleep(random.uniform(0, 0.005))  # any moment of a look
+            (folder / "offsets" / "0").mkdir(parents=True)
+
+    with ThreadPoolExecutor() as pool, ExitStack() as at_end:
+        at_end.callback(folders.put, None)
+        begun = pool.submit(begin)
+        for number in range(300):
+            checkpoint = Checkpoint(spark, str(tmp_path / str(number)))
+            folders.put(Path(checkpoint.path))
+            while not checkpoint.has_begun():
+                assert not begun.done()
 
 
 def test_state_moves_between_memory_and_disk_only_by_a_fill(
