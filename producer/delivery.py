@@ -29,6 +29,9 @@ BATCH_BYTES = 256 * 1024
 LINGER_MS = 20
 LARGEST_REQUEST_BYTES = 100 << 20
 """Kafka's own default (`socket.request.max.bytes`): a broker cuts the connection above it."""
+_DROPPED = (KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART)
+"""How librdkafka says that it holds a record no more: a broker says of a topic that it does not know it. One that has
+just started takes connections some 0.3 s before it knows its topics."""
 RECORD_OVERHEAD_BYTES = 128
 """What a client keeps per record in flight besides its key and value, and at least what Kafka adds to one."""
 LISTED_REFUSALS = 100
@@ -219,12 +222,17 @@ class Client(Protocol):
 class Confluent:
     """librdkafka. Reports come in by `poll`, mostly by the sending thread's: another one fights it for the GIL."""
 
-    def __init__(self, settings: Settings, topic: str, ledger: Ledger) -> None:
-        self._topic, self._ledger = topic, ledger
-        self._polling = Lock()
+    def __init__(self, settings: Settings, topic: str, ledger: Ledger, seen_at: Callable[[], float]) -> None:
+        """`seen_at`: when (`time.monotonic`) a look at the topic began that found it there, the last time."""
+        self._topic, self._ledger, self._seen_at = topic, ledger, seen_at
+        self._sending, self._polling = Lock(), Lock()
         self._partition, self._acks = 0, 0
         self._offset: int | None = None
-        conf: dict[str, Any] = {
+        self._dropped_at: float | None = None
+        self._broken: set[int] = set()
+        """Partitions in which a record was dropped: what is acknowledged after it is sent again all the same."""
+        self._sent_again: dict[int, Sequence[Record]] = {}
+        self._conf: dict[str, Any] = {
             **kafka.librdkafka(settings),
             "client.id": "twofold",
             "enable.idempotence": True,
@@ -239,15 +247,27 @@ class Confluent:
             "queue.buffering.max.kbytes": 2**31 - 1,
             # No time limit: a missing broker is waited for, records are never dropped.
             "message.timeout.ms": 0,
+            # As long as it may be: for the first hour, what a starting broker does not know yet is waited for.
+            "topic.metadata.propagation.max.ms": 3_600_000,
             # A broker that comes back is found within a second, however long it was away.
             "reconnect.backoff.max.ms": 1000,
             "error_cb": self._met,
         }
-        self._producer = Producer(conf, logger=logging.getLogger("kafka.librdkafka"))
+        self._producer = self._started()
+
+    def _started(self) -> Producer:
+        return Producer(self._conf, logger=logging.getLogger("kafka.librdkafka"))
 
     def send(self, partition: int, records: Sequence[Record]) -> None:
         """Send records, in order; returns before they are delivered."""
+        with self._sending:
+            if self._sent_again.pop(partition, None) is not records:
+                self._send(partition, records)
+
+    def _send(self, partition: int, records: Sequence[Record]) -> None:
         produce, topic, reported = self._producer.produce, self._topic, self._reported
+        if self._dropped_at is not None:  # the ledger holds them: they are sent again with all others
+            return
         for _, key, value in records:
             while True:
                 try:
@@ -257,14 +277,17 @@ class Confluent:
                     continue
                 except KafkaException as error:
                     self._refused(partition, error.args[0])
+                    if self._dropped_at is not None:
+                        return
                 break
 
     def poll(self, seconds: float) -> None:
         """Let reports in: one thread at a time, so that they stay in order."""
-        if self._polling.acquire(blocking=False):
+        if self._polling.acquire(timeout=seconds):
             try:
                 self._producer.poll(seconds)
                 self._count()
+                self._send_again()
             finally:
                 self._polling.release()
 
@@ -272,6 +295,24 @@ class Confluent:
         """Stop at once."""
         with self._polling:
             self._producer.purge()
+
+    def _send_again(self) -> None:
+        """What was dropped, and all after it, goes by another client, once a look has found the topic."""
+        if self._dropped_at is None or self._seen_at() < self._dropped_at or not self._sending.acquire(blocking=False):
+            return
+        try:
+            self._producer.purge()
+            while len(self._producer):
+                self._producer.poll(0.1)
+            self._count()
+            self._producer, self._dropped_at, self._broken = self._started(), None, set()
+            for partition, lane in enumerate(self._ledger.lanes):
+                for group in tuple(lane.groups):
+                    self._send(partition, group.records[group.settled :])
+                    # The last one may have been handed over, and `send` be about to be called.
+                    self._sent_again[partition] = group.records
+        finally:
+            self._sending.release()
 
     def _reported(self, error: KafkaError | None, message: Message) -> None:
         partition: Any = message.partition()
@@ -282,15 +323,20 @@ class Confluent:
             self._acks += 1
             self._offset = message.offset()
         elif error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
+            if error.code() in _DROPPED:
+                self._broken.add(partition)
             self._refused(partition, error)
 
     def _count(self) -> None:
         """Pass on what has been acknowledged of one partition since the last time."""
-        if self._acks:
+        if self._acks and self._partition not in self._broken:
             self._ledger.delivered(self._partition, self._acks, -1 if self._offset is None else self._offset)
-            self._acks = 0
+        self._acks = 0
 
     def _refused(self, partition: int, error: KafkaError) -> None:
+        if error.code() in _DROPPED:
+            self._dropped_at = self._dropped_at or time.monotonic()
+            return
         self._ledger.refused(partition, f"{error.name()}: {error.str()}", error.code() == KafkaError.MSG_SIZE_TOO_LARGE)
 
     def _met(self, error: KafkaError) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from threading import Lock
 
@@ -43,7 +44,8 @@ class KafkaPython:
     def close(self) -> None:
         """Stop at once."""
         if self._producer is not None:
-            self._producer.close(timeout=0)
+            with suppress(KafkaTimeoutError):  # what it says where something is in flight
+                self._producer.close(timeout=0)
 
     def _send(self, partition: int, key: bytes | None, value: bytes) -> bool:
         """Whether the client has taken a record, or refused it: it waits for a broker until the run is stopped."""

@@ -40,6 +40,8 @@ CONNECT_S = 3.0
 """Duration of one attempt to reach the broker; attempts continue until it answers."""
 REPORT_EVERY_S = 0.25
 WATCH_EVERY_S = 1.0
+GONE_AFTER_S = 30.0
+"""A broker that has just started does not know its topics yet; one that answers so for this long has none."""
 PAUSE_S = 1.0
 """Between two attempts to reach a server."""
 POLL_S = 0.1
@@ -161,14 +163,15 @@ class Sending:
         self._start, self._stop, self._report = book.entry.position, stop, report
         limit = int(topic.settings.get("max.message.bytes") or DEFAULT_MESSAGE_BYTES)
         self._ledger = Ledger(self._start, len(topic.partitions), book.aside, limit)
+        self._topic_seen_at = monotonic()
         self._client = self._new_client()
         self._ended = Event()
 
     def run(self) -> None:
         """Send everything; the last progress is reported, too. Errors of the source are raised at the end."""
-        threads = [Thread(target=work, daemon=True) for work in (self._keep_reporting, self._watch_topic)]
-        for thread in threads:
-            thread.start()
+        reporting, watching = (Thread(target=work, daemon=True) for work in (self._keep_reporting, self._watch_topic))
+        reporting.start()
+        watching.start()
         exhausted = drained = False
         try:
             exhausted = self._send_all()
@@ -177,15 +180,16 @@ class Sending:
                 drained = self._drain()
             finally:
                 self._ended.set()
-                for thread in threads:
-                    thread.join(CONNECT_S if drained else REPORT_EVERY_S)
+                watching.join(CONNECT_S if drained else REPORT_EVERY_S)
+                # However long the disk takes: the last report must be the last one in the journal.
+                reporting.join()
                 self._client.close()
                 last = self._ledger.progress()
                 self._report(replace(last, exhausted=exhausted and drained and not last.failure, done=True))
 
     def _new_client(self) -> Client:
         if self._settings.producer_client == "confluent":
-            return Confluent(self._settings, self._topic.name, self._ledger)
+            return Confluent(self._settings, self._topic.name, self._ledger, lambda: self._topic_seen_at)
         # Only here: it takes a tenth of a second to import.
         from producer.kafka_python_client import KafkaPython
 
@@ -254,16 +258,26 @@ class Sending:
     def _watch_topic(self) -> None:
         """Offsets of a topic that was deleted and recreated mean nothing: end rather than mix them."""
         last = False
+        gone_from = inf
         with kafka.admin(self._settings) as client:
             while not last:
                 last = self._ended.wait(WATCH_EVERY_S)
+                began = monotonic()
                 try:
                     found = kafka.topic_id(client, self._topic.name, WATCH_EVERY_S)
                 except KafkaException:  # the broker is away
+                    gone_from = inf
                     continue
-                if found not in (None, self._topic.topic_id):
+                if found is None:
+                    gone_from = min(gone_from, began + GONE_AFTER_S)
+                    if began >= gone_from:
+                        self._ledger.failed(f"topic {self._topic.name} is gone from Kafka")
+                        return
+                elif found != self._topic.topic_id:
                     self._ledger.failed("the topic was deleted and created again while sending")
                     return
+                else:
+                    self._topic_seen_at, gone_from = began, inf
 
 
 class Pace:

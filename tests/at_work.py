@@ -41,7 +41,7 @@ from twofold.services.controller import Controller
 from twofold.services.record import STREAM
 from twofold.settings import Settings
 
-_WITHIN_S = 400.0
+WITHIN_S = 400.0
 """Nobody waits for so long unless something is wrong, be the machine four times slower than this one."""
 _LONGEST_PAUSE_S = 1.0
 
@@ -169,7 +169,7 @@ class Work:
 
     def holds(self, *, behind: bool = False, proved: bool = False) -> Proof:
         """`twofold prove --all` finds nothing wrong, nothing missing yet (unless `behind` is fine), all `proved`."""
-        proof = prove(Lake(self.settings, self.pipeline), _WITHIN_S, lambda line: None, compare_all=True)
+        proof = prove(Lake(self.settings, self.pipeline), WITHIN_S, lambda line: None, compare_all=True)
         assert proof.ok, proof
         assert proof.proved or not proved, proof
         assert behind or not proof.behind, proof
@@ -270,7 +270,7 @@ def crash(controller: Controller, pipeline: str, service: str) -> int:
 
 
 def eventually(
-    condition: Callable[[], object], job: Job | None = None, within_s: float = _WITHIN_S, every_s: float = 0.1
+    condition: Callable[[], object], job: Job | None = None, within_s: float = WITHIN_S, every_s: float = 0.1
 ) -> None:
     """Wait for a condition; fail if it never comes true, or if the job that should bring it about has ended.
 

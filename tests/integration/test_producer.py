@@ -12,26 +12,30 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import CompletedProcess, Popen
 from threading import Event
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import KafkaAdminClient
 
-from producer.delivery import Ledger
+from producer import delivery, sending
+from producer.delivery import Confluent, Ledger
 from producer.kafka_python_client import KafkaPython
+from producer.sources import Request
 from tests import at_work
 from tests.running import frozen
 from twofold import journal, kafka
 from twofold.definition.model import Pipeline
+from twofold.errors import TwofoldError
 from twofold.settings import Settings
 from twofold.stack import supervisor
 
-eventually = partial(at_work.eventually, within_s=60.0)
+eventually = at_work.eventually
 
 Define = Callable[..., Pipeline]
 Twofold = Callable[..., CompletedProcess[str]]
@@ -197,7 +201,7 @@ def test_a_broker_killed_midway_costs_and_doubles_nothing(
     running_producers.append(started(stack, pipeline.name, "--from", path, "--rate", "8000"))
     eventually(lambda: position(stack, pipeline) > 3000)
     os.kill(supervisor.states(stack)["kafka"].pid, signal.SIGKILL)
-    _, said = running_producers[0].communicate(timeout=120)
+    _, said = running_producers[0].communicate(timeout=at_work.WITHIN_S)
     assert running_producers[0].returncode == 0, said
     assert "waiting for Kafka" in said
     assert "answers again" in said
@@ -247,7 +251,7 @@ def test_sigterm_leaves_exactly_what_is_journaled_and_health_tells_progress(
     assert second.returncode == 1
     assert "another producer" in second.stderr
     running_producers[0].send_signal(signal.SIGTERM)
-    _, said = running_producers[0].communicate(timeout=60)
+    _, said = running_producers[0].communicate(timeout=at_work.WITHIN_S)
     assert running_producers[0].returncode == 128 + signal.SIGTERM, said
     sent = position(stack, pipeline)
     assert values(in_topic(stack, pipeline)) == Counter(path.read_bytes().splitlines()[:sent])
@@ -272,6 +276,74 @@ def test_a_stop_leaves_no_record_between_the_ledger_and_the_client(
     eventually(lambda: not ledger.held_bytes)
     assert ledger.progress().acked == 30
     client.close()
+
+
+def test_what_librdkafka_drops_is_sent_again_in_order(
+    stack: Settings, define: Define, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that has just started knows no topic yet: as after its deletion, librdkafka drops what it holds."""
+    pipeline = define(topic={"partitions": 2})
+    kafka.ensure(stack, pipeline)
+    # As it is after an hour.
+    soon = {"topic.metadata.propagation.max.ms": 100, "topic.metadata.refresh.interval.ms": 500}
+    monkeypatch.setattr(delivery, "Producer", lambda conf, **others: Producer({**conf, **soon}, **others))
+    seen_at = 0.0
+    ledger = Ledger(0, 2, tmp_path / "aside", 1 << 20)
+    client = Confluent(stack, pipeline.topic.name, ledger, lambda: seen_at)
+
+    def send(count: int) -> None:
+        first = ledger.progress().sent
+        for partition in (0, 1):
+            records = [(first + number, None, b"%d" % (first + number)) for number in range(partition, 2 * count, 2)]
+            ledger.hand_over(partition, records)
+            client.send(partition, records)
+
+    def settled() -> bool:
+        client.poll(0.1)
+        return not ledger.held_bytes
+
+    def dropped() -> bool:
+        client.poll(0.1)
+        send(1)
+        return client._dropped_at is not None
+
+    send(50)
+    eventually(settled)
+    KafkaAdminClient(bootstrap_servers=stack.kafka_bootstrap).delete_topics([pipeline.topic.name])
+    eventually(dropped)
+    send(50)
+    kafka.ensure(stack, pipeline)
+    seen_at = float("inf")
+    # What is handed over just then goes with the rest, and once.
+    last = [(ledger.progress().sent, None, b"%d" % ledger.progress().sent)]
+    ledger.hand_over(0, last)
+    client.poll(0.1)
+    client.send(0, last)
+    eventually(settled)
+    progress = ledger.progress()
+    assert (progress.failure, progress.acked) == (None, progress.sent)
+    found = in_topic(stack, pipeline)
+    for partition in (0, 1):
+        there = [int(value) for (number, _), (_, value) in sorted(found.items()) if number == partition]
+        assert there == list(range(there[0], progress.sent, 2))
+        assert there[0] <= 100 + partition
+    client.close()
+
+
+@both_clients
+def test_a_topic_that_is_gone_ends_the_run(
+    stack: Settings, define: Define, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "GONE_AFTER_S", 2.0)
+    pipeline = define()
+    request = Request(from_file=str(numbered(tmp_path, 100_000)), rate=2000)
+    with ThreadPoolExecutor() as pool:
+        run = pool.submit(sending.run, stack, pipeline, request, Event())
+        eventually(lambda: position(stack, pipeline) > 0)
+        with kafka.admin(stack) as client:
+            client.delete_topics([pipeline.topic.name])[pipeline.topic.name].result()
+        with pytest.raises(TwofoldError, match=f"topic {pipeline.topic.name} is gone from Kafka"):
+            run.result(at_work.WITHIN_S)
 
 
 def test_a_topic_made_again_is_not_gone_on_with(
