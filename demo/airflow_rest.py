@@ -13,7 +13,8 @@ import httpx
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 120.0
+"""A machine that is busy starting JVMs lets Airflow answer late."""
 
 
 class AirflowRest:

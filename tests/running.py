@@ -11,15 +11,18 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import psutil
 
 from twofold.settings import Settings
 from twofold.stack import processes
 from twofold.stack.ports import PORTS, is_free
 
+Asked = TypeVar("Asked")
 QUICK_TO_NOTICE = {
     "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",
     "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "2",
@@ -82,6 +85,24 @@ def status(settings: Settings) -> dict[str, Any]:
 def pids(settings: Settings) -> dict[str, int]:
     """Program → number of its process."""
     return {program["name"]: program["pid"] for program in status(settings)["programs"]}
+
+
+def of_each(settings: Settings, ask: Callable[[psutil.Process], Asked]) -> list[Asked]:
+    """What is asked of each process of a stack; one that has ended meanwhile has nothing to say."""
+    said = []
+    for process in itertools.chain.from_iterable(processes.ours(settings.home).values()):
+        with suppress(psutil.NoSuchProcess):
+            said.append(ask(process))
+    return said
+
+
+def hosts_listened_on(settings: Settings) -> set[str]:
+    """The addresses on which anything of a stack takes connections."""
+
+    def listens(process: psutil.Process) -> set[str]:
+        return {c.laddr.ip for c in process.net_connections() if c.status == psutil.CONN_LISTEN and c.laddr}
+
+    return set().union(*of_each(settings, listens))
 
 
 def free_ports(count: int) -> list[int]:
@@ -149,11 +170,12 @@ def home_folder() -> Iterator[Path]:
 
 def _remove_at_the_end_of_input(home: Path) -> None:
     sys.stdin.read()
-    left = processes.ours(home)
-    processes.end(left.pop(processes.SUPERVISOR, ()), signal.SIGKILL, patience_s=10)
-    # The signal on which PostgreSQL ends at once, and yet removes its shared memory.
-    processes.end(left.pop("postgres", ()), signal.SIGQUIT, patience_s=10)
-    processes.end([process for each in left.values() for process in each], signal.SIGKILL, patience_s=10)
+    # What starts others ends first; what one of them has started meanwhile, the next look finds.
+    while left := processes.ours(home):
+        processes.end(left.pop(processes.SUPERVISOR, ()), signal.SIGKILL, patience_s=10)
+        # The signal on which PostgreSQL ends at once, and yet removes its shared memory.
+        processes.end(left.pop("postgres", ()), signal.SIGQUIT, patience_s=10)
+        processes.end([process for each in left.values() for process in each], signal.SIGKILL, patience_s=10)
     shutil.rmtree(home)
 
 

@@ -18,6 +18,7 @@ from minio import Minio
 from minio.error import S3Error
 
 from containers.secrets import ROLES
+from tests.at_work import eventually
 from tests.compose.conftest import Stack
 
 ONE_SHOT = ("secrets", "store-setup", "airflow-init")
@@ -80,7 +81,7 @@ def test_a_container_sees_its_own_secrets_only(stack: Stack, service: str) -> No
 
 
 def kafka(stack: Stack, user: str) -> dict[str, Any]:
-    place = {"bootstrap_servers": f"127.0.0.1:{stack.port('KAFKA')}", "bootstrap_timeout_ms": 5000}
+    place = {"bootstrap_servers": f"127.0.0.1:{stack.port('KAFKA')}", "bootstrap_timeout_ms": 30_000}
     if not user:
         return place
     return {
@@ -104,7 +105,7 @@ def test_kafka_lets_in_nobody_without_a_login(stack: Stack) -> None:
 def test_only_the_producer_writes_to_a_topic(stack: Stack, user: str) -> None:
     producer = KafkaProducer(**kafka(stack, user), retries=0, enable_idempotence=False)
     with pytest.raises(TopicAuthorizationFailedError):
-        producer.send("flights", b"not mine").get(timeout=20)
+        producer.send("flights", b"not mine").get(timeout=120)
     producer.close()
 
 
@@ -112,8 +113,7 @@ def test_the_producer_reads_no_topic(stack: Stack) -> None:
     consumer = KafkaConsumer(**kafka(stack, "producer"), enable_auto_commit=False, auto_offset_reset="earliest")
     consumer.assign([TopicPartition("flights", 0)])
     with pytest.raises(TopicAuthorizationFailedError):
-        for _ in range(20):
-            consumer.poll(timeout_ms=1000)
+        eventually(lambda: consumer.poll(timeout_ms=1000))
     consumer.close(autocommit=False)
 
 
@@ -156,21 +156,21 @@ def test_the_store_gives_each_role_its_rights_and_no_more(stack: Stack) -> None:
 def test_postgres_knows_no_default_password(stack: Stack, login: tuple[str, str]) -> None:
     user, password = login
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-        psycopg.connect(f"postgresql://{user}:{password}@127.0.0.1:{stack.port('POSTGRES')}/{user}", connect_timeout=5)
+        psycopg.connect(f"postgresql://{user}:{password}@127.0.0.1:{stack.port('POSTGRES')}/{user}", connect_timeout=60)
 
 
 def test_airflow_tells_nothing_without_a_login(stack: Stack) -> None:
     url = f"http://127.0.0.1:{stack.port('AIRFLOW')}"
     with pytest.raises(HTTPError, match="401"):
-        urlopen(f"{url}/api/v2/dags", timeout=10)
+        urlopen(f"{url}/api/v2/dags", timeout=120)
     body = json.dumps({"username": "admin", "password": "admin"}).encode()
     with pytest.raises(HTTPError, match="401"):
-        urlopen(Request(f"{url}/auth/token", data=body, headers={"Content-Type": "application/json"}), timeout=10)
+        urlopen(Request(f"{url}/auth/token", data=body, headers={"Content-Type": "application/json"}), timeout=120)
 
 
 @pytest.mark.parametrize("service", ["producer", "streaming-job"])
 def test_a_supervisor_asks_for_its_password(stack: Stack, service: str) -> None:
-    script = f"import urllib.request as u; u.urlopen('http://{service}:19100/RPC2', timeout=5)"
+    script = f"import urllib.request as u; u.urlopen('http://{service}:19100/RPC2', timeout=60)"
     said: subprocess.CompletedProcess[str] = stack.compose(
         "exec", "-T", "airflow-scheduler", "python", "-c", script, check=False
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
 from demo.airflow_rest import AirflowRest
@@ -46,9 +46,7 @@ def test_secrets_are_in_private_files_only(airflow: Settings) -> None:
     # The embedded broker asks for no login: that one is empty.
     secrets = {value.get_secret_value() for _, value in airflow if hasattr(value, "get_secret_value")} - {""}
     assert len(secrets) > 5
-    running_now = " ".join(
-        " ".join(process.cmdline()) for each in processes.ours(airflow.home).values() for process in each
-    )
+    running_now = " ".join(itertools.chain(*running.of_each(airflow, lambda process: process.cmdline())))
     assert not [secret for secret in secrets if secret in running_now]
     for file in (file for file in airflow.home.rglob("*") if file.is_file() and file.stat().st_mode & 0o077):
         text = file.read_bytes()
@@ -56,15 +54,14 @@ def test_secrets_are_in_private_files_only(airflow: Settings) -> None:
 
 
 def test_everything_listens_on_loopback_only(airflow: Settings) -> None:
-    for process in (process for each in processes.ours(airflow.home).values() for process in each):
-        hosts = {c.laddr.ip for c in process.net_connections() if c.status == psutil.CONN_LISTEN and c.laddr}
-        assert hosts <= {"127.0.0.1", "::ffff:127.0.0.1"}, process
+    assert running.hosts_listened_on(airflow) <= {"127.0.0.1", "::ffff:127.0.0.1"}
 
 
 def test_up_again_changes_nothing(airflow: Settings) -> None:
     all_healthy(airflow)
     before = pids(airflow)
-    assert "up already" in running.run(airflow, "up").stderr
+    # Said where all are well at that very moment, too.
+    eventually(lambda: "up already" in running.run(airflow, "up").stderr)
     assert pids(airflow) == before
 
 

@@ -207,7 +207,9 @@ def test_a_scheduled_batch_starts_the_union_by_its_asset_and_a_replay_follows(
     assert (states["union"], states["announce"]) == ("success", "skipped")
     for kind, task, runs, jvms in (("union", "union", 3, 2), ("batch", "land", 2, 1)):
         submitted = dags.submitted(kind, task)
-        assert (len({run for run, _ in submitted}), sum(submitted.values())) == (runs, jvms), submitted
+        # By runs: Airflow may give up a try whose heartbeats are late, after its JVM was started.
+        started = {run for (run, _), jvm in submitted.items() if jvm}
+        assert (len({run for run, _ in submitted}), len(started)) == (runs, jvms), submitted
 
 
 def test_killed_with_its_worker_midway_and_run_twice_at_once_nothing_is_lost_or_doubled(

@@ -312,6 +312,8 @@ def test_the_store_goes_away_for_half_a_minute_and_an_id_for_good(
         work.send(*burst(1), partition=1)
         at_work.eventually(lambda: time.monotonic() > gone + AWAY_S, job)
         supervisor.start_programs(minio_stack, ["minio"])
+        # The proof of this test waits for a store no longer than anyone's.
+        at_work.eventually(lambda: not probes.http_page(f"{minio_stack.s3_endpoint}/minio/health/ready"))
         work.send(*burst(2))
         work.holds()
         assert work.query(f"SELECT count(*) > 0 FROM stream_by_id WHERE id = '{ERASED}'") == [(True,)]

@@ -34,7 +34,10 @@ class Transactions:
 
     def started(self) -> KafkaProducer:
         producer = KafkaProducer(
-            bootstrap_servers=self.world.settings.kafka_bootstrap, transactional_id=f"{self.world.pipeline.name}-t"
+            bootstrap_servers=self.world.settings.kafka_bootstrap,
+            transactional_id=f"{self.world.pipeline.name}-t",
+            # A proof goes on while one is open; Kafka aborts it after a minute otherwise.
+            transaction_timeout_ms=600_000,
         )
         producer.init_transactions()
         return producer

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests import running
+from tests.at_work import eventually
 from tests.conftest import random_name, write_definition
 from twofold.settings import Settings
 
@@ -97,4 +98,4 @@ def test_files_of_any_name_are_ingested_and_proved(hostile: Settings, tmp_path: 
     sql = f"SELECT count(*) FILTER (layer = 'batch'), count(*) > 2 FROM {name}.unified_events"
     assert running.run(hostile, "query", sql, "--format", "csv").stdout.splitlines()[1:] == ["2,true"]
     assert "all invariants hold" in running.run(hostile, "prove", name).stdout
-    assert running.run(hostile, "status").returncode == 0
+    eventually(lambda: running.run(hostile, "status", check=False).returncode == 0)

@@ -32,6 +32,7 @@ def own_stack(pipelines_folder: Path) -> Iterator[Settings]:
 
 
 def test_status_tells_state_health_port_and_memory(own_stack: Settings) -> None:
+    all_healthy(own_stack)
     found = status(own_stack)
     assert found["healthy"]
     assert found["store"] == "local"
@@ -45,11 +46,8 @@ def test_status_tells_state_health_port_and_memory(own_stack: Settings) -> None:
 
 
 def test_everything_listens_on_loopback_only_and_postgres_not_as_root(own_stack: Settings) -> None:
-    for listed in processes.ours(own_stack.home).values():
-        for process in listed:
-            hosts = {c.laddr.ip for c in process.net_connections() if c.status == psutil.CONN_LISTEN and c.laddr}
-            # A Java server socket on 127.0.0.1 may be a mapped IPv6 one. JMX and random ports would show here.
-            assert hosts <= {"127.0.0.1", "::ffff:127.0.0.1"}
+    # A Java server socket on 127.0.0.1 may be a mapped IPv6 one. JMX and random ports would show here.
+    assert running.hosts_listened_on(own_stack) <= {"127.0.0.1", "::ffff:127.0.0.1"}
     assert psutil.Process(pids(own_stack)["postgres"]).uids().effective != 0
 
 
@@ -63,9 +61,14 @@ def test_passwords_are_private_and_needed(own_stack: Settings) -> None:
 def test_up_again_even_twice_at_once_changes_nothing(own_stack: Settings) -> None:
     all_healthy(own_stack)
     before = pids(own_stack)
-    with ThreadPoolExecutor() as pool:
-        outcomes = list(pool.map(lambda _: running.run(own_stack, "up", "--no-airflow"), range(2)))
-    assert all("up already" in outcome.stderr for outcome in outcomes)
+
+    def twice() -> bool:
+        with ThreadPoolExecutor() as pool:
+            outcomes = list(pool.map(lambda _: running.run(own_stack, "up", "--no-airflow"), range(2)))
+        return all("up already" in outcome.stderr for outcome in outcomes)
+
+    # Said where all are well at that very moment, too.
+    eventually(twice)
     assert pids(own_stack) == before
 
 
@@ -101,16 +104,15 @@ def test_a_killed_broker_comes_back_by_itself(own_stack: Settings) -> None:
 
 
 def test_up_replaces_what_a_killed_supervisor_leaves(own_stack: Settings) -> None:
-    before = pids(own_stack)
+    # By more than their numbers, which the system gives to others in minutes.
+    before = [psutil.Process(pid) for pid in pids(own_stack).values()]
     os.kill(int((own_stack.home / "supervisord.pid").read_text()), signal.SIGKILL)
     eventually(lambda: not supervisor.answers(own_stack))
     found = status(own_stack)
     assert not found["healthy"]
     assert {program["state"] for program in found["programs"]} == {"ORPHANED"}
     running.run(own_stack, "up", "--no-airflow")
-    after = pids(own_stack)
-    assert not set(before.values()) & set(after.values())
-    assert not [pid for pid in before.values() if psutil.pid_exists(pid) and not is_zombie(pid)]
+    assert not processes.wait_gone(before, patience_s=10)
 
 
 def test_down_after_a_killed_supervisor_leaves_nothing(own_stack: Settings) -> None:
@@ -138,7 +140,7 @@ def test_a_program_that_cannot_start_is_named_with_its_log_and_nothing_stays(own
     gone = running.run(own_stack, "up", "--no-airflow", check=False).stderr
     assert "twofold recatalog" in gone
     running.run(own_stack, "up", "--no-airflow", "--new-postgres")
-    assert status(own_stack)["healthy"]
+    all_healthy(own_stack)
     assert "another cluster" not in str(status(own_stack))
 
 
@@ -165,8 +167,4 @@ def test_the_bucket_of_a_minio_stack_takes_an_object(minio_stack: Settings) -> N
     seen = Prometheus(minio_stack)
     panels = [query.expr for query in panel_queries(span="1m") if "minio" in query.expr]
     assert len(panels) == 4
-    eventually(lambda: all(map(seen.query, panels)), within_s=90)
-
-
-def is_zombie(pid: int) -> bool:
-    return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    eventually(lambda: all(map(seen.query, panels)))

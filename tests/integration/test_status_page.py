@@ -132,7 +132,7 @@ def test_a_pipeline_whose_dags_may_not_be_read_is_not_shown(
             rights.append(login(("can_read", "DAG Runs"), *own))
         return bool(rights)
 
-    eventually(given, within_s=WITHIN_S)
+    eventually(given)
     assert shown(get(airflow, "status.json", rights[0])) == {other.name}
     assert shown(get(airflow, "status.json", login(("can_read", "DAG Runs"), *own[1:]))) == set()
 

@@ -378,9 +378,11 @@ def made_anew(settings: Settings, pipeline: Pipeline) -> None:
     at_work.eventually(lambda: kafka.describe(settings, pipeline.topic.name) is None)
     kafka.ensure(settings, pipeline)
     with at_work.producing(settings) as producer:
-        for number in range(200):
-            event = small_world.as_json(small_world.event(f"new{number}", number))
-            producer.send(pipeline.topic.name, event, partition=number % 4).get(timeout=60)
+        events = [small_world.as_json(small_world.event(f"new{number}", number)) for number in range(200)]
+        # Soon: a job that is paused for longer than its lock is kept for ends by that.
+        sent = [producer.send(pipeline.topic.name, event, partition=n % 4) for n, event in enumerate(events)]
+        for future in sent:
+            future.get(timeout=60)
 
 
 # ---- a changed definition ----
@@ -444,7 +446,7 @@ def test_a_lost_lock_stops_the_job_before_it_writes(stack: Settings, spark: Spar
             ).fetchone()
         work.send(small_world.event("b", 0))
         with pytest.raises(Busy, match=r"the lock .* was lost"):
-            job.result(timeout=120)
+            job.result(timeout=at_work.WITHIN_S)
     assert work.landed() == 1
     work.drain()
     work.holds(behind=True)
