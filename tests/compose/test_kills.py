@@ -48,13 +48,18 @@ def test_what_kafka_deleted_is_let_go_and_a_lost_catalog_is_made_again(stack: St
     told = json.loads(stack.ask("accept-loss", "flights", "--json").stdout)
     assert (told["lost"], bool(told["before"])) == ([], True)
 
+    # A union that finds no table of the name makes an empty one.
+    airflow = stack.airflow()
+    airflow.call("PATCH", "/api/v2/dags/flights_union", json={"is_paused": True})
+    patiently(lambda: not airflow.get("dags/flights_union/dagRuns", state="running")["total_entries"])
     place = f"twofold:{quote(stack.secret('postgres_password'), safe='')}@127.0.0.1:{stack.port('POSTGRES')}/twofold"
     with psycopg.connect(f"postgresql://{place}") as connection:
         connection.execute("DELETE FROM iceberg_tables WHERE table_namespace = 'flights' AND table_name = 'batch_log'")
     assert "flights.batch_log: to be named" in stack.ask("recatalog").stdout
-    # It waits for a union that runs just now.
+    # It waits for a batch that runs just now.
     patiently(lambda: stack.ask("recatalog", "--yes").returncode == 0)
     assert "flights.batch_log: there already" in stack.ask("recatalog").stdout
+    airflow.unpause("flights_union")
 
     landed = rows(stack, "stream_log")
     run(stack, "services", action="start", service="stream")
