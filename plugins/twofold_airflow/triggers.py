@@ -25,7 +25,8 @@ from twofold.services.verdict import Look, Verdict, judge
 from twofold.settings import Settings
 from twofold_airflow.wiring import pages
 
-_LOOKS_KEPT = 100
+_LOOKS_KEPT = 1_000
+"""With the shortest pauses, too, they reach as far back as silence is measured."""
 
 
 class ServiceHealthTrigger(BaseTrigger):

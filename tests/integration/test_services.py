@@ -121,6 +121,9 @@ def test_a_streaming_job_is_started_once_healed_left_down_and_stopped(stack: Set
     assert stream.start(by_hand=True) == "started"
     assert stream.state().spent == 0
     stream.becomes("healthy")
+    stream.settings = stack.model_copy(update={"service_stalled_after_s": 1.0})
+    with running.frozen(stream.state().pid):
+        stream.becomes("stuck", "and has not answered for")
     stopped = stream.controller.stop(work.pipeline.name, "stream")
     assert not stopped.runs
     eventually(lambda: not stream.family())

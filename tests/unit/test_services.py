@@ -31,7 +31,7 @@ from twofold.services.record import (
 from twofold.services.verdict import HealthLimits, Kind, Look, Verdict, judge
 
 ROOT = Path(__file__).parents[2]
-LIMITS = HealthLimits(good_samples=3, stalled_after_s=60)
+LIMITS = HealthLimits(good_samples=3, stalled_after_s=60, silent_after_s=60)
 
 
 def crashed(record: Record, at: float, code: int = -9, service: str = STREAM) -> Record:
@@ -151,6 +151,11 @@ def producing(at: float, acked: int, in_flight: int, **told: Any) -> Look:  # no
     return Look(7, "RUNNING", uptime_s=500, health={**health, **told})
 
 
+def silent(uptime_s: float, pid: int = 7) -> Look:
+    """One that has answered, within these looks or before them."""
+    return Look(pid, "RUNNING", uptime_s=uptime_s, announced=True)
+
+
 DOWN = Look(0, "EXITED", record=Record(ends=(End(1, 1, asked=False, ran_s=2),)))
 KAFKA = "Kafka at k:9092 does not answer"
 
@@ -218,6 +223,34 @@ VERDICTS: dict[str, tuple[str, list[Look], Kind, str]] = {
     "down": (STREAM, [DOWN], "not yet", "does not run (EXITED); last ended with exit code 1"),
     "silent": (STREAM, [Look(7, "RUNNING", uptime_s=30)], "not yet", "runs for 30 s and does not answer yet"),
     "silent for ever": (STREAM, [Look(7, "RUNNING", uptime_s=200)], "stuck", "runs for 200 s"),
+    "silent at one look": (STREAM, [silent(5000)], "not yet", "runs for 5000 s and does not answer"),
+    "silent at one look after good ones": (
+        STREAM,
+        [*(streaming(i, i, 0) for i in range(3)), replace(silent(560), announced=False)],
+        "not yet",
+        "does not answer",
+    ),
+    "silent since a good one": (
+        STREAM,
+        [streaming(1, 1, 0), silent(540), silent(561)],
+        "stuck",
+        "runs for 561 s and has not answered for 61 s",
+    ),
+    "silent at each look": (PRODUCER, [silent(5000 + 8 * i) for i in range(9)], "stuck", "has not answered for 64 s"),
+    "silent at times": (
+        STREAM,
+        [silent(440), streaming(1, 1, 0), silent(510), replace(streaming(1, 1, 0), uptime_s=520), silent(570)],
+        "not yet",
+        "does not answer",
+    ),
+    "silent while it starts": (STREAM, [silent(100), silent(170)], "not yet", "does not answer"),
+    "silent, of another process": (STREAM, [silent(5000), silent(200, pid=8)], "not yet", "runs for 200 s"),
+    "silent, the broker away": (
+        STREAM,
+        [silent(5000), replace(silent(5100), missing=KAFKA)],
+        "not yet",
+        f"for 100 s; {KAFKA}",
+    ),
     "left down": (STREAM, [Look(0, "EXITED", record=Record(left_down="3 times"))], "left down", "3 times"),
     "stopped": (STREAM, [Look(0, "STOPPED", record=Record(stopped_at=1.0))], "stopped", "1970-01-01 00:00:01 UTC"),
     "sending": (PRODUCER, [producing(i, i * 10, 5) for i in range(4)], "healthy", "30 records acknowledged"),

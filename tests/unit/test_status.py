@@ -111,6 +111,9 @@ def test_a_supervised_service_tells_its_budget_and_its_page_of_the_runbook() -> 
     assert measures.supervised("stream", replace(never, changes=2), {}, HealthLimits(1)).changes == 2
     starting = measures.supervised("stream", replace(never, pid=7, uptime_s=2, state="RUNNING"), {}, HealthLimits(1))
     assert (starting.state, starting.running, starting.healthy) == ("starting", True, True)
+    hangs = replace(never, pid=7, uptime_s=2000, state="RUNNING", health="h:1")
+    silent = measures.supervised("stream", hangs, {}, HealthLimits(1))
+    assert (silent.state, silent.running, silent.healthy) == ("silent", True, False)
     says = {"batch": None, "offsets_behind": None, "last_batch_age_s": 50.0, "healthy": False}
     runs = replace(never, pid=7, uptime_s=70, state="RUNNING")
     first_batch = measures.supervised("stream", runs, {**says, "state": "running"}, HealthLimits(1))

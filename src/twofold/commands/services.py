@@ -102,8 +102,8 @@ def _look(settings: Settings, pipeline: Pipeline, service: str) -> Row:
 
 
 def _fine(row: Row) -> bool:
-    state, found, _ = row
-    return found.fine or found.kind == "stopped" or (found.kind == "not yet" and state.runs)
+    state, found, seen = row
+    return found.fine or found.kind == "stopped" or (found.kind == "not yet" and state.runs and not seen.silent)
 
 
 def _show(rows: Iterable[Row], as_json: bool) -> None:

@@ -149,6 +149,8 @@ class Controller:
         return HealthLimits(
             good_samples=good_samples or self._settings.service_good_samples,
             stalled_after_s=self._settings.service_stalled_after_s + pipeline.stream.trigger.total_seconds(),
+            # The looks of one wait must be able to show it.
+            silent_after_s=min(self._settings.service_stalled_after_s, self._settings.service_healthy_within_s / 2),
         )
 
     def unhealthy(self, pipeline: str, service: str, verdict: Verdict) -> Unhealthy:
@@ -209,7 +211,7 @@ class Controller:
 
 def as_look(state: State, told: Mapping[str, Any], missing: str = "") -> Look:
     """What is known of a service, as one look."""
-    return Look(state.pid, state.state, state.uptime_s, state.record, told, missing)
+    return Look(state.pid, state.state, state.uptime_s, state.record, told, missing, announced=bool(state.health))
 
 
 def _needs_asking(service: str, seen: Look) -> bool:

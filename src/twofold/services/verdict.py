@@ -39,6 +39,13 @@ class Look:
     """The body of `/healthz`; empty: it does not answer."""
     missing: str = ""
     """What the service needs and what does not answer, in a sentence; asked only when it makes no progress."""
+    announced: bool = False
+    """Whether this process has said where its `/healthz` is: it has answered once."""
+
+    @property
+    def silent(self) -> bool:
+        """Whether it no longer answers: to be said, though of one look the machine may have been too slow."""
+        return self.announced and not self.health
 
     @property
     def last_end(self) -> str:
@@ -53,6 +60,8 @@ class HealthLimits:
     good_samples: int = 3
     stalled_after_s: float = 120.0
     """Past the pause between batches."""
+    silent_after_s: float = 120.0
+    """From the last look that it answered, or the first one."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,7 @@ def judge(service: str, looks: Sequence[Look], limits: HealthLimits) -> Verdict:
     rated = [(look, *rate(service, before, look)) for before, look in zip([None, *looks[:-1]], looks, strict=True)]
     counted = _run_of_good(rated)
     reason = rated[-1][2]
-    if stalled := _stalled(service, last, limits):
+    if stalled := _stalled(service, looks, limits):
         return Verdict("not yet" if last.missing else "stuck", stalled)
     if len(counted) < limits.good_samples:
         return Verdict("not yet", reason)
@@ -159,19 +168,21 @@ def _run_of_good(rated: Sequence[tuple[Look, str, str]]) -> list[Look]:
     return run
 
 
-def _stalled(service: str, last: Look, limits: HealthLimits) -> str:
-    """Too long without progress while there is work; empty: not so. A process without `/healthz` counts, too."""
-    age_s, limit_s = last.uptime_s, limits.stalled_after_s
-    if last.health:
-        age_s = float(last.health["waiting_s" if service == PRODUCER else "last_batch_age_s"])
-    if not last.health or (service == STREAM and last.health["batch"] is None):
-        limit_s *= STARTS_SLOWER
-    if not last.pid or age_s <= limit_s:
-        return ""
-    if not last.health:
-        return rate(service, None, last)[1]
-    about = (f"is {last.health['state']}", last.health.get("problem"), _numbers(service, last.health), last.missing)
-    return "; ".join(filter(None, (f"no progress for {age_s:.0f} s", *about)))
+def _stalled(service: str, looks: Sequence[Look], limits: HealthLimits) -> str:
+    """Too long without progress while there is work, or without an answer; empty: not so."""
+    last, limit_s = looks[-1], limits.stalled_after_s
+    if now := last.health:
+        age_s = float(now["waiting_s" if service == PRODUCER else "last_batch_age_s"])
+        too_long = age_s > limit_s * (STARTS_SLOWER if service == STREAM and now["batch"] is None else 1)
+        said = [f"no progress for {age_s:.0f} s", f"is {now['state']}", now.get("problem"), _numbers(service, now)]
+    else:
+        ours = [look for look in looks if look.pid == last.pid]
+        # What never answered has been silent since its start; of the rest nobody knows how long before the first look.
+        since_s = [look.uptime_s for look in ours if look.health][-1:] or [ours[0].uptime_s if last.announced else 0.0]
+        age_s = last.uptime_s - since_s[0]
+        too_long = last.pid > 0 and last.uptime_s > limit_s * STARTS_SLOWER and age_s > limits.silent_after_s
+        said = [f"runs for {last.uptime_s:.0f} s and has not answered for {age_s:.0f} s"]
+    return "; ".join(filter(None, (*said, last.missing))) if too_long else ""
 
 
 def _growing(looks: Sequence[Look]) -> str:

@@ -100,13 +100,15 @@ def unsupervised(name: str, health: Mapping[str, Any]) -> ServiceStatus:
 
 def supervised(name: str, state: State, health: Mapping[str, Any], limits: verdict.HealthLimits) -> ServiceStatus:
     """A service under a supervisor; one that was never asked for is not running, and nothing is wrong."""
-    found = verdict.judge(name, [as_look(state, health)], limits)
+    look = as_look(state, health)
+    found = verdict.judge(name, [look], limits)
     at_work = found.kind in ("not yet", "healthy") and state.runs
+    told = health.get("state", "silent" if look.silent else "starting")
     # "running" but unhealthy is a pause that the verdict judges better: a first batch takes longer than others.
-    in_trouble = state.runs and health.get("healthy") is False and health["state"] != "running"
+    in_trouble = look.silent or (state.runs and health.get("healthy") is False and health["state"] != "running")
     return ServiceStatus(
         name,
-        health.get("state", "starting") if at_work else "not running" if found.kind == "not yet" else found.kind,
+        told if at_work else "not running" if found.kind == "not yet" else found.kind,
         running=state.runs,
         healthy=found.kind not in ("stuck", "left down") and not in_trouble,
         text=found.reason,
