@@ -66,6 +66,8 @@ TIMEOUT_S = 10.0
 """How long a broker may take to answer before it counts as not running."""
 _MADE_WITHIN_S = 60.0
 """How long a broker that answers may take to finish deleting a topic, and to describe the one made in its place."""
+_NONE_FOR_S = 5.0
+"""Said for that long, there is no topic: a broker that starts takes questions before it knows any (0.3 s before)."""
 _PAUSE_S = 0.1
 _RECORDS_A_STEP = 1_000
 _NEAR = 5_000
@@ -192,10 +194,15 @@ def explain(where: str, error: KafkaError, heard: Sequence[KafkaError] = ()) -> 
     return TwofoldError(f"{where} cannot be used: {error.str()}")
 
 
-def describe(settings: Settings, name: str, timeout_s: float = TIMEOUT_S) -> TopicState | None:
-    """Describe a topic, None if there is none; raise NotRunning if no broker answers within `timeout_s`."""
+def describe(
+    settings: Settings, name: str, timeout_s: float = TIMEOUT_S, *, at_once: bool = False
+) -> TopicState | None:
+    """Describe a topic, None if there is none; raise NotRunning if no broker answers within `timeout_s`.
+
+    With `at_once` None may also come of a broker that has only started: for where nobody misses the topic.
+    """
     with admin(settings) as client:
-        return _described(client, name, timeout_s)
+        return _described(client, name, timeout_s, at_once=at_once)
 
 
 def ensure(settings: Settings, pipeline: Pipeline, timeout_s: float = TIMEOUT_S) -> TopicState:
@@ -213,7 +220,10 @@ def ensure_by(client: AdminClient, topic: Topic, timeout_s: float = TIMEOUT_S) -
     `timeout_s` is for one answer: until Kafka has made the topic it may be a minute.
     """
     deadline, asked_for_more = time.monotonic() + _MADE_WITHIN_S, False
-    while (state := _described(client, topic.name, timeout_s)) is None or len(state.partitions) < topic.partitions:
+    while True:
+        state = _described(client, topic.name, timeout_s, at_once=topic.managed)
+        if state and len(state.partitions) >= topic.partitions:
+            return _compared(state, topic)
         if not topic.managed:
             raise not_there(topic)
         if time.monotonic() > deadline:
@@ -228,7 +238,6 @@ def ensure_by(client: AdminClient, topic: Topic, timeout_s: float = TIMEOUT_S) -
             _changed(topic, client.create_partitions([more], request_timeout=timeout_s))
             asked_for_more = True
         time.sleep(_PAUSE_S)
-    return _compared(state, topic)
 
 
 def repair(settings: Settings, pipeline: Pipeline) -> TopicState:
@@ -282,8 +291,8 @@ def first_offsets(settings: Settings, name: str, since: datetime | None) -> dict
 
 
 def topic_id(client: AdminClient, name: str, timeout_s: float = TIMEOUT_S) -> str | None:
-    """Kafka's own id of a topic, as Kafka prints it; None: no such topic."""
-    found = _if_there(client, name, timeout_s)
+    """Kafka's own id of a topic, as Kafka prints it; None: no such topic, as far as the broker knows now."""
+    found = _if_there(client, name, timeout_s, at_once=True)
     return found and _as_kafka_prints(found.topic_id)
 
 
@@ -355,17 +364,23 @@ def _near(consumer: Consumer, name: str, number: int, ranges: Sequence[Range], t
     yield from within(chain.from_iterable(spans), ranges, lambda message: message.offset() or 0)
 
 
-def _if_there(client: AdminClient, name: str, timeout_s: float) -> Any:  # noqa: ANN401
-    try:
-        return client.describe_topics(TopicCollection([name]), request_timeout=timeout_s)[name].result()
-    except KafkaException as error:
-        if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+def _if_there(client: AdminClient, name: str, timeout_s: float, *, at_once: bool = False) -> Any:  # noqa: ANN401
+    """What Kafka says of a topic; None: it says that there is none, and unless `at_once` for `_NONE_FOR_S`."""
+    sure_at = 0.0
+    while True:
+        try:
+            return client.describe_topics(TopicCollection([name]), request_timeout=timeout_s)[name].result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise
+        sure_at = sure_at or time.monotonic() + _NONE_FOR_S
+        if at_once or time.monotonic() >= sure_at:
             return None
-        raise
+        time.sleep(_PAUSE_S)
 
 
-def _described(client: AdminClient, name: str, timeout_s: float) -> TopicState | None:
-    found = _if_there(client, name, timeout_s)
+def _described(client: AdminClient, name: str, timeout_s: float, *, at_once: bool = False) -> TopicState | None:
+    found = _if_there(client, name, timeout_s, at_once=at_once)
     if found is None:
         return None
     offsets = _offsets(client, name, sorted(each.id for each in found.partitions), timeout_s)

@@ -1,11 +1,18 @@
-"""What is said of Kafka's errors: only a broker that is away is said to be away."""
+"""What is said of Kafka's errors: only a broker that is away is said to be away, and only a topic that is not there."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
 
 from twofold import kafka
+from twofold.definition.model import Topic
 from twofold.errors import NotRunning, TwofoldError
 
 
@@ -46,3 +53,70 @@ def test_what_no_waiting_fixes_is_reported_as_it_is(error: KafkaError, heard: li
     assert not isinstance(found, NotRunning)
     assert said in found.message
     assert "does not answer" not in str(found)
+
+
+class Broker:
+    """Says of the topic `t` each time what comes next: it is there, or an error; the last of these for ever."""
+
+    def __init__(self, *says: int | None) -> None:
+        self.says = list(says)
+        self.asked = 0
+        self.made: list[str] = []
+
+    def describe_topics(self, *_: object, **__: object) -> dict[str, Future[Any]]:
+        self.asked += 1
+        said = self.says.pop(0) if len(self.says) > 1 else self.says[0]
+        there = SimpleNamespace(topic_id="id", partitions=[SimpleNamespace(id=0)])
+        return {"t": answer(there if said is None else KafkaException(KafkaError(said)))}
+
+    def create_topics(self, wanted: Iterable[Any], **_: object) -> dict[str, Future[Any]]:
+        self.made += [one.topic for one in wanted]
+        return dict.fromkeys(self.made, answer(None))
+
+    def list_offsets(self, places: Iterable[Any], **_: object) -> dict[Any, Future[Any]]:
+        return dict.fromkeys(places, answer(SimpleNamespace(offset=7)))
+
+    def describe_configs(self, wanted: Iterable[Any], **_: object) -> dict[Any, Future[Any]]:
+        return dict.fromkeys(wanted, answer({}))
+
+
+def answer(outcome: object) -> Future[Any]:
+    found: Future[Any] = Future()
+    if isinstance(outcome, Exception):
+        found.set_exception(outcome)
+    else:
+        found.set_result(outcome)
+    return found
+
+
+OTHERS, OURS = Topic("t", 1, managed=False), Topic("t", 1)
+UNKNOWN, AWAY = KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._TRANSPORT
+
+
+def ensured(broker: Broker, topic: Topic) -> str:
+    return kafka.ensure_by(cast(AdminClient, broker), topic).topic_id
+
+
+def test_a_broker_that_starts_knows_its_topics_a_moment_later() -> None:
+    broker = Broker(UNKNOWN, UNKNOWN, None)
+    assert (ensured(broker, OTHERS), broker.asked, broker.made) == ("id", 3, [])
+
+
+def test_a_topic_is_not_there_once_that_was_said_for_some_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka, "_NONE_FOR_S", 0.2)
+    broker = Broker(UNKNOWN)
+    with pytest.raises(TwofoldError, match="there is no topic t"):
+        ensured(broker, OTHERS)
+    assert broker.asked > 1
+    gone = Broker(UNKNOWN, AWAY)
+    with pytest.raises(KafkaException) as met:
+        ensured(gone, OTHERS)
+    assert met.value.args[0].code() == AWAY
+
+
+def test_a_topic_of_ours_is_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka, "_NONE_FOR_S", float("inf"))
+    broker = Broker(UNKNOWN, None)
+    assert (ensured(broker, OURS), broker.asked, broker.made) == ("id", 2, ["t"])
+    watched = Broker(UNKNOWN)
+    assert (kafka.topic_id(cast(AdminClient, watched), "t"), watched.asked) == (None, 1)

@@ -80,7 +80,7 @@ def _prove(
     lake: Lake, longest_wait_s: float, say: Say, compare_all: bool, since_last: bool
 ) -> tuple[Proof, LastProof | None]:
     """The proof, and what the next one may build on."""
-    before = sent.read(lake.settings, lake.pipeline)
+    before = sent.read(lake)
     _wait(lake, before, longest_wait_s, say)
     # Everything refers to what is pinned after it: views to `events` and stream_log, `events` to the logs.
     views = [tables.batch_view_name, tables.stream_view_name]

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from twofold import journal, kafka
-from twofold.definition.model import Pipeline
-from twofold.settings import Settings
+from twofold import journal, kafka, table_state, tables
+from twofold.lake import Lake
 
 
 @dataclass(frozen=True)
@@ -39,15 +38,18 @@ class Sent:
         return sum(max(0, end - self.stable_ends.get(p, end)) for p, end in self.ends.items())
 
 
-def read(settings: Settings, pipeline: Pipeline) -> Sent:
+def read(lake: Lake) -> Sent:
     """Ask the journals, then Kafka: what was acknowledged before is in Kafka after."""
-    entries = journal.entries(settings, pipeline.name)
-    state = kafka.describe(settings, pipeline.topic.name)
+    entries, topic = journal.entries(lake.settings, lake.name), lake.pipeline.topic.name
+    state = kafka.describe(lake.settings, topic, at_once=True)
+    # Nobody misses a topic to which nothing was sent, and of which nothing has landed.
+    if state is None and (entries or _landed_topic(lake)):
+        state = kafka.describe(lake.settings, topic)
     if state is None:
-        return Sent(pipeline.name, None, foreign_journals=len(entries))
+        return Sent(lake.name, None, foreign_journals=len(entries))
     ours = [entry for entry in entries if entry.topic_id == state.topic_id]
     return Sent(
-        pipeline.name,
+        lake.name,
         state.topic_id,
         begins={partition: begin for partition, (begin, _) in state.partitions.items()},
         ends=state.ends,
@@ -56,3 +58,8 @@ def read(settings: Settings, pipeline: Pipeline) -> Sent:
         acknowledged_records=sum(part.acked for entry in ours for part in entry.partitions.values()),
         foreign_journals=len(entries) - len(ours),
     )
+
+
+def _landed_topic(lake: Lake) -> str | None:
+    log = lake.find(tables.STREAM_LOG)
+    return table_state.streamed(log, lake.name).topic_id if log else None

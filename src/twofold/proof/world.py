@@ -195,7 +195,7 @@ class World:
     @cached_property
     def after(self) -> Sent:
         """Kafka after the tables were pinned: nothing past its ends can have been ingested."""
-        return sent.read(self.lake.settings, self.pipeline)
+        return sent.read(self.lake)
 
     @property
     def boundary(self) -> Boundary:

@@ -168,7 +168,7 @@ class Controller:
     def _missing(self, pipeline: Pipeline) -> str:
         """Which of Kafka and the catalog does not answer, in a sentence; empty: both do."""
         try:
-            kafka.describe(self._settings, pipeline.topic.name, _NEEDS_TIMEOUT_S)
+            kafka.describe(self._settings, pipeline.topic.name, _NEEDS_TIMEOUT_S, at_once=True)
             database.connect(self._settings).close()
         except NotRunning as error:
             return error.message

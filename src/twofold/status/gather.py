@@ -139,7 +139,7 @@ class Gatherer:
             return int(job["offsets_behind"])
         if self._asked_kafka is None or time.monotonic() - self._asked_kafka[0] > KAFKA_EVERY_S:
             try:
-                found = sent.read(self.lake.settings, self.lake.pipeline)
+                found = sent.read(self.lake)
             except TwofoldError:
                 found = None
             self._asked_kafka = (time.monotonic(), found)
