@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -73,16 +74,19 @@ def address(place: Path) -> str:
 
 
 def ask(address: str) -> Mapping[str, Any]:
-    """What the service at `host:port` reports, healthy or not; empty: it does not answer."""
+    """What the service at `host:port` reports, healthy or not; empty: it does not answer, or another program does."""
     if not address:
         return {}
     try:
-        with urlopen(f"http://{address}/healthz", timeout=_TIMEOUT_S) as answer:
-            return dict(json.load(answer))
-    except HTTPError as error:  # 503: it answers, and is not well
-        return dict(json.load(error))
-    except (OSError, ValueError):
+        try:
+            answer: Any = urlopen(f"http://{address}/healthz", timeout=_TIMEOUT_S)
+        except HTTPError as error:  # 503: it answers, and is not well
+            answer = error
+        with answer:
+            told = json.load(answer)
+    except (OSError, ValueError, HTTPException):  # it ends while it answers, or something else has its port by now
         return {}
+    return told if isinstance(told, dict) and "state" in told else {}
 
 
 def serve(snapshot: Snapshot, port: int = 0, host: str = "127.0.0.1") -> HealthServer:

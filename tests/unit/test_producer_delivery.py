@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -310,6 +311,47 @@ def test_health_tells_200_or_503_and_where_it_listens(tmp_path: Path) -> None:
             urllib.request.urlopen(url)
         with pytest.raises(TwofoldError, match="cannot be used"):
             health.serve(lambda: state, server.port)
+        assert health.ask(f"127.0.0.1:{server.port}") == state
+    assert health.ask(f"127.0.0.1:{server.port}") == {}
+
+
+OK, UNWELL, LENGTH = (
+    b"HTTP/1.0 200 OK\r\n",
+    b"HTTP/1.0 503 Service Unavailable\r\n",
+    b"Content-Length: 99\r\n\r\n",
+)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"220 mail ready\r\n",
+        OK,
+        OK + LENGTH,
+        OK + LENGTH + b'{"state": "runn',
+        UNWELL + LENGTH + b'{"state": "retr',
+        OK + b'\r\n{"state": ',
+        OK + b"\r\n\xff",
+        OK + b'\r\n["state"]',
+        OK + b"\r\n7",
+        OK + b'\r\n{"status": "of another program"}',
+        UNWELL + b"\r\n<html>away</html>",
+        b'HTTP/1.0 404 Not Found\r\n\r\n{"error": "only /healthz is here"}',
+    ],
+)
+def test_what_ends_or_is_another_program_does_not_answer(answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as beside:
+
+        def respond() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(answer)
+
+        done = beside.submit(respond)
+        assert health.ask(f"127.0.0.1:{listening.getsockname()[1]}") == {}
+        done.result()
 
 
 def test_metrics_reach_the_exporter_under_their_names_and_never_stop_the_work() -> None:

@@ -181,7 +181,7 @@ def test_no_proxy_stands_before_this_machine() -> None:
     )
     with health_server() as ours, health_server("proxy") as proxy:
         done = run(["-c", script, f"127.0.0.1:{ours}"], {"http_proxy": f"http://127.0.0.1:{proxy}", "no_proxy": "x"})
-    assert done.stdout.decode().strip() == "{'who': 'ours'}"
+    assert done.stdout.decode().strip() == "{'state': 'ours'}"
 
 
 def test_a_proxy_stays_for_hosts_elsewhere() -> None:
@@ -268,7 +268,7 @@ def health_server(who: str = "ours") -> Iterator[int]:
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(json.dumps({"who": who}).encode())
+            self.wfile.write(json.dumps({"state": who}).encode())
 
         def log_message(self, format: str, *args: object) -> None:
             pass
