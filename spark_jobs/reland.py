@@ -333,7 +333,7 @@ SELECT * FROM {rows} AS _tw_r SEMI JOIN _tw_anew USING (landing, file) SEMI JOIN
                     read_rows += len(records)
                     for _, made in of_file(self.judge, erased, records, (landing, name, landed_at)):
                         waiting.add(made.filter(pc.invert(pc.is_in(made["row"], gone))))
-        except SetAside as error:
+        except (SetAside, FileNotFoundError) as error:  # the latter: it was deleted meanwhile
             return str(error)
         if why := TakenFiles(self.lake).absence(landing, name, row["version"], row["sha256"]):
             return why

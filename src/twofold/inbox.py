@@ -59,7 +59,7 @@ _METADATA_FILE = "|".join((
 ))  # fmt: skip
 _TABLE_FILE = re.compile(f"{DATA}/{_PARTITIONS}{_DATA_FILE}|{METADATA}/(?:{_METADATA_FILE})")
 
-_MOVING = ".moving"
+MOVING = ".moving"
 """Folder of the archive through which files go into it; hidden, as they may have been changed at the last moment."""
 
 Copied = Callable[[int], None]
@@ -225,14 +225,14 @@ class LocalFolder:
         """
         if (self.path / file.name).is_symlink():
             return
-        moving = folder.path / _MOVING / name
+        moving = folder.path / MOVING / name
         moving.parent.mkdir(parents=True, exist_ok=True)
         (self.path / file.name).replace(moving)
         self.settle(folder, name, digest, keep=keep)
 
     def settle(self, folder: LocalFolder, name: str, digest: str, *, keep: bool) -> None:
         """Where a file on its way into an archive goes: on, or back to its name in this folder."""
-        moving, own = folder.path / _MOVING / name, self.path / name.partition("/")[2]
+        moving, own = folder.path / MOVING / name, self.path / name.partition("/")[2]
         with moving.open("rb") as stream:
             is_taken = sha256(stream) == digest
         if is_taken and keep:
@@ -254,7 +254,7 @@ class LocalFolder:
 
     def unsettled(self) -> list[str]:
         """Of an archive: names of files that a kill has left on their way."""
-        return [name for name, _ in _walk(str(self.path / _MOVING))]
+        return [name for name, _ in _walk(str(self.path / MOVING))]
 
 
 class BucketFolder:

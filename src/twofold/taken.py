@@ -147,9 +147,10 @@ class LandingFiles:
 
     def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
         """Open one of them; FileNotFoundError where it is gone, or was replaced: see `TakenFiles.absence`."""
-        kept = (self.archive, inbox.archived(self.landing, name))
-        # It may go into the archive meanwhile, and never comes back.
-        for folder, path in (kept, (self.folder, name), kept):
+        kept = inbox.archived(self.landing, name)
+        way = ((self.folder, name), (self.archive, f"{inbox.MOVING}/{kept}"), (self.archive, kept))
+        # Backwards first, as other content may lie in the inbox by now; then the way that it may go meanwhile.
+        for folder, path in (*reversed(way), *way):
             with suppress(FileNotFoundError):
                 return folder.open(path)
         raise FileNotFoundError(f"{inbox.shown(name)} is neither in the inbox nor in its archive any more")
@@ -163,12 +164,10 @@ class TakenFiles:
     _digests: dict[str, str] = field(default_factory=dict)
 
     @cached_property
-    def _lying(self) -> dict[str, str]:
-        return {file.name: file.version for file in self.lake.inbox().files()}
-
-    @cached_property
-    def _archived(self) -> set[str]:
-        return {file.name for file in self.lake.archive().files()}
+    def _listed(self) -> tuple[dict[str, str], set[str]]:
+        """The inbox, then the way into the archive, and then that: a file that goes meanwhile is in one of them."""
+        lying, archive = {file.name: file.version for file in self.lake.inbox().files()}, self.lake.archive()
+        return lying, {*archive.unsettled(), *(file.name for file in archive.files())}
 
     def of(self, landing: int) -> LandingFiles:
         """Those of one landing."""
@@ -176,14 +175,14 @@ class TakenFiles:
 
     def absence(self, landing: int, name: str, version: str, sha256: str) -> str:
         """Why the content that a landing took cannot be read any more; empty: it can."""
-        place = name
-        if (kept := inbox.archived(landing, name)) in self._archived:
+        (lying, archived), place = self._listed, name
+        if (kept := inbox.archived(landing, name)) in archived:
             place = kept
         else:
-            if name not in self._lying:
+            if name not in lying:
                 deleted = self.lake.pipeline.files.taken == DELETE
                 return "it was deleted once it was taken" if deleted else "it is not in the inbox any more"
-            if self._lying[name] == version:
+            if lying[name] == version:
                 return ""
         try:
             digest = self._digests.get(place) or self._digest(landing, name)

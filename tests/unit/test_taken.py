@@ -13,6 +13,10 @@ from tests.lake import LocalLake
 from twofold import inbox, schemas, tables, taken
 from twofold.catalog import LakeCatalog
 from twofold.inbox import LocalFolder
+from twofold.proof import landed_files, values
+from twofold.proof.findings import Findings
+from twofold.proof.sent import Sent
+from twofold.proof.world import World, connect, pinned
 from twofold.settings import Settings
 from twofold.table_state import Landed
 from twofold.taken import TakenFiles
@@ -179,3 +183,72 @@ def test_killed_on_its_way_into_the_archive_a_file_is_where_it_belongs_after_the
     put_away(pipeline)
     assert lying(pipeline) == left
     assert not way.parent.exists()
+
+
+def test_a_file_archived_while_both_folders_are_listed_is_found(
+    lake: LakeCatalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever is listed first, it goes right after."""
+    pipeline = made(lake, tmp_path, "archive")
+    put(pipeline, "a.json", "one")
+    land(pipeline)
+    listed, book, look = pipeline.inbox().files(), taken.read_book(pipeline), LocalFolder.files
+
+    def look_and_move(folder: LocalFolder) -> list[inbox.File]:
+        found = look(folder)
+        taken.put_away(pipeline, listed, book.files)
+        return found
+
+    monkeypatch.setattr(LocalFolder, "files", look_and_move)
+    assert readable(pipeline) == {(1, "a.json"): "one"}
+    assert list(lying(pipeline)) == ["p.taken/000001/a.json"]
+
+
+@pytest.mark.parametrize("since", ["", "two"])
+def test_a_file_on_its_way_into_the_archive_can_be_read(lake: LakeCatalog, tmp_path: Path, since: str) -> None:
+    """For as long as it is compared with its hash, or until the run after a kill; also where its name is taken anew."""
+    pipeline = made(lake, tmp_path, "archive")
+    put(pipeline, "a.json", "one")
+    land(pipeline)
+    folder = folder_of(pipeline).path
+    way = folder.parent / "p.taken" / ".moving" / "000001" / "a.json"
+    way.parent.mkdir(parents=True)
+    (folder / "a.json").rename(way)
+    if since:
+        put(pipeline, "a.json", since)
+    assert readable(pipeline) == {(1, "a.json"): "one"}
+
+
+def test_a_file_deleted_while_the_proof_reads_it_is_said_to_be_not_proved(
+    lake: LakeCatalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before its records are counted, or after that, before its values are compared."""
+    pipeline = made(lake, tmp_path, "delete")
+    put(pipeline, "a.json", "{}")
+    land(pipeline)
+    by_hand.append(
+        pipeline.table(tables.BATCH_LOG),
+        [{"landing": 1, "file": "a.json", "row": 1, "outcome": tables.ACCEPTED}],
+        Landed(pipeline.name, 1),
+    )
+    pins = {name: pinned(name, pipeline.table(name)) for name in (tables.BATCH_LOG, tables.STREAM_LOG)}
+    world = World(pipeline, connect(tmp_path), Sent(pipeline.name, None), pins)
+    world.register(tables.BATCH_LOG, pins[tables.BATCH_LOG])
+    (row,) = pipeline.landed_files()
+    file = landed_files.LoggedFile(1, "a.json", 1, row["version"], row["sha256"], 1, 1, 1, 1)
+    listed, book, look = pipeline.inbox().files(), taken.read_book(pipeline), LocalFolder.files
+
+    def look_and_delete(folder: LocalFolder) -> list[inbox.File]:
+        found = look(folder)
+        taken.put_away(pipeline, listed, book.files)
+        return found
+
+    monkeypatch.setattr(LocalFolder, "files", look_and_delete)
+    counted, compared = Findings("I4"), Findings("I4")
+    landed_files._recount(world, [file], counted)
+    values.compare_files(world, [(1, "a.json")], compared)
+    for found, what in ((counted, "could not be recounted"), (compared, "values of 1 file")):
+        check = found.check()
+        assert (check.ok, check.proved) == (True, False)
+        assert what in check.text
+        assert "a.json is neither in the inbox nor in its archive any more" in check.text

@@ -133,7 +133,7 @@ def _recount(world: World, taken: list[LoggedFile], found: Findings) -> None:
     for file in there:
         try:
             number = recount.records(files.of(file.landing), file.file, recount.Columns.of(world.pipeline))
-        except recount.Irregular as error:
+        except (recount.Irregular, FileNotFoundError) as error:  # it was deleted meanwhile
             irregular.append(f"{inbox.shown(file.file)} ({error})")
             continue
         readable.append(file)

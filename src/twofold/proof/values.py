@@ -336,7 +336,7 @@ def compare_files(world: World, there: Sequence[tuple[int, str]], found: Finding
     for (landing, file), ranges in _file_ranges(world, there):
         try:
             _compare_file(tally, landing, file, ranges)
-        except Irregular as error:
+        except (Irregular, FileNotFoundError) as error:  # it was deleted meanwhile
             unread.append(f"{inbox.shown(file)} ({error})")
     tally.report(found)
     if unread:
