@@ -29,6 +29,7 @@ from twofold.ledger import Erased
 from twofold.reader import pruning
 from twofold.reader.pinned import pin
 from twofold.readers import SetAside, read, rewriting
+from twofold.taken import settle
 
 _ATTEMPTS = 10
 
@@ -57,7 +58,11 @@ class InboxEraser:
     """Files that nobody can read, which may hold the ids, too: name → why."""
 
     def look(self, named: Collection[str]) -> Iterator[HoldingFile]:
-        """The files that hold them now. `named` are those that rows of the ids came from."""
+        """The files that hold them now. `named` are those that rows of the ids came from.
+
+        What a kill has left on its way into the archive goes on first, as with the next batch run.
+        """
+        settle(self.lake)
         landed = self.lake.landed_files()
         last = {row["file"]: row for row in landed}
         named = {*named, *self._erased_before()}

@@ -197,13 +197,16 @@ def test_a_file_is_rewritten_with_as_many_records(lake: LocalLake, name: str) ->
     assert PERSON.encode() not in tables_by_hand.plain(lake.inbox().path / name)  # type: ignore[union-attr]
 
 
-def test_an_archived_file_is_rewritten_too(lake: LocalLake) -> None:
+@pytest.mark.parametrize("way", ["", inbox.MOVING])
+def test_an_archived_file_is_rewritten_too(lake: LocalLake, way: str) -> None:
+    """Also one that a kill has left on its way there."""
     fill(lake)
     folder, archive = lake.inbox(), lake.archive()
     assert isinstance(folder, inbox.LocalFolder) and isinstance(archive, inbox.LocalFolder)
     kept = archive.path / inbox.archived(1, "f.json")
-    kept.parent.mkdir(parents=True)
-    (folder.path / "f.json").rename(kept)
+    there = archive.path / way / inbox.archived(1, "f.json")
+    there.parent.mkdir(parents=True)
+    (folder.path / "f.json").rename(there)
     with scratch(lake.settings) as duck:
         eraser = InboxEraser(lake, duck, Wanted(lake.pipeline, frozenset([PERSON])))
         for held in eraser.look(["f.json"]):
