@@ -76,8 +76,11 @@ _SETTLING = (
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.NOT_CONTROLLER,
+    # A broker says no more than this while it has lost its session with ZooKeeper.
+    KafkaError.UNKNOWN,
 )
-"""What a broker reports of a topic that its controller has created a moment ago."""
+"""What a broker reports of a topic made a moment ago, or for some seconds after its session with ZooKeeper was lost."""
 _AWAY = (
     *_SETTLING,
     KafkaError._TRANSPORT,
@@ -89,10 +92,7 @@ _AWAY = (
     KafkaError._WAIT_COORD,
     KafkaError.BROKER_NOT_AVAILABLE,
     KafkaError.NETWORK_EXCEPTION,
-    KafkaError.NOT_CONTROLLER,
     KafkaError.REQUEST_TIMED_OUT,
-    # A broker says no more than this while it has lost its session with ZooKeeper.
-    KafkaError.UNKNOWN,
 )
 """What a client meets while no broker answers, or one that starts or ends."""
 _DENIED = (KafkaError._AUTHENTICATION, KafkaError._SSL)
@@ -232,11 +232,10 @@ def ensure_by(client: AdminClient, topic: Topic, timeout_s: float = TIMEOUT_S) -
         if state is None:
             # Asked again: a topic that is being deleted is in the way until it is gone.
             wanted = NewTopic(topic.name, topic.partitions, topic.replication, config=configs(topic))
-            _changed(topic, client.create_topics([wanted], request_timeout=timeout_s))
+            _taken(topic, client.create_topics([wanted], request_timeout=timeout_s))
         elif not asked_for_more:
             more = NewPartitions(topic.name, topic.partitions)
-            _changed(topic, client.create_partitions([more], request_timeout=timeout_s))
-            asked_for_more = True
+            asked_for_more = _taken(topic, client.create_partitions([more], request_timeout=timeout_s))
         time.sleep(_PAUSE_S)
 
 
@@ -401,17 +400,20 @@ def _compared(state: TopicState, topic: Topic) -> TopicState:
     return replace(state, drift=drift(topic, len(state.partitions), state.settings))
 
 
-def _changed(topic: Topic, asked: Mapping[str, Any]) -> None:
-    """Raise what the broker says; someone else having made the topic meanwhile is fine."""
+def _taken(topic: Topic, asked: Mapping[str, Any]) -> bool:
+    """Whether the broker does it; not, where it must be asked again. Raises what else it says."""
     error = asked[topic.name].exception()
     if not isinstance(error, KafkaException):
-        return
+        return True
     told: KafkaError = error.args[0]
+    if told.code() in _SETTLING:
+        return False
     if told.code() in _AWAY:
         raise error
     if told.code() != KafkaError.TOPIC_ALREADY_EXISTS:
         what = f"the broker refuses topic {topic.name}: {told.str()}"
         raise TwofoldError(what, "correct `topic` in the pipeline file") from error
+    return True  # someone else has made it meanwhile
 
 
 def _offsets(
@@ -443,7 +445,7 @@ def _asked(
 
 
 def _settled(ask: Callable[[], _Told], timeout_s: float) -> _Told:
-    """Ask until the brokers have all heard of a topic that was made just now."""
+    """Ask until the brokers have all heard of a topic that was made just now, and of their controller."""
     settling = retry_if_exception(lambda error: isinstance(error, KafkaException) and error.args[0].code() in _SETTLING)
     return Retrying(retry=settling, stop=stop_after_delay(timeout_s), wait=wait_fixed(_PAUSE_S), reraise=True)(ask)
 

@@ -62,6 +62,8 @@ class Broker:
         self.says = list(says)
         self.asked = 0
         self.made: list[str] = []
+        self.later: set[str] = set()
+        """What it does not know for a moment, having lost its session with ZooKeeper."""
 
     def describe_topics(self, *_: object, **__: object) -> dict[str, Future[Any]]:
         self.asked += 1
@@ -70,14 +72,21 @@ class Broker:
         return {"t": answer(there if said is None else KafkaException(KafkaError(said)))}
 
     def create_topics(self, wanted: Iterable[Any], **_: object) -> dict[str, Future[Any]]:
-        self.made += [one.topic for one in wanted]
-        return dict.fromkeys(self.made, answer(None))
+        names = [one.topic for one in wanted]
+        self.made += names
+        return dict.fromkeys(names, self.answer("create", None))
 
     def list_offsets(self, places: Iterable[Any], **_: object) -> dict[Any, Future[Any]]:
         return dict.fromkeys(places, answer(SimpleNamespace(offset=7)))
 
     def describe_configs(self, wanted: Iterable[Any], **_: object) -> dict[Any, Future[Any]]:
-        return dict.fromkeys(wanted, answer({}))
+        return dict.fromkeys(wanted, self.answer("configs", {}))
+
+    def answer(self, what: str, outcome: object) -> Future[Any]:
+        if what not in self.later:
+            return answer(outcome)
+        self.later.remove(what)
+        return answer(KafkaException(KafkaError(KafkaError.UNKNOWN)))
 
 
 def answer(outcome: object) -> Future[Any]:
@@ -112,6 +121,12 @@ def test_a_topic_is_not_there_once_that_was_said_for_some_time(monkeypatch: pyte
     with pytest.raises(KafkaException) as met:
         ensured(gone, OTHERS)
     assert met.value.args[0].code() == AWAY
+
+
+def test_a_broker_without_its_session_is_asked_again() -> None:
+    broker = Broker(UNKNOWN, UNKNOWN, None)
+    broker.later = {"create", "configs"}
+    assert (ensured(broker, OURS), broker.made, broker.later) == ("id", ["t", "t"], set())
 
 
 def test_a_topic_of_ours_is_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
