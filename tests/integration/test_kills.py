@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+import psycopg
 import pytest
 from py4j.protocol import Py4JJavaError
 from pyarrow.fs import copy_files
@@ -200,6 +202,38 @@ def test_a_union_that_read_before_another_committed_goes_again(
         assert not pins
         assert union.read(work.lake).boundary == covered
         exact(work)
+
+
+# ---- connections of the lock's last holder ----
+
+
+def test_whoever_takes_a_lock_waits_for_the_connections_of_its_last_holder(
+    stack: Settings, spark: SparkSession, define: Define, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a JVM that was killed, others end by themselves while PostgreSQL ends one; no commit can follow on them."""
+    work = Work(spark, stack, define())
+    killed = f"killed-{work.pipeline.name}"
+    with work.job.lock("batch") as lock, ThreadPoolExecutor() as beside:
+        lock.end_last_holder(killed)
+        left = [psycopg.connect(stack.postgres_url(), application_name=killed) for _ in range(4)]
+
+        def end_with_the_first() -> None:
+            select.select([one.fileno() for one in left], [], [])
+            for one in left:
+                one.close()
+
+        ended = beside.submit(end_with_the_first)
+        lock.end_last_holder("nobody")
+        ended.result()
+
+        lock.end_last_holder(killed)
+        monkeypatch.setattr(spark_session, "_END_WITHIN_MS", 100)
+        with (
+            psycopg.connect(stack.postgres_url(), application_name=killed) as stuck,
+            running.frozen(stuck.info.backend_pid),
+            pytest.raises(Busy, match="does not end in PostgreSQL"),
+        ):
+            lock.end_last_holder("nobody")
 
 
 # ---- connections whose packets are swallowed ----
