@@ -34,7 +34,7 @@ from twofold import commits, evolution, kafka, ledger, schemas, table_state, tab
 from twofold.commits import AssertProperty
 from twofold.contract import kafka_records
 from twofold.definition.model import Pipeline
-from twofold.errors import BoundaryError, TwofoldError
+from twofold.errors import BoundaryError, NotRunning, TwofoldError
 from twofold.ledger import Erased
 from twofold.schema_registry import Registry
 from twofold.table_files import Place
@@ -166,6 +166,8 @@ class LogWriter:
         """Ingest one micro-batch, unless the table holds it already."""
         try:
             self._write(records, batch_id)
+        except NotRunning:
+            raise  # waited for, as any service that is away
         except TwofoldError as error:
             self.error = error
             raise

@@ -14,9 +14,10 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import click
@@ -31,9 +32,10 @@ from spark_jobs.stream_log import LogWriter, Trigger
 from spark_jobs.stream_progress import StreamProgress
 from spark_jobs.stream_views import ViewWriter
 from twofold import health, kafka, loss, schemas, table_state, tables, topic
+from twofold.catalog import S3_SIGN
 from twofold.commands import jobs
 from twofold.definition.watch import DefinitionWatch
-from twofold.errors import ClockBehind, DefinitionChanged, NotRunning, TwofoldError, end
+from twofold.errors import ClockBehind, DefinitionChanged, NotRunning, StoreAway, TwofoldError, end
 from twofold.lake import Lake
 from twofold.metrics import Meter
 from twofold.schema_registry import AWAY_SIGN
@@ -58,8 +60,10 @@ _AWAY = (
     "SdkClientException",
     "AWSClientIOException",
     "S3Exception",
+    S3_SIGN,
     "PSQLException",
-    "NotRunning",
+    NotRunning.__name__,
+    StoreAway.__name__,
     AWAY_SIGN,
     "UncheckedSQLException",
     # Spark 4.1's Kafka source cannot report a first batch that was planned before its start; the batch itself is done.
@@ -79,7 +83,7 @@ _HOPELESS = {
     ),
 }
 """Signs of an error that no restart can fix → what it is, and the remedy."""
-_CAUSE = re.compile(rf"(Caused by: |: )?[\w.]+(Exception|Error|{AWAY_SIGN})\b")
+_CAUSE = re.compile(r"(Caused by: |: )?[\w.]+(Exception|Error|NotRunning|Away)\b")
 
 
 @click.command(params=[*jobs.stream.params])
@@ -226,7 +230,8 @@ class RestartedQuery:
     """Between the starts of two batches, but for a drain."""
     progress: StreamProgress
     query: StreamingQuery | None = None
-    failures: int = 0
+    failures: Counter[bool] = field(default_factory=Counter)
+    """In a row: those of a service that is away, and others."""
     batches_at_failure: int = -1
     retry_at: float = 0.0
 
@@ -255,8 +260,11 @@ class RestartedQuery:
     def _start(self, trigger: Trigger) -> None:
         try:
             self.query = self.begin(trigger)
-        except PySparkException as error:
-            self._failed(str(error))
+        except ConnectionError:
+            raise  # of py4j: the JVM is gone
+        except (PySparkException, Py4JJavaError, NotRunning, OSError) as error:
+            # By its name, as Python's trace has it in a batch, is known what is away.
+            self._failed(f"{type(error).__name__}: {error}")
 
     def _failed(self, text: str) -> None:
         if cause := self.cause():
@@ -265,17 +273,18 @@ class RestartedQuery:
             if any(sign in text for sign in signs):
                 raise TwofoldError(f"query {self.name}: {what}: {_shortened(text)}", remedy)
         progressed = self.query.lastProgress if self.query else None
-        batch = progressed["batchId"] if progressed else -1
-        self.failures = self.failures + 1 if batch == self.batches_at_failure else 1
-        self.batches_at_failure = batch
+        if progressed and progressed["batchId"] != self.batches_at_failure:
+            self.batches_at_failure = progressed["batchId"]
+            self.failures.clear()
         away = any(sign in text for sign in _AWAY)
         if is_clock_behind(text):
             # Waited for like a service that is away: the clock catches up by itself.
             text, away = ClockBehind(f"a table that query {self.name} writes").message, True
-        if self.failures > (_FAILURES_IN_A_ROW if away else _UNKNOWN_FAILURES_IN_A_ROW):
+        self.failures[away] += 1
+        if self.failures[away] > (_FAILURES_IN_A_ROW if away else _UNKNOWN_FAILURES_IN_A_ROW):
             error = NotRunning if away else TwofoldError
-            raise error(f"query {self.name} failed {self.failures} times in a row: {_shortened(text)}")
-        pause_s = min(2.0 ** (self.failures - 1), _LONGEST_PAUSE_S)
+            raise error(f"query {self.name} failed {self.failures[away]} times in a row: {_shortened(text)}")
+        pause_s = min(2.0 ** (self.failures.total() - 1), _LONGEST_PAUSE_S)
         self.query, self.retry_at = None, time.monotonic() + pause_s
         problem = f"query {self.name} failed, next try in {pause_s:.0f} s: {_shortened(text)}"
         self.progress.retrying(self.name, problem, registry_away=AWAY_SIGN in text)

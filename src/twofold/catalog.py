@@ -24,8 +24,8 @@ from twofold.commits import clock_behind_ms
 from twofold.errors import ClockBehind, StoreAway, first_line
 from twofold.settings import CATALOG, Settings
 
-_UNREACHABLE = "AWS Error NETWORK_CONNECTION"
-"""How Arrow reports an S3 store that does not answer; a missing file reads otherwise."""
+S3_SIGN = "AWS Error"
+"""What Arrow says of an S3 store that refuses, or does not answer; of a missing file it says something else."""
 
 
 class LakeCatalog(SqlCatalog):
@@ -64,7 +64,7 @@ class LakeCatalog(SqlCatalog):
         try:
             return super().load_table(identifier)
         except OSError as error:
-            if _UNREACHABLE not in str(error):
+            if f"{S3_SIGN} NETWORK_CONNECTION" not in str(error):
                 raise
             raise StoreAway(self.properties["s3.endpoint"]) from None
 
