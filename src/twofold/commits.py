@@ -11,8 +11,8 @@ A commit of rows never waits for housekeeping: `tidy` merges manifests and expir
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import date
 from typing import Any, Literal, TypeVar, cast
 from uuid import uuid4
@@ -94,8 +94,8 @@ def append(
     Returns the table as committed. Raises CommitFailedException where another commit was first: nothing was changed.
     Any other error leaves open whether it was committed: the state that the table carries shows it.
     """
-    draft = _Draft(table, Operation.APPEND)
-    return draft.commit([*draft.added(files), *manifests_of(table)], _counts(_ADDED, files), state, requirements)
+    with _drafted(table, Operation.APPEND) as draft:
+        return draft.commit([*draft.added(files), *manifests_of(table)], _counts(_ADDED, files), state, requirements)
 
 
 def replace(
@@ -117,10 +117,10 @@ def replace(
     """
     if table.metadata.current_snapshot_id != head:
         raise CommitFailedException(f"{'.'.join(table.name())} is no longer at snapshot {head}")
-    draft = _Draft(table, Operation.OVERWRITE)
-    kept = draft.merged(draft.without(manifests_of(table), deleted, forget=forget))
     changed = {**_counts(_ADDED, added), **_counts(_DELETED, deleted)}
-    return draft.commit([*draft.added(added), *kept], changed, state, requirements, before=updates)
+    with _drafted(table, Operation.OVERWRITE) as draft:
+        kept = draft.merged(draft.without(manifests_of(table), deleted, forget=forget))
+        return draft.commit([*draft.added(added), *kept], changed, state, requirements, before=updates)
 
 
 def set_properties(
@@ -155,20 +155,18 @@ def tidy(table: Table, expired: Collection[int] = (), *, forget: bool = False) -
     With `forget` no manifest names a deleted file any more. Nothing to do: the table as it is. Raises
     CommitFailedException where another commit was first.
     """
-    before = manifests_of(table)
-    draft = _Draft(table, Operation.REPLACE)
-    after = draft.merged(draft.without(before, (), forget=True) if forget else before)
-    if after == before and not expired:
-        return table
     # Of pyiceberg's models mypy knows the names in JSON only.
-    removal: tuple[TableUpdate, ...] = (
-        (RemoveSnapshotsUpdate(snapshot_ids=list(expired)),) if expired else ()  # type: ignore[call-arg]
-    )
-    leftovers = _only_named_by(table, set(expired))
-    if after != before:
-        committed = draft.commit(after, {}, {}, updates=removal)
-    else:
-        committed = _committed(table, (AssertTableUUID(uuid=table.metadata.table_uuid),), removal)
+    removal = (RemoveSnapshotsUpdate(snapshot_ids=list(expired)),) if expired else ()  # type: ignore[call-arg]
+    with _drafted(table, Operation.REPLACE) as draft:
+        before = manifests_of(table)
+        after = draft.merged(draft.without(before, (), forget=True) if forget else before)
+        if after == before and not expired:
+            return table
+        leftovers = _only_named_by(table, set(expired))
+        if after != before:
+            committed = draft.commit(after, {}, {}, updates=removal)
+        else:
+            committed = _committed(table, (AssertTableUUID(uuid=table.metadata.table_uuid),), removal)
     # A kill in between leaves orphans, which maintenance removes.
     remove(table.io, leftovers)
     return committed
@@ -224,6 +222,20 @@ def clock_warning(table: Table) -> str:
     )
 
 
+@contextmanager
+def _drafted(table: Table, operation: Operation) -> Iterator[_Draft]:
+    """A draft that leaves nothing where it is refused: also where files that it reads went, as others expired them."""
+    draft = _Draft(table, operation)
+    try:
+        yield draft
+    except (CommitFailedException, FileNotFoundError, ValueError) as error:
+        if not isinstance(error, CommitFailedException) and not draft.is_late():
+            raise
+        # It is certain here, and only here, that nothing refers to them.
+        remove(table.io, draft.written)
+        raise CommitFailedException(str(error)) from error
+
+
 class _Draft:
     """A snapshot that is not committed yet, and the files written for it."""
 
@@ -234,7 +246,7 @@ class _Draft:
         self._id = table.metadata.new_snapshot_id()
         self._parent = table.metadata.current_snapshot()
         self._provider: LocationProvider = load_location_provider(table.metadata.location, table.metadata.properties)
-        self._written: list[str] = []
+        self.written: list[str] = []
 
     def added(self, files: Sequence[DataFile]) -> list[ManifestFile]:
         """One manifest with the new files; none where there are none."""
@@ -311,18 +323,18 @@ class _Draft:
     ) -> Table:
         """Publish the snapshot, if the table is still at its parent."""
         snapshot = self._snapshot(manifests, changed, state)
-        parent = self._parent.snapshot_id if self._parent else None
-        held, moved = move_head(self._metadata, parent, snapshot.snapshot_id)
-        try:
-            return _committed(
-                self._table,
-                (*held, *cast(Any, requirements)),
-                (*before, AddSnapshotUpdate(snapshot=snapshot), moved, *updates),
-            )
-        except CommitFailedException:
-            # It is certain here, and only here, that nothing refers to them.
-            remove(self._table.io, self._written)
-            raise
+        held, moved = move_head(self._metadata, self._metadata.current_snapshot_id, snapshot.snapshot_id)
+        return _committed(
+            self._table,
+            (*held, *cast(Any, requirements)),
+            (*before, AddSnapshotUpdate(snapshot=snapshot), moved, *updates),
+        )
+
+    def is_late(self) -> bool:
+        """Whether it is not committed, and others have expired snapshots of the table since it was loaded."""
+        found = (self._metadata, self._table.catalog.load_table(self._table.name()).metadata)
+        known, now = ({one.snapshot_id for one in metadata.snapshots} for metadata in found)
+        return self._id not in now and not known <= now
 
     def _snapshot(
         self, manifests: Sequence[ManifestFile], changed: Mapping[str, int], state: Mapping[str, str]
@@ -333,14 +345,14 @@ class _Draft:
             format_version=self._metadata.format_version,
             output_file=self._table.io.new_output(path),
             snapshot_id=self._id,
-            parent_snapshot_id=self._parent.snapshot_id if self._parent else None,
+            parent_snapshot_id=self._metadata.current_snapshot_id,
             sequence_number=sequence,
             avro_compression="deflate",
         ) as writer:
             writer.add_manifests(list(manifests))
         return Snapshot(  # type: ignore[call-arg]
             snapshot_id=self._id,
-            parent_snapshot_id=self._parent.snapshot_id if self._parent else None,
+            parent_snapshot_id=self._metadata.current_snapshot_id,
             manifest_list=path,
             sequence_number=sequence,
             # Snapshots are in the order of their times, also where a clock was set back.
@@ -375,7 +387,7 @@ class _Draft:
 
     def _place(self, name: str) -> str:
         path = self._provider.new_metadata_location(name)
-        self._written.append(path)
+        self.written.append(path)
         return path
 
 

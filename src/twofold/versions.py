@@ -87,11 +87,8 @@ class StreamView:
         """Put these rows in place of all others."""
 
         def attempt() -> Table:
-            there, head = (
-                [task.file for task in self.table.scan().plan_files()],
-                self.table.metadata.current_snapshot_id,
-            )
-            return commits.replace(self.table, head, there, files, table_state.encode(state))
+            head, there = self.table.metadata.current_snapshot_id, self.table.scan().plan_files()
+            return commits.replace(self.table, head, [one.file for one in there], files, table_state.encode(state))
 
         self._until_committed(attempt)
 
@@ -122,17 +119,13 @@ class StreamView:
         many = [tasks for tasks in days.values() if len(tasks) >= max(2, at_least)]
         if not many:
             return 0, 0, 0
-        head = self.table.metadata.current_snapshot_id
         added = [file for tasks in many for file in self._newest(tasks)]
         deleted = [task.file for tasks in many for task in tasks]
         try:
-            self.table = commits.replace(self.table, head, deleted, added, {})
-        except (CommitFailedException, FileNotFoundError) as error:
+            self.table = commits.replace(self.table, self.table.metadata.current_snapshot_id, deleted, added, {})
+        except CommitFailedException:
             commits.discard(self.table, added)
             self.refresh()
-            # The snapshot that was read may have expired since, and its files with it.
-            if isinstance(error, FileNotFoundError) and self.table.metadata.current_snapshot_id == head:
-                raise
             return None
         current = self.table.current_snapshot()
         self._let_go.append(((current and current.sequence_number) or 0, [file.file_path for file in deleted]))

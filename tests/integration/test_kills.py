@@ -354,8 +354,11 @@ def test_the_store_goes_away_for_half_a_minute_and_an_id_for_good(
 
         said = json.loads(running.run(minio_stack, "erase", name, "--id", ERASED, "--yes", "--json").stdout)
         assert (said["streaming"], said["rows"]["stream_log"]) == (True, {"accepted": 1})
+        before = len(job.said)
         work.send(event(ERASED, 6), event("last", 7))
         at_work.eventually(lambda: work.landed() == 93, job)
+        # What the idle job held of stream_log was expired meanwhile.
+        assert "query log failed" not in job.said[before:]
         proof = work.holds()
         (origins,) = (check for check in proof.checks if check.id == "I4")
         assert origins.numbers["records_erased"] == {"stream_log": 2, "batch_log": 0}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -302,6 +303,54 @@ def test_a_replacement_on_an_older_head_is_refused_and_leaves_nothing(lake: Lake
         replaced(other, 1, 20)
     assert paths(log, ".avro") | paths(log, ".json") == before
     assert offsets(lake.load_table(log.name())) == [1, 10]
+
+
+def expired(table: Table) -> list[int]:
+    """All snapshots of a table but its newest."""
+    return [one.snapshot_id for one in table.metadata.snapshots[:-1]]
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        lambda table, old: commits.append(table, old, {}),
+        lambda table, old: commits.replace(table, head(table), old[:1], old[1:], {}),
+        lambda table, _: commits.tidy(table, expired(table)),
+    ],
+    ids=["append", "replace", "tidy"],
+)
+def test_a_commit_on_what_others_have_expired_meanwhile_is_refused_and_leaves_nothing(
+    lake: LakeCatalog, log: Table, late: Callable[[Table, Sequence[DataFile]], Table]
+) -> None:
+    """Whoever holds a table while an id is erased beside it: its files are gone before the commit is compared."""
+    table = replaced(replaced(log, 0, 0), 1, 1)
+    held, old = lake.load_table(log.name()), files_of(table)
+    table = replaced(table, 0, 10)
+    commits.tidy(table, expired(table))
+    before = paths(log, ".avro") | paths(log, ".json")
+    with pytest.raises(CommitFailedException):
+        late(held, old)
+    assert paths(log, ".avro") | paths(log, ".json") == before
+
+
+def test_a_snapshot_is_expired_once(lake: LakeCatalog, log: Table) -> None:
+    """Java's files go after the catalog's word, so to look for them shows nothing."""
+    table = replaced(replaced(log, 0, 0), 1, 1)
+    held = lake.load_table(log.name())
+    table.maintenance.expire_snapshots().by_ids(expired(table)).commit()
+    with pytest.raises(CommitFailedException):
+        commits.tidy(held, expired(held))
+    with pytest.raises(ValueError, match="does not exist"):
+        commits.tidy(lake.load_table(log.name()), expired(held))
+
+
+def test_a_file_of_metadata_that_is_lost_is_no_commit_of_others(lake: LakeCatalog, log: Table) -> None:
+    table = replaced(log, 0, 0)
+    snapshot = table.current_snapshot()
+    assert snapshot is not None
+    table.io.delete(snapshot.manifest_list)
+    with pytest.raises(FileNotFoundError):
+        commits.append(table, [], {})
 
 
 def test_a_file_that_is_not_there_is_not_replaced(log: Table) -> None:
