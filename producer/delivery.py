@@ -29,9 +29,14 @@ BATCH_BYTES = 256 * 1024
 LINGER_MS = 20
 LARGEST_REQUEST_BYTES = 100 << 20
 """Kafka's own default (`socket.request.max.bytes`): a broker cuts the connection above it."""
-_DROPPED = (KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART)
+_DROPPED = (
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._DESTROY,
+)
 """How librdkafka says that it holds a record no more: a broker says of a topic that it does not know it. One that has
-just started takes connections some 0.3 s before it knows its topics."""
+just started takes connections some 0.3 s before it knows its topics. The last is said of what was being sent then."""
 RECORD_OVERHEAD_BYTES = 128
 """What a client keeps per record in flight besides its key and value, and at least what Kafka adds to one."""
 LISTED_REFUSALS = 100

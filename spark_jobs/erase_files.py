@@ -29,7 +29,6 @@ from twofold.ledger import Erased
 from twofold.reader import pruning
 from twofold.reader.pinned import pin
 from twofold.readers import SetAside, read, rewriting
-from twofold.taken import settle
 
 _ATTEMPTS = 10
 
@@ -58,11 +57,7 @@ class InboxEraser:
     """Files that nobody can read, which may hold the ids, too: name → why."""
 
     def look(self, named: Collection[str]) -> Iterator[HoldingFile]:
-        """The files that hold them now. `named` are those that rows of the ids came from.
-
-        What a kill has left on its way into the archive goes on first, as with the next batch run.
-        """
-        settle(self.lake)
+        """The files that hold them now. `named` are those that rows of the ids came from."""
         landed = self.lake.landed_files()
         last = {row["file"]: row for row in landed}
         named = {*named, *self._erased_before()}
@@ -75,8 +70,10 @@ class InboxEraser:
             elif (lies is None or file.name in named) and (found := self._read(folder, file, row)):
                 yield found
         kept, archive = {inbox.archived(row["landing"], row["file"]): row for row in landed}, self.lake.archive()
-        for file in archive.files():
-            row = kept.get(file.name)
+        # Before the archive is listed, as they go there.
+        moving = [inbox.File(f"{inbox.MOVING}/{name}", "", 0) for name in archive.unsettled()]
+        for file in (*moving, *archive.files()):
+            row = kept.get(file.name.removeprefix(f"{inbox.MOVING}/"))
             if (row is None or row["file"] in named) and (found := self._read(archive, file, row)):
                 yield found
 
@@ -101,6 +98,8 @@ class InboxEraser:
                         gone.setdefault(number, []).extend(elements)
         except SetAside as error:
             self.unread[file.name] = str(error)
+            return None
+        except FileNotFoundError:  # it went on, to where it is looked for next, or away
             return None
         taken = row is not None and row["reason"] is None and digest == row["sha256"]
         return HoldingFile(folder, file, gone, count, row if row and taken else None) if gone else None

@@ -34,6 +34,7 @@ from twofold.errors import TwofoldError
 from twofold.lake import Lake
 from twofold.reader import pruning
 from twofold.reader.pinned import pin
+from twofold.taken import settle
 from twofold.text import counted
 
 _WAIT_S = 600.0
@@ -79,6 +80,8 @@ def erase(job: Job, wanted: Wanted, by: str, why: str, streaming: bool = False) 
     `streaming`: that of the stream is held by a running one.
     """
     lake, new = job.lake, ledger.enter(job.lake, wanted.ids, by, why)
+    # What a kill has left on its way into the archive goes on, as with the next batch run: there it can be rewritten.
+    settle(lake)
     with scratch(lake.settings) as duck:
         eraser, files = Eraser(lake, duck, wanted), InboxEraser(lake, duck, wanted)
         held = {shape.name: eraser.look(shape) for shape in eraser.shapes}

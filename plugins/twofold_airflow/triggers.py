@@ -26,7 +26,7 @@ from twofold.settings import Settings
 from twofold_airflow.wiring import pages
 
 _LOOKS_KEPT = 1_000
-"""With the shortest pauses, too, they reach as far back as silence is measured."""
+"""With a pause of a second, too, they reach further back than the two minutes after which silence is a hang."""
 
 
 class ServiceHealthTrigger(BaseTrigger):

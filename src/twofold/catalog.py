@@ -5,6 +5,7 @@ Spark writes the same tables through the same catalog rows; see `spark_jobs.spar
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -64,7 +65,8 @@ class LakeCatalog(SqlCatalog):
         try:
             return super().load_table(identifier)
         except OSError as error:
-            if f"{S3_SIGN} NETWORK_CONNECTION" not in str(error):
+            # One that has just started answers 503.
+            if S3_SIGN not in str(error) or not re.search("NETWORK_CONNECTION|status 503", str(error)):
                 raise
             raise StoreAway(self.properties["s3.endpoint"]) from None
 

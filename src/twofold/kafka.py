@@ -220,6 +220,7 @@ def ensure_by(client: AdminClient, topic: Topic, timeout_s: float = TIMEOUT_S) -
     `timeout_s` is for one answer: until Kafka has made the topic it may be a minute.
     """
     deadline, asked_for_more = time.monotonic() + _MADE_WITHIN_S, False
+    later: KafkaException | None = None
     while True:
         state = _described(client, topic.name, timeout_s, at_once=topic.managed)
         if state and len(state.partitions) >= topic.partitions:
@@ -227,15 +228,18 @@ def ensure_by(client: AdminClient, topic: Topic, timeout_s: float = TIMEOUT_S) -
         if not topic.managed:
             raise not_there(topic)
         if time.monotonic() > deadline:
+            if later:
+                raise later
             what = f"Kafka has not made topic {topic.name} within {_MADE_WITHIN_S:.0f} s"
             raise TwofoldError(what, "if it was deleted just now, run the command again once Kafka has finished that")
         if state is None:
             # Asked again: a topic that is being deleted is in the way until it is gone.
             wanted = NewTopic(topic.name, topic.partitions, topic.replication, config=configs(topic))
-            _taken(topic, client.create_topics([wanted], request_timeout=timeout_s))
+            later = _later(topic, client.create_topics([wanted], request_timeout=timeout_s))
         elif not asked_for_more:
             more = NewPartitions(topic.name, topic.partitions)
-            asked_for_more = _taken(topic, client.create_partitions([more], request_timeout=timeout_s))
+            later = _later(topic, client.create_partitions([more], request_timeout=timeout_s))
+            asked_for_more = later is None
         time.sleep(_PAUSE_S)
 
 
@@ -400,20 +404,20 @@ def _compared(state: TopicState, topic: Topic) -> TopicState:
     return replace(state, drift=drift(topic, len(state.partitions), state.settings))
 
 
-def _taken(topic: Topic, asked: Mapping[str, Any]) -> bool:
-    """Whether the broker does it; not, where it must be asked again. Raises what else it says."""
+def _later(topic: Topic, asked: Mapping[str, Any]) -> KafkaException | None:
+    """Why the broker must be asked again; None: it does it. Raises what else it says."""
     error = asked[topic.name].exception()
     if not isinstance(error, KafkaException):
-        return True
+        return None
     told: KafkaError = error.args[0]
     if told.code() in _SETTLING:
-        return False
+        return error
     if told.code() in _AWAY:
         raise error
     if told.code() != KafkaError.TOPIC_ALREADY_EXISTS:
         what = f"the broker refuses topic {topic.name}: {told.str()}"
         raise TwofoldError(what, "correct `topic` in the pipeline file") from error
-    return True  # someone else has made it meanwhile
+    return None  # someone else has made it meanwhile
 
 
 def _offsets(

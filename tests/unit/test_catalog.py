@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from pyiceberg.catalog.sql import IcebergTables
@@ -12,10 +15,35 @@ from tests import running
 from tests.conftest import write_definition
 from twofold import catalog, commits, schemas, tables
 from twofold.errors import Busy, NotRunning
+from twofold.settings import Settings
 
 
-def test_a_store_that_does_not_answer_is_named_and_no_stack_trace(tmp_path: Path) -> None:
+class Starting(BaseHTTPRequestHandler):
+    """A store that is not ready yet."""
+
+    def do_HEAD(self) -> None:
+        self.send_response(503)
+        self.end_headers()
+
+    do_GET = do_HEAD
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Stay silent."""
+
+
+@pytest.mark.parametrize("starts", [False, True])
+def test_a_store_that_does_not_answer_is_named_and_no_stack_trace(tmp_path: Path, starts: bool) -> None:
     settings = running.fresh_settings(tmp_path, tmp_path, store="minio", s3_secret_key="s")
+    with ExitStack() as at_end:
+        if starts:
+            server = ThreadingHTTPServer(("127.0.0.1", settings.minio_port), Starting)
+            at_end.callback(server.server_close)
+            at_end.callback(server.shutdown)
+            Thread(target=server.serve_forever).start()
+        is_named(settings)
+
+
+def is_named(settings: Settings) -> None:
     away = catalog.LakeCatalog("c", uri="sqlite://", warehouse=settings.warehouse, **catalog.file_io(settings))
     with Session(away.engine) as session:
         place = "s3a://b/p/t/metadata/0.metadata.json"

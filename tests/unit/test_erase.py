@@ -197,16 +197,27 @@ def test_a_file_is_rewritten_with_as_many_records(lake: LocalLake, name: str) ->
     assert PERSON.encode() not in tables_by_hand.plain(lake.inbox().path / name)  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("way", ["", inbox.MOVING])
-def test_an_archived_file_is_rewritten_too(lake: LocalLake, way: str) -> None:
-    """Also one that a kill has left on its way there."""
+def test_a_file_that_a_kill_left_on_its_way_is_found_and_left_there(lake: LocalLake) -> None:
+    """By a dry run, which changes nothing; what erases ends its way first."""
+    fill(lake)
+    folder, archive = lake.inbox(), lake.archive()
+    assert isinstance(folder, inbox.LocalFolder) and isinstance(archive, inbox.LocalFolder)
+    there = archive.path / inbox.MOVING / inbox.archived(1, "f.json")
+    there.parent.mkdir(parents=True)
+    (folder.path / "f.json").rename(there)
+    with scratch(lake.settings) as duck:
+        eraser = InboxEraser(lake, duck, Wanted(lake.pipeline, frozenset([PERSON])))
+        (held,) = eraser.look(["f.json"])
+    assert (held.file.name, there.is_file()) == (f"{inbox.MOVING}/{inbox.archived(1, 'f.json')}", True)
+
+
+def test_an_archived_file_is_rewritten_too(lake: LocalLake) -> None:
     fill(lake)
     folder, archive = lake.inbox(), lake.archive()
     assert isinstance(folder, inbox.LocalFolder) and isinstance(archive, inbox.LocalFolder)
     kept = archive.path / inbox.archived(1, "f.json")
-    there = archive.path / way / inbox.archived(1, "f.json")
-    there.parent.mkdir(parents=True)
-    (folder.path / "f.json").rename(there)
+    kept.parent.mkdir(parents=True)
+    (folder.path / "f.json").rename(kept)
     with scratch(lake.settings) as duck:
         eraser = InboxEraser(lake, duck, Wanted(lake.pipeline, frozenset([PERSON])))
         for held in eraser.look(["f.json"]):

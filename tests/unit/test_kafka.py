@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from concurrent.futures import Future
 from types import SimpleNamespace
@@ -62,8 +63,8 @@ class Broker:
         self.says = list(says)
         self.asked = 0
         self.made: list[str] = []
-        self.later: set[str] = set()
-        """What it does not know for a moment, having lost its session with ZooKeeper."""
+        self.later: dict[str, int] = {}
+        """What it cannot do yet, having lost its session with ZooKeeper → how many more times."""
 
     def describe_topics(self, *_: object, **__: object) -> dict[str, Future[Any]]:
         self.asked += 1
@@ -83,9 +84,9 @@ class Broker:
         return dict.fromkeys(wanted, self.answer("configs", {}))
 
     def answer(self, what: str, outcome: object) -> Future[Any]:
-        if what not in self.later:
+        if not self.later.get(what):
             return answer(outcome)
-        self.later.remove(what)
+        self.later[what] -= 1
         return answer(KafkaException(KafkaError(KafkaError.UNKNOWN)))
 
 
@@ -96,6 +97,12 @@ def answer(outcome: object) -> Future[Any]:
     else:
         found.set_result(outcome)
     return found
+
+
+def clock() -> SimpleNamespace:
+    """Each look at it takes a second."""
+    seconds = itertools.count()
+    return SimpleNamespace(monotonic=lambda: next(seconds), sleep=lambda _: None)
 
 
 OTHERS, OURS = Topic("t", 1, managed=False), Topic("t", 1)
@@ -112,7 +119,7 @@ def test_a_broker_that_starts_knows_its_topics_a_moment_later() -> None:
 
 
 def test_a_topic_is_not_there_once_that_was_said_for_some_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka, "_NONE_FOR_S", 0.2)
+    monkeypatch.setattr(kafka, "time", clock())
     broker = Broker(UNKNOWN)
     with pytest.raises(TwofoldError, match="there is no topic t"):
         ensured(broker, OTHERS)
@@ -125,8 +132,17 @@ def test_a_topic_is_not_there_once_that_was_said_for_some_time(monkeypatch: pyte
 
 def test_a_broker_without_its_session_is_asked_again() -> None:
     broker = Broker(UNKNOWN, UNKNOWN, None)
-    broker.later = {"create", "configs"}
-    assert (ensured(broker, OURS), broker.made, broker.later) == ("id", ["t", "t"], set())
+    broker.later = {"create": 1, "configs": 1}
+    assert (ensured(broker, OURS), broker.made, broker.later) == ("id", ["t", "t"], {"create": 0, "configs": 0})
+
+
+def test_a_broker_that_never_finds_its_session_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka, "time", clock())
+    broker = Broker(UNKNOWN)
+    broker.later = {"create": 1_000}
+    with pytest.raises(KafkaException) as met:
+        ensured(broker, OURS)
+    assert met.value.args[0].code() == KafkaError.UNKNOWN
 
 
 def test_a_topic_of_ours_is_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from twofold.services.record import Record
 from twofold.services.verdict import HealthLimits
 from twofold.status import gather, measures
 from twofold.status.facts import (
+    SILENT,
     CheckedInvariant,
     Extent,
     Layers,
@@ -114,6 +115,7 @@ def test_a_supervised_service_tells_its_budget_and_its_page_of_the_runbook() -> 
     hangs = replace(never, pid=7, uptime_s=2000, state="RUNNING", health="h:1")
     silent = measures.supervised("stream", hangs, {}, HealthLimits(1))
     assert (silent.state, silent.running, silent.healthy) == ("silent", True, False)
+    assert measures.supervised("stream", replace(hangs, record=Record(stopped_at=1.0)), {}, HealthLimits(1)).healthy
     says = {"batch": None, "offsets_behind": None, "last_batch_age_s": 50.0, "healthy": False}
     runs = replace(never, pid=7, uptime_s=70, state="RUNNING")
     first_batch = measures.supervised("stream", runs, {**says, "state": "running"}, HealthLimits(1))
@@ -158,6 +160,8 @@ def test_each_problem_names_its_command_the_worst_first() -> None:
         ("note", "twofold accept-loss p"),
         ("note", "twofold rejects p"),
     ]
+    silent = (producer, replace(stream, healthy=False, state=SILENT))
+    assert severities(*FINE[:-1], silent) == [("warning", "twofold services p stream")]
     ignored = [Difference(IGNORED, "topic.start", "latest has no effect", "a new name starts afresh")]
     assert severities(*FINE, ignored) == [("warning", "twofold check --against-tables p")]
     told = find_problems("p", NOW, old, fast, unread, violated, stuck)

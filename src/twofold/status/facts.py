@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+SILENT = "silent"
+"""State of a service that has answered once, and did not at this look."""
+
 
 @dataclass(frozen=True)
 class Extent:

@@ -15,7 +15,7 @@ from typing import Any
 from twofold import table_state
 from twofold.services import verdict
 from twofold.services.controller import RUNBOOKS, State, as_look
-from twofold.status.facts import Extent, Layers, Log, ServiceStatus
+from twofold.status.facts import SILENT, Extent, Layers, Log, ServiceStatus
 from twofold.table_state import Boundary, History, Landed
 
 BIN = timedelta(seconds=15)
@@ -103,14 +103,14 @@ def supervised(name: str, state: State, health: Mapping[str, Any], limits: verdi
     look = as_look(state, health)
     found = verdict.judge(name, [look], limits)
     at_work = found.kind in ("not yet", "healthy") and state.runs
-    told = health.get("state", "silent" if look.silent else "starting")
+    told = health.get("state", SILENT if at_work and look.silent else "starting")
     # "running" but unhealthy is a pause that the verdict judges better: a first batch takes longer than others.
-    in_trouble = look.silent or (state.runs and health.get("healthy") is False and health["state"] != "running")
+    in_trouble = state.runs and health.get("healthy") is False and health["state"] != "running"
     return ServiceStatus(
         name,
         told if at_work else "not running" if found.kind == "not yet" else found.kind,
         running=state.runs,
-        healthy=found.kind not in ("stuck", "left down") and not in_trouble,
+        healthy=found.kind not in ("stuck", "left down") and not in_trouble and told != SILENT,
         text=found.reason,
         runbook=RUNBOOKS.get(found.kind, ""),
         restarts=state.spent,

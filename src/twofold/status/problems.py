@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from twofold.evolution import Difference
 from twofold.services.record import STREAM
-from twofold.status.facts import Layers, Outcomes, Problem, Proved, ServiceStatus, Speed
+from twofold.status.facts import SILENT, Layers, Outcomes, Problem, Proved, ServiceStatus, Speed
 from twofold.text import counted
 
 PROOF_IS_OLD = timedelta(days=2)
@@ -51,7 +51,10 @@ def _of_services(pipeline: str, services: Iterable[ServiceStatus], speed: Speed)
         command = f"twofold services {pipeline} {service.name}"
         if not service.healthy:
             text = f"{title} is {service.state}" + (f": {service.text}" if service.text else "")
-            yield Problem("error", text, f"{command} --restart", service.runbook or "service-not-healthy")
+            if service.state == SILENT:  # one look: a machine may only be too slow
+                yield Problem("warning", text, command, "service-not-healthy")
+            else:
+                yield Problem("error", text, f"{command} --restart", service.runbook or "service-not-healthy")
         elif service.name == STREAM and not service.running and behind:
             text = f"{title} does not run, and {counted(behind, 'record')} in Kafka wait for it"
             yield Problem("warning", text, f"{command} --start", service.runbook)
