@@ -31,6 +31,7 @@ from twofold.commands import recovery
 from twofold.contract import reasons
 from twofold.definition.model import Pipeline
 from twofold.errors import BoundaryError, Busy, IncompatibleDefinition, TwofoldError
+from twofold.proof.prover import prove
 from twofold.settings import Settings
 
 Define = Callable[..., Pipeline]
@@ -285,6 +286,8 @@ def test_what_kafka_deleted_before_it_landed_is_let_go_and_told_for_good(
         work.drain()
     assert lost in refused.value.message
     assert f"twofold accept-loss {name}" in refused.value.remedy
+    (whole,) = (check for check in prove(work.lake, 0, lambda line: None).checks if check.id == "I2")
+    assert (whole.state, whole.offenders) == ("violated", (lost,))
     before = work.snapshots()
     said = said_by(recovery.accept_loss, stack, name)
     assert f"{lost}: 5 offsets, sent after" in said

@@ -314,6 +314,48 @@ def test_rows_without_a_place_are_told(made: Tables, define: Callable[..., Pipel
     }
 
 
+@pytest.mark.parametrize(
+    ("begin", "end", "acknowledged", "states", "named"),
+    [
+        (6, 6, 5, ("holds", "holds"), ()),
+        (6, 9, 8, ("behind", "behind"), ()),
+        (9, 9, None, ("holds", "violated"), ("[0]@6–8",)),
+        (9, 9, 8, ("violated", "violated"), ("[0]@6–8",)),
+        (9, 12, 11, ("behind", "violated"), ("[0]@6–8",)),
+    ],
+)
+def test_what_kafka_deleted_before_it_landed_is_lost(
+    made: Tables,
+    tmp_path: Path,
+    begin: int,
+    end: int,
+    acknowledged: int | None,
+    states: tuple[str, str],
+    named: tuple[str, ...],
+) -> None:
+    world = made.world(tmp_path)
+    world.register(tables.STREAM_LOG, world.pins[tables.STREAM_LOG])
+    ends = {**ENDS, 0: end}
+    told = {} if acknowledged is None else {0: acknowledged}
+    world.before = replace(
+        world.before, topic_id="t", begins={0: begin, 1: 0}, ends=ends, stable_ends=ends, acknowledged=told
+    )
+    found = offsets.acknowledged(world), offsets.each_once(world)
+    assert tuple(one.state for one in found) == states, found
+    assert found[1].offenders == tuple(f"{made.pipeline.topic.name}{place}" for place in named)
+
+
+def test_what_retention_took_of_an_idle_partition_had_landed(made: Tables, tmp_path: Path) -> None:
+    made.rewrite(tables.STREAM_LOG, lambda rows: [row for row in rows if row["kafka_partition"] == 0])
+    log = made.catalog.load_table((made.pipeline.name, tables.STREAM_LOG))
+    with log.transaction() as change:
+        change.set_properties({table_state.RETAINED_FROM: '{"1": 5}'})
+    world = made.world(tmp_path)
+    world.register(tables.STREAM_LOG, world.pins[tables.STREAM_LOG])
+    world.before = replace(world.before, topic_id="t", acknowledged={0: 5, 1: 4})
+    assert offsets.acknowledged(world).state == "holds"
+
+
 def test_nothing_is_built_on_a_view_that_was_behind(
     lake: LakeCatalog, define: Callable[..., Pipeline], tmp_path: Path
 ) -> None:

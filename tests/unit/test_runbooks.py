@@ -24,7 +24,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @page
 def test_commands_are_the_programs_own(page: Path) -> None:
-    for command, rest in re.findall(r"`twofold (\w+)([^`]*)`", page.read_text()):
+    for command, rest in re.findall(r"`twofold (\w[\w-]*)([^`]*)`", page.read_text()):
         assert command in COMMANDS
         found = cli.get_command(click.Context(cli), command)
         assert found

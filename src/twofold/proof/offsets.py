@@ -51,7 +51,10 @@ def acknowledged(world: World) -> Check:
     """I1: every acknowledged offset is below the landed end, where I2 says that all offsets below it exist."""
     found, held, name, sent = Findings("I1"), spans(world), world.pipeline.topic.name, world.before
     ends = {**world.proved_offsets, **{partition: span.last + 1 for partition, span in held.items()}}
+    for partition, first in world.retained_from.items():
+        ends[partition] = max(first, ends.get(partition, 0))  # retention may have left no row
     state = world.landed(tables.STREAM_LOG)
+    gone = _deleted(world, state)
     for one in state.lost:
         ends[one.partition] = max(one.end, ends.get(one.partition, 0))  # I2 says what of it is lost
     for partition, offset in sorted(sent.acknowledged.items()):
@@ -61,7 +64,10 @@ def acknowledged(world: World) -> Check:
     absent = {p: o for p, o in due.items() if o >= ends.get(p, 0)}
     if lost := [f"{name}[{p}]@{o}" for p, o in absent.items() if o < state.offsets.get(p, 0)]:
         found.violated("acknowledged records are said to be landed, but are missing", lost)
-    if waiting := [f"{name}[{p}]@{o}" for p, o in absent.items() if o >= state.offsets.get(p, 0)]:
+    if deleted := [f"{name}[{p}]@{o}" for p, o in absent.items() if p in gone and o in range(*gone[p])]:
+        found.violated("acknowledged records were deleted by Kafka before they landed", deleted)
+    waiting = [f"{name}[{p}]@{o}" for p, o in absent.items() if o >= max(state.offsets.get(p, 0), *gone.get(p, (0,)))]
+    if waiting:
         found.behind(f"acknowledged but not landed yet: {', '.join(waiting)}")
     for partition, ranges in gaps(world).missing.items():
         below = min(sent.acknowledged.get(partition, -1), ends.get(partition, 0) - 1)
@@ -132,6 +138,9 @@ def _compare_lost(world: World, landed: Landed, found: Findings) -> None:
             f"{place(name, one.partition, (one.start, one.end))} on {one.accepted_at:%Y-%m-%d}" for one in landed.lost
         )
         found.say(f"{counted(landed.lost_offsets, 'offset')} lost, deleted by Kafka before they landed: {named}")
+    if gone := _deleted(world, landed):
+        what = f"{counted(_size(gone.values()), 'offset')} deleted by Kafka before they landed (`twofold accept-loss`)"
+        found.violated(what, [place(name, partition, span) for partition, span in gone.items()])
     begins = world.before.begins if world.is_of_one_topic else {}
     if there := [one for one in landed.lost if begins.get(one.partition, one.end) < one.end]:
         named_there = [place(name, one.partition, (one.start, one.end)) for one in there]
@@ -182,6 +191,13 @@ def _say_vacant(world: World, found: Findings) -> None:
         )
     if waiting := world.before.offsets_open:
         found.say(f"{counted(waiting, 'offset')} of Kafka can land only when an open transaction has ended")
+
+
+def _deleted(world: World, landed: Landed) -> dict[int, Range]:
+    """Partition → offsets past the landed end that Kafka no longer has; a stream begins with the first that it has."""
+    begins = world.before.begins if landed.offsets and world.is_of_one_topic else {}
+    ends = {partition: landed.offsets.get(partition, 0) for partition in sorted(begins)}
+    return {partition: (end, begins[partition]) for partition, end in ends.items() if end < begins[partition]}
 
 
 def _missing(name: str, partition: int, ranges: Sequence[Range]) -> list[str]:
