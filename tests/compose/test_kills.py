@@ -50,7 +50,7 @@ def test_what_kafka_deleted_is_let_go_and_a_lost_catalog_is_made_again(stack: St
 
     # A union that finds no table of the name makes an empty one.
     airflow = stack.airflow()
-    airflow.call("PATCH", "/api/v2/dags/flights_union", json={"is_paused": True})
+    airflow.pause("flights_union")
     patiently(lambda: not airflow.get("dags/flights_union/dagRuns", state="running")["total_entries"])
     place = f"twofold:{quote(stack.secret('postgres_password'), safe='')}@127.0.0.1:{stack.port('POSTGRES')}/twofold"
     with psycopg.connect(f"postgresql://{place}") as connection:

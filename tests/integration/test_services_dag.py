@@ -65,7 +65,7 @@ class ServicesDag:
                 self.rest.call("PATCH", path, json={"state": "failed"})
 
     def pause(self) -> None:
-        self.rest.call("PATCH", f"/api/v2/dags/{self.dag}", json={"is_paused": True})
+        self.rest.pause(self.dag)
 
     def next_run(self) -> str:
         """Wait for the end of a scheduled run that starts after now; returns its id."""

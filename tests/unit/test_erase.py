@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -182,11 +183,16 @@ FILES = {
 }
 
 
+@contextmanager
+def inbox_eraser(lake: LocalLake) -> Iterator[InboxEraser]:
+    with scratch(lake.settings) as duck:
+        yield InboxEraser(lake, duck, Wanted(lake.pipeline, frozenset([PERSON])))
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_is_rewritten_with_as_many_records(lake: LocalLake, name: str) -> None:
     before = put(lake, name, FILES[name])
-    with scratch(lake.settings) as duck:
-        eraser = InboxEraser(lake, duck, Wanted(lake.pipeline, frozenset([PERSON])))
+    with inbox_eraser(lake) as eraser:
         (held,) = eraser.look([])
         eraser.erase(held)
         assert list(eraser.look([])) == []
@@ -197,29 +203,29 @@ def test_a_file_is_rewritten_with_as_many_records(lake: LocalLake, name: str) ->
     assert PERSON.encode() not in tables_by_hand.plain(lake.inbox().path / name)  # type: ignore[union-attr]
 
 
+def put_into_the_archive(lake: LocalLake, way: str = "") -> Path:
+    """Where f.json lies then."""
+    folder, archive = lake.inbox(), lake.archive()
+    assert isinstance(folder, inbox.LocalFolder) and isinstance(archive, inbox.LocalFolder)
+    place = archive.path / way / inbox.archived(1, "f.json")
+    place.parent.mkdir(parents=True)
+    (folder.path / "f.json").rename(place)
+    return place
+
+
 def test_a_file_that_a_kill_left_on_its_way_is_found_and_left_there(lake: LocalLake) -> None:
     """By a dry run, which changes nothing; what erases ends its way first."""
     fill(lake)
-    folder, archive = lake.inbox(), lake.archive()
-    assert isinstance(folder, inbox.LocalFolder) and isinstance(archive, inbox.LocalFolder)
-    there = archive.path / inbox.MOVING / inbox.archived(1, "f.json")
-    there.parent.mkdir(parents=True)
-    (folder.path / "f.json").rename(there)
-    with scratch(lake.settings) as duck:
-        eraser = InboxEraser(lake, duck, Wanted(lake.pipeline, frozenset([PERSON])))
+    there = put_into_the_archive(lake, inbox.MOVING)
+    with inbox_eraser(lake) as eraser:
         (held,) = eraser.look(["f.json"])
     assert (held.file.name, there.is_file()) == (f"{inbox.MOVING}/{inbox.archived(1, 'f.json')}", True)
 
 
 def test_an_archived_file_is_rewritten_too(lake: LocalLake) -> None:
     fill(lake)
-    folder, archive = lake.inbox(), lake.archive()
-    assert isinstance(folder, inbox.LocalFolder) and isinstance(archive, inbox.LocalFolder)
-    kept = archive.path / inbox.archived(1, "f.json")
-    kept.parent.mkdir(parents=True)
-    (folder.path / "f.json").rename(kept)
-    with scratch(lake.settings) as duck:
-        eraser = InboxEraser(lake, duck, Wanted(lake.pipeline, frozenset([PERSON])))
+    kept = put_into_the_archive(lake)
+    with inbox_eraser(lake) as eraser:
         for held in eraser.look(["f.json"]):
             eraser.erase(held)
     assert kept.read_bytes() == text("xb") + b"\n{}\n"
@@ -237,8 +243,7 @@ def test_of_one_element_the_record_stays(
     lake = LocalLake(lake.settings, pipeline, lake.own)
     schemas.ensure_tables(lake.own, pipeline)
     put(lake, "f.json", b'{"n": 1.10, "items": [%s, %s]}\n{}' % (text("a"), text(PERSON)))
-    with scratch(lake.settings) as duck:
-        eraser = InboxEraser(lake, duck, Wanted(pipeline, frozenset([PERSON])))
+    with inbox_eraser(lake) as eraser:
         for held in eraser.look([]):
             eraser.erase(held)
     assert (lake.settings.home / "bucket/landing" / lake.name / "f.json").read_bytes() == (

@@ -58,6 +58,27 @@ def put_away(lake: LocalLake, *same: tuple[str, str]) -> None:
     taken.put_away(lake, lake.inbox().files(), taken.read_book(lake).files, same)
 
 
+def put_away_after_a_listing(lake: LocalLake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is taken goes right after a folder was listed, whichever that is."""
+    listed, book, look = lake.inbox().files(), taken.read_book(lake), LocalFolder.files
+
+    def look_and_put_away(folder: LocalFolder) -> list[inbox.File]:
+        found = look(folder)
+        taken.put_away(lake, listed, book.files)
+        return found
+
+    monkeypatch.setattr(LocalFolder, "files", look_and_put_away)
+
+
+def left_on_its_way(lake: LocalLake) -> Path:
+    """Where a kill left the first landing's a.json, between the inbox and its archive."""
+    folder = folder_of(lake).path
+    way = folder.parent / "p.taken" / ".moving" / "000001" / "a.json"
+    way.parent.mkdir(parents=True)
+    (folder / "a.json").rename(way)
+    return way
+
+
 def lying(lake: LocalLake) -> dict[str, str]:
     """Every file of both folders with its content, whatever it is called."""
     root = folder_of(lake).path.parent
@@ -172,10 +193,7 @@ def test_killed_on_its_way_into_the_archive_a_file_is_where_it_belongs_after_the
     pipeline = made(lake, tmp_path, "archive")
     put(pipeline, "a.json", "one")
     land(pipeline)
-    folder = folder_of(pipeline).path
-    way = folder.parent / "p.taken" / ".moving" / "000001" / "a.json"
-    way.parent.mkdir(parents=True)
-    (folder / "a.json").rename(way)
+    way = left_on_its_way(pipeline)
     if moving != "one":
         way.write_text(moving)
     if since:
@@ -188,18 +206,10 @@ def test_killed_on_its_way_into_the_archive_a_file_is_where_it_belongs_after_the
 def test_a_file_archived_while_both_folders_are_listed_is_found(
     lake: LakeCatalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whichever is listed first, it goes right after."""
     pipeline = made(lake, tmp_path, "archive")
     put(pipeline, "a.json", "one")
     land(pipeline)
-    listed, book, look = pipeline.inbox().files(), taken.read_book(pipeline), LocalFolder.files
-
-    def look_and_move(folder: LocalFolder) -> list[inbox.File]:
-        found = look(folder)
-        taken.put_away(pipeline, listed, book.files)
-        return found
-
-    monkeypatch.setattr(LocalFolder, "files", look_and_move)
+    put_away_after_a_listing(pipeline, monkeypatch)
     assert readable(pipeline) == {(1, "a.json"): "one"}
     assert list(lying(pipeline)) == ["p.taken/000001/a.json"]
 
@@ -210,10 +220,7 @@ def test_a_file_on_its_way_into_the_archive_can_be_read(lake: LakeCatalog, tmp_p
     pipeline = made(lake, tmp_path, "archive")
     put(pipeline, "a.json", "one")
     land(pipeline)
-    folder = folder_of(pipeline).path
-    way = folder.parent / "p.taken" / ".moving" / "000001" / "a.json"
-    way.parent.mkdir(parents=True)
-    (folder / "a.json").rename(way)
+    left_on_its_way(pipeline)
     if since:
         put(pipeline, "a.json", since)
     assert readable(pipeline) == {(1, "a.json"): "one"}
@@ -236,14 +243,7 @@ def test_a_file_deleted_while_the_proof_reads_it_is_said_to_be_not_proved(
     world.register(tables.BATCH_LOG, pins[tables.BATCH_LOG])
     (row,) = pipeline.landed_files()
     file = landed_files.LoggedFile(1, "a.json", 1, row["version"], row["sha256"], 1, 1, 1, 1)
-    listed, book, look = pipeline.inbox().files(), taken.read_book(pipeline), LocalFolder.files
-
-    def look_and_delete(folder: LocalFolder) -> list[inbox.File]:
-        found = look(folder)
-        taken.put_away(pipeline, listed, book.files)
-        return found
-
-    monkeypatch.setattr(LocalFolder, "files", look_and_delete)
+    put_away_after_a_listing(pipeline, monkeypatch)
     counted, compared = Findings("I4"), Findings("I4")
     landed_files._recount(world, [file], counted)
     values.compare_files(world, [(1, "a.json")], compared)

@@ -51,12 +51,11 @@ def acknowledged(world: World) -> Check:
     """I1: every acknowledged offset is below the landed end, where I2 says that all offsets below it exist."""
     found, held, name, sent = Findings("I1"), spans(world), world.pipeline.topic.name, world.before
     ends = {**world.proved_offsets, **{partition: span.last + 1 for partition, span in held.items()}}
-    for partition, first in world.retained_from.items():
-        ends[partition] = max(first, ends.get(partition, 0))  # retention may have left no row
     state = world.landed(tables.STREAM_LOG)
     gone = _deleted(world, state)
-    for one in state.lost:
-        ends[one.partition] = max(one.end, ends.get(one.partition, 0))  # I2 says what of it is lost
+    # Retention may have left no row; what of it is lost, I2 says.
+    for partition, end in (*world.retained_from.items(), *((one.partition, one.end) for one in state.lost)):
+        ends[partition] = max(end, ends.get(partition, 0))
     for partition, offset in sorted(sent.acknowledged.items()):
         if offset >= (end := sent.ends.get(partition, 0)):
             found.violated("Kafka lost acknowledged records", [f"{name}[{partition}]@{offset}: Kafka ends at {end}"])
