@@ -58,7 +58,7 @@ BYTES_PER_ID = 300
 """Of the JVM's memory, for an id of 20 characters: 220 to 255 were measured, after garbage collection."""
 _SLACK = 2
 """State is taken to memory where it fits this many times, and leaves it where it no longer fits once: it stays put."""
-_LAYOUT = 1
+_LAYOUT = 2
 """Raised when the queries are built differently from the existing states."""
 
 
@@ -191,13 +191,17 @@ class ViewWriter:
         return accepted.withColumn("_tw_place", F.row_number().over(first)).where("_tw_place = 1")
 
     def _updates(self, log: DataFrame) -> DataFrame:
-        """The windows that changed; of each id only the first row counts that comes within the delay."""
+        """The windows that changed; of each id only the first row counts, while a window of it may be open.
+
+        An id is forgotten by the event's own time, as its windows are closed: by the arrival, one ahead of it was
+        forgotten while its window was open, and counted again.
+        """
         aggregation = self._aggregation
         delay = f"{aggregation.delay.total_seconds() * 1000:.0f} milliseconds"
         rows = aggregation.rows(aggregation.accepted(log)).withWatermark(SEEN, delay)
         event = self.job.pipeline.event
-        distinct = rows.dropDuplicatesWithinWatermark([event.key]) if event.id else rows
-        return aggregation.fold(aggregation.on_time(distinct))
+        timed = aggregation.on_time(rows)
+        return aggregation.fold(timed.dropDuplicatesWithinWatermark([event.key]) if event.id else timed)
 
     def _make_state_first(self, updates: DataFrame, batch_id: int) -> None:
         """The first batch of a filled view only makes the state: its windows exist, and some only begin in it."""
@@ -273,12 +277,13 @@ def _ids(log: Table, aggregation: Aggregation) -> int:
 
     An id is forgotten once the watermark has passed its time by the delay, and the watermark is behind by the delay.
     """
-    column = log.schema().find_field(aggregation.pipeline.event.time).field_id
+    times = (aggregation.pipeline.event.time, tables.arrival(aggregation.pipeline))
+    columns = [log.schema().find_field(name).field_id for name in times]
     span = 2 * aggregation.delay // timedelta(microseconds=1)
     highest = [
-        (int(from_bytes(TimestamptzType(), file.upper_bounds[column])), file.record_count)
+        (min(int(from_bytes(TimestamptzType(), bounds[column])) for column in columns), file.record_count)
         for file in _files(log)
-        if file.upper_bounds and column in file.upper_bounds
+        if (bounds := file.upper_bounds or {}).keys() >= set(columns)
     ]
     latest = max((top for top, _ in highest), default=0)
     return sum(count for top, count in highest if top > latest - span)

@@ -86,7 +86,7 @@ class Aggregation:
         kept = {event.key, event.time, *self.view.by}
         return [name for name in self.pipeline.columns if name in kept or f'"{name}"' in text]
 
-    def on_time(self, distinct: DataFrame) -> DataFrame:
+    def on_time(self, rows: DataFrame) -> DataFrame:
         """Hand the watermark on, from arrival to the event's own time, whose windows are closed by it.
 
         Spark takes a single watermark; on the event's own time it would be ahead wherever a clock is.
@@ -94,8 +94,8 @@ class Aggregation:
         time, behind_ms = self.pipeline.event.time, self.delay // timedelta(milliseconds=1)
         marked = self.time.alias(time, metadata={"spark.watermarkDelayMs": behind_ms})
         plain = [self.time.alias(_TIME)] if time in self.view.by else []
-        others = (_named(name) for name in distinct.columns if name not in (SEEN, time))
-        return distinct.select(marked, *plain, *others)
+        others = (_named(name) for name in rows.columns if name not in (SEEN, time))
+        return rows.select(marked, *plain, *others)
 
     def fold(self, distinct: DataFrame) -> DataFrame:
         """One row per window and group: window_start, window_end, groups, parts."""

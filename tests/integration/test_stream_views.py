@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from spark_jobs import stream_views
 from spark_jobs.checkpoints import Checkpoint
 from spark_jobs.maintenance_job import Maintenance
 from tests import at_work, small_world
-from tests.at_work import Work
+from tests.at_work import Work, eventually
 from twofold import catalog as catalogs
 from twofold import health, table_state, tables
 from twofold.definition.model import Pipeline
@@ -47,6 +48,10 @@ def versions(work: Work, view: str = "by_kind") -> list[int]:
     """Of all rows that lie in the view's files, in force or not."""
     table = catalogs.load(work.settings).load_table((work.pipeline.name, tables.stream_view_name(view)))
     return sorted(table.scan().to_arrow()[tables.VERSION].to_pylist())
+
+
+def _is_past(moment: datetime) -> bool:
+    return datetime.now(UTC) > moment
 
 
 def said(capsys: Capture) -> str:
@@ -91,6 +96,26 @@ def test_a_record_ahead_of_its_arrival_does_not_close_the_windows_in_progress(
         work.drain()
         assert "; 0 rows late" in said(capsys)
     assert work.query(COUNTED) == [(4, 4)]
+    work.holds(behind=True)
+
+
+def test_a_record_ahead_of_its_arrival_that_comes_again_counts_once(
+    stack: Settings, spark: SparkSession, define: Define
+) -> None:
+    """Its id was forgotten once the arrivals were further than twice the delay, long before its window was closed."""
+    view = {"window": "1 second", "by": ["kind"], "measures": MEASURES}
+    work = Work(spark, stack, define(lateness="1 ms", views={"by_kind": view}))
+    now = datetime.now(UTC).replace(microsecond=0)
+    ahead = {**small_world.event("ahead", 0, "a", 1), "at": now + timedelta(hours=1)}
+    work.send(ahead)
+    work.drain()
+    for number in range(3):
+        eventually(partial(_is_past, datetime.now(UTC) + timedelta(seconds=3)))
+        work.send({**small_world.event(f"now{number}", 0, "b", 1), "at": datetime.now(UTC)})
+        work.drain()
+    work.send(ahead)
+    work.drain()
+    assert work.query("SELECT events FROM stream_by_kind WHERE kind = 'a'") == [(1,)]
     work.holds(behind=True)
 
 
