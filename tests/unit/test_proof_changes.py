@@ -300,7 +300,8 @@ def test_rows_without_a_place_are_told(made: Tables, define: Callable[..., Pipel
 
     (view,) = define().views.values()
     columns = "'a' AS kind, 1 AS events, 1 AS total, 1 AS mean"
-    expected = f"SELECT 0 AS {sql.START}, {changes.DAY_US // 24} AS {sql.END}, {columns}"
+    near = f"[1] AS {sql.near('mean')}"
+    expected = f"SELECT 0 AS {sql.START}, {changes.DAY_US // 24} AS {sql.END}, {columns}, {near}"
     world.connection.execute(
         f"""CREATE TEMP TABLE v AS SELECT *, {columns} FROM (VALUES
             (make_timestamptz(0), make_timestamptz({changes.DAY_US // 24})), (NULL, make_timestamptz(0)),
@@ -354,6 +355,33 @@ def test_what_retention_took_of_an_idle_partition_had_landed(made: Tables, tmp_p
     world.register(tables.STREAM_LOG, world.pins[tables.STREAM_LOG])
     world.before = replace(world.before, topic_id="t", acknowledged={0: 5, 1: 4})
     assert offsets.acknowledged(world).state == "holds"
+
+
+@pytest.mark.parametrize(
+    ("of_files", "lost", "invented"),
+    [
+        ({}, 0, 0),
+        ({"outcome": tables.ACCEPTED}, 1, 1),
+        ({"outcome": tables.FILTERED}, 0, 1),
+        ({"outcome": tables.REJECTED, "id": None}, 0, 0),
+    ],
+)
+def test_a_row_of_files_beats_one_that_retention_took(
+    made: Tables, tmp_path: Path, of_files: Row, lost: int, invented: int
+) -> None:
+    """Ids whose record is no longer in stream_log were left out, whatever the files have of them."""
+    log = made.catalog.load_table((made.pipeline.name, tables.STREAM_LOG))
+    commits.set_properties(log, {table_state.RETAINED_FROM: '{"0": 2, "1": 2}'})
+    log.refresh().delete("kafka_offset < 2")
+    if of_files:
+        row = {**event("s0", 0, value=100), "landing": 2, "file": "b.csv", "row": 1, **of_files}
+        made.append(tables.BATCH_LOG, [row], Landed(made.pipeline.name, 2))
+    world = made.world(tmp_path)
+    for name in declared(made.pipeline):
+        world.register(name, world.pins[name])
+    world.connection.execute(f"CREATE TABLE {UNIFIED} AS FROM {tables.EVENTS} WHERE NOT withdrawn")
+    numbers = recomputed.equals_from_scratch(world).numbers
+    assert (numbers["lost"], numbers["invented"]) == (lost, invented)
 
 
 def test_nothing_is_built_on_a_view_that_was_behind(

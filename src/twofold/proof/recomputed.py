@@ -19,7 +19,8 @@ from datetime import timedelta
 
 from twofold import job_metrics, table_state, tables
 from twofold.definition import fingerprint
-from twofold.definition.model import Pipeline, View
+from twofold.definition.model import Measure, Pipeline, View
+from twofold.definition.types import NUMBERS
 from twofold.proof import changes, sql
 from twofold.proof.findings import Check, Findings
 from twofold.proof.last_proof import LastProof
@@ -29,10 +30,8 @@ from twofold.table_state import Folded, History
 from twofold.text import counted
 from twofold.windows import EPOCH
 
-RELATIVE = 1e-9
-"""Doubles may differ by this much of their size: engines add in different orders."""
-_CANCELLED = 1e-12
-"""… and by this much of the measure's largest value, for what is left where large numbers cancel out."""
+_RELATIVE = 1e-9
+"""Doubles that rest on sums may differ by this much of their size: engines add in different orders."""
 
 LONG_AGO_US = -(1 << 62)
 """Before every window."""
@@ -142,9 +141,13 @@ def _make_scratch(world: World) -> None:
 
 
 def _kept(world: World) -> str:
-    """Leave out ids whose winning row retention has taken from stream_log: there is nothing to make them from."""
+    """Leave out ids whose winning row retention has taken from stream_log: there is nothing to make them from.
+
+    A row of a stream wins where the files have none of its id.
+    """
     key = sql.quoted(world.pipeline.event.key)
-    return f"{key} NOT IN (SELECT {key} FROM {UNIFIED} WHERE {sql.before(world.retained_from)})"
+    return f"""{key} NOT IN (SELECT {key} FROM {UNIFIED} WHERE {sql.before(world.retained_from)}
+EXCEPT SELECT {key} FROM {world.scope.batch_rows} WHERE outcome IN ('accepted', 'filtered'))"""
 
 
 @dataclass(frozen=True)
@@ -395,7 +398,7 @@ def compare(
     joined = _joined(view, keys, any_exempt=exempt is not None)
     world.connection.execute(f"CREATE OR REPLACE TEMP TABLE _tw_joined AS {joined}")
     one_sided = "_tw_times_a IS DISTINCT FROM 1 OR _tw_times_e IS DISTINCT FROM 1"
-    unlike = {name: f"NOT {_same(world, name)}" for name in view.measures}
+    unlike = {name: f"NOT {_same(name, measure)}" for name, measure in view.measures.items()}
     wrong = " OR ".join([*unlike.values(), one_sided])
     compared, exempted, different = world.row(
         f"""SELECT count(*) FILTER (NOT _tw_is_exempt), count(*) FILTER (_tw_is_exempt),
@@ -420,10 +423,11 @@ def _joined(view: View, keys: tuple[str, ...], *, any_exempt: bool) -> str:
     measures = "".join(
         f", _tw_a.{sql.quoted(m)} AS {_side('a', m)}, _tw_e.{sql.quoted(m)} AS {_side('e', m)}" for m in view.measures
     )
+    near = "".join(f", _tw_e.{sql.quoted(sql.near(m))}" for m, measure in view.measures.items() if sql.summed(measure))
     same = " AND ".join(f"_tw_joined.{sql.quoted(key)} IS NOT DISTINCT FROM _tw_x.{sql.quoted(key)}" for key in keys)
     is_exempt = f"EXISTS (SELECT 1 FROM _tw_exempt AS _tw_x WHERE {same})" if any_exempt else "false"
     return f"""SELECT *, {is_exempt} AS _tw_is_exempt FROM (
-  SELECT {both}{measures}, _tw_a._tw_times AS _tw_times_a, _tw_e._tw_times AS _tw_times_e
+  SELECT {both}{measures}{near}, _tw_a._tw_times AS _tw_times_a, _tw_e._tw_times AS _tw_times_e
   FROM (SELECT *, count(*) OVER (PARTITION BY {sql.names(keys)}) AS _tw_times FROM _tw_actual) AS _tw_a
   FULL JOIN (SELECT *, 1 AS _tw_times FROM _tw_expected) AS _tw_e ON {on}) AS _tw_joined"""
 
@@ -432,14 +436,23 @@ def _side(side: str, measure: str) -> str:
     return sql.quoted(f"_tw_{side}_{measure}")
 
 
-def _same(world: World, measure: str) -> str:
-    """Whether both sides' values are equal; where either is a double, nearly."""
-    actual, expected = _side("a", measure), _side("e", measure)
-    types = world.row(f"SELECT any_value(typeof({actual})), any_value(typeof({expected})) FROM _tw_joined")
+def _same(name: str, measure: Measure) -> str:
+    """Whether both sides' values are equal; where a measure rests on sums of doubles, as near as these can be.
+
+    What is left where large numbers cancel out, and what is decided by a sum, may be what it is with that sum a little
+    different; by how much, the magnitudes of the window's own events say.
+    """
+    actual, expected = _side("a", name), _side("e", name)
     equal = f"{actual} IS NOT DISTINCT FROM {expected}"
-    if not {"DOUBLE", "FLOAT"} & set(types):
+    if not sql.summed(measure):
         return f"({equal})"
-    a, e = f"{actual}::DOUBLE", f"{expected}::DOUBLE"
-    largest = world.row(f"SELECT max(abs({e})) FILTER (isfinite({e})) FROM _tw_joined")[0] or 0.0
-    near = f"abs({a} - {e}) <= {RELATIVE} * greatest(abs({a}), abs({e})) + {_CANCELLED * largest!r}"
-    return f"({equal} OR coalesce(isfinite({a}) AND isfinite({e}) AND {near}, false))"
+    near = sql.quoted(sql.near(name))
+    # The list is made of the measure as a stream computes it, so it counts for nothing where that is something else.
+    nearby = f"CASE WHEN {near}[1] IS NOT DISTINCT FROM {expected} THEN {near} ELSE [{expected}] END"
+    same = f"len(list_filter({nearby}, lambda _tw_one: _tw_one IS NOT DISTINCT FROM {actual})) > 0"
+    if measure.type.name not in NUMBERS:
+        return f"({same})"
+    finite = f"list_filter({nearby}, lambda _tw_one: isfinite(_tw_one::DOUBLE))"
+    room = f"{_RELATIVE} * greatest(abs({actual}), abs({expected}))" if measure.type.name == "double" else "0"
+    between = f"{actual} BETWEEN list_min({finite}) - {room} AND list_max({finite}) + {room}"
+    return f"({same} OR coalesce(isfinite({actual}::DOUBLE) AND {between}, false))"

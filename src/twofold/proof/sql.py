@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
-from twofold.definition.model import Pipeline, View
+from twofold.definition.model import Measure, Part, Pipeline, View
 from twofold.definition.names import ELEMENT
 from twofold.windows import EPOCH
 
@@ -255,8 +255,51 @@ def in_windows(source: str, time: str, view: View) -> str:
 
 
 def folded(source: str, time: str, view: View) -> str:
-    """The view recomputed: START, END, groups, measures."""
+    """The view recomputed: START, END, groups, measures; and of each measure of `summed`, what it may be (`nearby`)."""
     measures = ", ".join(f"{measure.duckdb} AS {quoted(name)}" for name, measure in view.measures.items())
     by = "".join(f", {quoted(column)}" for column in view.by)
-    return f"""SELECT {START}, {END}{by}, {measures}
-FROM ({in_windows(source, time, view)}) AS _tw_placed GROUP BY {START}, {END}{by}"""
+    rough = {name: measure for name, measure in view.measures.items() if summed(measure)}
+    parts = {part: None for measure in rough.values() for part in measure.parts}
+    aggregates = "".join(
+        f", {part.function}({part.argument}) AS {part.name}, {_ROOM} * sum(abs({part.argument})) AS {_room(part)}"
+        if _is_rough(part)
+        else f", {part.function}({part.argument}) AS {part.name}"
+        for part in parts
+    )
+    nearby = "".join(f", {_nearby(measure)} AS {quoted(near(name))}" for name, measure in rough.items())
+    return f"""SELECT {START}, {END}{by}, {names(view.measures)}{nearby} FROM (
+  SELECT {START}, {END}{by}, {measures}{aggregates}
+  FROM ({in_windows(source, time, view)}) AS _tw_placed GROUP BY {START}, {END}{by}) AS _tw_folded"""
+
+
+_ROOM = 1e-12
+"""Of the sum of magnitudes: by how much a sum of doubles may differ, as engines add in different orders."""
+
+
+def summed(measure: Measure) -> bool:
+    """Whether a measure rests on a sum of doubles; every other is the same in whatever order events come."""
+    return any(map(_is_rough, measure.parts))
+
+
+def near(name: str) -> str:
+    """The column of `folded` with a list of what a measure may be: what it is, then with each sum less and more."""
+    return f"_tw_near_{name}"
+
+
+def _is_rough(part: Part) -> bool:
+    return part.function == "sum" and part.type.name == "double"
+
+
+def _room(part: Part) -> str:
+    return f"{part.name}_room"
+
+
+def _nearby(measure: Measure) -> str:
+    rough = [part for part in measure.parts if _is_rough(part)]
+    # Each by as much as all of them: so that what is left of their difference lies in between, too.
+    moved = (
+        f"list_transform([{part.name} - {len(rough)} * {_room(part)}, {part.name} + {len(rough)} * {_room(part)}], "
+        f"lambda {part.name}: {measure.after})"
+        for part in rough
+    )
+    return " || ".join([f"[{measure.after}]", *moved])
