@@ -190,7 +190,7 @@ class TakenFiles:
             return str(error)
         self._digests[place] = digest
         # A file restored from a backup has another version, and the same content.
-        return "" if digest == sha256 else "it was changed since; the next batch run takes the new content"
+        return "" if digest == sha256 else "it was changed since: other content is under its name"
 
     def _digest(self, landing: int, name: str) -> str:
         with self.of(landing).open(name) as stream:

@@ -97,7 +97,7 @@ def readable(lake: LocalLake) -> dict[tuple[int, str], str]:
     return found
 
 
-GONE = "it was changed since; the next batch run takes the new content"
+GONE = "it was changed since: other content is under its name"
 DELETED = "it was deleted once it was taken"
 
 
@@ -232,17 +232,10 @@ def test_a_file_deleted_while_the_proof_reads_it_is_said_to_be_not_proved(
     """Before its records are counted, or after that, before its values are compared."""
     pipeline = made(lake, tmp_path, "delete")
     put(pipeline, "a.json", "{}")
-    land(pipeline)
-    by_hand.append(
-        pipeline.table(tables.BATCH_LOG),
-        [{"landing": 1, "file": "a.json", "row": 1, "outcome": tables.ACCEPTED}],
-        Landed(pipeline.name, 1),
-    )
-    pins = {name: pinned(name, pipeline.table(name)) for name in (tables.BATCH_LOG, tables.STREAM_LOG)}
-    world = World(pipeline, connect(tmp_path), Sent(pipeline.name, None), pins)
-    world.register(tables.BATCH_LOG, pins[tables.BATCH_LOG])
+    land_rejected(pipeline)
+    world = world_of(pipeline, tmp_path)
     (row,) = pipeline.landed_files()
-    file = landed_files.LoggedFile(1, "a.json", 1, row["version"], row["sha256"], 1, 1, 1, 1)
+    file = landed_files.LoggedFile(1, "a.json", 1, row["version"], row["sha256"], 1, 1, 1, 1, 1)
     put_away_after_a_listing(pipeline, monkeypatch)
     counted, compared = Findings("I4"), Findings("I4")
     landed_files._recount(world, [file], counted)
@@ -252,3 +245,77 @@ def test_a_file_deleted_while_the_proof_reads_it_is_said_to_be_not_proved(
         assert (check.ok, check.proved) == (True, False)
         assert what in check.text
         assert "a.json is neither in the inbox nor in its archive any more" in check.text
+
+
+def land_rejected(lake: LocalLake) -> None:
+    """Take all that is new; batch_log gets a row of each file, whose record is rejected."""
+    land(lake)
+    number = taken.read_book(lake).landing
+    named = [file["file"] for file in lake.landed_files() if file["landing"] == number]
+    rows = [{"landing": number, "file": name, "row": 1, **rejected(lake, name)} for name in named]
+    by_hand.append(lake.table(tables.BATCH_LOG), rows, Landed(lake.name, number))
+
+
+def rejected(lake: LocalLake, name: str) -> dict[str, object]:
+    payload = (folder_of(lake).path / name).read_bytes().strip()
+    return {"outcome": tables.REJECTED, "reason_kind": "malformed", "reason": "no", "payload": payload}
+
+
+def world_of(lake: LocalLake, folder: Path) -> World:
+    """As the proof sees it now."""
+    names = (tables.BATCH_LOG, tables.STREAM_LOG, tables.LANDED_FILES)
+    pins = {name: pinned(name, lake.table(name)) for name in names}
+    world = World(lake, connect(folder), Sent(lake.name, None), pins)
+    for name in names:
+        world.register(name, pins[name])
+    return world
+
+
+@pytest.mark.parametrize(
+    ("policy", "change", "said"),
+    [
+        ("keep", "nothing", ""),
+        ("keep", "replaced", "a.json (landing 1): it was changed since: other content is under its name"),
+        ("keep", "landed again", "a.json (landing 1): it was changed since: other content is under its name"),
+        ("keep", "removed", "a.json (landing 1): it is not in the inbox any more"),
+        ("keep", "put again as it was", ""),
+        ("keep", "erased, and removed", ""),
+        ("archive", "put away", ""),
+        ("archive", "landed again", ""),
+        ("delete", "put away", "a.json (landing 1): it was deleted once it was taken"),
+    ],
+)
+def test_each_landing_whose_file_is_not_as_it_was_ingested_is_not_proved(
+    lake: LakeCatalog, tmp_path: Path, policy: str, change: str, said: str
+) -> None:
+    """Only a number told it, and the line held."""
+    pipeline = made(lake, tmp_path, policy)
+    put(pipeline, "a.json", "{}")
+    land_rejected(pipeline)
+    path = folder_of(pipeline).path / "a.json"
+    match change:
+        case "replaced":
+            path.write_text('{"a": 1}')
+        case "landed again":
+            put_away(pipeline)
+            path.write_text('{"a": 1}')
+            land_rejected(pipeline)
+        case "removed":
+            path.unlink()
+        case "put again as it was":
+            path.unlink()
+            path.write_text("{}")
+        case "erased, and removed":
+            blank = {"landing": 1, "file": "a.json", "row": 1, "outcome": tables.ERASED}
+            log = pipeline.table(tables.BATCH_LOG)
+            log.delete()
+            by_hand.append(log, [blank], Landed(pipeline.name, 1))
+            path.unlink()
+    put_away(pipeline)
+    found = Findings("I4")
+    landed_files.compare(world_of(pipeline, tmp_path), found)
+    check = found.check()
+    assert check.state == ("not proved" if said else "holds"), check
+    assert check.numbers["files_changed_or_gone"] == int(bool(said))
+    if said:
+        assert said in check.text and "`files.taken: archive`" in check.text

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from twofold import inbox, tables
-from twofold.definition.model import DELETE
 from twofold.definition.names import ELEMENT
 from twofold.proof import recount, sql, values
 from twofold.proof.findings import MOST_OFFENDERS, Findings
@@ -29,6 +28,8 @@ class LoggedFile:
     records: int
     """Numbers that differ."""
     first: int | None
+    filled: int
+    """Rows that are not blank, as those of erased records are."""
 
     @property
     def whole(self) -> bool:
@@ -36,7 +37,7 @@ class LoggedFile:
         return self.rows == self.records and self.logged == self.distinct and (self.first or 1) >= 1
 
     def __str__(self) -> str:
-        return f"{self.file} (landing {self.landing})"
+        return f"{inbox.shown(self.file)} (landing {self.landing})"
 
 
 def compare(world: World, found: Findings) -> None:
@@ -76,10 +77,11 @@ def _taken(world: World) -> list[LoggedFile]:
     distinct = f'("row", {ELEMENT})' if world.pipeline.event.each else '"row"'
     rows = world.rows(
         f"""WITH logged AS (SELECT landing, file, count(*) AS logged, count(DISTINCT {distinct}) AS different,
-                              count(DISTINCT "row") AS records, min("row") AS first
+                              count(DISTINCT "row") AS records, min("row") AS first,
+                              count(*) FILTER (outcome IS DISTINCT FROM '{tables.ERASED}') AS filled
                             FROM {tables.BATCH_LOG} GROUP BY landing, file)
             SELECT t.landing, t.file, t."rows", t.version, t.sha256,
-              coalesce(logged, 0), coalesce(different, 0), coalesce(records, 0), first
+              coalesce(logged, 0), coalesce(different, 0), coalesce(records, 0), first, coalesce(filled, 0)
             FROM landed AS t LEFT JOIN logged AS l ON l.landing = t.landing AND l.file = t.file
             WHERE t.reason IS NULL AND t.landing > {world.proved_landing} ORDER BY t.landing, t.file"""
     )
@@ -127,10 +129,11 @@ def _recount(world: World, taken: list[LoggedFile], found: Findings) -> None:
     """Count the records of files that are still there as they were ingested, without Spark or the product's readers."""
     files = TakenFiles(world.lake)
     absent = {file: files.absence(file.landing, file.file, file.version, file.sha256) for file in taken}
-    there = [file for file, why in absent.items() if not why]
+    # Of a landing of no records, or of erased ones alone, nothing is there that could be proved.
+    gone = [f"{file}: {why}" for file, why in absent.items() if why and file.filled]
     irregular: list[str] = []
     readable: list[LoggedFile] = []
-    for file in there:
+    for file in (file for file, why in absent.items() if not why):
         try:
             number = recount.records(files.of(file.landing), file.file, recount.Columns.of(world.pipeline))
         except (recount.Irregular, FileNotFoundError) as error:  # it was deleted meanwhile
@@ -140,15 +143,10 @@ def _recount(world: World, taken: list[LoggedFile], found: Findings) -> None:
         if file.rows != number:
             named = [f"{file.file}: {file.rows:,}, it has {number:,}"]
             found.violated("a landed file has another number of records", named)
-    recounted = len(there) - len(irregular)
-    found.numbers |= {
-        "files_recounted": recounted,
-        "files_changed_or_gone": len({file.file for file in taken} - {file.file for file in there}),
-        "files_irregular": len(irregular),
-    }
-    found.say(f"{counted(recounted, 'file')} recounted")
-    if world.pipeline.files.taken == DELETE:
-        _not_proved(found, [str(file) for file, why in absent.items() if why], "deleted once taken, so not recounted")
+    found.numbers |= {"files_recounted": len(readable), "files_irregular": len(irregular)}
+    found.numbers["files_changed_or_gone"] = len(gone)
+    found.say(f"{counted(len(readable), 'file')} recounted")
+    _not_proved(found, gone, "not there any more as ingested (`files.taken: archive` keeps every version)")
     _not_proved(found, irregular, "could not be recounted")
     values.compare_files(world, [(file.landing, file.file) for file in readable], found)
 
