@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
 import pytest
+from s3fs.utils import FileExpired  # type: ignore[import-untyped]
 
 from tests import lake as by_hand
 from tests.conftest import write_definition
@@ -13,7 +15,7 @@ from tests.lake import LocalLake
 from twofold import inbox, schemas, tables, taken
 from twofold.catalog import LakeCatalog
 from twofold.inbox import LocalFolder
-from twofold.proof import landed_files, values
+from twofold.proof import file_records, landed_files, recount
 from twofold.proof.findings import Findings
 from twofold.proof.sent import Sent
 from twofold.proof.world import World, connect, pinned
@@ -226,27 +228,6 @@ def test_a_file_on_its_way_into_the_archive_can_be_read(lake: LakeCatalog, tmp_p
     assert readable(pipeline) == {(1, "a.json"): "one"}
 
 
-def test_a_file_deleted_while_the_proof_reads_it_is_said_to_be_not_proved(
-    lake: LakeCatalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Before its records are counted, or after that, before its values are compared."""
-    pipeline = made(lake, tmp_path, "delete")
-    put(pipeline, "a.json", "{}")
-    land_rejected(pipeline)
-    world = world_of(pipeline, tmp_path)
-    (row,) = pipeline.landed_files()
-    file = landed_files.LoggedFile(1, "a.json", 1, row["version"], row["sha256"], 1, 1, 1, 1, 1)
-    put_away_after_a_listing(pipeline, monkeypatch)
-    counted, compared = Findings("I4"), Findings("I4")
-    landed_files._recount(world, [file], counted)
-    values.compare_files(world, [(1, "a.json")], compared)
-    for found, what in ((counted, "could not be recounted"), (compared, "values of 1 file")):
-        check = found.check()
-        assert (check.ok, check.proved) == (True, False)
-        assert what in check.text
-        assert "a.json is neither in the inbox nor in its archive any more" in check.text
-
-
 def land_rejected(lake: LocalLake) -> None:
     """Take all that is new; batch_log gets a row of each file, whose record is rejected."""
     land(lake)
@@ -319,3 +300,69 @@ def test_each_landing_whose_file_is_not_as_it_was_ingested_is_not_proved(
     assert check.numbers["files_changed_or_gone"] == int(bool(said))
     if said:
         assert said in check.text and "`files.taken: archive`" in check.text
+
+
+@pytest.mark.parametrize("reading", [(recount, "records"), (file_records, "read")], ids=["counted", "compared"])
+@pytest.mark.parametrize(
+    ("policy", "change", "said"),
+    [
+        ("keep", "more", "it was changed since"),
+        ("keep", "as many", "it was changed since"),
+        ("keep", "broken", "it was changed since"),
+        ("keep", "removed", "it is not in the inbox any more"),
+        ("keep", "replaced in S3", "it was changed since"),
+        ("delete", "put away", "it was deleted once it was taken"),
+        ("archive", "put away", ""),
+    ],
+)
+def test_a_file_that_goes_while_the_proof_reads_it_is_not_proved_and_no_violation(
+    lake: LakeCatalog,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    reading: tuple[object, str],
+    policy: str,
+    change: str,
+    said: str,
+) -> None:
+    """Once it was looked at: before its records are counted, or after that, before its values are compared."""
+    pipeline = made(lake, tmp_path, policy)
+    put(pipeline, "a.json", "{}")
+    put(pipeline, "b.json", "{}")
+    land_rejected(pipeline)
+    path, read = folder_of(pipeline).path / "a.json", getattr(*reading)
+    world = world_of(pipeline, tmp_path)
+
+    def changed(folder: object, name: str, *arguments: object) -> object:
+        match change:
+            case "put away":
+                put_away(pipeline)
+            case "removed":
+                path.unlink(missing_ok=True)
+            case _:
+                path.write_text({"more": '{"a": 1}\n{}', "as many": '{"a": 1}'}.get(change, "[{}"))
+        if change == "replaced in S3" and name == "a.json":
+            monkeypatch.setattr(LocalFolder, "open", lambda folder, name: Expired())
+        try:
+            found = read(folder, name, *arguments)
+            return found if reading[1] == "records" else iter(list(found))
+        finally:
+            monkeypatch.setattr(LocalFolder, "open", opened)
+
+    opened = LocalFolder.open
+    monkeypatch.setattr(*reading, changed)
+    found = Findings("I4")
+    landed_files.compare(world, found)
+    check = found.check()
+    assert (check.ok, check.proved) == (True, not said), check
+    assert said in check.text
+    numbers = check.numbers
+    gone = 2 if policy == "delete" else int(bool(said))
+    assert (numbers["files_recounted"], numbers["files_changed_or_gone"]) == (2 - gone, gone)
+    assert numbers["batch_log_records_compared"] == 2 - gone
+
+
+class Expired(io.BytesIO):
+    """What S3 serves of a file that is replaced while it is read: nothing."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        raise FileExpired("a.json", "etag")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from twofold import inbox, tables
 from twofold.definition.names import ELEMENT
 from twofold.proof import recount, sql, values
 from twofold.proof.findings import MOST_OFFENDERS, Findings
+from twofold.proof.values import Place
 from twofold.proof.world import World
 from twofold.taken import TakenFiles
 from twofold.text import counted
@@ -127,28 +129,35 @@ def _set_aside(world: World, found: Findings) -> None:
 
 def _recount(world: World, taken: list[LoggedFile], found: Findings) -> None:
     """Count the records of files that are still there as they were ingested, without Spark or the product's readers."""
-    files = TakenFiles(world.lake)
-    absent = {file: files.absence(file.landing, file.file, file.version, file.sha256) for file in taken}
-    # Of a landing of no records, or of erased ones alone, nothing is there that could be proved.
-    gone = [f"{file}: {why}" for file, why in absent.items() if why and file.filled]
-    irregular: list[str] = []
-    readable: list[LoggedFile] = []
-    for file in (file for file, why in absent.items() if not why):
+    files = {(file.landing, file.file): file for file in taken}
+
+    def look(places: Iterable[Place]) -> dict[Place, str]:
+        """Why the files of some places are not there as they were ingested, by a look of now; without the others."""
+        lying = TakenFiles(world.lake)
+        return {at: why for at in places if (why := lying.absence(*at, files[at].version, files[at].sha256))}
+
+    gone, irregular, counts = look(files), dict[Place, str](), dict[Place, int]()
+    for place in sorted(files.keys() - gone.keys()):
         try:
-            number = recount.records(files.of(file.landing), file.file, recount.Columns.of(world.pipeline))
-        except (recount.Irregular, FileNotFoundError) as error:  # it was deleted meanwhile
-            irregular.append(f"{inbox.shown(file.file)} ({error})")
-            continue
-        readable.append(file)
-        if file.rows != number:
-            named = [f"{file.file}: {file.rows:,}, it has {number:,}"]
-            found.violated("a landed file has another number of records", named)
-    found.numbers |= {"files_recounted": len(readable), "files_irregular": len(irregular)}
-    found.numbers["files_changed_or_gone"] = len(gone)
-    found.say(f"{counted(len(readable), 'file')} recounted")
-    _not_proved(found, gone, "not there any more as ingested (`files.taken: archive` keeps every version)")
-    _not_proved(found, irregular, "could not be recounted")
-    values.compare_files(world, [(file.landing, file.file) for file in readable], found)
+            folder = TakenFiles(world.lake).of(place[0])
+            counts[place] = recount.records(folder, place[1], recount.Columns.of(world.pipeline))
+        except (recount.Irregular, FileNotFoundError) as error:
+            irregular[place] = f"{inbox.shown(place[1])} ({error})"
+    wrong = {place for place, number in counts.items() if number != files[place].rows}
+    # What somebody put there, or took away, between the look and the count is no fault of the landing.
+    gone |= look([*irregular, *wrong])
+    for place in sorted(wrong - gone.keys()):
+        named = [f"{place[1]}: {files[place].rows:,}, it has {counts[place]:,}"]
+        found.violated("a landed file has another number of records", named)
+    gone |= values.compare_files(world, sorted(counts.keys() - gone.keys()), found, look)
+    recounted, odd = counts.keys() - gone.keys(), sorted(irregular.keys() - gone.keys())
+    # Of a landing of no records, or of erased ones alone, nothing is there that could be proved.
+    unproved = [f"{files[place]}: {gone[place]}" for place in sorted(gone) if files[place].filled]
+    found.numbers |= {"files_recounted": len(recounted), "files_irregular": len(odd)}
+    found.numbers["files_changed_or_gone"] = len(unproved)
+    found.say(f"{counted(len(recounted), 'file')} recounted")
+    _not_proved(found, unproved, "not there any more as ingested (`files.taken: archive` keeps every version)")
+    _not_proved(found, [irregular[place] for place in odd], "could not be recounted")
 
 
 def _not_proved(found: Findings, files: list[str], what: str) -> None:

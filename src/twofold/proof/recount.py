@@ -8,6 +8,7 @@ A record at a time is in memory, no longer than LONGEST; `Irregular` says why wh
 from __future__ import annotations
 
 import codecs
+import errno
 import gzip
 import io
 import re
@@ -77,7 +78,10 @@ def opened(folder: inbox.Source, name: str) -> Iterator[tuple[Bytes, str]]:
             raise Irregular(f"broken gzip: {error}") from None
         except UnicodeDecodeError as error:
             raise Irregular(f"broken text: {error}") from None
-        except pa.ArrowException as error:
+        except (pa.ArrowException, OSError) as error:
+            # Without a number it is pyarrow's, of a broken file; EBUSY is S3's, of one replaced while it is read.
+            if isinstance(error, OSError) and error.errno not in (None, errno.EBUSY):
+                raise
             raise Irregular(str(error).partition("\n")[0]) from None
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -46,6 +46,8 @@ _KAFKA_TIMEOUT_S = 60.0
 _LAST = datetime.max.replace(tzinfo=UTC)
 
 Row = Mapping[str, Any]
+Place = tuple[int, str]
+"""A landing, and the name of a file that it took."""
 Ranges = dict[Any, list[Range]]
 """Partition, or file → ranges of offsets or row numbers, in order."""
 
@@ -329,21 +331,29 @@ def _rows(
     return kept
 
 
-def compare_files(world: World, there: Sequence[tuple[int, str]], found: Findings) -> None:
-    """Rows of batch_log with the records of files that are still there unchanged: (landing, file) each."""
+def compare_files(
+    world: World, there: Sequence[Place], found: Findings, look: Callable[[Iterable[Place]], dict[Place, str]]
+) -> dict[Place, str]:
+    """Rows of batch_log with the records of files that are still there unchanged.
+
+    Where anything is wrong, `look` says which are not by now, and why: they are left out, and returned.
+    """
     tally = Tally(world, tables.BATCH_LOG)
     unread: list[str] = []
     for (landing, file), ranges in _file_ranges(world, there):
         try:
             _compare_file(tally, landing, file, ranges)
-        except (Irregular, FileNotFoundError) as error:  # it was deleted meanwhile
+        except (Irregular, FileNotFoundError) as error:
             unread.append(f"{inbox.shown(file)} ({error})")
+    if (tally.wrong or unread) and (gone := look(there)):
+        return gone | compare_files(world, [place for place in there if place not in gone], found, look)
     tally.report(found)
     if unread:
         found.not_proved(f"values of {counted(len(unread), 'file')}: {', '.join(unread[:MOST_OFFENDERS])}")
+    return {}
 
 
-def _file_ranges(world: World, there: Sequence[tuple[int, str]]) -> Iterator[tuple[tuple[int, str], list[Range]]]:
+def _file_ranges(world: World, there: Sequence[Place]) -> Iterator[tuple[Place, list[Range]]]:
     if not there:
         return
     world.connection.execute("CREATE OR REPLACE TEMP TABLE _tw_there (landing BIGINT, file VARCHAR)")
