@@ -24,7 +24,7 @@ from twofold.catalog import LakeCatalog
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline
 from twofold.lake import Lake
-from twofold.proof import changes, last_proof, offsets, origins, recomputed, sql
+from twofold.proof import changes, landed_files, last_proof, offsets, origins, recomputed, sql
 from twofold.proof.findings import Check, Findings
 from twofold.proof.last_proof import LastProof
 from twofold.proof.sent import Sent
@@ -212,6 +212,16 @@ REWRITTEN: dict[str, tuple[str, Change, str]] = {
     "a row lost": (tables.STREAM_LOG, lambda rows: rows[1:], "rows then, "),
     "a row moved": (tables.STREAM_LOG, only("s4", kafka_partition=1), "[1]@0–249,999: 2 rows then, 3 now"),
     "one for another": (tables.STREAM_LOG, only("s4", kafka_offset=1), "[0]@0–249,999: 2 rows, with other values"),
+    "a file's row of no landing": (
+        tables.BATCH_LOG,
+        lambda rows: [{**rows[0], "landing": None}, rows[1]],
+        "landing 1: ",
+    ),
+    "all rows of no landing": (
+        tables.BATCH_LOG,
+        lambda rows: [{**row, "landing": None} for row in rows],
+        "landing 1: 2 rows then, 0",
+    ),
     "a file's row": (tables.BATCH_LOG, only("b1", kind="z"), "landing 1: 2 rows, with other values"),
     "all moved, and said to be old": (
         tables.STREAM_LOG,
@@ -272,6 +282,108 @@ def test_new_rows_and_the_days_that_they_touch(made: Tables, last: LastProof, tm
     changes.narrow(world, last)
     world.connection.execute(f"CREATE TABLE {UNIFIED} AS FROM {tables.EVENTS}")
     assert "events: id 's2' 2 times" in recomputed.one_row_per_id(world).offenders[0]
+
+
+OTHERWISE: dict[str, tuple[str, dict[str, object], str]] = {
+    "as the filter says": (tables.STREAM_LOG, {}, ""),
+    "filtered": (tables.STREAM_LOG, {"outcome": "filtered"}, "[0]@2: filtered, though the filter says otherwise"),
+    "accepted": (tables.STREAM_LOG, {"hidden": True}, "[0]@2: accepted, though the filter says otherwise"),
+    "rejected": (tables.STREAM_LOG, {"outcome": "rejected"}, ""),
+    "no outcome": (tables.STREAM_LOG, {"outcome": None}, "[0]@2: null, which is no outcome"),
+    "another outcome": (tables.STREAM_LOG, {"outcome": "odd"}, "[0]@2: odd, which is no outcome"),
+    "of no landing": (tables.STREAM_LOG, {"hidden": True, "landing": None}, "[0]@2: accepted, though the filter says"),
+    "no id": (tables.STREAM_LOG, {"id": None}, "[0]@2: accepted without an id"),
+    "a file's": (tables.BATCH_LOG, {"outcome": None}, "a.csv:1 (landing 1): null, which is no outcome"),
+    "a file's without id": (tables.BATCH_LOG, {"id": None}, "a.csv:1 (landing 1): accepted without an id"),
+}
+
+
+@pytest.mark.parametrize("case", OTHERWISE)
+@pytest.mark.parametrize("since", [1, 2], ids=["of today", "of before"])
+def test_rows_with_another_outcome_than_the_filter_says(made: Tables, tmp_path: Path, case: str, since: int) -> None:
+    """What was landed under another filter is not proved; an outcome that is none never was right."""
+    name, other, said = OTHERWISE[case]
+    key = "s4" if name == tables.STREAM_LOG else "b1"
+    made.rewrite(name, only(key, **other))
+    log = made.catalog.load_table((made.pipeline.name, name))
+    commits.set_properties(log, {table_state.DEFINED_SINCE: str(since)})
+    world = made.world(tmp_path)
+    for log_name in (tables.STREAM_LOG, tables.BATCH_LOG):
+        world.register(log_name, world.pins[log_name])
+    found = Findings("I4")
+    origins.outcomes(world, found)
+    check = found.check()
+    before = since == 2 and "outcome" not in said and case != "of no landing"
+    assert check.state == ("holds" if not said else "not proved" if before else "violated"), check
+    assert said in (check.text if before else " ".join(check.offenders))
+    assert check.numbers == {
+        "rows_filtered_wrongly": int(check.state == "violated"),
+        "rows_filtered_otherwise_before": int(check.state == "not proved"),
+    }
+
+
+def test_of_rows_that_no_job_has_met_with_the_definition_of_today_nothing_is_violated(
+    made: Tables, define: Callable[..., Pipeline], tmp_path: Path
+) -> None:
+    """They were passed over without a word."""
+    other = define(name=made.pipeline.name, topic={"name": made.pipeline.topic.name}, filter="value > 4", views=None)
+    world = Tables(made.catalog, other).world(tmp_path)
+    for name in (tables.STREAM_LOG, tables.BATCH_LOG):
+        world.register(name, world.pins[name])
+    found = Findings("I4")
+    origins.outcomes(world, found)
+    check = found.check()
+    assert (check.state, check.numbers["rows_filtered_otherwise_before"]) == ("not proved", 7), check
+    assert "5 differences in rows of stream_log that were landed under an earlier definition, such as" in check.text
+
+
+@pytest.mark.parametrize(
+    ("elements", "torn"),
+    [
+        ([1, 2, 3], False),
+        ([0], False),
+        ([1, 3], True),
+        ([2, 3], True),
+        ([0, 1], True),
+        ([0, 0], True),
+        ([None], True),
+        ([1, 2, None], True),
+        ([0, None], True),
+    ],
+)
+def test_elements_of_a_record_are_all_there(tmp_path: Path, elements: list[int | None], torn: bool) -> None:
+    connection = connect(tmp_path)
+    connection.register("log", pa.table({"place": [1] * len(elements), "element": pa.array(elements, pa.int32())}))
+    assert bool(connection.execute(sql.torn_elements("log", ["place"], "place")).fetchall()) == torn
+
+
+@pytest.mark.parametrize(
+    ("rows", "whole"),
+    [
+        ([(1, 1), (2, 1), (2, 2)], True),
+        ([(1, 1)], False),
+        ([(1, 1), (2, 1), (None, 1)], False),
+        ([(1, 1), (2, 1), (2, 1)], False),
+        ([(0, 1), (1, 1)], False),
+        ([(-1, 1), (1, 1)], False),
+    ],
+)
+def test_a_file_is_whole_by_the_numbers_of_its_records(
+    lake: LakeCatalog, define: Callable[..., Pipeline], tmp_path: Path, rows: list[tuple[int | None, int]], whole: bool
+) -> None:
+    """Two records were landed, with `event.each`: a row without a number counted as an element, one numbered 0 as 1."""
+    made = Tables(lake, define(event={"each": "items"}, views=None))
+    schemas.ensure_tables(lake, made.pipeline)
+    place = {"landing": 1, "file": "a.json", "outcome": tables.REJECTED}
+    numbered = [{**place, "row": row, "element": element} for row, element in rows]
+    file = {"landing": 1, "file": "a.json", "rows": 2, "version": "v", "sha256": "s"}
+    made.append(tables.BATCH_LOG, numbered, Landed(made.pipeline.name, 1, files=(file,)))
+    world = made.world(tmp_path)
+    for name in (tables.BATCH_LOG, tables.LANDED_FILES):
+        world.register(name, world.pins[name])
+    landed_files._register_landed(world)
+    (found,) = landed_files._taken(world)
+    assert found.whole == whole
 
 
 def test_kafka_was_set_back(made: Tables, last: LastProof, tmp_path: Path) -> None:

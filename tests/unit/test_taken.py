@@ -10,12 +10,13 @@ import pytest
 from s3fs.utils import FileExpired  # type: ignore[import-untyped]
 
 from tests import lake as by_hand
+from tests import small_world
 from tests.conftest import write_definition
 from tests.lake import LocalLake
 from twofold import inbox, schemas, tables, taken
 from twofold.catalog import LakeCatalog
 from twofold.inbox import LocalFolder
-from twofold.proof import file_records, landed_files, recount
+from twofold.proof import file_records, landed_files, origins, recount
 from twofold.proof.findings import Findings
 from twofold.proof.sent import Sent
 from twofold.proof.world import World, connect, pinned
@@ -359,6 +360,40 @@ def test_a_file_that_goes_while_the_proof_reads_it_is_not_proved_and_no_violatio
     gone = 2 if policy == "delete" else int(bool(said))
     assert (numbers["files_recounted"], numbers["files_changed_or_gone"]) == (2 - gone, gone)
     assert numbers["batch_log_records_compared"] == 2 - gone
+
+
+@pytest.mark.parametrize(
+    ("nulls", "said"),
+    [
+        ((), ""),
+        (("landed_at",), ""),
+        (("landing",), "may.json (landing 1): 1 landed, 0 logged, 0 different"),
+        (("row",), "may.json (landing 1): 1 landed, 1 logged, 0 different"),
+        (("file",), "may.json (landing 1): 1 landed, 0 logged, 0 different"),
+        (("outcome",), "may.json:1 (landing 1): null, which is no outcome"),
+        (("value",), "may.json:1 (landing 1): value None, sent 7"),
+    ],
+)
+@pytest.mark.parametrize("compare_all", [False, True])
+def test_nulls_in_the_log_are_told_and_end_no_proof(
+    lake: LakeCatalog, tmp_path: Path, nulls: tuple[str, ...], said: str, compare_all: bool
+) -> None:
+    """No job writes them: they passed, or ended the proof with Python's own error."""
+    pipeline = made(lake, tmp_path, "keep")
+    event = small_world.event("a", 1, value=7)
+    put(pipeline, "may.json", small_world.as_json(event).decode())
+    land(pipeline)
+    place = {"landing": 1, "file": "may.json", "row": 1, "landed_at": small_world.START + small_world.HOUR}
+    row = {**event, **place, "outcome": tables.ACCEPTED} | dict.fromkeys(nulls)
+    by_hand.append(pipeline.table(tables.BATCH_LOG), [row], Landed("p", 1))
+    world = world_of(pipeline, tmp_path)
+    world.compare_all = compare_all
+    found = Findings("I4")
+    landed_files.compare(world, found)
+    origins.outcomes(world, found)
+    check = found.check()
+    assert check.ok == (not said)
+    assert any(said in one for one in check.offenders) or not said, check
 
 
 class Expired(io.BytesIO):

@@ -110,11 +110,9 @@ def narrow(world: World, last: LastProof) -> None:
     files.update((path, added[path]) for path in moved)
     past = f"coalesce(NOT {sql.before(last.offsets)}, true)"
     world.register_files(tables.STREAM_LOG, log, list(files.values()), past)
-    world.register(
-        tables.BATCH_LOG,
-        world.pins[tables.BATCH_LOG],
-        SomeRows(_ABOVE("landing", last.landing), f"landing > {last.landing}"),
-    )
+    landed = _OR(_ABOVE("landing", last.landing), _IS_NULL("landing"))
+    rows = SomeRows(landed, f"coalesce(landing > {last.landing}, true)")
+    world.register(tables.BATCH_LOG, world.pins[tables.BATCH_LOG], rows)
     world.register(tables.LANDED_FILES, world.pins[tables.LANDED_FILES])
     contenders = sql.contenders(pipeline, tables.STREAM_LOG, tables.BATCH_LOG)
     world.connection.execute(f"CREATE TEMP TABLE _tw_new AS {contenders}")

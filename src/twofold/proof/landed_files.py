@@ -29,14 +29,14 @@ class LoggedFile:
     """Rows that differ in their number, or with `event.each` in number and element."""
     records: int
     """Numbers that differ."""
-    first: int | None
+    first: int
     filled: int
     """Rows that are not blank, as those of erased records are."""
 
     @property
     def whole(self) -> bool:
         """Whether batch_log has as many records as were ingested, each once, numbered from 1."""
-        return self.rows == self.records and self.logged == self.distinct and (self.first or 1) >= 1
+        return self.rows == self.records and self.logged == self.distinct and self.first >= 1
 
     def __str__(self) -> str:
         return f"{inbox.shown(self.file)} (landing {self.landing})"
@@ -79,11 +79,11 @@ def _taken(world: World) -> list[LoggedFile]:
     distinct = f'("row", {ELEMENT})' if world.pipeline.event.each else '"row"'
     rows = world.rows(
         f"""WITH logged AS (SELECT landing, file, count(*) AS logged, count(DISTINCT {distinct}) AS different,
-                              count(DISTINCT "row") AS records, min("row") AS first,
+                              count(DISTINCT "row") AS records, min(coalesce("row", 0)) AS first,
                               count(*) FILTER (outcome IS DISTINCT FROM '{tables.ERASED}') AS filled
                             FROM {tables.BATCH_LOG} GROUP BY landing, file)
-            SELECT t.landing, t.file, t."rows", t.version, t.sha256,
-              coalesce(logged, 0), coalesce(different, 0), coalesce(records, 0), first, coalesce(filled, 0)
+            SELECT t.landing, t.file, coalesce(t."rows", 0), coalesce(t.version, ''), coalesce(t.sha256, ''),
+              coalesce(logged, 0), coalesce(different, 0), coalesce(records, 0), coalesce(first, 1), coalesce(filled, 0)
             FROM landed AS t LEFT JOIN logged AS l ON l.landing = t.landing AND l.file = t.file
             WHERE t.reason IS NULL AND t.landing > {world.proved_landing} ORDER BY t.landing, t.file"""
     )

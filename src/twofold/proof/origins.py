@@ -24,7 +24,7 @@ def nothing_invented(world: World) -> Check:
         beyond_kafka(world, found)
         values.compare_kafka(world, found)
     landed_files.compare(world, found)
-    _filtered(world, found)
+    outcomes(world, found)
     _erased(world, found)
     changes.compare_kept(world, found)
     return found.check()
@@ -62,24 +62,36 @@ def beyond_kafka(world: World, found: Findings) -> None:
     found.numbers["beyond_kafka"] = count
 
 
-def _filtered(world: World, found: Findings) -> None:
-    """Rows of the logs are accepted where the declared filter holds, and filtered elsewhere."""
+def outcomes(world: World, found: Findings) -> None:
+    """Rows of the logs have an outcome; accepted ones are of the declared filter, filtered ones not; both have ids."""
     condition = world.pipeline.filter.duckdb if world.pipeline.filter else "true"
-    nothing = f" AND {ELEMENT} <> 0" if world.pipeline.event.each else ""
-    wrong = 0
+    # What stands for a record without elements is filtered, and has no id.
+    is_event = f"{ELEMENT} IS DISTINCT FROM 0" if world.pipeline.event.each else "true"
+    expected = f"CASE WHEN {is_event} AND ({condition}) THEN '{tables.ACCEPTED}' ELSE '{tables.FILTERED}' END"
+    has_no_id = f"({is_event} AND {sql.quoted(world.pipeline.event.key)} IS NULL)"
+    passed = f"outcome IN ('{tables.ACCEPTED}', '{tables.FILTERED}')"
+    unknown = f"coalesce(NOT {passed} AND outcome NOT IN ('{tables.REJECTED}', '{tables.ERASED}'), true)"
+    what = f"""CASE WHEN {unknown} THEN ', which is no outcome' WHEN {has_no_id} THEN ' without an id'
+                 ELSE ', though the filter says otherwise' END"""
+    numbers = {True: 0, False: 0}
     for log, place in (
         (tables.STREAM_LOG, sql.in_topic(world.pipeline.topic.name)),
         (tables.BATCH_LOG, sql.IN_FILE),
     ):
         since = world.defined_since(log)
-        if since is None:
-            continue
-        expected = f"CASE WHEN {condition} THEN '{tables.ACCEPTED}' ELSE '{tables.FILTERED}' END"
-        query = f"""SELECT concat({place}, ': ', outcome, ', though the filter says otherwise') FROM {log}
-                    WHERE landing >= {since} AND outcome NOT IN ('{tables.REJECTED}', '{tables.ERASED}')
-                      AND outcome <> {expected}{nothing}"""
-        wrong += world.see_none(found, "row", f"of {log} not accepted or filtered as the filter says", query)
-    found.numbers["rows_filtered_wrongly"] = wrong
+        is_exact = "false" if since is None else f"coalesce(landing >= {since}, true)"
+        rows = f"""SELECT {unknown} OR {is_exact} AS _tw_exact,
+                     concat({place}, ': ', coalesce(outcome, 'null'), {what}) AS _tw_where
+                   FROM {log} WHERE {unknown} OR ({passed} AND (outcome <> {expected} OR {has_no_id}))"""
+        told = f"SELECT _tw_exact, count(*), min(_tw_where) FROM ({rows}) AS _tw_rows GROUP BY ALL"
+        for exact, count, one in world.rows(told):
+            numbers[exact] += count
+            if exact:
+                named = world.first(f"SELECT _tw_where FROM ({rows}) AS _tw_rows WHERE _tw_exact")
+                found.violated(f"{counted(count, 'row')} of {log} not accepted or filtered as the filter says", named)
+            else:
+                values.say_before(found, log, count, one)
+    found.numbers |= {"rows_filtered_wrongly": numbers[True], "rows_filtered_otherwise_before": numbers[False]}
 
 
 def _erased(world: World, found: Findings) -> None:

@@ -137,7 +137,7 @@ def repeated(key: str, source: str) -> str:
 def best_of_batch(source: str, pipeline: Pipeline) -> str:
     """id → the latest (landing, file, row) of it, among the batch rows that take part."""
     return f"""SELECT {quoted(pipeline.event.key)} AS _tw_id, max({struct(from_files(pipeline))}) AS _tw_best
-FROM {source} WHERE outcome <> 'rejected' GROUP BY ALL"""
+FROM {source} WHERE outcome IN ('accepted', 'filtered') GROUP BY ALL"""
 
 
 def best_of_stream(source: str, pipeline: Pipeline) -> str:
@@ -178,8 +178,8 @@ def torn_elements(log: str, record: Iterable[str], where: str) -> str:
     by = names(record)
     return f"""SELECT {by}, concat({where}, ': elements ', string_agg({ELEMENT}::VARCHAR, ', ' ORDER BY {ELEMENT}))
 FROM {log} GROUP BY {by}
-HAVING NOT coalesce((min({ELEMENT}) = 1 AND max({ELEMENT}) = count(DISTINCT {ELEMENT}))
-                 OR (max({ELEMENT}) = 0 AND count(*) = 1), false)"""
+HAVING count({ELEMENT}) < count(*)
+  OR NOT (min({ELEMENT}) = 1 AND max({ELEMENT}) = count(DISTINCT {ELEMENT}) OR max({ELEMENT}) = 0 AND count(*) = 1)"""
 
 
 def in_topic(topic: str) -> str:

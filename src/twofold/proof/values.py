@@ -76,7 +76,8 @@ class Tally:
 
     def is_exact(self, row: Row) -> bool:
         """Whether a row was landed by the definition of today."""
-        return self.exact_since is not None and row["landing"] >= self.exact_since
+        landing = row["landing"]
+        return self.exact_since is not None and (landing is None or landing >= self.exact_since)
 
     def compare(
         self,
@@ -179,7 +180,7 @@ class Tally:
     def report(self, found: Findings) -> None:
         """Say it all."""
         found.numbers[f"{self.log}_records_compared"] = self.records
-        found.numbers[f"{self.log}_rows_compared"] = dict(sorted(self.outcomes.items()))
+        found.numbers[f"{self.log}_rows_compared"] = dict(sorted(self.outcomes.items(), key=str))
         found.numbers[f"{self.log}_rows_wrong"] = sum(map(len, self.wrong.values()))
         found.numbers[f"{self.log}_differences_before"] = len(self.differ)
         found.numbers[f"{self.log}_rows_not_judged"] = len(self.failed)
@@ -191,12 +192,15 @@ class Tally:
             rows = counted(len(self.failed), "row")
             found.say(f"not judged though nothing is wrong: {rows} of {self.log}, report it: {min(self.failed)}")
         if self.differ:
-            found.not_proved(
-                f"{counted(len(self.differ), 'difference')} in rows of {self.log} that were landed under an earlier "
-                f"definition, such as {min(self.differ)}"
-            )
+            say_before(found, self.log, len(self.differ), min(self.differ))
         for what, times in self.untold.most_common(MOST_OFFENDERS):
             found.not_proved(f"{what} ({counted(times, 'row')} of {self.log})")
+
+
+def say_before(found: Findings, log: str, count: int, one: str) -> None:
+    """Other rules may have been right then."""
+    differences = f"{counted(count, 'difference')} in rows of {log} that were landed under an earlier definition"
+    found.not_proved(f"{differences}, such as {one}")
 
 
 def alike(kept: Any, value: Any) -> bool:  # noqa: ANN401
@@ -363,7 +367,9 @@ def _file_ranges(world: World, there: Sequence[Place]) -> Iterator[tuple[Place, 
         first = max(2 * _RUN, _FILE_ROWS // len(there))
         yield from sorted(_spread(world, f'{held} WHERE "row" <= {first}', ("landing", "file"), "row").items())
         return
-    for landing, file, last in world.rows(f'SELECT landing, "file", max("row") FROM {held} GROUP BY ALL ORDER BY ALL'):
+    for landing, file, last in world.rows(
+        f'SELECT landing, "file", coalesce(max("row"), 0) FROM {held} GROUP BY ALL ORDER BY ALL'
+    ):
         yield (landing, file), [(low, low + _AT_ONCE) for low in range(1, last + 1, _AT_ONCE)]
 
 
@@ -384,7 +390,7 @@ def _compare_file(tally: Tally, landing: int, file: str, ranges: Sequence[Range]
 
 
 def _compare_file_record(tally: Tally, record: FileRecord, file: str, rows: Sequence[Row]) -> None:
-    landed_at = rows[0]["landed_at"]
+    landed_at = rows[0]["landed_at"] or _LAST
     if record.text is not None:
         wanted: Iterable[Expected] = tally.expecting.of_text(record.text, landed_at)
     elif record.fault:
