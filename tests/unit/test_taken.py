@@ -396,6 +396,32 @@ def test_nulls_in_the_log_are_told_and_end_no_proof(
     assert any(said in one for one in check.offenders) or not said, check
 
 
+@pytest.mark.parametrize(
+    ("row", "payload", "said"),
+    [
+        ("x,soon,", b'{"id": "x", "at": "soon", "kind": null}', ""),
+        ("x,soon,", b'{"id": "y", "at": "soon", "kind": null}', "a.csv:1 (landing 1): payload differs"),
+        ("x,soon,", b"x,soon,", "a.csv:1 (landing 1): payload differs"),
+        ("x,soon", b"x,soon", ""),
+        ("x,soon", b"x,soo", "a.csv:1 (landing 1): payload differs"),
+        ("x,soon", None, "a.csv:1 (landing 1): payload differs"),
+    ],
+)
+def test_a_rejected_row_of_csv_keeps_what_its_file_says(
+    lake: LakeCatalog, tmp_path: Path, row: str, payload: bytes | None, said: str
+) -> None:
+    """Of CSV no payload was compared."""
+    pipeline = made(lake, tmp_path, "keep")
+    put(pipeline, "a.csv", f"id,at,kind\n{row}\n")
+    land(pipeline)
+    logged = {"landing": 1, "file": "a.csv", "row": 1, **rejected(pipeline, "a.csv"), "payload": payload}
+    by_hand.append(pipeline.table(tables.BATCH_LOG), [logged], Landed("p", 1))
+    found = Findings("I4")
+    landed_files.compare(world_of(pipeline, tmp_path), found)
+    offenders = found.check().offenders
+    assert [one.startswith(said) for one in offenders] == ([True] if said else [])
+
+
 class Expired(io.BytesIO):
     """What S3 serves of a file that is replaced while it is read: nothing."""
 

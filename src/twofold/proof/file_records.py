@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import math
 import re
 import sys
@@ -41,6 +42,8 @@ class FileRecord:
     cells: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
     fault: str = ""
     """What is wrong with the row as a whole."""
+    payload: bytes | None = None
+    """What a rejected row has of it, of a text; of Parquet nothing is known."""
 
 
 def read(folder: inbox.Source, name: str, pipeline: Pipeline, wanted: Sequence[Range]) -> Iterator[FileRecord]:
@@ -54,7 +57,7 @@ def read(folder: inbox.Source, name: str, pipeline: Pipeline, wanted: Sequence[R
             yield from _csv(text, pipeline, wanted)
             return
         for number, record in _chosen(recount.json_records(text), wanted):
-            yield FileRecord(number, _bytes(record, text))
+            yield FileRecord(number, _bytes(record, text), payload=_bytes(record, text))
 
 
 def _chosen(numbered: Iterator[tuple[int, _One]], wanted: Sequence[Range]) -> Iterator[tuple[int, _One]]:
@@ -89,12 +92,21 @@ def _csv(text: io.TextIOWrapper, pipeline: Pipeline, wanted: Sequence[Range]) ->
         cells = found.cells(row)
         if cells is None or len(cells) != len(names):
             fault = "a quote stands within a cell" if cells is None else f"it has {len(cells)} cells, not {len(names)}"
-            yield FileRecord(number, fault=fault)
+            yield FileRecord(number, fault=fault, payload=_bytes(row, text))
             continue
         size = sum(len(_bytes(cells[place][1], text)) for place in {*places.values()})
         read = {one.name: partial(_field, one, files, *cells[places[one.name]]) for one in fields if one.name in places}
         too_large = f"its cells have {size:,} bytes" if size > pipeline.event.max_bytes else ""
-        yield FileRecord(number, cells=read, fault=too_large)
+        yield FileRecord(number, cells=read, fault=too_large, payload=_as_object(names, cells) or _bytes(row, text))
+
+
+def _as_object(names: Sequence[str], cells: Sequence[recount.Cell]) -> bytes:
+    """All cells of a row of CSV by their names, as JSON; nothing where one is no UTF-8."""
+    said = {name: text if quoted or text else None for name, (quoted, text) in zip(names, cells, strict=True)}
+    try:
+        return json.dumps(said, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return b""
 
 
 _COMMA_NUMBER = re.compile(r"[^.,]*(,[^.,]*)?")

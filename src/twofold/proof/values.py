@@ -76,8 +76,7 @@ class Tally:
 
     def is_exact(self, row: Row) -> bool:
         """Whether a row was landed by the definition of today."""
-        landing = row["landing"]
-        return self.exact_since is not None and (landing is None or landing >= self.exact_since)
+        return self.exact_since is not None and (row["landing"] or self.exact_since) >= self.exact_since
 
     def compare(
         self,
@@ -113,7 +112,7 @@ class Tally:
                 self.untold.update(wanted[0].untold)
 
     def _payload(self, where: str, row: Row, sent: bytes | None) -> None:
-        # The row of a file that has columns is not kept as it was sent.
+        # What a row of Parquet keeps is nobody's bytes but the product's own.
         if row["outcome"] == tables.REJECTED and (
             self.log == tables.STREAM_LOG or (sent is not None and self.is_exact(row))
         ):
@@ -398,4 +397,4 @@ def _compare_file_record(tally: Tally, record: FileRecord, file: str, rows: Sequ
     else:
         wanted = [tally.expecting.of_cells(record.cells, landed_at)]
     where = f"{file}:{record.number} (landing {rows[0]['landing']})"
-    tally.compare(where, rows, list(wanted), ("file", file, record.number), record.text)
+    tally.compare(where, rows, list(wanted), ("file", file, record.number), record.payload)
