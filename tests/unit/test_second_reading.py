@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -28,6 +29,7 @@ from twofold.definition.load import load_file
 from twofold.definition.model import Pipeline
 from twofold.definition.names import KEY
 from twofold.inbox import LocalFolder
+from twofold.ledger import Erased
 from twofold.proof import file_records, recount
 from twofold.proof.expected import Expected, Expecting
 from twofold.proof.findings import Findings
@@ -181,7 +183,7 @@ def test_elements_are_read_alike(tmp_path: Path) -> None:
         assert not differences(pipeline, own, wanted), value
         for row, one in zip(own, wanted, strict=True):
             if row["outcome"] == "accepted":
-                assert expecting.key(one.values, row[KEY], "file", "f", index, one.element)
+                assert row[KEY] == expecting.key(one.values, "file", "f", index, one.element)
     assert [row["outcome"] for row in rows][:4] == ["accepted", "rejected", "rejected", "accepted"]
 
 
@@ -213,16 +215,41 @@ def test_records_that_were_not_judged_are_told(tmp_path: Path, monkeypatch: pyte
     assert check.state == "holds"
 
 
-def test_composite_ids_are_worked_out_apart(tmp_path: Path) -> None:
-    pipeline = declared(tmp_path, ID="[id, n]", **{'"items[1].n", min: 0': "n, required: true"})
-    texts = ['a"\\\n,', "", "é"]
-    values = [json.dumps({"user": {"id": text}, "@timestamp": 1772323200007, "n": -5}).encode() for text in texts]
-    judged = Judge(pipeline).judge(JsonRecords(values, range(1, 4)), NOW)
-    expecting = Expecting(pipeline, no_schema)
-    for row, value in zip(with_key(pipeline, judged.rows, "kafka").to_pylist(), values, strict=True):
-        [one] = expecting.of_kafka(value, None, {}, NOW, NOW)
-        assert expecting.key(one.values, row[KEY])
-        assert not expecting.key({**one.values, "n": -6}, row[KEY])
+CONTROLS = "".join(map(chr, [*range(32), 127, 128, 0x2028, 0x2029, 0xFEFF]))
+ID_TEXTS = ['a"\\\n,', "", "é", CONTROLS, '\\"', "\\u0041", "/", "\U0001f600\U0010ffff", "7", '["a",7]', "null"]
+
+
+@pytest.mark.parametrize("fields", [["id"], ["n"], ["id", "n"], ["n", "id"], ["id", "second"]])
+def test_ids_are_worked_out_apart(tmp_path: Path, fields: list[str]) -> None:
+    """What was erased is found by the hash of the id: so the text of it is the same, whatever stands in it."""
+    pipeline = declared(
+        tmp_path,
+        ID=f"[{', '.join(fields)}]",
+        **{", min: 0": ", required: true", "raw: {type: json, from: items}": "second: {type: string, required: true}"},
+    )
+    values = [
+        json.dumps(
+            {"user": {"id": text}, "second": text, "@timestamp": 1772323200007, "items": [0, {"n": number}]}
+        ).encode()
+        for text, number in zip(ID_TEXTS, [-5, 0, 7, 2**62, *range(20)], strict=False)
+    ]
+    rows = Judge(pipeline).judge(JsonRecords(values, range(len(values))), NOW).rows
+    assert set(rows["outcome"].to_pylist()) == {tables.ACCEPTED}
+    expecting, key = Expecting(pipeline, no_schema), pipeline.event.key
+    keys = with_key(pipeline, rows, "kafka")[key].to_pylist()
+    salted = Erased(key, "salt")
+    erased = replace(salted, hashes=frozenset(salted.hash_of(str(one)) for one in keys[1:]))
+    world: Any = SimpleNamespace(
+        pipeline=pipeline, lake=SimpleNamespace(settings=Settings()), defined_since=lambda _: 0, erased=erased,
+        is_erased=erased.__contains__,
+    )  # fmt: skip
+    tally = Tally(world, tables.STREAM_LOG)
+    blank = {**dict.fromkeys(pipeline.columns), "outcome": tables.ERASED, "digest": None, "landing": 1}
+    for number, (one, value) in enumerate(zip(keys, values, strict=True)):
+        wanted = expecting.of_kafka(value, None, {}, NOW, NOW)
+        assert expecting.key(wanted[0].values) == str(one)
+        tally.compare(f"t[0]@{number}", [blank], wanted, ("kafka", 0, number), value)
+    assert tally.wrong == {"records that are blank though nobody erased them": ["t[0]@0"]}
 
 
 def in_file(folder: Path, name: str, content: bytes, pipeline: Pipeline) -> list[str]:

@@ -9,7 +9,6 @@ An `Expected` row has a value for each field, or the faults for which its record
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -32,6 +31,7 @@ _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _PREFIX_BYTES = 5
 """Before JSON of `confluent-json`, and before Avro: a nought, and the number of the schema."""
 BLANKS = b" \t\r\n"
+_ESCAPED = {ord(character): f"\\{character}" for character in '"\\'}
 _SHORT = 64
 """Characters."""
 
@@ -211,21 +211,26 @@ class Expecting:
         elif one.pattern is not None and not _matches(value, one.pattern):
             yield f"{one.label} does not match its pattern"
 
-    def key(self, values: Mapping[str, Any], kept: str | None, *place: object) -> bool:
-        """Whether a kept `_tw_id` is that of a row with these values, of a record that lies at a place."""
-        if not self.pipeline.event.id:
-            return kept == "/".join(map(str, place))
-        try:
-            return kept is not None and json.loads(kept, strict=False) == [
-                values[name] for name in self.pipeline.event.id
-            ]
-        except ValueError:
-            return False
+    def key(self, values: Mapping[str, Any], *place: object) -> str:
+        """The id of a row with these values, of a record that lies at a place, as the tables have it."""
+        ids = [values[name] for name in self.pipeline.event.id]
+        if len(ids) < 2:
+            return str(ids[0]) if ids else "/".join(map(str, place))
+        return f"[{','.join(str(one) if isinstance(one, int) else _in_quotes(one) for one in ids)}]"
 
     @property
     def has_key(self) -> bool:
         """Whether the pipeline's tables have `_tw_id`."""
         return self.pipeline.event.key == names.KEY
+
+
+def _in_quotes(text: str) -> str:
+    r"""As `_tw_id` has a text: a backslash before each quote and backslash, all else as it is.
+
+    >>> _in_quotes('a"\\\n')
+    '"a\\"\\\\\n"'
+    """
+    return f'"{text.translate(_ESCAPED)}"'
 
 
 def _matches(text: str, pattern: str) -> bool:

@@ -9,7 +9,6 @@ Rows that were landed under an earlier definition may differ from what today's a
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -139,7 +138,7 @@ class Tally:
                 self._differs(
                     row, "values other than what was sent", f"{where}: {name} {_shown(row[name])}, sent {_shown(value)}"
                 )
-        if self.expecting.has_key and not one.untold and not self.expecting.key(one.values, row[KEY], *place):
+        if self.expecting.has_key and not one.untold and row[KEY] != self.expecting.key(one.values, *place):
             self._differs(row, "ids other than what was sent", f"{where}: {KEY} {row[KEY]!r}")
 
     def _rejected_for_nothing(self, where: str, row: Row) -> None:
@@ -156,14 +155,10 @@ class Tally:
             row[name] is not None for name in self.world.pipeline.columns if name != ELEMENT
         ):
             self.violated("records that were not erased whole", f"{where}: something is left of it")
-        event = self.world.pipeline.event
         if one is None or one.faults or one.untold or one.holds_nothing:
             return
-        element = [row[ELEMENT]] if event.each else []
-        ids = [one.values[name] for name in event.id]
-        key = ids[0] if len(ids) == 1 else json.dumps(ids, ensure_ascii=False, separators=(",", ":"))
-        key = str(key) if ids else "/".join(map(str, [*place, *element]))
-        if hashlib.sha256(f"{self.world.erased.salt}{key}".encode()).hexdigest() not in self.world.erased.hashes:
+        element = [row[ELEMENT]] if self.world.pipeline.event.each else []
+        if not self.world.is_erased(self.expecting.key(one.values, *place, *element)):
             self.violated("records that are blank though nobody erased them", where)
 
     def _differs(self, row: Row, what: str, offender: str) -> None:

@@ -9,6 +9,7 @@ Where only what changed since the last proof is checked, the same names stand fo
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -175,6 +176,10 @@ class World:
         """The ledger, which was pinned first."""
         pin = self.pins.get(tables.LEDGER)
         return ledger.of(self.pipeline, pin.table if pin else None)
+
+    def is_erased(self, key: str) -> bool:
+        """Whether the ledger has an id."""
+        return hashlib.sha256(f"{self.erased.salt}{key}".encode()).hexdigest() in self.erased.hashes
 
     @cached_property
     def retained_from(self) -> Mapping[int, int]:
