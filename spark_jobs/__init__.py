@@ -10,6 +10,7 @@
 | `maintenance_job` small files, old snapshots, orphans | `maintenance` its steps, `id_horizon` ids too far apart |
 
 All stand on `spark_session` (session, lock, fence), `checkpoints` and `outcome` (how a program ends). In Spark's Python
-workers run `tasks` (the contract), `view_aggregation` (a view's expressions) and `days`; `python_workers` starts them.
-`unified_views` gives the views of `twofold query` to other Spark programs; `class_archive` belongs to `make setup`.
+workers run `tasks` (the contract; `rejected_ids` of erased records), `view_aggregation` (a view's expressions) and
+`days`; `python_workers` starts them. `unified_views` gives the views of `twofold query` to other Spark programs;
+`class_archive` belongs to `make setup`.
 """

@@ -32,11 +32,11 @@ from pyiceberg.typedef import Record
 
 from spark_jobs import union
 from spark_jobs.days import Scratch
+from spark_jobs.rejected_ids import RejectedIds, no_registry
 from twofold import commits, ledger, table_files, table_state, tables
-from twofold.contract.event_keys import of_place, of_values
-from twofold.contract.literals import OtherShape, follow
+from twofold.contract.event_keys import of_values
+from twofold.contract.kafka_records import Schemas
 from twofold.definition import fingerprint
-from twofold.definition.field_source import FieldSource
 from twofold.definition.model import Pipeline, View
 from twofold.errors import UsageError
 from twofold.lake import Lake
@@ -61,6 +61,8 @@ class Wanted:
 
     pipeline: Pipeline
     ids: frozenset[str]
+    schemas: Schemas = no_registry
+    """Of Avro's values."""
 
     def __post_init__(self) -> None:
         if not self.ids or "" in self.ids:
@@ -89,24 +91,29 @@ class Wanted:
 
     def those(self, rows: pa.RecordBatch) -> pa.BooleanArray:
         """Which rows are of these ids: by their key, or by what was rejected, as far as that tells."""
-        ids, names = rows[self.pipeline.event.key].cast(pa.string()), rows.schema.names
-        if not self.pipeline.event.id and tables.OUTCOME in names:
-            # A rejected record has no key, but a place, which is what these ids are.
-            ids = pc.if_else(pc.equal(rows[tables.OUTCOME], tables.REJECTED), of_place(self.pipeline, rows), ids)
-        found = pc.is_in(ids, pa.array(sorted(self.ids), pa.string()))
-        if tables.OUTCOME not in names:
-            return found
-        held = set()
-        for index in pc.indices_nonzero(pc.equal(rows[tables.OUTCOME], tables.REJECTED)).to_pylist():
-            if self._is_held(rows[tables.PAYLOAD][index].as_py()):
-                held.add(index)
-        return pc.or_(found, pa.array([index in held for index in range(len(rows))])) if held else found
+        return self.told(rows)[0]
 
-    def _is_held(self, payload: bytes | None) -> bool:
-        if payload is None or not any(all(word.search(payload) for word in words) for words in self._words):
-            return False
-        own = self._id_of(payload)
-        return own is None or own in self.ids
+    def told(self, rows: pa.RecordBatch) -> tuple[pa.BooleanArray, int]:
+        """As `those`; and how many of the other rows hold a record whose id cannot be read."""
+        found = pc.is_in(rows[self.pipeline.event.key].cast(pa.string()), pa.array(sorted(self.ids), pa.string()))
+        if tables.OUTCOME not in rows.schema.names:
+            return found, 0
+        held, untold = set(), 0
+        for index, ids in self._rejected.of_rows(rows, partial(self._rejected.of_payloads, rows)).items():
+            payload = rows[tables.PAYLOAD][index].as_py() if None in ids else None
+            if not self.ids.isdisjoint(ids) or (payload and self.are_named(payload)):
+                held.add(index)
+            elif payload:
+                untold += 1
+        return pc.or_(found, pa.array([index in held for index in range(len(rows))])) if held else found, untold
+
+    @cached_property
+    def _rejected(self) -> RejectedIds:
+        return RejectedIds(self.pipeline, self.schemas)
+
+    def are_named(self, text: bytes) -> bool:
+        """Whether one of these ids stands in a text as a word of its own, or, of several fields, each of its values."""
+        return any(all(word.search(text) for word in words) for words in self._words)
 
     @cached_property
     def _words(self) -> list[list[re.Pattern[bytes]]]:
@@ -133,19 +140,6 @@ class Wanted:
             )
         return found
 
-    def _id_of(self, payload: bytes) -> str | None:
-        """The id that a rejected record has, where it is JSON with one; else nobody knows."""
-        names = self.pipeline.event.id
-        source = self.pipeline.event.fields[names[0]].source
-        if len(names) > 1 or self.pipeline.event.each or not source.in_value:
-            return None
-        for path in (source, FieldSource((source.column,))):
-            with suppress(msgspec.MsgspecError, UnicodeDecodeError, OtherShape, ValueError):
-                value = json.loads(follow(payload, path))
-                if value is not None:
-                    return value if isinstance(value, str) else json.dumps(value)
-        return None
-
 
 def _any_of(texts: Iterable[str]) -> re.Pattern[bytes]:
     """One of the texts, as it is or as JSON may write it, as a word of its own."""
@@ -166,6 +160,8 @@ class Held:
     """batch_log: the files of the inbox that they came from."""
     places: set[tuple[int, int, datetime]] = field(default_factory=set)
     """stream_log: partition, offset and time stamp of their records in Kafka."""
+    untold: int = 0
+    """Other rejected rows, with records whose ids cannot be read."""
 
 
 @dataclass
@@ -190,7 +186,9 @@ class Eraser:
         names = self._telling(held.pinned)
         for file in self.wanted.may_be_in(held.pinned, held.pinned.all_files):
             for rows in self._rows(held.pinned, file, names):
-                found = rows.filter(self.wanted.those(rows))
+                those, untold = self.wanted.told(rows)
+                held.untold += untold
+                found = rows.filter(those)
                 if not len(found):
                     continue
                 held.files += [] if file in held.files else [file]
@@ -203,7 +201,7 @@ class Eraser:
 
     def _telling(self, pinned: Pinned) -> list[str]:
         """The columns by which rows are known, and where they come from."""
-        wanted = [self.lake.pipeline.event.key, tables.OUTCOME, tables.PAYLOAD, *ledger.PLACE]
+        wanted = [self.lake.pipeline.event.key, tables.OUTCOME, tables.REASON_KIND, tables.PAYLOAD, *ledger.PLACE]
         return [column.name for column in pinned.columns if column.name in wanted]
 
     def _rows(self, pinned: Pinned, file: DataFile, names: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:

@@ -22,7 +22,7 @@ from spark_jobs.erase import Wanted
 from spark_jobs.tasks import of_file
 from twofold import commits, inbox, table_files, tables
 from twofold.contract.judge import Judge
-from twofold.contract.records import JsonRecords, Records
+from twofold.contract.records import CellRecords, JsonRecords
 from twofold.errors import TwofoldError
 from twofold.lake import Lake
 from twofold.ledger import Erased
@@ -104,7 +104,7 @@ class InboxEraser:
         taken = row is not None and row["reason"] is None and digest == row["sha256"]
         return HoldingFile(folder, file, gone, count, row if row and taken else None) if gone else None
 
-    def _held(self, judge: Judge, records: Records, name: str) -> Iterator[tuple[int, list[bytes]]]:
+    def _held(self, judge: Judge, records: JsonRecords | CellRecords, name: str) -> Iterator[tuple[int, list[bytes]]]:
         """The numbers of records that hold an id, each with the element that does; none: all of it does."""
         each = judge.pipeline.event.each is not None and isinstance(records, JsonRecords)
         values = iter(judge.elements(records).values if each and isinstance(records, JsonRecords) else ())

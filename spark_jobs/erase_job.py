@@ -12,6 +12,7 @@ Manually: `python -m spark_jobs.erase_job flights --id F1 --yes`
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import sys
 import time
@@ -34,6 +35,7 @@ from twofold.errors import TwofoldError
 from twofold.lake import Lake
 from twofold.reader import pruning
 from twofold.reader.pinned import pin
+from twofold.schema_registry import Registry
 from twofold.taken import settle
 from twofold.text import counted
 
@@ -101,6 +103,9 @@ def erase(job: Job, wanted: Wanted, by: str, why: str, streaming: bool = False) 
                 for view in lake.pipeline.views:
                     Checkpoint.of(job, view).discard()
             removed = _purge(eraser)
+        proof = database.latest_result(lake.settings, lake.name, database.PROOF)
+        if proof and wanted.are_named(json.dumps(proof.body).encode()):
+            database.forget_result(lake.settings, lake.name, database.PROOF)
         facts = {"files": rewritten, "files_unread": files.unread, "entered": new, "files_removed": removed}
         return _report(eraser, held, done=True, streaming=streaming, **facts)
 
@@ -110,6 +115,7 @@ def _report(eraser: Eraser, held: Mapping[str, Held], **facts: Any) -> dict[str,
         "pipeline": eraser.lake.name,
         "ids": len(eraser.wanted.ids),
         "rows": {name: dict(sorted(one.rows.items())) for name, one in held.items()},
+        "rejected_without_id": {name: one.untold for name, one in held.items() if one.untold},
         "in_kafka": _in_kafka(eraser.lake, eraser.duck, held[tables.STREAM_LOG].places),
         **facts,
     }
@@ -168,6 +174,9 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
     for name, rows in report["rows"].items():
         said = ", ".join(f"{count:,} {outcome}" for outcome, count in rows.items()) or "none"
         yield f"  {name:<12} rows: {said}"
+    for name, count in report["rejected_without_id"].items():
+        records = counted(count, "other rejected record")
+        yield f"  {name:<12} {records} may be of them: no id can be read, see `twofold rejects {report['pipeline']}`"
     yield f"  inbox        files: {len(report['files']):,}"
     for name, count in report["files"].items():
         yield f"    {inbox.shown(name)}: {counted(count, 'record')}"
@@ -196,7 +205,8 @@ def _work(
     lake: Lake, ids: Sequence[str], file: str | None, why: str | None, by: str | None, go: bool
 ) -> dict[str, Any]:
     listed = [line.rstrip("\r\n") for line in click.open_file(file)] if file else []
-    wanted = Wanted(lake.pipeline, frozenset([*ids, *filter(None, listed)]))
+    schemas = Registry.of(lake.settings).schema
+    wanted = Wanted(lake.pipeline, frozenset([*ids, *filter(None, listed)]), schemas)
     return run(lake, wanted, by or _account(), why or "", go)
 
 

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import pyarrow as pa
@@ -21,11 +21,12 @@ import pyarrow.compute as pc
 from pyiceberg.manifest import DataFile
 from pyspark.sql import DataFrame, SparkSession
 
+from spark_jobs.rejected_ids import RejectedIds
 from twofold import inbox, tables
 from twofold.contract import kafka_records
 from twofold.contract.event_keys import with_key
 from twofold.contract.judge import Judge, Judged
-from twofold.contract.records import Records
+from twofold.contract.records import CellRecords, JsonRecords
 from twofold.lake import Lake
 from twofold.ledger import Erased
 from twofold.readers import SetAside, read
@@ -142,8 +143,10 @@ def of_kafka(
     for part in judge.parts(kafka_records.of(judge.pipeline, batch, schema), arrived, apart=apart):
         place = {name: part.of_records(array) for name, array in known.items()}
         keyed = with_key(judge.pipeline, part.rows, "kafka", place["kafka_partition"], place["kafka_offset"])
-        judged = replace(part, rows=erased.blanked(keyed))
-        yield judged, _with(judged.rows, place)
+        ids = RejectedIds(judge.pipeline, schema)
+        rejected = partial(ids.of_rows, read=partial(ids.of_kafka, batch), parents=part.parents)
+        rows = erased.blanked(_with(keyed, place), rejected)
+        yield replace(part, rows=rows), rows
 
 
 @dataclass
@@ -239,7 +242,7 @@ class FromInbox:
 def of_file(
     judge: Judge,
     erased: Erased,
-    records: Records,
+    records: JsonRecords | CellRecords,
     landed: tuple[int, str, datetime],
     *,
     apart: bool = False,
@@ -257,8 +260,11 @@ def of_file(
             "row": number,
             "landed_at": pa.repeat(pa.scalar(at, pa.timestamp("us", "UTC")), len(number)),
         }
-        judged = replace(part, rows=erased.blanked(with_key(judge.pipeline, part.rows, "file", name, number)))
-        yield judged, _with(judged.rows, place)
+        keyed = with_key(judge.pipeline, part.rows, "file", name, number)
+        ids = RejectedIds(judge.pipeline)
+        rejected = partial(ids.of_rows, read=partial(ids.of_records, records), parents=part.parents)
+        rows = erased.blanked(_with(keyed, place), rejected)
+        yield replace(part, rows=rows), rows
 
 
 class Waiting:

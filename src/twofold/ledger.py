@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -33,6 +33,8 @@ SALT = "twofold.salt"
 PLACE = ("landing", "file", "row", tables.LANDED_AT, "kafka_partition", "kafka_offset", "kafka_timestamp", ELEMENT)
 """The columns that an erased record keeps: where it lay and when it came."""
 _ATTEMPTS = 10
+RejectedIds = Callable[[pa.RecordBatch], Mapping[int, Collection[str | None]]]
+"""Index of a rejected row → the ids that its record shows, None for one that cannot be read; the row has no key."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,15 @@ class Erased:
         """
         return hashlib.sha256(f"{self.salt}{id_}".encode()).hexdigest()
 
-    def blanked(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """Rows of a log, those of erased ids blank."""
+    def blanked(self, rows: pa.RecordBatch, rejected: RejectedIds) -> pa.RecordBatch:
+        """Rows of a log, those of erased ids blank; `rejected` says what ids the rejected among them have."""
         if not self.hashes:
             return rows
         ids = rows[self.key].cast(pa.string()).to_pylist()
-        return blank(rows, pa.array([one is not None and one in self for one in ids], pa.bool_()))
+        those = [one is not None and one in self for one in ids]
+        for index, found in rejected(rows).items():
+            those[index] = any(one is not None and one in self for one in found)
+        return blank(rows, pa.array(those, pa.bool_()))
 
     def is_of(self, log: Table) -> bool:
         """Whether this is what a log is to be compared with."""

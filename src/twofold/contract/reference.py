@@ -102,9 +102,9 @@ class Reference:
         readings: dict[str, Reading] = {}
         for field in self.pipeline.event.fields.values():
             if field.name in beside:
-                readings[field.name] = self._reading(field, partial(_cell, beside))
+                readings[field.name] = self.reading(field, partial(cell_of, beside))
             elif field.source.whole or self.pipeline.event.each is None:
-                readings[field.name] = self._reading(field, partial(_token, value))
+                readings[field.name] = self.reading(field, partial(token_of, value))
         return readings
 
     def event(self, around: Readings | Reason, received_at: datetime, element: bytes | None = None) -> Judgement:
@@ -112,7 +112,7 @@ class Reference:
         if isinstance(around, Reason):
             return Judgement(None, around)
         fields = self.pipeline.event.fields.values()
-        readings = (around.get(one.name) or self._reading(one, partial(_token, element)) for one in fields)
+        readings = (around.get(one.name) or self.reading(one, partial(token_of, element)) for one in fields)
         return self._judged(readings, received_at)
 
     def no_object(self, value: bytes | None) -> Reason | None:
@@ -155,10 +155,10 @@ class Reference:
 
     def cells(self, cells: Mapping[str, pa.Scalar], received_at: datetime) -> Judgement:
         """One row of a file, of allowed size: its cells by field; undeclared ones are passed over."""
-        readings = (self._reading(field, partial(_cell, cells)) for field in self.pipeline.event.fields.values())
+        readings = (self.reading(field, partial(cell_of, cells)) for field in self.pipeline.event.fields.values())
         return self._judged(readings, received_at)
 
-    def _reading(self, field: Field, find: Callable[[Field], Literal | None]) -> Reading:
+    def reading(self, field: Field, find: Callable[[Field], Literal | None]) -> Reading:
         """What a field holds where it is looked for, and what is wrong with it."""
         try:
             literal = find(field)
@@ -210,12 +210,12 @@ class Reference:
             yield Reason(reasons.PATTERN, f"{field.label} does not match {field.pattern}: {_shown(value)}")
 
 
-def _token(text: bytes | None, field: Field) -> Literal | None:
+def token_of(text: bytes | None, field: Field) -> Literal | None:
     """What a field is in a JSON text; one that lies beside the text is not there."""
     return None if text is None or not field.is_in_value else json_literal(follow(text, field.source), field.type)
 
 
-def _cell(cells: Mapping[str, pa.Scalar], field: Field) -> Literal | None:
+def cell_of(cells: Mapping[str, pa.Scalar], field: Field) -> Literal | None:
     """What a field is in a row of cells; a value among those of other types has its own."""
     cell = cells.get(field.name)
     found = cell.value if isinstance(cell, pa.UnionScalar) else cell

@@ -17,6 +17,7 @@ from typing import Any
 
 import duckdb
 
+from twofold import inbox
 from twofold.definition import names
 from twofold.definition.model import AVRO, CONFLUENT_JSON, Field, Pipeline
 from twofold.definition.types import whole_value
@@ -32,6 +33,8 @@ _PREFIX_BYTES = 5
 """Before JSON of `confluent-json`, and before Avro: a nought, and the number of the schema."""
 BLANKS = b" \t\r\n"
 _ESCAPED = {ord(character): f"\\{character}" for character in '"\\'}
+_JSON = inbox.Format("json")
+_LATE = datetime.max.replace(tzinfo=UTC)
 _SHORT = 64
 """Characters."""
 
@@ -211,6 +214,20 @@ class Expecting:
         elif one.pattern is not None and not _matches(value, one.pattern):
             yield f"{one.label} does not match its pattern"
 
+    def kept_ids(self, payload: bytes, file: str | None) -> set[str | None]:
+        """The ids that a rejected record shows by its bytes, None for one that cannot be read; no file: of Kafka."""
+        if file is None or (inbox.format_of(file) or _JSON).kind == "json":
+            rows = self.of_text(payload, _LATE) if file else self.of_kafka(payload, None, {}, None, _LATE)
+        else:
+            try:
+                record = json_text.record(payload)
+            except ValueError:
+                return {None}
+            found = [one for one in self.pipeline.event.fields.values() if one.is_in_cells]
+            rows = [self.of_cells({one.name: partial(_in_column, record, one) for one in found}, _LATE)]
+        ids = self.pipeline.event.id
+        return {self.key(row.values) if all(row.values.get(name) is not None for name in ids) else None for row in rows}
+
     def key(self, values: Mapping[str, Any], *place: object) -> str:
         """The id of a row with these values, of a record that lies at a place, as the tables have it."""
         ids = [values[name] for name in self.pipeline.event.id]
@@ -268,6 +285,16 @@ def _value(one: Field, find: Find, around: _Around) -> Any:  # noqa: ANN401
 
 def _in_json(record: Value, element: Value, one: Field) -> Any:  # noqa: ANN401
     value = (record if one.source.whole else element).at(one.source.steps)
+    return None if value is None else typed_values.of_json(one, value)
+
+
+def _in_column(record: Value, one: Field) -> Any:  # noqa: ANN401
+    """Of a row that was kept as an object: within the column of its first key, or in that of its whole name."""
+    try:
+        value = record.at(one.source.steps)
+    except NoWay:
+        value = None
+    value = value or record.at((one.source.column,))
     return None if value is None else typed_values.of_json(one, value)
 
 

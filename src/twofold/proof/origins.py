@@ -6,14 +6,23 @@ accepted and filtered rows ─► as the declared filter says          values �
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
+
 import pyarrow as pa
 
 from twofold import tables
+from twofold.contract import reasons
 from twofold.definition.names import ELEMENT
 from twofold.proof import changes, landed_files, sql, values
+from twofold.proof.expected import Expecting
 from twofold.proof.findings import Check, Findings
 from twofold.proof.world import UNIFIED, World
+from twofold.schema_registry import Registry
 from twofold.text import counted
+
+_AT_ONCE = 256
+"""Records read at once: each may be large."""
 
 
 def nothing_invented(world: World) -> Check:
@@ -106,11 +115,43 @@ def _erased(world: World, found: Findings) -> None:
             found.violated("records are blank, though the ledger has no erased id", [f"{sum(blank):,} rows"])
         return
     world.connection.register("_tw_ledger", pa.table({"_tw_hash": sorted(world.erased.hashes)}))
-    key = f"{sql.literal(world.erased.salt)} || {sql.quoted(world.pipeline.event.key)}::VARCHAR"
+    id_, each = f"{sql.quoted(world.pipeline.event.key)}::VARCHAR", ELEMENT if world.pipeline.event.each else "NULL"
     again = f"`twofold erase {world.pipeline.name}` was cut short: run it again with the same ids"
     for name in (*logs, tables.EVENTS, UNIFIED):
+        key = id_
+        if name in logs and not world.pipeline.event.id:  # that of a rejected record is its place
+            place = "'kafka', kafka_partition, kafka_offset" if name == tables.STREAM_LOG else '\'file\', "file", "row"'
+            key = f"if(outcome = '{tables.REJECTED}', concat_ws('/', {place}, {each}), {id_})"
+        hashed = f"SELECT sha256({sql.literal(world.erased.salt)} || {key}) AS _tw_hash FROM {name}"
         rows = f"""SELECT concat('hash ', _tw_hash[:16], '… of the ledger')
-                   FROM (SELECT sha256({key}) AS _tw_hash FROM {name}) SEMI JOIN _tw_ledger USING (_tw_hash)"""
+                   FROM ({hashed}) SEMI JOIN _tw_ledger USING (_tw_hash)"""
         found.numbers[f"{name}_rows_of_erased_ids"] = world.see_none(
             found, "row", f"of {name} have an id that was erased; {again}", rows
         )
+    for log in logs if world.pipeline.event.id else ():
+        _rejected(world, log, found)
+
+
+def _rejected(world: World, log: str, found: Findings) -> None:
+    """No rejected record has an id of the ledger, as far as its bytes tell."""
+    any_size = replace(world.pipeline, event=replace(world.pipeline.event, max_bytes=sys.maxsize))
+    expecting, last, ids = Expecting(any_size, Registry.of(world.lake.settings).schema), (b"", ""), set[str | None]()
+    from_kafka = log == tables.STREAM_LOG
+    place = sql.in_topic(world.pipeline.topic.name) if from_kafka else sql.IN_FILE
+    # What could not be judged is not read again.
+    query = f"""SELECT payload, {"NULL" if from_kafka else '"file"'}, {place} FROM {log}
+                WHERE outcome = '{tables.REJECTED}' AND octet_length(payload) > 0
+                  AND reason_kind IS DISTINCT FROM '{reasons.NOT_JUDGED}'"""
+    erased, untold = [], 0
+    for batch in world.connection.sql(query).to_arrow_reader(_AT_ONCE):
+        for payload, file, where in zip(*batch.to_pydict().values(), strict=True):
+            if (payload, file) != last:  # the rows of a record's elements follow each other
+                last, ids = (payload, file), expecting.kept_ids(payload, file)
+            erased += [where] if any(one is not None and world.is_erased(one) for one in ids) else []
+            untold += None in ids
+    found.numbers |= {f"{log}_rejected_of_erased_ids": len(erased), f"{log}_rejected_without_ids": untold}
+    if erased:
+        again = f"run `twofold erase {world.pipeline.name}` again with it"
+        found.violated(f"{counted(len(erased), 'rejected row')} of {log} with an id that was erased; {again}", erased)
+    if untold:
+        found.say(f"of {counted(untold, 'rejected row')} of {log} no id can be read")
