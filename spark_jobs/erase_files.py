@@ -117,15 +117,19 @@ class InboxEraser:
     def erase(self, held: HoldingFile) -> None:
         """Rewrite the file; TwofoldError where somebody changed it meanwhile."""
         folder, name = held.folder, held.file.name
+        changed = TwofoldError(f"{inbox.shown(name)} was changed meanwhile", "run it again: nothing of it was lost")
         with tempfile.NamedTemporaryFile(dir=self.lake.settings.home, prefix="erase-") as made:
-            rewriting.without(folder, name, self.lake.pipeline, held.gone, made)
+            try:
+                rewriting.without(folder, name, self.lake.pipeline, held.gone, made)
+            except FileNotFoundError:
+                raise changed from None
             made.flush()
             path = Path(made.name)
             self._compare(path, held)
             with path.open("rb") as stream:
                 digest = inbox.sha256(stream)
             if folder.version(name) != held.file.version:
-                raise TwofoldError(f"{inbox.shown(name)} was changed meanwhile", "run it again: nothing of it was lost")
+                raise changed
             if held.taken:
                 self._account(held.taken, {"sha256": digest, "size_bytes": path.stat().st_size})
             folder.put(path, name)

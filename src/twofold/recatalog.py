@@ -92,7 +92,11 @@ def _decided(io: FileIO, folder: str, names: list[str]) -> tuple[str, TableMetad
     read = {}
     for name in sorted(names):
         location = f"{folder}/{inbox.METADATA}/{name}"
-        metadata = FromInputFile.table_metadata(io.new_input(location))
+        try:
+            metadata = FromInputFile.table_metadata(io.new_input(location))
+        except FileNotFoundError:
+            what = f"{location} went away while it was looked at: a job has just committed, or was refused"
+            raise TwofoldError(what, "run this again once no job runs") from None
         if _path(metadata.location).rstrip("/") != _path(folder):
             what = f"{location} was written for {metadata.location}"
             raise TwofoldError(what, "put the bucket back to where it was: tables name their files in full")

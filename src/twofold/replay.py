@@ -109,10 +109,16 @@ def carry_out(lake: Lake, plan: Plan) -> None:
     """Put every copy into the inbox, each whole or not at all; safe to repeat."""
     folder = lake.inbox()
     for copy in plan.copies:
-        if copy.landing is None:
-            folder.put(Path(copy.source), copy.target)
-        elif folder.version(copy.target) is None:
-            _put_again(folder, TakenFiles(lake).of(copy.landing), copy)
+        try:
+            if copy.landing is None:
+                folder.put(Path(copy.source), copy.target)
+            elif folder.version(copy.target) is None:
+                _put_again(folder, TakenFiles(lake).of(copy.landing), copy)
+        except FileNotFoundError as error:
+            raise TwofoldError(
+                f"{inbox.shown(copy.source)} went away since the replay was planned",
+                "bring it back, or plan the replay again by the same label: what was put stays as it is",
+            ) from error
 
 
 def _planned(lake: Lake, chosen: Iterable[dict[str, Any]], taken: Iterable[dict[str, Any]], prefix: str) -> Plan:

@@ -35,7 +35,7 @@ from twofold.contract.judge import Judge
 from twofold.contract.records import JsonRecords
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline
-from twofold.errors import UsageError
+from twofold.errors import TwofoldError, UsageError
 from twofold.ledger import Erased
 from twofold.proof import origins
 from twofold.proof.findings import Check, Findings
@@ -227,6 +227,15 @@ def test_a_file_is_rewritten_with_as_many_records(lake: LocalLake, name: str) ->
     gone = before[1][0]
     assert [one for one in after if one[0] != gone] == [one for one in before if one[0] != gone]
     assert PERSON.encode() not in tables_by_hand.plain(lake.inbox().path / name)  # type: ignore[union-attr]
+
+
+def test_a_file_that_goes_before_it_is_rewritten_is_named(lake: LocalLake) -> None:
+    put(lake, "lines.jsonl", FILES["lines.jsonl"])
+    with inbox_eraser(lake) as eraser:
+        (held,) = eraser.look([])
+        (inbox_of(lake) / "lines.jsonl").unlink()
+        with pytest.raises(TwofoldError, match=r"lines\.jsonl was changed meanwhile"):
+            eraser.erase(held)
 
 
 def inbox_of(lake: LocalLake) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.io import FileIO
 from pyiceberg.table import Table
 
 from tests.conftest import write_definition
@@ -136,6 +137,24 @@ def test_a_commit_that_nobody_heard_of_counts_where_it_is_the_last(
     alone = unheard(lake, copied)
     made(lost)
     assert lost.load_table(LOG).metadata == alone.metadata
+
+
+def test_a_commit_that_goes_while_it_is_looked_at_is_named(
+    log: Table, lost: SqlCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of a job which was refused: it takes its own files away, as soon as they were listed here."""
+    listed = recatalog._versions
+
+    def listed_then_gone(io: FileIO, folder: str) -> dict[int, list[str]]:
+        found = listed(io, folder)
+        if folder.endswith(tables.STREAM_LOG):
+            Path(log.metadata_location.removeprefix("file://")).unlink()
+        return found
+
+    monkeypatch.setattr(recatalog, "_versions", listed_then_gone)
+    (entry,) = (one for one in recatalog.plan(lost) if one.table == log.name()[-1])
+    assert entry.state == REFUSED
+    assert entry.text.startswith(f"{log.metadata_location} went away while it was looked at")
 
 
 def test_where_nothing_tells_which_commit_was_made_both_are_named_and_the_others_done(

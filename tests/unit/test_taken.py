@@ -13,8 +13,9 @@ from tests import lake as by_hand
 from tests import small_world
 from tests.conftest import write_definition
 from tests.lake import LocalLake
-from twofold import inbox, schemas, tables, taken
+from twofold import inbox, replay, schemas, tables, taken
 from twofold.catalog import LakeCatalog
+from twofold.errors import TwofoldError
 from twofold.inbox import LocalFolder
 from twofold.proof import file_records, landed_files, origins, recount
 from twofold.proof.findings import Findings
@@ -427,3 +428,17 @@ class Expired(io.BytesIO):
 
     def read(self, size: int | None = -1, /) -> bytes:
         raise FileExpired("a.json", "etag")
+
+
+def test_a_file_that_goes_before_it_is_replayed_is_named(lake: LakeCatalog, tmp_path: Path) -> None:
+    work = made(lake, tmp_path, "keep")
+    put(work, "a.json", "{}")
+    land(work)
+    (mended := tmp_path / "mended.jsonl").write_text("{}")
+    plans = (replay.plan_landings(work, 1, None, "again"), replay.plan_mended("p", [mended], "again"))
+    (folder_of(work).path / "a.json").unlink()
+    mended.unlink()
+    for plan, name in zip(plans, ("a.json", str(mended)), strict=True):
+        with pytest.raises(TwofoldError, match=f"^{name} went away since the replay was planned") as refused:
+            replay.carry_out(work, plan)
+        assert "plan the replay again" in refused.value.remedy
