@@ -130,13 +130,15 @@ def merged(ranges: Iterable[Range], near: int) -> list[Range]:
 
     >>> merged([(1, 2), (4, 5), (20, 30)], 3)
     [(1, 5), (20, 30)]
+    >>> merged([(1, 9), (2, 3)], 0)
+    [(1, 9)]
     >>> merged([], 3)
     []
     """
     found: list[Range] = []
     for low, high in ranges:
         if found and low - found[-1][1] <= near:
-            found[-1] = (found[-1][0], high)
+            found[-1] = (found[-1][0], max(found[-1][1], high))
         else:
             found.append((low, high))
     return found

@@ -172,13 +172,36 @@ def test_gaps_that_kafka_has_deleted_are_said_where_it_still_shows_transactions(
     assert check(found, "I4").numbers["records_gone_from_kafka"] == 22
 
 
-def test_gaps_that_kafka_has_deleted_are_missing_where_it_shows_no_transactions(
-    stack: Settings, pipelines_folder: Path
+def test_a_marker_that_kafka_has_deleted_is_no_loss_where_it_has_no_other_one_left(transactions: Transactions) -> None:
+    world, rows = transactions.world, transactions.commit("t1")
+    event = small_world.event("plain", 300)
+    producer = KafkaProducer(bootstrap_servers=world.settings.kafka_bootstrap)
+    sent = producer.send(world.pipeline.topic.name, small_world.as_json(event), partition=0).get(timeout=30)
+    producer.close()
+    row = small_world.landed_row(event, tables.ACCEPTED, sent, transactions.landing)
+    transactions.rows.append(row)
+    transactions.land([*rows, row])
+    for first, untold in ((0, 0), (23, 1)):
+        delete_records_before(world, first)
+        found = proof_of(world)
+        assert (found.ok, check(found, "I2").numbers["offsets_untold"]) == (True, untold), found
+
+
+@pytest.mark.parametrize("seen", ["as a row", "in Kafka", "never"])
+def test_a_lost_record_that_kafka_has_deleted_is_missing_where_an_earlier_proof_saw_it(
+    stack: Settings, pipelines_folder: Path, seen: str
 ) -> None:
     world = new_world(stack, pipelines_folder)
+    missing = (f"{world.pipeline.name}[0]@3: missing",)
+    if seen == "as a row":
+        assert proof_of(world).ok
     world.table(tables.STREAM_LOG).delete(at(0, 3))
+    if seen == "in Kafka":
+        assert check(proof_of(world), "I2").offenders == missing
     delete_records_before(world, 10)
-    assert check(proof_of(world), "I2").offenders == (f"{world.pipeline.name}[0]@3: missing",)
+    for _ in range(2):
+        found = check(proof_of(world), "I2")
+        assert (found.offenders, found.numbers["offsets_untold"]) == (((), 1) if seen == "never" else (missing, 0))
 
 
 def test_of_a_transactional_topic_the_job_lands_what_was_committed(

@@ -20,9 +20,11 @@ from twofold import __version__, database
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline
 from twofold.lake import Lake
+from twofold.topic import Range
 
 KIND = "last proof"
 """Kind of the kept result in `twofold.database`."""
+_RECORDS = "records seen"
 
 FULL_EVERY = timedelta(days=6, hours=12)
 """Once a week, by a schedule that runs daily, everything is checked."""
@@ -88,6 +90,19 @@ def read(body: Mapping[str, object]) -> LastProof | None:
 def save(lake: Lake, seen: LastProof) -> None:
     """Keep it, in place of the one before."""
     database.save_result(lake.settings, lake.name, KIND, as_json(seen))
+
+
+def load_records(lake: Lake, topic_id: str | None) -> dict[int, list[Range]]:
+    """Partition → offsets of this topic at which proofs saw a record; also those that found something violated."""
+    kept = database.latest_result(lake.settings, lake.name, _RECORDS)
+    if kept is None or topic_id is None or kept.body["topic_id"] != topic_id:
+        return {}
+    return msgspec.convert(kept.body["offsets"], dict[int, list[Range]], strict=False)
+
+
+def save_records(lake: Lake, topic_id: str | None, offsets: Mapping[int, list[Range]]) -> None:
+    """Keep them, in place of those before."""
+    database.save_result(lake.settings, lake.name, _RECORDS, {"topic_id": topic_id, "offsets": offsets})
 
 
 def as_json(seen: LastProof) -> dict[str, object]:

@@ -2,7 +2,8 @@
 
     stream_log's offsets, the end its last commit says ─► gaps ─► Kafka, committed records only
         holds a record ─► missing        holds none: a marker, an aborted record ─► vacant
-        deleted since  ─► untold         in a transaction that is still open     ─► open
+        deleted since  ─► missing where an earlier proof saw a record there, else untold
+        in a transaction that is still open ─► open
 
 Kafka is asked once, of all gaps together, in one pass per partition.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from twofold import kafka, tables
 from twofold.definition.names import ELEMENT
@@ -20,9 +22,11 @@ from twofold.proof.sent import Sent
 from twofold.proof.world import Gaps, Span, World
 from twofold.table_state import Landed
 from twofold.text import counted
-from twofold.topic import Filled, Range, cut, place
+from twofold.topic import Filled, Range, cut, merged, place
 
 _KAFKA_TIMEOUT_S = 60.0
+_MOST_KEPT = 1_000
+"""Ranges that are kept of a partition, the newest: each transaction begins another one."""
 _NOWHERE = "(kafka_partition IS NULL OR kafka_offset IS NULL)"
 
 Ranges = dict[int, list[Range]]
@@ -224,31 +228,51 @@ def _numbers(world: World, held: Mapping[int, Span], landed: Mapping[int, int], 
 def gaps(world: World) -> Gaps:
     """All gaps, Kafka asked of them once; where it has another topic of this name, all of them are missing."""
     if world.gaps is None:
-        ranges, topic_name = _ranges(world), world.pipeline.topic.name
-        if not ranges or not world.is_of_one_topic:
-            world.gaps = Gaps(missing=ranges)
-        else:
+        edges, topic_name = _edges(world), world.pipeline.topic.name
+        between: Ranges = {}
+        for partition, low, high in world.rows(_gaps_sql(edges)) if edges else ():
+            between.setdefault(partition, []).append((low, high))
+        ranges = _but_lost(world, between)
+        found = Gaps(missing=ranges)
+        if ranges and world.is_of_one_topic:
             filled = kafka.filled(world.lake.settings, topic_name, ranges, _KAFKA_TIMEOUT_S)
-            world.gaps = sort(ranges, filled, world.after.ends, world.landed(tables.STREAM_LOG).offsets)
+            found = sort(ranges, filled, world.after.ends, world.seen)
+        rows = {partition: _without([(low, end)], between.get(partition, ())) for partition, low, end in edges}
+        world.gaps = replace(found, rows=rows)
     return world.gaps
+
+
+def seen(world: World, *, holds: bool) -> Ranges:
+    """Where Kafka had a record, or, if a proof `holds`, stream_log has one: as far as this proof or one before saw."""
+    found, told = gaps(world), world.before.stable_ends
+    there = {
+        partition: [
+            *world.seen.get(partition, ()),
+            *(found.rows.get(partition, ()) if holds else ()),
+            *cut(found.missing.get(partition, ()), 0, told.get(partition, 0)),
+        ]
+        for partition in {*world.seen, *found.rows}
+    }
+    return {partition: merged(sorted(ranges), 0)[-_MOST_KEPT:] for partition, ranges in sorted(there.items())}
 
 
 def sort(
     ranges: Mapping[int, list[Range]],
     filled: Mapping[int, Filled],
     given_out: Mapping[int, int],
-    landed: Mapping[int, int],
+    seen: Mapping[int, list[Range]],
 ) -> Gaps:
     """Gaps by kind. `given_out` are the ends of all offsets that Kafka has given out.
 
-    >>> found = sort({0: [(2, 4), (7, 8), (11, 15)]}, {0: Filled(3, 12, ((7, 8),))}, {0: 14}, {0: 15})
+    >>> found = sort({0: [(2, 4), (7, 8), (11, 15)]}, {0: Filled(3, 12, ((7, 8),))}, {0: 14}, {})
     >>> found.missing, found.vacant, found.untold, found.open
     ({0: [(7, 8), (14, 15)]}, {0: [(3, 4), (11, 12)]}, {0: [(2, 3)]}, {0: [(12, 14)]})
 
-    Where Kafka still has the record ingested next, and nothing indicates transactions, deleted offsets are missing.
+    A deleted offset held a record, or was a marker, which Kafka alone could tell: unless a record was `seen` there.
 
-    >>> sort({0: [(2, 4)]}, {0: Filled(5, 12, ())}, {0: 12}, {0: 12}).missing
-    {0: [(2, 4)]}
+    >>> found = sort({0: [(2, 4)]}, {0: Filled(5, 12, ())}, {0: 12}, {0: [(0, 3)]})
+    >>> found.missing, found.untold
+    ({0: [(2, 3)]}, {0: [(3, 4)]})
     """
     missing: Ranges = {}
     vacant: Ranges = {}
@@ -256,14 +280,12 @@ def sort(
     waiting: Ranges = {}
     for partition, wanted in ranges.items():
         kafka, end = filled[partition], given_out.get(partition, 0)
-        untold[partition] = cut(wanted, 0, kafka.begin)
+        deleted = cut(wanted, 0, kafka.begin)
+        untold[partition] = _without(deleted, seen.get(partition, ()))
         vacant[partition] = _without(cut(wanted, kafka.begin, kafka.end), kafka.records)
         waiting[partition] = cut(wanted, kafka.end, end)
-        missing[partition] = [*kafka.records, *cut(wanted, max(end, kafka.end), wanted[-1][1])]
-    kafka_has_next = any(kafka.begin < landed.get(p, 0) for p, kafka in filled.items())
-    if kafka_has_next and not any(vacant.values()):
-        missing = {partition: [*untold[partition], *found] for partition, found in missing.items()}
-        untold = {}
+        never = cut(wanted, max(end, kafka.end), wanted[-1][1])
+        missing[partition] = [*_without(deleted, untold[partition]), *kafka.records, *never]
     return Gaps(*({p: found for p, found in kind.items() if found} for kind in (missing, vacant, untold, waiting)))
 
 
@@ -276,29 +298,28 @@ def _total(kind: Mapping[int, list[Range]]) -> int:
 
 
 def _without(ranges: Iterable[Range], taken: Iterable[Range]) -> list[Range]:
-    """Ranges without those taken out of them; both in order, and each taken one lies within a range.
+    """Ranges without those taken out of them, both in order.
 
-    >>> _without([(1, 5), (8, 9), (12, 15)], [(2, 3), (8, 9)])
-    [(1, 2), (3, 5), (12, 15)]
+    >>> _without([(1, 5), (8, 9), (12, 15)], [(0, 1), (2, 3), (4, 13)])
+    [(1, 2), (3, 4), (13, 15)]
     """
     left: list[Range] = []
-    out = iter(taken)
-    low, high = next(out, (-1, -1))
+    out, none = iter(taken), (sys.maxsize, sys.maxsize)
+    low, high = next(out, none)
     for start, end in ranges:
         at = start
-        while at <= low < end:
+        while low < end:
             left.append((at, low))
-            at = high
-            low, high = next(out, (-1, -1))
+            at = max(at, high)
+            if high > end:  # it reaches into the next one
+                break
+            low, high = next(out, none)
         left.append((at, end))
     return [(start, end) for start, end in left if start < end]
 
 
-def _ranges(world: World) -> Ranges:
-    """Per partition what lies between its lowest offset and the end that the last commit, or its last row, says.
-
-    What was accepted as lost is no gap.
-    """
+def _edges(world: World) -> list[tuple[int, int, int]]:
+    """Partition, its lowest offset, and the end that the last commit, or its last row, says."""
     state, held = world.landed(tables.STREAM_LOG), spans(world)
     landed, start = state.offsets, state.start
     edges = []
@@ -313,12 +334,14 @@ def _ranges(world: World) -> Ranges:
             low, end = max(min(held[partition].first, low), retained), max(end, held[partition].last + 1)
         if low < end:
             edges.append((partition, low, end))
-    found: Ranges = {}
-    for partition, low, high in world.rows(_gaps_sql(edges)) if edges else ():
-        found.setdefault(partition, []).append((low, high))
-    for one in state.lost:
-        ranges = found.pop(one.partition, [])
-        if left := [*cut(ranges, 0, one.start), *cut(ranges, one.end, sys.maxsize)]:
+    return edges
+
+
+def _but_lost(world: World, between: Ranges) -> Ranges:
+    """What was accepted as lost is no gap."""
+    found = dict(between)
+    for one in world.landed(tables.STREAM_LOG).lost:
+        if left := _without(found.pop(one.partition, []), [(one.start, one.end)]):
             found[one.partition] = left
     return found
 

@@ -99,7 +99,7 @@ def _prove(
         pins[tables.LANDED_FILES] = pinned(tables.LANDED_FILES, lake.find(tables.LANDED_FILES))
         files = beside.submit(files_there.all_there, lake, datetime.now(UTC))
         world = _world(lake, before, pins, folder, say, since_last)
-        world.compare_all = compare_all
+        world.compare_all, world.seen = compare_all, last_proof.load_records(lake, before.topic_id)
         try:
             _materialize(reader, world)
         except (OSError, duckdb.Error, TwofoldError) as error:
@@ -111,6 +111,8 @@ def _prove(
             checks = [_as_last(check, last) for check in checks]
         at, in_full_at = (last.at, last.in_full_at) if last else (None, None)
         found = Proof(lake.name, tuple(checks), at, in_full_at)
+        if world.gaps and world.is_of_one_topic:
+            last_proof.save_records(lake, before.topic_id, offsets.seen(world, holds=found.ok))
         return found, changes.seen(world, found.checks, datetime.now(UTC))
 
 

@@ -114,6 +114,8 @@ class Gaps:
     vacant: Mapping[int, list[Range]] = field(default_factory=dict)
     untold: Mapping[int, list[Range]] = field(default_factory=dict)
     open: Mapping[int, list[Range]] = field(default_factory=dict)
+    rows: Mapping[int, list[Range]] = field(default_factory=dict)
+    """No gaps: what stream_log has, of what was looked at."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,8 @@ class World:
     """Table → why its files cannot be read."""
     gaps: Gaps | None = None
     """Kept by `offsets.gaps`."""
+    seen: Mapping[int, list[Range]] = field(default_factory=dict)
+    """Partition → offsets at which earlier proofs saw a record."""
     spans: Mapping[int, Span] | None = None
     """Kept by `offsets.spans`."""
     compare_all: bool = False
