@@ -19,6 +19,7 @@ from twofold import kafka, tables
 from twofold.definition.model import Pipeline
 from twofold.lake import Lake
 from twofold.proof.findings import Proof
+from twofold.proof.offsets import Ranges
 from twofold.proof.prover import prove
 from twofold.settings import Settings
 from twofold.table_state import Landed
@@ -150,6 +151,22 @@ def test_an_open_transaction_is_not_waited_for(transactions: Transactions) -> No
     transactions.land(waiting)
     found = proof_of(transactions.world)
     assert (found.ok, found.behind, vacant(found)) == (True, False, 1), found
+
+
+def test_what_kafka_deletes_while_it_is_compared_was_not_aborted(
+    transactions: Transactions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the gap Kafka was asked before, by I2."""
+    transactions.land(transactions.commit("t1"))
+    read = kafka.read
+
+    def late(settings: Settings, name: str, ranges: Ranges, timeout_s: float) -> Iterator[kafka.KafkaRecord]:
+        delete_records_before(transactions.world, 10)
+        return read(settings, name, ranges, timeout_s)
+
+    monkeypatch.setattr(kafka, "read", late)
+    found = check(proof_of(transactions.world), "I4")
+    assert (found.state, found.numbers["records_gone_from_kafka"]) == ("not proved", 10), found
 
 
 def test_a_landed_record_of_an_aborted_transaction_was_never_sent(transactions: Transactions) -> None:

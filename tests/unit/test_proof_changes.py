@@ -30,7 +30,7 @@ from twofold.proof.last_proof import LastProof
 from twofold.proof.sent import Sent
 from twofold.proof.world import UNIFIED, World, connect, declared, pinned
 from twofold.settings import Settings
-from twofold.table_state import Boundary, Folded, Landed, encode
+from twofold.table_state import Boundary, Folded, Landed, Lost, encode
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 Row = dict[str, Any]
@@ -456,6 +456,22 @@ def test_what_kafka_deleted_before_it_landed_is_lost(
     found = offsets.acknowledged(world), offsets.each_once(world)
     assert tuple(one.state for one in found) == states, found
     assert found[1].offenders == tuple(f"{made.pipeline.topic.name}{place}" for place in named)
+
+
+def test_what_came_about_after_kafka_was_asked_first_is_no_violation(made: Tables, tmp_path: Path) -> None:
+    """The topic was made, and landed; Kafka deleted offsets, and they were accepted as lost."""
+    lost = Lost(0, 6, 9, NOW)
+    made.append(tables.STREAM_LOG, [], Landed(made.pipeline.name, 2, "t", {**ENDS, 0: 9}, lost=(lost,)))
+    world = made.world(tmp_path)
+    world.register(tables.STREAM_LOG, world.pins[tables.STREAM_LOG])
+    world.after = replace(world.before, begins={0: 9, 1: 0})
+    for before in (replace(world.before, begins={0: 0, 1: 0}), replace(world.before, topic_id=None, ends={})):
+        world.before = before
+        assert offsets.each_once(world).state == "holds"
+    world.after = replace(world.before, topic_id="t", begins={0: 8, 1: 0})
+    assert "said to be lost that Kafka still has" in offsets.each_once(world).text
+    world.after = replace(world.before, topic_id=None)
+    assert "is gone from Kafka" in offsets.each_once(world).text
 
 
 def test_what_retention_took_of_an_idle_partition_had_landed(made: Tables, tmp_path: Path) -> None:

@@ -231,8 +231,13 @@ class World:
     @property
     def is_of_one_topic(self) -> bool:
         """Whether stream_log and Kafka speak of one topic; where they do not, I2 says so."""
-        now = self.before.topic_id
+        now = self.topic_id
         return now is not None and self.landed(tables.STREAM_LOG).topic_id in (None, now)
+
+    @property
+    def topic_id(self) -> str | None:
+        """Kafka's id of the topic; it may have been made, and have landed, after Kafka was asked first."""
+        return self.before.topic_id or (self.landed(tables.STREAM_LOG).topic_id and self.after.topic_id)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """All rows of a query whose result is small."""
