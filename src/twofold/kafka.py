@@ -95,6 +95,9 @@ _AWAY = (
     KafkaError.REQUEST_TIMED_OUT,
 )
 """What a client meets while no broker answers, or one that starts or ends."""
+_DONE = (KafkaError.TOPIC_ALREADY_EXISTS, KafkaError.INVALID_PARTITIONS)
+"""What a broker says of a topic, or of more partitions, that are there: made by others, or by a request of ours whose
+answer was another one. Whether they are as they were asked for, a description shows."""
 _DENIED = (KafkaError._AUTHENTICATION, KafkaError._SSL)
 _URL_SAFE = str.maketrans("+/", "-_")
 _LOGIN_MODULES = {
@@ -255,17 +258,17 @@ def repair(settings: Settings, pipeline: Pipeline) -> TopicState:
             for name, value in REQUIRED_SETTINGS.items()
         ]
         wanted = ConfigResource(ResourceType.TOPIC, topic.name, incremental_configs=entries)
-        (altered,) = client.incremental_alter_configs([wanted], request_timeout=TIMEOUT_S).values()
-        refusal = altered.exception()
         deadline = time.monotonic() + TIMEOUT_S
-        # A broker applies a change a moment after its controller has it.
+        # A broker applies a change a moment after its controller has it; what is set may be set again.
         while True:
+            (altered,) = client.incremental_alter_configs([wanted], request_timeout=TIMEOUT_S).values()
+            refusal = altered.exception()
             state = _described(client, topic.name, TIMEOUT_S)
             if state is None:
                 raise not_there(topic)
             if not (fault := inexact((compared := _compared(state, topic)).drift)):
                 return compared
-            if refusal or time.monotonic() > deadline:
+            if (refusal and not _is_settling(refusal)) or time.monotonic() > deadline:
                 said = refusal or "OK"
                 what = f"the broker does not take up the settings of topic {topic.name} (it says {said}): {fault}"
                 raise TwofoldError(what, "have them set by someone who may")
@@ -410,14 +413,14 @@ def _later(topic: Topic, asked: Mapping[str, Any]) -> KafkaException | None:
     if not isinstance(error, KafkaException):
         return None
     told: KafkaError = error.args[0]
-    if told.code() in _SETTLING:
+    if _is_settling(error):
         return error
     if told.code() in _AWAY:
         raise error
-    if told.code() != KafkaError.TOPIC_ALREADY_EXISTS:
+    if told.code() not in _DONE:
         what = f"the broker refuses topic {topic.name}: {told.str()}"
         raise TwofoldError(what, "correct `topic` in the pipeline file") from error
-    return None  # someone else has made it meanwhile
+    return None
 
 
 def _offsets(
@@ -450,8 +453,12 @@ def _asked(
 
 def _settled(ask: Callable[[], _Told], timeout_s: float) -> _Told:
     """Ask until the brokers have all heard of a topic that was made just now, and of their controller."""
-    settling = retry_if_exception(lambda error: isinstance(error, KafkaException) and error.args[0].code() in _SETTLING)
+    settling = retry_if_exception(_is_settling)
     return Retrying(retry=settling, stop=stop_after_delay(timeout_s), wait=wait_fixed(_PAUSE_S), reraise=True)(ask)
+
+
+def _is_settling(error: BaseException) -> bool:
+    return isinstance(error, KafkaException) and error.args[0].code() in _SETTLING
 
 
 def _as_kafka_prints(identifier: Uuid) -> str:

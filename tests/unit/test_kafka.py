@@ -13,8 +13,9 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from twofold import kafka
-from twofold.definition.model import Topic
+from twofold.definition.model import REQUIRED_SETTINGS, Pipeline, Topic
 from twofold.errors import NotRunning, TwofoldError
+from twofold.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -63,13 +64,14 @@ class Broker:
         self.says = list(says)
         self.asked = 0
         self.made: list[str] = []
+        self.partitions, self.settings = 1, dict[str, str]()
         self.later: dict[str, int] = {}
         """What it cannot do yet, having lost its session with ZooKeeper → how many more times."""
 
     def describe_topics(self, *_: object, **__: object) -> dict[str, Future[Any]]:
         self.asked += 1
         said = self.says.pop(0) if len(self.says) > 1 else self.says[0]
-        there = SimpleNamespace(topic_id="id", partitions=[SimpleNamespace(id=0)])
+        there = SimpleNamespace(topic_id="id", partitions=[SimpleNamespace(id=n) for n in range(self.partitions)])
         return {"t": answer(there if said is None else KafkaException(KafkaError(said)))}
 
     def create_topics(self, wanted: Iterable[Any], **_: object) -> dict[str, Future[Any]]:
@@ -77,11 +79,30 @@ class Broker:
         self.made += names
         return dict.fromkeys(names, self.answer("create", None))
 
+    def create_partitions(self, wanted: Iterable[Any], **_: object) -> dict[str, Future[Any]]:
+        """Done, whatever is answered; but this broker describes it only once it was asked a second time."""
+        ((name, total),) = ((one.topic, one.new_total_count) for one in wanted)
+        self.made.append(f"{name}: {total}")
+        if len(self.made) == 1:
+            return {name: self.answer("partitions", None)}
+        self.partitions = total
+        return {name: answer(KafkaException(KafkaError(KafkaError.INVALID_PARTITIONS, "already has 2 partitions")))}
+
+    def incremental_alter_configs(self, wanted: Iterable[Any], **_: object) -> dict[str, Future[Any]]:
+        answered = self.answer("alter", None)
+        if answered.exception() is None:
+            self.settings = dict(REQUIRED_SETTINGS)
+        return {one.name: answered for one in wanted}
+
     def list_offsets(self, places: Iterable[Any], **_: object) -> dict[Any, Future[Any]]:
         return dict.fromkeys(places, answer(SimpleNamespace(offset=7)))
 
     def describe_configs(self, wanted: Iterable[Any], **_: object) -> dict[Any, Future[Any]]:
-        return dict.fromkeys(wanted, self.answer("configs", {}))
+        settings = {name: SimpleNamespace(value=value) for name, value in self.settings.items()}
+        return dict.fromkeys(wanted, self.answer("configs", settings))
+
+    def poll(self, seconds: float) -> None:
+        pass
 
     def answer(self, what: str, outcome: object) -> Future[Any]:
         if not self.later.get(what):
@@ -134,6 +155,20 @@ def test_a_broker_without_its_session_is_asked_again() -> None:
     broker = Broker(UNKNOWN, UNKNOWN, None)
     broker.later = {"create": 1, "configs": 1}
     assert (ensured(broker, OURS), broker.made, broker.later) == ("id", ["t", "t"], {"create": 0, "configs": 0})
+
+
+def test_partitions_that_are_there_when_they_are_asked_for_again_are_made() -> None:
+    broker = Broker(None)
+    broker.later = {"partitions": 1}
+    assert (ensured(broker, Topic("t", 2)), broker.made) == ("id", ["t: 2", "t: 2"])
+
+
+def test_settings_are_set_again_where_the_broker_says_nothing_of_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = Broker(None)
+    broker.later = {"alter": 1}
+    monkeypatch.setattr(kafka, "AdminClient", lambda _: broker)
+    pipeline = cast(Pipeline, SimpleNamespace(topic=OURS))
+    assert kafka.repair(Settings(), pipeline).drift.keys().isdisjoint(REQUIRED_SETTINGS)
 
 
 def test_a_broker_that_never_finds_its_session_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
