@@ -87,8 +87,10 @@ class StreamView:
         """Put these rows in place of all others."""
 
         def attempt() -> Table:
-            head, there = self.table.metadata.current_snapshot_id, self.table.scan().plan_files()
-            return commits.replace(self.table, head, [one.file for one in there], files, table_state.encode(state))
+            with commits.kept(self.table):
+                there = [one.file for one in self.table.scan().plan_files()]
+            head = self.table.metadata.current_snapshot_id
+            return commits.replace(self.table, head, there, files, table_state.encode(state))
 
         self._until_committed(attempt)
 
@@ -109,19 +111,22 @@ class StreamView:
         """Leave only the newest row of each window and group on days with at least that many files.
 
         Returns how many files were read and written, and the bytes read; None where another commit was first: then
-        nothing was changed.
+        nothing was changed. So it is where others have expired what was read.
         """
         if not {*self.view.by, *self.view.measures} <= set(self.table.schema().column_names):
             return 0, 0, 0  # of another declaration: a rebuild handles it
-        days: dict[object, list[FileScanTask]] = {}
-        for task in self.table.scan().plan_files():
-            days.setdefault(task.file.partition[0], []).append(task)
-        many = [tasks for tasks in days.values() if len(tasks) >= max(2, at_least)]
-        if not many:
-            return 0, 0, 0
-        added = [file for tasks in many for file in self._newest(tasks)]
-        deleted = [task.file for tasks in many for task in tasks]
+        added: list[DataFile] = []
         try:
+            with commits.kept(self.table):
+                days: dict[object, list[FileScanTask]] = {}
+                for task in self.table.scan().plan_files():
+                    days.setdefault(task.file.partition[0], []).append(task)
+                many = [tasks for tasks in days.values() if len(tasks) >= max(2, at_least)]
+                if not many:
+                    return 0, 0, 0
+                for tasks in many:
+                    added += self._newest(tasks)
+            deleted = [task.file for tasks in many for task in tasks]
             self.table = commits.replace(self.table, self.table.metadata.current_snapshot_id, deleted, added, {})
         except CommitFailedException:
             commits.discard(self.table, added)
