@@ -229,29 +229,28 @@ def _drafted(table: Table, operation: Operation) -> Iterator[_Draft]:
     try:
         yield draft
     except (CommitFailedException, FileNotFoundError, ValueError) as error:
-        if not isinstance(error, CommitFailedException) and not _is_late(table, draft.id):
+        if not isinstance(error, CommitFailedException) and not draft.is_late():
             raise
         # It is certain here, and only here, that nothing refers to them.
         remove(table.io, draft.written)
         raise CommitFailedException(str(error)) from error
 
 
+def is_expired(table: Table) -> bool:
+    """Whether others have expired the snapshot that the table was loaded at: then its files may be gone."""
+    head = table.metadata.current_snapshot_id
+    return head is not None and table.catalog.load_table(table.name()).snapshot_by_id(head) is None
+
+
 @contextmanager
 def kept(table: Table) -> Iterator[None]:
-    """Where files of the table as it was loaded are read: CommitFailedException where others have expired it since."""
+    """Where files of the table are read as it was loaded: CommitFailedException where others have expired it since."""
     try:
         yield
     except Exception as error:
-        if isinstance(error, CommitFailedException) or not _is_late(table):
+        if not is_expired(table):
             raise
         raise CommitFailedException(f"{'.'.join(table.name())} was expired while it was read: {error}") from error
-
-
-def _is_late(table: Table, but: int | None = None) -> bool:
-    """Whether others have expired snapshots of the table since it was loaded, and this one is not committed."""
-    found = (table.metadata, table.catalog.load_table(table.name()).metadata)
-    known, now = ({one.snapshot_id for one in metadata.snapshots} for metadata in found)
-    return but not in now and not known <= now
 
 
 class _Draft:
@@ -261,7 +260,7 @@ class _Draft:
         self._table = table
         self._metadata = table.metadata
         self._operation = operation
-        self.id = table.metadata.new_snapshot_id()
+        self._id = table.metadata.new_snapshot_id()
         self._parent = table.metadata.current_snapshot()
         self._provider: LocationProvider = load_location_provider(table.metadata.location, table.metadata.properties)
         self.written: list[str] = []
@@ -271,7 +270,7 @@ class _Draft:
         entries = [
             ManifestEntry.from_args(
                 status=ManifestEntryStatus.ADDED,
-                snapshot_id=self.id,
+                snapshot_id=self._id,
                 sequence_number=None,
                 file_sequence_number=None,
                 data_file=file,
@@ -301,7 +300,7 @@ class _Draft:
             missing -= found
             gone = [] if forget else [entry for entry in entries if entry.data_file.file_path in found]
             listed = [
-                *(_relisted(entry, ManifestEntryStatus.DELETED, self.id) for entry in gone),
+                *(_relisted(entry, ManifestEntryStatus.DELETED, self._id) for entry in gone),
                 *(_existing(entry) for entry in entries if entry.data_file.file_path not in found),
             ]
             if listed:
@@ -321,7 +320,7 @@ class _Draft:
             if len(alike) < MERGED_AT_ONCE:
                 continue
             # What this very commit takes away stays listed.
-            alike = [one for one in alike if one.added_snapshot_id != self.id]
+            alike = [one for one in alike if one.added_snapshot_id != self._id]
             entries = [
                 entry for one in alike for entry in one.fetch_manifest_entry(self._table.io, discard_deleted=True)
             ]
@@ -348,22 +347,28 @@ class _Draft:
             (*before, AddSnapshotUpdate(snapshot=snapshot), moved, *updates),
         )
 
+    def is_late(self) -> bool:
+        """Whether it is not committed, and others have expired snapshots of the table since it was loaded."""
+        found = (self._metadata, self._table.catalog.load_table(self._table.name()).metadata)
+        known, now = ({one.snapshot_id for one in metadata.snapshots} for metadata in found)
+        return self._id not in now and not known <= now
+
     def _snapshot(
         self, manifests: Sequence[ManifestFile], changed: Mapping[str, int], state: Mapping[str, str]
     ) -> Snapshot:
         sequence = self._metadata.next_sequence_number()
-        path = self._place(f"snap-{self.id}-0-{uuid4()}.avro")
+        path = self._place(f"snap-{self._id}-0-{uuid4()}.avro")
         with write_manifest_list(
             format_version=self._metadata.format_version,
             output_file=self._table.io.new_output(path),
-            snapshot_id=self.id,
+            snapshot_id=self._id,
             parent_snapshot_id=self._metadata.current_snapshot_id,
             sequence_number=sequence,
             avro_compression="deflate",
         ) as writer:
             writer.add_manifests(list(manifests))
         return Snapshot(  # type: ignore[call-arg]
-            snapshot_id=self.id,
+            snapshot_id=self._id,
             parent_snapshot_id=self._metadata.current_snapshot_id,
             manifest_list=path,
             sequence_number=sequence,
@@ -390,7 +395,7 @@ class _Draft:
             spec=self._metadata.specs()[spec_id],
             schema=self._metadata.schema(),
             output_file=self._table.io.new_output(path),
-            snapshot_id=self.id,
+            snapshot_id=self._id,
             avro_compression="deflate",
         ) as writer:
             for entry in entries:

@@ -19,10 +19,11 @@ from tests import running, small_world
 from tests.lake import EqualTo
 from tests.proofs import at, catch_up_views, change, check, new_world, proof_of, violated, write_down_the_last_landing
 from tests.small_world import SmallWorld
-from twofold import database, inbox, job_metrics, journal, table_state, tables
-from twofold.errors import TwofoldError
+from twofold import commits, database, inbox, job_metrics, journal, table_state, tables
+from twofold.errors import QueryError, TwofoldError
 from twofold.lake import Lake
 from twofold.proof.prover import prove
+from twofold.reader import Reader
 from twofold.settings import Settings
 from twofold.table_state import Boundary, Landed
 
@@ -225,3 +226,31 @@ def land_file(world: SmallWorld, number: int, name: str, text: bytes, rows: int)
     place = {"landing": number, "file": name, "outcome": tables.REJECTED, "landed_at": at}
     state = Landed(world.pipeline.name, number, files=({**file, "rows": rows, "landed_at": at.isoformat()},))
     world.append(tables.BATCH_LOG, [{**place, "row": row} for row in range(1, rows + 1)], state)
+
+
+@pytest.mark.parametrize("by", ["query", "prove"])
+def test_what_is_expired_while_it_is_read_is_to_be_read_again(stack: Settings, pipelines_folder: Path, by: str) -> None:
+    """As by `twofold maintain --snapshot-retention 0`, after a rewrite of all files."""
+    world = new_world(stack, pipelines_folder)
+    lake = Lake(stack, world.pipeline)
+    say: list[str] = []
+
+    def expire(line: str) -> None:
+        say.append(line)
+        events = world.table(tables.EVENTS)
+        files = [task.file for task in events.scan().plan_files()]
+        events.overwrite(events.scan().to_arrow())
+        old = [one.snapshot_id for one in events.metadata.snapshots[:-1]]
+        events.maintenance.expire_snapshots().by_ids(old).commit()
+        commits.discard(events, files)
+
+    what = rf"{world.pipeline.name}\.events was expired while it was read"
+    if by == "prove":
+        with pytest.raises(QueryError, match=what):
+            prove(lake, 0, expire, since_last=True)
+        assert len(say) == 1
+        return
+    with pytest.raises(QueryError, match=what), Reader(stack, {lake.name: lake.pipeline}) as reader:
+        reader.pinned(lake.pipeline, tables.EVENTS)
+        expire("")
+        reader.query("FROM unified_by_kind", lake.name).fetchall()

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import duckdb
 
-from twofold import database, job_metrics, metrics, table_state, tables
+from twofold import commits, database, job_metrics, metrics, table_state, tables
 from twofold.errors import TwofoldError
 from twofold.lake import Lake
 from twofold.proof import changes, files_there, last_proof, offsets, origins, recomputed, sent, sql
@@ -28,6 +28,7 @@ from twofold.proof.last_proof import LastProof
 from twofold.proof.sent import Sent
 from twofold.proof.world import UNIFIED, UNREAD, TableAt, World, connect, declared, pinned
 from twofold.reader import Reader, engine, statements
+from twofold.reader.session import expired
 from twofold.text import counted
 from twofold.topic import Range
 from twofold.windows import EPOCH
@@ -253,6 +254,8 @@ def _check(name: str, world: World) -> Check:
     except (OSError, duckdb.Error) as error:
         if not _is_of_files(world, error):
             raise
+        if late := [pin for pin in world.pins.values() if pin.table and commits.is_expired(pin.table)]:
+            raise expired(f"{world.pipeline.name}.{late[0].name}") from error
         found = Findings(name)
         reasons = world.unreadable or {"": str(error)}
         found.violated("could not be checked", [f"{table}: {reason}" for table, reason in reasons.items()])

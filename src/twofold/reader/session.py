@@ -17,7 +17,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.manifest import DataFile
 
 from twofold import catalog as catalogs
-from twofold import tables
+from twofold import commits, tables
 from twofold.definition.model import Pipeline, View
 from twofold.errors import QueryError
 from twofold.reader import engine, pruning, statements, unified
@@ -53,8 +53,12 @@ class Reader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
         self.close()
+        met = error.__context__ if isinstance(error, QueryError) else error
+        if isinstance(met, (OSError, duckdb.Error)):
+            for name in (one.name for one in self._pinned.values() if one.table and commits.is_expired(one.table)):
+                raise expired(name) from error
 
     def close(self) -> None:
         """Close the connection and delete what it spilled."""
@@ -203,6 +207,14 @@ class Reader:
         values = ", ".join(f"({i}, '{pipeline}', '{name}')" for i, (pipeline, name) in enumerate(rows))
         listed = f"(VALUES {values or '(0, NULL, NULL)'}) AS _tw_listed(_tw_place, pipeline, name)"
         return f"SELECT pipeline, name FROM {listed} WHERE name IS NOT NULL ORDER BY _tw_place"
+
+
+def expired(name: str) -> QueryError:
+    """A table's files are gone, as others have expired the snapshot that is read."""
+    return QueryError(
+        f"{name} was expired while it was read",
+        "run it again; `twofold maintain` keeps what is read for as long as its --snapshot-retention says",
+    )
 
 
 def _declared(pipeline: Pipeline) -> dict[str, tables.TableShape]:
