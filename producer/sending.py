@@ -141,8 +141,11 @@ def finished(book: Journal, request: Request) -> bool:
 
 
 def announce(server: health.HealthServer, place: Path, request: Request) -> None:
-    """Publish this run's health address, unless the pipeline's own producer is running: it would look stuck."""
-    if request.own or not health.ask(health.address(place)):
+    """Publish this run's health address, unless the pipeline's own producer is running: it would look stuck.
+
+    One that does not answer in time runs: it would not publish its own address again.
+    """
+    if request.own or not health.ask(health.address(place), silent={"state": "silent"}):
         server.announce(place)
 
 

@@ -15,6 +15,7 @@ from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from types import MappingProxyType
 from typing import Any, Self
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -73,8 +74,11 @@ def address(place: Path) -> str:
     return f"{found['host']}:{found['port']}" if found else ""
 
 
-def ask(address: str) -> Mapping[str, Any]:
-    """What the service at `host:port` reports, healthy or not; empty: it does not answer, or another program does."""
+def ask(address: str, silent: Mapping[str, Any] = MappingProxyType({})) -> Mapping[str, Any]:
+    """What the service at `host:port` reports, healthy or not; empty: it is gone, or another program answers.
+
+    `silent` is given where no answer comes in time: of one look, the machine may be too slow.
+    """
     if not address:
         return {}
     try:
@@ -84,8 +88,12 @@ def ask(address: str) -> Mapping[str, Any]:
             answer = error
         with answer:
             told = json.load(answer)
-    except (OSError, ValueError, HTTPException):  # it ends while it answers, or something else has its port by now
-        return {}
+    except (
+        OSError,
+        ValueError,
+        HTTPException,
+    ) as error:  # it ends while it answers, or another one has its port by now
+        return silent if TimeoutError in (type(error), type(getattr(error, "reason", None))) else {}
     return told if isinstance(told, dict) and "state" in told else {}
 
 

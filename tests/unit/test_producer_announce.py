@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Event
+
+import pytest
 
 from producer.sending import announce
 from producer.sources import Request
@@ -28,6 +31,17 @@ def test_the_last_of_two_manual_is_asked_once_the_first_is_gone(tmp_path: Path) 
     with health.serve(dict) as second:
         announce(second, place, Request(from_file="fix.jsonl"))
         assert _port(place) == second.port
+
+
+def test_one_that_does_not_answer_in_time_is_not_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_TIMEOUT_S", 0.2)
+    place = health.place_of(tmp_path, "p", "producer")
+    released = Event()
+    with health.serve(lambda: {"state": "sending", "ended": released.wait()}) as slow, health.serve(dict) as second:
+        announce(slow, place, Request(own=True))
+        announce(second, place, Request(from_file="fix.jsonl"))
+        released.set()
+        assert _port(place) == slow.port
 
 
 def _port(place: Path) -> int:
