@@ -146,8 +146,10 @@ def _kept(world: World) -> str:
     A row of a stream wins where the files have none of its id.
     """
     key = sql.quoted(world.pipeline.event.key)
-    return f"""{key} NOT IN (SELECT {key} FROM {UNIFIED} WHERE {sql.before(world.retained_from)}
-EXCEPT SELECT {key} FROM {world.scope.batch_rows} WHERE outcome IN ('accepted', 'filtered'))"""
+    retained = f"SELECT {key} FROM {UNIFIED} WHERE {sql.before(world.retained_from)} AND {key} IS NOT NULL"
+    of_files = f"SELECT {key} FROM {world.scope.batch_rows} WHERE outcome IN ('accepted', 'filtered')"
+    # A row without an id is of no union made from scratch: it is kept, and shows.
+    return f"coalesce({key} NOT IN ({retained} EXCEPT {of_files}), true)"
 
 
 @dataclass(frozen=True)
