@@ -96,8 +96,7 @@ _AWAY = (
 )
 """What a client meets while no broker answers, or one that starts or ends."""
 _DONE = (KafkaError.TOPIC_ALREADY_EXISTS, KafkaError.INVALID_PARTITIONS)
-"""What a broker says of a topic, or of more partitions, that are there: made by others, or by a request of ours whose
-answer was another one. Whether they are as they were asked for, a description shows."""
+"""What a broker says of a topic, or of more partitions, that are there already; a description says whether as asked."""
 _DENIED = (KafkaError._AUTHENTICATION, KafkaError._SSL)
 _URL_SAFE = str.maketrans("+/", "-_")
 _LOGIN_MODULES = {
@@ -410,17 +409,14 @@ def _compared(state: TopicState, topic: Topic) -> TopicState:
 def _later(topic: Topic, asked: Mapping[str, Any]) -> KafkaException | None:
     """Why the broker must be asked again; None: it does it. Raises what else it says."""
     error = asked[topic.name].exception()
-    if not isinstance(error, KafkaException):
+    if not isinstance(error, KafkaException) or error.args[0].code() in _DONE:
         return None
-    told: KafkaError = error.args[0]
     if _is_settling(error):
         return error
-    if told.code() in _AWAY:
+    if error.args[0].code() in _AWAY:
         raise error
-    if told.code() not in _DONE:
-        what = f"the broker refuses topic {topic.name}: {told.str()}"
-        raise TwofoldError(what, "correct `topic` in the pipeline file") from error
-    return None
+    what = f"the broker refuses topic {topic.name}: {error.args[0].str()}"
+    raise TwofoldError(what, "correct `topic` in the pipeline file") from error
 
 
 def _offsets(
@@ -436,11 +432,7 @@ def _offsets(
 
 
 def _asked(
-    client: AdminClient,
-    places: Sequence[TopicPartition],
-    spec: OffsetSpec,
-    isolation: IsolationLevel,
-    timeout_s: float,
+    client: AdminClient, places: Sequence[TopicPartition], spec: OffsetSpec, isolation: IsolationLevel, timeout_s: float
 ) -> dict[int, int]:
     """Partition → the offset that is asked for; below 0 where there is none."""
 
