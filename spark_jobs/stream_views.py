@@ -145,7 +145,7 @@ class ViewWriter:
             and self._follows(table_state.history_of(log), resumed["snapshot_id"])
             and before == provider
             and self.table.folded is not None
-            and self.table.folded.state == _layout(self.view)
+            and self.table.folded.state == self._layout
         ):
             # A query that drains walks from its beginning, at every start: were that not to follow, the very first
             # snapshot could never be expired. At its position the source would find nothing new, and fails on that.
@@ -248,7 +248,16 @@ class ViewWriter:
     def _state(self, snapshot: int, sequence_number: int, files: int) -> Folded:
         """The state that the table carries once this many files of a snapshot were read."""
         definition, version = fingerprint.view(self.job.pipeline, self.view), versions.version(sequence_number, files)
-        return Folded(snapshot, definition, version=version, state=_layout(self.view))
+        types = fingerprint.types(self.job.pipeline, self.view)
+        return Folded(snapshot, definition, version=version, state=self._layout, types=types)
+
+    @property
+    def _layout(self) -> str:
+        """A short name for what the query's state holds; it is stored, and another one's state is of no use."""
+        # Ids and groups are the keys of the state, which Spark takes in the types that they had.
+        types = fingerprint.types(self.job.pipeline, self.view)
+        facts = json.dumps([_LAYOUT, types, *(astuple(part) for part in self.view.parts)])
+        return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
     def _remedy(self) -> str:
         return f"delete the checkpoint {self.checkpoint.path}: the next start fills the view again from stream_log"
@@ -257,12 +266,6 @@ class ViewWriter:
 def _make_state(updates: DataFrame) -> None:
     """Run a batch for its state alone."""
     updates.write.format("noop").mode("overwrite").save()
-
-
-def _layout(view: View) -> str:
-    """A short name for what the query's state holds; it is stored, and another one's state is of no use."""
-    facts = json.dumps([_LAYOUT, *(astuple(part) for part in view.parts)])
-    return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
 
 def _provider(log: Table, aggregation: Aggregation, before: str | None, room: int) -> str:

@@ -299,7 +299,9 @@ def recompute_view(job: Job, view: View) -> int:
         state = folding.state(known)
         if known == state:
             return 0
-        touched = table_state.touched_since(folding.events.history, known.snapshot if known else None)
+        # With wider types the same expressions may give other values of events that nothing has touched.
+        since = known.snapshot if known and known.types == state.types else None
+        touched = table_state.touched_since(folding.events.history, since)
         return folding.commit(folding.before.made, touched, state)
 
     return commits.retried(f"{job.lake.name}.{name}", attempt, _REMEDY)

@@ -79,7 +79,7 @@ def view_state(pipeline: Pipeline, view: View, events: History, known: Folded | 
     edge = table_state.boundary(events, pipeline.name)
     ends = (known and known.sealed_through, table_state.sealed_through(edge, pipeline.lateness))
     sealed = max((end for end in ends if end), default=None)
-    return Folded(events.head, fingerprint.view(pipeline, view), sealed)
+    return Folded(events.head, fingerprint.view(pipeline, view), sealed, types=fingerprint.types(pipeline, view))
 
 
 def union_report(pipeline: Pipeline, edge: Boundary | None, started: float, **found: Any) -> Counts:  # noqa: ANN401

@@ -89,14 +89,22 @@ def ensure_tables(catalog: Catalog, pipeline: Pipeline) -> dict[str, IcebergTabl
 def require_fit(catalog: Catalog, pipeline: Pipeline) -> dict[str, IcebergTable | None]:
     """The tables that are there; IncompatibleDefinition where they cannot follow the definition. Nothing is written."""
     found = _found(catalog, pipeline)
-    refused = [each for each in _differences(pipeline, found) if each.effect == evolution.REFUSED]
-    if refused:
+    _refuse(pipeline, _differences(pipeline, found))
+    return found
+
+
+def require_readable(pipeline: Pipeline, found: Iterable[IcebergTable | None]) -> None:
+    """IncompatibleDefinition where these tables have rows of another id, time or type: answers would be wrong."""
+    _refuse(pipeline, _differences_of_rows(pipeline, {table.name()[-1]: table for table in found if table}))
+
+
+def _refuse(pipeline: Pipeline, differences: Iterable[Difference]) -> None:
+    if refused := [each for each in differences if each.effect == evolution.REFUSED]:
         raise IncompatibleDefinition(
             f"{pipeline.source_file or pipeline.name}: the definition does not fit the existing tables:\n  "
             + "\n  ".join(map(str, refused)),
             "undo the change, or declare the changed stream under a new pipeline name; nothing was written",
         )
-    return found
 
 
 def commit_state(
@@ -130,30 +138,39 @@ def _declared(pipeline: Pipeline) -> tuple[TableShape, ...]:
 
 
 def _found(catalog: Catalog, pipeline: Pipeline) -> dict[str, IcebergTable | None]:
-    found = {table.name: catalogs.find(catalog, pipeline.name, table.name) for table in _declared(pipeline)}
+    return {table.name: catalogs.find(catalog, pipeline.name, table.name) for table in _declared(pipeline)}
+
+
+def _require_release(pipeline: Pipeline, found: Mapping[str, IcebergTable | None]) -> None:
     if older := [name for name, table in found.items() if table and evolution.EACH not in table.properties]:
         raise IncompatibleDefinition(
             f"{pipeline.name}: {older[0]} was made before version 0.2.0, the first release",
             "declare the stream under a new pipeline name, which reads its topic and files from the start",
         )
-    return found
+
+
+def _differences_of_rows(pipeline: Pipeline, found: Mapping[str, IcebergTable | None]) -> list[Difference]:
+    """Of what tells rows apart, and of columns, each once."""
+    _require_release(pipeline, found)
+    listed: list[Difference] = []
+    shapes = {table.name: table for table in _declared(pipeline)}
+    for name in (tables.STREAM_LOG, tables.BATCH_LOG, tables.EVENTS):
+        if existing := found.get(name):
+            listed += evolution.of_identity(pipeline, existing.properties)
+            listed += evolution.of_columns(pipeline, _types_of(shapes[name].columns), _types(existing))
+    return list(dict.fromkeys(listed))
 
 
 def _differences(pipeline: Pipeline, found: Mapping[str, IcebergTable | None]) -> list[Difference]:
     """All but those of views, each once."""
-    listed: list[Difference] = []
-    shapes = {table.name: table for table in _declared(pipeline)}
-    for name in (tables.STREAM_LOG, tables.BATCH_LOG, tables.EVENTS):
-        if existing := found[name]:
-            listed += evolution.of_identity(pipeline, existing.properties)
-            listed += evolution.of_columns(pipeline, _types_of(shapes[name].columns), _types(existing))
+    listed = _differences_of_rows(pipeline, found)
     if log := found[tables.STREAM_LOG]:
         known = table_state.landed(table_state.history_of(log), pipeline.name)
         listed += evolution.of_topic(pipeline.topic, known, log.properties)
     if events := found[tables.EVENTS]:
         logs = {name: log.properties for name in _LOGS if (log := found[name])}
         listed += evolution.of_rules(pipeline, events.properties, logs)
-    return list(dict.fromkeys(listed))
+    return listed
 
 
 def _differences_of_views(catalog: Catalog, pipeline: Pipeline) -> Iterator[Difference]:

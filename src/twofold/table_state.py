@@ -180,6 +180,8 @@ class Folded:
     """Speed layer only: the highest version of its rows, which says how far it has read to the file."""
     state: str | None = None
     """Speed layer only: what its query keeps, and how; one that keeps something else starts again."""
+    types: str | None = None
+    """Fingerprint of the types of the fields that it reads; None: a version that did not keep it."""
 
 
 _State = TypeVar("_State", Landed, Boundary, Folded)
@@ -188,8 +190,8 @@ _State = TypeVar("_State", Landed, Boundary, Folded)
 def encode(state: Landed | Boundary | Folded) -> dict[str, str]:
     """As snapshot properties.
 
-    >>> encode(Folded(7, "ab"))
-    {'twofold.folded': '{"snapshot": 7, "definition": "ab", "sealed_through": null, "version": null, "state": null}'}
+    >>> print(encode(Folded(7, "ab"))["twofold.folded"])
+    {"snapshot": 7, "definition": "ab", "sealed_through": null, "version": null, "state": null, "types": null}
     """
     return {state.KEY: json.dumps(asdict(state), default=_plain)}
 

@@ -136,6 +136,29 @@ def test_a_view_grouped_by_the_event_time_streams(stack: Settings, spark: SparkS
     work.holds()
 
 
+def test_a_group_and_an_id_that_become_wider_stream_on(stack: Settings, spark: SparkSession, define: Define) -> None:
+    """Spark takes no state whose keys have another type: the job ended at every start, and ingested nothing more."""
+    views = {
+        "by_kind": {"window": "1 hour", "by": ["value"], "measures": {"events": "count(*)"}},
+        "all": {"window": "1 hour", "measures": {"events": "count(*)"}},
+    }
+
+    def declared(kind: str, **more: Any) -> Pipeline:  # noqa: ANN401
+        fields = {"id": {"type": kind, "max_length": None}, "value": {"type": kind, "min": None, "max": None}}
+        return define(event={"fields": fields}, views=views, **more)
+
+    work = Work(spark, stack, declared("int"))
+    name = work.pipeline.name
+    for number, kind in ((1, "int"), (2, "long"), (3_000_000_000, "long")):
+        work.pipeline = declared(kind, name=name, topic={"name": name})
+        again = [{**small_world.event(str(number), number % 50, "a", value), "id": number} for value in (number, 1)]
+        work.send_values(*map(small_world.as_json, again))
+        work.drain()
+    asked = "SELECT value, events FROM stream_by_kind ORDER BY 1"
+    assert work.query(asked) == [(1, 1), (2, 1), (3_000_000_000, 1)]
+    assert work.query("SELECT events FROM stream_all") == [(3,)]
+
+
 def test_a_late_record_right_after_a_fill_replaces_no_closed_window(
     stack: Settings, spark: SparkSession, define: Define, capsys: Capture
 ) -> None:

@@ -374,7 +374,8 @@ def _is_folded(world: World, view: View) -> bool:
     state, events = table_state.folded(world.pins[tables.batch_view_name(view)].history), world.pins[tables.EVENTS]
     if state is None:
         return not events.files()
-    current = state.definition == fingerprint.view(world.pipeline, view)
+    definition, types = (of(world.pipeline, view) for of in (fingerprint.view, fingerprint.types))
+    current = state.definition == definition and state.types in (None, types)
     return current and table_state.touched_since(events.history, state.snapshot) == set()
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import duckdb
 
-from twofold import commits, database, job_metrics, metrics, table_state, tables
+from twofold import commits, database, job_metrics, metrics, schemas, table_state, tables
 from twofold.errors import TwofoldError
 from twofold.lake import Lake
 from twofold.proof import changes, files_there, last_proof, offsets, origins, recomputed, sent, sql
@@ -97,6 +97,7 @@ def _prove(
         reader.pin_in_order(lake.pipeline, unified)
         for name in (tables.EVENTS, tables.STREAM_LOG, tables.BATCH_LOG):
             pins[name] = pinned(name, reader.pinned(lake.pipeline, name).table)
+        schemas.require_readable(lake.pipeline, (pin.table for pin in pins.values()))
         pins[tables.LANDED_FILES] = pinned(tables.LANDED_FILES, lake.find(tables.LANDED_FILES))
         files = beside.submit(files_there.all_there, lake, datetime.now(UTC))
         world = _world(lake, before, pins, folder, say, since_last)

@@ -17,7 +17,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.manifest import DataFile
 
 from twofold import catalog as catalogs
-from twofold import commits, tables
+from twofold import commits, schemas, tables
 from twofold.definition.model import Pipeline, View
 from twofold.errors import QueryError
 from twofold.reader import engine, pruning, statements, unified
@@ -182,6 +182,7 @@ class Reader:
                 self.pinned(pipeline, tables.STREAM_LOG),
                 self.pinned(pipeline, tables.BATCH_LOG),
             )
+            schemas.require_readable(pipeline, (each.table for each in pinned))
             self._engines[pipeline.name] = DuckDBEngine.over(self.connection, pipeline, pinned, self.read)
         return self._engines[pipeline.name]
 

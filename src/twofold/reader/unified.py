@@ -220,11 +220,12 @@ def is_current(pipeline: Pipeline, view: View, pinned: Pinned) -> bool:
 
 
 def _same(pipeline: Pipeline, view: View, state: Folded) -> bool:
-    return state.definition == fingerprint.view(pipeline, view)
+    types = state.types in (None, fingerprint.types(pipeline, view))
+    return types and state.definition == fingerprint.view(pipeline, view)
 
 
 def _outdated(pipeline: Pipeline, view: View, pinned: Pinned) -> QueryError:
     return QueryError(
-        f"{pinned.name} is of another declaration: window, groups, measures or lateness of {view.name} changed",
+        f"{pinned.name} is of another declaration: window, groups, measures, types or lateness of {view.name} changed",
         f"`twofold rebuild {pipeline.name}` computes all views again; or declare the change as a new view",
     )
