@@ -206,7 +206,7 @@ class Relander:
             others, new = write(rejudged, rows, writer)
             writer.write_sorted(self.duck.connection.sql(others).to_arrow_reader(_COPIED_ROWS))
             new += writer.close()
-        found = self._changes(rows, self.duck.read(rejudged.log, tuple(new)), key)
+        found = self._changes(rejudged.log, rows, self.duck.read(rejudged.log, tuple(new)), key)
         if found:
             rejudged.old += files
             rejudged.new += new
@@ -214,13 +214,16 @@ class Relander:
         else:
             commits.discard(rejudged.log.made, new)
 
-    def _changes(self, before: str, after: str, key: tuple[str, ...]) -> Counter[str]:
+    def _changes(self, log: Pinned, before: str, after: str, key: tuple[str, ...]) -> Counter[str]:
         """What differs between the rows of two relations."""
+        said = (tables.REASON_KIND, tables.REASON, tables.PAYLOAD)
+        # Columns of fields that are not declared any more, too: what they have of these records goes.
+        others = [column.name for column in log.columns if column.name not in (tables.OUTCOME, *said)]
         same = [*key, *([ELEMENT] if self.pipeline.event.each else [])]
         on = " AND ".join(f"_tw_b.{quoted(name)} = _tw_a.{quoted(name)}" for name in same)
         values, reasons = (
             " OR ".join(f"_tw_b.{quoted(name)} IS DISTINCT FROM _tw_a.{quoted(name)}" for name in names)
-            for names in (self.pipeline.columns, (tables.REASON_KIND, tables.REASON, tables.PAYLOAD))
+            for names in (others, said)
         )
         rows = self.duck.connection.execute(f"""
 SELECT was, now, others, count(*) FROM (

@@ -10,11 +10,15 @@ import pytest
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
-from spark_jobs.reland import Asked, Rejudged
+from spark_jobs import union
+from spark_jobs.days import scratch
+from spark_jobs.reland import Asked, Rejudged, Relander
 from spark_jobs.reland_job import asked
+from tests import lake as by_hand
+from tests import small_world
 from tests.conftest import write_definition
 from tests.lake import LocalLake
-from twofold import commits, schemas, table_state, tables
+from twofold import commits, inbox, schemas, table_state, tables
 from twofold.catalog import LakeCatalog
 from twofold.definition.model import Pipeline
 from twofold.errors import DefinitionChanged, TwofoldError, UsageError
@@ -144,3 +148,37 @@ def test_only_where_all_was_judged_the_definition_holds_for_all(
     found.kept.update({"no longer in Kafka": kept} if kept else {})
     found.commit(LocalLake(lake.settings, other, lake.own), whole)
     assert table_state.defined_since(lake.table(tables.STREAM_LOG).properties) == since
+
+
+def test_a_dropped_field_goes_with_what_its_column_has(lake: LocalLake, tmp_path: Path) -> None:
+    """Though nothing else of its records changes: from the log, and from the `events` that are made of it."""
+    noted: Pipeline = write_definition(tmp_path, event={"fields": {"note": {"type": "string"}}})
+    before = LocalLake(lake.settings, noted, lake.own)
+    before.ensure()
+    events = [{"id": key, "at": NOON, "kind": "a", "note": note} for key, note in (("x", "secret"), ("y", None))]
+    folder = before.inbox()
+    assert isinstance(folder, inbox.LocalFolder)
+    folder.path.mkdir(parents=True)
+    (folder.path / "one.json").write_bytes(b"".join(small_world.as_json(event) + b"\n" for event in events))
+    (file,) = folder.files()
+    place = {"outcome": tables.ACCEPTED, "landing": 1, "file": file.name, "landed_at": NOON}
+    rows = [{**event, **place, "row": number} for number, event in enumerate(events, 1)]
+    by_hand.append(before.table(tables.BATCH_LOG), rows, Landed(noted.name, 1))
+    by_hand.append(before.table(tables.LANDED_FILES), [{"landing": 1, "file": file.name, "version": file.version}])
+    union.recreate(before)
+
+    def notes() -> list[list[str | None]]:
+        found = (before.table(name).scan().to_arrow().sort_by("id") for name in (tables.BATCH_LOG, tables.EVENTS))
+        return [rows["note"].to_pylist() for rows in found]
+
+    assert notes() == [["secret", None]] * 2
+    after = LocalLake(lake.settings, write_definition(tmp_path, name=noted.name), lake.own)
+    after.ensure()
+    for changes in ({"accepted, other values": 1}, {}):
+        with scratch(lake.settings) as duck:
+            found = Relander(after, duck, Asked()).batch_log()
+        assert (found.judged, found.kept, found.changes) == (2, {}, changes)
+        found.commit(after, whole=True)
+        assert union.read(after).is_outdated is bool(changes)
+        union.recreate(after)
+        assert notes() == [[None, None]] * 2
