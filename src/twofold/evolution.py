@@ -128,32 +128,35 @@ def of_start(topic: Topic, known: Landed) -> Iterator[Difference]:
 
 def of_columns(pipeline: Pipeline, wanted: Types, columns: Types) -> Iterator[Difference]:
     """The fields against the columns of an existing table; `wanted` are the columns that it would be made with."""
-    reland = f"`twofold reland {pipeline.name}`"
     for name, field in pipeline.event.fields.items():
         where, now = f"{_FIELDS}{name}", wanted[name]
         if name not in columns:
-            if field.required:
-                what = "a new field must be optional (records without it exist)"
-                yield Difference(REFUSED, where, what, f"take `required` away; after {reland} it can be required")
-            else:
-                yield Difference(FOLLOWS, where, "is new", f"null in rows landed before, until {reland}")
+            yield _added(pipeline, name, FOLLOWS, "is new", "null in rows landed before")
         elif is_wider(columns[name], now):
             yield Difference(FOLLOWS, f"{where}.type", f"was {columns[name]}, is now {now}", "all values are kept")
         elif columns[name] != now:
             way_out = f"undo it, or declare a field of another name with `from: {field.source}`"
             yield Difference(REFUSED, f"{where}.type", f"was {columns[name]}, is now {field.type}", way_out)
-    for name in columns:
-        if name not in wanted:
-            then = "its column stays in the tables, and is not written any more"
-            yield Difference(FOLLOWS, f"{_FIELDS}{name}", "is not declared", then)
+    then = "its column stays in the tables, and is not written any more"
+    dropped = (name for name in columns if name not in wanted)
+    yield from (Difference(FOLLOWS, f"{_FIELDS}{name}", "is not declared", then) for name in dropped)
+
+
+def _added(pipeline: Pipeline, name: str, effect: str, what: str, then: str) -> Difference:
+    """A field that rows landed before were not judged by."""
+    where, reland = f"{_FIELDS}{name}", f"`twofold reland {pipeline.name}`"
+    if pipeline.event.fields[name].required:
+        what = f"a field that {what} must be optional (records without it exist)"
+        return Difference(REFUSED, where, what, f"take `required` away; after {reland} it can be required")
+    return Difference(effect, where, what, f"{then}, until {reland}")
 
 
 def of_rules(
-    pipeline: Pipeline, properties: Mapping[str, str], logs: Mapping[str, Mapping[str, str]]
+    pipeline: Pipeline, properties: Mapping[str, str], columns: Types, logs: Mapping[str, Mapping[str, str]]
 ) -> Iterator[Difference]:
     """All else that decides outcomes and values, against the definition that DECLARED in `properties` holds.
 
-    `logs` are the properties of both logs, by name.
+    `properties` and `columns` are those of `events`, `logs` the properties of both logs, by name.
     """
     if {log[EVENT] for log in logs.values()} == {fingerprint.event(pipeline)}:
         for name, log in logs.items():
@@ -164,16 +167,16 @@ def of_rules(
     then = f"rows landed before keep their values and outcome, until `twofold reland {pipeline.name}`"
     before, after = json.loads(properties[DECLARED]), json.loads(declared(pipeline))
     for key in sorted((before.keys() | after.keys()) - set(_KEYS.values())):
-        was, now = before.get(key), after.get(key)
-        # Fields that come, or go, are columns.
-        if was == now or (key.startswith(_FIELDS) and None in (was, now)):
-            continue
-        rules = _changed(was, now) if isinstance(was, dict) and isinstance(now, dict) else [("", was, now)]
-        for rule, old, new in rules:
-            if key == "event.id_horizon":
-                yield Difference(FOLLOWS, key, _said(old, new), "the next union goes by it")
-            else:
-                yield Difference(WAITS, f"{key}{rule}", _said(old, new), then)
+        was, now, name = before.get(key), after.get(key), key.removeprefix(_FIELDS)
+        if was is None and name != key:
+            # It is new, or was dropped, and its column is there.
+            if name in columns:
+                kept = "rows landed before keep what its column has of an earlier declaration"
+                yield _added(pipeline, name, WAITS, "is declared again", kept)
+        elif was != now and (now or name == key):
+            rules = _changed(was, now) if isinstance(was, dict) and isinstance(now, dict) else [("", was, now)]
+            effect, rest = (FOLLOWS, "the next union goes by it") if key == "event.id_horizon" else (WAITS, then)
+            yield from (Difference(effect, f"{key}{rule}", _said(old, new), rest) for rule, old, new in rules)
 
 
 def of_view(

@@ -169,7 +169,7 @@ def _differences(pipeline: Pipeline, found: Mapping[str, IcebergTable | None]) -
         listed += evolution.of_topic(pipeline.topic, known, log.properties)
     if events := found[tables.EVENTS]:
         logs = {name: log.properties for name in _LOGS if (log := found[name])}
-        listed += evolution.of_rules(pipeline, events.properties, logs)
+        listed += evolution.of_rules(pipeline, events.properties, _types(events), logs)
     return listed
 
 
