@@ -131,15 +131,16 @@ def of_columns(pipeline: Pipeline, wanted: Types, columns: Types) -> Iterator[Di
     for name, field in pipeline.event.fields.items():
         where, now = f"{_FIELDS}{name}", wanted[name]
         if name not in columns:
-            yield _added(pipeline, name, FOLLOWS, "is new", "null in rows landed before")
+            yield _added(pipeline, name, FOLLOWS, "is new", "null in rows landed before, which keep their outcome")
         elif is_wider(columns[name], now):
-            yield Difference(FOLLOWS, f"{where}.type", f"was {columns[name]}, is now {now}", "all values are kept")
+            what, then = f"was {columns[name]}, is now {now}", "what was rejected, or filtered, as too large stays so"
+            yield Difference(FOLLOWS, f"{where}.type", what, "all values are kept")
+            yield Difference(WAITS, f"{where}.type", what, f"{then}, until `twofold reland {pipeline.name}`")
         elif columns[name] != now:
             way_out = f"undo it, or declare a field of another name with `from: {field.source}`"
             yield Difference(REFUSED, f"{where}.type", f"was {columns[name]}, is now {field.type}", way_out)
     then = "its column stays in the tables, and is not written any more"
-    dropped = (name for name in columns if name not in wanted)
-    yield from (Difference(FOLLOWS, f"{_FIELDS}{name}", "is not declared", then) for name in dropped)
+    yield from (Difference(FOLLOWS, f"{_FIELDS}{one}", "is not declared", then) for one in columns if one not in wanted)
 
 
 def _added(pipeline: Pipeline, name: str, effect: str, what: str, then: str) -> Difference:
@@ -171,9 +172,10 @@ def of_rules(
         if was is None and name != key:
             # It is new, or was dropped, and its column is there.
             if name in columns:
-                kept = "rows landed before keep what its column has of an earlier declaration"
-                yield _added(pipeline, name, WAITS, "is declared again", kept)
-        elif was != now and (now or name == key):
+                yield _added(pipeline, name, WAITS, "is declared again", "rows landed before keep its former values")
+        elif now is None and name != key:
+            yield Difference(WAITS, key, "is not declared", then)
+        elif was != now:
             rules = _changed(was, now) if isinstance(was, dict) and isinstance(now, dict) else [("", was, now)]
             effect, rest = (FOLLOWS, "the next union goes by it") if key == "event.id_horizon" else (WAITS, then)
             yield from (Difference(effect, f"{key}{rule}", _said(old, new), rest) for rule, old, new in rules)

@@ -127,8 +127,7 @@ def differences(catalog: Catalog, pipeline: Pipeline) -> list[Difference] | None
         return None
     listed = [*_differences(pipeline, found), *_differences_of_views(catalog, pipeline)]
     if log := found[tables.STREAM_LOG]:
-        known = table_state.streamed(log, pipeline.name)
-        listed += evolution.of_start(pipeline.topic, known)
+        listed += evolution.of_start(pipeline.topic, table_state.streamed(log, pipeline.name))
     return listed
 
 
