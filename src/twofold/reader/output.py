@@ -11,6 +11,7 @@ As text nothing is lost: moments in ISO 8601, decimals digit by digit, bytes as 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -35,6 +36,8 @@ from twofold.text import printable, quoted
 SHOWN_ROWS = 1000
 _BATCH_ROWS = 10_000
 _PROGRESS_POLL_S = 0.2
+_NO_NUMBER = re.compile(r'"(?:[^"\\]|\\.)*"|-?(?:nan|inf(?:inity)?)', re.IGNORECASE)
+"""A text of JSON, or what DuckDB writes into it for NaN and infinities."""
 _NUMBERS = ("tinyint", "smallint", "integer", "bigint", "hugeint", "decimal", "double", "float")
 
 
@@ -67,9 +70,21 @@ def write_json(relation: DuckDBPyRelation, path: Path) -> None:
         before = "["
         lines = safe.project(f"CAST(to_json(struct_pack({packed})) AS VARCHAR) AS _tw_line")
         for row in chain.from_iterable(batch.column(0).to_pylist() for batch in lines.to_arrow_reader(_BATCH_ROWS)):
-            file.write(f"{before}\n{row}")
+            file.write(f"{before}\n{_strict(row)}")
             before = ","
         file.write("[]\n" if before == "[" else "\n]\n")
+
+
+def _strict(text: str) -> str:
+    """JSON of DuckDB as JSON: of whatever type a value is, and however deep it lies.
+
+    >>> _strict('{"NaN": [NaN, -Infinity, 1e5]}')
+    '{"NaN": [null, null, 1e5]}'
+    """
+    lower = text.lower()
+    if "nan" not in lower and "inf" not in lower:
+        return text
+    return _NO_NUMBER.sub(lambda found: found[0] if found[0].startswith('"') else "null", text)
 
 
 def write_csv(relation: DuckDBPyRelation, path: Path) -> None:
@@ -126,7 +141,7 @@ def _names(relation: DuckDBPyRelation) -> list[str]:
 
 
 def rendered(relation: DuckDBPyRelation, *, finite: bool = False) -> DuckDBPyRelation:
-    """The same rows and columns; moments and bytes as text, and with `finite` NaN and infinities as null."""
+    """The same rows and columns; moments and bytes as text, and with `finite` dates and moments at infinity as null."""
     columns = list(enumerate(zip(_names(relation), relation.types, strict=True), 1))
     # By place first, since names may repeat; then by a name, as a place takes no field access.
     placed = relation.project(", ".join(f"#{place} AS _tw_c{place}" for place, _ in columns))
@@ -140,37 +155,66 @@ def _expression(value: str, kind: DuckDBPyType, *, finite: bool) -> str:
     """SQL that renders `value`, an expression of this type."""
     match kind.id:
         case "timestamp with time zone":
-            return engine.iso(value)
-        case "timestamp":
-            return f"regexp_replace(strftime({value}, {engine.ISO}), '\\.000000$', '')"
+            return _moment(value, engine.iso(value), finite=finite)
+        case "timestamp" | "timestamp_s" | "timestamp_ms":
+            text = f"strftime(CAST({value} AS TIMESTAMP), {engine.ISO})"
+            return _moment(value, f"regexp_replace({text}, '\\.000000$', '')", finite=finite)
+        case "timestamp_ns" | "timestamptz_ns":
+            plain, zone = f"CAST({value} AS TIMESTAMP_NS)", " || 'Z'" if "tz" in kind.id else ""
+            return _moment(plain, f"replace(CAST({plain} AS VARCHAR), ' ', 'T'){zone}", finite=finite)
+        case "date" if finite:
+            return f"CASE WHEN isfinite({value}) THEN {value} END"
         case "blob":
             return f"coalesce(TRY(decode({value})), CAST({value} AS VARCHAR))"
-        case "double" | "float" if finite:
-            return f"CASE WHEN isfinite({value}) THEN {value} END"
-        case "list":
+        case "list" | "array":
             return _list(value, kind, finite=finite)
-        case "struct":
+        case "map":
+            return _map(value, kind, finite=finite)
+        case "struct" | "tuple":
             return _struct(value, kind, finite=finite)
+        case "union":
+            return _union(value, kind, finite=finite)
     return value
 
 
+def _moment(value: str, text: str, *, finite: bool) -> str:
+    return f"CASE WHEN isfinite({value}) THEN {text} {'' if finite else f'ELSE CAST({value} AS VARCHAR) '}END"
+
+
 def _list(value: str, kind: DuckDBPyType, *, finite: bool) -> str:
-    inner = _expression("_tw_x", _fields(kind)["child"], finite=finite)
+    inner = _expression("_tw_x", dict(_fields(kind))["child"], finite=finite)
     return value if inner == "_tw_x" else f"list_transform({value}, lambda _tw_x: {inner})"
 
 
+def _map(value: str, kind: DuckDBPyType, *, finite: bool) -> str:
+    (_, keys), (_, values) = _fields(kind)
+    # A key may be neither null nor there twice, so only moments, which stay different, are written in another way.
+    key = _expression("_tw_x.key", keys, finite=False) if keys.id.startswith("timestamp") else "_tw_x.key"
+    inner = _expression("_tw_x.value", values, finite=finite)
+    entry = f"struct_pack(key := {key}, value := {inner})"
+    return f"map_from_entries(list_transform(map_entries({value}), lambda _tw_x: {entry}))"
+
+
 def _struct(value: str, kind: DuckDBPyType, *, finite: bool) -> str:
-    inner = {
-        name: _expression(f"{value}.{quoted(name)}", child, finite=finite) for name, child in _fields(kind).items()
-    }
-    if all(text == f"{value}.{quoted(name)}" for name, text in inner.items()):
-        return value
-    packed = ", ".join(f"{quoted(name)} := {text}" for name, text in inner.items())
-    return f"CASE WHEN {value} IS NOT NULL THEN struct_pack({packed}) END"
+    named, packed = kind.id == "struct", []
+    for number, (name, child) in enumerate(_fields(kind), 1):
+        inner = _expression(f"{value}.{quoted(name)}" if named else f"{value}[{number}]", child, finite=finite)
+        packed.append(f"{quoted(name)} := {inner}" if named else inner)
+    return f"CASE WHEN {value} IS NOT NULL THEN {'struct_pack' if named else 'row'}({', '.join(packed)}) END"
 
 
-def _fields(kind: DuckDBPyType) -> dict[str, DuckDBPyType]:
-    return {name: child for name, child in kind.children if isinstance(child, DuckDBPyType)}
+def _union(value: str, kind: DuckDBPyType, *, finite: bool) -> str:
+    """As DuckDB writes one: in JSON an object of the member that is there, else its value."""
+    branches = []
+    for name, child in _fields(kind)[1:]:  # before them is the tag
+        inner, literal = _expression(f"{value}.{quoted(name)}", child, finite=finite), name.replace("'", "''")
+        shown = f"json_object('{literal}', {inner})" if finite else f"CAST({inner} AS VARCHAR)"
+        branches.append(f"WHEN '{literal}' THEN {shown}")
+    return f"CASE union_tag({value}) {' '.join(branches)} END"
+
+
+def _fields(kind: DuckDBPyType) -> list[tuple[str, DuckDBPyType]]:
+    return [(name, child) for name, child in kind.children if isinstance(child, DuckDBPyType)]
 
 
 def day_column(pipeline: Pipeline) -> str:
