@@ -79,8 +79,10 @@ def test_only_commits_that_landed_rows_count_for_the_rate() -> None:
         {**mark, "added-records": "900"},
         {"added-records": "5000"},  # compaction
         {**mark, "added-records": "30"},
+        {**mark, "added-records": "1001", "deleted-records": "1001"},  # reland, or erase
+        {**mark, "added-records": "8", "deleted-records": "9"},
         {**mark, "added-records": "90"},
-        ago_s=(3600, 120, 59, 50, 5),
+        ago_s=(3600, 120, 59, 50, 40, 30, 5),
     )
     assert measures.rows_per_second(log, NOW) == 2.0
     bins = measures.landed(log, NOW)

@@ -77,12 +77,13 @@ def rows_per_second(log: History, now: datetime) -> float:
 
 
 def _commits_since(log: History, first: datetime) -> Iterator[tuple[datetime, int]]:
-    """Commits that ingested rows, newest first; compaction's commits add rows too, but ingest none."""
+    """Commits that ingested rows, newest first; those of compaction, reland and erase replace what was there."""
     for snapshot in log.ancestors():
         if snapshot.at < first:
             return
         if Landed.KEY in snapshot.summary:
-            yield snapshot.at, int(snapshot.summary.get("added-records", 0))
+            added, deleted = (int(snapshot.summary.get(f"{what}-records", 0)) for what in ("added", "deleted"))
+            yield snapshot.at, max(0, added - deleted)
 
 
 def _floor(at: datetime) -> datetime:
