@@ -234,31 +234,34 @@ def _moment(bound: bytes) -> datetime:
 class RejectedSoFar:
     """What was rejected and why, counted as it is ingested: by (layer, kind), up to a commit of each layer.
 
-    first count, and the first of each day: all of the last days ─► later: what was ingested since
+    first count, the first of each day, and after rows were judged again or erased: all of the last days
+    else: what was ingested since
     """
 
     lake: Lake
     since: datetime | None = None
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
-    _landings: dict[str, int] = field(default_factory=dict)
+    _landed: dict[str, Landed] = field(default_factory=dict)
     _heads: dict[str, int | None] = field(default_factory=dict)
 
     def refresh(self, heads: dict[str, int | None], now: datetime) -> None:
         """Count what was ingested since the last time, where the heads of the logs have moved."""
         since = first_day(now)
         if since != self.since:
-            self.since, self.counts, self._landings, self._heads = since, Counter(), {}, {}
+            self.since, self.counts, self._landed, self._heads = since, Counter(), {}, {}
         if heads != self._heads and any(heads.values()):
             with Reader(self.lake.settings, {self.lake.name: self.lake.pipeline}) as reader:
-                found = Rejects(reader, self.lake.pipeline, since=since, after=self._landings)
                 # Pinned here and read below: records ingested meanwhile are counted the next time.
-                landings = {layer: self._landing(reader, log) for layer, log in _LOGS.items()}
-                self.counts.update(found.counts())
-                self._landings = landings
+                landed = {layer: self._of(reader, log) for layer, log in _LOGS.items()}
+                if any(landed[layer].relanded != before.relanded for layer, before in self._landed.items()):
+                    self.counts, self._landed = Counter(), {}
+                after = {layer: before.landing for layer, before in self._landed.items()}
+                self.counts.update(Rejects(reader, self.lake.pipeline, since=since, after=after).counts())
+                self._landed = landed
         self._heads = heads
 
-    def _landing(self, reader: Reader, log: str) -> int:
-        return table_state.landed(reader.pinned(self.lake.pipeline, log).history, self.lake.name).landing
+    def _of(self, reader: Reader, log: str) -> Landed:
+        return table_state.landed(reader.pinned(self.lake.pipeline, log).history, self.lake.name)
 
 
 def first_day(now: datetime) -> datetime:
