@@ -88,7 +88,7 @@ class LimitsCheck(_Check):
         if faults:
             remedy = "see whether the speed layer is behind, or files are wrong; else raise `limits` in the definition"
             raise AirflowFailException(failed("\n".join(faults), remedy, "limit-passed"))
-        self.log.info("within limits: %s", found)
+        self.log.info("within limits: %s: %s", found.change if found else "nothing was compared yet", found)
 
 
 class CompareOperator(PipelineOperator):

@@ -11,8 +11,9 @@ Manually: `twofold compare flights`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -62,6 +63,18 @@ class Comparison:
     events_after: int
     healed_late: int
     views: dict[str, ViewDifference]
+    replaced: bool = False
+    """Records were judged again or erased since the last one: so the number of rows says nothing of unions."""
+    edge: dict[str, Any] = field(default_factory=dict)
+    """The boundary of `snapshot`, which may be expired at the next one; version 0.2.0 did not keep it."""
+
+    @property
+    def change(self) -> str:
+        """What became of the number of events, in words."""
+        if self.replaced:
+            went = f"events went from {self.events_before:,} rows to {self.events_after:,}"
+            return f"{went} with records judged again or erased (no limit of new events holds)"
+        return f"{self.events_after - self.events_before:,} new events"
 
     @property
     def difference(self) -> float:
@@ -81,8 +94,7 @@ def compare(lake: Lake) -> Comparison:
         history = reader.pinned(pipeline, tables.EVENTS).history
         if kept and kept.snapshot == _text(history.head):
             return kept
-        known = int(kept.snapshot) if kept and kept.snapshot else None
-        found = _compared(reader, pipeline, history, known)
+        found = _compared(reader, pipeline, history, kept)
     database.save_result(settings, pipeline.name, KIND, asdict(found))
     return found
 
@@ -123,7 +135,9 @@ def beyond(found: Comparison, limits: Limits) -> list[str]:
     """
     new = found.events_after - found.events_before
     faults = []
-    if new < 0:
+    if found.replaced:
+        pass  # they take rows away, and bring some, as they were asked to
+    elif new < 0:
         faults.append(
             f"events went from {found.events_before:,} rows to {found.events_after:,}: no union takes rows away"
         )
@@ -140,19 +154,24 @@ def beyond(found: Comparison, limits: Limits) -> list[str]:
     return faults
 
 
-def _compared(reader: Reader, pipeline: Pipeline, history: History, known: int | None) -> Comparison:
+def _compared(reader: Reader, pipeline: Pipeline, history: History, kept: Comparison | None) -> Comparison:
+    known = int(kept.snapshot) if kept and kept.snapshot else None
     touched = table_state.touched_since(history, known)
-    before = History(history.snapshots, known) if known in history.snapshots else History({}, None)
+    last = History(history.snapshots, known)
+    before, after = (table_state.boundary(one, pipeline.name) for one in (last, history))
+    if kept and kept.edge:
+        before = msgspec.convert(kept.edge, Boundary, str_keys=True)
+    head = history.snapshots.get(history.head) if history.head is not None else None
     return Comparison(
         pipeline.name,
         _text(history.head),
         None if touched is None else len(touched),
-        _rows(before),
-        _rows(history),
-        _healed(
-            reader, pipeline, table_state.boundary(before, pipeline.name), table_state.boundary(history, pipeline.name)
-        ),
+        kept.events_after if kept else 0,
+        head.rows if head else 0,
+        _healed(reader, pipeline, before, after),
         {view.name: _view(reader, pipeline, view, touched) for view in pipeline.views.values()},
+        before.relanded != after.relanded,
+        json.loads(table_state.encode(replace(after, touched_days=()))[Boundary.KEY]),
     )
 
 
@@ -221,11 +240,6 @@ def _read(reader: Reader, pipeline: Pipeline, view: View) -> tuple[list[int], in
             ends.append(table_state.landed(History(log.snapshots, state.snapshot), pipeline.name).landing)
     whole = bool(commits) and commits[-1].parent is None
     return sorted({*ends} - {0}), 0 if whole else min(ends, default=0)
-
-
-def _rows(history: History) -> int:
-    head = history.snapshots.get(history.head) if history.head is not None else None
-    return head.rows if head else 0
 
 
 def _text(snapshot: int | None) -> str | None:

@@ -131,8 +131,7 @@ def compare(settings: Settings, pipeline: str, as_json: bool) -> None:
 
 
 def _compared(found: Comparison) -> Iterator[str]:
-    new = found.events_after - found.events_before
-    yield f"{found.pipeline}: {new:,} new events, {found.healed_late:,} late ones healed"
+    yield f"{found.pipeline}: {found.change}, {found.healed_late:,} late ones healed"
     for name, view in found.views.items():
         yield (
             f"  batch_{name} and stream_{name}: {view.compared:,} windows compared, {view.different:,} differ "
