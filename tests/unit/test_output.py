@@ -77,6 +77,8 @@ def written(connection: duckdb.DuckDBPyConnection, value: str, target: Path) -> 
         ("INTERVAL 1 DAY", "1 day"),
         ("TIME '12:00:00'", "12:00:00"),
         ("1.10::DECIMAL(9, 2)", Decimal("1.10")),
+        ("[0.5, -0.5]::DECIMAL(16, 16)[]", [Decimal("0.5"), Decimal("-0.5")]),
+        ("{'a': '.5, :.5', 'b': 0.5::DECIMAL(38, 38)}", {"a": ".5, :.5", "b": Decimal("0.5")}),
         ("170141183460469231731687303715884105727::HUGEINT", 2**127 - 1),
         ("map {}", {}),
         ("[]", []),

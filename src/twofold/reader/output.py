@@ -36,8 +36,8 @@ from twofold.text import printable, quoted
 SHOWN_ROWS = 1000
 _BATCH_ROWS = 10_000
 _PROGRESS_POLL_S = 0.2
-_NO_NUMBER = re.compile(r'"(?:[^"\\]|\\.)*"|-?(?:nan|inf(?:inity)?)', re.IGNORECASE)
-"""A text of JSON, or what DuckDB writes into it for NaN and infinities."""
+_NO_JSON = re.compile(r'"(?:[^"\\]|\\.)*"|-?(?:nan|inf(?:inity)?)|(?<!\d)\.(?=\d)', re.IGNORECASE)
+"""A text of JSON; or what DuckDB writes for NaN and infinities; or the point of a decimal without a digit before it."""
 _NUMBERS = ("tinyint", "smallint", "integer", "bigint", "hugeint", "decimal", "double", "float")
 
 
@@ -78,13 +78,13 @@ def write_json(relation: DuckDBPyRelation, path: Path) -> None:
 def _strict(text: str) -> str:
     """JSON of DuckDB as JSON: of whatever type a value is, and however deep it lies.
 
-    >>> _strict('{"NaN": [NaN, -Infinity, 1e5]}')
-    '{"NaN": [null, null, 1e5]}'
+    >>> _strict('{"NaN": [NaN, -Infinity, 1e5, -.5]}')
+    '{"NaN": [null, null, 1e5, -0.5]}'
     """
     lower = text.lower()
-    if "nan" not in lower and "inf" not in lower:
-        return text
-    return _NO_NUMBER.sub(lambda found: found[0] if found[0].startswith('"') else "null", text)
+    if not any(sign in lower for sign in ("nan", "inf", ":.", ",.", "[.", "-.")):
+        return text  # as nearly every row, which is not looked at by character
+    return _NO_JSON.sub(lambda one: one[0] if one[0][0] == '"' else "0." if one[0] == "." else "null", text)
 
 
 def write_csv(relation: DuckDBPyRelation, path: Path) -> None:
