@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import orjson
 
@@ -172,7 +173,8 @@ class Stdin(RecordSource):
     def __init__(self, writer: RecordWriter, stopped: Callable[[], bool]) -> None:
         self._writer, self._stopped = writer, stopped
         self.identity = {"kind": "stdin"}
-        self.version = {"pid": os.getpid()}
+        # Not the process id: a container gives each run the same one, and a journal must not match another run's.
+        self.version = {"run": uuid4().hex}
 
     def chunks(self, start: int) -> Iterator[Chunk]:
         """Lines as they come, as soon as they come."""

@@ -17,15 +17,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer import producer
+from producer import producer, reporting
 from producer.generator import Generated
 from producer.producer import produce
+from producer.reporting import Journal, Progress
 from producer.sending import open_source, within
 from producer.sources import Chunk, RecordSource, Request, Shares, chunked, split
 from producer.wire import writer
 from twofold.definition.load import load_file
 from twofold.definition.model import Field, Pipeline, Replay
 from twofold.errors import TwofoldError, UsageError
+from twofold.settings import Settings
+from twofold.topic import TopicState
 
 PAYMENTS = Path(__file__).parents[1] / "pipelines" / "payments.yaml"
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -79,6 +82,24 @@ def test_a_huge_line_garbage_and_a_missing_last_newline_stay_as_they_are(payment
             (position, line, b"7" if position == 0 else None) for position, line in enumerate(lines)
         ]
     assert opened(payments, from_file=str(plain)).total() == len(lines)
+
+
+def started(folder: Path, source: RecordSource, *, position: int = 0, restart: bool = False) -> Journal:
+    """The journal that a run begins with; `position`: how far it comes."""
+    path = reporting.path_of(Settings(home=folder), "p", source.identity)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    book = reporting.start(path, "p", TopicState("p", "A", {0: (0, 9)}, {}), source, restart)
+    if position:
+        book.save(Progress(position=position, exhausted=True))
+    return book
+
+
+def test_standard_input_has_nothing_to_resume_though_the_process_has_the_same_id(
+    payments: Pipeline, tmp_path: Path
+) -> None:
+    started(tmp_path, opened(payments, from_file="-"), position=100)
+    book = started(tmp_path, opened(payments, from_file="-"))
+    assert (book.entry.position, book.entry.exhausted, book.note) == (0, False, "")
 
 
 def test_a_cut_gzip_file_gives_an_error_and_not_a_silent_end(payments: Pipeline, tmp_path: Path) -> None:
