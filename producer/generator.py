@@ -7,10 +7,9 @@ Every block has a random generator of its own, so a restarted run continues with
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import accumulate
@@ -21,9 +20,10 @@ from rstr import Rstr
 
 from producer.sources import Chunk, RecordSource, Request, Shares
 from producer.wire import RecordWriter
-from twofold.definition.model import JSON, Field
+from twofold.definition.model import Field
 from twofold.definition.time_formats import ISO
 from twofold.errors import TwofoldError
+from twofold.journal import Entry
 
 BLOCK = 1000
 DEFAULT_INTERVAL_MS = 10.0
@@ -38,7 +38,6 @@ class Generated(RecordSource):
     """Events made from the contract, `interval_ms` of event time apart."""
 
     def __init__(self, request: Request, now: datetime, writer: RecordWriter) -> None:
-        pipeline = writer.pipeline
         self._recipe = Recipe(writer, request.seed, request.shares)
         self._count = request.generate or None
         self._interval = timedelta(milliseconds=interval_ms(request))
@@ -50,13 +49,17 @@ class Generated(RecordSource):
             "interval_ms": interval_ms(request),
             **vars(request.shares),
         }
-        event = pipeline.event
-        # The part of the contract that a record depends on, and no more: other changes do not start a run over.
-        decides = repr((event.key, event.time, event.fields, event.max_future, pipeline.lateness))
-        if pipeline.topic.format != JSON or event.each:
-            decides += repr((pipeline.topic.format, event.each))
-        self.version = {"contract": hashlib.sha256(decides.encode()).hexdigest()}
-        self.memory = {"made_at": now.isoformat(), "base": (now - span).isoformat()}
+        self.version = {}
+        self.memory = {"made_at": now.isoformat(), "base": (now - span).isoformat(), "run": 0}
+
+    def goes_on(self, before: Entry) -> int:
+        """Where it stopped, whatever has changed: from the start, the ids would come again with other events."""
+        return before.position
+
+    def beside(self, others: Iterable[Entry]) -> Mapping[str, Any]:
+        """Number the runs of one seed at other rates or shares, so that no two of them give the same ids."""
+        runs = [one.memory.get("run", 0) for one in others if one.source.get("seed") == self.identity["seed"]]
+        return {**self.memory, "run": max(runs, default=-1) + 1}
 
     def total(self) -> int | None:
         """As asked for."""
@@ -65,6 +68,7 @@ class Generated(RecordSource):
     def chunks(self, start: int) -> Iterator[Chunk]:
         """All records from number `start` on; a duplicate never leaves its block."""
         base, made_at = (datetime.fromisoformat(self.memory[name]) for name in ("base", "made_at"))
+        self._recipe.run = self.memory.get("run", 0)
         first = start - start % BLOCK
         while self._count is None or first < self._count:
             records = self._recipe.block(first, base, self._interval, made_at)
@@ -76,6 +80,9 @@ class Generated(RecordSource):
 class Recipe:
     """How to make one record of a pipeline."""
 
+    run = 0
+    """Runs of one seed have different ids."""
+
     def __init__(self, writer: RecordWriter, seed: int, shares: Shares) -> None:
         event = writer.pipeline.event
         self._writer, self._seed, self._event, self._lateness = writer, seed, event, writer.pipeline.lateness
@@ -86,8 +93,11 @@ class Recipe:
         self._kinds = list(zip(vars(shares), accumulate(vars(shares).values()), strict=True))
 
     def block(self, first: int, base: datetime, interval: timedelta, made_at: datetime) -> list[Record]:
-        """Records `first` to `first + BLOCK - 1`, a pure function of these, the seed and the definition."""
-        random = Random(f"{self._seed}:{first}")
+        """Records `first` to `first + BLOCK - 1`, a pure function of these, the seed and the definition.
+
+        Which record is of which kind and time does not depend on the fields: they may change on the way.
+        """
+        random, values = Random(f"{self._seed}:{first}"), Random(f"{self._seed}:{first}:values")
         records: list[Record] = []
         for number in range(first, first + BLOCK):
             kind = self._kind(random.random())
@@ -95,7 +105,7 @@ class Recipe:
                 records.append(records[-1 - int(random.random() * min(REACH_BACK, len(records)))])
             else:
                 at = self._moved(kind, random, base + interval * number, made_at)
-                records.append(self._record(kind, random, number, at))
+                records.append(self._record(kind, values, number, at))
         return records
 
     def _kind(self, roll: float) -> str:
@@ -114,7 +124,7 @@ class Recipe:
         return at
 
     def _record(self, kind: str, random: Random, number: int, at: datetime) -> Record:
-        event = {one.name: self._written(one, identifier(one, self._seed, number, at)) for one in self._ids}
+        event = {one.name: self._written(one, identifier(one, self._seed, self.run, number, at)) for one in self._ids}
         if not self._time.is_arrival:
             event[self._time.name] = self._written(self._time, at if kind == "future" else within(self._time, at))
         for one, make in self._makers:
@@ -217,15 +227,18 @@ def within(field: Field, value: Any) -> Any:  # noqa: ANN401
     return field.max if field.max is not None and value > field.max else value
 
 
-def identifier(field: Field, seed: int, number: int, at: datetime) -> Any:  # noqa: ANN401
-    """The id of event `number`: different for each, and for each seed, as far as the field's rules leave room."""
+def identifier(field: Field, seed: int, run: int, number: int, at: datetime) -> Any:  # noqa: ANN401
+    """The id of event `number`: different for each, each seed and run of it, as far as the field's rules leave room."""
+    random = Random(f"{seed}.{run}:{number}" if run else f"{seed}:{number}")
     if field.one_of or field.type.name not in ("string", "int", "long"):
-        return maker(field, seed)(Random(f"{seed}:{number}"), at)
+        return maker(field, seed)(random, at)
     if field.type.name == "string":
         if field.pattern is not None:
-            return matching(field.pattern, field.max_length, Random(f"{seed}:{number}"))
-        return f"{seed:x}-{number:x}"[-field.max_length :] if field.max_length else f"{seed:x}-{number:x}"
-    return within(field, int(field.min or 0) + number + seed * (10**12 if field.type.name == "long" else 10**7))
+            return matching(field.pattern, field.max_length, random)
+        text = f"{seed:x}.{run:x}-{number:x}" if run else f"{seed:x}-{number:x}"
+        return text[-field.max_length :] if field.max_length else text
+    per_seed, per_run = (10**12, 10**15) if field.type.name == "long" else (10**7, 10**8)
+    return within(field, int(field.min or 0) + number + seed * per_seed + run * per_run)
 
 
 def iso(value: object) -> object:

@@ -75,7 +75,7 @@ class Rate(click.ParamType[float]):
 @click.option("--out-of-order", type=Share, default=0.0, help="Share late, but within the declared lateness.")
 @click.option("--malformed", type=Share, default=0.0, help="Share that breaks the contract.")
 @click.option("--future", type=Share, default=0.0, help="Share stamped beyond max_future.")
-@click.option("--restart", is_flag=True, help="Send the source again from its start.")
+@click.option("--restart", is_flag=True, help="Send the source again from its start: the same records.")
 @click.option("--health-port", type=click.IntRange(0, 65535), default=0, help="Port of /healthz on loopback; 0 = any.")
 @click.option("--verbose", is_flag=True, help="Show the Kafka client's own log.")
 @click.option("--pipelines", type=click.Path(file_okay=False, path_type=Path), help="Folder of pipeline definitions.")

@@ -135,16 +135,25 @@ def start(path: Path, pipeline: str, topic: TopicState, source: RecordSource, re
     before = journal.read(path)
     fresh = Entry(pipeline, topic.name, topic.topic_id, source.identity, source.version, source.memory)
     if before is None:
-        return Journal(path, fresh)
+        kept = (journal.read(one) for one in sorted(path.parent.glob(f"{source.identity['kind']}-*.json")))
+        source.memory = source.beside(entry for entry in kept if entry is not None)
+        book = Journal(path, replace(fresh, memory=source.memory))
+        # At once: what starts next must find it.
+        book.save(Progress())
+        return book
+    source.memory = before.memory or source.memory
+    fresh = replace(fresh, memory=source.memory)
     if before.topic_id == topic.topic_id:
         fresh = replace(fresh, partitions=before.partitions)
     if restart:
         return Journal(path, fresh)
-    if dict(before.version) != dict(source.version):
+    position = source.goes_on(before)
+    if position is None:
         return Journal(path, fresh, "" if source.identity["kind"] == "stdin" else "the source has changed since then")
     refuse_other_topic(before, topic)
-    source.memory = before.memory or source.memory
-    return Journal(path, before)
+    if dict(before.version) == dict(source.version):
+        return Journal(path, before)
+    return Journal(path, replace(before, version=source.version, positions=(position,)))
 
 
 def refuse_other_topic(before: Entry, topic: TopicState) -> None:

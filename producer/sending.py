@@ -81,7 +81,8 @@ def run(settings: Settings, pipeline: Pipeline, request: Request, stop: Event) -
             kept = f"topic {topic.name} has {name} {actual}, not {declared} as declared; it is left as it is"
             screen.say(f"warning: {kept}")
         if finished(book, request):
-            screen.say(f"finished before: {book.entry.position:,} records were sent; --restart sends them again")
+            again = "--restart sends them again" + ("" if request.generate is None else ", another --seed others")
+            screen.say(f"finished before: {book.entry.position:,} records were sent; {again}")
             if book.entry.too_large:
                 screen.say(f"{book.entry.too_large:,} of them were too large for the broker, and are in {book.aside}")
             return 0

@@ -13,7 +13,7 @@ import select
 import sys
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from producer.wire import RecordWriter, identity
 from twofold.definition.field_source import Step
 from twofold.definition.model import Event
 from twofold.errors import TwofoldError, UsageError
+from twofold.journal import Entry
 
 BLOCK_BYTES = 256 * 1024
 COUNT_BELOW_BYTES = 1 << 30
@@ -117,9 +118,17 @@ class RecordSource(ABC):
     identity: Mapping[str, Any]
     """What the source is: names its journal."""
     version: Mapping[str, Any]
-    """Its present content: a journal of another version is sent from the start."""
+    """Its present content."""
     memory: Mapping[str, Any] = {}
     """What a later run must know to give the same records; it is handed the journal's."""
+
+    def goes_on(self, before: Entry) -> int | None:
+        """Where to go on after what a journal says was sent; None: its content was another, so at the start."""
+        return before.position if dict(before.version) == dict(self.version) else None
+
+    def beside(self, others: Iterable[Entry]) -> Mapping[str, Any]:
+        """What to remember, where the pipeline has other journals of this kind, and none yet of this source."""
+        return self.memory
 
     def total(self) -> int | None:
         """How many records there are, None if that is costly or impossible to know."""

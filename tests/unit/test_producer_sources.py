@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producer import producer, reporting
-from producer.generator import Generated
+from producer.generator import Generated, identifier
 from producer.producer import produce
 from producer.reporting import Journal, Progress
 from producer.sending import open_source, within
@@ -172,12 +172,45 @@ def test_the_same_seed_gives_the_same_records_from_any_position(payments: Pipeli
     assert records(generated(payments, seed=4).chunks(0)) != whole
 
 
-def test_what_no_generated_record_depends_on_does_not_start_it_over(payments: Pipeline) -> None:
-    larger = replace(payments, event=replace(payments.event, max_bytes=9, id_horizon=timedelta(days=1)))
-    assert generated(larger).version == generated(payments).version
-    assert records(generated(larger).chunks(0)) == records(generated(payments).chunks(0))
-    later = replace(payments, lateness=payments.lateness * 2)
-    assert generated(later).version != generated(payments).version
+def ids_and_times(source: RecordSource, start: int) -> list[tuple[bytes | None, object]]:
+    return [(key, key and orjson.loads(value)["paid_at"]) for _, value, key in records(source.chunks(start))]
+
+
+def test_a_generated_stream_goes_on_though_its_definition_changes(payments: Pipeline, tmp_path: Path) -> None:
+    before = generated(payments)
+    started(tmp_path, before, position=1500)
+    fields = {name: one for name, one in payments.event.fields.items() if name not in ("fee", "note")}
+    narrower = replace(payments, event=replace(payments.event, fields=fields))
+    after = Generated(Request(generate=2500, seed=3, shares=ALL_KINDS), NOW + timedelta(days=9), writer(narrower))
+    book = started(tmp_path, after)
+    assert (book.entry.position, book.note) == (1500, "")
+    assert ids_and_times(after, 1500) == ids_and_times(before, 1500)
+    assert not any(b'"fee"' in value for _, value, _ in records(after.chunks(1500)))
+
+
+def test_no_generated_id_comes_again_at_another_time(payments: Pipeline, tmp_path: Path) -> None:
+    before = generated(payments, shares=Shares())
+    started(tmp_path, before, position=2500)
+    sent = dict(ids_and_times(before, 0))
+    again = Generated(Request(generate=2500, seed=3), NOW + timedelta(days=9), writer(payments))
+    assert started(tmp_path, again, restart=True).entry.position == 0
+    assert dict(ids_and_times(again, 0)) == sent
+    for rate in (50, 60):
+        other = Generated(Request(generate=2500, seed=3, rate=rate), NOW, writer(payments))
+        started(tmp_path, other, position=2500)
+        found = dict(ids_and_times(other, 0))
+        assert not sent.keys() & found.keys()
+        sent |= found
+
+
+@pytest.mark.parametrize("kind", ["string", "int", "long", "string, pattern: '[a-z]{20}'"])
+def test_runs_of_one_seed_have_different_ids(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "p.yaml"
+    fields = f"{{id: {{type: {kind}, required: true}}}}"
+    path.write_text(f"name: p\ntopic: p\nlateness: 1 minute\nevent: {{id: id, time: arrival, fields: {fields}}}\n")
+    field = load_file(path).event.fields["id"]
+    made = [identifier(field, seed, run, number, NOW) for seed in (0, 1) for run in (0, 1, 2) for number in range(500)]
+    assert len(set(made)) == 3000
 
 
 @pytest.mark.parametrize(("start", "limit"), [(0, 2500), (1234, 2100)])
