@@ -21,9 +21,10 @@ from rstr import Rstr
 from producer.sources import Chunk, RecordSource, Request, Shares
 from producer.wire import RecordWriter
 from twofold.definition.model import Field
-from twofold.definition.time_formats import ISO
+from twofold.definition.time_formats import EPOCHS, ISO
 from twofold.errors import TwofoldError
 from twofold.journal import Entry
+from twofold.windows import EPOCH
 
 BLOCK = 1000
 DEFAULT_INTERVAL_MS = 10.0
@@ -135,7 +136,9 @@ class Recipe:
         return self._writer.write(event), self._writer.key(event)
 
     def _written(self, one: Field, value: Any) -> Any:  # noqa: ANN401
-        """In JSON, moments have milliseconds."""
+        """In JSON, moments have milliseconds; counts of a unit are whole."""
+        if one.format in EPOCHS and isinstance(value, datetime):
+            return value - (value - EPOCH) % timedelta(microseconds=int(EPOCHS[one.format]) or 1)
         return value if self._writer.is_avro or one.format != ISO else iso(value)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC
 from importlib.util import find_spec
@@ -21,7 +21,7 @@ import duckdb
 
 from producer.sources import Chunk, RecordSource, Request
 from producer.wire import RecordWriter
-from twofold.definition.model import Pipeline
+from twofold.definition.model import Event, Pipeline
 from twofold.errors import TwofoldError, UsageError
 from twofold.text import quoted
 
@@ -31,6 +31,15 @@ PACKAGED_NULLS = ["", "NA"]
 """How the packaged data sets write a missing value; in a user's own file, NA may be a word."""
 SEND_AT = "send_at"
 ROWS_PER_CHUNK = 2000
+TEXT = "VARCHAR"
+DOUBLE_DIGITS = 15
+"""A double holds every number of so many digits."""
+DECIMAL_DIGITS = 38
+_DIGITS = (
+    "bool_and(regexp_full_match({0}, '[+-]?[0-9]*[.]?[0-9]*')), max(length(ltrim(replace({0}, '.', ''), '+-0'))), "
+    "max(length(ltrim(split_part({0}, '.', 1), '+-0'))), max(length(split_part({0}, '.', 2)))"
+)
+"""Of a column's texts: whether all are plain numbers, and the most digits, before the point and after it."""
 _TO_UTC = {"TIMESTAMP WITH TIME ZONE": " AT TIME ZONE 'UTC'"}
 """What makes the same moment in UTC of a column of this type."""
 
@@ -53,7 +62,12 @@ class Table(RecordSource):
         query = hashlib.sha256(self._query.encode()).hexdigest()
         named = {name: at and at.isoformat() for name, at in self._range.items()}
         self.identity = {"kind": "query", "path": str(self._file), **named}
+        with self._opened() as (engine, file):
+            self._types = exact_types(engine, file, self._nulls, pipeline.event)
+        # The order of rows depends on what is text.
+        texts = sorted(name for name, kind in self._types.items() if kind == TEXT)
         self.version = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "query": query}
+        self.version |= {"texts": texts} if texts else {}
 
     def total(self) -> int | None:
         """Number of rows in the asked range."""
@@ -72,13 +86,19 @@ class Table(RecordSource):
 
     @contextmanager
     def _source(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The file as `source`; what fails meanwhile is the query, or the file that it reads."""
+        """The file as `source`."""
+        with self._opened() as (engine, file):
+            relation(engine, file, self._nulls, self._types).create_view("source")
+            yield engine
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
+        """The file; what fails meanwhile is the query, or the file that it reads."""
         with tempfile.TemporaryDirectory(prefix="twofold-") as scratch:
             engine = duckdb.connect(config={"temp_directory": scratch})
             engine.execute("SET TimeZone='UTC'")
-            relation(engine, unpacked(self._file, Path(scratch)), self._nulls).create_view("source")
             try:
-                yield engine
+                yield engine, unpacked(self._file, Path(scratch))
             except duckdb.Error as error:
                 raise TwofoldError(
                     f"the replay query fails: {error}", "correct `replay.query`, or the file that it reads"
@@ -162,11 +182,40 @@ def unpacked(path: Path, scratch: Path) -> Path:
         return Path(archive.extract(name, scratch))
 
 
-def relation(engine: duckdb.DuckDBPyConnection, path: Path, nulls: list[str]) -> duckdb.DuckDBPyRelation:
-    """The rows of a CSV (plain or gzipped) or Parquet file."""
+def exact_types(engine: duckdb.DuckDBPyConnection, path: Path, nulls: list[str], event: Event) -> dict[str, str]:
+    """Column of a CSV file → type to read it as, where the type that DuckDB guesses could not hold what is written.
+
+    That is text where a declared text has the column's name, and a decimal where digits of it do not fit into a double
+    and decimals are declared.
+    """
+    if path.suffix == ".parquet":
+        return {}
+    found = relation(engine, path, nulls)
+    guessed = dict(zip(found.columns, map(str, found.types), strict=True))
+    declared = {name: one.type.name for name, one in event.fields.items()}
+    types = {
+        name: TEXT
+        for name, kind in guessed.items()
+        if (declared.get(name) == "json" and kind != TEXT)
+        or (declared.get(name) == "string" and kind not in (TEXT, "BIGINT", "HUGEINT"))
+    }
+    doubles = [name for name, kind in guessed.items() if kind == "DOUBLE" and name not in types]
+    if doubles and "decimal" in declared.values():
+        texts = relation(engine, path, nulls, dict.fromkeys(doubles, TEXT))
+        for name in doubles:
+            ((plain, digits, before, after),) = texts.aggregate(_DIGITS.format(quoted(name))).fetchall()
+            if plain and digits > DOUBLE_DIGITS and before + after <= DECIMAL_DIGITS:
+                types[name] = f"DECIMAL({before + after},{after})"
+    return types
+
+
+def relation(
+    engine: duckdb.DuckDBPyConnection, path: Path, nulls: list[str], types: Mapping[str, str] | None = None
+) -> duckdb.DuckDBPyRelation:
+    """The rows of a CSV (plain or gzipped) or Parquet file; `types`: of those CSV columns that are not guessed."""
     try:
         if path.suffix == ".parquet":
             return engine.read_parquet(str(path))
-        return engine.read_csv(str(path), na_values=nulls)
+        return engine.read_csv(str(path), na_values=nulls, dtype=dict(types) if types else None)
     except duckdb.Error as error:
         raise TwofoldError(f"{path} cannot be read as a table: {error}", "name a CSV or Parquet file") from error

@@ -155,9 +155,9 @@ class AvroWriter(RecordWriter):
         """The value of one record."""
         import fastavro
 
-        found = {name: _natural(self.pipeline, name, value) for name, value in values.items() if value is not None}
         stream = BytesIO()
         try:
+            found = {name: _natural(self.pipeline, name, value) for name, value in values.items() if value is not None}
             fastavro.schemaless_writer(stream, self._parsed, shape(self.tree, found))
         except (ValueError, TypeError, KeyError) as error:
             raise TwofoldError(
@@ -219,12 +219,18 @@ def _formatted(one: Field, value: Any) -> Any:  # noqa: ANN401
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     if one.format not in EPOCHS:
         return moment.strftime(one.format)
-    return int(Decimal((moment - EPOCH) // _MICROSECOND) / EPOCHS[one.format])
+    number = Decimal((moment - EPOCH) // _MICROSECOND) / EPOCHS[one.format]
+    return int(number) if number == int(number) else number
 
 
 def _natural(pipeline: Pipeline, name: str, value: Any) -> Any:  # noqa: ANN401
     """A value as its Avro type wants it."""
     one = pipeline.event.fields.get(name)
+    if one is not None and (one.format in EPOCHS or one.type.name in ("int", "long")):
+        number = _formatted(one, value)
+        # fastavro cuts it off.
+        if isinstance(number, float | Decimal) and number != int(number):
+            raise ValueError(f"{one.label} is {number}, and whole numbers are what its schema has")
     if one is None or isinstance(value, date):
         return value if not isinstance(value, datetime) or value.tzinfo else value.replace(tzinfo=UTC)
     match one.type.name:

@@ -21,7 +21,7 @@ from twofold.contract.judge import Judge
 from twofold.definition.field_source import parse_path
 from twofold.definition.load import load_file
 from twofold.definition.model import FORMATS, Pipeline, Replay
-from twofold.errors import UsageError
+from twofold.errors import TwofoldError, UsageError
 from twofold.schema_registry import Registered, UnknownSchema
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -134,6 +134,33 @@ def test_json_is_nested_as_declared(tmp_path: Path) -> None:
         b'{"payload":{"session":{"id":"a"},"seq":7,"items":[null,{"sku":"x"}],"more":{"n": 1.50}},"ts":1772366400000}'
     )
     assert key_finder(write.pipeline.event)(text) == write.key({"session": "a", "number": 7}) == b'["a",7]'
+
+
+@pytest.mark.parametrize(
+    ("unit", "moment", "written"),
+    [
+        ("epoch_s", datetime(2026, 1, 1, 0, 0, 0, 750_000), b"1767225600.75"),
+        ("epoch_ms", datetime(1969, 12, 31, 23, 59, 59, 999_500, UTC), b"-0.5"),
+        ("epoch_us", datetime(9999, 12, 31, 23, 59, 59, 999_999), b"253402300799999999"),
+        ("epoch_ns", datetime(2026, 1, 1, 0, 0, 0, 1), b"1767225600000001000"),
+    ],
+)
+def test_epochs_keep_their_fraction(tmp_path: Path, unit: str, moment: datetime, written: bytes) -> None:
+    pipeline = declared(tmp_path, "json", "flat")
+    at = replace(pipeline.event.fields["at"], format=unit, min=datetime(1960, 1, 1, tzinfo=UTC))
+    fields = {**pipeline.event.fields, "at": at}
+    pipeline = replace(pipeline, event=replace(pipeline.event, fields=fields))
+    write = writer(pipeline)
+    text = write.write({"k": "a", "at": moment})
+    assert text == b'{"k":"a","at":' + written + b"}"
+    (row,) = landed(write, Memory(), [text], [b"a"])
+    if moment.year < 9999:
+        assert row["reason"] is None
+        assert row["at"] == moment.replace(tzinfo=UTC)
+    avro = replace(pipeline, topic=replace(pipeline.topic, format="avro"))
+    if b"." in written:
+        with pytest.raises(TwofoldError, match=r"at.* is .*, and whole numbers"):
+            writer(avro, Memory().register).write({"k": "a", "at": moment})
 
 
 def test_lines_are_sent_as_they_are_and_not_to_a_topic_in_avro(tmp_path: Path) -> None:

@@ -139,6 +139,21 @@ def test_rows_come_in_the_order_of_sending_without_nulls_and_with_exact_values(t
     assert [records(source.chunks(start)) for start in range(5)] == [found[start:] for start in range(5)]
 
 
+def test_what_a_csv_file_writes_is_what_is_sent(payments: Pipeline, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(
+        "id,price,note,account,risk\n1,12345678901234567.89,1.10,2026-01-01T00:00:00Z,0.5\n"
+        "2,-0.1,2,2026-01-02T00:00:00Z,1e-3\n3,.250,,,\n"
+    )
+    query = "SELECT id AS payment_id, price AS amount, note, account, risk FROM source"
+    source = opened(replace(payments, replay=Replay("t.csv", query), source_file=str(tmp_path / "p.yaml")))
+    assert [value for _, value, _ in records(source.chunks(0))] == [
+        b'{"payment_id":1,"amount":12345678901234567.890,"note":"1.10","account":"2026-01-01T00:00:00Z","risk":0.5}',
+        b'{"payment_id":2,"amount":-0.100,"note":"2","account":"2026-01-02T00:00:00Z","risk":0.001}',
+        b'{"payment_id":3,"amount":0.250}',
+    ]
+    assert source.version["texts"] == ["account", "note"]
+
+
 def test_a_range_of_send_at_is_half_open(table: Pipeline) -> None:
     since = datetime(2026, 1, 1, 0, 0, 10, tzinfo=UTC)
     source = opened(table, since=since, until=since + timedelta(seconds=10))
