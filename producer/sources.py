@@ -242,10 +242,12 @@ def _stat(path: Path) -> os.stat_result:
 def key_finder(event: Event) -> Callable[[bytes], bytes | None]:
     """How to find the event id in a JSON record, as key bytes; None if it does not parse or has no plain id.
 
+    Where a field is Kafka's key, nothing else may be put there: a line has none.
     An id that comes first, as it mostly does, is read without parsing the rest: a third of the time.
     """
     paths = [event.fields[name].source.steps for name in event.id]
-    if not paths or event.each or any(not event.fields[name].source.in_value for name in event.id):
+    keyed = any(one.source.kind == "key" for one in event.fields.values())
+    if not paths or keyed or event.each or any(not event.fields[name].source.in_value for name in event.id):
         return lambda _value: None
     if len(paths) > 1 or len(paths[0]) != 1:
         return lambda value: _parsed(value, paths)

@@ -14,11 +14,11 @@ import pytest
 
 from producer.generator import Generated
 from producer.query_source import Table
-from producer.sources import Request, Shares, key_finder
+from producer.sources import Lines, Request, Shares, key_finder
 from producer.wire import RecordWriter, writer
 from twofold.contract import kafka_records
 from twofold.contract.judge import Judge
-from twofold.definition.field_source import parse_path
+from twofold.definition.field_source import KEY, parse_path
 from twofold.definition.load import load_file
 from twofold.definition.model import FORMATS, Pipeline, Replay
 from twofold.errors import TwofoldError, UsageError
@@ -170,6 +170,17 @@ def test_lines_are_sent_as_they_are_and_not_to_a_topic_in_avro(tmp_path: Path) -
     with pytest.raises(UsageError, match="in Avro"):
         writer(declared(tmp_path, "avro", "flat"), memory.register).line(b"x")
     assert [json.loads(one.text)["type"] for one in memory.texts] == ["object", "record"]
+
+
+def test_no_id_is_put_where_a_field_is_read_from(tmp_path: Path) -> None:
+    pipeline = declared(tmp_path, "json", "flat")
+    tenant = replace(pipeline.event.fields["k"], name="tenant", required=False, from_=KEY)
+    pipeline = replace(pipeline, event=replace(pipeline.event, fields={**pipeline.event.fields, "tenant": tenant}))
+    (tmp_path / "a.jsonl").write_text('{"k":"order-7","at":"2026-02-01T00:00:00Z"}\n')
+    write = writer(pipeline)
+    (chunk,) = Lines(tmp_path / "a.jsonl", write).chunks(0)
+    (row,) = landed(write, Memory(), chunk.values, chunk.keys)
+    assert (row["outcome"], row["k"], row["tenant"]) == ("accepted", "order-7", None)
 
 
 def test_names_that_avro_does_not_have_are_told(tmp_path: Path) -> None:
