@@ -84,8 +84,8 @@ class Progress:
 class Journal:
     """The journal of one source, locked by this process until it ends."""
 
-    def __init__(self, path: Path, entry: Entry, note: str = "") -> None:
-        self._path, self._base, self.entry, self.note = path, entry, entry, note
+    def __init__(self, path: Path, entry: Entry, source: RecordSource, note: str = "") -> None:
+        self._path, self._base, self._source, self.entry, self.note = path, entry, source, entry, note
         self._saved: Entry | None = None
 
     @property
@@ -98,6 +98,7 @@ class Journal:
         before = self._base.partitions
         self.entry = replace(
             self._base,
+            version=self._source.version,
             positions=(progress.position,),
             exhausted=progress.exhausted,
             partitions={
@@ -137,7 +138,7 @@ def start(path: Path, pipeline: str, topic: TopicState, source: RecordSource, re
     if before is None:
         kept = (journal.read(one) for one in sorted(path.parent.glob(f"{source.identity['kind']}-*.json")))
         source.memory = source.beside(entry for entry in kept if entry is not None)
-        book = Journal(path, replace(fresh, memory=source.memory))
+        book = Journal(path, replace(fresh, memory=source.memory), source)
         # At once: what starts next must find it.
         book.save(Progress())
         return book
@@ -146,14 +147,16 @@ def start(path: Path, pipeline: str, topic: TopicState, source: RecordSource, re
     if before.topic_id == topic.topic_id:
         fresh = replace(fresh, partitions=before.partitions)
     if restart:
-        return Journal(path, fresh)
+        return Journal(path, fresh, source)
     position = source.goes_on(before)
     if position is None:
-        return Journal(path, fresh, "" if source.identity["kind"] == "stdin" else "the source has changed since then")
+        told = before.position and source.identity["kind"] != "stdin"
+        return Journal(path, fresh, source, "the source has changed since then" if told else "")
     refuse_other_topic(before, topic)
     if dict(before.version) == dict(source.version):
-        return Journal(path, before)
-    return Journal(path, replace(before, version=source.version, positions=(position,)))
+        return Journal(path, before, source)
+    later = replace(before, version=source.version, positions=(position,), exhausted=False)
+    return Journal(path, later, source)
 
 
 def refuse_other_topic(before: Entry, topic: TopicState) -> None:

@@ -28,7 +28,7 @@ from producer.sources import Chunk, Lines, RecordSource, Request, Stdin
 from producer.wire import Register, writer
 from twofold import health, kafka
 from twofold.definition.model import Pipeline
-from twofold.errors import NotRunning, TwofoldError
+from twofold.errors import NotRunning, TwofoldError, UsageError
 from twofold.metrics import Meter
 from twofold.schema_registry import Registry
 from twofold.services.record import PRODUCER
@@ -77,6 +77,7 @@ def run(settings: Settings, pipeline: Pipeline, request: Request, stop: Event) -
             return 0
         require_exact(pipeline, topic)
         book = reporting.start(path, pipeline.name, topic, source, request.restart)
+        refuse_doubles(book, pipeline)
         for name, (declared, actual) in topic.drift.items():
             kept = f"topic {topic.name} has {name} {actual}, not {declared} as declared; it is left as it is"
             screen.say(f"warning: {kept}")
@@ -131,6 +132,15 @@ def open_source(
     if request.path is not None:
         return Lines(request.path, write)
     return Table(pipeline, request, write)
+
+
+def refuse_doubles(book: Journal, pipeline: Pipeline) -> None:
+    """Where events have no id, what is sent twice is there twice."""
+    if book.note and not pipeline.event.id:
+        raise UsageError(
+            f"{book.note}: from its start, all its records would be sent again, and without an id be there twice",
+            "send what is new as a file of its own; or all of it again, with --restart",
+        )
 
 
 def finished(book: Journal, request: Request) -> bool:

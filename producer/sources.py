@@ -7,6 +7,7 @@ replay.query ──► `query_source`        the definition alone ──► `gen
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import re
 import select
@@ -118,7 +119,7 @@ class RecordSource(ABC):
     identity: Mapping[str, Any]
     """What the source is: names its journal."""
     version: Mapping[str, Any]
-    """Its present content."""
+    """Its present content, as far as it is known."""
     memory: Mapping[str, Any] = {}
     """What a later run must know to give the same records; it is handed the journal's."""
 
@@ -148,7 +149,32 @@ class Lines(RecordSource):
         stat = _stat(path)
         self._size = stat.st_size
         self.identity = {"kind": "lines", "path": str(path)}
-        self.version = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+        self._stat = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+        self.version = self._stat
+        self._known = 0
+
+    def goes_on(self, before: Entry) -> int | None:
+        """Where the lines end that were sent, if the file still begins with all that was read of it then."""
+        read = {name: before.version[name] for name in ("read", "sha256") if name in before.version}
+        position: int | None = before.position
+        if any(before.version.get(name) != value for name, value in self._stat.items()):
+            position = self._compared(before.position, **read) if read else None
+        if position is not None:
+            self._known, self.version = read.get("read", 0), {**self._stat, **read}
+        return position
+
+    def _compared(self, position: int, read: int, sha256: str) -> int | None:
+        """`position`, if so many bytes have this hash; one less if its last line was only the beginning of one."""
+        digest, lines, following = hashlib.sha256(), 0, b""
+        for block in self._blocks():
+            part = block[:read]
+            digest.update(part)
+            lines, read, following = lines + part.count(b"\n"), read - len(part), block[len(part) : len(part) + 1]
+            if following:
+                break
+        if read or digest.hexdigest() != sha256 or position > lines + 1:
+            return None
+        return lines if position > lines and following not in (b"", b"\n") else position
 
     def total(self) -> int | None:
         """Number of lines of a plain file below COUNT_BELOW_BYTES."""
@@ -163,7 +189,17 @@ class Lines(RecordSource):
 
     def chunks(self, start: int) -> Iterator[Chunk]:
         """All lines from line `start` on; the last one need not end with a newline."""
-        yield from chunked(split(self._blocks()), start, self._writer)
+        yield from chunked(split(self._noted(self._blocks())), start, self._writer)
+
+    def _noted(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
+        """Note what was read, before any line of it is sent."""
+        digest, read = hashlib.sha256(), 0
+        for block in blocks:
+            digest.update(block)
+            read += len(block)
+            if read >= self._known:
+                self.version = {**self._stat, "read": read, "sha256": digest.hexdigest()}
+            yield block
 
     def _blocks(self) -> Iterator[bytes]:
         try:
@@ -172,7 +208,7 @@ class Lines(RecordSource):
         except (OSError, EOFError, zlib.error) as error:
             raise TwofoldError(
                 f"{self._path} cannot be read to its end: {error}",
-                "all lines up to there are sent; fix the file and run again with --restart",
+                "all lines up to there are sent; fix the file and run again",
             ) from error
 
 

@@ -156,6 +156,10 @@ def test_bytes_stay_as_they_are_and_a_finished_replay_says_so(
     assert "finished before: 7 records" in twofold("produce", pipeline.name, "--from", str(path)).stderr
     twofold("produce", pipeline.name, "--from", str(path), "--restart")
     assert values(in_topic(stack, pipeline)) == Counter(dict.fromkeys(lines, 2))
+    with path.open("ab") as file:
+        file.write(b'\n{"id":"new"}\n')
+    assert "going on after record 7" in twofold("produce", pipeline.name, "--from", str(path)).stderr
+    assert values(in_topic(stack, pipeline)) == Counter({**dict.fromkeys(lines, 2), b'{"id":"new"}': 1})
 
 
 @both_clients

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer import producer, reporting
+from producer import producer, reporting, sending
 from producer.generator import Generated, identifier
 from producer.producer import produce
 from producer.reporting import Journal, Progress
@@ -100,6 +101,61 @@ def test_standard_input_has_nothing_to_resume_though_the_process_has_the_same_id
     started(tmp_path, opened(payments, from_file="-"), position=100)
     book = started(tmp_path, opened(payments, from_file="-"))
     assert (book.entry.position, book.entry.exhausted, book.note) == (0, False, "")
+
+
+def sent(folder: Path, pipeline: Pipeline, path: Path) -> list[bytes]:
+    """What a run sends of a file, to its end."""
+    source = opened(pipeline, from_file=str(path))
+    book = started(folder, source)
+    sending.refuse_doubles(book, pipeline)
+    found = [] if book.entry.exhausted else records(source.chunks(book.entry.position))
+    book.save(Progress(position=book.entry.position + len(found), exhausted=True))
+    return [value for _, value, _ in found]
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_of_a_file_that_grew_only_what_is_new_is_sent(
+    payments: Pipeline, tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    path = tmp_path / ("a.jsonl" if pack is bytes else "a.jsonl.gz")
+    without_id = replace(payments, event=replace(payments.event, id=()))
+
+    def append(text: bytes) -> list[bytes]:
+        with path.open("ab") as file:
+            file.write(pack(text))
+        return sent(tmp_path, without_id, path)
+
+    assert append(b"1\n2\n") == [b"1", b"2"]
+    os.utime(path, ns=(1, 1))
+    assert sent(tmp_path, without_id, path) == []
+    assert append(b"3\n4") == [b"3", b"4"]
+    assert append(b"\n") == []
+    assert append(b'{"half') == [b'{"half']
+    assert append(b'": 5}\n6\n') == [b'{"half": 5}', b"6"]
+
+    path.write_bytes(pack(b'1\n2\n3\n9\n{"half": 5}\n6\n7\n'))
+    with pytest.raises(UsageError, match="the source has changed"):
+        sent(tmp_path, without_id, path)
+    assert len(sent(tmp_path, payments, path)) == 7
+    assert sent(tmp_path, payments, path) == []
+
+
+def test_a_file_that_grew_is_gone_on_with_where_a_run_was_stopped_in_it(payments: Pipeline, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    lines = [b"%d" % number for number in range(200_000)]
+    path.write_bytes(b"\n".join(lines))
+    first = opened(payments, from_file=str(path))
+    book = started(tmp_path, first)
+    chunks = first.chunks(0)
+    book.save(Progress(position=len(next(chunks)) - 5))
+    stopped = book.entry.position
+    # Stopped again before it was where it had been.
+    source = opened(payments, from_file=str(path))
+    again = started(tmp_path, source)
+    again.save(Progress(position=again.entry.position))
+    with path.open("ab") as file:
+        file.write(b"\nlast")
+    assert sent(tmp_path, payments, path) == [*lines[stopped:], b"last"]
 
 
 def test_a_cut_gzip_file_gives_an_error_and_not_a_silent_end(payments: Pipeline, tmp_path: Path) -> None:
