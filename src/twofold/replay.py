@@ -4,8 +4,8 @@
 
 A copy is a file like any other, so its ingest is exactly-once too: the same label puts the same names, and content
 ingested under a name is not ingested again. Copies of a range are named after the landings that they come from, so
-among them the later still wins over the earlier. Rows that a still later landing corrected would win over the
-correction: such a range is refused, as it must reach to the last landing.
+among them the later still wins over the earlier. Rows that were corrected by what does not go, as it is of a later
+landing or not there any more, would win over the correction: such a range is refused.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from twofold import inbox, tables
+from twofold.definition.renderer import text_literal
 from twofold.errors import TwofoldError, UsageError
 from twofold.lake import Lake
 from twofold.reader import Reader
@@ -26,6 +27,7 @@ from twofold.taken import TakenFiles
 from twofold.text import quoted
 
 FOLDER = "replay"
+_NAMED = 5
 _RANGE = re.compile(r"(\d+)(?:\.\.(\d+)?)?")
 
 
@@ -89,8 +91,6 @@ def plan_landings(lake: Lake, first: int, last: int | None, name: str) -> Plan:
     chosen = [row for row in taken if first <= row["landing"] <= end]
     if not chosen:
         raise UsageError(f"{lake.name} has no landing in {first}..{end}", f"the last one is {newest}")
-    if end < newest:
-        _refuse_stale(lake, first, end)
     return _planned(lake, chosen, taken, f"{FOLDER}/{label(name)}")
 
 
@@ -121,35 +121,52 @@ def carry_out(lake: Lake, plan: Plan) -> None:
             ) from error
 
 
-def _planned(lake: Lake, chosen: Iterable[dict[str, Any]], taken: Iterable[dict[str, Any]], prefix: str) -> Plan:
+def _planned(lake: Lake, chosen: Sequence[dict[str, Any]], taken: Sequence[dict[str, Any]], prefix: str) -> Plan:
     files = TakenFiles(lake)
     last = {row["file"]: row["landing"] for row in taken}
     copies: dict[str, Copy] = {}
-    left_out = []
+    left_out: dict[tuple[int, str], str] = {}
     for row in chosen:
         if why := files.absence(row["landing"], row["file"], row["version"], row["sha256"]):
             if row["landing"] < last[row["file"]]:
                 why = f"landing {last[row['file']]} took other content under this name"
-            left_out.append(f"{row['file']} of landing {row['landing']}: {why}")
+            left_out[row["landing"], row["file"]] = f"{inbox.shown(row['file'])} of landing {row['landing']}: {why}"
             continue
         target = f"{prefix}/{row['landing']:06}/{row['file']}"
         # Of copies with one content the last decides, so it alone goes.
         copies[row["sha256"]] = Copy(row["file"], target, row["size_bytes"], row["sha256"], row["landing"], row["rows"])
-    return Plan(lake.name, tuple(sorted(copies.values(), key=lambda copy: copy.target)), tuple(left_out))
+    reaches = chosen[-1]["landing"] == taken[-1]["landing"]
+    if copies and (left_out or not reaches):
+        _refuse_stale(lake, (chosen[0]["landing"], chosen[-1]["landing"]), left_out, reaches=reaches)
+    return Plan(lake.name, tuple(sorted(copies.values(), key=lambda copy: copy.target)), tuple(left_out.values()))
 
 
-def _refuse_stale(lake: Lake, first: int, end: int) -> None:
-    key = quoted(lake.pipeline.event.key)
-    known = f"outcome IN ('{tables.ACCEPTED}', '{tables.FILTERED}')"
-    query = f"""SELECT count(DISTINCT {key}) FROM {tables.BATCH_LOG} WHERE {known} AND landing > {end} AND {key} IN
-      (SELECT {key} FROM {tables.BATCH_LOG} WHERE {known} AND landing BETWEEN {first} AND {end})"""
+def _refuse_stale(lake: Lake, ends: tuple[int, int], left_out: Mapping[tuple[int, str], str], *, reaches: bool) -> None:
+    """Refuse where the last row of an id does not go, though an earlier one does, which then would be the last."""
+    key, place = quoted(lake.pipeline.event.key), '(landing, file, "row")'
+    stays = " OR ".join(
+        [f"landing > {ends[1]}", *(f"landing = {at} AND file = {text_literal(name)}" for at, name in left_out)]
+    )
+    known = f"outcome IN ('{tables.ACCEPTED}', '{tables.FILTERED}') AND landing >= {ends[0]}"
+    query = f"""SELECT count(*) FROM (SELECT {key} FROM {tables.BATCH_LOG}
+      WHERE {known} AND {key} IN (SELECT {key} FROM {tables.BATCH_LOG} WHERE {known} AND ({stays}))
+      GROUP BY {key} HAVING max({place}) FILTER ({stays}) > max({place}) FILTER (NOT ({stays})))"""
     with Reader(lake.settings, {lake.name: lake.pipeline}) as reader:
         stale = int(reader.query(query, lake.name).fetchall()[0][0])
     if stale:
         raise TwofoldError(
-            f"{stale:,} ids of landings {first}..{end} were corrected by later landings, and would lose the correction",
-            f"extend the range to the last landing: {first}..",
+            f"{stale:,} ids of landings {ends[0]}..{ends[1]} were corrected by rows that would not go again, and would "
+            "lose the correction",
+            _remedy(lake, ends[0], left_out.values(), reaches=reaches),
         )
+
+
+def _remedy(lake: Lake, first: int, left_out: Collection[str], *, reaches: bool) -> str:
+    ways = [] if reaches else [f"extend the range to the last landing: {first}.."]
+    if left_out:
+        more = ", …" if len(left_out) > _NAMED else ""
+        ways.append(f"bring back what would be left out ({', '.join(list(left_out)[:_NAMED])}{more})")
+    return "; ".join([*ways, f"or `twofold reland {lake.name}`, which judges rows again in their places"])
 
 
 def _put_again(folder: inbox.Folder, taken: inbox.Source, copy: Copy) -> None:
