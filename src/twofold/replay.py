@@ -148,17 +148,23 @@ def _refuse_stale(lake: Lake, ends: tuple[int, int], left_out: Mapping[tuple[int
         [f"landing > {ends[1]}", *(f"landing = {at} AND file = {text_literal(name)}" for at, name in left_out)]
     )
     known = f"outcome IN ('{tables.ACCEPTED}', '{tables.FILTERED}') AND landing >= {ends[0]}"
-    query = f"""SELECT count(*) FROM (SELECT {key} FROM {tables.BATCH_LOG}
-      WHERE {known} AND {key} IN (SELECT {key} FROM {tables.BATCH_LOG} WHERE {known} AND ({stays}))
-      GROUP BY {key} HAVING max({place}) FILTER ({stays}) > max({place}) FILTER (NOT ({stays})))"""
+    staying = f"FROM {tables.BATCH_LOG} WHERE {known} AND ({stays})"
+    stale = f"""SELECT count(*) FROM (SELECT {key} FROM {tables.BATCH_LOG}
+      WHERE {known} AND {key} IN (SELECT {key} {staying}) GROUP BY {key}
+      HAVING max({place}) FILTER ({stays}) > max({place}) FILTER (NOT ({stays})))"""
+    # Of a rejected row no column has the id: any later row may be its correction.
+    rejected = f"""SELECT count(*) FROM {tables.BATCH_LOG} WHERE outcome = '{tables.REJECTED}'
+      AND landing >= {ends[0]} AND NOT ({stays}) AND {place} < (SELECT max({place}) {staying})"""
     with Reader(lake.settings, {lake.name: lake.pipeline}) as reader:
-        stale = int(reader.query(query, lake.name).fetchall()[0][0])
-    if stale:
-        raise TwofoldError(
-            f"{stale:,} ids of landings {ends[0]}..{ends[1]} were corrected by rows that would not go again, and would "
-            "lose the correction",
-            _remedy(lake, ends[0], left_out.values(), reaches=reaches),
-        )
+        found = [int(reader.query(query, lake.name).fetchall()[0][0]) for query in (stale, rejected)]
+    how = (("ids of", "were"), ("rejected rows of", "may have been"))
+    for number, (what, were) in zip(found, how, strict=True):
+        if number:
+            raise TwofoldError(
+                f"{number:,} {what} landings {ends[0]}..{ends[1]} {were} corrected by rows that would not "
+                "go again, and would lose the correction",
+                _remedy(lake, ends[0], left_out.values(), reaches=reaches),
+            )
 
 
 def _remedy(lake: Lake, first: int, left_out: Collection[str], *, reaches: bool) -> str:

@@ -90,3 +90,16 @@ def test_what_is_left_out_keeps_no_other_ids_and_no_later_correction_from_going(
     plan = replay.plan_landings(work, 1, None, "again")
     assert [copy.source for copy in plan.copies] == ["jan.json", "last.json"]
     assert plan.left_out == ("fix's.json of landing 2: it is not in the inbox any more",)
+
+
+def test_rejected_rows_do_not_come_back_over_their_correction(lake: LakeCatalog, tmp_path: Path) -> None:
+    """Judged again by a changed definition they may be accepted; which ids they have is in no column."""
+    work = made(lake, tmp_path, "keep")
+    land_ids(work, "first.json", "a")
+    land_ids(work, "jan.json", rejected=2)
+    land_ids(work, "fix.json", "b")
+    with pytest.raises(TwofoldError, match=r"^2 rejected rows of landings 1\.\.2 may have been corrected") as refused:
+        replay.plan_landings(work, 1, 2, "again")
+    assert refused.value.remedy == f"extend the range to the last landing: 1..; {RELAND}"
+    assert len(replay.plan_landings(work, 1, 1, "again").copies) == 1
+    assert len(replay.plan_landings(work, 2, None, "again").copies) == 2
