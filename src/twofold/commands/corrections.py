@@ -50,7 +50,8 @@ def rejects(
     """Show rejected records by kind of reason, and files that were set aside; or write the records' bytes to a file.
 
     Each record is written byte by byte on a line of its own. A record that holds a line break itself would be split
-    there, so it becomes a file of its own in FILE.apart/.
+    there, so it becomes a file of its own in FILE.apart/. Of a record with `event.each` only the rejected elements are
+    written.
 
     \b
     Examples:

@@ -8,13 +8,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from twofold import tables
 from twofold.definition.model import Pipeline
+from twofold.definition.names import ELEMENT
 from twofold.errors import TwofoldError
-from twofold.reader import engine
+from twofold.reader import engine, sendable
 from twofold.reader.session import Reader
 
 _SAMPLE_BYTES = 160
@@ -82,7 +84,7 @@ class Rejects:
         return [dict(zip(names, row, strict=True)) for row in self._rows(query)]
 
     def write(self, lines: BinaryIO, apart: Path) -> Counter[str]:
-        """Write exact bytes: a record per line; one that holds a line break itself becomes a file in `apart`.
+        """Write what is to be fixed: a record per line; one that holds a line break itself becomes a file in `apart`.
 
         Returns how many went to `lines`, how many are `apart`, and how many are `empty`: without a byte.
         """
@@ -102,14 +104,22 @@ class Rejects:
         return written
 
     def _payloads(self) -> Iterator[bytes | None]:
-        query = f"SELECT payload FROM ({self._rejected()}) ORDER BY layer DESC, _tw_received_at, _tw_a, _tw_b, _tw_c"
+        """What goes through again of each record: rows of one record, which its elements are, lie together."""
+        query = f"""SELECT layer, _tw_a, _tw_b, _tw_c, _tw_element, payload FROM ({self._rejected()})
+            ORDER BY layer DESC, _tw_received_at, _tw_a, _tw_b, _tw_c, _tw_element"""
         with engine.errors():
-            for batch in self.reader.query(query, self.pipeline.name).to_arrow_reader(_BATCH_ROWS):
-                yield from batch.column(0).to_pylist()
+            batches = self.reader.query(query, self.pipeline.name).to_arrow_reader(_BATCH_ROWS)
+            rows = (row for batch in batches for row in zip(*(one.to_pylist() for one in batch.columns), strict=True))
+            for _, record in groupby(rows, lambda row: row[:4]):
+                numbers, payload = [], None
+                for *_, number, payload in record:  # noqa: B007 - each keeps the same
+                    numbers.append(number)
+                yield sendable.text_of(self.pipeline, payload, numbers)
 
     def _rejected(self) -> str:
         """Rows of both logs in one shape: layer, reason, payload, and what is made of the rest."""
-        kind = f"{tables.REASON_KIND} AS _tw_kind"
+        element = ELEMENT if self.pipeline.event.each else 0
+        kind = f"{tables.REASON_KIND} AS _tw_kind, {element} AS _tw_element"
         arrival = tables.arrival(self.pipeline)
         stream = f"""SELECT 'stream' AS layer, {kind}, reason, payload, {arrival} AS _tw_received_at,
             '{self.pipeline.topic.name}[' || kafka_partition || ']@' || kafka_offset AS _tw_place,

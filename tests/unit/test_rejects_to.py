@@ -1,0 +1,81 @@
+"""What `rejects --to` writes goes through again, once it is fixed, as what it was meant to be, and as nothing else."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import lake as by_hand
+from tests import small_world
+from tests.conftest import write_definition
+from twofold import catalog, readers, schemas, tables
+from twofold.catalog import LakeCatalog
+from twofold.contract.judge import Judge
+from twofold.definition.model import Pipeline
+from twofold.errors import TwofoldError
+from twofold.reader import Reader, sendable
+from twofold.reader.rejects import Rejects
+from twofold.settings import Settings
+
+Rows = list[dict[str, Any]]
+AT = {"type": "timestamp", "required": True, "from": "$.at"}
+
+
+def judged(pipeline: Pipeline, name: str, content: bytes) -> Rows:
+    """The rows of a file, as they are landed."""
+    judge, rows = Judge(pipeline), Rows()
+    for records in readers.read(io.BytesIO(content), name, pipeline):
+        one = judge.judge(records, small_world.START)
+        numbers = [records.numbers[parent] for parent in one.parents.to_pylist()]
+        rows += [{**row, "row": number} for row, number in zip(one.rows.to_pylist(), numbers, strict=True)]
+    return rows
+
+
+@pytest.fixture
+def written(lake: LakeCatalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Pipeline, str, Rows], str]:
+    """What is written of the rows of a file that was landed."""
+    monkeypatch.setattr(catalog, "load", lambda _: lake)
+
+    def write(pipeline: Pipeline, name: str, rows: Rows) -> str:
+        made = schemas.ensure_tables(lake, pipeline)
+        place = {"landing": 1, "file": name, "landed_at": small_world.START}
+        by_hand.append(made[tables.BATCH_LOG], [{**row, **place} for row in rows])
+        lines = io.BytesIO()
+        with Reader(Settings(home=tmp_path), {pipeline.name: pipeline}) as reader:
+            Rejects(reader, pipeline).write(lines, tmp_path / "fix.apart")
+        return lines.getvalue().decode()
+
+    return write
+
+
+def test_of_a_record_with_several_events_the_rejected_ones_are_written_once(
+    tmp_path: Path, written: Callable[[Pipeline, str, Rows], str]
+) -> None:
+    """The whole record was written for each of them: of these four events ten were there in the end."""
+    fields = {"id": None, "kind": None, "at": AT, "value": {"type": "int", "required": True}}
+    event = {"id": "none", "each": "a.items", "fields": fields}
+    pipeline = write_definition(tmp_path, name="p", event=event, views=None, filter=None)
+    record = b'{"at": "2024-02-01", "a": {"items": [{"value": 1}, {"value": "x"}, {"value": 2}, {"value": "y"}]}}\n'
+    rows = judged(pipeline, "f.json", record + b'{"at": "2024-02-01"\n')
+    text = written(pipeline, "f.json", rows)
+    assert text == ('{"at":"2024-02-01","a":{"items":[{"value": "x"}, {"value": "y"}]}}\n{"at": "2024-02-01"\n')
+    fixed = judged(pipeline, "fix.jsonl", text.replace('"x"', "7").replace('"y"', "8").encode())
+    accepted = [row["value"] for row in (*rows, *fixed) if row["outcome"] == tables.ACCEPTED]
+    assert accepted == [1, 2, 7, 8]
+
+
+def test_what_stands_before_a_text_of_kafka_stays_and_other_shapes_are_refused(tmp_path: Path) -> None:
+    fields = {"at": AT, "id": {"type": "string", "required": True}}
+    pipeline = write_definition(tmp_path, name="p", event={"each": "n", "fields": fields})
+    avro = replace(pipeline, topic=replace(pipeline.topic, format="avro"))
+    assert sendable.text_of(pipeline, b'\0\0\0\0\n{"n": [1, 2]}', [2]) == b'\0\0\0\0\n{"n":[2]}'
+    assert sendable.text_of(avro, b"\0\0\0\0\n{", [2, 3]) == b"\0\0\0\0\n{"
+    assert sendable.text_of(pipeline, b'{"n": 1}', [0]) == b'{"n": 1}'
+    for other in (b'{"m": []}', b'{"n": [1]}', b'{"n": {}}'):
+        with pytest.raises(TwofoldError, match=r"not found at event\.each, n"):
+            sendable.text_of(pipeline, other, [2])
