@@ -79,3 +79,88 @@ def test_what_stands_before_a_text_of_kafka_stays_and_other_shapes_are_refused(t
     for other in (b'{"m": []}', b'{"n": [1]}', b'{"n": {}}'):
         with pytest.raises(TwofoldError, match=r"not found at event\.each, n"):
             sendable.text_of(pipeline, other, [2])
+
+
+FILES = {
+    "null_values": ["-"],
+    "true_values": ["yes"],
+    "false_values": ["no"],
+    "decimal": ",",
+}
+FIELDS: dict[str, Any] = {
+    "kind": None,
+    "value": {"type": "int", "required": True},
+    "price": {"type": "decimal(9,2)"},
+    "paid": {"type": "boolean"},
+    "state": {"type": "string"},
+    "country": {"type": "string", "from": "geo.country", "default": "XX"},
+    "sku": {"type": "string", "from": "items[1].sku"},
+    "more": {"type": "json"},
+    "since": {"type": "date", "format": "epoch_s"},
+}
+COLUMNS = "id,at,value,price,paid,state,geo.country,items[1].sku,more,since,note,geo"
+
+
+def in_csv(*rows: str) -> bytes:
+    return "\n".join((COLUMNS.replace(",", ";"), *rows, "")).encode()
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "a;2024-02-01;VALUE;1,50;yes;-;DE;s;;86400,0;-;x",
+        'a;2024-02-01;VALUE;-;no;"a ""b"", c";;;"{""a"": [1.50, ""-""]}";-;-;-',
+        'a;2024-02-01;VALUE;2;TRUE;yes;-;"";null;0;"1,5";',
+        "a;2024-02-01;VALUE;;-;;XX;ä;1.50;;;",
+    ],
+)
+def test_a_row_of_csv_that_is_fixed_has_the_values_of_its_file(
+    tmp_path: Path, written: Callable[[Pipeline, str, Rows], str], row: str
+) -> None:
+    """A null became `-`, a path was lost and its default taken, and JSON became a text."""
+    pipeline = write_definition(tmp_path, name="p", event={"fields": FIELDS}, files=FILES, views=None)
+    text = written(pipeline, "f.csv", judged(pipeline, "f.csv", in_csv(row.replace("VALUE", "x5"))))
+    (fixed,) = judged(pipeline, "fix.jsonl", text.replace('"x5"', "5").encode())
+    (wanted,) = judged(pipeline, "f.csv", in_csv(row.replace("VALUE", "5")))
+    assert fixed == wanted
+    assert fixed["outcome"] == tables.ACCEPTED
+
+
+@pytest.mark.parametrize(
+    ("row", "fix"),
+    [
+        ("a;2024-02-01;5;1.500;;;;;;;;", ('?"1.500"', '"1500"')),
+        ("a;2024-02-01;5;1.234,50;;;;;;;;", ('?"1.234,50"', "1234.50")),
+        ('a;2024-02-01;5;;;;;;"1, ""value"": 6";;;', ('?"1, \\"value\\": 6"', "[1]")),
+        ("a;2024-02-01;5;;;;;;;86400.0;;", ('?"86400.0"', "86400")),
+    ],
+)
+def test_what_a_row_of_csv_may_not_have_is_not_accepted_as_json_before_it_is_fixed(
+    tmp_path: Path, written: Callable[[Pipeline, str, Rows], str], row: str, fix: tuple[str, str]
+) -> None:
+    pipeline = write_definition(tmp_path, name="p", event={"fields": FIELDS}, files=FILES, views=None)
+    (rejected,) = judged(pipeline, "f.csv", in_csv(row))
+    assert rejected["outcome"] == tables.REJECTED
+    text = written(pipeline, "f.csv", [rejected])
+    assert fix[0] in text
+    assert [one["reason_kind"] for one in judged(pipeline, "fix.jsonl", text.encode())] == ["not_json"]
+    assert [one["outcome"] for one in judged(pipeline, "fix.jsonl", text.replace(*fix).encode())] == ["accepted"]
+
+
+def test_cells_of_other_rows(tmp_path: Path) -> None:
+    """Malformed ones; with one path within another; and of Parquet, whose columns may hold values within them."""
+    event = {"fields": {**FIELDS, "geo": {"type": "json"}}}
+    pipeline = write_definition(tmp_path, name="p", event=event, files=FILES, views=None)
+
+    def text(payload: str, file: str) -> str:
+        return (sendable.text_of(pipeline, payload.encode(), [0], file) or b"").decode()
+
+    assert text("a;-;5", "f.csv.gz") == "a;-;5"
+    both = '{"geo": "{}", "geo.country": "DE"}'
+    assert text(both, "f.csv") == f"?{both}"
+    assert text('{"geo.country": "DE", "geo": "{}"}', "f.csv") == '?{"geo.country": "DE", "geo": "{}"}'
+    assert text('{"geo": {"country": "-"}, "geo.country": "x"}', "f.parquet") == '{"geo": {"country": "-"}}'
+    assert text('{"geo.country": "-", "price": 1.5, "more": "[1]"}', "f.parquet") == (
+        '{"geo": {"country": "-"}, "price": 1.5, "more": [1]}'
+    )
+    assert text('{"state": "-"}', "f.json") == '{"state": "-"}'

@@ -110,11 +110,11 @@ class Rejects:
         with engine.errors():
             batches = self.reader.query(query, self.pipeline.name).to_arrow_reader(_BATCH_ROWS)
             rows = (row for batch in batches for row in zip(*(one.to_pylist() for one in batch.columns), strict=True))
-            for _, record in groupby(rows, lambda row: row[:4]):
+            for (_, _, file, _), record in groupby(rows, lambda row: row[:4]):
                 numbers, payload = [], None
                 for *_, number, payload in record:  # noqa: B007 - each keeps the same
                     numbers.append(number)
-                yield sendable.text_of(self.pipeline, payload, numbers)
+                yield sendable.text_of(self.pipeline, payload, numbers, file)
 
     def _rejected(self) -> str:
         """Rows of both logs in one shape: layer, reason, payload, and what is made of the rest."""
