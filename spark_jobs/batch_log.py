@@ -94,8 +94,8 @@ class BatchRun:
     later: dict[str, str] = field(default_factory=dict)
     """Files that could not be read now, and why; the next run tries them again."""
     _moved: Counter[str] = field(default_factory=Counter)
-    _same: set[tuple[str, str]] = field(default_factory=set)
-    """Versions whose content is the one last taken: looked at once a run."""
+    _same: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Versions whose content is known: looked at once a run."""
 
     @property
     def _folder(self) -> inbox.Folder:
@@ -158,7 +158,7 @@ class BatchRun:
         # A file that was taken away since it was listed is nobody's affair.
         unread = (one for one in taken if one.later and self._folder.version(one.file.name) is not None)
         self.later.update((one.file.name, one.later) for one in unread)
-        self._same.update((one.file.name, one.file.version) for one in taken if one.unchanged)
+        self._same.update({(one.file.name, one.file.version): one.sha256 for one in taken if one.unchanged})
         read = [one.file for one in taken if not one.later]
         moved = {file.name for file in read if self._folder.version(file.name) != file.version}
         self._moved.update(moved)

@@ -214,7 +214,7 @@ class FromInbox:
                 raise SetAside(f"its name cannot be taken: {fault}")
             with self._folder.open(chosen.file.name) as stream:
                 taken.sha256 = inbox.sha256(stream)
-            taken.unchanged = taken.sha256 == chosen.sha256
+            taken.unchanged = taken.sha256 in chosen.known
             if not taken.unchanged:
                 self._read(taken, rows)
         except SetAside as error:

@@ -8,10 +8,11 @@ inbox ─► files as they lie now ───────────────
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import IO, Any
 
 from pyiceberg.table import Table
@@ -24,6 +25,7 @@ from twofold.table_state import Landed
 
 Version = tuple[str, str]
 """A file's name and its version."""
+_NONE: Mapping[Version, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Last:
     sha256: str
     is_aside: bool = False
     """It could not be read: it stays where it is."""
+    before: Last | None = None
+    """Where it could not be read: the version that was ingested last."""
 
 
 @dataclass(frozen=True)
@@ -75,25 +79,41 @@ def read_book(lake: Lake) -> Book:
     landings = rows["landing"].to_pylist()
     columns = (rows[name].to_pylist() for name in ("version", "sha256"))
     versions = map(Last, landings, *columns, rows["reason"].is_valid().to_pylist())
-    files = dict(zip(rows["file"].to_pylist(), versions, strict=True))
+    files: dict[str, Last] = {}
+    for name, one in zip(rows["file"].to_pylist(), versions, strict=True):
+        files[name] = replace(one, before=ingested(files.get(name))) if one.is_aside else one
     landed = table_state.landed(table_state.history_of(log), lake.name)
     return Book(log, record, landed, landings[-1] if landings else 0, files)
 
 
+def ingested(last: Last | None) -> Last | None:
+    """The version of a file that was ingested last, if one was."""
+    return last.before if last and last.is_aside else last
+
+
+def _known(last: Last | None) -> list[Last]:
+    return [one for one in (last, ingested(last)) if one]
+
+
 @dataclass(frozen=True)
 class Chosen:
-    """One file of the inbox to ingest; `sha256` is that of the content last ingested under its name."""
+    """One file of the inbox to ingest, unless it has one of the `known` contents: the last one, and the last ingested.
+
+    A content that was set aside since changes nothing in what was ingested.
+    """
 
     file: inbox.File
-    sha256: str = ""
+    known: tuple[str, ...] = ()
 
 
 def new_files(lying: Iterable[inbox.File], last: Mapping[str, Last]) -> list[Chosen]:
-    """Files whose version is not the one recorded, in their order."""
+    """Files whose version is not one recorded, in their order."""
     return [
-        Chosen(file, last[file.name].sha256 if file.name in last else "")
+        Chosen(file, tuple(one.sha256 for one in known))
         for file in lying
-        if is_text(file.name) and not (file.name in last and last[file.name].version == file.version)
+        if is_text(file.name)
+        for known in [_known(last.get(file.name))]
+        if file.version not in [one.version for one in known]
     ]
 
 
@@ -108,18 +128,20 @@ def is_text(name: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
-def put_away(lake: Lake, lying: Iterable[inbox.File], last: Mapping[str, Last], same: Container[Version] = ()) -> None:
+def put_away(
+    lake: Lake, lying: Iterable[inbox.File], last: Mapping[str, Last], same: Mapping[Version, str] = _NONE
+) -> None:
     """Archive or delete files of the inbox that landings took, as the pipeline declares; safe to repeat and to kill.
 
-    `same` are versions that were not taken, as their content is the last one taken under that name.
+    `same` are versions that were not taken, as their content was known, with its SHA-256.
     """
     keep = lake.pipeline.files.taken == ARCHIVE
     if lake.pipeline.files.taken == KEEP:
         return
     folder, archive = lake.inbox(), lake.archive()
     for file in lying:
-        known = last.get(file.name)
-        if known and not known.is_aside and (known.version == file.version or (file.name, file.version) in same):
+        known, digest = ingested(last.get(file.name)), same.get((file.name, file.version))
+        if known and (known.version == file.version or known.sha256 == digest):
             with suppress(FileNotFoundError):  # it was changed, or another run was first
                 name = inbox.archived(known.landing, file.name)
                 folder.take_out(file, archive, name, known.sha256, keep=keep)  # type: ignore[arg-type]  # both are of one store

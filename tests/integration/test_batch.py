@@ -320,9 +320,16 @@ def test_broken_files_are_set_aside_and_block_no_other(stack: Settings, define: 
     assert "gzip" in reasons["cut.json.gz"]
     assert "id" in reasons["twice.csv"]
     assert run(pipeline) == []
-    (folder / "cut.json.gz").write_bytes(gzip.compress(lines("x")))
+    whole = gzip.compress(lines("x"), mtime=0)
+    (folder / "cut.json.gz").write_bytes(whole)
     run(pipeline)
-    assert ids(stack, pipeline) == [(1, "a:b.json", "x"), (1, "good.json", "g"), (2, "cut.json.gz", "x")]
+    landed_ids = [(1, "a:b.json", "x"), (1, "good.json", "g"), (2, "cut.json.gz", "x")]
+    assert ids(stack, pipeline) == landed_ids
+    # It is copied again, and met before the copy ends: the whole one is what was ingested.
+    (folder / "cut.json.gz").write_bytes(whole[:-9])
+    assert [file.reason != "" for one in run(pipeline) for file in one.files] == [True]
+    (folder / "cut.json.gz").write_bytes(whole)
+    assert (run(pipeline), ids(stack, pipeline)) == ([], landed_ids)
     recorded = {row["file"]: row for row in rows_of(stack, pipeline, tables.LANDED_FILES)}
     assert recorded["rotten.parquet"]["reason"] == reasons["rotten.parquet"]
     assert (recorded["good.json"]["rows"], recorded["good.json"]["reason"]) == (1, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from pathlib import Path
@@ -57,7 +58,12 @@ def land(lake: LocalLake, *, aside: str = "") -> None:
     by_hand.append(lake.table(tables.LANDED_FILES), files)
 
 
-def put_away(lake: LocalLake, *same: tuple[str, str]) -> None:
+def put_away(lake: LocalLake, *known: inbox.File) -> None:
+    """Once a run has read some files, and `known` their content."""
+    same = {}
+    for one in known:
+        with lake.inbox().open(one.name) as stream:
+            same[one.name, one.version] = inbox.sha256(stream)
     taken.settle(lake)
     taken.put_away(lake, lake.inbox().files(), taken.read_book(lake).files, same)
 
@@ -162,8 +168,76 @@ def test_the_same_content_put_again_is_put_away_with_the_first(lake: LakeCatalog
     (again,) = pipeline.inbox().files()
     put_away(pipeline)
     assert lying(pipeline) == {"p/a.json": "one", "p.taken/000001/a.json": "one"}
-    put_away(pipeline, (again.name, again.version))
+    put_away(pipeline, again)
     assert lying(pipeline) == {"p.taken/000001/a.json": "one"}
+
+
+def digest_of(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def test_what_was_set_aside_in_between_makes_no_content_new(lake: LakeCatalog, tmp_path: Path) -> None:
+    """A copy that was not finished: once it was, all of it was ingested again, and won over what corrected it since."""
+    pipeline = made(lake, tmp_path, "archive")
+    put(pipeline, "a.json", "one")
+    land(pipeline)
+    put_away(pipeline)
+    for half in ("o", "on"):
+        put(pipeline, "a.json", half)
+        land(pipeline, aside="a.json")
+        (lies,) = pipeline.inbox().files()
+        put_away(pipeline, lies)
+        assert lying(pipeline) == {"p/a.json": half, "p.taken/000001/a.json": "one"}
+    for content in ("one", "on", "two"):
+        put(pipeline, "a.json", content)
+        (new,) = taken.new_files(pipeline.inbox().files(), taken.read_book(pipeline).files)
+        assert new.known == (digest_of("on"), digest_of("one"))
+    put(pipeline, "a.json", "one")
+    (again,) = pipeline.inbox().files()
+    put_away(pipeline, again)
+    assert lying(pipeline) == {"p.taken/000001/a.json": "one"}
+
+
+@pytest.mark.parametrize(
+    ("contents", "said"),
+    [
+        (("one", "-bad", "one"), ["a.json: landings 1 and 3"]),
+        (("one", "one"), ["a.json: landings 1 and 2"]),
+        (("-bad", "-bad"), ["a.json: landings 1 and 2"]),
+        (("one", "-bad", "two", "-bad", "one"), []),
+    ],
+)
+def test_a_content_landed_again_without_another_one_in_between_is_a_violation(
+    lake: LakeCatalog, tmp_path: Path, contents: tuple[str, ...], said: list[str]
+) -> None:
+    pipeline = made(lake, tmp_path, "keep")
+    for content in contents:
+        (folder_of(pipeline).path / "a.json").unlink(missing_ok=True)
+        put(pipeline, "a.json", content)
+        land(pipeline, aside="a.json" if content.startswith("-") else "")
+    found = Findings("I4")
+    landed_files.compare(world_of(pipeline, tmp_path), found)
+    assert [one for one in found.check().offenders if "landings" in one] == said
+
+
+def test_a_file_set_aside_is_proved_once_it_is_again_what_was_ingested(lake: LakeCatalog, tmp_path: Path) -> None:
+    """It is landed no more, so no landing says so."""
+    pipeline = made(lake, tmp_path, "keep")
+
+    def set_aside() -> int:
+        found = Findings("I4")
+        landed_files.compare(world_of(pipeline, tmp_path), found)
+        return int(found.check().numbers["files_set_aside"])
+
+    put(pipeline, "never.json", "?")
+    for content, counted in (("one", 1), ("bad", 2), ("one", 1)):
+        put(pipeline, "a.json", content)
+        if counted == 2 or not pipeline.landed_files():
+            land(pipeline, aside="a.json" if content == "bad" else "never.json")
+        assert set_aside() == counted
+    for name in ("a.json", "never.json"):
+        (folder_of(pipeline).path / name).unlink()
+        assert set_aside() == 1
 
 
 @pytest.mark.parametrize("policy", ["archive", "delete"])
