@@ -10,6 +10,8 @@ Manually only, with a form; a dry run by default, which only reports what would 
 | `since` | reland: only what arrived since this moment, or this long ago; empty: everything |
 | `dry_run` | on: change nothing |
 
+A field that is set though it is not for what is asked for is refused, and so is `mended` without a file.
+
 | task | does |
 |---|---|
 | `plan` | reports what is replayed and what is left out; unless dry, puts copies into `replay/<run>/` of the inbox |

@@ -14,7 +14,7 @@ from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DownstreamTasksSkipped
 
 from twofold import tables
-from twofold.errors import TwofoldError
+from twofold.errors import TwofoldError, UsageError
 from twofold.text import counted
 from twofold_airflow.wiring import PipelineOperator, asset, failed
 
@@ -28,6 +28,8 @@ RELAND = "reland"
 """What is replayed; the last one is also the task that does it, by itself."""
 LOSS = "accept-loss"
 """Nothing is replayed: what Kafka no longer has is accepted as lost."""
+_OF = {"first": (LANDINGS, 1), "last": (LANDINGS, None), "files": (MENDED, ""), "since": (RELAND, "")}
+"""Field of the form → what it is for, and what it is unless somebody sets it."""
 
 
 class AnnounceOperator(PipelineOperator):
@@ -142,9 +144,10 @@ class ReplayOperator(PipelineOperator):
         from twofold import loss, replay
 
         form, run = context["params"], str(context["run_id"])
-        if form["what"] == RELAND:
-            raise _only({RELAND}, self)
         try:
+            _refuse_ignored(form)
+            if form["what"] == RELAND:
+                raise _only({RELAND}, self)
             lake = self.lake()
             if form["what"] == LOSS:
                 found = loss.look(lake)
@@ -173,6 +176,14 @@ class ReplayOperator(PipelineOperator):
             files = [Path(line.strip()) for line in form["files"].splitlines() if line.strip()]
             return replay.plan_mended(lake.name, files, run)
         return replay.plan_landings(lake, form["first"], form["last"], run)
+
+
+def _refuse_ignored(form: Any) -> None:  # noqa: ANN401
+    """UsageError where a field is set that says nothing of what is asked for."""
+    for name, (what, default) in _OF.items():
+        if what != form["what"] and form[name] != default:
+            said = f"{name} is set to {form[name]!r}, which is for `what: {what}` and not for `{form['what']}`"
+            raise UsageError(said, f"set `what: {what}`, or leave {name} as the form has it")
 
 
 def _only(tasks: set[str], operator: BaseOperator) -> DownstreamTasksSkipped:

@@ -96,6 +96,8 @@ def plan_landings(lake: Lake, first: int, last: int | None, name: str) -> Plan:
 
 def plan_mended(pipeline: str, files: Sequence[Path], name: str) -> Plan:
     """Files of fixed records, as `twofold rejects --to` wrote them before they were fixed."""
+    if not files:
+        raise UsageError("no file of fixed records is named", "name those that `twofold rejects --to` wrote, fixed")
     missing = [str(file) for file in files if not file.is_file()]
     if missing:
         raise TwofoldError(f"no such file: {', '.join(missing)}", "name files on the machine that runs this")

@@ -20,6 +20,18 @@ ROOT = Path(__file__).parents[2]
 DAG_FILES = sorted((ROOT / "dags").glob("*.py"))
 PLUGIN_FILES = sorted((ROOT / "plugins").rglob("*.py"))
 KINDS = {"services", "batch", "union", "maintenance", "proof", "replay"}
+PLAN = """
+import json, sys
+from twofold_airflow.table_operators import ReplayOperator
+empty = {"first": 1, "last": None, "files": "", "since": "", "dry_run": False}
+for form in json.loads(sys.argv[1]):
+    try:
+        operator = ReplayOperator(task_id="plan", pipeline="sound")
+        operator.execute({"params": {**empty, **form}, "run_id": "manual"})
+    except BaseException as error:
+        print("SAID", type(error).__name__, *str(error).splitlines()[:1])
+"""
+"""Plans a replay by each of some forms, and prints how it ends."""
 BESIDE_THE_DATABASE = {"metadata.py", "page", "dag_folder.py"}
 """Parts of the plugins that ask the database before Airflow runs, in its API server or DAG processor; no task does."""
 
@@ -39,12 +51,25 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "PYTHONPATH": f"{ROOT / 'plugins'}{os.pathsep}{ROOT}",
         "TWOFOLD_PIPELINES": str(folder),
     }
+    forms = [
+        {"what": "mended"},
+        {"what": "mended", "files": "a.jsonl", "last": 3},
+        {"what": "landings", "files": "a.jsonl"},
+        {"what": "accept-loss", "first": 2},
+        {"what": "reland", "last": 2},
+        {"what": "reland", "since": "2 hours"},
+    ]
+    planned = subprocess.run(
+        [sys.executable, "-c", PLAN, json.dumps(forms)], env=environment, capture_output=True, text=True, check=False
+    )
     command = [sys.executable, str(ROOT / "tests" / "airflow_facts.py"), str(ROOT / "dags")]
     outcome = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     lines = [line for line in outcome.stdout.splitlines() if line.startswith("FACTS ")]
     assert lines, outcome.stderr
     found: dict[str, Any] = json.loads(lines[0].removeprefix("FACTS "))
-    return found
+    said = [line.removeprefix("SAID ") for line in planned.stdout.splitlines() if line.startswith("SAID ")]
+    assert len(said) == len(forms), planned.stderr
+    return {**found, "planned": said}
 
 
 def test_every_sound_pipeline_has_its_dags(facts: dict[str, Any]) -> None:
@@ -61,6 +86,24 @@ def test_a_faulty_definition_is_the_only_import_error_and_names_file_field_and_r
     assert file.endswith("definitions.py")
     assert re.search(r'faulty\.yaml:\d+: lateness: found "soon", expected a duration', message)
     assert "remedy: fix the definition" in message
+
+
+def test_a_form_of_a_replay_has_what_is_asked_for_and_nothing_else(facts: dict[str, Any]) -> None:
+    """A replay of no file was done, and a range beside the files of another kind was passed over."""
+    *refused, reland = facts["planned"]
+    for line, said in zip(
+        refused,
+        (
+            "no file of fixed records is named",
+            "last is set to 3, which is for `what: landings` and not for `mended`",
+            "files is set to 'a.jsonl', which is for `what: mended` and not for `landings`",
+            "first is set to 2, which is for `what: landings` and not for `accept-loss`",
+            "last is set to 2, which is for `what: landings` and not for `reland`",
+        ),
+        strict=True,
+    ):
+        assert line.startswith("AirflowFailException ") and said in line, line
+    assert reland.startswith("DownstreamTasksSkipped"), reland
 
 
 def test_every_dag_has_owner_tags_manual_and_runs_one_at_a_time(facts: dict[str, Any]) -> None:

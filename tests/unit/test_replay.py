@@ -14,7 +14,7 @@ from tests.lake import LocalLake
 from tests.unit.test_taken import folder_of, land, made, put, put_away
 from twofold import catalog, replay, tables, taken
 from twofold.catalog import LakeCatalog
-from twofold.errors import TwofoldError
+from twofold.errors import TwofoldError, UsageError
 from twofold.table_state import Landed
 
 RELAND = "or `twofold reland p`, which judges rows again in their places"
@@ -103,3 +103,9 @@ def test_rejected_rows_do_not_come_back_over_their_correction(lake: LakeCatalog,
     assert refused.value.remedy == f"extend the range to the last landing: 1..; {RELAND}"
     assert len(replay.plan_landings(work, 1, 1, "again").copies) == 1
     assert len(replay.plan_landings(work, 2, None, "again").copies) == 2
+
+
+def test_fixed_records_are_named() -> None:
+    """An empty plan was carried out, and the run said that it was done."""
+    with pytest.raises(UsageError, match=r"^no file of fixed records is named"):
+        replay.plan_mended("p", [], "again")
