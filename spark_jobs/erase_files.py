@@ -8,12 +8,14 @@ The hash comes first: a batch run that meets the new content knows it as ingeste
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pyiceberg.exceptions import CommitFailedException
 
@@ -23,6 +25,8 @@ from spark_jobs.tasks import of_file
 from twofold import commits, inbox, table_files, tables
 from twofold.contract.judge import Judge
 from twofold.contract.records import CellRecords, JsonRecords
+from twofold.definition.field_source import FieldSource
+from twofold.definition.names import ELEMENT
 from twofold.errors import TwofoldError
 from twofold.lake import Lake
 from twofold.ledger import Erased
@@ -39,9 +43,8 @@ class HoldingFile:
 
     folder: inbox.Folder
     file: inbox.File
-    gone: dict[int, list[bytes]]
-    """Number of a record → the elements of it that go; none: all of it goes."""
-    records: int
+    gone: dict[int, list[int]]
+    """Number of a record → the numbers of its elements that go, from 1; none: all of it goes."""
     taken: Mapping[str, Any] | None
     """The row of `landed_files` of the landing that took it as it lies; None: it was not ingested yet."""
 
@@ -86,65 +89,78 @@ class InboxEraser:
 
     def _read(self, folder: inbox.Folder, file: inbox.File, row: Mapping[str, Any] | None) -> HoldingFile | None:
         judge, name = Judge(self.lake.pipeline), row["file"] if row else file.name
-        gone: dict[int, list[bytes]] = {}
-        count = 0
+        gone: dict[int, list[int]] = {}
         try:
             with folder.open(file.name) as stream:
                 digest = inbox.sha256(stream)
             with folder.open(file.name) as stream:
                 for records in read(stream, file.name, self.lake.pipeline):
-                    count += len(records)
-                    for number, elements in self._held(judge, records, name):
-                        gone.setdefault(number, []).extend(elements)
+                    for number, element in self._held(judge, records, name):
+                        gone.setdefault(number, []).extend([element] if element else [])
         except SetAside as error:
             self.unread[file.name] = str(error)
             return None
         except FileNotFoundError:  # it went on, to where it is looked for next, or away
             return None
         taken = row is not None and row["reason"] is None and digest == row["sha256"]
-        return HoldingFile(folder, file, gone, count, row if row and taken else None) if gone else None
+        return HoldingFile(folder, file, gone, row if row and taken else None) if gone else None
 
-    def _held(self, judge: Judge, records: JsonRecords | CellRecords, name: str) -> Iterator[tuple[int, list[bytes]]]:
-        """The numbers of records that hold an id, each with the element that does; none: all of it does."""
-        each = judge.pipeline.event.each is not None and isinstance(records, JsonRecords)
-        values = iter(judge.elements(records).values if each and isinstance(records, JsonRecords) else ())
+    def _held(self, judge: Judge, records: JsonRecords | CellRecords, name: str) -> Iterator[tuple[int, int]]:
+        """The numbers of records that hold an id, each with that of the element that does; 0: all of it does."""
         for _, rows in of_file(judge, Erased(), records, (0, name, datetime.now(UTC))):
-            for number, held in zip(rows["row"].to_pylist(), self.wanted.those(rows).to_pylist(), strict=True):
-                value = next(values, None)
+            numbers = rows["row"].to_pylist()
+            elements = rows[ELEMENT].to_pylist() if judge.pipeline.event.each is not None else [0] * len(numbers)
+            for number, element, held in zip(numbers, elements, self.wanted.those(rows).to_pylist(), strict=True):
                 if held:
-                    yield number, [] if value is None else [value]
+                    yield number, element
 
     def erase(self, held: HoldingFile) -> None:
         """Rewrite the file; TwofoldError where somebody changed it meanwhile."""
         folder, name = held.folder, held.file.name
         changed = TwofoldError(f"{inbox.shown(name)} was changed meanwhile", "run it again: nothing of it was lost")
         with tempfile.NamedTemporaryFile(dir=self.lake.settings.home, prefix="erase-") as made:
+            path = Path(made.name)
             try:
                 rewriting.without(folder, name, self.lake.pipeline, held.gone, made)
+                made.flush()
+                other = self._other_than_before(path, held)
             except FileNotFoundError:
                 raise changed from None
-            made.flush()
-            path = Path(made.name)
-            self._compare(path, held)
             with path.open("rb") as stream:
                 digest = inbox.sha256(stream)
             if folder.version(name) != held.file.version:
                 raise changed
+            if other is not None:
+                raise TwofoldError(
+                    f"{inbox.shown(name)} would be another one in its record {other:,}",
+                    "it was left as it is: report it with the file, and see to it yourself",
+                )
             if held.taken:
                 self._account(held.taken, {"sha256": digest, "size_bytes": path.stat().st_size})
             folder.put(path, name)
         if held.taken and held.taken["file"] == name:
             self._account(held.taken, {"version": folder.version(name)})
 
-    def _compare(self, path: Path, held: HoldingFile) -> None:
-        """See that the new file has as many records."""
-        with path.open("rb") as stream:
-            count = sum(len(records) for records in read(stream, held.file.name, self.lake.pipeline))
-        if count != held.records:
-            raise TwofoldError(
-                f"{inbox.shown(held.file.name)} would have {count:,} records instead of {held.records:,}",
-                "it was left as it is: report it with the file, and see to it yourself",
-            )
+    def _other_than_before(self, path: Path, held: HoldingFile) -> int | None:
+        """The first record of the new file that differs in more than what had to go; one too many or few, too."""
+        name, each = held.file.name, self.lake.pipeline.event.each
+        with held.folder.open(name) as source, path.open("rb") as made:
+            for old, new in zip_longest(self._payloads(source, name), self._payloads(made, name)):
+                if old is None or new is None or old[0] != new[0]:
+                    return (old or new or (0,))[0]
+                number, elements = old[0], held.gone.get(old[0])
+                if elements is None and old != new:
+                    return number
+                if elements and each and _tree(old[1], each, elements) != _tree(new[1]):
+                    return number
+        return None
+
+    def _payloads(self, stream: IO[bytes], name: str) -> Iterator[tuple[int, bytes | None]]:
+        """The number of each record and the record, but for Parquet, whose rows are taken over as they are."""
+        form = inbox.format_of(name)
+        for records in read(stream, name, self.lake.pipeline):
+            for index, number in enumerate(records.numbers):
+                yield number, None if form is not None and form.kind == "parquet" else records.payload(index)
 
     def _account(self, taken: Mapping[str, Any], changed: Mapping[str, Any]) -> None:
         """Change what `landed_files` says of the file."""
@@ -166,3 +182,19 @@ class InboxEraser:
 
         remedy = "see that no maintenance runs, then run it again"
         commits.retried(f"{self.lake.name}.{tables.LANDED_FILES}", attempt, remedy, _ATTEMPTS)
+
+
+def _tree(record: bytes | None, each: FieldSource | None = None, elements: Collection[int] = ()) -> Any:  # noqa: ANN401
+    """All that a JSON text says, keys that are repeated and numbers as they are written, with nulls for elements.
+
+    By another parser than what rewrites it.
+    """
+    as_written: Any = str.encode
+    text = (record or b"").decode()
+    tree = json.loads(text, object_pairs_hook=tuple, parse_int=as_written, parse_float=as_written, strict=False)
+    array = tree
+    for step in each.steps if each else ():
+        array = dict(array)[step] if isinstance(step, str) else array[step]
+    for number in elements:
+        array[number - 1] = None
+    return tree

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -42,7 +42,7 @@ from twofold.proof.findings import Check, Findings
 from twofold.proof.sent import Sent
 from twofold.proof.world import UNIFIED, World, connect, pinned
 from twofold.reader.pinned import Pinned
-from twofold.readers import read
+from twofold.readers import read, rewriting
 from twofold.settings import Settings
 from twofold.table_files import Place, Writer
 from twofold.table_state import Boundary, Folded, Landed
@@ -290,6 +290,72 @@ def test_of_one_element_the_record_stays(
     assert (lake.settings.home / "bucket/landing" / lake.name / "f.json").read_bytes() == (
         b'{"n": 1.10, "items": [%s, null]}\n{}\n' % text("a")
     )
+
+
+@pytest.mark.parametrize(
+    ("each", "record"),
+    [
+        # Its text stands before it, beside it, within another element, as a key.
+        ("n", b'{"user": "ID", "n": [GONE, "b"], "o": {"ID": "ID"}}'),
+        ("n", b'{"m": ["ID"], "n": [["a", "ID"], {"x": "ID"}, GONE]}'),
+        ("n", b'{"n": [GONE, "ID of \\"ID\\"", "ID\\\\", GONE ,\t"]}{[,:" ,GONE]}'),
+        ("n", b'{"n": [\t "\xc3\xa9\xf0\x9f\x98\x80 ID\\\\\\"", GONE, "\xc3\xa9"], "\xc3\xa9": "ID"}'),
+        ("a.n", b'{"n": ["ID"], "a": {"x": [{"n": ["ID"]}], "n" : [ GONE ] , "y": {}}, "b": []}'),
+        ("a[1].n", b'{"a": [{"n": ["ID"]}, {"b": [[1, {}], []], "n": ["b", GONE]}, "ID"]}'),
+        # Of a key that is there twice the last one counts.
+        ("n", b'{"n": ["a", "ID"], "n": [GONE, "b"]}'),
+        ("n", b'{"n": ["ID", "b"], "\\u006e": ["c", "d", GONE]}'),
+        ("a.n", b'{"a": {"n": ["ID"]}, "a": {"n": ["ID"], "n": ["b", GONE]}}'),
+    ],
+)
+def test_of_equal_texts_only_the_element_goes(lake: LocalLake, tmp_path: Path, each: str, record: bytes) -> None:
+    """In the table GONE is an element that goes, and ID the same text elsewhere."""
+    beside = {name: {"from": f"$.{name}"} for name in ("at", "kind", "value", "hidden")}
+    pipeline = write_definition(tmp_path, event={"each": each, "fields": {"id": {"from": "."}, **beside}})
+    lake = LocalLake(lake.settings, pipeline, lake.own)
+    schemas.ensure_tables(lake.own, pipeline)
+    record = b'{"at": "2026-03-01T12:00:00Z", "kind": "a", "value": 1.0, ' + record[1:].replace(b"ID", PERSON.encode())
+    after = record.replace(b"GONE", b"null")
+    put(lake, "f.json", record.replace(b"GONE", b'"%s"' % PERSON.encode()))
+    with inbox_eraser(lake) as eraser:
+        for held in eraser.look([]):
+            eraser.erase(held)
+    assert (inbox_of(lake) / "f.json").read_bytes().decode() == after.decode() + "\n"
+
+
+def test_of_equal_numbers_only_the_element_goes(lake: LocalLake, tmp_path: Path) -> None:
+    fields = {"id": {"type": "long", "max_length": None, "from": "."}}
+    fields |= {name: {"from": f"$.{name}"} for name in ("at", "kind", "value", "hidden")}
+    pipeline = write_definition(tmp_path, event={"each": "ids", "fields": fields})
+    lake = LocalLake(lake.settings, pipeline, lake.own)
+    schemas.ensure_tables(lake.own, pipeline)
+    record = b'{"value": 10, "at": "2011-01-01", "kind": "a", "ids": [2, 11, %s, 12]}'
+    put(lake, "f.json", record % b"1")
+    with scratch(lake.settings) as duck:
+        eraser = InboxEraser(lake, duck, Wanted(pipeline, frozenset(["1"])))
+        for held in eraser.look([]):
+            eraser.erase(held)
+    assert (inbox_of(lake) / "f.json").read_bytes() == record % b"null" + b"\n"
+
+
+@pytest.mark.parametrize("name", sorted(FILES.keys() - {"rows.parquet"}))
+def test_a_file_that_would_lose_more_is_left_as_it_is(
+    lake: LocalLake, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where what rewrites has a fault: it is told of a record more."""
+    put(lake, name, FILES[name])
+    before = (inbox_of(lake) / name).read_bytes()
+    without = rewriting.without
+
+    def more(folder: inbox.Folder, name: str, pipeline: Pipeline, gone: rewriting.Gone, target: IO[bytes]) -> None:
+        without(folder, name, pipeline, {**gone, records(lake, name)[0][0]: []}, target)
+
+    monkeypatch.setattr(rewriting, "without", more)
+    with inbox_eraser(lake) as eraser:
+        (held,) = eraser.look([])
+        with pytest.raises(TwofoldError, match=r"would be another one in its record [12]"):
+            eraser.erase(held)
+    assert (inbox_of(lake) / name).read_bytes() == before
 
 
 def put(lake: LocalLake, name: str, content: bytes) -> list[tuple[int, bytes | None]]:

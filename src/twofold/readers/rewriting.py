@@ -9,21 +9,24 @@ With `event.each` only some elements of a record's array may have to go: they be
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping
 from typing import IO
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from twofold import inbox
+from twofold.definition.field_source import FieldSource, Step
 from twofold.definition.model import Pipeline
-from twofold.errors import TwofoldError
 from twofold.inbox import Format
 from twofold.readers import csv_rows, json_texts
 from twofold.readers.texts import WatchedStream, blocks
 
-Gone = Mapping[int, Sequence[bytes]]
-"""Number of a record → the elements of it that go; none: all of it goes."""
+Gone = Mapping[int, Collection[int]]
+"""Number of a record → the numbers of its elements that go, from 1; none: all of it goes."""
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}\[\],:]|[^\s"{}\[\],:]++', re.DOTALL)
 _PARQUET_ROWS = 16_384
 
 
@@ -35,7 +38,7 @@ def without(folder: inbox.Folder, name: str, pipeline: Pipeline, gone: Gone, tar
         with folder.open(name) as source:
             _parquet(source, gone, target)
         return
-    lines = _csv(folder, name, form, pipeline, gone) if form.kind == "csv" else _json(folder, name, form, gone)
+    lines = (_csv if form.kind == "csv" else _json)(folder, name, form, pipeline, gone)
     if not form.gzipped:
         target.writelines(lines)
         return
@@ -48,12 +51,12 @@ def _blocks(source: IO[bytes], form: Format) -> Iterator[bytes]:
     return blocks(WatchedStream(source), form.kind, gzipped=form.gzipped)
 
 
-def _json(folder: inbox.Folder, name: str, form: Format, gone: Gone) -> Iterator[bytes]:
+def _json(folder: inbox.Folder, name: str, form: Format, pipeline: Pipeline, gone: Gone) -> Iterator[bytes]:
     with folder.open(name) as source:
         begins = next((text.lstrip()[:1] for text in _blocks(source, form) if text.strip()), b"")
     with folder.open(name) as source:
         records = (
-            (number, _left(value or b"", gone[number]) if number in gone else value or b"")
+            (number, _left(value or b"", pipeline.event.each, gone[number]) if number in gone else value or b"")
             for some in json_texts.read(_blocks(source, form))
             for number, value in zip(some.numbers, some.values, strict=True)
         )
@@ -68,17 +71,49 @@ def _json(folder: inbox.Folder, name: str, form: Format, gone: Gone) -> Iterator
             at = number + 1
 
 
-def _left(record: bytes, elements: Sequence[bytes]) -> bytes:
+def _left(record: bytes, each: FieldSource | None, elements: Collection[int]) -> bytes:
     """What is left of a record.
 
-    >>> _left(b'{"n": [{"id": 1}, {"id": 2}]}', [b'{"id": 2}']), _left(b'{"id": 1}', [])
+    >>> _left(b'{"n": [{"id": 1}, {"id": 2}]}', FieldSource(("n",)), [2]), _left(b'{"id": 1}', None, [])
     (b'{"n": [{"id": 1}, null]}', b'{}')
     """
-    for element in elements:
-        if element not in record:
-            raise TwofoldError("an element to be erased is not found in its record", "report it with the file")
-        record = record.replace(element, b"null")
-    return record if elements else b"{}"
+    if each is None or not elements:
+        return b"{}"
+    at = record.index(b"{")
+    for step in each.steps:
+        at = dict(_within(record, at))[step].start
+    # By their places: the same text may stand elsewhere in the record, or be a part of what does.
+    places, done, left = dict(_within(record, at)), 0, []
+    for number in sorted(elements):
+        place = places[number - 1]
+        left += [record[done : place.start], b"null"]
+        done = place.stop
+    return b"".join([*left, record[done:]])
+
+
+def _within(text: bytes, at: int) -> Iterator[tuple[Step, slice]]:
+    """Where the values of the object or array lie that begins there in a sound JSON text: key, or place from 0.
+
+    >>> dict(_within(b'{"a": [1, 2]}', 6))
+    {0: slice(7, 8, None), 1: slice(10, 11, None)}
+    """
+    key: Step = 0
+    depth = begin = end = 0
+    for token in _TOKEN.finditer(text, at):
+        word = token[0]
+        if depth == 1 and word in b",:]}":
+            if word == b":":
+                key = msgspec.json.decode(text[begin:end], type=str)
+            elif begin:
+                yield key, slice(begin, end)
+                key = key + 1 if isinstance(key, int) else key
+            begin = 0
+        elif depth and not begin:
+            begin = token.start()
+        depth += (word in b"[{") - (word in b"]}")
+        if not depth:
+            return
+        end = token.end()
 
 
 def _csv(folder: inbox.Folder, name: str, form: Format, pipeline: Pipeline, gone: Gone) -> Iterator[bytes]:
