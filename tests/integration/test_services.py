@@ -276,6 +276,30 @@ def test_the_command_shows_starts_and_stops(
     eventually(lambda: not producer.family())
 
 
+def test_a_producer_that_is_declared_no_more_is_stopped(
+    stack: Settings, define: Define, twofold: Callable[..., CompletedProcess[str]]
+) -> None:
+    pipeline = define(replay={"generate": 0, "rate": 5})
+    same: dict[str, Any] = {"name": pipeline.name, "topic": {"name": pipeline.name}}
+    controller = Controller(stack)
+    said = f"{pipeline.name}-producer was stopped: its pipeline does not declare it any more"
+    ways: tuple[Callable[[], str], ...] = (
+        lambda: twofold("services", pipeline.name, "--stop").stderr,
+        lambda: "".join(removed.retire(stack, pipeline.name)),  # as its services DAG does every minute
+    )
+    for ended in ways:
+        define(**same, replay={"generate": 0, "rate": 5})
+        controller.start(pipeline.name, "producer", by_hand=True)
+        define(**same)
+        assert said in ended()
+        assert not controller.runs(pipeline.name, "producer")
+        assert said not in ended()
+    # A pipeline that never had one has none in `twofold status` for being asked.
+    other = define().name
+    assert not controller.runs(other, "producer")
+    assert [one.name for one in status(stack).services if one.name == f"{other}-producer"] == []
+
+
 @pytest.fixture
 def bare(pipelines_folder: Path) -> Iterator[Settings]:
     """A supervisord alone, that can be stopped and started at will."""

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import xmlrpc.client
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from xmlrpc.server import SimpleXMLRPCServer
 
 import pytest
 
+from tests import overhear
+from tests.conftest import write_definition
 from twofold.services import controller as report
+from twofold.services import removed
 from twofold.services.controller import RUNBOOKS, State
 from twofold.services.record import (
     AWAY,
@@ -29,6 +37,7 @@ from twofold.services.record import (
     stop,
 )
 from twofold.services.verdict import HealthLimits, Kind, Look, Verdict, judge
+from twofold.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 LIMITS = HealthLimits(good_samples=3, stalled_after_s=60, silent_after_s=60)
@@ -306,3 +315,67 @@ def test_the_trigger_is_made_again_by_its_class_path_and_tells_what_it_saw_when_
 def test_every_verdict_that_fails_has_its_page_of_the_runbook() -> None:
     folder = ROOT / "docs" / "runbooks"
     assert not [page for page in RUNBOOKS.values() if not (folder / f"{page}.md").is_file()]
+
+
+class Supervisor:
+    """Answers as the supervisor of the producers does, of which one runs."""
+
+    def __init__(self, running: str) -> None:
+        self.pid = {running: 7}
+
+    def _dispatch(self, method: str, arguments: tuple[Any, ...]) -> object:
+        match method, arguments:
+            case "supervisor.getProcessInfo", (name,) if name in self.pid:
+                return {"pid": self.pid[name]}
+            case "twofold.status", (pipeline, service):
+                numbers = dict.fromkeys(("uptime_s", "spent", "per_hour", "changes", "health_port"), 0)
+                pid, record = self.pid[f"{pipeline}-{service}"], json.loads(Record().to_json())
+                return json.dumps({"state": "?", "pid": pid, **numbers, "record": record})
+            case "twofold.stop", (pipeline, service):
+                self.pid[f"{pipeline}-{service}"] = 0
+                return True
+            case (("twofold.start" | "twofold.restart"), _):
+                return "started"
+        raise xmlrpc.client.Fault(10, "BAD_NAME")
+
+
+@pytest.fixture
+def supervised(tmp_path: Path) -> Iterator[Settings]:
+    with socket.socket(type=socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with SimpleXMLRPCServer(("127.0.0.1", 0), logRequests=False) as server:
+        server.register_instance(Supervisor("p-producer"))
+        named = f"127.0.0.1:{server.server_address[1]}"
+        settings = Settings(home=tmp_path, producer_supervisor=named, statsd_port=port)
+        taker = Thread(target=server.serve_forever, args=(0.01,))
+        taker.start()
+        yield settings
+        server.shutdown()
+        taker.join()
+
+
+@pytest.mark.parametrize("did", ["stop", "start", "restart"])
+def test_what_a_person_starts_or_stops_is_not_left_down(supervised: Settings, did: str) -> None:
+    """Nobody may judge it any more: the gauge would be served for a month."""
+    controller, by_hand = report.Controller(supervised), {} if did == "stop" else {"by_hand": True}
+    with overhear.statsd_lines(supervised) as lines:
+        getattr(controller, did)("p", PRODUCER, **by_hand)
+    assert "twofold_service_left_down,pipeline=p,service=producer:0|g" in lines
+
+
+def test_a_producer_that_is_declared_no_more_is_stopped(supervised: Settings, tmp_path: Path) -> None:
+    replay = {"generate": 0, "rate": 5}
+    sends, silent, other = (
+        write_definition(tmp_path, name=name, **more)
+        for name, more in (("p", {"replay": replay}), ("p", {}), ("q", {}))
+    )
+    with overhear.statsd_lines(supervised) as lines:
+        assert [list(removed.undeclared(supervised, one)) for one in (sends, other)] == [[], []]
+        assert list(removed.undeclared(supervised, silent)) == [
+            "p-producer was stopped: its pipeline does not declare it any more"
+        ]
+        assert list(removed.undeclared(supervised, silent)) == []
+    assert "twofold_producer_running,pipeline=p:0|g" in lines
+    # Its restarts used up: that is over, too.
+    assert "twofold_service_left_down,pipeline=p,service=producer:0|g" in lines

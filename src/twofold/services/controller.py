@@ -20,7 +20,7 @@ from twofold import database, health, kafka
 from twofold.definition.model import Pipeline
 from twofold.definition.names import SERVICES
 from twofold.errors import NotRunning, TwofoldError, UsageError
-from twofold.metrics import PRODUCER_RUNNING, STREAM_RUNNING, Meter
+from twofold.metrics import PRODUCER_RUNNING, SERVICE_LEFT_DOWN, STREAM_RUNNING, Meter
 from twofold.services.record import PRODUCER, STREAM, Did, Record, Restart, moment
 from twofold.services.verdict import BAD, HealthLimits, Kind, Look, Verdict, rate
 from twofold.settings import Settings
@@ -96,12 +96,16 @@ class Controller:
         Started by a schedule, a service stays down where a person stopped it, where its budget is spent, and where it
         has finished. Started manually (`by_hand`), it always starts, and its budget is full again.
         """
-        return cast(Did, self._call("start", pipeline, service, by_hand))
+        did = cast(Did, self._call("start", pipeline, service, by_hand))
+        if by_hand:
+            self._not_left_down(pipeline, service)
+        return did
 
     def stop(self, pipeline: str, service: str) -> State:
         """Stop a service, to stay down until it is started manually; returns once it has ended.
 
-        A killed or failed service has left a gauge that says that it runs, which alerts; a stop resets the gauge.
+        A killed or failed service has left gauges that say that it runs, or is left down, which alert; a stop resets
+        them, as nobody may judge the service any more.
         """
         self._call("stop", pipeline, service)
         deadline = time.monotonic() + ENDED_WITHIN_S
@@ -110,11 +114,25 @@ class Controller:
         if state.runs:
             raise TwofoldError(f"{state.name} (pid {state.pid}) does not end", f"see {self.log_place(state)}")
         Meter(self._settings, pipeline).gauge(RUNNING[service], 0)
+        self._not_left_down(pipeline, service)
         return state
 
     def restart(self, pipeline: str, service: str, *, by_hand: bool, why: str = "") -> Did:
         """End a service and start it again, in one step; unless `by_hand` it counts against the budget, with `why`."""
-        return cast(Did, self._call("restart", pipeline, service, by_hand, why))
+        did = cast(Did, self._call("restart", pipeline, service, by_hand, why))
+        if by_hand:
+            self._not_left_down(pipeline, service)
+        return did
+
+    def runs(self, pipeline: str, service: str) -> bool:
+        """Whether there is a process of it; unlike `state` this leaves no program behind where there never was one."""
+        try:
+            found: Any = self._proxy(service).supervisor.getProcessInfo(f"{pipeline}-{service}")
+        except xmlrpc.client.Fault:
+            return False
+        except (*UNREACHABLE, xmlrpc.client.ProtocolError) as error:
+            raise self._away(service, error) from None
+        return bool(found["pid"])
 
     def state(self, pipeline: str, service: str) -> State:
         """Everything known about a service."""
@@ -164,6 +182,9 @@ class Controller:
             lines.append(error.message)
         page = RUNBOOKS.get(verdict.kind, "service-not-healthy")
         return Unhealthy("\n  ".join(lines), f"see {runbook(self._settings, page)}")
+
+    def _not_left_down(self, pipeline: str, service: str) -> None:
+        Meter(self._settings, pipeline).gauge(SERVICE_LEFT_DOWN, 0, service=service)
 
     def _missing(self, pipeline: Pipeline) -> str:
         """Which of Kafka and the catalog does not answer, in a sentence; empty: both do."""

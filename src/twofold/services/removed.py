@@ -1,4 +1,4 @@
-"""Pipelines whose file was removed: their services are ended, and their metrics say that they are no more.
+"""Pipelines whose file was removed, or `replay` in it: services are ended, and metrics say that they are no more.
 
 results in PostgreSQL: pipelines that ever ran ─► not declared for `_GRACE` ─► services stopped, metrics say so
                                          `twofold services <p> --stop` ─► at once ─┘
@@ -10,13 +10,16 @@ any file has faults. Tables, topic and inbox stay as they are.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from twofold import database
 from twofold.definition.load import load_sound
+from twofold.definition.model import Pipeline
 from twofold.definition.names import SERVICES
+from twofold.errors import NotRunning
 from twofold.metrics import PIPELINE_REMOVED, SERVICE_LEFT_DOWN, Meter
-from twofold.services.controller import RUNNING, Controller
+from twofold.services.controller import RUNNING, Controller, services_of
 from twofold.settings import Settings
 
 _GRACE = timedelta(minutes=10)
@@ -25,7 +28,7 @@ _DECLARED, _MISSING = "declared", "missing"
 
 
 def retire(settings: Settings, own: str, now: datetime | None = None) -> list[str]:
-    """End what is left of removed pipelines; a sentence for each service that was stopped.
+    """End what is left of removed pipelines, and what `own` declares no more; a sentence for each service stopped.
 
     Each pipeline that there is, `own`, asks for it every minute. Raises NotRunning where PostgreSQL or a supervisor
     does not answer.
@@ -41,7 +44,7 @@ def retire(settings: Settings, own: str, now: datetime | None = None) -> list[st
             database.forget_result(settings, name, _MISSING)
         if name == own or missing.get(name):
             Meter(settings, name).gauge(PIPELINE_REMOVED, 0)
-    done = []
+    done = list(undeclared(settings, sound[own])) if own in sound else []
     for name, since in missing.items():
         if name in sound:
             continue
@@ -73,7 +76,14 @@ def stop(settings: Settings, pipeline: str, services: Sequence[str] = SERVICES) 
     """Stop those of a pipeline's services that run, and name them; no file needs to declare it."""
     controller = Controller(settings)
     for service in services:
-        state = controller.state(pipeline, service)
-        if state.runs:
-            controller.stop(pipeline, service)
-            yield state.name
+        if controller.runs(pipeline, service):
+            yield controller.stop(pipeline, service).name
+
+
+def undeclared(settings: Settings, pipeline: Pipeline) -> Iterator[str]:
+    """Stop what runs of a pipeline though its file does not declare it any more; a sentence for each."""
+    for service in set(SERVICES) - set(services_of(pipeline)):
+        with suppress(NotRunning):  # where its supervisor is away, it does not run either
+            for name in stop(settings, pipeline.name, [service]):
+                yield f"{name} was stopped: its pipeline does not declare it any more"
+        Meter(settings, pipeline.name).gauge(SERVICE_LEFT_DOWN, 0, service=service)
