@@ -238,10 +238,13 @@ class StreamProgress(StreamingQueryListener):
     def snapshot(self) -> dict[str, Any]:
         """The body of /healthz."""
         age_s = round(time.time() - self._last_batch_at, 1)
-        stalled = age_s > self._stalled_after_s
+        state, stalled = self._state["state"], age_s > self._stalled_after_s
+        healthy = state in ("starting", "running", "draining") and not stalled
         return {
             "pipeline": self._pipeline.name,
             **self._state,
+            # What the last batch left behind says nothing any more: who wants to know asks Kafka.
+            "offsets_behind": self._state["offsets_behind"] if healthy else None,
             "last_batch_age_s": age_s,
             "trigger_s": self._pipeline.stream.trigger.total_seconds(),
             "rows": dict(self._outcomes),
@@ -249,7 +252,7 @@ class StreamProgress(StreamingQueryListener):
             "lost": self.lost,
             "late": sum(self._late.values()),
             "late_by_view": dict(self._late),
-            "healthy": self._state["state"] in ("starting", "running", "draining") and not stalled,
+            "healthy": healthy,
         }
 
     def onQueryStarted(self, event: QueryStartedEvent) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -64,6 +66,25 @@ def pipeline(tmp_path: Path) -> Pipeline:
 def progress(tmp_path: Path, pipeline: Pipeline) -> StreamProgress:
     settings = running.fresh_settings(tmp_path, tmp_path)
     return StreamProgress(pipeline, Meter(settings, pipeline.name), tmp_path)
+
+
+def test_a_stream_that_does_not_go_on_does_not_know_how_far_behind_it_is(
+    progress: StreamProgress, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last batch left nothing behind, and what has come since only Kafka knows."""
+    progress.say("running")
+    source = {"endOffset": None, "latestOffset": None}
+    report = {"name": f"{pipeline.name}_log", "batchId": 3, "numInputRows": 1, "sources": [source]}
+    report["timestamp"] = "2026-01-01T00:00:00Z"
+    progress.onQueryProgress(SimpleNamespace(progress=SimpleNamespace(json=json.dumps(report))))  # type: ignore[arg-type]
+    assert (progress.snapshot()["offsets_behind"], progress.snapshot()["healthy"]) == (0, True)
+    progress.retrying("log", "oops")
+    assert (progress.snapshot()["offsets_behind"], progress.snapshot()["batch"]) == (None, 3)
+    progress.say("running")
+    assert progress.snapshot()["offsets_behind"] == 0
+    later = time.time() + 3600
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert (progress.snapshot()["offsets_behind"], progress.snapshot()["healthy"]) == (None, False)
 
 
 def ended(progress: StreamProgress, begin: Callable[[], Any]) -> tuple[int, Exception]:
