@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from twofold.definition.model import Schedule
 from twofold.settings import Settings
 from twofold_airflow.page import content
 from twofold_airflow.page.dags import Dag, DagRun, dag_problems
@@ -73,15 +74,33 @@ def dag(name: str, *states: str, paused: bool = False) -> Dag:
 
 def test_the_last_run_that_ended_counts() -> None:
     failed, fine, fresh = dag("p_union", "running", "failed"), dag("p_batch", "success", "failed"), dag("p_replay")
-    (problem,) = dag_problems(["p_union", "p_batch", "p_replay"], [failed, fine, fresh])
+    (problem,) = dag_problems(["p_union", "p_batch", "p_replay"], [failed, fine, fresh], Schedule())
     assert (problem.severity, problem.runbook) == ("error", "union-failed")
+    assert problem.command == "twofold airflow dags trigger p_union"
     assert problem.link == "dags/p_union/runs/manual__1%2B00%3A00"
     assert (ROOT / "docs" / "runbooks" / f"{problem.runbook}.md").exists()
 
 
+@pytest.mark.parametrize(("kind", "command"), [("replay", ""), ("services", "twofold services p")])
+def test_no_command_does_something_else_than_what_failed(kind: str, command: str) -> None:
+    """A run by hand is a dry run of a replay, which succeeds; of services it starts what somebody stopped."""
+    (problem,) = dag_problems([f"p_{kind}"], [dag(f"p_{kind}", "failed")], Schedule())
+    assert (problem.command, problem.link) == (command, f"dags/p_{kind}/runs/manual__0%2B00%3A00")
+
+
+def test_what_nothing_schedules_may_be_paused() -> None:
+    dags = [dag(f"p_{kind}", paused=True) for kind in ("batch", "proof", "replay", "union")]
+    for schedule, kinds in (
+        (Schedule(proof="none"), ["union"]),
+        (Schedule(batch="@hourly"), ["batch", "proof", "union"]),
+    ):
+        found = dag_problems([one.id for one in dags], dags, schedule)
+        assert [one.command for one in found] == [f"twofold airflow dags unpause p_{kind}" for kind in kinds]
+
+
 def test_a_dag_that_waits_to_be_switched_on_is_told_but_for_one_run_by_hand() -> None:
     paused = [dag("p_services", paused=True), dag("p_replay", paused=True)]
-    found = dag_problems(["p_services", "p_replay", "p_union"], paused)
+    found = dag_problems(["p_services", "p_replay", "p_union"], paused, Schedule())
     assert [(problem.severity, problem.command) for problem in found] == [
         ("note", "twofold airflow dags list-import-errors"),
         ("warning", "twofold airflow dags unpause p_services"),

@@ -140,7 +140,7 @@ def _one(settings: Settings, pipeline: Pipeline, session: Session) -> dict[str, 
         "topic": pipeline.topic.name,
         "status": found.to_json(),
         "dags": [asdict(dag) for dag in dags],
-        "problems": _plain(settings, [*found.problems, *dag_problems(wanted, dags)]),
+        "problems": _plain(settings, [*found.problems, *dag_problems(wanted, dags, pipeline.schedule)]),
     }
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote
 
+from twofold.definition.model import Schedule
 from twofold.status.facts import Problem
 
 _RUNBOOKS = {"services": "service-not-healthy", "replay": "replay-refused", "proof": "invariant-violated"}
@@ -33,7 +34,13 @@ class Dag:
     runs: Sequence[DagRun] = ()
 
 
-def dag_problems(wanted: Iterable[str], known: Iterable[Dag]) -> Iterator[Problem]:
+def by_hand(schedule: Schedule) -> set[str]:
+    """Kinds of DAGs that run only when someone asks."""
+    asked = {"replay": None, "batch": schedule.batch, "proof": schedule.proof_cron}
+    return {kind for kind, cron in asked.items() if cron is None}
+
+
+def dag_problems(wanted: Iterable[str], known: Iterable[Dag], schedule: Schedule) -> Iterator[Problem]:
     """Problems for the operator: DAGs that are missing, failed or paused."""
     there = {dag.id: dag for dag in known}
     if missing := [dag_id for dag_id in wanted if dag_id not in there]:
@@ -46,9 +53,20 @@ def dag_problems(wanted: Iterable[str], known: Iterable[Dag]) -> Iterator[Proble
         ended = next((run for run in dag.runs if run.state in ("success", "failed")), None)
         if ended and ended.state == "failed":
             text = f"the last run of {dag.id} failed; the log of the task that failed says why"
-            command, link = f"twofold airflow dags trigger {dag.id}", f"dags/{dag.id}/runs/{quote(ended.id, safe='')}"
+            command, link = _again(dag.id, kind), f"dags/{dag.id}/runs/{quote(ended.id, safe='')}"
             yield Problem("error", text, command, _RUNBOOKS.get(kind, f"{kind}-failed"), link)
-        # Nothing schedules a replay: paused or not, it does its work when someone asks.
-        if dag.paused and kind != "replay":
+        # Paused or not, what nothing schedules does its work when someone asks.
+        if dag.paused and kind not in by_hand(schedule):
             text, command = f"{dag.id} is paused: it does not run by itself", f"twofold airflow dags unpause {dag.id}"
             yield Problem("warning", text, command, link=f"dags/{dag.id}")
+
+
+def _again(dag_id: str, kind: str) -> str:
+    """The command that does again what failed, and nothing else: a run by hand is of what the form begins with.
+
+    Of services that is a start, also of what somebody stopped, and of a replay a dry run, whose success hides the
+    failure.
+    """
+    if kind == "services":
+        return f"twofold services {dag_id.removesuffix('_services')}"
+    return "" if kind == "replay" else f"twofold airflow dags trigger {dag_id}"
