@@ -9,13 +9,14 @@ Children (Spark jobs, producer) get the same settings through `Settings.environm
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.sources import DotEnvSettingsSource, SecretsSettingsSource
 
@@ -49,6 +50,12 @@ def _checked(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _address(text: str) -> str:
+    if text and not re.fullmatch(r".+:[0-9]+", text):
+        raise ValueError("is not written as `host:port`")
+    return text
+
+
 Secret = Annotated[SecretStr, AfterValidator(_checked)]
 """A password or key, generated or given."""
 KEPT = "kept in stack.env"
@@ -56,6 +63,7 @@ KEPT = "kept in stack.env"
 GENERATED = "generated"
 """Marks a password that a stack makes up where none is given."""
 Text = Annotated[str, KEPT]
+Port = Annotated[int, Field(ge=1, le=65_535)]
 Password = Annotated[Secret, KEPT, GENERATED]
 
 
@@ -73,7 +81,8 @@ class Environment(BaseSettings):
     Those files lie in the folder that TWOFOLD_SECRETS names. UsageError names all settings that cannot be used.
     """
 
-    model_config = SettingsConfigDict(env_prefix="TWOFOLD_", frozen=True, extra="ignore")
+    # What is empty is not set: as a path it would be the working folder.
+    model_config = SettingsConfigDict(env_prefix="TWOFOLD_", frozen=True, extra="ignore", env_ignore_empty=True)
 
     def __init__(self, **given: Any) -> None:  # noqa: ANN401
         try:
@@ -122,16 +131,16 @@ class Settings(Environment):
 
     store: Annotated[Literal["local", "minio"], KEPT] = "local"
     bucket: Text = "twofold"
-    minio_port: Annotated[int, Use("MinIO, S3 interface (`--store minio`)")] = 19000
-    minio_console_port: Annotated[int, Use("MinIO, web console (`--store minio`)")] = 19001
+    minio_port: Annotated[Port, Use("MinIO, S3 interface (`--store minio`)")] = 19000
+    minio_console_port: Annotated[Port, Use("MinIO, web console (`--store minio`)")] = 19001
     s3_endpoint: str = ""
     """URL of the S3 store; empty: the embedded MinIO at `minio_port`."""
     s3_region: Text = "us-east-1"
     s3_access_key: Text = "twofold"
     s3_secret_key: Password = SecretStr("")
 
-    zookeeper_port: Annotated[int, Use("ZooKeeper")] = 12181
-    kafka_port: Annotated[int, Use("Kafka broker")] = 19092
+    zookeeper_port: Annotated[Port, Use("ZooKeeper")] = 12181
+    kafka_port: Annotated[Port, Use("Kafka broker")] = 19092
     kafka_bootstrap: str = ""
     """`host:port,…` of the brokers; empty: the embedded broker at `kafka_port`."""
     kafka_user: str = ""
@@ -147,38 +156,38 @@ class Settings(Environment):
     schema_registry_password: Secret = SecretStr("")
     schema_registry_ca: str = ""
     """File of the certificates that a registry's own is checked against; empty: the usual authorities."""
-    registry_port: Annotated[int, Use("schema registry (`--registry`)")] = 18085
+    registry_port: Annotated[Port, Use("schema registry (`--registry`)")] = 18085
     producer_client: Literal["confluent", "kafka-python"] = "confluent"
     """The producer's Kafka client: librdkafka, or one in Python alone."""
 
     postgres_host: str = "127.0.0.1"
-    postgres_port: Annotated[int, Use("PostgreSQL: Iceberg catalog, locks")] = 15432
+    postgres_port: Annotated[Port, Use("PostgreSQL: Iceberg catalog, locks")] = 15432
     postgres_user: Text = "twofold"
     postgres_password: Password = SecretStr("")
     postgres_database: Text = "twofold"
 
     supervisor_host: str = "127.0.0.1"
-    supervisor_port: Annotated[int, Use("supervisord, XML-RPC")] = 19100
+    supervisor_port: Annotated[Port, Use("supervisord, XML-RPC")] = 19100
     supervisor_user: Text = "twofold"
     supervisor_password: Password = SecretStr("")
-    producer_supervisor: str = ""
+    producer_supervisor: Annotated[str, AfterValidator(_address)] = ""
     """`host:port` of the supervisord that runs the producers; empty: the embedded stack's own."""
-    stream_supervisor: str = ""
+    stream_supervisor: Annotated[str, AfterValidator(_address)] = ""
     """The same for the streaming jobs."""
-    service_restarts_per_hour: int = 3
+    service_restarts_per_hour: NonNegativeInt = 3
     """A service that was restarted more often, for whatever reason, is left down."""
     health_host: str = "127.0.0.1"
     """Where `/healthz` of a service listens; in a container all of its interfaces, `0.0.0.0`."""
 
-    services_every_s: int = 60
+    services_every_s: PositiveInt = 60
     """Interval of the DAG `<p>_services`."""
-    service_sample_every_s: float = 5.0
+    service_sample_every_s: PositiveFloat = 5.0
     """Pause between two looks at a service's progress."""
-    service_good_samples: int = 3
+    service_good_samples: PositiveInt = 3
     """At least that many looks in a row must be good before a service counts as healthy."""
-    service_healthy_within_s: float = 300.0
+    service_healthy_within_s: PositiveFloat = 300.0
     """A service that is not healthy by then fails its task."""
-    service_stalled_after_s: float = 120.0
+    service_stalled_after_s: PositiveFloat = 120.0
     """With work to do and none done for that long, a service is stuck, and is restarted."""
     runbooks_url: str = "docs/runbooks"
     """Where failure messages say that the runbook pages are: a folder or an address."""
@@ -190,7 +199,7 @@ class Settings(Environment):
 
     airflow_host: str = "127.0.0.1"
     """Where Airflow's API server listens; in a container all of its interfaces, `0.0.0.0`."""
-    airflow_port: Annotated[int, Use("Airflow: pages, REST, tasks' reports")] = 18080
+    airflow_port: Annotated[Port, Use("Airflow: pages, REST, tasks' reports")] = 18080
     airflow_url: str = ""
     """Where Airflow's pages are for a browser; empty: the embedded one at `airflow_port`."""
     airflow_internal_url: str = ""
@@ -209,13 +218,13 @@ class Settings(Environment):
     plugins: Path = Field(default_factory=lambda: shipped("plugins"))
 
     statsd_host: str = "127.0.0.1"
-    statsd_port: Annotated[int, Use("statsd-exporter, StatsD lines (`--monitoring`)", "udp")] = 19125
-    statsd_exporter_port: Annotated[int, Use("statsd-exporter, metrics for Prometheus (`--monitoring`)")] = 19102
-    kafka_metrics_port: Annotated[int, Use("Kafka broker, metrics for Prometheus")] = 19404
-    prometheus_port: Annotated[int, Use("Prometheus (`--monitoring`)")] = 19090
-    alertmanager_port: Annotated[int, Use("Alertmanager (`--monitoring`)")] = 19093
-    alert_log_port: Annotated[int, Use("log of the alerts that Alertmanager sends (`--monitoring`)")] = 19094
-    grafana_port: Annotated[int, Use("Grafana, where it is installed (`--monitoring`)")] = 13000
+    statsd_port: Annotated[Port, Use("statsd-exporter, StatsD lines (`--monitoring`)", "udp")] = 19125
+    statsd_exporter_port: Annotated[Port, Use("statsd-exporter, metrics for Prometheus (`--monitoring`)")] = 19102
+    kafka_metrics_port: Annotated[Port, Use("Kafka broker, metrics for Prometheus")] = 19404
+    prometheus_port: Annotated[Port, Use("Prometheus (`--monitoring`)")] = 19090
+    alertmanager_port: Annotated[Port, Use("Alertmanager (`--monitoring`)")] = 19093
+    alert_log_port: Annotated[Port, Use("log of the alerts that Alertmanager sends (`--monitoring`)")] = 19094
+    grafana_port: Annotated[Port, Use("Grafana, where it is installed (`--monitoring`)")] = 13000
     grafana_password: Password = SecretStr("")
     monitoring: Path = Field(default_factory=lambda: shipped("monitoring"))
 
@@ -225,7 +234,7 @@ class Settings(Environment):
     spark_driver_memory: str = "1g"
     spark_driver_host: str = "127.0.0.1"
     """Where the workers of a cluster reach a driver that runs here, and where it listens."""
-    spark_cores_max: int = 1
+    spark_cores_max: PositiveInt = 1
     """How many cores of a cluster one job takes, so that batch jobs get theirs beside the stream."""
     spark_executor_memory: str = "512m"
     """Heap of a job's process on a cluster's worker."""

@@ -67,3 +67,16 @@ def test_help_has_examples() -> None:
         else:
             output = CliRunner().invoke(cli, [name, "--help"]).output
         assert "Examples:" in output, name
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("services p --json --log", "--json prints no logs"),
+        ("rejects p --to f --json", "leave out --json and --samples"),
+        ("rejects p --to f --samples 0", "leave out --json and --samples"),
+    ],
+)
+def test_options_of_which_one_would_do_nothing_are_refused(line: str, said: str) -> None:
+    done = CliRunner().invoke(cli, line.split())
+    assert (done.exit_code, said in done.stderr, done.stdout) == (2, True, "")

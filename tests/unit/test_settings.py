@@ -20,6 +20,37 @@ def test_all_faults_are_named_and_no_value_is_shown(monkeypatch: pytest.MonkeyPa
     assert "my$ecret" not in str(told.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("SERVICE_GOOD_SAMPLES", "0", "greater than 0"),
+        ("SERVICES_EVERY_S", "0", "greater than 0"),
+        ("SERVICE_RESTARTS_PER_HOUR", "-1", "greater than or equal to 0"),
+        ("STATSD_PORT", "99999", "less than or equal to 65535"),
+        ("KAFKA_PORT", "0", "greater than or equal to 1"),
+        ("STREAM_SUPERVISOR", "host", "is not written as `host:port`"),
+    ],
+)
+def test_what_nothing_can_work_with_is_refused(
+    name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"TWOFOLD_{name}", value)
+    with pytest.raises(UsageError, match=f"TWOFOLD_{name}: .*{said}"):
+        Settings()
+
+
+def test_what_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As of `TWOFOLD_HOME=$UNSET`: the home was the working folder, and was filled."""
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"TWOFOLD_{name.upper()}", raising=False)
+    unset = Settings()
+    for name in Settings.model_fields:
+        monkeypatch.setenv(f"TWOFOLD_{name.upper()}", "")
+    assert Settings() == unset
+    assert unset.home == tmp_path / ".twofold"
+
+
 def test_what_the_stack_writes_down_is_read_back(tmp_path: Path) -> None:
     written = running.fresh_settings(tmp_path, tmp_path)
     (tmp_path / "stack.env").write_text(environment_file(written))

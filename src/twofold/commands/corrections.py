@@ -34,7 +34,7 @@ def moment(text: str) -> datetime:
 @click.argument("pipeline")
 @click.option("--layer", type=click.Choice(LAYERS), help="Only what this layer rejected.")
 @click.option("--since", type=moment, help="Only what was received since, e.g. 2013-05-01T12:00 or '2 hours' (ago).")
-@click.option("--samples", type=click.IntRange(0, 1000), default=3, show_default=True, help="Records shown per kind.")
+@click.option("--samples", type=click.IntRange(0, 1000), show_default="3", help="Records shown per kind.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--to", "target", type=click.Path(path_type=Path), help="Write the bytes, a record a line.")
 @click.pass_obj
@@ -43,7 +43,7 @@ def rejects(
     pipeline: str,
     layer: str | None,
     since: datetime | None,
-    samples: int,
+    samples: int | None,
     as_json: bool,
     target: Path | None,
 ) -> None:
@@ -60,6 +60,9 @@ def rejects(
       twofold rejects flights --to fix.jsonl     # fix it, then:
       twofold produce flights --from fix.jsonl   # or: twofold land flights fix.jsonl
     """
+    if target is not None and (as_json or samples is not None):
+        raise click.UsageError("--to writes all records: leave out --json and --samples, which say what is printed")
+    samples = 3 if samples is None else samples
     declared = load_pipeline(settings, pipeline)
     with Reader(settings, {declared.name: declared}) as reader:
         found = Rejects(reader, declared, (layer,) if layer else LAYERS, since)

@@ -50,6 +50,8 @@ def services(
       twofold services flights stream --restart
       twofold services flights producer --stop
     """
+    if as_json and with_log:
+        raise click.UsageError("--json prints no logs: ask for --log in a call of its own")
     if action == "stop" and pipeline and pipeline not in load_sound(settings.pipelines)[0]:
         _stop_undeclared(settings, pipeline, service)
         return
