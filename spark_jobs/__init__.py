@@ -6,7 +6,7 @@
 | `batch_job` inbox to log | `batch_log` each file exactly once |
 | `union_job` logs to events and batch views; `rebuild_job` rebuilds both | `union`, `days` rows by day in DuckDB |
 | `reland_job` records judged again, in place of their rows | `reland` new files, and what they change |
-| `erase_job` ids gone for good | `erase` from the tables, `erase_files` from the inbox |
+| `erase_job` ids gone for good | `erase` from the tables, `erase_files` from the inbox, `rewriting` each |
 | `maintenance_job` small files, old snapshots, orphans | `maintenance` its steps, `id_horizon` ids too far apart |
 
 All stand on `spark_session` (session, lock, fence), `checkpoints` and `outcome` (how a program ends). In Spark's Python

@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from pyiceberg.exceptions import CommitFailedException
 
+from spark_jobs import rewriting
 from spark_jobs.days import Scratch
 from spark_jobs.erase import Wanted
 from spark_jobs.tasks import of_file
@@ -32,7 +33,7 @@ from twofold.lake import Lake
 from twofold.ledger import Erased
 from twofold.reader import pruning
 from twofold.reader.pinned import pin
-from twofold.readers import SetAside, read, rewriting
+from twofold.readers import SetAside, read
 
 _ATTEMPTS = 10
 

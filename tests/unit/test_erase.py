@@ -20,6 +20,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation
 
+from spark_jobs import rewriting
 from spark_jobs.days import Scratch, scratch
 from spark_jobs.erase import Eraser, Wanted
 from spark_jobs.erase_files import InboxEraser
@@ -42,7 +43,7 @@ from twofold.proof.findings import Check, Findings
 from twofold.proof.sent import Sent
 from twofold.proof.world import UNIFIED, World, connect, pinned
 from twofold.reader.pinned import Pinned
-from twofold.readers import read, rewriting
+from twofold.readers import read
 from twofold.settings import Settings
 from twofold.table_files import Place, Writer
 from twofold.table_state import Boundary, Folded, Landed
