@@ -31,10 +31,10 @@ SMALL_BYTES = 8 << 20
 
 
 @contextmanager
-def measured(lake: Lake, kind: str) -> Iterator[Meter]:
+def measured(lake: Lake, kind: str, *, idle: bool = False) -> Iterator[Meter]:
     """Report the run that the block is, unless it raises; gives the meter for what else there is to send.
 
-    How it ended is kept in `twofold.database`, too: see `failure`.
+    How it ended is kept in `twofold.database`, too: see `failure`. An `idle` run says nothing of how long the next takes.
     """
     meter, started = Meter(lake.settings, lake.name), time.monotonic()
     with failure_kept(lake, kind):
@@ -42,7 +42,8 @@ def measured(lake: Lake, kind: str) -> Iterator[Meter]:
     _keep(lake, kind, "")
     now = datetime.now(UTC)
     meter.gauge(metrics.RUN_GOOD, now.timestamp(), kind=kind)
-    meter.gauge(metrics.RUN_SECONDS, time.monotonic() - started, kind=kind)
+    if not idle:
+        meter.gauge(metrics.RUN_SECONDS, time.monotonic() - started, kind=kind)
     if due := next_run(lake.pipeline.schedule, kind, now):
         meter.gauge(metrics.RUN_DUE, due.timestamp(), kind=kind)
 

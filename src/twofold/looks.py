@@ -35,7 +35,7 @@ def idle(lake: Lake, kind: str) -> Counts | None:
         lake.ensure()
         report = look(lake)
     if report is not None:
-        with job_metrics.measured(lake, kind) as meter:
+        with job_metrics.measured(lake, kind, idle=True) as meter:
             if kind == UNION:
                 measure_union(lake, meter, report)
     return report

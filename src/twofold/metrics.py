@@ -169,7 +169,7 @@ RUN_GOOD = _time("run_good", "When a run last ended well.", "kind")
 RUN_DUE = _time(
     "run_due", "When the next run starts by the schedule; sent with a good run, and only for scheduled kinds.", "kind"
 )
-RUN_SECONDS = _gauge("run_seconds", "seconds", "Duration of the last good run.", "kind")
+RUN_SECONDS = _gauge("run_seconds", "seconds", "Duration of the last good run that had work.", "kind")
 RUN_FAILED = _counter("run_failed_total", "tasks", "Tasks failed, their retries used up.", "kind")
 
 ALL: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))

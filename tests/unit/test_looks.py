@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests import lake as by_hand
+from tests import overhear, running
 from tests.conftest import write_definition
 from tests.lake import LocalLake
-from twofold import inbox, looks, schemas, tables, taken
+from twofold import inbox, looks, metrics, schemas, tables, taken
 from twofold.catalog import LakeCatalog
 from twofold.settings import Settings
 from twofold.table_state import Boundary, Landed
@@ -99,3 +101,15 @@ def test_a_run_ends_with_the_look_exactly_where_nothing_is_to_do(made: LocalLake
         assert batch["warnings"] == (passed_over if state.startswith("a name") else [])
     if (union := found[looks.UNION]) is not None:
         assert (union["inserted"], union["view_days"], union["landing"]) == (0, {"by_kind": 0}, 1)
+
+
+@pytest.mark.parametrize("kind", [looks.BATCH, looks.UNION])
+def test_an_idle_run_is_a_good_one_and_tells_nothing_of_the_duration_of_the_next(
+    made: LocalLake, tmp_path: Path, kind: str
+) -> None:
+    settings = running.fresh_settings(tmp_path, tmp_path)
+    with overhear.statsd_lines(settings) as lines:
+        assert looks.idle(replace(made, settings=settings), kind) is not None
+    names = {line.partition(",")[0] for line in lines}
+    assert metrics.RUN_GOOD.name in names
+    assert metrics.RUN_SECONDS.name not in names
