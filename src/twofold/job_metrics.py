@@ -34,7 +34,7 @@ SMALL_BYTES = 8 << 20
 def measured(lake: Lake, kind: str, *, idle: bool = False) -> Iterator[Meter]:
     """Report the run that the block is, unless it raises; gives the meter for what else there is to send.
 
-    How it ended is kept in `twofold.database`, too: see `failure`. An `idle` run says nothing of how long the next takes.
+    How it ended is kept in `twofold.database`, too: see `failure`. An `idle` run tells no duration.
     """
     meter, started = Meter(lake.settings, lake.name), time.monotonic()
     with failure_kept(lake, kind):
