@@ -10,9 +10,10 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from twofold import kafka
+from twofold.definition.load import load_pipeline
 from twofold.definition.model import Topic
 from twofold.errors import NotRunning, TwofoldError
-from twofold.services import removed
+from twofold.services import due, removed
 from twofold.settings import Settings
 from twofold.topic import refusal
 from twofold_airflow.service_operators import START, STOP
@@ -55,16 +56,18 @@ class TopicOperator(PipelineOperator):
             raise AirflowException(failed(error.message, remedy, "kafka-away")) from None
         except TwofoldError as error:
             raise AirflowFailException(failed(error.message, error.remedy, "topic-refused")) from None
-        self._retire_removed()
+        self._keep_metrics_true()
         return self._reported(found.drift)
 
-    def _retire_removed(self) -> None:
-        """Also what nobody watches any more: of the pipelines that are left each does it, once a minute."""
+    def _keep_metrics_true(self) -> None:
+        """Also of what nobody watches any more (each pipeline that is left does it), and of a schedule that changed."""
+        settings = Settings()
         try:
-            for done in removed.retire(Settings(), self.pipeline):
+            for done in removed.retire(settings, self.pipeline):
                 self.log.warning("%s", done)
+            due.resend(settings, load_pipeline(settings, self.pipeline))
         except TwofoldError as error:
-            self.log.warning("removed pipelines are not looked for now: %s", error)
+            self.log.warning("removed pipelines and changed schedules are not looked for now: %s", error)
 
     def _reported(self, drift: Mapping[str, tuple[str, str]]) -> dict[str, str]:
         told = {name: f"{actual}, declared {declared}" for name, (declared, actual) in drift.items()}

@@ -14,18 +14,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import psycopg
-from croniter import croniter
 from pyiceberg.manifest import DataFileContent
 from pyiceberg.table import Table
 
 from twofold import commits, database, metrics, tables
-from twofold.definition.model import Schedule
 from twofold.errors import TwofoldError, first_line
 from twofold.lake import Lake
 from twofold.metrics import Meter
+from twofold.services import due
 
-_RUN = "run of "
-"""Kinds of results in `twofold.database`: how a job's last run ended, by the job."""
 SMALL_BYTES = 8 << 20
 """Reading a smaller file costs more for finding it than for what is in it."""
 
@@ -44,8 +41,7 @@ def measured(lake: Lake, kind: str, *, idle: bool = False) -> Iterator[Meter]:
     meter.gauge(metrics.RUN_GOOD, now.timestamp(), kind=kind)
     if not idle:
         meter.gauge(metrics.RUN_SECONDS, time.monotonic() - started, kind=kind)
-    if due := next_run(lake.pipeline.schedule, kind, now):
-        meter.gauge(metrics.RUN_DUE, due.timestamp(), kind=kind)
+    due.send(meter, lake.pipeline.schedule, kind, now)
 
 
 @contextmanager
@@ -61,29 +57,15 @@ def failure_kept(lake: Lake, kind: str) -> Iterator[None]:
 def _keep(lake: Lake, kind: str, error: str) -> None:
     # The catalog being away may be why the run failed, and says more than that nothing can be kept of it.
     with suppress(TwofoldError, psycopg.Error):
-        database.save_result(lake.settings, lake.name, f"{_RUN}{kind}", {"error": error})
+        database.save_result(lake.settings, lake.name, f"{due.RUN}{kind}", {"error": error})
 
 
 def failure(lake: Lake, kind: str) -> str:
     """When and how the last run of a kind failed, as a clause; empty if it ended well, or none is known."""
-    kept = database.latest_result(lake.settings, lake.name, f"{_RUN}{kind}")
+    kept = database.latest_result(lake.settings, lake.name, f"{due.RUN}{kind}")
     if kept is None or not kept.body["error"]:
         return ""
     return f"the last {kind} failed, at {kept.at.astimezone(UTC):%Y-%m-%d %H:%M} UTC: {kept.body['error']}"
-
-
-def next_run(schedule: Schedule, kind: str, now: datetime) -> datetime | None:
-    """When the schedule starts the next run after `now`; None for what has no schedule.
-
-    >>> next_run(Schedule(batch="15 * * * *"), "batch", datetime(2026, 1, 1, 7, 15, tzinfo=UTC))
-    datetime.datetime(2026, 1, 1, 8, 15, tzinfo=datetime.timezone.utc)
-    >>> [next_run(Schedule(proof="none"), kind, datetime(2026, 1, 1, tzinfo=UTC)) for kind in ("batch", "prove")]
-    [None, None]
-    """
-    scheduled = {"batch": schedule.batch, "union": schedule.union, "maintenance": schedule.maintenance}
-    cron = (scheduled | {"prove": schedule.proof_cron}).get(kind)
-    found: datetime | None = croniter(cron, now).get_next(datetime) if cron else None
-    return found
 
 
 @dataclass(frozen=True)

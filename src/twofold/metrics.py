@@ -166,9 +166,7 @@ SERVICE_LEFT_DOWN = _gauge("service_left_down", "0 or 1", "1 while it stays down
 PIPELINE_REMOVED = _gauge("pipeline_removed", "0 or 1", "1 once its file is gone: what else there is of it is history.")
 
 RUN_GOOD = _time("run_good", "When a run last ended well.", "kind")
-RUN_DUE = _time(
-    "run_due", "When the next run starts by the schedule; sent with a good run, and only for scheduled kinds.", "kind"
-)
+RUN_DUE = _time("run_due", "When the schedule starts the next run after the last good one; 0 without one.", "kind")
 RUN_SECONDS = _gauge("run_seconds", "seconds", "Duration of the last good run that had work.", "kind")
 RUN_FAILED = _counter("run_failed_total", "tasks", "Tasks failed, their retries used up.", "kind")
 

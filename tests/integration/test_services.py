@@ -20,9 +20,10 @@ import pytest
 from tests import ending, overhear, running, small_world
 from tests.at_work import Work, crash, eventually
 from twofold import catalog as catalogs
-from twofold import schemas
+from twofold import job_metrics, schemas
 from twofold.definition.model import Pipeline
-from twofold.services import removed
+from twofold.lake import Lake
+from twofold.services import due, removed
 from twofold.services.controller import Controller, State, budget
 from twofold.services.record import CHANGED
 from twofold.services.verdict import Look, Verdict, judge
@@ -246,6 +247,25 @@ def test_a_stream_follows_its_definition_at_no_cost(
     with overhear.statsd_lines(stack) as lines:
         removed.retire(stack, other, datetime.now(UTC) + timedelta(minutes=11))
         eventually(lambda: f"{gauge}:0|g" in lines)
+
+
+def test_a_schedule_that_changed_is_told_without_a_run_by_it(stack: Settings, define: Define) -> None:
+    once = "0 0 1 1 *"
+    pipeline = define(schedule={"batch": "* * * * *", "union": "* * * * *", "maintenance": "* * * * *", "proof": once})
+    for kind in ("batch", "union"):
+        with job_metrics.measured(Lake(stack, pipeline), kind):
+            pass
+    with pytest.raises(ZeroDivisionError), job_metrics.measured(Lake(stack, pipeline), "maintenance"):
+        raise ZeroDivisionError
+    changed = define(name=pipeline.name, schedule={"union": once, "maintenance": once, "proof": "none"})
+    with overhear.statsd_lines(stack) as lines:
+        due.resend(stack, changed)
+    line = f"twofold_run_due_timestamp_seconds,pipeline={pipeline.name},kind="
+    told = {line_.removeprefix(line).partition(":")[0]: line_ for line_ in lines if line_.startswith(line)}
+    assert told.keys() == {"batch", "union", "prove"}, "the due time of one that failed stays"
+    assert told["batch"].endswith(":0|g") and told["prove"].endswith(":0|g")
+    next_s = float(told["union"].rpartition(":")[2].removesuffix("|g"))
+    assert datetime.fromtimestamp(next_s, UTC) == datetime(datetime.now(UTC).year + 1, 1, 1, tzinfo=UTC)
 
 
 def test_a_finished_replay_is_a_healthy_end_and_a_broker_away_is_said(stack: Settings, define: Define) -> None:

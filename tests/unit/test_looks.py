@@ -15,6 +15,7 @@ from tests.conftest import write_definition
 from tests.lake import LocalLake
 from twofold import inbox, looks, metrics, schemas, tables, taken
 from twofold.catalog import LakeCatalog
+from twofold.definition.model import Schedule
 from twofold.settings import Settings
 from twofold.table_state import Boundary, Landed
 
@@ -113,3 +114,11 @@ def test_an_idle_run_is_a_good_one_and_tells_nothing_of_the_duration_of_the_next
     names = {line.partition(",")[0] for line in lines}
     assert metrics.RUN_GOOD.name in names
     assert metrics.RUN_SECONDS.name not in names
+
+
+def test_of_a_job_without_a_schedule_no_older_due_time_is_left(made: LocalLake, tmp_path: Path) -> None:
+    settings = running.fresh_settings(tmp_path, tmp_path)
+    pipeline = replace(made.pipeline, schedule=Schedule(batch=None))
+    with overhear.statsd_lines(settings) as lines:
+        looks.idle(replace(made, settings=settings, pipeline=pipeline), looks.BATCH)
+    assert f"{metrics.RUN_DUE.name},pipeline={made.name},kind=batch:0|g" in lines
