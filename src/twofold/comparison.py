@@ -113,14 +113,20 @@ def from_json(body: Mapping[str, Any]) -> Comparison:
 def compare_and_send(lake: Lake) -> Comparison:
     """Compare, and send the numbers as metrics: gauges, as a comparison that is repeated reports the same again."""
     with job_metrics.measured(lake, "compare") as meter:
-        found = compare(lake)
-        for name, view in found.views.items():
+        kept, found = latest(lake.settings, lake.name), compare(lake)
+        for name, view in told(lake.pipeline, kept, found).items():
             meter.gauge(metrics.COMPARED_WINDOWS, view.compared, view=name)
             meter.gauge(metrics.COMPARED_DIFFERENT, view.different, view=name)
             meter.gauge(metrics.COMPARED_DIFFERENCE, view.mean, view=name)
         meter.gauge(metrics.COMPARED_HEALED, found.healed_late)
         meter.gauge(metrics.COMPARED_NEW, max(found.events_after - found.events_before, 0))
     return found
+
+
+def told(pipeline: Pipeline, kept: Comparison | None, found: Comparison) -> dict[str, ViewDifference]:
+    """What is sent, by view: of one that is not declared any more nothing differs, or its alert would never end."""
+    seen = {**(kept.views if kept else {}), **found.views}
+    return {name: view if name in pipeline.views else ViewDifference() for name, view in seen.items()}
 
 
 def beyond(found: Comparison, limits: Limits) -> list[str]:

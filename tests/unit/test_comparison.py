@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from tests.lake import LocalLake
 from tests.small_world import HOUR, START, Row, event
 from twofold import catalog, commits, comparison, schemas, tables
 from twofold.catalog import LakeCatalog
-from twofold.comparison import Comparison
+from twofold.comparison import Comparison, ViewDifference
 from twofold.definition.model import Limits
 from twofold.reader import Reader
 from twofold.reader.pinned import pin
@@ -130,3 +130,14 @@ def test_rows_taken_away_as_asked_pass_no_limit(unions: Unions, expires: bool) -
     # What comes after is judged again.
     unions.unite(400, 500)
     assert comparison.beyond(unions.compare(), limits) == ["2 new events, more than limits.max_new_events: 1"]
+
+
+def test_of_a_view_that_was_removed_nothing_differs(tmp_path: Path) -> None:
+    pipeline, apart = write_definition(tmp_path), ViewDifference(compared=4, different=4, mean=0.4)
+    empty = Comparison(pipeline.name, "2", 1, events_before=8, events_after=8, healed_late=0, views={})
+    kept, found = (replace(empty, views=dict.fromkeys(names, apart)) for names in (["by_kind", "old"], ["by_kind"]))
+    sound = {"by_kind": apart, "old": ViewDifference()}
+    assert comparison.told(pipeline, kept, found) == sound
+    # With no union in between the kept one is the answer, too.
+    assert comparison.told(pipeline, kept, kept) == sound
+    assert comparison.told(pipeline, None, found) == {"by_kind": apart}
