@@ -14,6 +14,7 @@ from demo.airflow_rest import AirflowRest
 from tests import running
 from tests.at_work import all_healthy, eventually
 from tests.conftest import DAGS, write_definition
+from tests.prometheus import Prometheus
 from tests.running import pids, status
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
@@ -103,6 +104,9 @@ def test_without_airflow_the_rest_goes_on_and_a_killed_supervisor_leaves_nothing
     assert not processes.wait_gone(family, patience_s=10)
     before = pids(airflow)
     assert list(before) == ["postgres", "zookeeper", "kafka", *MONITORING]
+    seen = Prometheus(airflow)
+    eventually(lambda: seen.query("airflow_stopped == 1"))
     running.run(airflow, "up")
+    eventually(lambda: seen.query("airflow_stopped == 0"))
     assert pids(airflow)["kafka"] == before["kafka"]
     all_healthy(airflow)

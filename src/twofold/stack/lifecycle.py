@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pydantic import SecretStr
+from statsd import StatsClient
 
 from twofold.errors import TwofoldError, UsageError, writing_to
 from twofold.local_files import locked, write_whole
@@ -136,6 +137,9 @@ def up(settings: Settings, asked: Asked, say: Say) -> tuple[Settings, HomeState]
             _repair(settings, known, say)
         else:
             _start(settings, known, say)
+    if known.monitoring:
+        # The exporter serves for weeks what Airflow's processes counted last: rules miss none that nobody wants.
+        StatsClient(settings.statsd_host, settings.statsd_port).gauge("airflow.stopped", int(not known.airflow))
     return settings, known
 
 
