@@ -65,7 +65,7 @@ class Finished:
 
     @property
     def late(self) -> int:
-        """Rows that the watermark left out."""
+        """Rows that the watermark left out; of events without an id, Spark counts groups of a batch's rows."""
         return sum(operator.get("numRowsDroppedByWatermark", 0) for operator in self.progress["stateOperators"])
 
     @property

@@ -122,7 +122,9 @@ STREAM_LOST = _gauge(
 )
 STREAM_OUTCOMES = _counter("stream_outcomes_total", "records", "Ingested records by their outcome.", "outcome")
 STREAM_REJECTED = _counter("stream_rejected_total", "records", "Rejected records by their first fault.", "reason")
-STREAM_LATE = _counter("stream_late_total", "rows", "Rows too late for a view; the next union heals them.", "query")
+STREAM_LATE = _counter(
+    "stream_late_total", "rows", "Rows too late for a view (events without an id: groups); a union heals them.", "query"
+)
 STREAM_WATERMARK = _time("stream_watermark", "The watermark, in event time.", "query")
 STREAM_STATE_ROWS = _gauge("stream_state_rows", "rows", "Rows that a view's query keeps as state.", "query")
 STREAM_STATE_BYTES = _gauge("stream_state_bytes", "bytes", "Memory of the state of a view's query.", "query")

@@ -128,7 +128,7 @@ function numbers({ layers, speed, outcomes }, now) {
 function lateText({ healed, difference, compared_at: at }, now) {
   if (healed === null) return "rows that stream_<view> lacks; unified_<view> has them";
   const apart = difference ? `; the layers were ${(difference * 100).toFixed(difference < 0.001 ? 3 : 1)} % apart` : "";
-  return `rows too late for a streamed window; the last union healed ${count(healed)}${apart}, ${ago(at, now)}`;
+  return `rows (without an id: groups of rows) too late for a streamed window; the last union healed ${count(healed)}${apart}, ${ago(at, now)}`;
 }
 
 const tile = (name, value, text) => el("div", { class: "tile" }, el("span", { class: "name" }, name), el("strong", {}, value), el("span", { class: "quiet" }, text));
