@@ -8,6 +8,7 @@ A panel in such a file: its title, `text` (what it shows), `queries` (legend ─
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,8 @@ DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 DATASOURCE_UID = "twofold-prometheus"
 """Set in monitoring/grafana/provisioning/datasources."""
 TAG = "twofold"
+DAGS = "($pipeline)_(batch|maintenance|proof|replay|services|union)"
+"""The DAGs of the chosen pipelines; by `flights_.+` those of a pipeline `flights_eu` would be among them."""
 AIRFLOW_URL = "http://127.0.0.1:18080"
 RUNBOOKS = "${airflow}/twofold/runbooks"
 
@@ -74,11 +77,30 @@ class Board(BaseModel):
         """The panels of each row, as they are read."""
         return {
             heading: [
-                Panel(title=title, text=panel["text"], queries=panel["queries"], **panel["show"])
+                Panel(title=title, text=panel["text"], queries=_written_out(panel["queries"]), **panel["show"])
                 for title, panel in row.items()
             ]
             for heading, row in self.rows.items()
         }
+
+
+def _written_out(queries: dict[str, str]) -> dict[str, str]:
+    """The queries with what boards abbreviate: `$dags`, and `gained(x[1h])`, as rules/quality.yml says why.
+
+    >>> _written_out({"": "gained(x_total[1h])"})[""].endswith("> increase(x_total[1h]) or increase(x_total[1h])")
+    True
+    """
+
+    def gained(found: re.Match[str]) -> str:
+        counter, span = found.groups()
+        scrapes = f"on (job, instance) group_left sum_over_time(up[{span}])"
+        new = f"({counter} and count_over_time({counter}[{span}]) < {scrapes})"
+        return f"{new} > increase({counter}[{span}]) or increase({counter}[{span}])"
+
+    return {
+        legend: re.sub(r"gained\((\w+(?:\{[^}]*\})?)\[(\w+)\]\)", gained, expr).replace("$dags", DAGS)
+        for legend, expr in queries.items()
+    }
 
 
 class PanelQuery(NamedTuple):
@@ -193,7 +215,8 @@ def _variables() -> list[dict[str, Any]]:
 
 def _annotations() -> list[dict[str, Any]]:
     alerts = 'ALERTS{alertstate="firing",pipeline=~"$pipeline|"}'
-    ends = 'sum by (dag_id) (changes(airflow_dagrun_duration_%s_count{dag_id=~"($pipeline)_.+"}[$__rate_interval])) > 0'
+    counted = f'airflow_dagrun_duration_%s_count{{dag_id=~"{DAGS}"}}'
+    ends = f"sum by (dag_id) (changes({counted}[$__rate_interval])) > 0"
     built_in = {"datasource": {"type": "grafana", "uid": "-- Grafana --"}, "type": "dashboard", "builtIn": 1}
     return [
         {**built_in, "name": "Annotations & Alerts", "enable": True, "hide": True, "iconColor": "blue"},

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from monitoring.dashboards import Panel, boards, filled_in
+from monitoring.dashboards import DAGS, Panel, boards, filled_in
 from scripts import board_pictures, docs
 from twofold import metrics
 
@@ -155,3 +155,16 @@ def test_a_changed_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     told = CliRunner().invoke(docs.main, ["--check"])
     assert told.exit_code == 1
     assert "left-over.json, twofold-speed.json" in told.stderr
+
+
+def test_a_pipeline_is_not_taken_for_one_whose_name_begins_alike() -> None:
+    names = [f"flights_{path.name.removesuffix('_dag.py')}" for path in (ROOT / "dags").glob("*_dag.py")]
+    pattern = re.compile(DAGS.replace("$pipeline", "flights"))
+    assert all(map(pattern.fullmatch, names)) and len(names) == DAGS.count("|") + 1
+    assert not pattern.fullmatch("flights_eu_batch")
+    assert "($pipeline)_.+" not in json.dumps(DASHBOARDS)
+
+
+def test_boards_do_not_take_an_old_counter_for_a_new_one() -> None:
+    """Where a scrape failed a window ago, nothing is there."""
+    assert not [expr for expr in (target["expr"] for target in QUERIES.values()) if re.search(r"\boffset\b", expr)]
