@@ -69,11 +69,13 @@ def test_of_a_record_with_several_events_the_rejected_ones_are_written_once(
     assert accepted == [1, 2, 7, 8]
 
 
-def test_what_stands_before_a_text_of_kafka_stays_and_other_shapes_are_refused(tmp_path: Path) -> None:
+def test_what_stands_before_a_json_text_goes_and_other_shapes_are_refused(tmp_path: Path) -> None:
     fields = {"at": AT, "id": {"type": "string", "required": True}}
     pipeline = write_definition(tmp_path, name="p", event={"each": "n", "fields": fields})
-    avro = replace(pipeline, topic=replace(pipeline.topic, format="avro"))
-    assert sendable.text_of(pipeline, b'\0\0\0\0\n{"n": [1, 2]}', [2]) == b'\0\0\0\0\n{"n":[2]}'
+    avro, confluent = (
+        replace(pipeline, topic=replace(pipeline.topic, format=form)) for form in ("avro", "confluent-json")
+    )
+    assert sendable.text_of(confluent, b'\0\0\0\0\n{"n": [1, 2]}', [2]) == b'{"n":[2]}'
     assert sendable.text_of(avro, b"\0\0\0\0\n{", [2, 3]) == b"\0\0\0\0\n{"
     assert sendable.text_of(pipeline, b'{"n": 1}', [0]) == b'{"n": 1}'
     for other in (b'{"m": []}', b'{"n": [1]}', b'{"n": {}}'):

@@ -23,7 +23,7 @@ from twofold import inbox
 from twofold.contract.kafka_records import PREFIX_BYTES
 from twofold.contract.literals import elements, is_json
 from twofold.definition.field_source import Step
-from twofold.definition.model import AVRO, Field, Files, Pipeline
+from twofold.definition.model import AVRO, CONFLUENT_JSON, Field, Files, Pipeline
 from twofold.definition.time_formats import EPOCHS
 from twofold.errors import TwofoldError
 
@@ -39,14 +39,16 @@ def text_of(pipeline: Pipeline, payload: bytes | None, numbers: Sequence[int], f
     each, form = pipeline.event.each, inbox.format_of(file)
     if payload and form is not None and form.kind != "json":
         return _of_cells(pipeline, payload, pipeline.files if form.kind == "csv" else Files())
+    if payload and not file and payload.startswith(b"\0"):
+        if pipeline.topic.format == AVRO:
+            return payload
+        # The producer puts the prefix before each line again, and files have none.
+        if pipeline.topic.format == CONFLUENT_JSON and len(payload) > PREFIX_BYTES:
+            payload = payload[PREFIX_BYTES:]
     if not payload or each is None or not numbers[0]:
         return payload
-    has_prefix = payload.startswith(b"\0")
-    if has_prefix and pipeline.topic.format == AVRO:
-        return payload
-    prefix = payload[:PREFIX_BYTES] if has_prefix else b""
     try:
-        return prefix + _with_elements(payload[len(prefix) :], each.steps, numbers)
+        return _with_elements(payload, each.steps, numbers)
     except (LookupError, msgspec.DecodeError):
         remedy = "declare it as it was when they were landed, or write those of the other layer by --layer"
         raise TwofoldError(f"rejected elements of a record are not found at event.each, {each}", remedy) from None
