@@ -193,12 +193,7 @@ def exact_types(engine: duckdb.DuckDBPyConnection, path: Path, nulls: list[str],
     found = relation(engine, path, nulls)
     guessed = dict(zip(found.columns, map(str, found.types), strict=True))
     declared = {name: one.type.name for name, one in event.fields.items()}
-    types = {
-        name: TEXT
-        for name, kind in guessed.items()
-        if (declared.get(name) == "json" and kind != TEXT)
-        or (declared.get(name) == "string" and kind not in (TEXT, "BIGINT", "HUGEINT"))
-    }
+    types = {name: TEXT for name, kind in guessed.items() if declared.get(name) in ("string", "json") and kind != TEXT}
     doubles = [name for name, kind in guessed.items() if kind == "DOUBLE" and name not in types]
     if doubles and "decimal" in declared.values():
         texts = relation(engine, path, nulls, dict.fromkeys(doubles, TEXT))

@@ -210,6 +210,13 @@ def test_what_a_csv_file_writes_is_what_is_sent(payments: Pipeline, tmp_path: Pa
     assert source.version["texts"] == ["account", "note"]
 
 
+def test_a_text_is_not_guessed_from_the_first_rows_of_a_csv_file(payments: Pipeline, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id,note\n" + "".join(f"{number},7\n" for number in range(30_000)) + "30000,007\n")
+    query = "SELECT id AS payment_id, note FROM source"
+    source = opened(replace(payments, replay=Replay("t.csv", query), source_file=str(tmp_path / "p.yaml")))
+    assert records(source.chunks(30_000)) == [(30_000, b'{"payment_id":30000,"note":"007"}', b"30000")]
+
+
 def test_a_range_of_send_at_is_half_open(table: Pipeline) -> None:
     since = datetime(2026, 1, 1, 0, 0, 10, tzinfo=UTC)
     source = opened(table, since=since, until=since + timedelta(seconds=10))
