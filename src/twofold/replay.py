@@ -145,18 +145,18 @@ def _planned(lake: Lake, chosen: Sequence[dict[str, Any]], taken: Sequence[dict[
 
 def _refuse_stale(lake: Lake, ends: tuple[int, int], left_out: Mapping[tuple[int, str], str], *, reaches: bool) -> None:
     """Refuse where the last row of an id does not go, though an earlier one does, which then would be the last."""
-    key, place = quoted(lake.pipeline.event.key), '(landing, file, "row")'
-    stays = " OR ".join(
-        [f"landing > {ends[1]}", *(f"landing = {at} AND file = {text_literal(name)}" for at, name in left_out)]
-    )
-    known = f"outcome IN ('{tables.ACCEPTED}', '{tables.FILTERED}') AND landing >= {ends[0]}"
-    staying = f"FROM {tables.BATCH_LOG} WHERE {known} AND ({stays})"
-    stale = f"""SELECT count(*) FROM (SELECT {key} FROM {tables.BATCH_LOG}
-      WHERE {known} AND {key} IN (SELECT {key} {staying}) GROUP BY {key}
-      HAVING max({place}) FILTER ({stays}) > max({place}) FILTER (NOT ({stays})))"""
+    gone = ", ".join(f"({landing}, {text_literal(name)})" for landing, name in [(0, ""), *left_out])
+    rows = f"""WITH _tw_rows AS NOT MATERIALIZED (
+      SELECT {quoted(lake.pipeline.event.key)} AS _tw_id, outcome, (landing, file, "row") AS _tw_place,
+        landing > {ends[1]} OR (landing, file) IN (VALUES {gone}) AS _tw_stays
+      FROM {tables.BATCH_LOG} WHERE landing >= {ends[0]})"""
+    known = f"outcome IN ('{tables.ACCEPTED}', '{tables.FILTERED}')"
+    stale = f"""{rows} SELECT count(*) FROM (SELECT _tw_id FROM _tw_rows
+      WHERE {known} AND _tw_id IN (SELECT _tw_id FROM _tw_rows WHERE {known} AND _tw_stays) GROUP BY _tw_id
+      HAVING max(_tw_place) FILTER (_tw_stays) > max(_tw_place) FILTER (NOT _tw_stays))"""
     # Of a rejected row no column has the id: any later row may be its correction.
-    rejected = f"""SELECT count(*) FROM {tables.BATCH_LOG} WHERE outcome = '{tables.REJECTED}'
-      AND landing >= {ends[0]} AND NOT ({stays}) AND {place} < (SELECT max({place}) {staying})"""
+    rejected = f"""{rows} SELECT count(*) FROM _tw_rows WHERE outcome = '{tables.REJECTED}' AND NOT _tw_stays
+      AND _tw_place < (SELECT max(_tw_place) FROM _tw_rows WHERE {known} AND _tw_stays)"""
     with Reader(lake.settings, {lake.name: lake.pipeline}) as reader:
         found = [int(reader.query(query, lake.name).fetchall()[0][0]) for query in (stale, rejected)]
     how = (("ids of", "were"), ("rejected rows of", "may have been"))
