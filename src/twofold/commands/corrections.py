@@ -51,7 +51,7 @@ def rejects(
 
     Each record is written byte by byte on a line of its own. A record that holds a line break itself would be split
     there, so it becomes a file of its own in FILE.apart/. Of a record with `event.each` only the rejected elements are
-    written.
+    written, and rows of CSV and Parquet as JSON of the same values.
 
     \b
     Examples:
