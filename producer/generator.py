@@ -240,8 +240,10 @@ def identifier(field: Field, seed: int, run: int, number: int, at: datetime) -> 
             return matching(field.pattern, field.max_length, random)
         text = f"{seed:x}.{run:x}-{number:x}" if run else f"{seed:x}-{number:x}"
         return text[-field.max_length :] if field.max_length else text
-    per_seed, per_run = (10**12, 10**15) if field.type.name == "long" else (10**7, 10**8)
-    return within(field, int(field.min or 0) + number + seed * per_seed + run * per_run)
+    per_seed, per_run, most = (10**12, 10**15, 2**63 - 1) if field.type.name == "long" else (10**7, 10**8, 2**31 - 1)
+    value, apart = int(field.min or 0) + number + seed * per_seed, run * per_run
+    # Where there is no room for runs, ids come again, which is less harm than one id for all.
+    return within(field, value + apart if value + apart <= min(most, field.max or most) else value)
 
 
 def iso(value: object) -> object:

@@ -303,14 +303,18 @@ def test_a_producer_that_is_declared_no_more_is_stopped(
     same: dict[str, Any] = {"name": pipeline.name, "topic": {"name": pipeline.name}}
     controller = Controller(stack)
     said = f"{pipeline.name}-producer was stopped: its pipeline does not declare it any more"
+    later = timedelta(minutes=11)
     ways: tuple[Callable[[], str], ...] = (
         lambda: twofold("services", pipeline.name, "--stop").stderr,
-        lambda: "".join(removed.retire(stack, pipeline.name)),  # as its services DAG does every minute
+        # As its services DAG does every minute.
+        lambda: "".join(removed.retire(stack, pipeline.name, datetime.now(UTC) + later)),
     )
     for ended in ways:
         define(**same, replay={"generate": 0, "rate": 5})
         controller.start(pipeline.name, "producer", by_hand=True)
         define(**same)
+        assert removed.retire(stack, pipeline.name) == [], "an editor may take it away for a moment"
+        assert controller.runs(pipeline.name, "producer")
         assert said in ended()
         assert not controller.runs(pipeline.name, "producer")
         assert said not in ended()

@@ -28,6 +28,7 @@ from producer.wire import writer
 from twofold.definition.load import load_file
 from twofold.definition.model import Field, Pipeline, Replay
 from twofold.errors import TwofoldError, UsageError
+from twofold.journal import Entry
 from twofold.settings import Settings
 from twofold.topic import TopicState
 
@@ -210,6 +211,38 @@ def test_what_a_csv_file_writes_is_what_is_sent(payments: Pipeline, tmp_path: Pa
     assert source.version["texts"] == ["account", "note"]
 
 
+@pytest.mark.parametrize(
+    "note", ["printf('%05d', note)", "note + 1", "strftime(account, '%d.%m.%Y')", "date_trunc('month', account)"]
+)
+def test_a_query_that_computes_with_a_text_has_it_as_it_was_guessed(
+    payments: Pipeline, tmp_path: Path, note: str
+) -> None:
+    """It ended with an error of DuckDB, so the producer of a declared replay did not start any more."""
+    (tmp_path / "t.csv").write_text("id,note,account\n1,1234,2026-01-01\n")
+    query = f"SELECT id AS payment_id, {note} AS note FROM source"
+    source = opened(replace(payments, replay=Replay("t.csv", query), source_file=str(tmp_path / "p.yaml")))
+    assert len(records(source.chunks(0))) == 1
+    assert "texts" not in source.version
+
+
+def test_a_file_that_is_put_there_again_as_it_was_is_gone_on_with(payments: Pipeline, tmp_path: Path) -> None:
+    file, query = tmp_path / "t.csv", "SELECT id AS payment_id FROM source"
+
+    def there(text: str, at: int) -> RecordSource:
+        file.write_text(text)
+        os.utime(file, (at, at))
+        return opened(replace(payments, replay=Replay("t.csv", query), source_file=str(tmp_path / "p.yaml")))
+
+    first = there("id\n1\n2\n", 1)
+    before = Entry("p", "t", "i", first.identity, first.version, {}, positions=(1,))
+    assert there("id\n1\n2\n", 2).goes_on(before) == 1
+    assert there("id\n1\n3\n", 1).goes_on(before) is None
+    # A journal of an earlier version knows only the time.
+    earlier = replace(before, version={name: one for name, one in first.version.items() if name != "sha256"})
+    assert there("id\n1\n2\n", 1).goes_on(earlier) == 1
+    assert there("id\n1\n2\n", 2).goes_on(earlier) is None
+
+
 def test_a_text_is_not_guessed_from_the_first_rows_of_a_csv_file(payments: Pipeline, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("id,note\n" + "".join(f"{number},7\n" for number in range(30_000)) + "30000,007\n")
     query = "SELECT id AS payment_id, note FROM source"
@@ -289,6 +322,14 @@ def test_runs_of_one_seed_have_different_ids(tmp_path: Path, kind: str) -> None:
     field = load_file(path).event.fields["id"]
     made = [identifier(field, seed, run, number, NOW) for seed in (0, 1) for run in (0, 1, 2) for number in range(500)]
     assert len(set(made)) == 3000
+
+
+def test_where_there_is_no_room_for_another_run_ids_are_not_all_one(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    fields = "{id: {type: int, required: true, min: 1, max: 9999999}}"
+    path.write_text(f"name: p\ntopic: p\nlateness: 1 minute\nevent: {{id: id, time: arrival, fields: {fields}}}\n")
+    field = load_file(path).event.fields["id"]
+    assert [identifier(field, 0, run, 5, NOW) for run in (0, 1, 22)] == [6, 6, 6]
 
 
 @pytest.mark.parametrize(("start", "limit"), [(0, 2500), (1234, 2100)])

@@ -8,8 +8,9 @@ import socket
 import subprocess
 import sys
 import xmlrpc.client
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -19,6 +20,9 @@ import pytest
 
 from tests import overhear
 from tests.conftest import write_definition
+from twofold import database
+from twofold.database import KeptResult
+from twofold.definition.model import Pipeline
 from twofold.services import controller as report
 from twofold.services import removed
 from twofold.services.controller import RUNBOOKS, State
@@ -364,18 +368,33 @@ def test_what_a_person_starts_or_stops_is_not_left_down(supervised: Settings, di
     assert "twofold_service_left_down,pipeline=p,service=producer:0|g" in lines
 
 
-def test_a_producer_that_is_declared_no_more_is_stopped(supervised: Settings, tmp_path: Path) -> None:
+def test_a_producer_that_is_declared_no_more_is_stopped(
+    supervised: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     replay = {"generate": 0, "rate": 5}
     sends, silent, other = (
         write_definition(tmp_path, name=name, **more)
         for name, more in (("p", {"replay": replay}), ("p", {}), ("q", {}))
     )
+    kept: dict[tuple[str, str], KeptResult] = {}
+    now = datetime.now(UTC)
+
+    def save(_: Settings, pipeline: str, kind: str, body: Mapping[str, Any]) -> None:
+        kept[pipeline, kind] = KeptResult(now, body)
+
+    monkeypatch.setattr(database, "save_result", save)
+    monkeypatch.setattr(database, "latest_result", lambda _, pipeline, kind: kept.get((pipeline, kind)))
+    monkeypatch.setattr(database, "forget_result", lambda _, pipeline, kind: kept.pop((pipeline, kind)))
+
+    def stopped(pipeline: Pipeline, minutes: int) -> list[str]:
+        return list(removed.undeclared(supervised, pipeline, now + timedelta(minutes=minutes)))
+
     with overhear.statsd_lines(supervised) as lines:
-        assert [list(removed.undeclared(supervised, one)) for one in (sends, other)] == [[], []]
-        assert list(removed.undeclared(supervised, silent)) == [
-            "p-producer was stopped: its pipeline does not declare it any more"
-        ]
-        assert list(removed.undeclared(supervised, silent)) == []
+        assert [stopped(one, 0) for one in (sends, other, silent)] == [[], [], []]
+        assert stopped(silent, 9) == [], "an editor may take it away for a moment"
+        assert stopped(sends, 10) == stopped(silent, 11) == [], "it was there again"
+        assert stopped(silent, 22) == ["p-producer was stopped: its pipeline does not declare it any more"]
+        assert stopped(silent, 23) == []
     assert "twofold_producer_running,pipeline=p:0|g" in lines
     # Its restarts used up: that is over, too.
     assert "twofold_service_left_down,pipeline=p,service=producer:0|g" in lines

@@ -59,9 +59,9 @@ def services(
     chosen = [load_pipeline(settings, pipeline)] if pipeline else list(load_all(settings.pipelines).values())
     if action and not pipeline:
         raise click.UsageError(f"--{action} needs a PIPELINE")
-    for one in chosen if service is None else ():
-        for said in removed.undeclared(settings, one):
-            click.echo(said, err=True)
+    for one in chosen if action == "stop" and service is None else ():
+        for name in removed.stop(settings, one.name, sorted(set(SERVICES) - set(services_of(one)))):
+            click.echo(f"{name} was stopped: its pipeline does not declare it any more", err=True)
     named = [(one, name) for one in chosen for name in ([service] if service else services_of(one))]
     for one, name in named:
         _act(settings, action, one.name, name)

@@ -95,9 +95,10 @@ def _prove(
     ):
         unified = [statements.UNIFIED_EVENTS, *map(statements.unified_view_name, lake.pipeline.views)]
         reader.pin_in_order(lake.pipeline, unified)
-        for name in (tables.EVENTS, tables.STREAM_LOG, tables.BATCH_LOG):
+        united = (tables.EVENTS, tables.STREAM_LOG, tables.BATCH_LOG)
+        for name in united:
             pins[name] = pinned(name, reader.pinned(lake.pipeline, name).table)
-        schemas.require_readable(lake.pipeline, (pin.table for pin in pins.values()))
+        schemas.require_readable(lake.pipeline, (pins[name].table for name in united))
         pins[tables.LANDED_FILES] = pinned(tables.LANDED_FILES, lake.find(tables.LANDED_FILES))
         files = beside.submit(files_there.all_there, lake, datetime.now(UTC))
         world = _world(lake, before, pins, folder, say, since_last)

@@ -43,9 +43,14 @@ def send(meter: Meter, schedule: Schedule, kind: str, ended: datetime) -> None:
 
 
 def resend(settings: Settings, pipeline: Pipeline) -> None:
-    """Send it again for all jobs, by the schedule as it is now; one that has failed since stays due as it was."""
-    meter = Meter(settings, pipeline.name)
+    """Send it again for all jobs, by the schedule as it is now; one that has failed since stays due as it was.
+
+    So does one that has been due already: a stack that was off for days would be told at once that it is late.
+    """
+    meter, now = Meter(settings, pipeline.name), datetime.now(UTC)
     for kind, cron in _crons(pipeline.schedule).items():
         kept = database.latest_result(settings, pipeline.name, f"{RUN}{kind}")
-        if cron is None or (kept and not kept.body["error"]):
-            send(meter, pipeline.schedule, kind, kept.at if kept else datetime.now(UTC))
+        ended = kept.at if kept and not kept.body["error"] else None
+        due = next_run(pipeline.schedule, kind, ended.astimezone(UTC)) if ended else None
+        if cron is None or (ended and due and due > now):
+            send(meter, pipeline.schedule, kind, ended or now)

@@ -23,7 +23,7 @@ from twofold.services.controller import RUNNING, Controller, services_of
 from twofold.settings import Settings
 
 _GRACE = timedelta(minutes=10)
-_DECLARED, _MISSING = "declared", "missing"
+_DECLARED, _MISSING, _UNDECLARED = "declared", "missing", "undeclared "
 """Kinds of results: a pipeline was seen declared; and since when it has not been any more."""
 
 
@@ -44,7 +44,7 @@ def retire(settings: Settings, own: str, now: datetime | None = None) -> list[st
             database.forget_result(settings, name, _MISSING)
         if name == own or missing.get(name):
             Meter(settings, name).gauge(PIPELINE_REMOVED, 0)
-    done = list(undeclared(settings, sound[own])) if own in sound else []
+    done = list(undeclared(settings, sound[own], now)) if own in sound else []
     for name, since in missing.items():
         if name in sound:
             continue
@@ -80,10 +80,20 @@ def stop(settings: Settings, pipeline: str, services: Sequence[str] = SERVICES) 
             yield controller.stop(pipeline, service).name
 
 
-def undeclared(settings: Settings, pipeline: Pipeline) -> Iterator[str]:
-    """Stop what runs of a pipeline though its file does not declare it any more; a sentence for each."""
-    for service in set(SERVICES) - set(services_of(pipeline)):
-        with suppress(NotRunning):  # where its supervisor is away, it does not run either
-            for name in stop(settings, pipeline.name, [service]):
-                yield f"{name} was stopped: its pipeline does not declare it any more"
-        Meter(settings, pipeline.name).gauge(SERVICE_LEFT_DOWN, 0, service=service)
+def undeclared(settings: Settings, pipeline: Pipeline, now: datetime | None = None) -> Iterator[str]:
+    """Stop what has run for `_GRACE` though the pipeline's file does not declare it; a sentence for each."""
+    for service in SERVICES:
+        kind = f"{_UNDECLARED}{service}"
+        since = database.latest_result(settings, pipeline.name, kind)
+        if service in services_of(pipeline):
+            if since:
+                database.forget_result(settings, pipeline.name, kind)
+        elif since is None:
+            database.save_result(settings, pipeline.name, kind, {})
+        elif (now or datetime.now(UTC)) - since.at > _GRACE:
+            with suppress(NotRunning):  # where its supervisor is away, it does not run either
+                for name in stop(settings, pipeline.name, [service]):
+                    yield f"{name} was stopped: its pipeline does not declare it any more"
+            for gauge in (RUNNING[service], SERVICE_LEFT_DOWN):
+                labels = {"service": service} if gauge is SERVICE_LEFT_DOWN else {}
+                Meter(settings, pipeline.name).gauge(gauge, 0, **labels)

@@ -13,7 +13,7 @@ import shlex
 import signal
 import time
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -133,13 +133,12 @@ def up(settings: Settings, asked: Asked, say: Say) -> tuple[Settings, HomeState]
             programs.prepare_monitoring(settings)
         if known.registry:
             ensure_registry()
-        if supervisor.answers(settings):
-            _repair(settings, known, say)
-        else:
-            _start(settings, known, say)
-    if known.monitoring:
-        # The exporter serves for weeks what Airflow's processes counted last: rules miss none that nobody wants.
-        StatsClient(settings.statsd_host, settings.statsd_port).gauge("airflow.stopped", int(not known.airflow))
+        try:
+            (_repair if supervisor.answers(settings) else _start)(settings, known, say)
+        finally:
+            # The exporter serves for weeks what Airflow's processes counted last: rules miss none that nobody wants.
+            with suppress(OSError):  # a name that cannot be resolved now is no reason to end
+                StatsClient(settings.statsd_host, settings.statsd_port).gauge("airflow.stopped", int(not known.airflow))
     return settings, known
 
 
