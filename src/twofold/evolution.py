@@ -131,7 +131,13 @@ def of_columns(pipeline: Pipeline, wanted: Types, columns: Types) -> Iterator[Di
     for name, field in pipeline.event.fields.items():
         where, now = f"{_FIELDS}{name}", wanted[name]
         if name not in columns:
-            yield _added(pipeline, name, FOLLOWS, "is new", "null in rows landed before, which keep their outcome")
+            reland = f"`twofold reland {pipeline.name}`"
+            if field.required:
+                what = "a new field must be optional (records without it exist)"
+                yield Difference(REFUSED, where, what, f"take `required` away; after {reland} it can be required")
+            else:
+                then = f"null in rows landed before, which keep their outcome, until {reland}"
+                yield Difference(FOLLOWS, where, "is new", then)
         elif is_wider(columns[name], now):
             what, then = f"was {columns[name]}, is now {now}", "what was rejected, or filtered, as too large stays so"
             yield Difference(FOLLOWS, f"{where}.type", what, "all values are kept")
@@ -141,15 +147,6 @@ def of_columns(pipeline: Pipeline, wanted: Types, columns: Types) -> Iterator[Di
             yield Difference(REFUSED, f"{where}.type", f"was {columns[name]}, is now {field.type}", way_out)
     then = "its column stays in the tables, and is not written any more"
     yield from (Difference(FOLLOWS, f"{_FIELDS}{one}", "is not declared", then) for one in columns if one not in wanted)
-
-
-def _added(pipeline: Pipeline, name: str, effect: str, what: str, then: str) -> Difference:
-    """A field that rows landed before were not judged by."""
-    where, reland = f"{_FIELDS}{name}", f"`twofold reland {pipeline.name}`"
-    if pipeline.event.fields[name].required:
-        what = f"a field that {what} must be optional (records without it exist)"
-        return Difference(REFUSED, where, what, f"take `required` away; after {reland} it can be required")
-    return Difference(effect, where, what, f"{then}, until {reland}")
 
 
 def of_rules(
@@ -172,7 +169,8 @@ def of_rules(
         if was is None and name != key:
             # It is new, or was dropped, and its column is there.
             if name in columns:
-                yield _added(pipeline, name, WAITS, "is declared again", "rows landed before keep its former values")
+                kept = f"rows landed before keep its former values, until `twofold reland {pipeline.name}`"
+                yield Difference(WAITS, key, "is declared again", kept)
         elif now is None and name != key:
             yield Difference(WAITS, key, "is not declared", then)
         elif was != now:

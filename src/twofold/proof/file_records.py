@@ -104,6 +104,7 @@ def _as_object(names: Sequence[str], cells: Sequence[recount.Cell]) -> bytes:
     """All cells of a row of CSV by their names, as JSON; nothing where one is no UTF-8."""
     said = {name: text if quoted or text else None for name, (quoted, text) in zip(names, cells, strict=True)}
     try:
+        "".join(text for _, text in cells).encode()  # of a name that is there twice, too
         return json.dumps(said, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         return b""

@@ -238,9 +238,19 @@ def gaps(world: World) -> Gaps:
         if ranges and world.is_of_one_topic:
             filled = kafka.filled(world.lake.settings, topic_name, ranges, _KAFKA_TIMEOUT_S)
             found = sort(ranges, filled, world.after.ends, world.seen)
-        rows = {partition: _without([(low, end)], between.get(partition, ())) for partition, low, end in edges}
+        rows = {partition: _newest(low, end, between.get(partition, [])) for partition, low, end in edges}
         world.gaps = replace(found, rows=rows)
     return world.gaps
+
+
+def _newest(low: int, end: int, between: list[Range]) -> list[Range]:
+    """What lies between the last gaps, as far as it is kept: with transactions there may be millions.
+
+    >>> _newest(0, 9, [(2, 3), (5, 6)])
+    [(0, 2), (3, 5), (6, 9)]
+    """
+    last = between[-_MOST_KEPT:]
+    return _without([(last[0][0] if len(last) < len(between) else low, end)], last)
 
 
 def seen(world: World, *, holds: bool) -> Ranges:

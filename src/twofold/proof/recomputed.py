@@ -146,10 +146,12 @@ def _kept(world: World) -> str:
     A row of a stream wins where the files have none of its id.
     """
     key = sql.quoted(world.pipeline.event.key)
-    retained = f"SELECT {key} FROM {UNIFIED} WHERE {sql.before(world.retained_from)} AND {key} IS NOT NULL"
+    gone = sql.before({partition: low for partition, low in world.retained_from.items() if low})
+    retained = f"SELECT {key} FROM {UNIFIED} WHERE {gone} AND {key} IS NOT NULL"
     of_files = f"SELECT {key} FROM {world.scope.batch_rows} WHERE outcome IN ('accepted', 'filtered')"
+    world.connection.execute(f"CREATE TEMP TABLE IF NOT EXISTS _tw_retained AS {retained} EXCEPT {of_files}")
     # A row without an id is of no union made from scratch: it is kept, and shows.
-    return f"coalesce({key} NOT IN ({retained} EXCEPT {of_files}), true)"
+    return f"coalesce({key} NOT IN (FROM _tw_retained), true)"
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class Reader:
     def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
         self.close()
         met = error.__context__ if isinstance(error, QueryError) else error
-        if isinstance(met, (OSError, duckdb.Error)):
+        if isinstance(met, (FileNotFoundError, duckdb.IOException, duckdb.InvalidInputException)):
             for name in (one.name for one in self._pinned.values() if one.table and commits.is_expired(one.table)):
                 raise expired(name) from error
 

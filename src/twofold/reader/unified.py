@@ -152,7 +152,9 @@ class Windows:
 def windows_of(engine: DuckDBEngine, view: View, batch: Pinned) -> Windows:
     """Fold the windows that batch_<view> lacks, from the pinned tables."""
     pipeline, state = engine.pipeline, table_state.folded(batch.history)
-    if state is None or not _same(pipeline, view, state):
+    # What was computed with narrower types is as it was in live_<view>, until the next union; here all is exact.
+    narrow = state is not None and state.types not in (None, fingerprint.types(pipeline, view))
+    if state is None or narrow or not _same(pipeline, view, state):
         state = None
     sealed = state.sealed_through if state else None
     days = table_state.touched_since(engine.pinned_events.history, state.snapshot) if state else None
@@ -220,12 +222,11 @@ def is_current(pipeline: Pipeline, view: View, pinned: Pinned) -> bool:
 
 
 def _same(pipeline: Pipeline, view: View, state: Folded) -> bool:
-    types = state.types in (None, fingerprint.types(pipeline, view))
-    return types and state.definition == fingerprint.view(pipeline, view)
+    return state.definition == fingerprint.view(pipeline, view)
 
 
 def _outdated(pipeline: Pipeline, view: View, pinned: Pinned) -> QueryError:
     return QueryError(
-        f"{pinned.name} is of another declaration: window, groups, measures, types or lateness of {view.name} changed",
+        f"{pinned.name} is of another declaration: window, groups, measures or lateness of {view.name} changed",
         f"`twofold rebuild {pipeline.name}` computes all views again; or declare the change as a new view",
     )
