@@ -94,7 +94,7 @@ class Recipe:
         self._kinds = list(zip(vars(shares), accumulate(vars(shares).values()), strict=True))
 
     def block(self, first: int, base: datetime, interval: timedelta, made_at: datetime) -> list[Record]:
-        """Records `first` to `first + BLOCK - 1`, a pure function of these, the seed and the definition.
+        """Records `first` to `first + BLOCK - 1`, a pure function of these, seed, run and definition.
 
         Which record is of which kind and time does not depend on the fields: they may change on the way.
         """

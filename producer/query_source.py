@@ -65,7 +65,9 @@ class Table(RecordSource):
         self.identity = {"kind": "query", "path": str(self._file), **named}
         with self._opened() as (engine, file):
             self._types = exact_types(engine, file, self._nulls, pipeline.event)
-        self._types = self._usable()
+            if TEXT in self._types.values() and not self._runs(engine, file):
+                # It computes with a text, and wants the type that DuckDB guesses.
+                self._types = {name: kind for name, kind in self._types.items() if kind != TEXT}
         # The order of rows depends on what is text.
         texts = sorted(name for name, kind in self._types.items() if kind == TEXT)
         self.version = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "query": query}
@@ -94,15 +96,13 @@ class Table(RecordSource):
                 yield to_chunk(start, batch, names, self._writer)
                 start += len(batch)
 
-    def _usable(self) -> dict[str, str]:
-        """The types with which the query runs: one that computes with a text wants the type that DuckDB guesses."""
-        if TEXT in self._types.values():
-            try:
-                with self._source() as engine:
-                    engine.execute(f"SELECT * FROM (\n{self._query}\n) LIMIT 1").fetchall()
-            except TwofoldError:
-                return {name: kind for name, kind in self._types.items() if kind != TEXT}
-        return self._types
+    def _runs(self, engine: duckdb.DuckDBPyConnection, file: Path) -> bool:
+        relation(engine, file, self._nulls, self._types).create_view("source")
+        try:
+            engine.execute(f"SELECT * FROM (\n{self._query}\n) LIMIT 1").fetchall()
+        except duckdb.Error:
+            return False
+        return True
 
     @contextmanager
     def _source(self) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -33,7 +33,6 @@ Ids = frozenset[str | None]
 """Those of one record, of which every element may have one; None stands for those that cannot be read."""
 NOTHING: Ids = frozenset()
 UNREAD: Ids = frozenset([None])
-_JSON = inbox.Format("json")
 _Find = Callable[[Field], Literal | None]
 
 
@@ -99,7 +98,7 @@ class RejectedIds:
             found = self.of_kafka(batch, pa.arange(0, len(values)))
             known |= {(value, False): ids for value, ids in zip(values.to_pylist(), found, strict=True)}
         else:
-            have_columns = [(inbox.format_of(name) or _JSON).kind != "json" for name in some["file"].to_pylist()]
+            have_columns = [inbox.has_columns(name) for name in some["file"].to_pylist()]
         for payload, has_columns in zip(payloads, have_columns, strict=True):
             if (payload, has_columns) not in known:
                 row = partial(self._of_columns if has_columns else self._of_text, payload)

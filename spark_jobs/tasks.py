@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from pyiceberg.manifest import DataFile
 from pyspark.sql import DataFrame, SparkSession
 
-from spark_jobs.rejected_ids import RejectedIds
+from spark_jobs.rejected_ids import Ids, RejectedIds
 from twofold import inbox, tables
 from twofold.contract import kafka_records
 from twofold.contract.event_keys import with_key
@@ -144,9 +144,7 @@ def of_kafka(
         place = {name: part.of_records(array) for name, array in known.items()}
         keyed = with_key(judge.pipeline, part.rows, "kafka", place["kafka_partition"], place["kafka_offset"])
         ids = RejectedIds(judge.pipeline, schema)
-        rejected = partial(ids.of_rows, read=partial(ids.of_kafka, batch), parents=part.parents)
-        rows = erased.blanked(_with(keyed, place), rejected)
-        yield replace(part, rows=rows), rows
+        yield _blanked(erased, part, _with(keyed, place), ids, partial(ids.of_kafka, batch))
 
 
 @dataclass
@@ -262,9 +260,15 @@ def of_file(
         }
         keyed = with_key(judge.pipeline, part.rows, "file", name, number)
         ids = RejectedIds(judge.pipeline)
-        rejected = partial(ids.of_rows, read=partial(ids.of_records, records), parents=part.parents)
-        rows = erased.blanked(_with(keyed, place), rejected)
-        yield replace(part, rows=rows), rows
+        yield _blanked(erased, part, _with(keyed, place), ids, partial(ids.of_records, records))
+
+
+def _blanked(
+    erased: Erased, part: Judged, rows: pa.RecordBatch, ids: RejectedIds, read: Callable[[pa.Array], Iterator[Ids]]
+) -> tuple[Judged, pa.RecordBatch]:
+    """A part with its rows of a log, those of erased ids blank; `read` gives the ids of some of its records."""
+    made = erased.blanked(rows, partial(ids.of_rows, read=read, parents=part.parents))
+    return replace(part, rows=made), made
 
 
 class Waiting:

@@ -82,9 +82,8 @@ class Aggregation:
 
     def _needed(self) -> list[str]:
         """Event columns that the view is computed from."""
-        event, text = self.pipeline.event, "\n".join(part.argument for part in self.view.parts)
-        kept = {event.key, event.time, *self.view.by}
-        return [name for name in self.pipeline.columns if name in kept or f'"{name}"' in text]
+        always = (self.pipeline.event.key, self.pipeline.event.time)
+        return [name for name in self.pipeline.columns if name in always or self.view.reads(name)]
 
     def on_time(self, rows: DataFrame) -> DataFrame:
         """Hand the watermark on, from arrival to the event's own time, whose windows are closed by it.

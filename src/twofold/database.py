@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -186,10 +186,15 @@ def forget_result(settings: Settings, pipeline: str, kind: str) -> None:
 
 def latest_result(settings: Settings, pipeline: str, kind: str) -> KeptResult | None:
     """The last result of its kind; None where there was none yet."""
-    query = "SELECT at, body FROM twofold_results WHERE pipeline = %s AND kind = %s"
+    return latest_results(settings, pipeline, [kind]).get(kind)
+
+
+def latest_results(settings: Settings, pipeline: str, kinds: Iterable[str]) -> dict[str, KeptResult]:
+    """The last results of some kinds, by kind; without those of which there was none yet."""
+    query = "SELECT kind, at, body FROM twofold_results WHERE pipeline = %s AND kind = ANY(%s)"
     with session(settings) as connection:
         try:
-            row = connection.execute(query, (pipeline, kind)).fetchone()
+            rows = connection.execute(query, (pipeline, list(kinds))).fetchall()
         except psycopg.errors.UndefinedTable:
-            return None
-    return KeptResult(*row) if row else None
+            return {}
+    return {kind: KeptResult(at, body) for kind, at, body in rows}

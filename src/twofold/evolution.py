@@ -128,20 +128,21 @@ def of_start(topic: Topic, known: Landed) -> Iterator[Difference]:
 
 def of_columns(pipeline: Pipeline, wanted: Types, columns: Types) -> Iterator[Difference]:
     """The fields against the columns of an existing table; `wanted` are the columns that it would be made with."""
+    until = f"until `twofold reland {pipeline.name}`"
     for name, field in pipeline.event.fields.items():
         where, now = f"{_FIELDS}{name}", wanted[name]
         if name not in columns:
-            reland = f"`twofold reland {pipeline.name}`"
             if field.required:
                 what = "a new field must be optional (records without it exist)"
-                yield Difference(REFUSED, where, what, f"take `required` away; after {reland} it can be required")
+                then = f"take `required` away; after `twofold reland {pipeline.name}` it can be required"
+                yield Difference(REFUSED, where, what, then)
             else:
-                then = f"null in rows landed before, which keep their outcome, until {reland}"
+                then = f"null in rows landed before, which keep their outcome, {until}"
                 yield Difference(FOLLOWS, where, "is new", then)
         elif is_wider(columns[name], now):
             what, then = f"was {columns[name]}, is now {now}", "what was rejected, or filtered, as too large stays so"
             yield Difference(FOLLOWS, f"{where}.type", what, "all values are kept")
-            yield Difference(WAITS, f"{where}.type", what, f"{then}, until `twofold reland {pipeline.name}`")
+            yield Difference(WAITS, f"{where}.type", what, f"{then}, {until}")
         elif columns[name] != now:
             way_out = f"undo it, or declare a field of another name with `from: {field.source}`"
             yield Difference(REFUSED, f"{where}.type", f"was {columns[name]}, is now {field.type}", way_out)
@@ -156,21 +157,21 @@ def of_rules(
 
     `properties` and `columns` are those of `events`, `logs` the properties of both logs, by name.
     """
+    until = f"until `twofold reland {pipeline.name}`"
     if {log[EVENT] for log in logs.values()} == {fingerprint.event(pipeline)}:
         for name, log in logs.items():
             if (since := table_state.defined_since(log)) > 1:
                 what = f"{name} has rows of an earlier definition, landed before landing {since}"
-                yield Difference(WAITS, "event", what, f"they stay as they are, until `twofold reland {pipeline.name}`")
+                yield Difference(WAITS, "event", what, f"they stay as they are, {until}")
         return
-    then = f"rows landed before keep their values and outcome, until `twofold reland {pipeline.name}`"
+    then = f"rows landed before keep their values and outcome, {until}"
     before, after = json.loads(properties[DECLARED]), json.loads(declared(pipeline))
     for key in sorted((before.keys() | after.keys()) - set(_KEYS.values())):
         was, now, name = before.get(key), after.get(key), key.removeprefix(_FIELDS)
         if was is None and name != key:
             # It is new, or was dropped, and its column is there.
             if name in columns:
-                kept = f"rows landed before keep its former values, until `twofold reland {pipeline.name}`"
-                yield Difference(WAITS, key, "is declared again", kept)
+                yield Difference(WAITS, key, "is declared again", f"rows landed before keep its former values, {until}")
         elif now is None and name != key:
             yield Difference(WAITS, key, "is not declared", then)
         elif was != now:

@@ -88,11 +88,8 @@ def ask(address: str, silent: Mapping[str, Any] = MappingProxyType({})) -> Mappi
             answer = error
         with answer:
             told = json.load(answer)
-    except (
-        OSError,
-        ValueError,
-        HTTPException,
-    ) as error:  # it ends while it answers, or another one has its port by now
+    except (OSError, ValueError, HTTPException) as error:
+        # It ends while it answers, or another one has its port by now.
         return silent if TimeoutError in (type(error), type(getattr(error, "reason", None))) else {}
     return told if isinstance(told, dict) and "state" in told else {}
 

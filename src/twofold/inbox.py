@@ -90,6 +90,12 @@ def format_of(name: str) -> Format | None:
     return None if kind is None or (gzipped and kind == "parquet") else Format(kind, gzipped)
 
 
+def has_columns(name: str) -> bool:
+    """Whether the records of a file of this name are rows of columns, by its format."""
+    form = format_of(name)
+    return form is not None and form.kind != "json"
+
+
 @dataclass(frozen=True, order=True)
 class File:
     """One file as it lay there when it was listed: the same version means the same content."""

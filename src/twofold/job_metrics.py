@@ -41,7 +41,7 @@ def measured(lake: Lake, kind: str, *, idle: bool = False) -> Iterator[Meter]:
     meter.gauge(metrics.RUN_GOOD, now.timestamp(), kind=kind)
     if not idle:
         meter.gauge(metrics.RUN_SECONDS, time.monotonic() - started, kind=kind)
-    due.send(meter, lake.pipeline.schedule, kind, now)
+    due.send(meter, kind, due.next_run(lake.pipeline.schedule, kind, now))
 
 
 @contextmanager

@@ -183,6 +183,10 @@ class Folded:
     types: str | None = None
     """Fingerprint of the types of the fields that it reads; None: a version that did not keep it."""
 
+    def has_types(self, types: str) -> bool:
+        """Whether the fields had these types, as far as is known."""
+        return self.types in (None, types)
+
 
 _State = TypeVar("_State", Landed, Boundary, Folded)
 

@@ -383,7 +383,9 @@ def test_a_producer_that_is_declared_no_more_is_stopped(
         kept[pipeline, kind] = KeptResult(now, body)
 
     monkeypatch.setattr(database, "save_result", save)
-    monkeypatch.setattr(database, "latest_result", lambda _, pipeline, kind: kept.get((pipeline, kind)))
+    monkeypatch.setattr(
+        database, "kept_since", lambda _, kind: {name: one.at for (name, of), one in kept.items() if of == kind}
+    )
     monkeypatch.setattr(database, "forget_result", lambda _, pipeline, kind: kept.pop((pipeline, kind)))
 
     def stopped(pipeline: Pipeline, minutes: int) -> list[str]:

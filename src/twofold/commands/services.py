@@ -41,8 +41,8 @@ def services(
     """Look at, start or stop the long-running services of PIPELINE (default: of all).
 
     Health is judged by one look; the DAG <pipeline>_services takes several, to see progress. Exit code 1 when a
-    service is down that was not stopped manually, or reports that it is not healthy. A producer that runs though its
-    pipeline declares no `replay` any more is stopped.
+    service is down that was not stopped manually, or reports that it is not healthy. With --stop a producer goes, too,
+    that runs though its pipeline declares no `replay` any more.
 
     \b
     Examples:

@@ -45,11 +45,9 @@ def view(pipeline: Pipeline, declared: View) -> str:
 
 def types(pipeline: Pipeline, declared: View) -> str:
     """Hash of the types of all fields that a view reads: with a wider one, the same expressions give other values."""
-    event, arguments = pipeline.event, "\n".join(part.argument for part in declared.parts)
-    read = {*event.id, event.time, *declared.by}
-    return _digest(
-        {name: str(field.type) for name, field in event.fields.items() if name in read or f'"{name}"' in arguments}
-    )
+    event = pipeline.event
+    always, fields = (*event.id, event.time), event.fields.items()
+    return _digest({name: str(field.type) for name, field in fields if name in always or declared.reads(name)})
 
 
 def event_facts(pipeline: Pipeline) -> Facts:

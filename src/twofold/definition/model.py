@@ -207,6 +207,10 @@ class View:
         parts = {part for measure in self.measures.values() for part in measure.parts}
         return tuple(sorted(parts, key=lambda part: int(part.name.removeprefix(PART))))
 
+    def reads(self, column: str) -> bool:
+        """Whether it groups by this column, or a measure is of it."""
+        return column in self.by or any(f'"{column}"' in part.argument for part in self.parts)
+
 
 @dataclass(frozen=True)
 class Stream:

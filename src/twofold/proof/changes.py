@@ -375,7 +375,7 @@ def _is_folded(world: World, view: View) -> bool:
     if state is None:
         return not events.files()
     definition, types = (of(world.pipeline, view) for of in (fingerprint.view, fingerprint.types))
-    current = state.definition == definition and state.types in (None, types)
+    current = state.definition == definition and state.has_types(types)
     return current and table_state.touched_since(events.history, state.snapshot) == set()
 
 

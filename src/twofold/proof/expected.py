@@ -33,8 +33,8 @@ _PREFIX_BYTES = 5
 """Before JSON of `confluent-json`, and before Avro: a nought, and the number of the schema."""
 BLANKS = b" \t\r\n"
 _ESCAPED = {ord(character): f"\\{character}" for character in '"\\'}
-_JSON = inbox.Format("json")
-_LATE = datetime.max.replace(tzinfo=UTC)
+LAST = datetime.max.replace(tzinfo=UTC)
+"""When a record is judged of which nobody knows when that was."""
 _SHORT = 64
 """Characters."""
 
@@ -216,15 +216,15 @@ class Expecting:
 
     def kept_ids(self, payload: bytes, file: str | None) -> set[str | None]:
         """The ids that a rejected record shows by its bytes, None for one that cannot be read; no file: of Kafka."""
-        if file is None or (inbox.format_of(file) or _JSON).kind == "json":
-            rows = self.of_text(payload, _LATE) if file else self.of_kafka(payload, None, {}, None, _LATE)
+        if file is None or not inbox.has_columns(file):
+            rows = self.of_text(payload, LAST) if file else self.of_kafka(payload, None, {}, None, LAST)
         else:
             try:
                 record = json_text.record(payload)
             except ValueError:
                 return {None}
             found = [one for one in self.pipeline.event.fields.values() if one.is_in_cells]
-            rows = [self.of_cells({one.name: partial(_in_column, record, one) for one in found}, _LATE)]
+            rows = [self.of_cells({one.name: partial(_in_column, record, one) for one in found}, LAST)]
         ids = self.pipeline.event.id
         return {self.key(row.values) if all(row.values.get(name) is not None for name in ids) else None for row in rows}
 

@@ -120,10 +120,8 @@ def _none_twice(world: World, found: Findings) -> None:
         for some in ("true", "reason IS NULL")
     )
     world.see_none(found, "file", "landed twice", twice)
-    again = world.rows(f"SELECT _tw_where FROM ({around} EXCEPT {twice}) ORDER BY ALL")
-    _not_proved(
-        found, [where for (where,) in again], "landed again as before, over corrections made in between, if any"
-    )
+    again = [where for (where,) in world.rows(f"SELECT _tw_where FROM ({around} EXCEPT {twice}) ORDER BY ALL")]
+    _not_proved(found, again, "landed again as before, over corrections made in between, if any")
 
 
 def _set_aside(world: World, found: Findings) -> None:
@@ -156,14 +154,14 @@ def _recount(world: World, taken: list[LoggedFile], found: Findings) -> None:
 
     def look(places: Iterable[Place]) -> dict[Place, str]:
         """Why the files of some places are not there as they were ingested, by a look of now; without the others."""
-        lying = TakenFiles(world.lake)
-        return {at: why for at in places if (why := lying.absence(*at, files[at].version, files[at].sha256))}
+        now = TakenFiles(world.lake)
+        return {at: why for at in places if (why := now.absence(*at, files[at].version, files[at].sha256))}
 
+    lying, columns = TakenFiles(world.lake), recount.Columns.of(world.pipeline)
     gone, irregular, counts = look(files), dict[Place, str](), dict[Place, int]()
     for place in sorted(files.keys() - gone.keys()):
         try:
-            folder = TakenFiles(world.lake).of(place[0])
-            counts[place] = recount.records(folder, place[1], recount.Columns.of(world.pipeline))
+            counts[place] = recount.records(lying.of(place[0]), place[1], columns)
         except (recount.Irregular, FileNotFoundError) as error:
             irregular[place] = f"{inbox.shown(place[1])} ({error})"
     wrong = {place for place, number in counts.items() if number != files[place].rows}

@@ -192,7 +192,7 @@ def _check(world: World, side: ViewTable, found: Findings) -> None:
             found.say(f"{side.name} not there yet, nor any {side.log}")
     elif state.definition != fingerprint.view(world.pipeline, side.view):
         found.behind(f"{side.name} was computed by another declaration: `twofold rebuild {world.pipeline.name}`")
-    elif state.types not in (None, fingerprint.types(world.pipeline, side.view)):
+    elif not state.has_types(fingerprint.types(world.pipeline, side.view)):
         found.behind(f"{side.name} was computed with other types of its fields: `{side.job}`", _failure(world, side))
     elif state.snapshot is not None and state.snapshot not in log.history.snapshots:
         found.behind(

@@ -260,12 +260,8 @@ def folded(source: str, time: str, view: View) -> str:
     by = "".join(f", {quoted(column)}" for column in view.by)
     rough = {name: measure for name, measure in view.measures.items() if summed(measure)}
     parts = {part: None for measure in rough.values() for part in measure.parts}
-    aggregates = "".join(
-        f", {part.function}({part.argument}) AS {part.name}, {_ROOM} * sum(abs({part.argument})) AS {_room(part)}"
-        if _is_rough(part)
-        else f", {part.function}({part.argument}) AS {part.name}"
-        for part in parts
-    )
+    aggregates = "".join(f", {part.function}({part.argument}) AS {part.name}" for part in parts)
+    aggregates += "".join(f", {_ROOM} * sum(abs({p.argument})) AS {p.name}_room" for p in parts if _is_rough(p))
     nearby = "".join(f", {_nearby(measure)} AS {quoted(near(name))}" for name, measure in rough.items())
     return f"""SELECT {START}, {END}{by}, {names(view.measures)}{nearby} FROM (
   SELECT {START}, {END}{by}, {measures}{aggregates}
@@ -290,16 +286,9 @@ def _is_rough(part: Part) -> bool:
     return part.function == "sum" and part.type.name == "double"
 
 
-def _room(part: Part) -> str:
-    return f"{part.name}_room"
-
-
 def _nearby(measure: Measure) -> str:
-    rough = [part for part in measure.parts if _is_rough(part)]
+    rough = [part.name for part in measure.parts if _is_rough(part)]
     # Each by as much as all of them: so that what is left of their difference lies in between, too.
-    moved = (
-        f"list_transform([{part.name} - {len(rough)} * {_room(part)}, {part.name} + {len(rough)} * {_room(part)}], "
-        f"lambda {part.name}: {measure.after})"
-        for part in rough
-    )
+    ends = {name: f"[{name} - {len(rough)} * {name}_room, {name} + {len(rough)} * {name}_room]" for name in rough}
+    moved = (f"list_transform({both}, lambda {name}: {measure.after})" for name, both in ends.items())
     return " || ".join([f"[{measure.after}]", *moved])

@@ -12,7 +12,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -22,7 +22,7 @@ from twofold.contract import reasons
 from twofold.definition.model import AVRO
 from twofold.definition.names import ELEMENT, KEY
 from twofold.proof import file_records, sent, sql
-from twofold.proof.expected import Expected, Expecting
+from twofold.proof.expected import LAST, Expected, Expecting
 from twofold.proof.file_records import FileRecord
 from twofold.proof.findings import MOST_OFFENDERS, Findings
 from twofold.proof.recount import Irregular
@@ -42,7 +42,6 @@ _AT_ONCE = 10_000
 _FILE_ROWS = 50_000
 """Rows of files that are read for the sample, over all files."""
 _KAFKA_TIMEOUT_S = 60.0
-_LAST = datetime.max.replace(tzinfo=UTC)
 
 Row = Mapping[str, Any]
 Place = tuple[int, str]
@@ -239,7 +238,7 @@ def _compare_record(tally: Tally, record: kafka.KafkaRecord, rows: Sequence[Row]
     headers = {f"header {name}": value for name, value in record.headers}
     landed_at = rows[0].get("landed_at")
     arrived = arrival(record.at_ms, landed_at)
-    judged_at = landed_at or arrived or _LAST
+    judged_at = landed_at or arrived or LAST
     wanted = tally.expecting.of_kafka(record.value, record.key, headers, arrived, judged_at)
     tally.compare(where, rows, wanted, ("kafka", record.partition, record.offset), record.value)
     for row in rows:
@@ -253,7 +252,7 @@ def arrival(at_ms: int, landed_at: datetime | None) -> datetime | None:
 
     With a topic of somebody else, whose senders choose it, a record without one has the moment of its landing.
 
-    >>> noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    >>> noon = datetime(2026, 3, 1, 12, tzinfo=EPOCH.tzinfo)
     >>> arrival(1_000, noon).second, arrival(-1, noon) == noon, arrival(1 << 60, noon)
     (1, True, None)
     """
@@ -385,7 +384,7 @@ def _compare_file(tally: Tally, landing: int, file: str, ranges: Sequence[Range]
 
 
 def _compare_file_record(tally: Tally, record: FileRecord, file: str, rows: Sequence[Row]) -> None:
-    landed_at = rows[0]["landed_at"] or _LAST
+    landed_at = rows[0]["landed_at"] or LAST
     if record.text is not None:
         wanted: Iterable[Expected] = tally.expecting.of_text(record.text, landed_at)
     elif record.fault:

@@ -153,8 +153,7 @@ def windows_of(engine: DuckDBEngine, view: View, batch: Pinned) -> Windows:
     """Fold the windows that batch_<view> lacks, from the pinned tables."""
     pipeline, state = engine.pipeline, table_state.folded(batch.history)
     # What was computed with narrower types is as it was in live_<view>, until the next union; here all is exact.
-    narrow = state is not None and state.types not in (None, fingerprint.types(pipeline, view))
-    if state is None or narrow or not _same(pipeline, view, state):
+    if state and not (state.has_types(fingerprint.types(pipeline, view)) and _same(pipeline, view, state)):
         state = None
     sealed = state.sealed_through if state else None
     days = table_state.touched_since(engine.pinned_events.history, state.snapshot) if state else None

@@ -84,6 +84,13 @@ def services_of(pipeline: Pipeline) -> tuple[str, ...]:
     return SERVICES if pipeline.replay else (STREAM,)
 
 
+def told_stopped(settings: Settings, pipeline: str, service: str) -> None:
+    """Reset the gauges that say that a service runs, or is left down: a killed one has left them, and nobody will."""
+    meter = Meter(settings, pipeline)
+    meter.gauge(RUNNING[service], 0)
+    meter.gauge(SERVICE_LEFT_DOWN, 0, service=service)
+
+
 class Controller:
     """Asks the supervisors that the settings name. Every method raises NotRunning where one does not answer."""
 
@@ -96,10 +103,7 @@ class Controller:
         Started by a schedule, a service stays down where a person stopped it, where its budget is spent, and where it
         has finished. Started manually (`by_hand`), it always starts, and its budget is full again.
         """
-        did = cast(Did, self._call("start", pipeline, service, by_hand))
-        if by_hand:
-            self._not_left_down(pipeline, service)
-        return did
+        return self._done(pipeline, service, self._call("start", pipeline, service, by_hand), by_hand=by_hand)
 
     def stop(self, pipeline: str, service: str) -> State:
         """Stop a service, to stay down until it is started manually; returns once it has ended.
@@ -113,16 +117,12 @@ class Controller:
             time.sleep(0.1)
         if state.runs:
             raise TwofoldError(f"{state.name} (pid {state.pid}) does not end", f"see {self.log_place(state)}")
-        Meter(self._settings, pipeline).gauge(RUNNING[service], 0)
-        self._not_left_down(pipeline, service)
+        told_stopped(self._settings, pipeline, service)
         return state
 
     def restart(self, pipeline: str, service: str, *, by_hand: bool, why: str = "") -> Did:
         """End a service and start it again, in one step; unless `by_hand` it counts against the budget, with `why`."""
-        did = cast(Did, self._call("restart", pipeline, service, by_hand, why))
-        if by_hand:
-            self._not_left_down(pipeline, service)
-        return did
+        return self._done(pipeline, service, self._call("restart", pipeline, service, by_hand, why), by_hand=by_hand)
 
     def runs(self, pipeline: str, service: str) -> bool:
         """Whether there is a process of it; unlike `state` this leaves no program behind where there never was one."""
@@ -183,8 +183,10 @@ class Controller:
         page = RUNBOOKS.get(verdict.kind, "service-not-healthy")
         return Unhealthy("\n  ".join(lines), f"see {runbook(self._settings, page)}")
 
-    def _not_left_down(self, pipeline: str, service: str) -> None:
-        Meter(self._settings, pipeline).gauge(SERVICE_LEFT_DOWN, 0, service=service)
+    def _done(self, pipeline: str, service: str, did: object, *, by_hand: bool) -> Did:
+        if by_hand:
+            Meter(self._settings, pipeline).gauge(SERVICE_LEFT_DOWN, 0, service=service)
+        return cast(Did, did)
 
     def _missing(self, pipeline: Pipeline) -> str:
         """Which of Kafka and the catalog does not answer, in a sentence; empty: both do."""

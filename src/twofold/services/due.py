@@ -27,7 +27,7 @@ def next_run(schedule: Schedule, kind: str, now: datetime) -> datetime | None:
     [None, None]
     """
     cron = _crons(schedule).get(kind)
-    found: datetime | None = croniter(cron, now).get_next(datetime) if cron else None
+    found: datetime | None = croniter(cron, now.astimezone(UTC)).get_next(datetime) if cron else None
     return found
 
 
@@ -36,9 +36,8 @@ def _crons(schedule: Schedule) -> dict[str, str | None]:
     return {**scheduled, "prove": schedule.proof_cron}
 
 
-def send(meter: Meter, schedule: Schedule, kind: str, ended: datetime) -> None:
-    """Send when the next run is due after one that has `ended`; 0, as the exporter keeps what it was told once."""
-    due = next_run(schedule, kind, ended.astimezone(UTC))
+def send(meter: Meter, kind: str, due: datetime | None) -> None:
+    """Send when the next run is due; 0 where there is no schedule, as the exporter keeps what it was told once."""
     meter.gauge(RUN_DUE, due.timestamp() if due else 0, kind=kind)
 
 
@@ -47,10 +46,10 @@ def resend(settings: Settings, pipeline: Pipeline) -> None:
 
     So does one that has been due already: a stack that was off for days would be told at once that it is late.
     """
-    meter, now = Meter(settings, pipeline.name), datetime.now(UTC)
-    for kind, cron in _crons(pipeline.schedule).items():
-        kept = database.latest_result(settings, pipeline.name, f"{RUN}{kind}")
-        ended = kept.at if kept and not kept.body["error"] else None
-        due = next_run(pipeline.schedule, kind, ended.astimezone(UTC)) if ended else None
-        if cron is None or (ended and due and due > now):
-            send(meter, pipeline.schedule, kind, ended or now)
+    meter, now, crons = Meter(settings, pipeline.name), datetime.now(UTC), _crons(pipeline.schedule)
+    kept = database.latest_results(settings, pipeline.name, [f"{RUN}{kind}" for kind in crons])
+    for kind, cron in crons.items():
+        last = kept.get(f"{RUN}{kind}")
+        due = next_run(pipeline.schedule, kind, last.at) if last and not last.body["error"] else None
+        if cron is None or (due and due > now):
+            send(meter, kind, due)

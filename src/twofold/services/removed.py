@@ -18,12 +18,13 @@ from twofold.definition.load import load_sound
 from twofold.definition.model import Pipeline
 from twofold.definition.names import SERVICES
 from twofold.errors import NotRunning
-from twofold.metrics import PIPELINE_REMOVED, SERVICE_LEFT_DOWN, Meter
-from twofold.services.controller import RUNNING, Controller, services_of
+from twofold.metrics import PIPELINE_REMOVED, Meter
+from twofold.services.controller import Controller, services_of, told_stopped
+from twofold.services.record import PRODUCER
 from twofold.settings import Settings
 
 _GRACE = timedelta(minutes=10)
-_DECLARED, _MISSING, _UNDECLARED = "declared", "missing", "undeclared "
+_DECLARED, _MISSING, _UNDECLARED = "declared", "missing", "producer undeclared"
 """Kinds of results: a pipeline was seen declared; and since when it has not been any more."""
 
 
@@ -63,12 +64,10 @@ def gone(settings: Settings, names: Iterable[str]) -> set[str]:
 
 def end(settings: Settings, pipeline: str) -> list[str]:
     """Stop what runs of a removed pipeline, and end its alerts; the names of the programs stopped."""
-    stopped, meter = list(stop(settings, pipeline)), Meter(settings, pipeline)
-    meter.gauge(PIPELINE_REMOVED, 1)
-    for service, running in RUNNING.items():
-        # One that was killed, or left down, has left gauges that say that it should run.
-        meter.gauge(running, 0)
-        meter.gauge(SERVICE_LEFT_DOWN, 0, service=service)
+    stopped = list(stop(settings, pipeline))
+    Meter(settings, pipeline).gauge(PIPELINE_REMOVED, 1)
+    for service in SERVICES:
+        told_stopped(settings, pipeline, service)
     return stopped
 
 
@@ -81,19 +80,15 @@ def stop(settings: Settings, pipeline: str, services: Sequence[str] = SERVICES) 
 
 
 def undeclared(settings: Settings, pipeline: Pipeline, now: datetime | None = None) -> Iterator[str]:
-    """Stop what has run for `_GRACE` though the pipeline's file does not declare it; a sentence for each."""
-    for service in SERVICES:
-        kind = f"{_UNDECLARED}{service}"
-        since = database.latest_result(settings, pipeline.name, kind)
-        if service in services_of(pipeline):
-            if since:
-                database.forget_result(settings, pipeline.name, kind)
-        elif since is None:
-            database.save_result(settings, pipeline.name, kind, {})
-        elif (now or datetime.now(UTC)) - since.at > _GRACE:
-            with suppress(NotRunning):  # where its supervisor is away, it does not run either
-                for name in stop(settings, pipeline.name, [service]):
-                    yield f"{name} was stopped: its pipeline does not declare it any more"
-            for gauge in (RUNNING[service], SERVICE_LEFT_DOWN):
-                labels = {"service": service} if gauge is SERVICE_LEFT_DOWN else {}
-                Meter(settings, pipeline.name).gauge(gauge, 0, **labels)
+    """Stop a producer that has run for `_GRACE` though the pipeline's file does not declare it; a sentence for it."""
+    since = database.kept_since(settings, _UNDECLARED).get(pipeline.name)
+    if PRODUCER in services_of(pipeline):
+        if since:
+            database.forget_result(settings, pipeline.name, _UNDECLARED)
+    elif since is None:
+        database.save_result(settings, pipeline.name, _UNDECLARED, {})
+    elif (now or datetime.now(UTC)) - since > _GRACE:
+        with suppress(NotRunning):  # where its supervisor is away, it does not run either
+            for name in stop(settings, pipeline.name, [PRODUCER]):
+                yield f"{name} was stopped: its pipeline does not declare it any more"
+        told_stopped(settings, pipeline.name, PRODUCER)
