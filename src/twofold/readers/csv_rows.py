@@ -17,7 +17,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from twofold.contract import reasons
 from twofold.contract.decoder import is_utf8
-from twofold.contract.records import CellRecords
+from twofold.contract.records import CellRecords, part
 from twofold.readers.texts import BLOCK_BYTES, MAX_RECORD_BYTES, RECORDS_A_PIECE, SetAside, Text, lines_in
 
 _Places = npt.NDArray[np.int64]
@@ -53,29 +53,18 @@ def read(
     with its first row. `window_bytes` are worked on at once, which takes some forty times their memory at worst; a
     longer row is read separately.
     """
-    reading, found = _begun(Text(blocks, max_record_bytes), wanted, delimiter, header, window_bytes)
-    for rows in reading.rows(found):
-        for first in range(0, len(rows), RECORDS_A_PIECE):
-            end = min(first + RECORDS_A_PIECE, len(rows))
-            yield rows.records(first, end, reading.rows_before + 1 + first)
+    for rows in _read(Text(blocks, max_record_bytes), wanted, delimiter, header, window_bytes):
+        records = rows.records()
+        for first in range(0, len(records), RECORDS_A_PIECE):
+            yield cast(CellRecords, part(records, first, RECORDS_A_PIECE))
 
 
 def as_they_are(
     blocks: Iterator[bytes], wanted: set[str], *, delimiter: str | None = None, header: Sequence[str] = ()
 ) -> Iterator[tuple[Header, list[bytes]]]:
     """The bytes of the rows that `read` gives, in order, and the header that they are read by."""
-    reading, found = _begun(Text(blocks, MAX_RECORD_BYTES), wanted, delimiter, header, 2 * BLOCK_BYTES)
-    for rows in reading.rows(found):
-        yield found, [rows.data[start:end] for start, end in zip(rows.starts, rows.ends, strict=True)]
-
-
-def _begun(
-    text: Text, wanted: set[str], delimiter: str | None, header: Sequence[str], window_bytes: int
-) -> tuple[_Reading, Header]:
-    """A reading past its header, and the header."""
-    reading = _Reading(text, window_bytes)
-    separators = (delimiter.encode(),) if delimiter else SEPARATORS
-    return reading, (Header.given(header, wanted, separators[0]) if header else reading.header(wanted, separators))
+    for rows in _read(Text(blocks, MAX_RECORD_BYTES), wanted, delimiter, header, 2 * BLOCK_BYTES):
+        yield rows.header, [rows.data[start:end] for start, end in zip(rows.starts, rows.ends, strict=True)]
 
 
 class _Rows(NamedTuple):
@@ -87,22 +76,17 @@ class _Rows(NamedTuple):
     ends: _Places
     columns: dict[str, pa.Array]
     faults: dict[int, str]
+    before: int
+    """How many rows of the file came before them."""
 
-    def __len__(self) -> int:
-        return len(self.starts)
-
-    def records(self, first: int, end: int, number: int) -> CellRecords:
-        def payload(index: int) -> bytes:
-            row = first + index
+    def records(self) -> CellRecords:
+        def payload(row: int) -> bytes:
             raw = self.data[self.starts[row] : self.ends[row]]
             return raw if row in self.faults else _as_json(raw, self.header)
 
-        return CellRecords(
-            {name: column.slice(first, end - first) for name, column in self.columns.items()},
-            range(number, number + end - first),
-            payload,
-            {row - first: reasons.malformed(why) for row, why in self.faults.items() if first <= row < end},
-        )
+        numbers = range(self.before + 1, self.before + 1 + len(self.starts))
+        faults = {row: reasons.malformed(why) for row, why in self.faults.items()}
+        return CellRecords(self.columns, numbers, payload, faults)
 
 
 def _as_json(raw: bytes, header: Header) -> bytes:
@@ -114,106 +98,108 @@ def _as_json(raw: bytes, header: Header) -> bytes:
     return json.dumps(dict(zip(header.names, cells, strict=True)), ensure_ascii=False).encode()
 
 
-class _Reading:
-    """The bytes read and not yet given away as rows, and how many rows and lines came before them."""
+def _check_length(text: Text, size: int, row: int, opened: int = -1) -> None:
+    """SetAside where a row, from 1, or the header, 0, is too long."""
+    if size > text.max_record_bytes:
+        limit = f"is longer than {text.max_record_bytes} bytes"
+        if opened >= 0:
+            limit += f"; {_open(text, opened)}"
+        raise SetAside(f"{f'row {row}' if row else 'the header'} {limit}: split it, or close its quotes")
 
-    def __init__(self, text: Text, window_bytes: int) -> None:
-        self._text = text
-        self._window_bytes = min(window_bytes, text.max_record_bytes)  # so no record within one is too long
-        self.rows_before = 0
 
-    def _check_length(self, size: int, row: int, opened: int = -1) -> None:
-        """SetAside where a row, from 1, or the header, 0, is too long."""
-        if size > self._text.max_record_bytes:
-            limit = f"is longer than {self._text.max_record_bytes} bytes"
-            if opened >= 0:
-                limit += f"; {self._open(opened)}"
-            raise SetAside(f"{f'row {row}' if row else 'the header'} {limit}: split it, or close its quotes")
+def _open(text: Text, opened: int) -> str:
+    line = text.lines_before + lines_in(text.data[:opened]) + 1
+    return f"the quoted cell that opens in line {line} is not closed"
 
-    def _open(self, opened: int) -> str:
-        line = self._text.lines_before + lines_in(self._text.data[:opened]) + 1
-        return f"the quoted cell that opens in line {line} is not closed"
 
-    def header(self, wanted: set[str], separators: Sequence[bytes]) -> Header:
-        """Read past the header."""
-        while True:
-            self._text.more()
-            text, final = self._text.view(), self._text.final
-            start = first_row(text)
-            if start == len(text) or not text[start:].strip(b" \t"):
-                if self._text.final:
-                    raise SetAside("the file has no header: its first row must hold the names of the fields")
-                self._text.drop(start)
-                continue
-            try:
-                header = header_at(text, start, wanted, separators, final=final)
-            except Unfinished as unfinished:
-                if self._text.final:
-                    raise SetAside(f"the header has no end: {self._open(unfinished.opened)}") from None
-                self._check_length(len(text) - start, 0, unfinished.opened)
-                continue
-            self._check_length(len(text[start : header.after].rstrip(b"\r\n")), 0)
-            self._text.drop(header.after)
-            return header
+def _header_of(text: Text, wanted: set[str], separators: Sequence[bytes]) -> Header:
+    """Read past the header."""
+    while True:
+        text.more()
+        view = text.view()
+        start = first_row(view)
+        if not view[start:].strip(b" \t"):
+            if text.final:
+                raise SetAside("the file has no header: its first row must hold the names of the fields")
+            text.drop(start)
+            continue
+        try:
+            header = _header_at(view, start, wanted, separators, text.final)
+        except Unfinished as unfinished:
+            if text.final:
+                raise SetAside(f"the header has no end: {_open(text, unfinished.opened)}") from None
+            _check_length(text, len(view) - start, 0, unfinished.opened)
+            continue
+        _check_length(text, len(view[start : header.after].rstrip(b"\r\n")), 0)
+        text.drop(header.after)
+        return header
 
-    def rows(self, header: Header) -> Iterator[_Rows]:
-        """All rows, some at a time; `rows_before` says how many came before them."""
-        text = self._text
-        while not (text.final and not text.data):
-            data = text.view()
-            window = data[: self._window_bytes]
-            is_cut = len(window) < len(data)
-            if is_cut:
-                window = window.removesuffix(b"\r")
-            final = text.final and not is_cut
-            rows, after, faulty = _sound_rows(window, header, final)
-            if len(rows):
+
+def _read(
+    text: Text, wanted: set[str], delimiter: str | None, names: Sequence[str], window_bytes: int
+) -> Iterator[_Rows]:
+    """All rows after the header, some at a time."""
+    separators = (delimiter.encode(),) if delimiter else SEPARATORS
+    header = Header.of(names, wanted, separators[0]) if names else _header_of(text, wanted, separators)
+    window_bytes = min(window_bytes, text.max_record_bytes)  # so no record within one is too long
+    before = 0
+    while not (text.final and not text.data):
+        data = text.view()
+        window = data[:window_bytes]
+        is_cut = len(window) < len(data)
+        if is_cut:
+            window = window.removesuffix(b"\r")
+        final = text.final and not is_cut
+        rows, after, faulty = _sound_rows(window, header, before, final)
+        if len(rows.starts):
+            yield rows
+            before += len(rows.starts)
+        text.drop(after)
+        held = len(text.data)
+        if faulty or (final and len(window) > after) or (is_cut and not after):
+            for rows in _strict_rows(text, header, before, max(len(window) - after, 1)):
                 yield rows
-                self.rows_before += len(rows)
-            text.drop(after)
-            held = len(text.data)
-            if faulty or (final and len(window) > after) or (is_cut and not after):
-                yield from self._strict_rows(header, max(len(window) - after, 1))
-            stuck = not after and held == len(text.data)
-            if not text.final and (stuck or len(text.data) < self._window_bytes):
-                text.more()
+                before += len(rows.starts)
+        stuck = not after and held == len(text.data)
+        if not text.final and (stuck or len(text.data) < window_bytes):
+            text.more()
 
-    def _strict_rows(self, header: Header, until: int) -> Iterator[_Rows]:
-        """Row by row, those that begin before `until`, or to a row that is not whole yet."""
-        data, final = self._text.view(), self._text.final
-        found: list[Row] = []
-        position = 0
-        while position < min(until, len(data)):
-            number = self.rows_before + len(found) + 1
-            try:
-                row = row_at(data, position, header.separator, final=final)
-            except Unfinished as unfinished:
-                if final:
-                    raise SetAside(
-                        f"row {number}: {self._open(unfinished.opened)}; close it, or double the quotes that belong to "
-                        "a value"
-                    ) from None
-                self._check_length(len(data) - position, number, unfinished.opened)
-                break
-            self._check_length(max(row.end, row.looked_at) - row.start, number)
-            if len(row.cells) > 1 or row.fault or not is_blank(data[row.start : row.end], header.columns):
-                found.append(row)
-            position = row.after
-            if len(found) == RECORDS_A_PIECE:
-                yield _rows_of(data, header, found)
-                self.rows_before += len(found)
-                found = []
-        if found:
-            yield _rows_of(data, header, found)
-            self.rows_before += len(found)
-        self._text.drop(position)
+
+def _strict_rows(text: Text, header: Header, before: int, until: int) -> Iterator[_Rows]:
+    """Row by row, those that begin before `until`, or to a row that is not whole yet."""
+    data, final = text.view(), text.final
+    found: list[Row] = []
+    position = 0
+    while position < min(until, len(data)):
+        number = before + len(found) + 1
+        try:
+            row = row_at(data, position, header.separator, final=final)
+        except Unfinished as unfinished:
+            if final:
+                raise SetAside(
+                    f"row {number}: {_open(text, unfinished.opened)}; close it, or double the quotes that belong to a "
+                    "value"
+                ) from None
+            _check_length(text, len(data) - position, number, unfinished.opened)
+            break
+        _check_length(text, max(row.end, row.looked_at) - row.start, number)
+        if len(row.cells) > 1 or row.fault or not is_blank(data[row.start : row.end], header.columns):
+            found.append(row)
+        position = row.after
+        if len(found) == RECORDS_A_PIECE:
+            yield _rows_of(data, header, before, found)
+            before += len(found)
+            found = []
+    if found:
+        yield _rows_of(data, header, before, found)
+    text.drop(position)
 
 
 def _wrong_count(columns: int, found: int) -> str:
     return f"wrong number of columns: the header has {columns}, the row {found}"
 
 
-def _rows_of(data: bytes, header: Header, rows: list[Row]) -> _Rows:
+def _rows_of(data: bytes, header: Header, before: int, rows: list[Row]) -> _Rows:
     faults = {
         index: row.fault or _wrong_count(header.columns, len(row.cells))
         for index, row in enumerate(rows)
@@ -224,10 +210,10 @@ def _rows_of(data: bytes, header: Header, rows: list[Row]) -> _Rows:
         for name, place in header.declared.items()
     }
     starts, ends = (np.array([getattr(row, side) for row in rows], np.int64) for side in ("start", "end"))
-    return _Rows(data, header, starts, ends, columns, faults)
+    return _Rows(data, header, starts, ends, columns, faults, before)
 
 
-def _sound_rows(data: bytes, header: Header, final: bool) -> tuple[_Rows, int, bool]:
+def _sound_rows(data: bytes, header: Header, before: int, final: bool) -> tuple[_Rows, int, bool]:
     """The rows before the first one with a quote where none may stand; where they end; whether there is such a one."""
     size = len(data)
     if final and not data.endswith(_ROW_ENDS):
@@ -235,7 +221,7 @@ def _sound_rows(data: bytes, header: Header, final: bool) -> tuple[_Rows, int, b
     marks = _marks(data, header.separator)
     row_ends = np.flatnonzero(marks.is_row_end)
     if not len(row_ends):
-        return _rows_of(data, header, []), 0, marks.faulty
+        return _rows_of(data, header, before, []), 0, marks.faulty
     cells = row_ends[-1] + 1
     ends, ranks = marks.ends[:cells], marks.ranks[:cells]
     after = min(int(ends[-1]) + 1, size)
@@ -246,14 +232,13 @@ def _sound_rows(data: bytes, header: Header, final: bool) -> tuple[_Rows, int, b
     first_cells, counts = first_cells[kept], counts[kept]
     wrong = counts != header.columns
     all_cells = _cells(data, after, ends, ends - ranks, ends > starts, marks.dropped)
+    mask = wrong if wrong.any() else None
     columns = {
-        name: all_cells.take(
-            pa.array(first_cells + place, mask=wrong) if wrong.any() else pa.array(first_cells + place)
-        )
-        for name, place in header.declared.items()
+        name: all_cells.take(pa.array(first_cells + place, mask=mask)) for name, place in header.declared.items()
     }
     faults = {int(row): _wrong_count(header.columns, int(counts[row])) for row in np.flatnonzero(wrong)}
-    return _Rows(data, header, starts[first_cells], ends[row_ends[kept]], columns, faults), after, marks.faulty
+    rows = _Rows(data, header, starts[first_cells], ends[row_ends[kept]], columns, faults, before)
+    return rows, after, marks.faulty
 
 
 class _Marks(NamedTuple):
@@ -409,9 +394,9 @@ class Header(NamedTuple):
     after: int
 
     @classmethod
-    def given(cls, names: Sequence[str], wanted: set[str], separator: bytes) -> Header:
-        """The header that a file without one is read by."""
-        return cls(list(names), {name: place for place, name in enumerate(names) if name in wanted}, separator, 0)
+    def of(cls, names: Sequence[str], wanted: set[str], separator: bytes, after: int = 0) -> Header:
+        """Of a file with these columns, whose rows begin at `after`."""
+        return cls(list(names), {name: place for place, name in enumerate(names) if name in wanted}, separator, after)
 
     @property
     def columns(self) -> int:
@@ -419,29 +404,25 @@ class Header(NamedTuple):
         return len(self.names)
 
 
-def header_at(
-    data: bytes, start: int, wanted: set[str], separators: Sequence[bytes] = SEPARATORS, *, final: bool
-) -> Header:
+def _header_at(data: bytes, start: int, wanted: set[str], separators: Sequence[bytes], final: bool) -> Header:
     """Read the header by the separator under which most wanted columns are found; SetAside where it names none."""
-    found = [_header(data, start, separator, final) for separator in separators]
-    names, after, separator = max(found, key=lambda header: len(wanted.intersection(header[0])))
-    declared = {name: place for place, name in enumerate(names) if name in wanted}
-    if not declared:
-        raise SetAside(_no_header(data, start, found[0][0], final))
-    if twice := [name for name in declared if names.count(name) > 1]:
+    found = [_header(data, start, wanted, separator, final) for separator in separators]
+    header = max(found, key=lambda one: len(one.declared))
+    if not header.declared:
+        raise SetAside(_no_header(data, start, found[0].names, final))
+    if twice := [name for name in header.declared if header.names.count(name) > 1]:
         raise SetAside(f"the header has {', '.join(twice)} more than once; leave one column of the name")
-    return Header(names, declared, separator, after)
+    return header
 
 
-def _header(data: bytes, start: int, separator: bytes, final: bool) -> tuple[list[str], int, bytes]:
-    """The names under one separator; none where it is no sound row under it."""
+def _header(data: bytes, start: int, wanted: set[str], separator: bytes, final: bool) -> Header:
+    """The header under one separator; without names where it is no sound row under it."""
     row = row_at(data, start, separator, final=final)
-    if row.fault:
-        return [], row.after, separator
     try:
-        return [(cell or b"").decode().strip(" \t") for cell in row.cells], row.after, separator
+        names = [] if row.fault else [(cell or b"").decode().strip(" \t") for cell in row.cells]
     except UnicodeDecodeError:
-        return [], row.after, separator
+        names = []
+    return Header.of(names, wanted, separator, row.after)
 
 
 def _no_header(data: bytes, start: int, names: list[str], final: bool) -> str:
