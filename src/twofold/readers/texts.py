@@ -49,8 +49,6 @@ class WatchedStream(io.RawIOBase):
         super().__init__()
         self._stream = stream
         self.failure: BaseException | None = None
-        self.is_empty = True
-        """Whether nothing was read."""
 
     def readable(self) -> bool:
         """It is for reading only."""
@@ -62,9 +60,7 @@ class WatchedStream(io.RawIOBase):
 
     def read(self, size: int = -1, /) -> bytes:
         """Up to `size` bytes, as the stream gives them."""
-        found = self._noting_failure(self._stream.read, size)
-        self.is_empty = self.is_empty and not found
-        return found
+        return self._noting_failure(self._stream.read, size)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
         """Go to a place in the file."""
@@ -128,25 +124,20 @@ def _unpacked(source: WatchedStream, block_bytes: int) -> Iterator[bytes]:
         with gzip.GzipFile(fileobj=source, mode="rb") as unpacking:
             while block := unpacking.read(block_bytes):
                 yield block
+            if unpacking.mtime is None:  # it met no member
+                raise SetAside("broken gzip: the file is empty; put it there whole")
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         if source.failure is not None:
             raise
         raise SetAside(f"broken gzip: {error or 'it ends too early'}; compress it again") from error
-    if source.is_empty:
-        raise SetAside("broken gzip: the file is empty; put it there whole")
 
 
 def _decoded(text: Iterator[bytes], encoding: str) -> Iterator[bytes]:
-    decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
-    for block in text:
-        if decoded := decoder.decode(block):
-            yield decoded.encode("utf-8", "surrogatepass")
     try:
-        last = decoder.decode(b"", True)
+        for decoded in codecs.iterdecode(text, encoding, "surrogatepass"):
+            yield decoded.encode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
         raise SetAside(f"broken UTF-16: the file ends within a character; put it there whole, or {REMEDY}") from None
-    if last:
-        yield last.encode("utf-8", "surrogatepass")
 
 
 def lines_in(data: bytes) -> int:
