@@ -27,7 +27,7 @@ import pyarrow as pa
 from twofold.contract import reasons
 from twofold.contract.literals import decimal_text, moment_text
 from twofold.contract.reasons import Reason
-from twofold.definition.field_source import FieldSource, Step
+from twofold.definition.field_source import Step
 from twofold.definition.model import Field
 from twofold.errors import first_line
 from twofold.schema_registry import Registered
@@ -35,8 +35,8 @@ from twofold.schema_registry import Registered
 Record = Mapping[str, Any]
 Read = Callable[[BytesIO], Any]
 """Takes a value off the rest of a body. Any error: the body does not fit."""
-_Found = tuple[list[Any], dict[int, tuple[tuple[Step, ...], Any]]]
-"""What the records have at a path; and the index of a record → where it has another shape on the way, and which."""
+_Found = tuple[list[Any], dict[int, tuple[int, Any]]]
+"""What the records have at a path; and the index of a record → after how many steps it has which other shape."""
 _EXACT = Context(prec=500, Emax=10**6, Emin=-(10**6))
 _SHIFTS = range(0, 64, 7)
 """Of the bytes of a number, in bits."""
@@ -270,24 +270,20 @@ def columns(fields: Sequence[Field], records: Sequence[Record]) -> tuple[dict[st
     for field in fields:
         values, ends = _at(places, field.source.steps)
         arrays[field.name] = _column(values, field)
-        for index, (steps, value) in ends.items():
-            shapes.setdefault(index, []).append(_wrong_shape(field, steps, value))
+        for index, (taken, value) in ends.items():
+            shape = reasons.wrong_shape(field.label, field.source, taken, json_text(value).decode())
+            shapes.setdefault(index, []).append(shape)
     return arrays, {index: reasons.joined(listed) for index, listed in shapes.items()}
-
-
-def _wrong_shape(field: Field, steps: tuple[Step, ...], value: Any) -> Reason:  # noqa: ANN401
-    wanted = "an object" if isinstance(field.source.steps[len(steps)], str) else "an array"
-    place = FieldSource(steps, whole=field.source.whole)
-    return reasons.wrong_shape(field.label, str(place), wanted, json_text(value).decode())
 
 
 def _at(places: dict[tuple[Step, ...], _Found], steps: tuple[Step, ...]) -> _Found:
     """What lies at a path, each place on the way looked up once."""
     if steps not in places:
-        (holders, ends), step = _at(places, steps[:-1]), steps[-1]
+        taken = len(steps) - 1
+        (holders, ends), step = _at(places, steps[:taken]), steps[taken]
         kind = dict if isinstance(step, str) else list
         if {*map(type, holders)} - {kind, NoneType}:
-            ends = ends | {at: (steps[:-1], one) for at, one in enumerate(holders) if not isinstance(one, kind | None)}
+            ends = ends | {at: (taken, one) for at, one in enumerate(holders) if not isinstance(one, kind | None)}
             holders = [None if at in ends else one for at, one in enumerate(holders)]
         if isinstance(step, str):
             values = [holder.get(step) if holder else None for holder in holders]

@@ -233,15 +233,12 @@ def _member(key: str) -> msgspec.json.Decoder[Any]:
 
 
 class OtherShape(Exception):
-    """A path meets a value that is no object, or no array."""
-
-    def __init__(self, place: FieldSource, wanted: str, token: bytes) -> None:
-        super().__init__(f"{place} is not {wanted}")
-        self.place, self.wanted, self.token = place, wanted, token
+    """A path meets a value that is no object, or no array: the path, how many steps it took, and the value's token."""
 
     def reason(self, label: str) -> Reason:
         """Why a record is rejected, of which the path has this label."""
-        return reasons.wrong_shape(label, str(self.place), self.wanted, self.token.decode())
+        path, taken, token = self.args
+        return reasons.wrong_shape(label, path, taken, token.decode())
 
 
 def follow(text: bytes, source: FieldSource) -> bytes:
@@ -254,9 +251,8 @@ def follow(text: bytes, source: FieldSource) -> bytes:
     for taken, step in enumerate(source.steps):
         if token == _NULL:
             return token
-        opening, wanted = (b"{", "an object") if isinstance(step, str) else (b"[", "an array")
-        if token[:1] != opening:
-            raise OtherShape(FieldSource(source.steps[:taken], whole=source.whole), wanted, token)
+        if token[:1] != (b"{" if isinstance(step, str) else b"["):
+            raise OtherShape(source, taken, token)
         if isinstance(step, str):
             token = bytes(_member(step).decode(token).value).strip(BLANKS)
         else:

@@ -7,8 +7,10 @@ are `twofold.contract.reference`'s.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
+from twofold.definition.field_source import FieldSource
 from twofold.errors import first_line
 
 EMPTY = "empty"
@@ -105,12 +107,14 @@ def wrong_type(field: str, kind: str, value: object) -> Reason:
     return Reason(WRONG_TYPE, f"{field} is not {'an' if kind[0] in 'aeiou' else 'a'} {kind}: {shown(value)}")
 
 
-def wrong_shape(field: str, place: str, wanted: str, value: object) -> Reason:
-    """A path that meets a value of another shape on its way.
+def wrong_shape(field: str, path: FieldSource, taken: int, value: object) -> Reason:
+    """A path that meets a value of another shape after some steps; after all of them an array is wanted.
 
-    >>> wrong_shape("user (payload.user)", "payload", "an object", "[1]").text
+    >>> wrong_shape("user (payload.user)", FieldSource(("payload", "user")), 1, "[1]").text
     'user (payload.user): payload is not an object: [1]'
     """
+    place = replace(path, steps=path.steps[:taken])
+    wanted = "an object" if isinstance((*path.steps, 0)[taken], str) else "an array"
     return Reason(WRONG_TYPE, f"{field}: {place} is not {wanted}: {shown(value)}")
 
 

@@ -146,7 +146,7 @@ class Reference:
             if token == b"null":
                 return []
             if token[:1] != b"[":
-                raise OtherShape(each, "an array", token)
+                raise OtherShape(each, len(each.steps), token)
             return elements(token)
         except OtherShape as error:
             return error.reason("event.each")

@@ -122,12 +122,10 @@ def _within(array: pa.Array, steps: Sequence[Step], field: Field, faults: dict[i
         elif pa.types.is_null(kind):
             return array
         else:
-            wanted = "an object" if isinstance(step, str) else "an array"
-            place_of = FieldSource(field.source.steps[: taken + 1])
+            path = FieldSource(field.source.steps)
             for index in pc.indices_nonzero(pc.is_valid(array)).to_pylist():
                 value = json_value(array[index], described=True)
-                shape = reasons.wrong_shape(field.label, str(place_of), wanted, value)
-                faults.setdefault(index, shape)
+                faults.setdefault(index, reasons.wrong_shape(field.label, path, taken + 1, value))
             return pa.nulls(len(array))
     return array
 
