@@ -204,7 +204,7 @@ def test_json_is_judged_as_by_the_reference(pipeline: Pipeline, values: list[byt
     rows = judge.judge(JsonRecords(values, range(1, len(values) + 1)), NOW).rows.to_pylist()
     assert len(rows) == len(values)
     for row, value in zip(rows, values, strict=True):
-        assert exactly(row) == expected(reference.json(value, NOW), pipeline, value), value
+        assert exactly(row) == expected(reference.event(reference.around(value, {}), NOW), pipeline, value), value
         [alone] = judge.judge(JsonRecords([value], [1]), NOW).rows.to_pylist()
         assert exactly(alone) == exactly(row)
 

@@ -159,11 +159,11 @@ def by_reference(judge: Judge, values: list[bytes | None]) -> list[dict[str, str
     """What the reference says, record by record and element by element."""
     pipeline, reference = judge.pipeline, Reference(judge.pipeline)
     if pipeline.event.each is None:
-        return [shown(reference.json(value, NOW), pipeline, value) for value in values]
+        return [shown(reference.event(reference.around(value, {}), NOW), pipeline, value) for value in values]
     found = judge.elements(JsonRecords(values, range(len(values))))
     rows = []
     for index, (parent, element) in enumerate(zip(found.parents, found.values, strict=True)):
-        judgement = reference.json(values[parent], NOW, {}, element)
+        judgement = reference.event(reference.around(values[parent], {}), NOW, element)
         if element is None:
             judgement = Judgement(None, found.faults[index]) if index in found.faults else NOTHING
         number = {"element": repr(found.numbers[index])}

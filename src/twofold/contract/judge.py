@@ -203,7 +203,8 @@ class Judge:
         if isinstance(records, CellRecords):
             return self._reference.cells(_at(records.columns, index), arrived)
         if isinstance(records, JsonRecords):
-            return self._reference.json(records.values[index], arrived, _at(records.beside, index))
+            around = self._reference.around(records.values[index], _at(records.beside, index))
+            return self._reference.event(around, arrived)
         if not records.numbers[index]:
             return NOTHING
         parent, whole, readings = records.parents[index], records.records, records.around.readings

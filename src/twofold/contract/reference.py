@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -41,7 +40,6 @@ from twofold.definition.types import whole_value
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 """Floor of the event time, unless its field declares a `min`: before it lie the zero dates of broken clocks."""
 _OBJECT = msgspec.json.Decoder(msgspec.defstruct("Any", []))
-_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 class Judgement(NamedTuple):
@@ -82,21 +80,11 @@ class Reference:
 
     pipeline: Pipeline
 
-    def json(
-        self,
-        value: bytes | None,
-        received_at: datetime,
-        beside: Mapping[str, pa.Scalar] = _NONE,
-        element: bytes | None = None,
-    ) -> Judgement:
-        """One JSON text, or an element of an array in it; `received_at` is what "from the future" is judged against.
-
-        `beside` has the values of fields that are found beside the text: Kafka's key, its headers, the arrival.
-        """
-        return self.event(self.around(value, beside), received_at, element)
-
     def around(self, value: bytes | None, beside: Mapping[str, pa.Scalar]) -> Readings | Reason:
-        """What the fields hold that lie beside a text, or in it but for its elements; or why it cannot be read."""
+        """What the fields hold that lie in a text, but for its elements, or beside it; or why it cannot be read.
+
+        `beside` has what is found there: Kafka's key, its headers, the arrival.
+        """
         if fault := self.no_object(value):
             return fault
         readings: dict[str, Reading] = {}
@@ -108,7 +96,10 @@ class Reference:
         return readings
 
     def event(self, around: Readings | Reason, received_at: datetime, element: bytes | None = None) -> Judgement:
-        """An element of a text, by what was read around it; or a text that is one event itself."""
+        """An element of a text, by what was read around it; or a text that is one event itself.
+
+        `received_at` is what "from the future" is judged against.
+        """
         if isinstance(around, Reason):
             return Judgement(None, around)
         fields = self.pipeline.event.fields.values()
