@@ -9,11 +9,11 @@ checks its form, but neither its encoding nor its depth; those two are checked h
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import attrgetter
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import msgspec
 import pyarrow as pa
@@ -48,13 +48,6 @@ sys.setrecursionlimit(max(sys.getrecursionlimit(), 3 * MAX_DEPTH))
 _REFUSALS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-class Decoded(NamedTuple):
-    """An array per field, and the indexes of records that were refused, whose values say nothing."""
-
-    columns: Mapping[str, pa.Array]
-    refused: Sequence[int]
-
-
 @dataclass(frozen=True)
 class Decoder:
     """Decodes records, or elements of records, into some of the fields."""
@@ -64,8 +57,8 @@ class Decoder:
     of_elements: bool = False
     """An element of an array may be any value, a record is an object."""
 
-    def decode(self, values: pa.Array) -> Decoded:
-        """All texts of a binary array."""
+    def decode(self, values: pa.Array) -> tuple[dict[str, pa.Array], list[int]]:
+        """An array per field, of all texts of a binary array; and which texts were refused: their values say nothing."""
         refused = self._unreadable(values)
         texts = values.to_pylist()
         for index in refused:
@@ -76,7 +69,7 @@ class Decoder:
             parts.append(self._root.columns(records, below))
             refused.update(start + index for index in below)
         columns = {one.name: pa.concat_arrays([part[one.name] for part in parts]) for one in self.fields if parts}
-        return Decoded(columns, sorted(refused))
+        return columns, sorted(refused)
 
     def _unreadable(self, values: pa.Array) -> set[int]:
         """Records that are null, too large, too deep or no UTF-8."""
