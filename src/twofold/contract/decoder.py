@@ -24,7 +24,6 @@ from twofold.contract.literals import BLANKS, MAX_DEPTH, is_deep
 from twofold.definition.field_source import Step
 from twofold.definition.model import Field
 from twofold.definition.time_formats import EPOCHS
-from twofold.definition.types import FieldType
 
 _NULL = msgspec.Raw(b"null")
 _RAW: tuple[Any, Any] = (msgspec.Raw, _NULL)
@@ -58,14 +57,14 @@ class Decoder:
     """An element of an array may be any value, a record is an object."""
 
     def decode(self, values: pa.Array) -> tuple[dict[str, pa.Array], list[int]]:
-        """An array per field, of all texts of a binary array; and which texts were refused: their values say nothing."""
+        """An array per field, of all texts of a binary array; and which were refused: their values say nothing."""
         refused = self._unreadable(values)
         texts = values.to_pylist()
         for index in refused:
             texts[index] = b"{}"
         parts = []
         for start in range(0, len(texts), _AT_ONCE):
-            records, below = _each(texts[start : start + _AT_ONCE], self._decode, self._empty)
+            records, below = _each(texts[start : start + _AT_ONCE], *self._reading)
             parts.append(self._root.columns(records, below))
             refused.update(start + index for index in below)
         columns = {one.name: pa.concat_arrays([part[one.name] for part in parts]) for one in self.fields if parts}
@@ -89,14 +88,12 @@ class Decoder:
         return not self._root.fields and all(isinstance(step, str) for step in self._root.children)
 
     @cached_property
-    def _decode(self) -> Callable[[bytes], Any]:
-        """What holds everything is strictly an object; what lies within it may be null."""
-        kind = self._root.struct if self._decodes_objects else self._root.declared[0]
-        return msgspec.json.Decoder(kind).decode
-
-    @property
-    def _empty(self) -> Any:  # noqa: ANN401
-        return self._decode(b"{}") if self._decodes_objects else self._root.declared[1]
+    def _reading(self) -> tuple[Callable[[bytes], Any], Any]:
+        """What decodes a text, and what stands for a refused one. A record is strictly an object: no null."""
+        if not self._decodes_objects:
+            return self._root.decoder.decode, self._root.declared[1]
+        decode = msgspec.json.Decoder(self._root.struct).decode
+        return decode, decode(b"{}")
 
     @cached_property
     def _root(self) -> _Node:
@@ -196,20 +193,14 @@ def _each(texts: Iterable[bytes], decode: Callable[[bytes], Any], empty: Any) ->
 
 
 def _array(one: Field, found: Sequence[Any]) -> pa.Array:
-    kind: FieldType = one.type
-    if kind.name == "decimal" or one.format in EPOCHS:
-        return _tokens(found)
-    if kind.name == "json":
-        texts = pa.array([bytes(token) for token in found], pa.binary()).cast(pa.string())
-        return pc.if_else(pc.equal(texts, "null"), None, texts)
-    as_text = kind.name in ("string", "timestamp", "date")
-    return pa.array(found, pa.string() if as_text else arrow_type(kind))
-
-
-def _tokens(found: Sequence[msgspec.Raw]) -> pa.Array:
-    """Number tokens as text, without the quotes of those in quotes (escapes in them fit no number)."""
-    tokens = pa.array([bytes(token) for token in found], pa.binary()).cast(pa.string())
-    texts = pc.utf8_trim(tokens, '"') if pc.any(pc.starts_with(tokens, '"')).as_py() else tokens
+    is_json = one.type.name == "json"
+    if not (is_json or one.type.name == "decimal" or one.format in EPOCHS):
+        as_text = one.type.name in ("string", "timestamp", "date")
+        return pa.array(found, pa.string() if as_text else arrow_type(one.type))
+    texts = tokens = pa.array([bytes(token) for token in found], pa.binary()).cast(pa.string())
+    if not is_json and pc.any(pc.starts_with(tokens, '"')).as_py():
+        # Numbers in quotes, too: escapes in them fit no number.
+        texts = pc.utf8_trim(tokens, '"')
     return pc.if_else(pc.equal(tokens, "null"), None, texts)
 
 
@@ -221,7 +212,7 @@ def indexes(mask: pa.Array) -> set[int]:
 def not_utf8(values: pa.Array) -> set[int]:
     """Where bytes are no text; Arrow checks it only where bytes become text, also of what files call text."""
     try:
-        values.cast(pa.string() if pa.types.is_binary(values.type) else pa.large_string())
+        values.cast(pa.string())
     except pa.ArrowInvalid:
         return {index for index, text in enumerate(values.to_pylist()) if not is_utf8(text)}
     return set()
