@@ -66,8 +66,6 @@ def typed(field: Field, array: pa.Array, *, decoded: bool = False) -> Typed:
 def _typed(field: Field, array: pa.Array, decoded: bool) -> Typed:
     kind = field.type
     wanted = arrow_type(kind)
-    if pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
-        array = array.cast(pa.string())
     if array.type == wanted and kind.name not in ("double", "timestamp", "date", "json"):
         return Typed(array)
     if pa.types.is_union(array.type):
@@ -99,22 +97,21 @@ def _formatted(field: Field, texts: pa.Array, wanted: pa.DataType) -> Typed:
         right = pc.match_substring_regex(texts, _EPOCH_TEXT)
         kept = texts if _all(right) else pc.if_else(right, texts, None)
         found = _whole_epochs(field, kept.cast(pa.int64()), wanted)
-        return Typed(found.array, pc.and_kleene(right, found.right) if found.right is not None else right)
-    array = pa.array(map(_reading(field.type, field.format), texts.to_pylist()), wanted)
-    return Typed(array, pc.or_(pc.is_valid(array), pc.is_null(texts)))
+        return found._replace(right=pc.and_kleene(right, found.right))
+    return _one_by_one(field.type, field.format, texts, wanted)
 
 
 def _whole_epochs(field: Field, numbers: pa.Array, wanted: pa.DataType) -> Typed:
-    """Moments from counts of a unit; what is finer than a microsecond is cut off, towards 1970: plain only after it."""
-    if field.type.name == "date":
-        return _nothing(len(numbers), wanted, numbers)
-    try:
-        moments = numbers.cast(pa.int64()).view(pa.timestamp(field.format.removeprefix("epoch_"), "UTC"))
-        if field.format == "epoch_ns":
-            return Typed(moments.cast(wanted, safe=False), pc.greater_equal(moments, pa.scalar(0, moments.type)))
-        return _in_calendar(Typed(moments.cast(wanted)))
-    except pa.ArrowInvalid:
-        return _nothing(len(numbers), wanted, numbers)
+    """Moments from counts of a unit since 1970."""
+    counts = _cast(numbers, pa.int64())
+    if field.type.name == "date" or counts.right is not None:
+        return _nothing(numbers, wanted)
+    return _moments(counts.array.view(pa.timestamp(field.format.removeprefix("epoch_"), "UTC")), wanted)
+
+
+def _one_by_one(kind: FieldType, form: str, texts: pa.Array, wanted: pa.DataType) -> Typed:
+    array = pa.array(map(_reading(kind, form), texts.to_pylist()), wanted)
+    return Typed(array, pc.or_(pc.is_valid(array), pc.is_null(texts)))
 
 
 @lru_cache(maxsize=16)
@@ -150,7 +147,7 @@ def _from_values(kind: FieldType, array: pa.Array, wanted: pa.DataType) -> Typed
         return _moments(array.cast(pa.timestamp(array.type.unit, "UTC")), wanted)
     if pa.types.is_date32(array.type) and kind.name == "date":
         return _in_calendar(Typed(array))
-    return _nothing(len(array), wanted, array)
+    return _nothing(array, wanted)
 
 
 def _whole_doubles(kind: FieldType, doubles: pa.Array, wanted: pa.DataType) -> Typed:
@@ -173,11 +170,11 @@ def _cast(array: pa.Array, wanted: pa.DataType) -> Typed:
     try:
         return Typed(array.cast(wanted))
     except pa.ArrowInvalid:
-        return _nothing(len(array), wanted, array)
+        return _nothing(array, wanted)
 
 
-def _nothing(length: int, wanted: pa.DataType, array: pa.Array) -> Typed:
-    return Typed(pa.nulls(length, wanted), pc.is_null(array))
+def _nothing(array: pa.Array, wanted: pa.DataType) -> Typed:
+    return Typed(pa.nulls(len(array), wanted), pc.is_null(array))
 
 
 def _in_calendar(found: Typed) -> Typed:
@@ -232,10 +229,8 @@ def _in_years(kind: FieldType, texts: pa.Array, right: pa.Array) -> Typed:
     try:
         array = kept.cast(wanted)
     except pa.ArrowInvalid:
-        array = pa.array(map(_reading(kind, ISO), kept.to_pylist()), wanted)
-        return Typed(array, pc.or_(pc.is_valid(array), pc.is_null(texts)))
-    inside = _in_calendar(Typed(array)).right
-    return Typed(array, pc.and_kleene(right, inside))
+        return _one_by_one(kind, ISO, texts, wanted)
+    return Typed(array, pc.and_kleene(right, _in_calendar(Typed(array)).right))
 
 
 def _where(texts: pa.Array, form: str, wanted: pa.DataType) -> Typed:
