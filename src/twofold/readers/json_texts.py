@@ -98,10 +98,10 @@ class _Element(NamedTuple):
 
 def _elements(text: Text) -> Iterator[JsonRecords]:
     number = 1
-    while True:
+    is_last = False
+    while not is_last:
         values: list[bytes] = []
         position = 0
-        is_last = False
         while not is_last and len(values) < RECORDS_A_PIECE and position < PIECE_BYTES:
             found = _element_at(text.data, position, number + len(values), text.final)
             if (found.after - 1 if found else len(text.view())) - position > text.max_record_bytes:
@@ -117,11 +117,16 @@ def _elements(text: Text) -> Iterator[JsonRecords]:
             yield JsonRecords(values, range(number, number + len(values)))
         number += len(values)
         text.drop(position)
-        if is_last:
-            _nothing_after(text)
-            return
         if not position:
             text.more()
+    while not text.data.strip(_BLANKS):
+        text.drop(len(text.data))
+        if text.final:
+            return
+        text.more()
+    raise SetAside(
+        "broken JSON array: something follows its end; put one array in the file, or one object on each line"
+    )
 
 
 def _element_at(data: bytes, position: int, number: int, final: bool) -> _Element | None:
@@ -181,15 +186,3 @@ def _not_yet(number: int, final: bool) -> _Element | None:
 
 def _broken(number: int, why: str) -> SetAside:
     return SetAside(f"broken JSON array: element {number}: {why}; fix the array, or put one object on each line")
-
-
-def _nothing_after(text: Text) -> None:
-    while True:
-        if text.data.strip(_BLANKS):
-            raise SetAside(
-                "broken JSON array: something follows its end; put one array in the file, or one object on each line"
-            )
-        text.drop(len(text.data))
-        if text.final:
-            return
-        text.more()
