@@ -94,7 +94,7 @@ def _of_cells(pipeline: Pipeline, payload: bytes, files: Files) -> bytes:
 
 
 def _cell(field: Field, cell: bytes, files: Files) -> bytes:
-    """A cell as JSON has it, as `csv_cells` and the contract read it."""
+    """A cell as JSON has it, as `csv_rows` and the contract read it."""
     if not cell.startswith(b'"'):
         return cell
     text = msgspec.json.decode(cell, type=str)

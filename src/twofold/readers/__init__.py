@@ -1,8 +1,8 @@
 """Readers: the bytes of one file become the contract's records, in pieces of bounded size, without Spark.
 
-    bytes ─► texts: gzip, byte order mark, UTF-16 ─┬► csv_rows ─► csv_cells ─► CellRecords
-                                                   └► json_texts ────────────► JsonRecords
-    bytes ─► parquet_rows ────────────────────────────────────────────────────► CellRecords
+    bytes ─► texts: gzip, byte order mark, UTF-16 ─┬► csv_rows ──► CellRecords
+                                                   └► json_texts ► JsonRecords
+    bytes ─► parquet_rows ───────────────────────────────────────► CellRecords
 
     for records in readers.read(stream, "2013/jan.csv.gz", pipeline): ...
 
@@ -18,7 +18,7 @@ from twofold.contract.records import CellRecords, JsonRecords
 from twofold.definition.model import Pipeline
 from twofold.errors import first_line
 from twofold.inbox import ACCEPTED_NAMES, format_of
-from twofold.readers import csv_cells, json_texts, parquet_rows
+from twofold.readers import csv_rows, json_texts, parquet_rows
 from twofold.readers.texts import BLOCK_BYTES, SetAside, WatchedStream, blocks
 
 __all__ = ["SetAside", "read"]
@@ -45,7 +45,7 @@ def read(
             return
         text = blocks(source, form.kind, gzipped=form.gzipped, block_bytes=block_bytes)
         is_csv = form.kind == "csv"
-        yield from csv_cells.read(text, pipeline, 2 * block_bytes) if is_csv else json_texts.read(text)
+        yield from csv_rows.of_fields(text, pipeline, 2 * block_bytes) if is_csv else json_texts.read(text)
     except Exception as error:
         if source.failure is not None:
             raise source.failure from None

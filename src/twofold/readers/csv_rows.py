@@ -16,16 +16,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from twofold.contract import reasons
 from twofold.contract.decoder import is_utf8
-from twofold.contract.records import CellRecords, part
+from twofold.contract.reasons import Reason
+from twofold.contract.records import CellRecords, part, too_large
+from twofold.definition.model import Field, Files, Pipeline
+from twofold.definition.time_formats import EPOCHS
 from twofold.readers.texts import BLOCK_BYTES, MAX_RECORD_BYTES, RECORDS_A_PIECE, SetAside, Text, lines_in
 
 _Places = npt.NDArray[np.int64]
@@ -34,6 +39,7 @@ SEPARATORS = (b",", b";", b"\t")
 _QUOTED = re.compile(rb'"((?:[^"]++|"")*+)"')
 _TO_ROW_END = re.compile(rb"[\r\n]")
 _ROW_ENDS = (b"\n", b"\r")
+_COMMA_NUMBER = rb"\A[^.,]*(,[^.,]*)?\z"
 QUOTE_WITHIN = "a quote stands within an unquoted cell; quote the whole cell and double the quotes in it"
 AFTER_QUOTE = "a quoted cell continues after its closing quote; double the quotes within it"
 
@@ -57,6 +63,47 @@ def read(
         records = rows.records()
         for first in range(0, len(records), RECORDS_A_PIECE):
             yield cast(CellRecords, part(records, first, RECORDS_A_PIECE))
+
+
+def of_fields(blocks: Iterator[bytes], pipeline: Pipeline, window_bytes: int) -> Iterator[CellRecords]:
+    """The rows of a file, numbered from 1; SetAside where the file as a whole is no CSV of this pipeline.
+
+    Its columns by fields, cells as every CSV has them: as declared, `-` is null, `yes` is true, `12,50` is 12.50.
+    """
+    files = pipeline.files
+    fields = [one for one in pipeline.event.fields.values() if one.is_in_cells]
+    wanted = {one.source.column for one in fields}
+    for records in read(blocks, wanted, delimiter=files.delimiter, header=files.header, window_bytes=window_bytes):
+        # As the cells stand in the file: what they are read as may be shorter, or longer.
+        large = too_large(records.columns.values(), pipeline.event.max_bytes)
+        faults: dict[int, Reason] = {}
+        columns = {}
+        for field in fields:
+            if (cells := records.columns.get(field.source.column)) is not None:
+                columns[field.name] = _as_declared(cells, field, files, faults)
+        yield replace(records, columns=columns, faults={**faults, **large, **records.faults})
+
+
+def _as_declared(cells: pa.Array, field: Field, files: Files, faults: dict[int, Reason]) -> pa.Array:
+    """The cells of a field; a number with another decimal sign than declared is a fault."""
+    if files.null_values:
+        cells = pc.if_else(pc.is_in(cells, _texts(files.null_values)), None, cells)
+    if field.type.name == "boolean":
+        given = cells
+        for word, texts in (("true", files.true_values), ("false", files.false_values)):
+            if texts:
+                cells = pc.if_else(pc.is_in(given, _texts(texts)), word.encode(), cells)
+    if files.decimal == "," and (field.type.is_number or field.format in EPOCHS):
+        plain = pc.fill_null(pc.match_substring_regex(cells, _COMMA_NUMBER), True)
+        for index in pc.indices_nonzero(pc.invert(plain)).to_pylist():
+            text = cells[index].as_py().decode(errors="replace")
+            faults.setdefault(index, reasons.wrong_type(field.label, str(field.type), text))
+        cells = pc.if_else(plain, pc.replace_substring(cells, b",", b"."), None)
+    return cells
+
+
+def _texts(values: tuple[str, ...]) -> pa.Array:
+    return pa.array([value.encode() for value in values], pa.binary())
 
 
 def as_they_are(
