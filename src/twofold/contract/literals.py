@@ -42,6 +42,7 @@ _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[{]}"))
 _NULL = b"null"
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
+JSON = msgspec.json.Encoder(decimal_format="number")
 
 TEXT = "text"
 """A JSON string, a CSV cell."""
@@ -309,7 +310,7 @@ def cell_literal(cell: pa.Scalar, declared: FieldType) -> Literal | None:
         return _moment_literal(cell, declared)
     try:
         if pa.types.is_nested(kind):
-            return Literal(OTHER, _NESTED.encode(json_value(cell)).decode())
+            return Literal(OTHER, JSON.encode(json_value(cell)).decode())
         value = (cell.cast(_IN_PYTHON[kind], safe=False) if kind in _IN_PYTHON else cell).as_py()
     except UnicodeDecodeError:
         raise
@@ -353,9 +354,6 @@ def decimal_text(value: Decimal) -> str:
     """Without an exponent; a whole number without a point, as a point marks doubles."""
     text = f"{value:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-_NESTED = msgspec.json.Encoder(decimal_format="number")
 
 
 def json_value(cell: pa.Scalar, *, described: bool = False) -> object:

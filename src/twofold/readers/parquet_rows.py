@@ -7,16 +7,15 @@ Columns that are not declared are not read, whatever they hold. Rows that went i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from twofold.contract import reasons
-from twofold.contract.literals import is_text, json_value
+from twofold.contract.literals import JSON, is_text, json_value
 from twofold.contract.reasons import Reason
 from twofold.contract.records import CellRecords, too_large
 from twofold.definition.field_source import FieldSource, Step
@@ -26,7 +25,6 @@ from twofold.readers.texts import BLOCK_BYTES, PIECE_BYTES, RECORDS_A_PIECE, Set
 
 _FEWEST_ROWS = 64
 """However wide the columns are that are not read."""
-_JSON = msgspec.json.Encoder(decimal_format="number")
 
 
 def read(source: WatchedStream, pipeline: Pipeline) -> Iterator[CellRecords]:
@@ -105,7 +103,11 @@ def _records(
         column = columns[one.name]
         steps = () if column == one.source.column else one.source.steps[1:]
         found[one.name] = _within(read[column], steps, one, faults)
-    return CellRecords(found, range(number, number + batch.num_rows), _payload_of(read), faults)
+
+    def payload(index: int) -> bytes:
+        return JSON.encode({name: json_value(column[index], described=True) for name, column in read.items()})
+
+    return CellRecords(found, range(number, number + batch.num_rows), payload, faults)
 
 
 def _within(array: pa.Array, steps: Sequence[Step], field: Field, faults: dict[int, Reason]) -> pa.Array:
@@ -174,10 +176,3 @@ def _plain_nested(array: pa.Array) -> pa.Array:
     lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy()
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int64())
     return pa.LargeListArray.from_arrays(offsets, _plain(pc.list_flatten(array)), mask=none)
-
-
-def _payload_of(columns: Mapping[str, pa.Array]) -> Callable[[int], bytes]:
-    def payload(index: int) -> bytes:
-        return _JSON.encode({name: json_value(column[index], described=True) for name, column in columns.items()})
-
-    return payload
