@@ -38,7 +38,7 @@ from twofold.definition.watch import DefinitionWatch
 from twofold.errors import ClockBehind, DefinitionChanged, NotRunning, StoreAway, TwofoldError, end
 from twofold.lake import Lake
 from twofold.metrics import Meter
-from twofold.schema_registry import AWAY_SIGN
+from twofold.schema_registry import RegistryAway
 from twofold.services.record import AWAY, CHANGED, STREAM
 
 _WAIT_S = 20.0
@@ -64,7 +64,7 @@ _AWAY = (
     "PSQLException",
     NotRunning.__name__,
     StoreAway.__name__,
-    AWAY_SIGN,
+    RegistryAway.__name__,
     "UncheckedSQLException",
     # Spark 4.1's Kafka source cannot report a first batch that was planned before its start; the batch itself is done.
     'return value of "scala.Option.get()" is null',
@@ -287,7 +287,7 @@ class RestartedQuery:
         pause_s = min(2.0 ** (self.failures.total() - 1), _LONGEST_PAUSE_S)
         self.query, self.retry_at = None, time.monotonic() + pause_s
         problem = f"query {self.name} failed, next try in {pause_s:.0f} s: {_shortened(text)}"
-        self.progress.retrying(self.name, problem, registry_away=AWAY_SIGN in text)
+        self.progress.retrying(self.name, problem, registry_away=RegistryAway.__name__ in text)
 
     def stop(self) -> None:
         """End the query; a batch cut short is done again by the next start."""

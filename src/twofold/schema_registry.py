@@ -32,8 +32,6 @@ _REMEDIES = {401: _LOGIN, 403: _LOGIN, 404: _URL, 405: _URL}
 _PASSING = (408, 429)
 _HIGHEST = (1 << 31) - 1
 """Registries count in Java's int, and take a higher number for a page that they do not have."""
-AWAY_SIGN = "RegistryAway"
-"""What the text of a failure has in it where one was away: Spark passes on no more than that."""
 
 
 class RegistryAway(NotRunning):
