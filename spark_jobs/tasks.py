@@ -142,9 +142,9 @@ def of_kafka(
     }
     for part in judge.parts(kafka_records.of(judge.pipeline, batch, schema), arrived, apart=apart):
         place = {name: part.of_records(array) for name, array in known.items()}
-        keyed = with_key(judge.pipeline, part.rows, "kafka", place["kafka_partition"], place["kafka_offset"])
+        rows = with_key(judge.pipeline, _with(part.rows, place))
         ids = RejectedIds(judge.pipeline, schema)
-        yield _blanked(erased, part, _with(keyed, place), ids, partial(ids.of_kafka, batch))
+        yield _blanked(erased, part, rows, ids, partial(ids.of_kafka, batch))
 
 
 @dataclass
@@ -258,9 +258,9 @@ def of_file(
             "row": number,
             "landed_at": pa.repeat(pa.scalar(at, pa.timestamp("us", "UTC")), len(number)),
         }
-        keyed = with_key(judge.pipeline, part.rows, "file", name, number)
+        rows = with_key(judge.pipeline, _with(part.rows, place))
         ids = RejectedIds(judge.pipeline)
-        yield _blanked(erased, part, _with(keyed, place), ids, partial(ids.of_records, records))
+        yield _blanked(erased, part, rows, ids, partial(ids.of_records, records))
 
 
 def _blanked(

@@ -239,7 +239,8 @@ KEYS = [
 def test_what_tells_events_apart(pipeline: Any, number: str, record: str, expected: str) -> None:  # noqa: ANN401
     declared = pipeline("type: long, required: true", number=number)
     rows = Judge(declared).judge(JsonRecords([f"{{{AT}, {record}}}".encode(), b"{"], range(2)), NOW).rows
-    keyed = with_key(declared, rows, "kafka", pa.array([0, 0]), pa.array([5, 6]))
+    lying = rows.append_column("kafka_partition", pa.array([0, 0])).append_column("kafka_offset", pa.array([5, 6]))
+    keyed = with_key(declared, lying)
     assert keyed["_tw_id"].to_pylist() == [expected, None]
 
 
