@@ -63,10 +63,7 @@ def of(pipeline: Pipeline, batch: pa.RecordBatch, schemas: Schemas) -> JsonRecor
 
 def _header(headers: pa.Array, name: str) -> pa.Array:
     """The value of each record's last header of a name."""
-    found = [
-        next((header["value"] for header in reversed(listed or ()) if header["key"] == name), None)
-        for listed in headers.to_pylist()
-    ]
+    found = [{one["key"]: one["value"] for one in listed or ()}.get(name) for listed in headers.to_pylist()]
     return pa.array(found, pa.binary())
 
 
