@@ -1,4 +1,5 @@
-"""What the status page counts as rejected, as a log goes on and as its rows are replaced; on real tables."""
+"""What the status page tells of a log: what was rejected, as it goes on and as its rows are replaced, and over which
+event time; on real tables."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from twofold import catalog, commits, schemas, table_state, tables
 from twofold.catalog import LakeCatalog
 from twofold.reader.pinned import pin
 from twofold.settings import Settings
-from twofold.status.gather import RejectedSoFar
+from twofold.status.facts import Extent
+from twofold.status.gather import RejectedSoFar, extent_of
 from twofold.table_files import of_rows
 from twofold.table_state import Landed
 
@@ -69,3 +71,12 @@ def test_what_is_judged_again_or_erased_is_counted_again(made: LocalLake) -> Non
     assert counts() == {"required": 1, "max": 1}
     land(made, 3, 5, record(4, 3, "max"), relanded=1)
     assert counts() == {"required": 1, "max": 2}
+
+
+def test_the_time_line_ends_with_the_calendar(made: LocalLake) -> None:
+    """The last microsecond that Python knows; as a number of seconds it is one of the year 10000."""
+    last = datetime.max.replace(tzinfo=UTC)
+    log = made.table(tables.STREAM_LOG)
+    log = commits.append(log, of_rows(log, [{**record(0, 1), "at": at} for at in (NOW, last)]), {})
+    (manifest,) = commits.manifests_of(log)
+    assert extent_of(log, manifest, "at") == Extent(NOW, last)

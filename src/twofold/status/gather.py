@@ -21,7 +21,7 @@ from pyiceberg.table import Table
 from pyiceberg.types import TimestamptzType
 from sqlalchemy.exc import SQLAlchemyError
 
-from twofold import commits, comparison, database, evolution, health, table_state, tables
+from twofold import commits, comparison, database, evolution, health, table_state, tables, windows
 from twofold.errors import TwofoldError
 from twofold.lake import Lake
 from twofold.proof import sent
@@ -60,7 +60,6 @@ LISTED_EVERY = timedelta(minutes=1)
 _AWAY = (TwofoldError, OSError, psycopg.Error, SQLAlchemyError)
 _LOGS = {tables.STREAM_LAYER: tables.STREAM_LOG, tables.BATCH_LAYER: tables.BATCH_LOG}
 _LOCATIONS = "SELECT table_name, metadata_location FROM iceberg_tables WHERE catalog_name = %s AND table_namespace = %s"
-_EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC).timestamp(), datetime.max.replace(tzinfo=UTC).timestamp()
 
 Health = Mapping[str, Any]
 """The body of a service's `/healthz`; empty: it does not answer."""
@@ -225,9 +224,7 @@ def extent_of(table: Table, manifest: ManifestFile, time: str) -> Extent | None:
 
 
 def _moment(bound: bytes) -> datetime:
-    """A bound as a moment, cut to the years that Python knows."""
-    seconds = int(from_bytes(TimestamptzType(), bound)) / 1_000_000
-    return datetime.fromtimestamp(min(max(seconds, _EARLIEST), _LATEST), UTC)
+    return windows.moment(int(from_bytes(TimestamptzType(), bound)))
 
 
 @dataclass
