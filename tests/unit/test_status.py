@@ -143,6 +143,11 @@ def severities(*state: object) -> list[tuple[str, str]]:
     return [(problem.severity, problem.command) for problem in found]
 
 
+def test_an_error_without_a_text_is_told_by_its_name() -> None:
+    assert gather.unreadable(TimeoutError()).text == "the tables cannot be read: TimeoutError"
+    assert gather.unreadable(OSError("no\nroute")).text == "the tables cannot be read: no"
+
+
 def test_nothing_is_wrong_where_all_is_well() -> None:
     assert severities(*FINE) == []
 

@@ -22,7 +22,7 @@ from pyiceberg.types import TimestamptzType
 from sqlalchemy.exc import SQLAlchemyError
 
 from twofold import commits, comparison, database, evolution, health, table_state, tables, windows
-from twofold.errors import TwofoldError
+from twofold.errors import TwofoldError, first_line
 from twofold.lake import Lake
 from twofold.proof import sent
 from twofold.proof.findings import MEANINGS
@@ -288,4 +288,4 @@ def unreadable(error: Exception) -> Problem:
     """Why the tables cannot be read."""
     if isinstance(error, TwofoldError):
         return Problem("error", str(error.message) + (f"; {error.remedy}" if error.remedy else ""), "twofold status")
-    return Problem("error", f"the tables cannot be read: {str(error).splitlines()[0]}", "twofold status")
+    return Problem("error", f"the tables cannot be read: {first_line(error)}", "twofold status")
