@@ -80,6 +80,7 @@ def session(settings: Settings) -> Iterator[psycopg.Connection]:
     with connect(settings) as connection:
         try:
             yield connection
+            connection.commit()  # here, as at the end of the block nothing would make a sentence of its error
         except psycopg.OperationalError as error:
             if connection.broken:
                 raise away(settings, first_line(error)) from None

@@ -147,13 +147,18 @@ def test_a_column_added_later_is_null_before(stack: Settings, define: Define) ->
 
 
 def test_a_catalog_that_goes_away_midway_is_told_in_a_sentence(stack: Settings, define: Define) -> None:
-    """Its PostgreSQL ends the connection in the middle of a statement; the next one is served again."""
+    """Its PostgreSQL ends the connection in a statement, or before the commit; the next one is served again."""
     end = "SELECT pg_terminate_backend(pg_backend_pid())"
     engine = catalog.load(stack).engine
     with pytest.raises(NotRunning, match=str(stack.postgres_port)), engine.connect() as connection:
         connection.execute(sqlalchemy.text(end))
     with pytest.raises(NotRunning, match=str(stack.postgres_port)), database.session(stack) as session:
         session.execute(end)
+    ended = "SELECT pg_terminate_backend(%s, 10000)"
+    with pytest.raises(NotRunning, match=str(stack.postgres_port)), database.session(stack) as session:
+        session.execute("SELECT 1")
+        with database.session(stack) as other:  # so that nothing is left to do but to commit
+            other.execute(ended, [session.info.backend_pid])
     assert catalog.find(catalog.load(stack), define().name, tables.EVENTS) is None
 
 
