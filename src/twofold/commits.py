@@ -267,17 +267,7 @@ class _Draft:
 
     def added(self, files: Sequence[DataFile]) -> list[ManifestFile]:
         """One manifest with the new files; none where there are none."""
-        entries = [
-            ManifestEntry.from_args(
-                status=ManifestEntryStatus.ADDED,
-                snapshot_id=self._id,
-                sequence_number=None,
-                file_sequence_number=None,
-                data_file=file,
-            )
-            for file in files
-        ]
-        return [self._manifest(entries, self._metadata.default_spec_id)] if entries else []
+        return [self._manifest(self._metadata.default_spec_id, added=files)] if files else []
 
     def without(
         self, manifests: Sequence[ManifestFile], deleted: Collection[DataFile], *, forget: bool = False
@@ -299,12 +289,9 @@ class _Draft:
                 continue
             missing -= found
             gone = [] if forget else [entry for entry in entries if entry.data_file.file_path in found]
-            listed = [
-                *(_relisted(entry, ManifestEntryStatus.DELETED, self._id) for entry in gone),
-                *(_existing(entry) for entry in entries if entry.data_file.file_path not in found),
-            ]
-            if listed:
-                kept.append(self._manifest(listed, manifest.partition_spec_id))
+            left = [entry for entry in entries if entry.data_file.file_path not in found]
+            if gone or left:
+                kept.append(self._manifest(manifest.partition_spec_id, left, gone))
         if missing:
             raise CommitFailedException(f"{'.'.join(self._table.name())} has no file {min(missing)} any more")
         return kept
@@ -326,7 +313,7 @@ class _Draft:
             ]
             kept = [manifest for manifest in kept if manifest not in alike]
             if entries:
-                kept.append(self._manifest([_existing(entry) for entry in entries], spec_id))
+                kept.append(self._manifest(spec_id, entries))
         return kept
 
     def commit(
@@ -388,7 +375,13 @@ class _Draft:
         deletes = {"total-delete-files": int(before.get("total-delete-files") or 0)}
         return {name: str(value) for name, value in {**changed, **totals, **deletes}.items()}
 
-    def _manifest(self, entries: Sequence[ManifestEntry], spec_id: int) -> ManifestFile:
+    def _manifest(
+        self,
+        spec_id: int,
+        existing: Iterable[ManifestEntry] = (),
+        deleted: Iterable[ManifestEntry] = (),
+        added: Iterable[DataFile] = (),
+    ) -> ManifestFile:
         path = self._place(f"{uuid4()}-m0.avro")
         with write_manifest(
             format_version=self._metadata.format_version,
@@ -398,8 +391,12 @@ class _Draft:
             snapshot_id=self._id,
             avro_compression="deflate",
         ) as writer:
-            for entry in entries:
-                writer.add_entry(entry)
+            for entry in deleted:
+                writer.delete(entry)
+            for entry in existing:
+                writer.existing(entry)
+            for file in added:
+                writer.add(ManifestEntry.from_args(status=ManifestEntryStatus.ADDED, data_file=file))
         return writer.to_manifest_file()
 
     def _place(self, name: str) -> str:
@@ -447,18 +444,3 @@ def _magnitude(manifest: ManifestFile) -> int:
     while files >= MERGED_AT_ONCE:
         files, magnitude = files // MERGED_AT_ONCE, magnitude + 1
     return magnitude
-
-
-def _existing(entry: ManifestEntry) -> ManifestEntry:
-    return _relisted(entry, ManifestEntryStatus.EXISTING, entry.snapshot_id)
-
-
-def _relisted(entry: ManifestEntry, status: ManifestEntryStatus, snapshot_id: int | None) -> ManifestEntry:
-    """The entry of a file that was there before, for a manifest that is rewritten."""
-    return ManifestEntry.from_args(
-        status=status,
-        snapshot_id=snapshot_id,
-        sequence_number=entry.sequence_number,
-        file_sequence_number=entry.file_sequence_number,
-        data_file=entry.data_file,
-    )
