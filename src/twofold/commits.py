@@ -127,8 +127,7 @@ def set_properties(
     table: Table, properties: Mapping[str, str], requirements: Sequence[ValidatableTableRequirement] = ()
 ) -> Table:
     """Set properties, if the table is still at the snapshot that it was loaded with; else as `append` is refused."""
-    held, _ = move_head(table.metadata, table.metadata.current_snapshot_id, 0)
-    return _committed(table, (*held, *cast(Any, requirements)), (SetPropertiesUpdate(updates=dict(properties)),))
+    return _committed(table, (SetPropertiesUpdate(updates=dict(properties)),), requirements)
 
 
 def _counts(names: Sequence[str], files: Collection[DataFile]) -> dict[str, int]:
@@ -166,7 +165,7 @@ def tidy(table: Table, expired: Collection[int] = (), *, forget: bool = False) -
         if after != before:
             committed = draft.commit(after, {}, {}, updates=removal)
         else:
-            committed = _committed(table, (AssertTableUUID(uuid=table.metadata.table_uuid),), removal)
+            committed = _committed(table, removal, at_head=False)
     # A kill in between leaves orphans, which maintenance removes.
     remove(table.io, leftovers)
     return committed
@@ -197,18 +196,6 @@ def clock_behind_ms(metadata: TableMetadata) -> int:
     """How far this machine's clock is behind the table's last commit, beyond what Iceberg tolerates; 0: it is not."""
     behind = metadata.last_updated_ms - int(time.time() * 1000)
     return behind if behind > CLOCK_TOLERANCE_MS else 0
-
-
-def move_head(
-    metadata: TableMetadata, before: int | None, after: int
-) -> tuple[tuple[TableRequirement, ...], TableUpdate]:
-    """What makes a snapshot the table's current one, if the one before it still is."""
-    held = (
-        AssertTableUUID(uuid=metadata.table_uuid),
-        AssertRefSnapshotId(ref=MAIN_BRANCH, snapshot_id=before),  # type: ignore[call-arg]
-    )
-    branch = SnapshotRefType.BRANCH
-    return held, SetSnapshotRefUpdate(ref_name=MAIN_BRANCH, type=branch, snapshot_id=after)  # type: ignore[call-arg]
 
 
 def clock_warning(table: Table) -> str:
@@ -326,23 +313,6 @@ class _Draft:
         before: Sequence[TableUpdate] = (),
     ) -> Table:
         """Publish the snapshot, if the table is still at its parent."""
-        snapshot = self._snapshot(manifests, changed, state)
-        held, moved = move_head(self._metadata, self._metadata.current_snapshot_id, snapshot.snapshot_id)
-        return _committed(
-            self._table,
-            (*held, *cast(Any, requirements)),
-            (*before, AddSnapshotUpdate(snapshot=snapshot), moved, *updates),
-        )
-
-    def is_late(self) -> bool:
-        """Whether it is not committed, and others have expired snapshots of the table since it was loaded."""
-        found = (self._metadata, self._table.catalog.load_table(self._table.name()).metadata)
-        known, now = ({one.snapshot_id for one in metadata.snapshots} for metadata in found)
-        return self._id not in now and not known <= now
-
-    def _snapshot(
-        self, manifests: Sequence[ManifestFile], changed: Mapping[str, int], state: Mapping[str, str]
-    ) -> Snapshot:
         sequence = self._metadata.next_sequence_number()
         path = self._place(f"snap-{self._id}-0-{uuid4()}.avro")
         with write_manifest_list(
@@ -354,7 +324,7 @@ class _Draft:
             avro_compression="deflate",
         ) as writer:
             writer.add_manifests(list(manifests))
-        return Snapshot(  # type: ignore[call-arg]
+        snapshot = Snapshot(  # type: ignore[call-arg]
             snapshot_id=self._id,
             parent_snapshot_id=self._metadata.current_snapshot_id,
             manifest_list=path,
@@ -364,6 +334,14 @@ class _Draft:
             summary=Summary(self._operation, **self._totals(changed), **state),
             schema_id=self._metadata.current_schema_id,
         )
+        moved = SetSnapshotRefUpdate(ref_name=MAIN_BRANCH, type=SnapshotRefType.BRANCH, snapshot_id=self._id)  # type: ignore[call-arg]
+        return _committed(self._table, (*before, AddSnapshotUpdate(snapshot=snapshot), moved, *updates), requirements)
+
+    def is_late(self) -> bool:
+        """Whether it is not committed, and others have expired snapshots of the table since it was loaded."""
+        found = (self._metadata, self._table.catalog.load_table(self._table.name()).metadata)
+        known, now = ({one.snapshot_id for one in metadata.snapshots} for metadata in found)
+        return self._id not in now and not known <= now
 
     def _totals(self, changed: Mapping[str, int]) -> dict[str, str]:
         """What the snapshot adds and takes away, and the table's totals with it."""
@@ -405,8 +383,19 @@ class _Draft:
         return path
 
 
-def _committed(table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]) -> Table:
-    answer = table.catalog.commit_table(table, requirements, updates)
+def _committed(
+    table: Table,
+    updates: tuple[TableUpdate, ...],
+    requirements: Sequence[ValidatableTableRequirement] = (),
+    *,
+    at_head: bool = True,
+) -> Table:
+    """Commit, if it is the same table, and (`at_head`) still at the snapshot that it was loaded with."""
+    held: list[TableRequirement] = [AssertTableUUID(uuid=table.metadata.table_uuid)]
+    if at_head:
+        head = table.metadata.current_snapshot_id
+        held.append(AssertRefSnapshotId(ref=MAIN_BRANCH, snapshot_id=head))  # type: ignore[call-arg]
+    answer = table.catalog.commit_table(table, (*held, *cast(Any, requirements)), updates)
     return Table(table.name(), answer.metadata, answer.metadata_location, table.io, table.catalog)
 
 
