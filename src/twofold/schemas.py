@@ -80,9 +80,9 @@ def ensure_tables(catalog: Catalog, pipeline: Pipeline) -> dict[str, IcebergTabl
         catalog.create_namespace_if_not_exists(pipeline.name)
     found = require_fit(catalog, pipeline)
     return {
-        table.name: _evolved(catalog, pipeline, table, existing) if existing else _created(catalog, pipeline, table)
-        for table in _declared(pipeline)
-        for existing in (found[table.name],)
+        name: _evolved(catalog, pipeline, table, existing) if existing else _created(catalog, pipeline, table)
+        for name, table in shapes(pipeline).items()
+        for existing in (found[name],)
     }
 
 
@@ -131,13 +131,14 @@ def differences(catalog: Catalog, pipeline: Pipeline) -> list[Difference] | None
     return listed
 
 
-def _declared(pipeline: Pipeline) -> tuple[TableShape, ...]:
-    # `events` last: what it has, the logs have.
-    return (tables.stream_log(pipeline), tables.batch_log(pipeline), tables.landed_files(), tables.events(pipeline))
+def shapes(pipeline: Pipeline) -> dict[str, TableShape]:
+    """All tables but those of views, by name; `events` last: what it has, the logs have."""
+    found = (tables.stream_log(pipeline), tables.batch_log(pipeline), tables.landed_files(), tables.events(pipeline))
+    return {shape.name: shape for shape in found}
 
 
 def _found(catalog: Catalog, pipeline: Pipeline) -> dict[str, IcebergTable | None]:
-    return {table.name: catalogs.find(catalog, pipeline.name, table.name) for table in _declared(pipeline)}
+    return {name: catalogs.find(catalog, pipeline.name, name) for name in shapes(pipeline)}
 
 
 def _require_release(pipeline: Pipeline, found: Mapping[str, IcebergTable | None]) -> None:
@@ -152,11 +153,10 @@ def _differences_of_rows(pipeline: Pipeline, found: Mapping[str, IcebergTable | 
     """Of what tells rows apart, and of columns, each once."""
     _require_release(pipeline, found)
     listed: list[Difference] = []
-    shapes = {table.name: table for table in _declared(pipeline)}
     for name in (tables.STREAM_LOG, tables.BATCH_LOG, tables.EVENTS):
         if existing := found.get(name):
             listed += evolution.of_identity(pipeline, existing.properties)
-            listed += evolution.of_columns(pipeline, _types_of(shapes[name].columns), _types(existing))
+            listed += evolution.of_columns(pipeline, _types_of(shapes(pipeline)[name].columns), _types(existing))
     return list(dict.fromkeys(listed))
 
 

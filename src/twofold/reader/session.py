@@ -123,7 +123,7 @@ class Reader:
         """One of a pipeline's tables, as of its first use in this session."""
         key = (pipeline.name, table)
         if key not in self._pinned:
-            self._pinned[key] = pin(self.catalog, *key, _declared(pipeline).get(table))
+            self._pinned[key] = pin(self.catalog, *key, schemas.shapes(pipeline).get(table))
         return self._pinned[key]
 
     def read(self, pinned: Pinned, files: tuple[DataFile, ...]) -> str:
@@ -216,8 +216,3 @@ def expired(name: str) -> QueryError:
         f"{name} was expired while it was read",
         "run it again; `twofold maintain` keeps what is read for as long as its --snapshot-retention says",
     )
-
-
-def _declared(pipeline: Pipeline) -> dict[str, tables.TableShape]:
-    shapes = (tables.events(pipeline), tables.stream_log(pipeline), tables.batch_log(pipeline), tables.landed_files())
-    return {shape.name: shape for shape in shapes}
