@@ -33,7 +33,7 @@ from twofold.status.facts import (
     Speed,
     Status,
 )
-from twofold.status.problems import find_problems, worst_first
+from twofold.status.measures import find_problems, worst_first
 from twofold.table_state import Boundary, Folded, History, Landed, Snapshot
 
 RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks"

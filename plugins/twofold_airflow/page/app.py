@@ -36,7 +36,7 @@ from twofold.lake import Lake
 from twofold.settings import Settings
 from twofold.status.facts import Problem
 from twofold.status.gather import Gatherer
-from twofold.status.problems import worst_first
+from twofold.status.measures import worst_first
 from twofold_airflow.page import content
 from twofold_airflow.page.dags import Dag, DagRun, dag_problems
 from twofold_airflow.wiring import KINDS, dag_id

@@ -46,7 +46,6 @@ from twofold.status.facts import (
     Speed,
     Status,
 )
-from twofold.status.problems import find_problems, worst_first
 from twofold.table_state import History, Landed
 
 FRESH_S = 2.0
@@ -103,8 +102,8 @@ class Gatherer:
         except _AWAY as error:
             return Status(name, now, None, None, None, None, running, (unreadable(error),))
         ignored = evolution.of_start(self.lake.pipeline.topic, known)
-        found = worst_first(find_problems(name, now, layers, speed, outcomes, proved, running, ignored))
-        return Status(name, now, layers, speed, outcomes, proved, running, tuple(found))
+        found = measures.find_problems(name, now, layers, speed, outcomes, proved, running, ignored)
+        return Status(name, now, layers, speed, outcomes, proved, running, tuple(measures.worst_first(found)))
 
     def _service(self, name: str) -> tuple[ServiceStatus, Health]:
         controller = Controller(self.lake.settings)
