@@ -197,15 +197,7 @@ def encode(state: Landed | Boundary | Folded) -> dict[str, str]:
     >>> print(encode(Folded(7, "ab"))["twofold.folded"])
     {"snapshot": 7, "definition": "ab", "sealed_through": null, "version": null, "state": null, "types": null}
     """
-    return {state.KEY: json.dumps(asdict(state), default=_plain)}
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat()
-    if isinstance(value, date):
-        return value.isoformat()
-    raise TypeError(type(value).__name__)
+    return {state.KEY: json.dumps(asdict(state), default=lambda moment: moment.isoformat())}
 
 
 def _state(snapshot: Snapshot, kind: type[_State]) -> _State:
