@@ -304,14 +304,8 @@ class BucketFolder:
         """Upload at once, or in parts that are aborted together."""
         from fsspec.callbacks import Callback  # type: ignore[import-untyped]
 
-        copied = 0
-
-        def report(size: int | None, value: int) -> None:
-            nonlocal copied
-            progress(value - copied)
-            copied = value
-
-        watcher = Callback(hooks={"report": report})
+        watcher = Callback()
+        watcher.relative_update = progress  # what s3fs calls, with the bytes of each request
         self._reach(lambda: self._store.put_file(str(source), f"{self._root}/{name}", callback=watcher))
 
     def take_out(self, file: File, folder: BucketFolder, name: str, digest: str, *, keep: bool) -> None:
