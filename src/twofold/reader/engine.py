@@ -46,17 +46,15 @@ PLAN = "_tw_plan"
 def plain(scratch: Path | None, memory: str = "", threads: int | None = None) -> DuckDBPyConnection:
     """An empty database that spills into the folder `scratch` (None: nowhere) past `memory`, or most of the machine's,
     and works in `threads`, or one per core."""
+    limits = {"memory_limit": memory, "threads": threads}
     connection = duckdb.connect(config={
         "temp_directory": str(scratch or ""),
         "python_enable_replacements": "false",
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
+        **{name: str(limit) for name, limit in limits.items() if limit},
     })  # fmt: skip
     connection.execute("SET TimeZone = 'UTC'")
-    if memory:
-        connection.execute(f"SET memory_limit = '{memory}'")
-    if threads:
-        connection.execute(f"SET threads = {threads}")
     return connection
 
 
@@ -72,11 +70,8 @@ def scratch(settings: Settings) -> Iterator[Path]:
         with suppress(FileNotFoundError):  # removed by another one meanwhile
             if time.time() - left.stat().st_mtime > _LEFT_S:
                 shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(dir=root))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=root, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def connect(scratch: Path, memory: str = "") -> DuckDBPyConnection:
