@@ -415,10 +415,10 @@ def _only_named_by(table: Table, expired: set[int]) -> list[str]:
     return [snapshot.manifest_list for snapshot in gone] + sorted(named - in_use)
 
 
-def manifests_of(table: Table) -> list[ManifestFile]:
-    """Those of the current snapshot."""
-    snapshot = table.metadata.current_snapshot()
-    return snapshot.manifests(table.io) if snapshot else []
+def manifests_of(table: Table | None) -> list[ManifestFile]:
+    """Those of the current snapshot; none where there is no table."""
+    snapshot = table.metadata.current_snapshot() if table else None
+    return snapshot.manifests(table.io) if table and snapshot else []
 
 
 def _magnitude(manifest: ManifestFile) -> int:

@@ -79,7 +79,7 @@ class Pinned:
 
     def on_days(self, days: Collection[date]) -> tuple[DataFile, ...]:
         """Every file of these days, by which the table is partitioned: each file is of one day."""
-        files = self._files(manifest for manifest in self._manifests() if commits.may_hold(manifest, days))
+        files = self._files(one for one in commits.manifests_of(self.table) if commits.may_hold(one, days))
         return tuple(file for file in files if day_of(file) in days)
 
     @cached_property
@@ -92,10 +92,7 @@ class Pinned:
         before = self.table.snapshot_by_id(covered) if self.table and covered is not None else None
         known = before.sequence_number if before and before.sequence_number else -1
         # What a manifest holds was in the table when the manifest was written.
-        return self._files(manifest for manifest in self._manifests() if manifest.sequence_number > known)
-
-    def _manifests(self) -> list[ManifestFile]:
-        return commits.manifests_of(self.table) if self.table else []
+        return self._files(one for one in commits.manifests_of(self.table) if one.sequence_number > known)
 
     def _files(self, manifests: Iterable[ManifestFile]) -> tuple[DataFile, ...]:
         entries = (entry for manifest in manifests for entry in manifest.fetch_manifest_entry(self.made.io))
