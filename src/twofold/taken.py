@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from types import MappingProxyType
 from typing import IO, Any
 
 from pyiceberg.table import Table
@@ -25,7 +24,6 @@ from twofold.table_state import Landed
 
 Version = tuple[str, str]
 """A file's name and its version."""
-_NONE: Mapping[Version, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,7 @@ def is_text(name: str) -> bool:
 
 
 def put_away(
-    lake: Lake, lying: Iterable[inbox.File], last: Mapping[str, Last], same: Mapping[Version, str] = _NONE
+    lake: Lake, lying: Iterable[inbox.File], last: Mapping[str, Last], same: Mapping[Version, str] | None = None
 ) -> None:
     """Archive or delete files of the inbox that landings took, as the pipeline declares; safe to repeat and to kill.
 
@@ -140,7 +138,7 @@ def put_away(
         return
     folder, archive = lake.inbox(), lake.archive()
     for file in lying:
-        known, digest = ingested(last.get(file.name)), same.get((file.name, file.version))
+        known, digest = ingested(last.get(file.name)), (same or {}).get((file.name, file.version))
         if known and (known.version == file.version or known.sha256 == digest):
             with suppress(FileNotFoundError):  # it was changed, or another run was first
                 name = inbox.archived(known.landing, file.name)

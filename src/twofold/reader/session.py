@@ -145,9 +145,8 @@ class Reader:
                 needed |= {tables.batch_view_name(view), *union}
             if statements.live_view_name(view) in needed:
                 needed |= {tables.batch_view_name(view), tables.stream_view_name(view)}
-        batch_views = [tables.batch_view_name(view) for view in pipeline.views]
-        stream_views = [tables.stream_view_name(view) for view in pipeline.views]
-        order = (*batch_views, tables.EVENTS, tables.STREAM_LOG, tables.BATCH_LOG, tables.LANDED_FILES, *stream_views)
+        logs = (tables.EVENTS, tables.STREAM_LOG, tables.BATCH_LOG, tables.LANDED_FILES)
+        order = (*map(tables.batch_view_name, pipeline.views), *logs, *map(tables.stream_view_name, pipeline.views))
         for table in order:
             if table in needed:
                 self.pinned(pipeline, table)
