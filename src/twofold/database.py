@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, LiteralString
 from urllib.parse import quote, urlencode
 
 import psycopg
@@ -172,11 +172,7 @@ def save_result(settings: Settings, pipeline: str, kind: str, body: Mapping[str,
 def kept_since(settings: Settings, kind: str) -> dict[str, datetime | None]:
     """Every pipeline of which there are results, and since when the one of a kind is kept; None: there is none."""
     query = "SELECT pipeline, min(at) FILTER (WHERE kind = %s) FROM twofold_results GROUP BY pipeline"
-    with session(settings) as connection:
-        try:
-            return dict(connection.execute(query, (kind,)).fetchall())
-        except psycopg.errors.UndefinedTable:
-            return {}
+    return dict(_results(settings, query, kind))
 
 
 def forget_result(settings: Settings, pipeline: str, kind: str) -> None:
@@ -193,9 +189,10 @@ def latest_result(settings: Settings, pipeline: str, kind: str) -> KeptResult | 
 def latest_results(settings: Settings, pipeline: str, kinds: Iterable[str]) -> dict[str, KeptResult]:
     """The last results of some kinds, by kind; without those of which there was none yet."""
     query = "SELECT kind, at, body FROM twofold_results WHERE pipeline = %s AND kind = ANY(%s)"
-    with session(settings) as connection:
-        try:
-            rows = connection.execute(query, (pipeline, list(kinds))).fetchall()
-        except psycopg.errors.UndefinedTable:
-            return {}
-    return {kind: KeptResult(at, body) for kind, at, body in rows}
+    return {kind: KeptResult(at, body) for kind, at, body in _results(settings, query, pipeline, list(kinds))}
+
+
+def _results(settings: Settings, query: LiteralString, *arguments: object) -> list[tuple[Any, ...]]:
+    with session(settings) as connection, suppress(psycopg.errors.UndefinedTable):
+        return connection.execute(query, arguments).fetchall()
+    return []
