@@ -93,12 +93,11 @@ def load(settings: Settings) -> LakeCatalog:
 def _say_where_it_goes_away(catalog: LakeCatalog, settings: Settings) -> None:
     """Any call may be the one during which the server ends: NotRunning, wherever it was."""
 
+    @event.listens_for(catalog.engine, "handle_error")
     def handle(context: ExceptionContext) -> None:
         # A connection found dead before its use is replaced by the pool.
         if not context.is_pre_ping and (context.is_disconnect or context.connection is None):
             raise database.away(settings, first_line(context.original_exception)) from None
-
-    event.listen(catalog.engine, "handle_error", handle)
 
 
 def file_io(settings: Settings) -> dict[str, str]:

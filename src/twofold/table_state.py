@@ -294,8 +294,7 @@ def covered(log: History, edge: Boundary) -> Snapshot | None:
             state = _state(snapshot, Landed)
             ends = state.offsets.items()
             # A batch log has no offsets; a stream log numbers its commits too, but its boundary is the offsets.
-            behind = all(end <= edge.offsets.get(p, 0) for p, end in ends) if ends else state.landing <= edge.landing
-            if behind:
+            if all(end <= edge.offsets.get(p, 0) for p, end in ends) if ends else state.landing <= edge.landing:
                 return snapshot
     return None
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from twofold.definition import names as declared_names
 from twofold.definition.model import Pipeline, View
+from twofold.settings import CATALOG
 
 STREAM_LOG = "stream_log"
 BATCH_LOG = "batch_log"
@@ -145,11 +146,11 @@ def view_keys(view: View) -> tuple[str, ...]:
     return ("window_start", "window_end", *view.by)
 
 
-def qualified(pipeline: Pipeline | str, table: str, catalog: str = "twofold") -> str:
+def qualified(pipeline: Pipeline | str, table: str) -> str:
     """Name in Spark SQL, quoted: a pipeline may be called `order`.
 
     >>> qualified("order", "events")
     '`twofold`.`order`.`events`'
     """
     namespace = pipeline if isinstance(pipeline, str) else pipeline.name
-    return f"`{catalog}`.`{namespace}`.`{table}`"
+    return f"`{CATALOG}`.`{namespace}`.`{table}`"
