@@ -212,7 +212,6 @@ def _folders(io: FileIO, uri: str) -> list[str]:
 def _listed(io: FileIO, uri: str) -> list[fs.FileInfo]:
     assert isinstance(io, PyArrowFileIO)
     scheme, netloc, path = PyArrowFileIO.parse_location(uri)
-    listed: list[fs.FileInfo] = io.fs_by_scheme(scheme, netloc).get_file_info(
-        fs.FileSelector(path, allow_not_found=True)
-    )
+    selector = fs.FileSelector(path, allow_not_found=True)
+    listed: list[fs.FileInfo] = io.fs_by_scheme(scheme, netloc).get_file_info(selector)
     return listed

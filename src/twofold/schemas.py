@@ -80,9 +80,8 @@ def ensure_tables(catalog: Catalog, pipeline: Pipeline) -> dict[str, IcebergTabl
         catalog.create_namespace_if_not_exists(pipeline.name)
     found = require_fit(catalog, pipeline)
     return {
-        name: _evolved(catalog, pipeline, table, existing) if existing else _created(catalog, pipeline, table)
+        name: _evolved(catalog, pipeline, table, old) if (old := found[name]) else _created(catalog, pipeline, table)
         for name, table in shapes(pipeline).items()
-        for existing in (found[name],)
     }
 
 

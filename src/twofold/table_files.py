@@ -42,7 +42,7 @@ from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.types import DateType, DecimalType, IcebergType, TimestamptzType
 from pyiceberg.utils.truncate import truncate_upper_bound_text_string
 
-from twofold import inbox, windows
+from twofold import commits, inbox, windows
 from twofold.contract.columns import ARROW
 
 _GROUP_ROWS = 262_144
@@ -188,9 +188,7 @@ class Writer:
         """Remove what was written."""
         for one in self._open.values():
             one.abort()
-        for file in self._whole:
-            with suppress(OSError):
-                self.place.io.delete(file.file_path)
+        commits.remove(self.place.io, [file.file_path for file in self._whole])
         self._open, self._whole = {}, []
 
     def _in_order(self, rows: pa.RecordBatch | pa.Table) -> pa.Table:

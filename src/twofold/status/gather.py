@@ -248,16 +248,14 @@ class RejectedSoFar:
         if heads != self._heads and any(heads.values()):
             with Reader(self.lake.settings, {self.lake.name: self.lake.pipeline}) as reader:
                 # Pinned here and read below: records ingested meanwhile are counted the next time.
-                landed = {layer: self._of(reader, log) for layer, log in _LOGS.items()}
+                pins = {layer: reader.pinned(self.lake.pipeline, log) for layer, log in _LOGS.items()}
+                landed = {layer: table_state.landed(pin.history, self.lake.name) for layer, pin in pins.items()}
                 if any(landed[layer].relanded != before.relanded for layer, before in self._landed.items()):
                     self.counts, self._landed = Counter(), {}
                 after = {layer: before.landing for layer, before in self._landed.items()}
                 self.counts.update(Rejects(reader, self.lake.pipeline, since=since, after=after).counts())
                 self._landed = landed
         self._heads = heads
-
-    def _of(self, reader: Reader, log: str) -> Landed:
-        return table_state.landed(reader.pinned(self.lake.pipeline, log).history, self.lake.name)
 
 
 def first_day(now: datetime) -> datetime:
