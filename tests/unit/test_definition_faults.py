@@ -196,6 +196,23 @@ MISTAKES = {
     "tab": ("  window: 1 hour", "\twindow: 1 hour", ["16 : found character '\\t' … spaces, not tabs"]),
     "broken YAML": ("[country]", "[country", ["19 : expected valid YAML"]),
     "tag": ("name: orders\n", "name: !!python/object:os.system orders\n", ["1 name: the tag"]),
+    **{
+        f"YAML {version}": (
+            "name: orders\n",
+            f"%YAML {version}\n---\nname: orders\n",
+            [f"1 : %YAML {version}, … remove"],
+        )
+        for version in ("1.0", "1.1", "1.3", "2.0")
+    },
+    "tag that changes the meaning": (
+        "type: long, required: true",
+        "type: long, required: !!bool yes",
+        ["7 .order_id.required: the tag tag:yaml.org,2002:bool, expected a plain value"],
+    ),
+    "tag of a text in quotes": ("partitions: 2", "partitions: !!int '2'", ["2 topic.partitions: the tag"]),
+    "tag of nothing": ("lateness: 1 hour", "lateness: !!null 1 hour", ["13 lateness: the tag"]),
+    "tag of a set": ("[country]", "!!set {country}", ["18 by_country.by: the tag"]),
+    "tag of everything": ("name: orders\n", "--- !orders\nname: orders\n", ["1 : the tag !orders"]),
     "two documents": ("filter:", "---\nfilter:", ["12 : another document … one pipeline per file"]),
     "alias within itself": ("[country]", "&a [*a]", ["1 : beyond reason", "18 by[0]: a list"]),
 }
@@ -226,6 +243,9 @@ def matches(fault: str, expected: str) -> bool:
 
 def test_small_file_is_sound(tmp_path: Path) -> None:
     assert faults_of(tmp_path, SMALL) == []
+    assert faults_of(tmp_path, f"%YAML 1.2\n---\n{SMALL}") == []
+    plain = SMALL.replace("orders\n", "!!str orders\n", 1).replace("[country]", "!!seq [! country]")
+    assert faults_of(tmp_path, plain.replace("partitions: 2", "partitions: !!int 2")) == []
 
 
 @pytest.mark.parametrize("name", MISTAKES)

@@ -21,6 +21,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.resolver import Resolver
+from ruamel.yaml.scanner import Scanner, ScannerError
 
 from twofold.definition.fault import Fault, KeyPath, Report, near_miss, shortened
 from twofold.definition.keys import read_section
@@ -35,7 +37,8 @@ MAX_FILE_BYTES = 1 << 20
 _MAX_VALUES = 20_000
 _MAX_DEPTH = 50
 _TAG = "tag:yaml.org,2002:"
-_TEXT_TAGS = {f"{_TAG}str", f"{_TAG}timestamp", f"{_TAG}merge", f"{_TAG}value"}
+_RULES = Resolver()
+"""What the texts of YAML 1.2 mean, without a tag."""
 _REMEDIES = {errno.ENOENT: "check the path", errno.ENXIO: "put a file in its place, or a link to one"}
 _OTHER_FOLDER = "name the folder of pipeline files with --pipelines or TWOFOLD_PIPELINES"
 
@@ -192,12 +195,25 @@ def _read_text(file: Path, report: Report) -> str | None:
         return None
 
 
+class _Scanner(Scanner):
+    """Of YAML 1.2 alone: in other versions `yes`, `010` and `1:30` mean something else."""
+
+    def scan_yaml_directive_value(self, start_mark: Any) -> Any:  # noqa: ANN401
+        """Of a line `%YAML 1.1`; without one, it is 1.2."""
+        version = super().scan_yaml_directive_value(start_mark)
+        if version != (1, 2):
+            raise ScannerError(None, None, "%YAML {}.{}".format(*version), start_mark)
+        return version
+
+
 def _compose(text: str, report: Report) -> Node | None:
     """The node tree of the only document in `text`."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Scanner = _Scanner
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ReusedAnchorWarning)
-            node: Node | None = YAML(typ="safe", pure=True).compose(text)
+            node: Node | None = yaml.compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = min(mark.line + 1, len(text.splitlines())) if mark else 1
@@ -207,6 +223,8 @@ def _compose(text: str, report: Report) -> Node | None:
             hint = "indent with spaces, not tabs"
         elif "another document" in problem:
             hint = "one pipeline per file"
+        elif problem.startswith("%YAML"):
+            hint = "files are YAML 1.2: remove this line"
         report.add((), shortened(problem, 100), "valid YAML", hint, line=line)
         return None
     except (YAMLError, ValueError, RecursionError) as error:
@@ -237,6 +255,9 @@ class _Document:
         if len(path) > _MAX_DEPTH or self.values > _MAX_VALUES:
             if not self.report.has(()):
                 self.report.add((), "a file nested or grown through aliases beyond reason", "a plain definition")
+            return None
+        if not _has_plain_tag(node):
+            self.report.add(path, f"the tag {shortened(str(node.tag))}", "a plain value", "remove the tag")
             return None
         if isinstance(node, MappingNode):
             return self._mapping(node, path)
@@ -278,13 +299,17 @@ class _Document:
                     return Decimal(text.replace("_", "").replace(".inf", "Infinity").replace(".nan", "NaN"))
         except (ValueError, InvalidOperation):
             return text
-        if tag not in _TEXT_TAGS:
-            self.report.add(path, f"the tag {shortened(tag)}", "a plain value", "remove the tag")
-            return None
         if not _is_unicode(text):
             self.report.add(path, "half a character (a surrogate)", "text in Unicode")
             return None
         return text
+
+
+def _has_plain_tag(node: Node) -> bool:
+    """Whether it means what it says without its tag, or is a text: `!!str 5`, but not `!!bool yes`."""
+    if not isinstance(node, ScalarNode):
+        return bool(node.tag == str(_RULES.resolve(type(node), None, None)))
+    return node.tag in (f"{_TAG}str", str(_RULES.resolve(ScalarNode, node.value, (not node.style, False))))
 
 
 def _line(node: Node) -> int:
