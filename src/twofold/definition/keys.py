@@ -19,7 +19,7 @@ from functools import cache
 from typing import Any, NamedTuple, get_type_hints
 
 import duckdb
-from croniter import croniter
+from croniter import CroniterError, croniter
 
 from twofold.definition.fault import KeyPath, Report, near_miss, one_of, shortened, shown
 from twofold.definition.field_source import EXPECTED_EACH, EXPECTED_PATH, parse_path, parse_source
@@ -213,9 +213,15 @@ def _setting(value: object) -> str | None:
 
 
 def _cron_fault(found: str) -> str:
-    if found in _PRESETS or (len(found.split()) == 5 and croniter.is_valid(found)):
+    if found in _PRESETS:
         return ""
-    return near_miss(found, _PRESETS) or "it is neither"
+    if len(found.split()) != 5 or not croniter.is_valid(found):
+        return near_miss(found, _PRESETS) or "it is neither"
+    try:
+        croniter(found, 0).get_next()
+    except CroniterError:
+        return "it never comes"
+    return ""
 
 
 def query_fault(query: str) -> str:
