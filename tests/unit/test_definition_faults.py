@@ -67,6 +67,11 @@ MISTAKES = {
         "partitions: 10001",
         ["2 topic.partitions: 10001, expected a whole number from 1 to"],
     ),
+    "more digits than Python writes out": (
+        "partitions: 2",
+        f"partitions: 0x{'f' * 4000}",
+        ['2 topic.partitions: "0xfff … expected a whole number'],
+    ),
     "partitions as float": ("partitions: 2", "partitions: 2.5", ["2 topic.partitions: 2.5, expected a whole"]),
     "time stamps by producer": (
         "partitions: 2",

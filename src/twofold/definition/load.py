@@ -292,7 +292,8 @@ class _Document:
                     return None
                 case "bool":
                     return text.lower() == "true"
-                case "int":
+                # Python writes out no number of more than 4,300 digits, though it reads them where they are hexadecimal.
+                case "int" if len(text) <= 1000:
                     digits = text.replace("_", "")
                     return int(digits, 0 if digits.lstrip("+-").startswith("0") else 10)
                 case "float":
