@@ -1,5 +1,5 @@
 """What expressions may be made of: each sqlglot node that is let in, its types and its SQL for DuckDB. Most are
-a row of a table; `conditions` adds what compares and chooses, `expressions` the aggregates.
+a row of a table; `renderer` has what compares and chooses, `expressions` the aggregates.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from math import isinf
 
 from sqlglot import exp
 
-from twofold.definition.conditions import moment
 from twofold.definition.fault import shortened
 from twofold.definition.renderer import (
     ANY,
@@ -28,6 +27,7 @@ from twofold.definition.renderer import (
     UNKNOWN,
     Rendered,
     Renderer,
+    moment,
     name_of,
     renders,
     text_literal,
