@@ -173,36 +173,22 @@ def _at(root: _Node, path: tuple[str, ...]) -> _Node:
 
 
 def _opened(root: _Node, most: int) -> tuple[list[tuple[str, ...]], int]:
-    """The paths that become columns, and how many keys on the way do not."""
-    paths: set[tuple[str, ...]] = set()
-    waiting: list[tuple[int, int, tuple[str, ...]]] = []
+    """The paths that become columns, in the order of their keys, and how many keys on the way do not."""
+    paths: list[tuple[str, ...]] = [()]
+    waiting: list[tuple[int, int, tuple[str, ...]]] = [(0, 0, ())]
     left_out = 0
-
-    def open_at(path: tuple[str, ...], node: _Node, keys: list[str]) -> None:
-        nonlocal left_out
-        left_out += len(node.below) - len(keys)
-        for key in keys:
-            paths.add((*path, key))
-            if (below := node.below[key]).opens:
-                heapq.heappush(waiting, (-below.there, len(path) + 1, (*path, key)))
-
-    open_at((), root, root.worth(is_root=True))
     while waiting:
         _, depth, path = heapq.heappop(waiting)
         node = _at(root, path)
-        keys = node.worth(is_root=False)
-        if len(paths) - 1 + len(keys) <= most and depth < _MOST_STEPS:
-            paths.remove(path)
-            open_at(path, node, keys)
-    return list(_in_order(root, (), paths)), left_out
-
-
-def _in_order(node: _Node, path: tuple[str, ...], paths: set[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
-    for key, below in node.below.items():
-        if (*path, key) in paths:
-            yield (*path, key)
-        else:
-            yield from _in_order(below, (*path, key), paths)
+        keys = node.worth(is_root=not path)
+        if not path or (len(paths) - 1 + len(keys) <= most and depth < _MOST_STEPS):
+            place = paths.index(path)
+            paths[place : place + 1] = [(*path, key) for key in keys]
+            left_out += len(node.below) - len(keys)
+            for key in keys:
+                if (below := node.below[key]).opens:
+                    heapq.heappush(waiting, (-below.there, depth + 1, (*path, key)))
+    return paths, left_out
 
 
 def _value(document: Any, path: Sequence[str]) -> Any:  # noqa: ANN401
