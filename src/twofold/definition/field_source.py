@@ -23,8 +23,10 @@ EXPECTED_PATH = (
 )
 EXPECTED_EACH = "the path of an array, such as `payload.items`"
 _MOST_STEPS = 50
-_STEP = re.compile(r"(?P<key>[^.\[\]]*)(?P<places>(?:\[[0-9]{1,9}\])*)")
-_PLACE = re.compile(r"\[([0-9]+)\]")
+_KEY, _PLACE = r'[^.\[\]"\\\x00-\x1f]+', r"\[[0-9]{1,9}\]"
+# Only the element of an array can be an array: no path from the record begins with a place.
+_PATH = re.compile(rf"(?:(?:\$\.)?{_KEY}(?:{_PLACE})*|(?:{_PLACE})+)(?:\.{_KEY}(?:{_PLACE})*)*")
+_STEP = re.compile(rf"{_PLACE}|{_KEY}")
 _PLAIN_KEY = re.compile(r"[^.\[\]$]+")
 _NO_KEY = re.compile(r'["\\\x00-\x1f]')
 
@@ -82,34 +84,19 @@ def parse_path(value: object) -> FieldSource:
     >>> parse_path("[0][1].sku").steps, str(parse_path("[0][1].sku"))
     ((0, 1, 'sku'), '[0][1].sku')
     """
+    whole = False
     if isinstance(value, str):
-        return _parsed(value)
+        if value in ("$", "."):
+            return FieldSource(whole=value == "$")
+        whole = value.startswith("$.")
+        found = _STEP.findall(value.removeprefix("$.")) if _PATH.fullmatch(value) else []
+        value = [int(step[1:-1]) if step[0] == "[" else step for step in found]
     if not isinstance(value, list) or not 0 < len(value) <= _MOST_STEPS:
         raise ValueError(EXPECTED_PATH)
     for step in value:
         if isinstance(step, bool) or not (step >= 0 if isinstance(step, int) else is_key(step)):
             raise ValueError(EXPECTED_PATH)
-    return FieldSource(tuple(value))
-
-
-def _parsed(text: str) -> FieldSource:
-    whole = text == "$" or text.startswith("$.")
-    rest = text.removeprefix("$").removeprefix(".") if whole or text == "." else text
-    if not rest:
-        if text in ("$", "."):
-            return FieldSource(whole=whole)
-        raise ValueError(EXPECTED_PATH)
-    steps: list[Step] = []
-    for index, part in enumerate(rest.split(".")):
-        match = _STEP.fullmatch(part)
-        # Only the element of an array can be an array.
-        begins = match is not None and not (index or whole or match["key"]) and bool(match["places"])
-        if match is None or not is_key(match["key"]) or not (match["key"] or begins):
-            raise ValueError(EXPECTED_PATH)
-        steps += [*([] if begins else [match["key"]]), *map(int, _PLACE.findall(match["places"]))]
-    if len(steps) > _MOST_STEPS:
-        raise ValueError(EXPECTED_PATH)
-    return FieldSource(tuple(steps), whole=whole)
+    return FieldSource(tuple(value), whole=whole)
 
 
 def parse_source(value: object) -> FieldSource:
