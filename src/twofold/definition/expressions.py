@@ -37,7 +37,7 @@ from twofold.definition.renderer import (
     renders,
     typed,
 )
-from twofold.definition.types import MAX_DECIMAL_PRECISION, NUMBERS, FieldType, total_type
+from twofold.definition.types import MAX_DECIMAL_PRECISION, NUMBERS, FieldType
 
 _LONGEST = 4000
 # The parser needs up to 26 frames for a level: those of whoever calls must not decide what is too deep.
@@ -64,9 +64,8 @@ def check_filter(text: str, columns: Columns) -> CheckedExpression[Expression]:
     rendered = render(text, renderer)
     if not renderer.problems and rendered.kind.name not in ("boolean", "any"):
         renderer.refuse(article(rendered.kind), "a condition, which is true or false")
-    if renderer.problems:
-        return CheckedExpression(None, renderer.problems)
-    return CheckedExpression(Expression(rendered.sql, text, rendered.kind), [])
+    sound = None if renderer.problems else Expression(rendered.sql, text, rendered.kind)
+    return CheckedExpression(sound, renderer.problems)
 
 
 def check_measure(
@@ -144,14 +143,16 @@ def _count_where(renderer: Renderer, condition: str) -> str:
 @renders(exp.Sum, aggregate=True, name="sum")
 def _sum(renderer: Renderer, node: exp.Expr) -> Rendered:
     value = renderer.need(node.this, NUMBERS, "in sum()")
-    kind = total_type(value.kind)
-    if kind == DOUBLE:
-        return Rendered(kind, renderer.part("sum", typed(value.sql, DOUBLE), kind))
-    if value.kind.precision > MAX_DECIMAL_PRECISION - _ROOM:
+    precision, scale = value.kind.precision, value.kind.scale
+    if value.kind == DOUBLE:
+        return Rendered(DOUBLE, renderer.part("sum", typed(value.sql, DOUBLE), DOUBLE))
+    is_decimal = value.kind.name == "decimal"
+    kind = FieldType("decimal", min(MAX_DECIMAL_PRECISION, precision + _ROOM), scale) if is_decimal else LONG
+    if precision > MAX_DECIMAL_PRECISION - _ROOM:
         total = _sum_of_halves(renderer, value.sql, value.kind)
     else:
         # Longs are added in a third of the time of decimals: enough for four thousand million of the largest ints.
-        wide = LONG if value.kind == INT else FieldType("decimal", MAX_DECIMAL_PRECISION, value.kind.scale)
+        wide = LONG if value.kind == INT else FieldType("decimal", MAX_DECIMAL_PRECISION, scale)
         total = renderer.part("sum", typed(value.sql, wide), wide, f"sum({value.sql})")
     return Rendered(kind, f"TRY_CAST({total} AS {kind.duckdb})")
 

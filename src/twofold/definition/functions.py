@@ -5,7 +5,6 @@ a row of a table; `renderer` has what compares and chooses, `expressions` the ag
 from __future__ import annotations
 
 import re
-from datetime import timedelta
 from math import isinf
 
 from sqlglot import exp
@@ -33,33 +32,17 @@ from twofold.definition.renderer import (
     text_literal,
     written,
 )
-from twofold.definition.types import (
-    MAX_DECIMAL_PRECISION,
-    NUMBERS,
-    FieldType,
-    as_decimal,
-    product_type,
-    rounded_type,
-    sum_type,
-)
+from twofold.definition.types import MAX_DECIMAL_PRECISION, NUMBERS, FieldType, as_decimal, product_type, sum_type
 
 _MOMENTS, _TIME = ("timestamp", "date"), ("timestamp",)
 
+_DIVIDED = "(CASE WHEN {1} <> 0 THEN CAST({0} AS DOUBLE) / CAST({1} AS DOUBLE) END)"
+_DIVIDED_WHOLE = "TRY_CAST(CASE WHEN {1} <> 0 THEN CAST({0} AS HUGEINT) // CAST({1} AS HUGEINT) END AS BIGINT)"
 # Node: SQL, type of the value, types of the operands, where an operand of another type was found.
 _PLAIN: dict[type[exp.Expr], tuple[str, FieldType, tuple[str, ...], str]] = {
     exp.Not: ("(NOT {0})", BOOLEAN, CONDITION, "after NOT"),
-    exp.Div: (
-        "(CASE WHEN {1} <> 0 THEN CAST({0} AS DOUBLE) / CAST({1} AS DOUBLE) END)",
-        DOUBLE,
-        NUMBERS,
-        "in a division",
-    ),
-    exp.IntDiv: (
-        "TRY_CAST(CASE WHEN {1} <> 0 THEN CAST({0} AS HUGEINT) // CAST({1} AS HUGEINT) END AS BIGINT)",
-        LONG,
-        ("int", "long"),
-        "beside DIV",
-    ),
+    exp.Div: (_DIVIDED, DOUBLE, NUMBERS, "in a division"),
+    exp.IntDiv: (_DIVIDED_WHOLE, LONG, ("int", "long"), "beside DIV"),
     exp.Upper: ("upper({0})", STRING, TEXT, "in upper()"),
     exp.Lower: ("lower({0})", STRING, TEXT, "in lower()"),
     exp.Length: ("length({0})", INT, TEXT, "in length()"),
@@ -210,8 +193,7 @@ def _interval(renderer: Renderer, node: exp.Expr) -> Rendered:
     if unit not in _UNITS or not re.fullmatch(r"\d{1,6}", count):
         expected = "a whole number of seconds, minutes, hours, days or weeks"
         return renderer.refuse(f"the interval {written(node)}", expected)
-    seconds = timedelta(seconds=int(count) * _UNITS[unit]) // timedelta(seconds=1)
-    return Rendered(INTERVAL, f"INTERVAL '{seconds}' SECOND")
+    return Rendered(INTERVAL, f"INTERVAL '{int(count) * _UNITS[unit]}' SECOND")
 
 
 @renders(exp.Abs, name="abs")
@@ -237,13 +219,15 @@ def _round(renderer: Renderer, node: exp.Expr) -> Rendered:
         return Rendered(DOUBLE, f"coalesce({', '.join(rounded)}, {value.sql})")
     if value.kind.name != "decimal" or digits >= value.kind.scale:
         return value
-    kind = rounded_type(value.kind, digits)
-    return Rendered(kind, f"CAST(round({_with_room(value)}, {digits}) AS {kind})")
+    return _rounded(value, "round({}, {})", digits)
 
 
-def _with_room(value: Rendered) -> str:
-    """A decimal with a digit more, since rounding up may need it."""
-    return f"CAST({value.sql} AS {FieldType('decimal', min(38, value.kind.precision + 1), value.kind.scale)})"
+def _rounded(value: Rendered, call: str, digits: int) -> Rendered:
+    """A decimal rounded by `call` to `digits`, which is below its scale: rounding up may need one digit more."""
+    precision, scale = value.kind.precision, value.kind.scale
+    wide = FieldType("decimal", min(MAX_DECIMAL_PRECISION, precision + 1), scale)
+    kind = FieldType("decimal", min(MAX_DECIMAL_PRECISION, precision - scale + 1 + digits), digits)
+    return Rendered(kind, f"CAST({call.format(f'CAST({value.sql} AS {wide})', digits)} AS {kind})")
 
 
 @renders(exp.Ceil, exp.Floor, name="ceil ceiling floor")
@@ -257,8 +241,7 @@ def _ceil(renderer: Renderer, node: exp.Expr) -> Rendered:
         return Rendered(LONG, f"coalesce(TRY_CAST({function}({value.sql}) AS BIGINT), {ends})")
     if value.kind.name != "decimal":
         return value
-    kind = rounded_type(value.kind, 0)
-    return Rendered(kind, f"CAST({function}({_with_room(value)}) AS {kind})")
+    return _rounded(value, f"{function}({{}})", 0)
 
 
 @renders(exp.Cast, exp.TryCast, args="this to safe _type", name="cast try_cast")

@@ -20,6 +20,7 @@ import duckdb
 from twofold.definition.fault import shortened
 
 NAMES = ("string", "int", "long", "double", "boolean", "timestamp", "date", "json")
+EXPECTED_TYPE = f"one of {', '.join(NAMES)} or decimal(p,s)"
 _DECIMAL = re.compile(r"decimal\(\s*(\d+)\s*,\s*(\d+)\s*\)")
 MAX_DECIMAL_PRECISION = 38
 NUMBERS = ("int", "long", "decimal", "double")
@@ -27,16 +28,7 @@ Value = str | bool | int | float | Decimal | datetime | date
 """What a bound or an allowed value is, by the type of its field."""
 _DIGITS = {"int": 10, "long": 20}
 
-_SPARK = {
-    "string": "STRING",
-    "int": "INT",
-    "long": "BIGINT",
-    "double": "DOUBLE",
-    "boolean": "BOOLEAN",
-    "timestamp": "TIMESTAMP",
-    "date": "DATE",
-    "json": "STRING",
-}
+_SPARK = {name: name.upper() for name in NAMES} | {"long": "BIGINT", "json": "STRING"}
 _DUCKDB = {**_SPARK, "string": "VARCHAR", "json": "VARCHAR", "int": "INTEGER", "timestamp": "TIMESTAMPTZ"}
 
 
@@ -62,7 +54,7 @@ class FieldType:
             if 1 <= precision <= MAX_DECIMAL_PRECISION and scale <= precision:
                 return cls("decimal", precision, scale)
             raise ValueError(f"decimal precision must be 1 to {MAX_DECIMAL_PRECISION}, and scale at most precision")
-        raise ValueError(f"expected one of {', '.join(NAMES)} or decimal(p,s)")
+        raise ValueError(EXPECTED_TYPE)
 
     @property
     def spark(self) -> str:
@@ -116,30 +108,11 @@ def product_type(left: FieldType, right: FieldType) -> FieldType | None:
 def common_number(kinds: Sequence[FieldType]) -> FieldType | None:
     """The narrowest type that holds the values of all of `kinds`; None if no decimal is wide enough."""
     names = {kind.name for kind in kinds}
-    for name in ("double", "decimal", "long", "int"):
-        if name in names and name != "decimal":
-            return FieldType(name)
-        if name in names:
-            decimals = [as_decimal(kind) for kind in kinds]
-            scale = max(kind.scale for kind in decimals)
-            return _decimal(max(kind.precision - kind.scale for kind in decimals) + scale, scale)
-    return None
-
-
-def total_type(kind: FieldType) -> FieldType:
-    """Type of `sum`: wide enough for ten thousand million values."""
-    match kind.name:
-        case "decimal":
-            return FieldType("decimal", min(MAX_DECIMAL_PRECISION, kind.precision + 10), kind.scale)
-        case "double":
-            return kind
-        case _:
-            return FieldType("long")
-
-
-def rounded_type(kind: FieldType, digits: int) -> FieldType:
-    """Type of a decimal rounded to `digits`, which is below its scale: rounding up may need one digit more."""
-    return FieldType("decimal", min(MAX_DECIMAL_PRECISION, kind.precision - kind.scale + 1 + digits), digits)
+    if "double" in names or "decimal" not in names:
+        return FieldType(next(name for name in ("double", "long", "int") if name in names))
+    decimals = [as_decimal(kind) for kind in kinds]
+    scale = max(kind.scale for kind in decimals)
+    return _decimal(max(kind.precision - kind.scale for kind in decimals) + scale, scale)
 
 
 def _decimal(precision: int, scale: int) -> FieldType | None:
@@ -171,8 +144,7 @@ def typed_value(value: object, kind: FieldType) -> Value:
 
 def as_integer(value: object, bits: int) -> int | None:
     """A whole number of at most `bits`; None if it is something else, as in the functions below."""
-    fits = isinstance(value, int) and not isinstance(value, bool) and -(1 << bits - 1) <= value < 1 << bits - 1
-    return value if fits and isinstance(value, int) else None
+    return value if type(value) is int and -(1 << bits - 1) <= value < 1 << bits - 1 else None
 
 
 def as_double(value: object) -> float | None:
@@ -242,10 +214,7 @@ def parse_duration(text: object) -> timedelta:
     datetime.timedelta(seconds=900)
     """
     match = _NUMBER_AND_UNIT.fullmatch(text) if isinstance(text, str) else None
-    unit_ms = _UNITS_MS.get(match[2]) if match else None
-    if match is None or unit_ms is None:
-        raise ValueError(EXPECTED_DURATION)
-    milliseconds = int(match[1]) * unit_ms
+    milliseconds = int(match[1]) * _UNITS_MS.get(match[2], 0) if match else 0
     if not 0 < milliseconds <= LONGEST / timedelta(milliseconds=1):
         raise ValueError(EXPECTED_DURATION)
     return timedelta(milliseconds=milliseconds)
