@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from twofold.definition.field_source import joined
+
 KeyPath = tuple[str | int, ...]
 """Keys and list positions from the top of the file to a value."""
-
-_SHOWN_LENGTH = 60
 
 
 @dataclass(frozen=True, order=True)
@@ -38,7 +38,7 @@ class Report:
     """Collects the faults of one file; `places` has the lines of each key and of its value, from 1."""
 
     file: str
-    places: Mapping[KeyPath, tuple[int, int]] = field(default_factory=dict)
+    places: dict[KeyPath, tuple[int, int]] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     _paths: set[KeyPath] = field(default_factory=set)
 
@@ -47,9 +47,9 @@ class Report:
         self._paths.add(path)
         self.faults.append(Fault(self.file, line or self.lines(path)[1], dotted(path), found, expected, hint))
 
-    def add_key(self, at: KeyPath, found: str, expected: str, hint: str = "", *, path: KeyPath | None = None) -> None:
-        """Note one fault at the line of a key: of that key, or of `path`, which is absent there."""
-        self.add(at if path is None else path, found, expected, hint, line=self.lines(at)[0])
+    def add_key(self, path: KeyPath, found: str, expected: str, hint: str = "") -> None:
+        """Note one fault at the line of a key, or of what lacks it."""
+        self.add(path, found, expected, hint, line=self.lines(path)[0])
 
     def has(self, path: KeyPath) -> bool:
         """Whether a fault at or below `path` is already known."""
@@ -59,7 +59,7 @@ class Report:
         """The lines of a key and of its value; for what the file lacks, the key's line of what would hold it."""
         if path in self.places:
             return self.places[path]
-        holders = (self.places[path[:length]] for length in range(len(path) - 1, 0, -1) if path[:length] in self.places)
+        holders = (self.places[path[:length]] for length in reversed(range(len(path))) if path[:length] in self.places)
         line, _ = next(holders, (1, 1))
         return line, line
 
@@ -70,10 +70,7 @@ def dotted(path: KeyPath) -> str:
     >>> dotted(("event", "fields", "origin", "one_of", 2))
     'event.fields.origin.one_of[2]'
     """
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return shortened(text.removeprefix("."), 120)
+    return shortened(joined(path), 120)
 
 
 def shown(value: object) -> str:
@@ -97,7 +94,7 @@ def shown(value: object) -> str:
             return shortened(str(value))
 
 
-def shortened(text: str, length: int = _SHOWN_LENGTH) -> str:
+def shortened(text: str, length: int = 60) -> str:
     """One line of at most `length` characters, free of control characters."""
     line = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text).strip()
     return line if len(line) <= length else line[: length - 1] + "…"

@@ -49,7 +49,7 @@ class FieldSource:
     @property
     def column(self) -> str:
         """The column of a CSV file that it is: its keys, joined by dots."""
-        return _joined(self.steps)
+        return joined(self.steps)
 
     def __str__(self) -> str:
         if self.kind == "key":
@@ -59,14 +59,15 @@ class FieldSource:
         if not self.steps:
             return "$" if self.whole else "."
         if all(isinstance(step, int) or _PLAIN_KEY.fullmatch(step) for step in self.steps):
-            return ("$." if self.whole else "") + _joined(self.steps)
+            return ("$." if self.whole else "") + joined(self.steps)
         return str(list(self.steps))
 
 
 KEY = FieldSource(kind="key")
 
 
-def _joined(steps: tuple[Step, ...]) -> str:
+def joined(steps: tuple[Step, ...]) -> str:
+    """Keys with dots between them, and places in brackets."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
     return text.removeprefix(".")
 

