@@ -30,24 +30,15 @@ _DIRECTIVE = re.compile(r"%(.?)", re.DOTALL)
 _SAMPLE = datetime(2023, 11, 25, 13, 4, 5, tzinfo=UTC)
 
 
-def is_pattern(form: str) -> bool:
-    """Whether it is a pattern of strptime.
-
-    >>> is_pattern("%d.%m.%Y"), is_pattern("epoch_s")
-    (True, False)
-    """
-    return form != ISO and form not in EPOCHS
-
-
 def format_fault(form: str) -> str:
     """Why a format cannot be used; empty if it can.
 
     >>> format_fault("%Y-%m"), format_fault("epoch_minutes")
     ('it names no day of the month', 'it has no directive such as %Y')
     """
-    found = _DIRECTIVE.findall(form)
-    if not is_pattern(form):
+    if form == ISO or form in EPOCHS:
         return ""
+    found = _DIRECTIVE.findall(form)
     if not set(found) - {"%"}:
         return "it has no directive such as %Y"
     if unknown := [one for one in found if not one or one not in _DIRECTIVES]:
