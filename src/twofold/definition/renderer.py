@@ -381,10 +381,7 @@ def _unified(renderer: Renderer, nodes: list[exp.Expr]) -> tuple[FieldType, list
         return (ANY if any(part.kind == ANY for part in parts) else NULL), texts
     if not all(kind.is_number for kind in kinds):
         return (TIMESTAMP if TIMESTAMP in kinds else kinds[0]), texts
-    kind = common_number(kinds)
-    if kind is None:
-        renderer.refuse(*_TOO_WIDE)
-    return kind or ANY, texts
+    return common_number(kinds) or renderer.refuse(*_TOO_WIDE).kind, texts
 
 
 @renders(exp.Case, args="this ifs default", name="case")
@@ -406,9 +403,7 @@ def _case(renderer: Renderer, node: exp.Expr) -> Rendered:
 
 @renders(exp.If, args="this true false", name="if")
 def _if(renderer: Renderer, node: exp.Expr) -> Rendered:
-    test = renderer.need(node.this, CONDITION, "as the condition of if()")
-    kind, (first, other) = _unified(renderer, [node.args["true"], node.args.get("false") or exp.Null()])
-    return Rendered(kind, f"CASE WHEN {test.sql} THEN {first} ELSE {other} END")
+    return _case(renderer, exp.Case(ifs=[node], default=node.args.get("false") or exp.Null()))
 
 
 @renders(
