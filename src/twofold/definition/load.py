@@ -39,7 +39,7 @@ _MAX_DEPTH = 50
 _TAG = "tag:yaml.org,2002:"
 _RULES = Resolver()
 """What the texts of YAML 1.2 mean, without a tag."""
-_REMEDIES = {errno.ENOENT: "check the path", errno.ENXIO: "put a file in its place, or a link to one"}
+_REMEDY = "check the path and its permissions, and put a file in its place, or a link to one"
 _OTHER_FOLDER = "name the folder of pipeline files with --pipelines or TWOFOLD_PIPELINES"
 
 
@@ -181,8 +181,7 @@ def _read_text(file: Path, report: Report) -> str | None:
         content = definition_bytes(file)
         size = max(len(content), file.stat().st_size)
     except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0, "check the file and its permissions")
-        report.add((), f"{(error.strerror or str(error)).lower()}", "a readable file", remedy)
+        report.add((), (error.strerror or str(error)).lower(), "a readable file", _REMEDY)
         return None
     if size > MAX_FILE_BYTES:
         report.add((), f"{size} bytes", f"at most {MAX_FILE_BYTES} bytes")
@@ -244,13 +243,11 @@ class _Document:
 
     def __init__(self, report: Report) -> None:
         self.report = report
-        self.places: dict[KeyPath, tuple[int, int]] = {}
         self.values = 0
-        report.places = self.places
 
     def value(self, node: Node, path: KeyPath) -> object:
         """The plain value of a node; None where it cannot be had, with a fault saying why."""
-        self.places.setdefault(path, (_line(node), _line(node)))
+        self.report.places.setdefault(path, (_line(node), _line(node)))
         self.values += 1
         if len(path) > _MAX_DEPTH or self.values > _MAX_VALUES:
             if not self.report.has(()):
@@ -275,12 +272,12 @@ class _Document:
                 what = f"the key {shortened(key)}" if isinstance(key_node, ScalarNode) else "a key that is not text"
                 self.report.add(path, what, "a key of plain text", "quote it", line=_line(key_node))
             elif key in found:
-                what, hint = f'the key "{shortened(key)}" again', f"line {self.places[here][0]} has it already"
+                what, hint = f'the key "{shortened(key)}" again', f"line {self.report.places[here][0]} has it already"
                 self.report.add(here, what, "each key once", hint, line=_line(key_node))
             else:
                 # An absent value has the place of what follows it; its key says better where to look.
                 absent = isinstance(value_node, ScalarNode) and not value_node.value and not value_node.style
-                self.places[here] = (_line(key_node), _line(key_node if absent else value_node))
+                self.report.places[here] = (_line(key_node), _line(key_node if absent else value_node))
                 found[key] = self.value(value_node, here)
         return found
 
@@ -292,7 +289,7 @@ class _Document:
                     return None
                 case "bool":
                     return text.lower() == "true"
-                # Python writes out no number of more than 4,300 digits, though it reads them where they are hexadecimal.
+                # Python reads longer hexadecimal numbers, and cannot write them out.
                 case "int" if len(text) <= 1000:
                     digits = text.replace("_", "")
                     return int(digits, 0 if digits.lstrip("+-").startswith("0") else 10)

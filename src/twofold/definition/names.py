@@ -49,7 +49,6 @@ _FIELD = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
-EXPECTED_FIELD = "a name of a-z, 0-9 and _, not starting with a digit, at most 63 characters"
 EXPECTED_NAME = "a name of a-z, 0-9 and _, starting with a letter, at most 48 characters"
 EXPECTED_TOPIC = "a Kafka topic name: letters, digits, `.`, `_` and `-`, at most 249, not `.`, `..` or `__…`"
 
@@ -57,7 +56,7 @@ EXPECTED_TOPIC = "a Kafka topic name: letters, digits, `.`, `_` and `-`, at most
 def field_fault(name: str) -> str:
     """What is expected of a field or measure name that breaks the rules; empty if it keeps them."""
     if not _FIELD.fullmatch(name):
-        return EXPECTED_FIELD
+        return "a name of a-z, 0-9 and _, not starting with a digit, at most 63 characters"
     if name.startswith(GENERATED):
         return f"a name that does not begin with `{GENERATED}`, as those do that Twofold's own SQL makes up"
     if name in RESERVED_COLUMNS or name in ICEBERG_COLUMNS:

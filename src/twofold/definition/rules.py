@@ -32,14 +32,7 @@ from twofold.definition.renderer import Columns
 from twofold.definition.time_formats import ISO
 from twofold.definition.types import FieldType, format_duration, matches_whole, typed_value
 
-_CONFLICTS = (
-    ("source", "generate"),
-    ("query", "generate"),
-    ("since", "generate"),
-    ("until", "generate"),
-    ("speed_up", "generate"),
-    ("speed_up", "rate"),
-)
+_CONFLICTS = (*((key, "generate") for key in ("source", "query", "since", "until", "speed_up")), ("speed_up", "rate"))
 """Keys of `replay` of which one at most makes sense."""
 _ID_TYPES, _TIME_TYPES = ("string", "int", "long"), ("timestamp",)
 _BOUNDED = ("int", "long", "double", "decimal", "timestamp", "date")
