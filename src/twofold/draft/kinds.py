@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Context, Decimal
 
 from twofold.contract.literals import BEYOND, BOOLEAN, NUMBER, OTHER, TEXT, Literal, NotOfType, read_value
@@ -227,9 +227,9 @@ def _exact(kind: Kind, texts: Sequence[str]) -> Kind:
 
 
 def moment(kind: Kind, value: Literal) -> datetime | None:
-    """The moment that a value of a timestamp or date stands for; None where it is none."""
+    """The moment in UTC that a value of a timestamp or date stands for; None where it is none."""
     try:
         found: datetime = read_value(_TIMESTAMP, value, kind.format)
     except NotOfType:
         return None
-    return found.astimezone(UTC)
+    return found

@@ -68,7 +68,6 @@ class Choice:
     why: str
 
 
-
 def pipeline_text(sample: Sample, name: str, now: datetime, *, origin: str, topic: str | None) -> str:
     """The file for a pipeline `name`; `topic` is one that exists already. UsageError where there is nothing to see."""
     each, found, left_out = _columns(sample, now)
@@ -95,7 +94,7 @@ def pipeline_text(sample: Sample, name: str, now: datetime, *, origin: str, topi
         f"# Drafted by `twofold init` from {counted(sample.count, 'record')} of {printable(origin)}. Read it through:",
         "# the reasons are in the comments, and docs/definition.md has every key.",
         f"name: {name}",
-        *_topic(name, sample, topic),
+        _topic(name, sample, topic),
         "event:",
         *_identity(identity),
         f"  time: {scalar(time.names[0]) if time.names else 'arrival'}   # {printable(time.why)}",
@@ -186,12 +185,11 @@ def _snake(key: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", ascii_key).lower()).strip("_")
 
 
-def _topic(name: str, sample: Sample, topic: str | None) -> Iterator[str]:
+def _topic(name: str, sample: Sample, topic: str | None) -> str:
     form = f", format: {sample.format}" if sample.format != JSON else ""
     if topic is None:
-        yield f"topic: {{name: {scalar(name)}, partitions: 1{form}}}"
-        return
-    yield f"topic: {{name: {scalar(topic)}, managed: false{form}}}   # it is there already: only read, never changed"
+        return f"topic: {{name: {scalar(name)}, partitions: 1{form}}}"
+    return f"topic: {{name: {scalar(topic)}, managed: false{form}}}   # it is there already: only read, never changed"
 
 
 def _identity(identity: Choice) -> Iterator[str]:

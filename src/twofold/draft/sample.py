@@ -303,7 +303,7 @@ def _declared(kind: pa.DataType) -> FieldType | None:
 
 
 def _as_written(columns: Sequence[Column], files: Files) -> tuple[list[Column], Files]:
-    """The columns with the file's own texts replaced, and those texts: CSV has no way of its own for nothing, true, false.
+    """The columns with the file's own texts replaced, and those texts: nothing, true, false, the decimal sign.
 
     12,50 in a column of numbers ─► decimal: ","       - in a column of dates ─► null_values: ["-"]
     """
