@@ -324,6 +324,11 @@ DOCUMENT = YAML(typ="safe", pure=True).load(FLIGHTS)
 LINES = FLIGHTS.splitlines(keepends=True)
 ODD = st.sampled_from(
     [
+        "%YAML 1.3\n---\n",
+        "!!bool ",
+        "!!set ",
+        f"0x{'f' * 4000}",
+        "0 0 31 2 *",
         "",
         "null",
         "~",
