@@ -57,7 +57,8 @@ def all_there(lake: Lake, now: datetime) -> Check:
         "missing": sum(len(files.missing) for files in listed),
         "unreferenced_older_than_3_days": old,
     }
-    found.say(f"{counted(referenced, 'file')} of {counted(len(listed), 'table')} exist" if found.holds else "")
+    if found.holds:
+        found.say(f"{counted(referenced, 'file')} of {counted(len(listed), 'table')} exist")
     return found.check()
 
 
