@@ -116,7 +116,9 @@ def _dated(lake: Lake, table: Table, lost: Lost) -> Lost:
 
 
 def _moment(at_ms: int) -> datetime | None:
-    """Kafka's time stamp as a moment; None beyond any calendar, as a sender may choose any number."""
+    """Kafka's time stamp as a moment; None of a record without one (-1), and of one that is beyond any calendar."""
+    if at_ms < 0:
+        return None
     try:
         return EPOCH + timedelta(milliseconds=at_ms)
     except OverflowError:
@@ -152,7 +154,8 @@ def sentence(topic: str, lost: Lost) -> str:
     >>> sentence("flights", Lost(0, 100, 150, at, after=at))
     'flights[0]@100–149: 50 offsets, sent after 2026-03-01 12:00:00 UTC'
     """
-    times = [(word, at) for word, at in (("after", lost.after), ("before", lost.before)) if at]
+    # Version 0.2.0 kept a moment before 1970 of records without a time stamp.
+    times = [(word, at) for word, at in (("after", lost.after), ("before", lost.before)) if at and at >= EPOCH]
     sent = " and ".join(f"{word} {at:%Y-%m-%d %H:%M:%S} UTC" for word, at in times)
     span = place(topic, lost.partition, (lost.start, lost.end))
     return f"{span}: {counted(lost.end - lost.start, 'offset')}" + (f", sent {sent}" if sent else "")

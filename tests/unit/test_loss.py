@@ -83,3 +83,23 @@ def test_a_loss_is_kept_in_the_state_and_only_on_top_of_what_was_looked_at(
     with pytest.raises(CommitFailedException):
         loss.record(log, STATE, [LOST])
     assert lake.load_table(log.name()).metadata == now.metadata
+
+
+@pytest.mark.parametrize(
+    ("at_ms", "said"),
+    [
+        (1_772_366_400_000, ", sent before 2026-03-01 12:00:00 UTC"),
+        (0, ", sent before 1970-01-01 00:00:00 UTC"),
+        (-1, ""),
+        (253_402_300_800_000, ""),
+    ],
+)
+def test_of_records_without_a_time_stamp_nobody_says_when_they_were_sent(at_ms: int, said: str) -> None:
+    """Kafka gives -1 for them: they were sent before 1969-12-31 23:59:59. A sender may choose the year 10,000, too."""
+    lost = replace(LOST, after=None, before=loss._moment(at_ms))
+    assert loss.sentence("t", lost) == f"t[0]@20–29: 10 offsets{said}"
+
+
+def test_what_was_accepted_as_lost_by_version_0_2_0_says_no_more() -> None:
+    lost = replace(LOST, after=AT, before=datetime(1969, 12, 31, 23, 59, 59, 999_000, UTC))
+    assert loss.sentence("t", lost) == "t[0]@20–29: 10 offsets, sent after 2026-03-01 12:00:00 UTC"
