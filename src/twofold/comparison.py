@@ -216,11 +216,17 @@ def _summed(reader: Reader, pipeline: Pipeline, view: View, rows: str) -> ViewDi
 
 def _described(view: View, row: dict[str, Any]) -> str:
     groups = "".join(f" {name}={row[name]}" for name in view.by)
-    window = f"{view.name} [{row['window_start']:%Y-%m-%dT%H:%M}, {row['window_end']:%H:%M}){groups}"
+    start, end = _clock(row["window_start"], "%Y-%m-%dT%H:%M"), _clock(row["window_end"], "%H:%M")
+    window = f"{view.name} [{start}, {end}){groups}"
     if not row["_tw_in_stream"] or not row["_tw_in_batch"]:
         return f"{window}: only in the {'batch' if row['_tw_in_batch'] else 'speed'} layer"
     pairs = ((name, row[f"_tw_b_{name}"], row[f"_tw_s_{name}"]) for name in view.measures)
     return f"{window}: " + ", ".join(f"{name} {b} batch, {s} speed" for name, b, s in pairs if b != s)
+
+
+def _clock(at: object, form: str) -> str:
+    """A moment as text; DuckDB gives one where Python has no such moment: a window may begin before the year 1."""
+    return at.strftime(form) if isinstance(at, datetime) else str(at)
 
 
 def _healed(reader: Reader, pipeline: Pipeline, before: Boundary, after: Boundary) -> int:

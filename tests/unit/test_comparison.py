@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import duckdb
 import pytest
 
 from tests import lake as tables_by_hand
@@ -141,3 +144,23 @@ def test_of_a_view_that_was_removed_nothing_differs(tmp_path: Path) -> None:
     # With no union in between the kept one is the answer, too.
     assert comparison.told(pipeline, kept, kept) == sound
     assert comparison.told(pipeline, None, found) == {"by_kind": apart}
+
+
+def test_a_window_that_begins_before_the_year_1_is_described(tmp_path: Path) -> None:
+    """Of an event of that year, where the field declares such a `min`: Python has no such moment, and said so."""
+    pipeline = write_definition(tmp_path)
+    (view,) = pipeline.views.values()
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'")
+    year_1 = "-62135596800000000"
+    for name, events in (("b", 4), ("s", 3)):
+        connection.execute(
+            f"""CREATE TABLE {name} AS SELECT make_timestamptz({year_1} - 900000000) AS window_start,
+                make_timestamptz({year_1} + 2700000000) AS window_end, 'a' AS kind, {events} AS events, 1 AS total,
+                1.0::DOUBLE AS mean"""
+        )
+    reader: Any = SimpleNamespace(query=lambda sql, _: connection.sql(sql))
+    rows = comparison.side_by_side(view, "b", "s", "true", frozenset(view.measures))
+    found = comparison._summed(reader, pipeline, view, rows)
+    assert (found.compared, found.different) == (1, 1)
+    assert found.worst[0].startswith("by_kind [") and found.worst[0].endswith(" kind=a: events 4 batch, 3 speed")
