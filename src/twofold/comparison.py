@@ -21,6 +21,7 @@ import msgspec
 from pyiceberg.types import DecimalType, DoubleType, FloatType, IntegerType, LongType
 
 from twofold import database, job_metrics, metrics, serving, table_state, tables
+from twofold.definition import fingerprint
 from twofold.definition.model import Limits, Pipeline, View
 from twofold.lake import Lake
 from twofold.reader import Reader
@@ -86,7 +87,8 @@ class Comparison:
 def compare(lake: Lake) -> Comparison:
     """Compare what the unions since the last comparison touched, and keep the result.
 
-    Asked again with no union in between, it gives the kept result: so it is safe to repeat.
+    Asked again with no union in between, it gives the kept result: so it is safe to repeat. Nothing is kept while the
+    next union has a view to fold again with wider types: its windows are compared then.
     """
     settings, pipeline = lake.settings, lake.pipeline
     kept = latest(settings, pipeline.name)
@@ -95,7 +97,9 @@ def compare(lake: Lake) -> Comparison:
         if kept and kept.snapshot == _text(history.head):
             return kept
         found = _compared(reader, pipeline, history, kept)
-    database.save_result(settings, pipeline.name, KIND, asdict(found))
+        is_whole = not any(_is_narrower(reader, pipeline, view) for view in pipeline.views.values())
+    if is_whole:
+        database.save_result(settings, pipeline.name, KIND, asdict(found))
     return found
 
 
@@ -189,6 +193,7 @@ def _view(reader: Reader, pipeline: Pipeline, view: View, touched: set[date] | N
         not all(one.table and is_current(pipeline, view, one) for one in pinned.values())
         or folded is None
         or folded.sealed_through is None
+        or _is_narrower(reader, pipeline, view)
     ):
         return ViewDifference()
     days = None if touched is None else window_days(touched, view.window, view.every)
@@ -197,6 +202,12 @@ def _view(reader: Reader, pipeline: Pipeline, view: View, touched: set[date] | N
     numeric = frozenset(column.name for column in pinned[batch].columns if isinstance(column.field_type, _NUMBERS))
     rows = side_by_side(view, quoted(batch), quoted(stream), f"{sealed} AND {on_days}", numeric)
     return _summed(reader, pipeline, view, rows)
+
+
+def _is_narrower(reader: Reader, pipeline: Pipeline, view: View) -> bool:
+    """Whether batch_<view> was folded before a field became wider: sums that had overflowed are null there."""
+    folded = table_state.folded(reader.pinned(pipeline, tables.batch_view_name(view)).history)
+    return folded is not None and not folded.has_types(fingerprint.types(pipeline, view))
 
 
 def _summed(reader: Reader, pipeline: Pipeline, view: View, rows: str) -> ViewDifference:

@@ -90,3 +90,28 @@ def fill(
     for number, snapshot in enumerate(reads):
         state = Folded(snapshot, fingerprint.view(pipeline, view), sealed)
         table.append(folded if number == 0 else folded.slice(0, 0), snapshot_properties=encode(state))
+
+
+def test_what_the_next_union_folds_again_with_wider_types_is_compared_after_it(stack: Settings, define: Define) -> None:
+    """Nothing is kept before, or the days of these windows would be passed over."""
+    pipeline = define(lateness="10 minutes")
+    made, (view,) = lake.make(stack, pipeline), pipeline.views.values()
+    rows: list[Row] = [event(f"s{n}", 20 * n, "a", 10) for n in range(12)]
+    covered = Boundary(pipeline.name, "t", {}, 0, START + 4 * HOUR, (START.date(),))
+    lake.append(made[tables.EVENTS], [{**row, "layer": "stream", "withdrawn": False} for row in rows], covered)
+    fill(stack, pipeline, tables.batch_view_name, rows, [None], START + 3 * HOUR)
+    fill(stack, pipeline, tables.stream_view_name, rows, [None])
+    found = comparison.compare(Lake(stack, pipeline)).views["by_kind"]
+    assert found.compared == 3
+
+    more = Boundary(pipeline.name, "t", {}, 0, START + 5 * HOUR, (START.date(),))
+    lake.append(made[tables.EVENTS], [], more)
+    before, batch = comparison.latest(stack, pipeline.name), Lake(stack, pipeline).table(tables.batch_view_name(view))
+    for types, compared in (("narrower", 0), (fingerprint.types(pipeline, view), 3)):
+        state = Folded(None, fingerprint.view(pipeline, view), START + 3 * HOUR, types=types)
+        batch.append(batch.scan().to_arrow().slice(0, 0), snapshot_properties=encode(state))
+        now = comparison.compare(Lake(stack, pipeline))
+        assert (now.views["by_kind"].compared, comparison.latest(stack, pipeline.name)) == (
+            compared,
+            now if compared else before,
+        )
