@@ -12,11 +12,10 @@ import io
 import json
 import math
 import re
-import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain, starmap
+from itertools import takewhile
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -27,7 +26,7 @@ from twofold.definition.model import Field, Files, Pipeline
 from twofold.proof import recount, typed_values
 from twofold.proof.json_text import NoWay, has_half_surrogate
 from twofold.proof.typed_values import NoValue, as_json
-from twofold.topic import Range
+from twofold.topic import Range, within
 
 _ROWS_AT_ONCE = 1024
 _One = TypeVar("_One")
@@ -61,17 +60,13 @@ def read(folder: inbox.Source, name: str, pipeline: Pipeline, wanted: Sequence[R
 
 
 def _chosen(numbered: Iterator[tuple[int, _One]], wanted: Sequence[Range]) -> Iterator[tuple[int, _One]]:
-    """Of what is numbered in order, what is in some ranges; nothing is read past these.
+    """Of what is numbered in order, what is in some ranges; past these no more than one is read.
 
     >>> list(_chosen(iter([(1, "a"), (3, "b"), (4, "c"), (9, "d")]), [(3, 5), (8, 20)]))
     [(3, 'b'), (4, 'c'), (9, 'd')]
     """
-    at, there = 0, list[_One]()
-    for number in chain.from_iterable(starmap(range, wanted)):
-        while at < number:
-            at, *there = next(numbered, (sys.maxsize,))
-        if at == number:
-            yield at, there[0]
+    end = wanted[-1][1] if wanted else 0
+    return within(takewhile(lambda one: one[0] < end, numbered), wanted, lambda one: one[0])
 
 
 def _bytes(part: str, text: io.TextIOWrapper) -> bytes:
