@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from twofold.definition.model import Files
 from twofold.inbox import LocalFolder
 from twofold.proof import recount
-from twofold.proof.recount import Columns, Irregular
+from twofold.proof.recount import Irregular
 from twofold.readers import json_texts
 
 FIELDS = {"id", "at", "a"}
@@ -67,7 +68,7 @@ def counted(folder: Path, name: str, content: bytes, block: int = recount.BLOCK_
     (folder / name).write_bytes(content)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(recount, "BLOCK_CHARACTERS", block)
-        return recount.records(LocalFolder(folder), name, Columns(FIELDS))
+        return recount.records(LocalFolder(folder), name, FIELDS, Files())
 
 
 @pytest.mark.parametrize("block", [1, 2, 7, recount.BLOCK_CHARACTERS])

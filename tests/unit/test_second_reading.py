@@ -26,7 +26,7 @@ from twofold.contract.event_keys import with_key
 from twofold.contract.judge import Judge
 from twofold.contract.records import JsonRecords
 from twofold.definition.load import load_file
-from twofold.definition.model import Pipeline
+from twofold.definition.model import Files, Pipeline
 from twofold.definition.names import KEY
 from twofold.inbox import LocalFolder
 from twofold.ledger import Erased
@@ -431,7 +431,7 @@ def test_the_longest_record_is_the_same_for_both(
             except readers.SetAside:
                 first = -1
             try:
-                second = recount.records(LocalFolder(tmp_path), name, recount.Columns({"id"}))
+                second = recount.records(LocalFolder(tmp_path), name, {"id"}, Files())
             except recount.Irregular:
                 second = -1
             assert first == second, (limit, block)

@@ -21,7 +21,7 @@ from twofold import inbox
 from twofold.definition import names
 from twofold.definition.model import AVRO, CONFLUENT_JSON, Field, Pipeline
 from twofold.definition.types import whole_value
-from twofold.proof import avro_body, json_text, typed_values
+from twofold.proof import avro_body, json_text, recount, typed_values
 from twofold.proof.avro_body import AvroBodies
 from twofold.proof.json_text import NoWay, Value
 from twofold.proof.typed_values import NoValue, Untold
@@ -223,8 +223,8 @@ class Expecting:
                 record = json_text.record(payload)
             except ValueError:
                 return {None}
-            found = [one for one in self.pipeline.event.fields.values() if one.is_in_cells]
-            rows = [self.of_cells({one.name: partial(_in_column, record, one) for one in found}, LAST)]
+            cells = {one.name: partial(_in_column, record, one) for one in recount.in_cells(self.pipeline)}
+            rows = [self.of_cells(cells, LAST)]
         ids = self.pipeline.event.id
         return {self.key(row.values) if all(row.values.get(name) is not None for name in ids) else None for row in rows}
 

@@ -74,13 +74,9 @@ def _bytes(part: str, text: io.TextIOWrapper) -> bytes:
     return part.encode(errors=text.errors or "strict")
 
 
-def _found_in_files(pipeline: Pipeline) -> list[Field]:
-    return [one for one in pipeline.event.fields.values() if one.is_in_cells]
-
-
 def _csv(text: io.TextIOWrapper, pipeline: Pipeline, wanted: Sequence[Range]) -> Iterator[FileRecord]:
-    fields, files = _found_in_files(pipeline), pipeline.files
-    found = recount.csv_records(text, recount.Columns.of(pipeline))
+    fields, files = recount.in_cells(pipeline), pipeline.files
+    found = recount.csv_records(text, {one.source.column for one in fields}, files)
     names = found.names
     places = {one.name: names.index(one.source.column) for one in fields if one.source.column in names}
     for number, row in _chosen(enumerate(found.rows, 1), wanted):
@@ -124,7 +120,7 @@ def _field(one: Field, files: Files, quoted: bool, text: str) -> Any:  # noqa: A
 
 def _parquet(stream: recount.Bytes, pipeline: Pipeline, wanted: Sequence[Range]) -> Iterator[FileRecord]:
     with pq.ParquetFile(pa.PythonFile(stream, mode="r")) as file:
-        names, fields = file.schema_arrow.names, _found_in_files(pipeline)
+        names, fields = file.schema_arrow.names, recount.in_cells(pipeline)
         ways = {one.name for one in file.schema_arrow if pa.types.is_nested(one.type)}
         columns = {one.name: _column(names, ways, one) for one in fields}
         declared = [name for name in names if name in columns.values()]
@@ -132,26 +128,16 @@ def _parquet(stream: recount.Bytes, pipeline: Pipeline, wanted: Sequence[Range])
         rows = ((batch, row) for batch in batches for row in range(batch.num_rows))
         for number, (batch, row) in _chosen(enumerate(rows, 1), wanted):
             cells = {name: batch[name][row] for name in declared}
-            yield _of_parquet(number, cells, fields, columns, pipeline)
+            size = sum(map(_text_bytes, cells.values()))
+            found = {one.name: partial(_scalar, one, at, cells) for one in fields if (at := columns[one.name]) in cells}
+            too_large = f"its texts have {size:,} bytes" if size > pipeline.event.max_bytes else ""
+            yield FileRecord(number, cells=found, fault=too_large)
 
 
 def _column(names: Sequence[str], ways: Collection[str], one: Field) -> str:
     """The file's column that a path leads to: one of its first key, if values lie in it, or one of its whole name."""
     first, *more = one.source.steps
     return str(first) if (more and first in ways) or one.source.column not in names else one.source.column
-
-
-def _of_parquet(
-    number: int,
-    row: Mapping[str, pa.Scalar],
-    fields: Sequence[Field],
-    columns: Mapping[str, str],
-    pipeline: Pipeline,
-) -> FileRecord:
-    size = sum(map(_text_bytes, row.values()))
-    found = {one.name: partial(_scalar, one, columns[one.name], row) for one in fields if columns[one.name] in row}
-    too_large = f"its texts have {size:,} bytes" if size > pipeline.event.max_bytes else ""
-    return FileRecord(number, cells=found, fault=too_large)
 
 
 def _scalar(one: Field, column: str, row: Mapping[str, pa.Scalar]) -> Any:  # noqa: ANN401

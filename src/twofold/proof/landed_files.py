@@ -157,11 +157,11 @@ def _recount(world: World, taken: list[LoggedFile], found: Findings) -> None:
         now = TakenFiles(world.lake)
         return {at: why for at in places if (why := now.absence(*at, files[at].version, files[at].sha256))}
 
-    lying, columns = TakenFiles(world.lake), recount.Columns.of(world.pipeline)
+    lying, wanted = TakenFiles(world.lake), {one.source.column for one in recount.in_cells(world.pipeline)}
     gone, irregular, counts = look(files), dict[Place, str](), dict[Place, int]()
     for place in sorted(files.keys() - gone.keys()):
         try:
-            counts[place] = recount.records(lying.of(place[0]), place[1], columns)
+            counts[place] = recount.records(lying.of(place[0]), place[1], wanted, world.pipeline.files)
         except (recount.Irregular, FileNotFoundError) as error:
             irregular[place] = f"{inbox.shown(place[1])} ({error})"
     wrong = {place for place, number in counts.items() if number != files[place].rows}

@@ -15,17 +15,17 @@ import re
 import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain, dropwhile, tee
 from operator import itemgetter
-from typing import IO, Self, cast
+from typing import IO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from twofold import inbox
-from twofold.definition.model import Files, Pipeline
+from twofold.definition.model import Field, Files, Pipeline
 
 Bytes = IO[bytes] | gzip.GzipFile
 
@@ -41,28 +41,19 @@ class Irregular(Exception):
     """A file whose records cannot be told."""
 
 
-@dataclass(frozen=True)
-class Columns:
-    """What is known of the columns of CSV files: those that fields are found in; and how the pipeline says that they
-    are written."""
-
-    wanted: Collection[str]
-    files: Files = field(default_factory=Files)
-
-    @classmethod
-    def of(cls, pipeline: Pipeline) -> Self:
-        """Of a pipeline's file."""
-        found = (one for one in pipeline.event.fields.values() if one.is_in_cells)
-        return cls({one.source.column for one in found}, pipeline.files)
+def in_cells(pipeline: Pipeline) -> list[Field]:
+    """The fields that rows of CSV or Parquet may hold."""
+    return [one for one in pipeline.event.fields.values() if one.is_in_cells]
 
 
-def records(folder: inbox.Source, name: str, columns: Columns) -> int:
-    """The number of records in a file, by the rules of `docs/inbox.md`."""
+def records(folder: inbox.Source, name: str, wanted: Collection[str], files: Files) -> int:
+    """The number of records in a file, by the rules of `docs/inbox.md`; of CSV by the `wanted` columns."""
     with opened(folder, name) as (stream, kind):
         if kind == "parquet":
-            return _parquet_rows(stream)
+            with pq.ParquetFile(pa.PythonFile(stream, mode="r")) as parquet:
+                return int(parquet.metadata.num_rows)
         text = text_of(stream, kind)
-        return sum(1 for _ in (json_records(text) if kind == "json" else csv_records(text, columns).rows))
+        return sum(1 for _ in (json_records(text) if kind == "json" else csv_records(text, wanted, files).rows))
 
 
 @contextmanager
@@ -83,11 +74,6 @@ def opened(folder: inbox.Source, name: str) -> Iterator[tuple[Bytes, str]]:
             if isinstance(error, OSError) and error.errno not in (None, errno.EBUSY):
                 raise
             raise Irregular(str(error).partition("\n")[0]) from None
-
-
-def _parquet_rows(stream: Bytes) -> int:
-    with pq.ParquetFile(pa.PythonFile(stream, mode="r")) as parquet:
-        return int(parquet.metadata.num_rows)
 
 
 def text_of(stream: Bytes, kind: str) -> io.TextIOWrapper:
@@ -120,10 +106,6 @@ def _encoding(head: bytes, kind: str) -> tuple[str, bytes]:
     return {"x0x0": "utf-16-le", "0x0x": "utf-16-be"}.get(zeros, "utf-8"), b""
 
 
-def _blocks(text: io.TextIOWrapper) -> Iterator[str]:
-    return iter(partial(text.read, BLOCK_CHARACTERS), "")
-
-
 def _lines(text: io.TextIOWrapper) -> Iterator[str]:
     """All lines, of those that are too long the beginning and more."""
     return iter(partial(text.readline, LONGEST + len("\r\n")), "")
@@ -151,7 +133,7 @@ def json_records(text: io.TextIOWrapper) -> Iterator[tuple[int, str]]:
     is_begun = False
     for number, line in enumerate(_lines(text), 1):
         if not is_begun and line.lstrip(_BLANKS).startswith("["):
-            yield from enumerate(_elements(chain([line], _blocks(text))), 1)
+            yield from enumerate(_elements(chain([line], iter(partial(text.read, BLOCK_CHARACTERS), ""))), 1)
             return
         record = _without_end(line)
         _require_held(_size(record), f"line {number}")
@@ -258,37 +240,40 @@ class CsvRecords:
         return _cells(row, self.separator)
 
 
-def csv_records(text: io.TextIOWrapper, known: Columns) -> CsvRecords:
+def csv_records(text: io.TextIOWrapper, wanted: Collection[str], files: Files) -> CsvRecords:
     r"""Rows that are not blank; a quoted cell may hold row ends, a faulty one ends its row.
 
-    >>> def of(text, known): return csv_records(io.TextIOWrapper(io.BytesIO(text), newline=""), known)
-    >>> found = of(b'id,at\r1,"x\ny"\r\n\r\n2,z', Columns({"id", "at"}))
+    >>> def of(text, *known): return csv_records(io.TextIOWrapper(io.BytesIO(text), newline=""), *known)
+    >>> found = of(b'id,at\r1,"x\ny"\r\n\r\n2,z', {"id", "at"}, Files())
     >>> [found.cells(row) for row in found.rows]
     [[(False, '1'), (True, 'x\ny')], [(False, '2'), (False, 'z')]]
-    >>> list(of(b"1|x\n2|z\n", Columns({"id"}, Files(delimiter="|", header=("id", "at")))).rows)
+    >>> list(of(b"1|x\n2|z\n", {"id"}, Files(delimiter="|", header=("id", "at"))).rows)
     ['1|x', '2|z']
     """
-    files, lines = known.files, _lines(text)
+    lines = _lines(text)
     if files.header:
         # Without names in the file nothing tells separators apart.
         separator, names = files.delimiter or _SEPARATORS[0], list(files.header)
         rows = _rows(lines, separator)
     else:
-        separator, names, rows = _header(dropwhile(lambda line: not line.strip(_BLANKS), lines), known)
+        filled = dropwhile(lambda line: not line.strip(_BLANKS), lines)
+        separator, names, rows = _header(filled, wanted, files.delimiter)
     # Blanks alone are a cell where there is one column; tabs that separate cells are no blanks.
     blanks = "" if len(names) == 1 else " \t".replace(separator, "")
     return CsvRecords(separator, names, (row for row in rows if row.strip(blanks)))
 
 
-def _header(lines: Iterator[str], known: Columns) -> tuple[str, list[str], Iterator[str]]:
+def _header(
+    lines: Iterator[str], wanted: Collection[str], delimiter: str | None
+) -> tuple[str, list[str], Iterator[str]]:
     """The separator under which most declared fields are found, the names of the columns, and the rows below them."""
     best = -1, "", list[str]()
-    for separator in (known.files.delimiter,) if known.files.delimiter else _SEPARATORS:
+    for separator in (delimiter,) if delimiter else _SEPARATORS:
         lines, looked_at = tee(lines)
         with suppress(Irregular):
             row = next(_rows(looked_at, separator), "")
             names = [name.strip(" \t") for _, name in _cells(row, separator) or ()]
-            best = max(best, (len({*names} & {*known.wanted}), separator, names), key=itemgetter(0))
+            best = max(best, (len({*names} & {*wanted}), separator, names), key=itemgetter(0))
     declared, separator, names = best
     if declared < 1:
         raise Irregular("no declared column")
