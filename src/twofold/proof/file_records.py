@@ -163,7 +163,7 @@ def _scalar(one: Field, column: str, row: Mapping[str, pa.Scalar]) -> Any:  # no
             raise NoWay(f"no way to {step!r} in Parquet's type {within.type}")
     if within.is_valid and pa.types.is_nested(within.type) and one.type.name in ("string", "json"):
         return as_json(_tree(within))
-    return typed_values.of_parquet(one, within) if within.is_valid else None
+    return typed_values.of_value(one, typed_values.own(within)) if within.is_valid else None
 
 
 def _tree(scalar: pa.Scalar) -> Any:  # noqa: ANN401
@@ -179,8 +179,6 @@ def _tree(scalar: pa.Scalar) -> Any:  # noqa: ANN401
             return dict(pairs) if _is_text(scalar.type.key_type) else pairs
         case pa.ListScalar():
             return [_tree(element) for element in scalar.values]
-        case pa.TimestampScalar():
-            return typed_values.moment(scalar)
         case pa.BinaryScalar():
             try:
                 return _raw(scalar).decode()

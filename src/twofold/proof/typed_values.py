@@ -85,14 +85,6 @@ def of_text(field: Field, text: str, *, quoted: bool = True) -> Any:  # noqa: AN
     return _decimal(text, field.type.precision, field.type.scale)
 
 
-def of_parquet(field: Field, scalar: pa.Scalar) -> Any:  # noqa: ANN401
-    """A value of a Parquet file that is not null, by the file's own type."""
-    kind = scalar.type
-    if pa.types.is_timestamp(kind):
-        return of_value(field, moment(scalar))
-    return of_value(field, own(scalar))
-
-
 def moment(scalar: pa.Scalar) -> datetime:
     """A moment of Parquet, finer than a microsecond cut off towards the past."""
     per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[scalar.type.unit]
@@ -127,6 +119,8 @@ def own(scalar: pa.Scalar) -> Any:  # noqa: ANN401
     """A value of Parquet as Python has it, bytes as text; NoValue where it has none, and of a duration."""
     if pa.types.is_duration(scalar.type):
         raise NoValue("a duration")
+    if pa.types.is_timestamp(scalar.type):
+        return moment(scalar)
     try:
         # Nanoseconds are cut off; pyarrow does that itself only where it can import pandas.
         value = (scalar.cast(pa.time64("us"), safe=False) if isinstance(scalar, pa.Time64Scalar) else scalar).as_py()
