@@ -333,7 +333,7 @@ UNION ALL
 SELECT _tw_log.* FROM {some} AS _tw_log
 JOIN ({sql.best_of_stream(some, world.pipeline)}) AS _tw_earliest
   ON _tw_log.{key} = _tw_earliest._tw_id
-  AND {sql.struct(sql.from_kafka(world.pipeline), "_tw_log.")} = _tw_earliest._tw_best"""
+  AND {sql.rank(world.pipeline, sql.FROM_KAFKA, "_tw_log.")} = _tw_earliest._tw_best"""
 
 
 def _exempt(world: World, side: ViewTable, several: str) -> str:

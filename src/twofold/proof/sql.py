@@ -109,19 +109,9 @@ SELECT {events}, 'batch', outcome = 'filtered', {names(FROM_FILES)}, NULL::TIMES
 FROM {batch} WHERE outcome IN ('accepted', 'filtered') AND {quoted(pipeline.event.key)} IS NOT NULL"""
 
 
-def _with_element(pipeline: Pipeline, place: tuple[str, ...]) -> tuple[str, ...]:
-    """Where a row lies: with `event.each` also which element of its record it is."""
-    return (*place, ELEMENT) if pipeline.event.each else place
-
-
-def from_files(pipeline: Pipeline) -> tuple[str, ...]:
-    """By which of the batch rows of an id the last wins."""
-    return _with_element(pipeline, FROM_FILES)
-
-
-def from_kafka(pipeline: Pipeline) -> tuple[str, ...]:
-    """By which of the stream rows of an id the first wins."""
-    return _with_element(pipeline, FROM_KAFKA)
+def rank(pipeline: Pipeline, place: tuple[str, ...], prefix: str = "") -> str:
+    """Where a row lies, and with `event.each` its element: the last of an id wins in batch, the first in stream."""
+    return struct((*place, ELEMENT) if pipeline.event.each else place, prefix)
 
 
 def repeated(key: str, source: str) -> str:
@@ -136,13 +126,13 @@ def repeated(key: str, source: str) -> str:
 
 def best_of_batch(source: str, pipeline: Pipeline) -> str:
     """id → the latest (landing, file, row) of it, among the batch rows that take part."""
-    return f"""SELECT {quoted(pipeline.event.key)} AS _tw_id, max({struct(from_files(pipeline))}) AS _tw_best
+    return f"""SELECT {quoted(pipeline.event.key)} AS _tw_id, max({rank(pipeline, FROM_FILES)}) AS _tw_best
 FROM {source} WHERE outcome IN ('accepted', 'filtered') GROUP BY ALL"""
 
 
 def best_of_stream(source: str, pipeline: Pipeline) -> str:
     """id → the earliest (time, partition, offset) of it, among the accepted stream rows."""
-    return f"""SELECT {quoted(pipeline.event.key)} AS _tw_id, min({struct(from_kafka(pipeline))}) AS _tw_best
+    return f"""SELECT {quoted(pipeline.event.key)} AS _tw_id, min({rank(pipeline, FROM_KAFKA)}) AS _tw_best
 FROM {source} WHERE outcome = 'accepted' GROUP BY ALL"""
 
 
@@ -152,7 +142,7 @@ def from_scratch(pipeline: Pipeline, stream: str, batch: str, several: str) -> s
     `several` is a relation of `repeated` ids, among all rows that take part: an id with one row is won by that.
     """
     key, events = quoted(pipeline.event.key), names(pipeline.columns, "_tw_log.")
-    last, first = struct(from_files(pipeline), "_tw_log."), struct(from_kafka(pipeline), "_tw_log.")
+    last, first = (rank(pipeline, place, "_tw_log.") for place in (FROM_FILES, FROM_KAFKA))
     is_contended = f"hash({key}) IN (SELECT _tw_hash FROM {several})"
     some_stream, some_batch = (f"(SELECT * FROM {log} WHERE {is_contended})" for log in (stream, batch))
     return f"""
