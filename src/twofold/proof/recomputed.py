@@ -115,13 +115,7 @@ UNION ALL SELECT {columns} FROM {UNIFIED} WHERE NOT ({kept}))"""
     for view in pipeline.views.values():
         name = unified_view_name(view.name)
         difference = compare(world, view, name, sql.folded(events, pipeline.event.time, view))
-        found.numbers[name] = {"compared": difference.compared, "different": difference.different}
-        if difference.different:
-            found.violated(
-                f"{counted(difference.different, 'row')} of {name} differ from a fold of the union from scratch",
-                difference.offenders,
-            )
-        found.say(f"{name} {counted(difference.compared, 'row')} compared")
+        difference.tell(found, name, "a fold of the union from scratch")
     return found.check()
 
 
@@ -294,12 +288,7 @@ def _compare_view(world: World, side: ViewTable, found: Findings) -> None:
         rows, exempt = f"({_first_of_each_id(world, side.source, several)})", _exempt(world, side, several)
     after_us = _deleted_up_to_us(world, side)
     difference = compare(world, side.view, side.name, sql.folded(rows, time, side.view), exempt, after_us)
-    compared, exempted, different = difference.compared, difference.exempt, difference.different
-    found.numbers[side.name] = {"compared": compared, "exempt": exempted, "different": different}
-    if different:
-        found.violated(f"{counted(different, 'row')} of {side.name} differ from a recomputation", difference.offenders)
-    why = f" ({exempted:,} exempt: late records, disagreeing duplicates)" if exempted else ""
-    found.say(f"{side.name} {counted(compared, 'row')} compared{why}")
+    difference.tell(found, side.name, "a recomputation")
     if after_us != LONG_AGO_US:
         found.say(f"{side.name}: windows that rows deleted by retention may have been in are left out")
 
@@ -381,6 +370,14 @@ class FoldDifference:
     exempt: int
     different: int
     offenders: tuple[str, ...]
+
+    def tell(self, found: Findings, name: str, other: str) -> None:
+        """Say of a view what it was compared with, and how they differ."""
+        found.numbers[name] = {"compared": self.compared, "exempt": self.exempt, "different": self.different}
+        if self.different:
+            found.violated(f"{counted(self.different, 'row')} of {name} differ from {other}", self.offenders)
+        why = f" ({self.exempt:,} exempt: late records, disagreeing duplicates)" if self.exempt else ""
+        found.say(f"{name} {counted(self.compared, 'row')} compared{why}")
 
 
 def compare(
