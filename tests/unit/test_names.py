@@ -189,8 +189,8 @@ class Lake:
         time, batch, stream = self.pipeline.event.time, tables.batch_view_name(view), tables.stream_view_name(view)
         side = recomputed.ViewTable(view, stream, tables.STREAM_LOG, "")
         self._fold(batch, "unified_events", view)
-        several = recomputed._repeated(world, tables.STREAM_LOG)
-        first = recomputed._first_of_each_id(world, tables.STREAM_LOG, several)
+        recomputed._find_repeated(world, tables.STREAM_LOG)
+        first = recomputed._first_of_each_id(world, tables.STREAM_LOG)
         self._fold(stream, f"({first}) AS _tw_first", view)
         self.connection.execute(f"CREATE VIEW {side.source} AS FROM {tables.STREAM_LOG}")
 

@@ -284,8 +284,8 @@ def _compare_view(world: World, side: ViewTable, found: Findings) -> None:
     if side.log == tables.EVENTS:
         rows, exempt = f"(SELECT * FROM {side.source} WHERE NOT withdrawn)", None
     else:
-        several = _repeated(world, side.source)
-        rows, exempt = f"({_first_of_each_id(world, side.source, several)})", _exempt(world, side, several)
+        _find_repeated(world, side.source)
+        rows, exempt = f"({_first_of_each_id(world, side.source)})", _exempt(world, side)
     after_us = _deleted_up_to_us(world, side)
     difference = compare(world, side.view, side.name, sql.folded(rows, time, side.view), exempt, after_us)
     difference.tell(found, side.name, "a recomputation")
@@ -305,17 +305,16 @@ def _deleted_up_to_us(world: World, side: ViewTable) -> int:
     return LONG_AGO_US if latest is None else int(latest) + sql.microseconds(world.pipeline.event.max_future)
 
 
-def _repeated(world: World, source: str) -> str:
-    """Relation with the ids that have several accepted rows."""
+def _find_repeated(world: World, source: str) -> None:
+    """Make _tw_repeated, of the ids that have several accepted rows."""
     query = sql.repeated(sql.quoted(world.pipeline.event.key), f"{source} WHERE outcome = 'accepted'")
     world.connection.execute(f"CREATE OR REPLACE TEMP TABLE _tw_repeated AS {query}")
-    return "_tw_repeated"
 
 
-def _first_of_each_id(world: World, source: str, several: str) -> str:
-    """Accepted rows, the earliest of each id; only those of `several` have more than one."""
+def _first_of_each_id(world: World, source: str) -> str:
+    """Accepted rows, the earliest of each id; only those of _tw_repeated have more than one."""
     key = sql.quoted(world.pipeline.event.key)
-    is_repeated = f"hash({key}) IN (SELECT _tw_hash FROM {several})"
+    is_repeated = f"hash({key}) IN (SELECT _tw_hash FROM _tw_repeated)"
     some = f"(SELECT * FROM {source} WHERE outcome = 'accepted' AND {is_repeated})"
     return f"""SELECT * FROM {source} WHERE outcome = 'accepted' AND NOT {is_repeated}
 UNION ALL
@@ -325,7 +324,7 @@ JOIN ({sql.best_of_stream(some, world.pipeline)}) AS _tw_earliest
   AND {sql.rank(world.pipeline, sql.FROM_KAFKA, "_tw_log.")} = _tw_earliest._tw_best"""
 
 
-def _exempt(world: World, side: ViewTable, several: str) -> str:
+def _exempt(world: World, side: ViewTable) -> str:
     """Windows and groups that hold a possibly late record, or an id whose duplicates disagree."""
     key = sql.quoted(world.pipeline.event.key)
     behind, seen = _behind_us(world.pipeline, side.view), _seen(world.pipeline)
@@ -343,7 +342,7 @@ def _exempt(world: World, side: ViewTable, several: str) -> str:
          FROM _tw_landings WINDOW _tw_up_to AS (ORDER BY landing ROWS UNBOUNDED PRECEDING),
            _tw_before AS (ORDER BY landing ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)),
        _tw_disagreeing AS (SELECT {key} AS _tw_id FROM {accepted}
-                       WHERE hash({key}) IN (SELECT _tw_hash FROM {several})
+                       WHERE hash({key}) IN (SELECT _tw_hash FROM _tw_repeated)
                        GROUP BY {key} HAVING count(DISTINCT {columns}) > 1)
   SELECT _tw_log.* FROM {accepted} AS _tw_log JOIN _tw_tops USING (landing)
   WHERE {seen} <= greatest(_tw_tops._tw_top - {behind}, {_FIRST_WATERMARK_US})
@@ -396,10 +395,9 @@ def compare(
         f"""CREATE OR REPLACE TEMP TABLE _tw_actual AS FROM (SELECT epoch_us(window_start) AS {sql.START},
               epoch_us(window_end) AS {sql.END}, {rest} FROM {sql.quoted(table)}) {within}"""
     )
-    if exempt:
-        world.connection.execute(f"CREATE OR REPLACE TEMP TABLE _tw_exempt AS {exempt}")
-    joined = _joined(view, keys, any_exempt=exempt is not None)
-    world.connection.execute(f"CREATE OR REPLACE TEMP TABLE _tw_joined AS {joined}")
+    left_out = exempt or f"SELECT {sql.names(keys)} FROM _tw_expected WHERE false"
+    world.connection.execute(f"CREATE OR REPLACE TEMP TABLE _tw_exempt AS {left_out}")
+    world.connection.execute(f"CREATE OR REPLACE TEMP TABLE _tw_joined AS {_joined(view, keys)}")
     one_sided = "_tw_times_a IS DISTINCT FROM 1 OR _tw_times_e IS DISTINCT FROM 1"
     unlike = {name: f"NOT {_same(name, measure)}" for name, measure in view.measures.items()}
     wrong = " OR ".join([*unlike.values(), one_sided])
@@ -419,7 +417,7 @@ def compare(
     return FoldDifference(compared, exempted, different, tuple(world.first(offenders)) if different else ())
 
 
-def _joined(view: View, keys: tuple[str, ...], *, any_exempt: bool) -> str:
+def _joined(view: View, keys: tuple[str, ...]) -> str:
     """Every row of either side: its keys, both sides' measures, how often each side has it, whether it is exempt."""
     on = " AND ".join(f"_tw_a.{sql.quoted(key)} IS NOT DISTINCT FROM _tw_e.{sql.quoted(key)}" for key in keys)
     both = ", ".join(f"coalesce(_tw_a.{sql.quoted(key)}, _tw_e.{sql.quoted(key)}) AS {sql.quoted(key)}" for key in keys)
@@ -428,8 +426,7 @@ def _joined(view: View, keys: tuple[str, ...], *, any_exempt: bool) -> str:
     )
     near = "".join(f", _tw_e.{sql.quoted(sql.near(m))}" for m, measure in view.measures.items() if sql.summed(measure))
     same = " AND ".join(f"_tw_joined.{sql.quoted(key)} IS NOT DISTINCT FROM _tw_x.{sql.quoted(key)}" for key in keys)
-    is_exempt = f"EXISTS (SELECT 1 FROM _tw_exempt AS _tw_x WHERE {same})" if any_exempt else "false"
-    return f"""SELECT *, {is_exempt} AS _tw_is_exempt FROM (
+    return f"""SELECT *, EXISTS (SELECT 1 FROM _tw_exempt AS _tw_x WHERE {same}) AS _tw_is_exempt FROM (
   SELECT {both}{measures}{near}, _tw_a._tw_times AS _tw_times_a, _tw_e._tw_times AS _tw_times_e
   FROM (SELECT *, count(*) OVER (PARTITION BY {sql.names(keys)}) AS _tw_times FROM _tw_actual) AS _tw_a
   FULL JOIN (SELECT *, 1 AS _tw_times FROM _tw_expected) AS _tw_e ON {on}) AS _tw_joined"""
