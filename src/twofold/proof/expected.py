@@ -18,7 +18,6 @@ from typing import Any
 import duckdb
 
 from twofold import inbox
-from twofold.definition import names
 from twofold.definition.model import AVRO, CONFLUENT_JSON, Field, Pipeline
 from twofold.definition.types import whole_value
 from twofold.proof import avro_body, json_text, recount, typed_values
@@ -234,11 +233,6 @@ class Expecting:
         if len(ids) < 2:
             return str(ids[0]) if ids else "/".join(map(str, place))
         return f"[{','.join(str(one) if isinstance(one, int) else _in_quotes(one) for one in ids)}]"
-
-    @property
-    def has_key(self) -> bool:
-        """Whether the pipeline's tables have `_tw_id`."""
-        return self.pipeline.event.key == names.KEY
 
 
 def _in_quotes(text: str) -> str:

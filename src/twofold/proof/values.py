@@ -137,7 +137,8 @@ class Tally:
                 self._differs(
                     row, "values other than what was sent", f"{where}: {name} {_shown(row[name])}, sent {_shown(value)}"
                 )
-        if self.expecting.has_key and not one.untold and row[KEY] != self.expecting.key(one.values, *place):
+        has_key = self.world.pipeline.event.key == KEY
+        if has_key and not one.untold and row[KEY] != self.expecting.key(one.values, *place):
             self._differs(row, "ids other than what was sent", f"{where}: {KEY} {row[KEY]!r}")
 
     def _rejected_for_nothing(self, where: str, row: Row) -> None:
