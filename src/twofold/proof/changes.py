@@ -173,12 +173,8 @@ def _changed(world: World, name: str, then: TableAt, columns: Iterable[str]) -> 
     now, target = world.pins[name], f"_tw_changed_{name}"
     old, new = ({task.file.file_path: task.file for task in pin.files()} for pin in (then, now))
     sides = {f"_tw_gone_of_{name}": old.keys() - new.keys(), f"_tw_come_of_{name}": new.keys() - old.keys()}
-    try:
-        for side, paths in sides.items():
-            world.register_files(side, now, [{**old, **new}[path] for path in sorted(paths)])
-    except OSError as error:
-        world.unreadable[name] = str(error)
-        raise
+    for side, paths in sides.items():
+        world.register_files(side, now, [{**old, **new}[path] for path in sorted(paths)])
     gone, come = map(sql.quoted, sides)
     query = sql.more_often(sql.names(columns), come, gone)
     world.connection.execute(f"CREATE TEMP TABLE {sql.quoted(target)} AS {query}")
@@ -327,7 +323,6 @@ def _total(pin: TableAt) -> int:
 
 def _sums(world: World, log: str, last: LastProof, blocks: set[Block]) -> dict[Block, Sum]:
     """The sums of some blocks, as the table has them now."""
-    known = [block for block in blocks if None not in block]
     if log == tables.STREAM_LOG:
         files = _any_of(
             _AND(
@@ -337,10 +332,10 @@ def _sums(world: World, log: str, last: LastProof, blocks: set[Block]) -> dict[B
                     _BELOW("kafka_offset", (number + 1) * _BLOCK_OFFSETS),
                 ),
             )
-            for partition, number, _ in known
+            for partition, number, _ in blocks
         )
     else:
-        files = _any_of(_EQUAL("landing", landing) for _, landing, _ in known)
+        files = _any_of(_EQUAL("landing", landing) for _, landing, _ in blocks)
     world.register(f"_tw_kept_{log}", world.pins[log], SomeRows(files))
     found = block_sums(world, log, f"_tw_kept_{log}", _proved(log, last.offsets, last.landing))
     return {block: kept for block, kept in found.items() if block in blocks}
