@@ -78,30 +78,23 @@ def _lines(proof: Proof) -> Iterator[str]:
         # Only a terminal shows colours.
         yield f"{check.id} {click.style(state, fg=_COLORS[check.state])} {check.text}"
         yield from (f"     {offender}" for offender in check.offenders)
-    yield from _checked(proof)
+    if proof.since and proof.in_full_at:
+        since, full = (f"{at:%Y-%m-%d %H:%M} UTC" for at in (proof.since, proof.in_full_at))
+        yield (
+            f"checked: what changed since the proof of {since}; everything: last at {full}; "
+            "in full only: stream_<view>, ids far apart, files changed in place (docs/invariants.md)"
+        )
     yield _verdict(proof)
 
 
-def _checked(proof: Proof) -> list[str]:
-    """What was looked at, where it was not everything."""
-    if proof.since is None or proof.in_full_at is None:
-        return []
-    since, full = (f"{at:%Y-%m-%d %H:%M} UTC" for at in (proof.since, proof.in_full_at))
-    return [
-        f"checked: what changed since the proof of {since}; everything: last at {full}; "
-        "in full only: stream_<view>, ids far apart, files changed in place (docs/invariants.md)"
-    ]
-
-
 def _verdict(proof: Proof) -> str:
-    violated = [check.id for check in proof.checks if not check.ok]
-    if violated:
-        return f"{proof.pipeline}: VIOLATED: {', '.join(violated)}"
-    behind = ", some of it is behind, and the job that would fix it failed" if proof.stuck else ", some of it is behind"
+    if violated := ", ".join(check.id for check in proof.checks if not check.ok):
+        return f"{proof.pipeline}: VIOLATED: {violated}"
     unproved = ", ".join(check.id for check in proof.checks if not check.proved)
-    if unproved:
-        return f"{proof.pipeline}: NOT PROVED: {unproved}; nothing is violated" + (behind if proof.behind else "")
-    return f"{proof.pipeline}: all invariants hold" + (behind if proof.behind else "")
+    said = f"NOT PROVED: {unproved}; nothing is violated" if unproved else "all invariants hold"
+    behind = ", some of it is behind" if proof.behind else ""
+    stuck = ", and the job that would fix it failed" if proof.stuck else ""
+    return f"{proof.pipeline}: {said}{behind}{stuck}"
 
 
 @click.command()
