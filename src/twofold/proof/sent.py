@@ -42,9 +42,11 @@ def read(lake: Lake) -> Sent:
     """Ask the journals, then Kafka: what was acknowledged before is in Kafka after."""
     entries, topic = journal.entries(lake.settings, lake.name), lake.pipeline.topic.name
     state = kafka.describe(lake.settings, topic, at_once=True)
-    # Nobody misses a topic to which nothing was sent, and of which nothing has landed.
-    if state is None and (entries or _landed_topic(lake)):
-        state = kafka.describe(lake.settings, topic)
+    if state is None:
+        log = lake.find(tables.STREAM_LOG)
+        # Nobody misses a topic to which nothing was sent, and of which nothing has landed.
+        if entries or (log and table_state.streamed(log, lake.name).topic_id):
+            state = kafka.describe(lake.settings, topic)
     if state is None:
         return Sent(lake.name, None, foreign_journals=len(entries))
     ours = [entry for entry in entries if entry.topic_id == state.topic_id]
@@ -58,8 +60,3 @@ def read(lake: Lake) -> Sent:
         acknowledged_records=sum(part.acked for entry in ours for part in entry.partitions.values()),
         foreign_journals=len(entries) - len(ours),
     )
-
-
-def _landed_topic(lake: Lake) -> str | None:
-    log = lake.find(tables.STREAM_LOG)
-    return table_state.streamed(log, lake.name).topic_id if log else None
