@@ -25,9 +25,8 @@ from twofold.proof.avro_body import AvroBodies
 from twofold.proof.json_text import NoWay, Value
 from twofold.proof.typed_values import NoValue, Untold
 from twofold.schema_registry import Registered, UnknownSchema
+from twofold.windows import EPOCH
 
-_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-"""Of event times, unless the field declares a `min`."""
 _PREFIX_BYTES = 5
 """Before JSON of `confluent-json`, and before Avro: a nought, and the number of the schema."""
 BLANKS = b" \t\r\n"
@@ -201,7 +200,7 @@ class Expecting:
             if one.required:
                 yield f"{one.label} is missing"
             return
-        low = _EARLIEST if one.min is None and one.name == self.pipeline.event.time else one.min
+        low = EPOCH if one.min is None and one.name == self.pipeline.event.time else one.min
         if low is not None and value < low:
             yield f"{one.label} is below {low}"
         if one.max is not None and value > one.max:

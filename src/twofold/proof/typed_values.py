@@ -22,13 +22,13 @@ import pyarrow as pa
 from twofold.definition.model import Field
 from twofold.proof import json_text
 from twofold.proof.json_text import Value
+from twofold.windows import EPOCH
 
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _MOMENT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?(Z|[+-][0-9]{2}:[0-5][0-9])?)?"
 )
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TEN_TO = {"epoch_s": 6, "epoch_ms": 3, "epoch_us": 0, "epoch_ns": -3}
 """Microseconds in a unit, as a power of ten."""
 _BITS = {"int": 31, "long": 63}
@@ -260,7 +260,7 @@ def _counted(form: str, text: str) -> datetime:
 
 def _after_1970(microseconds: int) -> datetime:
     try:
-        return _EPOCH + timedelta(microseconds=microseconds)
+        return EPOCH + timedelta(microseconds=microseconds)
     except OverflowError:
         raise NoValue("a moment that no calendar has") from None
 
