@@ -24,7 +24,7 @@ from twofold.catalog import LakeCatalog
 from twofold.definition import fingerprint
 from twofold.definition.model import Pipeline
 from twofold.lake import Lake
-from twofold.proof import changes, landed_files, last_proof, offsets, origins, recomputed, sql
+from twofold.proof import changes, last_proof, offsets, origins, recomputed, sql
 from twofold.proof.findings import Check, Findings
 from twofold.proof.last_proof import LastProof
 from twofold.proof.sent import Sent
@@ -381,8 +381,8 @@ def test_a_file_is_whole_by_the_numbers_of_its_records(
     world = made.world(tmp_path)
     for name in (tables.BATCH_LOG, tables.LANDED_FILES):
         world.register(name, world.pins[name])
-    landed_files._register_landed(world)
-    (found,) = landed_files._taken(world)
+    origins._register_landed(world)
+    (found,) = origins._taken(world)
     assert found.whole == whole
 
 

@@ -18,7 +18,7 @@ from twofold import inbox, replay, schemas, tables, taken
 from twofold.catalog import LakeCatalog
 from twofold.errors import TwofoldError
 from twofold.inbox import LocalFolder
-from twofold.proof import file_records, landed_files, origins, recount
+from twofold.proof import file_records, origins, recount
 from twofold.proof.findings import Findings
 from twofold.proof.sent import Sent
 from twofold.proof.world import World, connect, pinned
@@ -217,7 +217,7 @@ def test_a_content_landed_again_without_another_one_in_between_is_told(
         put(pipeline, "a.json", content)
         land(pipeline, aside="a.json" if content.startswith("-") else "")
     found = Findings("I4")
-    landed_files.compare(world_of(pipeline, tmp_path), found)
+    origins.landed_files(world_of(pipeline, tmp_path), found)
     check = found.check()
     assert [one for one in check.offenders if "landings" in one] == said
     assert ("1 file landed again as before, over corrections made in between" in check.text) == unproved
@@ -229,7 +229,7 @@ def test_a_file_set_aside_is_proved_once_it_is_again_what_was_ingested(lake: Lak
 
     def set_aside() -> int:
         found = Findings("I4")
-        landed_files.compare(world_of(pipeline, tmp_path), found)
+        origins.landed_files(world_of(pipeline, tmp_path), found)
         return int(found.check().numbers["files_set_aside"])
 
     put(pipeline, "never.json", "?")
@@ -373,7 +373,7 @@ def test_each_landing_whose_file_is_not_as_it_was_ingested_is_not_proved(
             path.unlink()
     put_away(pipeline)
     found = Findings("I4")
-    landed_files.compare(world_of(pipeline, tmp_path), found)
+    origins.landed_files(world_of(pipeline, tmp_path), found)
     check = found.check()
     assert check.state == ("not proved" if said else "holds"), check
     assert check.numbers["files_changed_or_gone"] == int(bool(said))
@@ -430,7 +430,7 @@ def test_a_file_that_goes_while_the_proof_reads_it_is_not_proved_and_no_violatio
     opened = LocalFolder.open
     monkeypatch.setattr(*reading, changed)
     found = Findings("I4")
-    landed_files.compare(world, found)
+    origins.landed_files(world, found)
     check = found.check()
     assert (check.ok, check.proved) == (True, not said), check
     assert said in check.text
@@ -467,7 +467,7 @@ def test_nulls_in_the_log_are_told_and_end_no_proof(
     world = world_of(pipeline, tmp_path)
     world.compare_all = compare_all
     found = Findings("I4")
-    landed_files.compare(world, found)
+    origins.landed_files(world, found)
     origins.outcomes(world, found)
     check = found.check()
     assert check.ok == (not said)
@@ -495,7 +495,7 @@ def test_a_rejected_row_of_csv_keeps_what_its_file_says(
     logged = {"landing": 1, "file": "a.csv", "row": 1, **rejected(pipeline, "a.csv"), "payload": payload}
     by_hand.append(pipeline.table(tables.BATCH_LOG), [logged], Landed("p", 1))
     found = Findings("I4")
-    landed_files.compare(world_of(pipeline, tmp_path), found)
+    origins.landed_files(world_of(pipeline, tmp_path), found)
     offenders = found.check().offenders
     assert [one.startswith(said) for one in offenders] == ([True] if said else [])
 
