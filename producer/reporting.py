@@ -13,8 +13,8 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -188,14 +188,15 @@ class Screen:
     def __init__(self, broker: str) -> None:
         self._console, self._broker, self._waiting = Console(stderr=True), broker, False
 
-    def begin(self, topic: str, start: int, total: int | None) -> None:
-        """`total` is the number of records of the source, None if unknown."""
+    @contextmanager
+    def live(self, topic: str, start: int, total: int | None) -> Iterator[None]:
+        """The live line, until the block ends; `total`: the number of records of the source, None if unknown."""
         self._topic, self._total, self._said_at = topic, total, time.monotonic()
         columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,} {task.fields[note]}")
         times, quiet = (TimeElapsedColumn(), TimeRemainingColumn()), not self._console.is_terminal
-        self._bar = Bar(*columns, *times, console=self._console, transient=True, disable=quiet)
-        self._task = self._bar.add_task(topic, total=total, completed=start, note="")
-        self._bar.start()
+        with Bar(*columns, *times, console=self._console, transient=True, disable=quiet) as self._bar:
+            self._task = self._bar.add_task(topic, total=total, completed=start, note="")
+            yield
 
     def say(self, text: str) -> None:
         """One line, above the live one."""
@@ -217,10 +218,6 @@ class Screen:
             self._said_at = time.monotonic()
             of = f" of {self._total:,}" if self._total else ""
             self.say(wait if waiting else f"{self._topic}: at record {progress.position:,}{of}, {speed}")
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-        self._bar.stop()
 
 
 class Reporter:

@@ -92,17 +92,17 @@ def run(settings: Settings, pipeline: Pipeline, request: Request, stop: Event) -
         elif book.entry.position:
             screen.say(f"going on after record {book.entry.position:,}")
         goals = [goal for goal in (request.limit, source.total()) if goal is not None]
-        screen.begin(topic.name, book.entry.position, min(goals, default=None))
         # A run beside the pipeline's own producer must not report for that one: its end would silence the alert.
         own = request.own or pipeline.replay is None
         reporter = Reporter(book, Meter(settings, pipeline.name), screen, reports_liveness=own)
         began = monotonic()
-        with health.serve(reporter.snapshot, request.health_port, settings.health_host) as server:
+        # The live line last: while it is there the cursor is hidden.
+        with (
+            health.serve(reporter.snapshot, request.health_port, settings.health_host) as server,
+            screen.live(topic.name, book.entry.position, min(goals, default=None)),
+        ):
             announce(server, health.place_of(settings.home, pipeline.name, PRODUCER), request)
-            try:
-                Sending(settings, topic, request, source, book, stop, reporter.take).run()
-            finally:
-                screen.close()
+            Sending(settings, topic, request, source, book, stop, reporter.take).run()
         return _last_word(reporter.progress, book, screen.say, monotonic() - began)
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -13,6 +14,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from subprocess import CompletedProcess, Popen
 from threading import Event
@@ -398,3 +400,21 @@ def test_generated_and_mapped_events_arrive_from_stdin_files_and_definitions(
     found = in_topic(stack, pipeline)
     assert Counter(value[:7] for _, value in found.values())[b'{"id":"'] == 501
     assert len(found) == 501 + 6
+
+
+def test_a_run_that_ends_before_it_began_leaves_the_cursor_of_a_terminal(stack: Settings, define: Define) -> None:
+    """It stayed hidden: the live line began before the health port was found taken."""
+    pipeline, (screen, terminal) = define(), os.openpty()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        asked = ["--generate", "1", "--health-port", str(taken.getsockname()[1])]
+        command = [sys.executable, "-m", "twofold.cli", "produce", pipeline.name, *asked]
+        environment = {**os.environ, **stack.environment(), "TERM": "xterm"}
+        code = subprocess.run(command, env=environment, stderr=terminal, check=False).returncode
+    os.close(terminal)
+    shown = b""
+    with suppress(OSError):  # what a terminal's other side says at its end
+        while more := os.read(screen, 4096):
+            shown += more
+    os.close(screen)
+    assert (code, b"health port" in shown) == (1, True)
+    assert shown.count(b"\x1b[?25l") == shown.count(b"\x1b[?25h")

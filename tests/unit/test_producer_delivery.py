@@ -372,8 +372,7 @@ def test_a_run_beside_the_pipelines_own_producer_counts_and_does_not_speak_for_i
     settings = running.fresh_settings(tmp_path, tmp_path)
     path = reporting.path_of(settings, "p", Fixed.identity)
     screen = Screen("broker")
-    screen.begin("t", 0, None)
-    with reporting.lock(path), overhear.statsd_lines(settings) as lines:
+    with screen.live("t", 0, None), reporting.lock(path), overhear.statsd_lines(settings) as lines:
         book = reporting.start(path, "p", topic("A"), Fixed({"size": 1}), restart=False)
         Reporter(book, Meter(settings, "p"), screen, lives).take(Progress(sent=5, acked=5, done=True))
     told = {name.partition(",")[0]: value for name, _, value in (line.rpartition(":") for line in lines)}
