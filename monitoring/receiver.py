@@ -37,17 +37,18 @@ class Receiver(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Print the alerts of one message."""
-        size = int(self.headers.get("Content-Length") or 0)
-        if size > _LARGEST_BYTES:
-            self.send_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-            return
         try:
-            said = list(lines(json.loads(self.rfile.read(size))))
-        except (ValueError, KeyError, TypeError):
+            size = int(self.headers.get("Content-Length") or 0)
+            if size > _LARGEST_BYTES:
+                self.send_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+                return
+            said = list(lines(json.loads(self.rfile.read(max(size, 0)))))
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             self.send_error(HTTPStatus.BAD_REQUEST, "not a message of Alertmanager's")
             return
         for line in said:
-            click.echo(line)
+            # Half a character that JSON lets through is none for a terminal.
+            click.echo(line.encode(errors="backslashreplace"))
         self.send_response(HTTPStatus.NO_CONTENT)
         self.end_headers()
 
