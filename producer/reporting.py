@@ -14,9 +14,10 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,24 @@ def lock(path: Path) -> AbstractContextManager[None]:
     return locked(place, refuse)
 
 
+@contextmanager
+def held(settings: Settings, pipeline: str, source: RecordSource) -> Iterator[Path]:
+    """The source's journal, locked; of what no two runs can both send, the first that nobody holds."""
+    with ExitStack() as locks:
+        for number in count():
+            identity = {**source.identity, "beside": number} if number else source.identity
+            path = path_of(settings, pipeline, identity)
+            try:
+                locks.enter_context(lock(path))
+            except Busy:
+                if source.repeats:
+                    raise
+            else:
+                source.identity = identity
+                yield path
+                return
+
+
 def start(path: Path, pipeline: str, topic: TopicState, source: RecordSource, restart: bool) -> Journal:
     """Decide where to resume: where the last run stopped, or at the start; the source gets what it must remember."""
     before = journal.read(path)
@@ -150,7 +169,7 @@ def start(path: Path, pipeline: str, topic: TopicState, source: RecordSource, re
         return Journal(path, fresh, source)
     position = source.goes_on(before)
     if position is None:
-        told = before.position and source.identity["kind"] != "stdin"
+        told = before.position and source.repeats
         return Journal(path, fresh, source, "the source has changed since then" if told else "")
     refuse_other_topic(before, topic)
     if dict(before.version) == dict(source.version):

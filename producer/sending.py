@@ -69,8 +69,7 @@ def run(settings: Settings, pipeline: Pipeline, request: Request, stop: Event) -
         return patiently(lambda: registry.register(subject, kind, text), stop, screen.say)
 
     source = open_source(pipeline, request, stop.is_set, register)
-    path = reporting.path_of(settings, pipeline.name, source.identity)
-    with reporting.lock(path):
+    with reporting.held(settings, pipeline.name, source) as path:
         try:
             topic = patiently(lambda: kafka.ensure(settings, pipeline, CONNECT_S), stop, screen.say)
         except NotRunning:

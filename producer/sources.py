@@ -122,6 +122,8 @@ class RecordSource(ABC):
     """Its present content, as far as it is known."""
     memory: Mapping[str, Any] = {}
     """What a later run must know to give the same records; it is handed the journal's."""
+    repeats = True
+    """Whether it can be read again, so that a second run at once would send every record twice."""
 
     def goes_on(self, before: Entry) -> int | None:
         """Where to go on after what a journal says was sent; None: its content was another, so at the start."""
@@ -214,6 +216,8 @@ class Lines(RecordSource):
 
 class Stdin(RecordSource):
     """Lines from standard input; they cannot be read again, so there is nothing to resume after a stop."""
+
+    repeats = False
 
     def __init__(self, writer: RecordWriter, stopped: Callable[[], bool]) -> None:
         self._writer, self._stopped = writer, stopped

@@ -74,9 +74,10 @@ def numbered(folder: Path, count: int) -> Path:
     return path
 
 
-def started(settings: Settings, *arguments: str | Path) -> Popen[str]:
+def started(settings: Settings, *arguments: str | Path, stdin: int | None = None) -> Popen[str]:
     command = [sys.executable, "-m", "twofold.cli", "produce", *map(str, arguments)]
-    return Popen(command, env={**os.environ, **settings.environment()}, stderr=subprocess.PIPE, text=True)
+    environment = {**os.environ, **settings.environment()}
+    return Popen(command, env=environment, stdin=stdin, stderr=subprocess.PIPE, text=True)
 
 
 def entry(settings: Settings, pipeline: Pipeline) -> journal.Entry | None:
@@ -418,3 +419,19 @@ def test_a_run_that_ends_before_it_began_leaves_the_cursor_of_a_terminal(stack: 
     os.close(screen)
     assert (code, b"health port" in shown) == (1, True)
     assert shown.count(b"\x1b[?25l") == shown.count(b"\x1b[?25h")
+
+
+def test_two_standard_inputs_are_sent_at_once(
+    stack: Settings, define: Define, twofold: Twofold, running_producers: list[Popen[str]]
+) -> None:
+    """The second was refused, as if it sent what the first one does."""
+    pipeline = define()
+    first = started(stack, pipeline.name, "--from", "-", stdin=subprocess.PIPE)
+    running_producers.append(first)
+    eventually(lambda: entry(stack, pipeline) is not None)
+    twofold("produce", pipeline.name, "--from", "-", text_in='{"id":"second"}\n')
+    _, said = first.communicate('{"id":"first"}\n', timeout=at_work.WITHIN_S)
+    assert first.returncode == 0, said
+    assert values(in_topic(stack, pipeline)) == Counter([b'{"id":"first"}', b'{"id":"second"}'])
+    journals = journal.entries(stack, pipeline.name)
+    assert [sum(one.acked for one in each.partitions.values()) for each in journals] == [1, 1]

@@ -7,6 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -27,7 +28,7 @@ from producer.sources import Chunk, RecordSource, Request, Shares, chunked, spli
 from producer.wire import writer
 from twofold.definition.load import load_file
 from twofold.definition.model import Field, Pipeline, Replay
-from twofold.errors import TwofoldError, UsageError
+from twofold.errors import Busy, TwofoldError, UsageError
 from twofold.journal import Entry
 from twofold.settings import Settings
 from twofold.topic import TopicState
@@ -102,6 +103,24 @@ def test_standard_input_has_nothing_to_resume_though_the_process_has_the_same_id
     started(tmp_path, opened(payments, from_file="-"), position=100)
     book = started(tmp_path, opened(payments, from_file="-"))
     assert (book.entry.position, book.entry.exhausted, book.note) == (0, False, "")
+
+
+def test_standard_inputs_at_once_have_journals_of_their_own_and_a_file_has_one(
+    payments: Pipeline, tmp_path: Path
+) -> None:
+    settings, file = Settings(home=tmp_path), tmp_path / "a.jsonl"
+    file.write_bytes(b"1\n")
+
+    def held(name: str) -> AbstractContextManager[Path]:
+        return reporting.held(settings, "p", opened(payments, from_file=name))
+
+    with held("-") as first:
+        with held("-") as second:
+            assert first != second
+        with held("-") as freed:
+            assert freed == second
+    with held(str(file)), pytest.raises(Busy), held(str(file)):
+        pass
 
 
 def sent(folder: Path, pipeline: Pipeline, path: Path) -> list[bytes]:
