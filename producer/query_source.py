@@ -8,8 +8,12 @@ The order is total (ties are broken by all columns), so a position means the sam
 from __future__ import annotations
 
 import hashlib
+import lzma
+import os
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC
@@ -22,7 +26,7 @@ import duckdb
 from producer.sources import Chunk, RecordSource, Request
 from producer.wire import RecordWriter
 from twofold.definition.model import Event, Pipeline
-from twofold.errors import TwofoldError, UsageError
+from twofold.errors import TwofoldError, UsageError, first_line
 from twofold.journal import Entry
 from twofold.text import quoted
 
@@ -41,6 +45,8 @@ _DIGITS = (
     "max(length(ltrim(split_part({0}, '.', 1), '+-0'))), max(length(split_part({0}, '.', 2)))"
 )
 """Of a column's texts: whether all are plain numbers, and the most digits, before the point and after it."""
+_NO_ARCHIVE = (OSError, EOFError, RuntimeError, ValueError, struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+"""What `zipfile` says of an archive that is cut, damaged, encrypted, or packed in a way that it does not know."""
 _TO_UTC = {"TIMESTAMP WITH TIME ZONE": " AT TIME ZONE 'UTC'"}
 """What makes the same moment in UTC of a column of this type."""
 
@@ -59,7 +65,11 @@ class Table(RecordSource):
         self._range = {"since": request.since, "until": request.until}
         self._file = locate(pipeline.replay.source, Path(pipeline.source_file).parent)
         self._nulls = PACKAGED_NULLS if pipeline.replay.source in PACKAGED else [""]
-        stat = self._file.stat()
+        try:
+            with self._file.open("rb") as content:
+                stat, sha256 = os.fstat(content.fileno()), hashlib.file_digest(content, "sha256").hexdigest()
+        except OSError as error:
+            raise TwofoldError(f"{self._file} cannot be read: {error.strerror}", "make it readable") from error
         query = hashlib.sha256(self._query.encode()).hexdigest()
         named = {name: at and at.isoformat() for name, at in self._range.items()}
         self.identity = {"kind": "query", "path": str(self._file), **named}
@@ -70,9 +80,7 @@ class Table(RecordSource):
                 self._types = {name: kind for name, kind in self._types.items() if kind != TEXT}
         # The order of rows depends on what is text.
         texts = sorted(name for name, kind in self._types.items() if kind == TEXT)
-        self.version = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "query": query}
-        with self._file.open("rb") as content:
-            self.version |= {"sha256": hashlib.file_digest(content, "sha256").hexdigest()}
+        self.version = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "query": query, "sha256": sha256}
         self.version |= {"texts": texts} if texts else {}
 
     def goes_on(self, before: Entry) -> int | None:
@@ -121,7 +129,8 @@ class Table(RecordSource):
                 yield engine, unpacked(self._file, Path(scratch))
             except duckdb.Error as error:
                 raise TwofoldError(
-                    f"the replay query fails: {error}", "correct `replay.query`, or the file that it reads"
+                    f"the replay query fails on {self._file}: {error}",
+                    "correct `replay.query`, or name a CSV or Parquet file that it can read as `replay.source`",
                 ) from error
 
     def _selected(self, engine: duckdb.DuckDBPyConnection) -> tuple[str, list[str]]:
@@ -185,7 +194,7 @@ def locate(source: str, folder: Path) -> Path:
             raise TwofoldError(f"the data set {source} is not installed", f"pip install {package}")
         return Path(spec.origin).parent / PACKAGED[source]
     path = (folder / source).absolute()
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - unlike `Path.is_file` it takes any text
         raise TwofoldError(
             f"replay source {source} not found: no file {path}",
             f"name a CSV or Parquet file relative to the pipeline file, or one of {', '.join(PACKAGED)}",
@@ -194,12 +203,18 @@ def locate(source: str, folder: Path) -> Path:
 
 
 def unpacked(path: Path, scratch: Path) -> Path:
-    """The file itself, or the only table in a zip archive, unpacked into `scratch`."""
+    """The file itself, or the first one in a zip archive, unpacked into `scratch`."""
     if path.suffix != ".zip":
         return path
-    with zipfile.ZipFile(path) as archive:
-        name = next(entry for entry in archive.namelist() if not entry.startswith("__MACOSX"))
-        return Path(archive.extract(name, scratch))
+    remedy = "name a CSV or Parquet file, or a zip archive of one"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if not name.startswith("__MACOSX") and not name.endswith("/"):
+                    return Path(archive.extract(name, scratch))
+    except _NO_ARCHIVE as error:
+        raise TwofoldError(f"{path} cannot be unpacked: {first_line(error)}", remedy) from error
+    raise TwofoldError(f"there is no file in {path}", remedy)
 
 
 def exact_types(engine: duckdb.DuckDBPyConnection, path: Path, nulls: list[str], event: Event) -> dict[str, str]:
@@ -228,9 +243,6 @@ def relation(
     engine: duckdb.DuckDBPyConnection, path: Path, nulls: list[str], types: Mapping[str, str] | None = None
 ) -> duckdb.DuckDBPyRelation:
     """The rows of a CSV (plain or gzipped) or Parquet file; `types`: of those CSV columns that are not guessed."""
-    try:
-        if path.suffix == ".parquet":
-            return engine.read_parquet(str(path))
-        return engine.read_csv(str(path), na_values=nulls, dtype=dict(types) if types else None)
-    except duckdb.Error as error:
-        raise TwofoldError(f"{path} cannot be read as a table: {error}", "name a CSV or Parquet file") from error
+    if path.suffix == ".parquet":
+        return engine.read_parquet(str(path))
+    return engine.read_csv(str(path), na_values=nulls, dtype=dict(types) if types else None)

@@ -33,6 +33,13 @@ BLOCK_BYTES = 256 * 1024
 COUNT_BELOW_BYTES = 1 << 30
 """Lines are counted beforehand, for the progress bar, in files below this size."""
 STDIN_POLL_S = 0.2
+_ZIPPED = (".gz", ".gzip")
+_NO_LINES = (
+    (b"PAR1", "Parquet", "name it as `replay.source` in the pipeline file"),
+    (b"PK\3\4", "a zip archive", "unpack it; or name it as `replay.source`, if a table is in it"),
+    (b"\x1f\x8b", "gzipped", "give it a name that ends with .gz"),
+)
+"""How files of other kinds begin, what each is called, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +154,7 @@ class Lines(RecordSource):
 
     def __init__(self, path: Path, writer: RecordWriter) -> None:
         self._path, self._writer = path, writer
-        self._zipped = path.name.endswith((".gz", ".gzip"))
+        self._zipped = path.name.endswith(_ZIPPED)
         stat = _stat(path)
         self._size = stat.st_size
         self.identity = {"kind": "lines", "path": str(path)}
@@ -182,11 +189,9 @@ class Lines(RecordSource):
         """Number of lines of a plain file below COUNT_BELOW_BYTES."""
         if self._zipped or self._size > COUNT_BELOW_BYTES:
             return None
-        with self._path.open("rb") as file:
-            blocks = iter(lambda: file.read(BLOCK_BYTES), b"")
-            count, last = 0, b"\n"
-            for last in blocks:
-                count += last.count(b"\n")
+        count, last = 0, b"\n"
+        for last in self._blocks():
+            count += last.count(b"\n")
         return count + (not last.endswith(b"\n"))
 
     def chunks(self, start: int) -> Iterator[Chunk]:
@@ -220,6 +225,8 @@ class Stdin(RecordSource):
     repeats = False
 
     def __init__(self, writer: RecordWriter, stopped: Callable[[], bool]) -> None:
+        if sys.stdin is None:  # it was closed by who started this
+            raise UsageError("standard input is closed", "pipe lines into it, or name a file with --from")
         self._writer, self._stopped = writer, stopped
         self.identity = {"kind": "stdin"}
         # Not the process id: a container gives each run the same one, and a journal must not match another run's.
@@ -234,7 +241,12 @@ class Stdin(RecordSource):
         while not self._stopped():
             if not select.select([descriptor], [], [], STDIN_POLL_S)[0]:
                 continue
-            if not (block := os.read(descriptor, BLOCK_BYTES)):
+            try:
+                block = os.read(descriptor, BLOCK_BYTES)
+            except OSError as error:
+                remedy = "all lines up to there are sent; give the others again"
+                raise TwofoldError(f"standard input cannot be read: {error.strerror}", remedy) from error
+            if not block:
                 return
             yield block
 
@@ -271,12 +283,19 @@ def chunked(groups: Iterator[list[bytes]], start: int, writer: RecordWriter) -> 
 
 
 def _stat(path: Path) -> os.stat_result:
-    if not path.is_file():
-        raise UsageError(f"no file {path}", "name a file of JSON lines, plain or gzipped, or - for standard input")
-    with path.open("rb") as file:
-        if file.read(4) == b"PAR1":
-            raise UsageError(f"{path} is Parquet, not JSON lines", "name it as `replay.source` in the pipeline file")
-    return path.stat()
+    """UsageError where it is no file of lines that can be read."""
+    try:
+        if not path.is_file():
+            raise UsageError(f"no file {path}", "name a file of JSON lines, plain or gzipped, or - for standard input")
+        with path.open("rb") as file:
+            head, found = file.read(4), os.fstat(file.fileno())
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}", "make it readable, or name another file") from error
+    # Of a file that is named so, gzip itself says it.
+    for mark, kind, remedy in () if path.name.endswith(_ZIPPED) else _NO_LINES:
+        if head.startswith(mark):
+            raise UsageError(f"{path} is {kind}, not JSON lines", remedy)
+    return found
 
 
 def key_finder(event: Event) -> Callable[[bytes], bytes | None]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -104,9 +105,13 @@ class RecordWriter:
         """The value of one record."""
         found = {name: value for name, value in values.items() if value is not None}
         for name in self._json.intersection(found):
-            found[name] = orjson.Fragment(found[name])
+            if isinstance(found[name], str):  # else a struct or a list of the query, which becomes JSON like all else
+                found[name] = orjson.Fragment(found[name])
         shaped = found if self._is_flat else shape(self.tree, found)
-        return self.prefix + orjson.dumps(shaped, default=_json, option=_JSON)
+        try:
+            return self.prefix + orjson.dumps(shaped, default=_json, option=_JSON)
+        except TypeError as error:
+            raise _unwritten(self.pipeline, error) from error
 
     def line(self, text: bytes) -> bytes:
         """A JSON text as it is."""
@@ -159,11 +164,8 @@ class AvroWriter(RecordWriter):
         try:
             found = {name: _natural(self.pipeline, name, value) for name, value in values.items() if value is not None}
             fastavro.schemaless_writer(stream, self._parsed, shape(self.tree, found))
-        except (ValueError, TypeError, KeyError) as error:
-            raise TwofoldError(
-                f"a record does not fit into the schema that {self.pipeline.name} declares: {first_line(error)}",
-                "have `replay.query` give every required field, with values of the declared types",
-            ) from error
+        except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, struct.error) as error:
+            raise _unwritten(self.pipeline, error) from error
         return self.prefix + stream.getvalue()
 
     def line(self, text: bytes) -> bytes:
@@ -178,6 +180,13 @@ class AvroWriter(RecordWriter):
         whole = self.write(values)
         ways = (whole[:-1], b"no Avro at all", whole + b"\0", NO_SCHEMA + whole[5:], whole[5:], self.prefix)
         return ways[way]
+
+
+def _unwritten(pipeline: Pipeline, error: Exception) -> TwofoldError:
+    return TwofoldError(
+        f"a record does not fit into the schema that {pipeline.name} declares: {first_line(error)}",
+        "have `replay.query` give every required field, with values of the declared types",
+    )
 
 
 def writer(pipeline: Pipeline, register: Register | None = None) -> RecordWriter:
@@ -234,6 +243,8 @@ def _natural(pipeline: Pipeline, name: str, value: Any) -> Any:  # noqa: ANN401
     if one is None or isinstance(value, date):
         return value if not isinstance(value, datetime) or value.tzinfo else value.replace(tzinfo=UTC)
     match one.type.name:
+        case "json" if not isinstance(value, str):
+            return orjson.dumps(value, default=_json, option=_JSON).decode()
         case "string" | "json":
             return value if isinstance(value, str) else str(value)
         case "decimal":

@@ -127,6 +127,20 @@ def test_a_replay_is_written_at_the_paths(tmp_path: Path, form: str) -> None:
     assert (row["second"], row["share"], chunk.keys) == ("x", None, [b'["a",1]', b'["b",2]'])
 
 
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_struct_of_a_replay_is_json_and_what_cannot_be_written_is_told(tmp_path: Path, form: str) -> None:
+    """Both ended with a stack trace; in Avro a struct was written as Python prints it."""
+    memory = Memory()
+    write = writer(declared(tmp_path, form, "nested"), memory.register)
+    event = {"session": "a", "number": 1, "at": NOW}
+    text = write.write({**event, "more": {"b": [1, Decimal("1.50")]}})
+    (row,) = landed(write, memory, [text], [None])
+    assert (row["reason"], row["more"]) == (None, '{"b":[1,1.50]}')
+    for wrong in ({"number": 2**70}, *([{"total": "much"}] if form == "avro" else [])):
+        with pytest.raises(TwofoldError, match="a record does not fit into the schema that p declares"):
+            write.write({**event, **wrong})
+
+
 def test_json_is_nested_as_declared(tmp_path: Path) -> None:
     write = writer(declared(tmp_path, "json", "nested"))
     text = write.write({"session": "a", "number": 7, "at": NOW, "second": "x", "more": '{"n": 1.50}', "ok": None})

@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import os
 import re
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +193,42 @@ def test_parquet_is_not_taken_for_lines(payments: Pipeline, tmp_path: Path) -> N
         opened(payments, from_file=str(tmp_path / "a.parquet"))
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.jsonl", b"PK\3\4....", "a zip archive, not JSON lines"),
+        ("a.jsonl", gzip.compress(b"1\n"), "gzipped, not JSON lines"),
+        ("a.jsonl.gz", b"1\n", "cannot be read to its end"),
+        ("a" * 300, None, "cannot be read"),
+    ],
+)
+def test_what_is_no_file_of_lines_is_told(
+    payments: Pipeline, tmp_path: Path, name: str, content: bytes | None, said: str
+) -> None:
+    """Packed files were sent as lines that are no JSON."""
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(TwofoldError, match=said) as raised:
+        records(opened(payments, from_file=str(tmp_path / name)).chunks(0))
+    assert raised.value.remedy
+
+
+def test_a_standard_input_that_is_closed_or_cannot_be_read_is_told(
+    payments: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended with a stack trace."""
+    folder = os.open(tmp_path, os.O_RDONLY)
+    with monkeypatch.context() as patched, os.fdopen(os.dup(0), "rb") as other:
+        patched.setattr("sys.stdin", other)
+        os.dup2(folder, other.fileno())
+        with pytest.raises(TwofoldError, match="standard input cannot be read"):
+            records(opened(payments, from_file="-").chunks(0))
+    os.close(folder)
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(UsageError, match="standard input is closed"):
+        opened(payments, from_file="-")
+
+
 QUERY = """
 SELECT id AS payment_id, CAST(price AS DECIMAL(12,2)) AS amount, note,
        TIMESTAMPTZ '2026-01-01 00:00:00+02' AS paid_at, DATE '2026-01-02' AS booked_on,
@@ -283,6 +321,58 @@ def test_a_range_of_send_at_is_half_open(table: Pipeline) -> None:
 def test_a_wrong_query_is_named(table: Pipeline, query: str, said: str) -> None:
     with pytest.raises(TwofoldError, match=said):
         records(opened(replace(table, replay=Replay("t.csv", query))).chunks(0))
+
+
+def packed(**members: bytes) -> bytes:
+    """A zip archive."""
+    with BytesIO() as file:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+        return file.getvalue()
+
+
+ARCHIVE = packed(**{"t/": b"", "t/t.csv": b"id\n" + b"".join(b"%d\n" % number for number in range(1000))})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("t.zip", b"no archive", "t.zip cannot be unpacked"),
+        ("t.zip", ARCHIVE[:-200], "t.zip cannot be unpacked"),
+        ("t.zip", ARCHIVE.replace(ARCHIVE[90:110], bytes(20), 1), "t.zip cannot be unpacked"),
+        ("t.zip", packed(**{"t/": b""}), "there is no file in .*t.zip"),
+        ("t.zip", packed(**{"t.parquet": b"no table"}), "fails on .*t.zip"),
+        ("t.parquet", b"no table", "fails on .*t.parquet"),
+        ("t.parquet", b"", "fails on .*t.parquet"),
+        ("t.csv", b"", "fails on .*t.csv"),
+        ("t.csv", b"\0\xff" * 5000, "fails on .*t.csv"),
+        ("t.csv.gz", b"no gzip", "fails on .*t.csv.gz"),
+        ("t.csv.gz", gzip.compress(bytes(range(256)) * 1000)[:500], "fails on .*t.csv.gz"),
+        ("t.csv.gz", b"", "fails on .*t.csv.gz"),
+    ],
+)
+def test_a_source_that_is_no_table_is_told(
+    payments: Pipeline, tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
+    """An archive that is none, or empty, ended with a stack trace."""
+    (tmp_path / name).write_bytes(content)
+    replay = Replay(name, "SELECT id AS payment_id FROM source")
+    with pytest.raises(TwofoldError, match=said) as raised:
+        records(opened(replace(payments, replay=replay, source_file=str(tmp_path / "p.yaml"))).chunks(0))
+    assert raised.value.remedy
+
+
+def test_a_table_in_a_folder_of_an_archive_is_found(payments: Pipeline, tmp_path: Path) -> None:
+    (tmp_path / "t.zip").write_bytes(ARCHIVE)
+    replay = Replay("t.zip", "SELECT id AS payment_id FROM source")
+    assert opened(replace(payments, replay=replay, source_file=str(tmp_path / "p.yaml"))).total() == 1000
+
+
+def test_a_source_whose_name_is_too_long_is_not_found(payments: Pipeline, tmp_path: Path) -> None:
+    replay = Replay("t" * 300, "SELECT 1 AS payment_id")
+    with pytest.raises(TwofoldError, match="not found"):
+        opened(replace(payments, replay=replay, source_file=str(tmp_path / "p.yaml")))
 
 
 ALL_KINDS = Shares(duplicates=0.1, late=0.1, out_of_order=0.1, malformed=0.1, future=0.1)
