@@ -126,10 +126,10 @@ def open_source(
     write = writer(pipeline, register)
     if request.generate is not None:
         return Generated(request, datetime.now(UTC), write)
-    if request.from_stdin:
+    if request.from_file == "-":
         return Stdin(write, stopped)
-    if request.path is not None:
-        return Lines(request.path, write)
+    if request.from_file is not None:
+        return Lines(Path(request.from_file).absolute(), write)
     return Table(pipeline, request, write)
 
 

@@ -94,16 +94,6 @@ class Request:
             if wrong:
                 raise UsageError(message, remedy)
 
-    @property
-    def path(self) -> Path | None:
-        """The file to replay, absolute; None for another source or stdin."""
-        return Path(self.from_file).absolute() if self.from_file not in (None, "-") else None
-
-    @property
-    def from_stdin(self) -> bool:
-        """Whether records come from standard input."""
-        return self.from_file == "-"
-
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
