@@ -4,6 +4,7 @@ The DAG files build their DAGs from the sound definitions only, so one faulty fi
 `twofold check` lists the same faults.
 """
 
-from twofold_airflow.wiring import require_sound
+from twofold.definition.load import load_all
+from twofold.settings import Settings
 
-require_sound()
+load_all(Settings().pipelines)

@@ -16,7 +16,7 @@ import attrs
 from airflow.sdk import DAG, Asset, BaseOperator, BaseOperatorLink, Context, get_parsing_context
 from airflow.sdk.types import TaskInstanceKey
 
-from twofold.definition.load import load_all, load_pipeline, load_sound
+from twofold.definition.load import load_pipeline, load_sound
 from twofold.definition.model import Pipeline
 from twofold.metrics import RUN_FAILED, Meter
 from twofold.services.controller import runbook as address_of
@@ -49,11 +49,6 @@ def pipelines() -> list[Pipeline]:
     sound = load_sound(Settings().pipelines)[0].values()
     wanted = get_parsing_context().dag_id
     return [one for one in sound if wanted is None or wanted in {dag_id(one.name, kind) for kind in KINDS}]
-
-
-def require_sound() -> None:
-    """Raise DefinitionError with every fault of every pipeline file, if there is any."""
-    load_all(Settings().pipelines)
 
 
 def pipeline_dag(
@@ -109,18 +104,13 @@ def failed(what: str, remedy: str, runbook: str) -> str:
 class PageLink(BaseOperatorLink):
     """A link from a task to a page that shows its pipeline."""
 
-    title: str
+    name: str  # type: ignore[misc]
     address: str
-
-    @property
-    def name(self) -> str:
-        """The text of the link."""
-        return self.title
 
     @property
     def xcom_key(self) -> str:
         """Where the address is kept for the UI."""
-        return f"_link_{self.title.replace(' ', '_').lower()}"
+        return f"_link_{self.name.replace(' ', '_').lower()}"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """The address."""
