@@ -19,6 +19,8 @@ from twofold.topic import refusal
 from twofold_airflow.service_operators import START, STOP
 from twofold_airflow.wiring import PipelineOperator, failed
 
+_CONNECTION = "kafka_default"
+
 
 class TopicOperator(PipelineOperator):
     """Make a pipeline's topic with its declared settings if there is none; report what differs, and alter nothing.
@@ -30,18 +32,10 @@ class TopicOperator(PipelineOperator):
 
     template_fields = ("action",)
 
-    def __init__(
-        self,
-        *,
-        topic: Topic,
-        action: str = START,
-        kafka_config_id: str = "kafka_default",
-        **kwargs: Any,  # noqa: ANN401
-    ) -> None:
+    def __init__(self, *, topic: Topic, action: str = START, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(**kwargs)
         self.topic = topic
         self.action = action
-        self.kafka_config_id = kafka_config_id
 
     def execute(self, context: Context) -> dict[str, str]:
         """Make sure, and return the drift: setting → what it is and what is declared."""
@@ -49,8 +43,8 @@ class TopicOperator(PipelineOperator):
             self.log.info("topic %s is not looked at: nothing is to be started", self.topic.name)
             return {}
         try:
-            with kafka.explained(f"Kafka (connection {self.kafka_config_id})"):
-                found = kafka.ensure_by(KafkaAdminClientHook(self.kafka_config_id).get_conn, self.topic)
+            with kafka.explained(f"Kafka (connection {_CONNECTION})"):
+                found = kafka.ensure_by(KafkaAdminClientHook(_CONNECTION).get_conn, self.topic)
         except NotRunning as error:
             remedy = "see that the broker runs: `twofold status`"
             raise AirflowException(failed(error.message, remedy, "kafka-away")) from None
