@@ -27,5 +27,5 @@ for pipeline in wiring.pipelines():
     with wiring.pipeline_dag(pipeline, "batch", __doc__, CronDataIntervalTimetable(cron, "UTC") if cron else None):
         land = SparkJobOperator(task_id="land", pipeline=pipeline.name, job="batch", arguments=["--wait", "600"])
         announce = AnnounceOperator(task_id="announce", pipeline=pipeline.name, table=tables.BATCH_LOG)
-        check_files = LandedFilesCheck(task_id="check_files", pipeline=pipeline.name)
+        check_files = LandedFilesCheck(task_id="check_files", pipeline=pipeline.name, retries=0)
         land >> [announce, check_files]

@@ -31,6 +31,6 @@ for pipeline in wiring.pipelines():
         union = SparkJobOperator(task_id="union", pipeline=pipeline.name, job="union")
         announce = AnnounceOperator(task_id="announce", pipeline=pipeline.name, table=tables.EVENTS)
         compare = CompareOperator(task_id="compare", pipeline=pipeline.name)
-        check_limits = LimitsCheck(task_id="check_limits", pipeline=pipeline.name)
+        check_limits = LimitsCheck(task_id="check_limits", pipeline=pipeline.name, retries=0)
         union >> [announce, compare]
         compare >> check_limits

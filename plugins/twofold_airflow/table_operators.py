@@ -56,14 +56,7 @@ class AnnounceOperator(PipelineOperator):
         return news
 
 
-class _Check(PipelineOperator):
-    """A check of the jobs' results. It fails with the numbers, and is not retried, as a retry would not help."""
-
-    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401
-        super().__init__(**{**kwargs, "retries": 0})
-
-
-class LandedFilesCheck(_Check):
+class LandedFilesCheck(PipelineOperator):
     """Fail while a file lies in the inbox that could not be read."""
 
     def execute(self, context: Context) -> None:
@@ -77,7 +70,7 @@ class LandedFilesCheck(_Check):
         self.log.info("every file of the inbox could be read")
 
 
-class LimitsCheck(_Check):
+class LimitsCheck(PipelineOperator):
     """Fail where the last comparison of the layers is beyond the limits that the pipeline's file declares."""
 
     def execute(self, context: Context) -> None:
