@@ -104,7 +104,8 @@ class Ledger:
 
         Kafka refuses a batch whole, so such a record must have one of its own.
         """
-        if 2 * max(map(_value_bytes, records), default=0) < self._alone_from:  # a key is no longer than its value
+        # A key is no longer than its value.
+        if 2 * max((len(value) for _, _, value in records), default=0) < self._alone_from:
             yield records, False
             return
         low = 0
@@ -196,10 +197,6 @@ class Ledger:
         lane.groups.popleft()
         self._settled_bytes += group.size
         self._ack_s = max(0.0, self._clock() - group.handed_over_at)
-
-
-def _value_bytes(record: Record) -> int:
-    return len(record[2])
 
 
 def first_open(lane: Lane, default: int) -> int:
