@@ -91,8 +91,7 @@ class RecordWriter:
         self._key = next((one.name for one in fields if one.source.kind == "key"), None)
         self.prefix = b""
         if pipeline.topic.format != JSON:
-            if register is None:
-                raise UsageError(f"{pipeline.topic.format} needs a schema registry", "name one")
+            assert register is not None
             number = register(f"{pipeline.topic.name}-value", "AVRO" if self.is_avro else "JSON", self.schema())
             self.prefix = b"\0" + number.to_bytes(4)
 
@@ -197,15 +196,8 @@ def writer(pipeline: Pipeline, register: Register | None = None) -> RecordWriter
 def identity(values: list[Any]) -> bytes | None:
     """Key bytes of the values of an id; None where there is none."""
     if len(values) == 1:
-        return key_bytes(values[0])
+        return str(values[0]).encode() if type(values[0]) in (str, int) else None
     return orjson.dumps(values, default=_json, option=_JSON) if values and None not in values else None
-
-
-def key_bytes(identifier: object) -> bytes | None:
-    """Key bytes of an id value."""
-    if type(identifier) is str:
-        return identifier.encode()
-    return str(identifier).encode() if type(identifier) is int else None
 
 
 def shape(node: Node, values: Values) -> Any:  # noqa: ANN401
