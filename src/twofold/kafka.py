@@ -316,16 +316,13 @@ def newest(settings: Settings, name: str, count: int) -> list[KafkaRecord]:
     """About the newest `count` committed records, as many of each partition."""
     state = describe(settings, name)
     if state is None:
-        raise TwofoldError(
-            f"there is no topic {name}", "check its name, and which broker TWOFOLD_KAFKA_BOOTSTRAP names"
-        )
+        raise not_there(name)
     share = -(-count // max(len(state.partitions), 1))
     ends = state.stable_ends
     ranges = {
         number: [(max(begin, ends[number] - share), ends[number])] for number, (begin, _) in state.partitions.items()
     }
-    with explained(f"Kafka at {settings.kafka_bootstrap}"):
-        return list(islice(read(settings, name, ranges), count))
+    return list(islice(read(settings, name, ranges), count))
 
 
 def filled(
