@@ -35,7 +35,7 @@ from demo.airflow_rest import AirflowRest
 from producer import query_source
 from twofold import kafka, table_state, tables
 from twofold.definition.load import load_pipeline
-from twofold.errors import TwofoldError
+from twofold.errors import TwofoldError, as_sentences
 from twofold.lake import Lake
 from twofold.services.controller import Controller
 from twofold.services.record import PRODUCER, STREAM
@@ -78,11 +78,8 @@ def main() -> None:
     """Run the demonstration from an empty state; exit with the proof's exit code."""
     os.chdir(HERE)
     fresh()
-    try:
+    with as_sentences():
         code = demonstrate(os.environ.get("STORE", "local"))
-    except TwofoldError as error:
-        console.print(f"error: {error}", markup=False)
-        sys.exit(error.exit_code)
     say("done" if code == 0 else "the proof FAILED")
     sys.exit(code)
 
@@ -239,7 +236,7 @@ def twofold(*arguments: str, check: bool = True) -> int:
     """Run a command in the foreground; end the demonstration where it fails."""
     shown = " ".join("…" if "\n" in argument else argument for argument in arguments)
     console.print(f"[dim]$ twofold {shown if len(arguments) < 5 else ' '.join(arguments[:3]) + ' …'}[/dim]")
-    code = subprocess.run([str(command()), *arguments], check=False).returncode
+    code = subprocess.run([Path(sys.executable).with_name("twofold"), *arguments], check=False).returncode
     if check and code != 0:
         console.print(f"error: `twofold {arguments[0]}` ended with {code}; its messages are above")
         sys.exit(code)
@@ -256,11 +253,6 @@ def until(what: str, reached: Callable[[], bool]) -> None:
                 sys.exit(1)
             time.sleep(0.5)
     say(f"   {what}")
-
-
-def command() -> Path:
-    """The twofold of this checkout's environment."""
-    return Path(sys.executable).with_name("twofold")
 
 
 def say(text: str) -> None:

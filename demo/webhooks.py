@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.flights import HERE, HOME, fresh, say, twofold
-from twofold.errors import TwofoldError, end
+from twofold.errors import as_sentences
 from twofold.settings import cache_folder
 from twofold.setup.cache import SetupError, cache_lock, publish, run, staging
 
@@ -51,10 +51,8 @@ def main() -> None:
     """Run the demonstration from an empty state; exit with the proof's exit code."""
     os.chdir(HERE)
     os.environ["TWOFOLD_PIPELINES"] = str(HERE / "examples")
-    try:
+    with as_sentences():
         lines = [json.dumps(delivery).encode() for delivery in deliveries(archive())]
-    except TwofoldError as error:
-        end(error)
     fresh()
     say("1. the data services: PostgreSQL, ZooKeeper, Kafka")
     twofold("up", "--no-airflow", "--no-monitoring")
