@@ -45,11 +45,11 @@ class AirflowRest:
 
     def unpause(self, dag: str) -> None:
         """Switch a DAG on: its schedule and its assets start runs from now on."""
-        self._switch(dag, paused=False)
+        self.call("PATCH", f"/api/v2/dags/{dag}", json={"is_paused": False})
 
     def pause(self, dag: str) -> None:
         """Switch a DAG off: no run starts from now on; one that runs goes on."""
-        self._switch(dag, paused=True)
+        self.call("PATCH", f"/api/v2/dags/{dag}", json={"is_paused": True})
 
     def trigger(self, dag: str, **params: Any) -> str:  # noqa: ANN401
         """Start a run, as the form in the UI does; returns its run id."""
@@ -59,9 +59,6 @@ class AirflowRest:
     def run_state(self, dag: str, run: str) -> str:
         """`queued`, `running`, `success` or `failed`."""
         return str(self.get(f"dags/{dag}/dagRuns/{run}")["state"])
-
-    def _switch(self, dag: str, *, paused: bool) -> None:
-        self.call("PATCH", f"/api/v2/dags/{dag}", json={"is_paused": paused})
 
     def task_states(self, dag: str, run: str) -> dict[str, str | None]:
         """State of each task of a run."""
