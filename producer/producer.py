@@ -36,22 +36,17 @@ from twofold.settings import Settings
 Share = click.FloatRange(0, 1)
 
 
-class Rate(click.ParamType[float]):
+class Rate(click.FloatRange):
     """Records per second, or `max`."""
 
     name = "N|max"
 
+    def __init__(self) -> None:
+        super().__init__(0, min_open=True)
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401
         """A positive number; infinity for max."""
-        if value == "max":
-            return math.inf
-        try:
-            rate = float(value)
-        except ValueError:
-            rate = 0.0
-        if rate <= 0:
-            self.fail(f"{value!r} is neither max nor a positive number of records per second", param, ctx)
-        return rate
+        return math.inf if value == "max" else super().convert(value, param, ctx)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
