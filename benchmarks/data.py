@@ -6,8 +6,6 @@ One in a hundred repeats the record 50 before it, one in ten is up to an hour ou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import islice
 from pathlib import Path
 
 import duckdb
@@ -52,11 +50,3 @@ def write(target: Path, events: int, first: int = 0, step_us: int = 0) -> None:
     with duckdb.connect() as connection:
         connection.sql(f"SELECT * EXCLUDE n REPLACE ({text}) FROM ({query})").create("records")
         connection.execute(f"COPY records TO '{target}' (FORMAT json)")
-
-
-def split(source: Path, counts: Mapping[Path, int]) -> None:
-    """The first lines of a file, distributed to other files in order, a given number to each."""
-    with source.open("rb") as records:
-        for target, count in counts.items():
-            with target.open("wb") as part:
-                part.writelines(islice(records, count))

@@ -87,10 +87,12 @@ class Way(Protocol):
 def prepare(folder: Path, events: int) -> dict[str, Path]:
     """Write the records of all three phases, in the order of sending: one run of event time, as if of one source."""
     counts = {"warm_up": WARM_UP_S * TRICKLE_PER_S, "load": events, "quiet": IDLE_S * TRICKLE_PER_S}
-    whole = folder / "live.jsonl"
-    data.write(whole, sum(counts.values()))
-    parts = {name: folder / f"live_{name}.jsonl" for name in counts}
-    data.split(whole, {parts[name]: count for name, count in counts.items()})
+    step_us, first = data.TWO_DAYS_US // sum(counts.values()), 0
+    parts: dict[str, Path] = {}
+    for name, count in counts.items():
+        parts[name] = folder / f"live_{name}.jsonl"
+        data.write(parts[name], count, first, step_us)
+        first += count
     return parts
 
 

@@ -105,7 +105,7 @@ def producer(bench: Bench) -> Iterator[Figure]:
 def _java(bench: Bench, name: str) -> Usage:
     """Kafka's own ProducerPerformance with the same settings and payloads."""
     payloads = bench.folder / "payloads.jsonl"
-    data.split(bench.records, {payloads: _PAYLOADS})
+    data.write(payloads, _PAYLOADS, step_us=data.TWO_DAYS_US // bench.events)
     kafka.ensure(bench.settings, load_pipeline(bench.settings, name))
     main = ["-Xmx512m", "-cp", f"{bench.settings.jars}/kafka/*", "org.apache.kafka.tools.ProducerPerformance"]
     what = ["--topic", name, "--num-records", str(bench.events), "--throughput", "-1", "--payload-file", str(payloads)]

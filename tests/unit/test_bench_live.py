@@ -53,10 +53,11 @@ def test_files_count_once_though_they_grow_and_go(tmp_path: Path) -> None:
     assert written.bytes == 6
 
 
-def test_records_are_split_in_order_and_whole(tmp_path: Path) -> None:
+def test_records_of_two_files_are_those_of_one(tmp_path: Path) -> None:
     whole, first, second = (tmp_path / name for name in ("whole", "first", "second"))
     data.write(whole, 30)
-    data.split(whole, {first: 10, second: 20})
+    for target, count, begin in ((first, 10, 0), (second, 20, 10)):
+        data.write(target, count, begin, data.TWO_DAYS_US // 30)
     assert first.read_bytes() + second.read_bytes() == whole.read_bytes()
     assert first.read_bytes().count(b"\n") == 10
 
