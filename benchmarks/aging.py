@@ -12,12 +12,14 @@ import statistics
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlparse
 
 import click
 import pyarrow as pa
 from pyiceberg.table import Table
 
-from benchmarks.measure import BenchFailure, Figure, Written
+from benchmarks.measure import BenchFailure, Figure
 from twofold import catalog, commits, schemas, table_state, tables
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
@@ -62,7 +64,7 @@ def measure(settings: Settings, name: str, count: int) -> Iterator[Figure]:
             click.echo(f"commits: {number + 1:,} of {count:,}; {times[-1] * 1000:.0f} ms each", err=True)
         if time.monotonic() - began > _GIVE_UP_S:
             raise BenchFailure(f"only {number + 1:,} of {count:,} commits were made in {_GIVE_UP_S:.0f} s")
-    day.metadata.look()
+    day.look()
     whole = [a + b for a, b in zip(times, tidied, strict=True)]
     yield Figure(f"{count:,} commits", time.monotonic() - began)
     for what, middle, first, last in (
@@ -75,7 +77,7 @@ def measure(settings: Settings, name: str, count: int) -> Iterator[Figure]:
         note = f"{after * 1000:.1f} ms over {before * 1000:.1f} ms: the last thousand over the first"
         yield Figure(what, after, ratio=after / before, bound=f"<= {CEILING}", note=note)
     # As if the rest of a day were like what was measured.
-    size = day.metadata.bytes / count * A_DAY / 1e9
+    size = sum(day.metadata.values()) / count * A_DAY / 1e9
     yield Figure("GB of metadata a day", ratio=size, bound=f"< {METADATA_GB}", note="as written, one table")
 
 
@@ -85,7 +87,9 @@ class _Day:
     def __init__(self, pipeline: Pipeline, table: Table) -> None:
         self._pipeline, self._table = pipeline, table
         self._place = Place.of(table)
-        self.metadata = Written.to_metadata(table)
+        self._folder = Path(urlparse(table.location()).path) / "metadata"
+        self.metadata: dict[str, int] = {}
+        """Bytes of each file that was ever seen there: most are removed soon."""
 
     def commit(self, number: int) -> float:
         """One commit; returns its seconds, without the data file's."""
@@ -97,7 +101,7 @@ class _Day:
         self._table = commits.append(self._table, files, table_state.encode(state))
         took = time.perf_counter() - began
         if number % _LOOK_EVERY == 0:
-            self.metadata.look()
+            self.look()
         return took
 
     def tidy(self, number: int) -> float:
@@ -108,6 +112,10 @@ class _Day:
         chain = [snapshot.id for snapshot in table_state.history_of(self._table).ancestors()]
         self._table = commits.tidy(self._table, chain[KEPT:])
         return time.perf_counter() - began
+
+    def look(self) -> None:
+        """Note the files of metadata; called more often than one lives."""
+        self.metadata |= {path.name: path.stat().st_size for path in self._folder.iterdir()}
 
 
 def _rows(number: int, schema: pa.Schema) -> pa.RecordBatch:

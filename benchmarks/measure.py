@@ -1,8 +1,7 @@
-"""What a command uses, its whole process tree, in the end or while it runs; what a table writes; and the figures.
+"""What a command uses, its whole process tree, in the end or while it runs; and the figures.
 
     measured(command) ─► python -m benchmarks.measure REPORT command… ─► wall and CPU-seconds
     serving(command)  ─► the same, and CPU-seconds so far whenever asked; ended by SIGTERM
-    Written(folder)   ─► bytes that a table writes, though most of its files are removed soon
     Figure            ─► one line of a report, beside its floor
 
 The process in between adopts what the command leaves behind (a Spark driver does not wait for its JVM), waits for it
@@ -25,10 +24,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import psutil
-from pyiceberg.table import Table
 
 TWOFOLD = (sys.executable, "-m", "twofold.cli")
 """How the command is started here."""
@@ -165,38 +162,6 @@ def serving(command: Sequence[str], said: Path, environment: Mapping[str, str] |
         finally:
             if not running.ended:
                 running.stop()
-
-
-class Written:
-    """The files that were ever seen in one local folder; those that were there at the start do not count."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._before = self._there().keys()
-        self._sizes: dict[str, int] = {}
-
-    @classmethod
-    def to_metadata(cls, table: Table) -> Written:
-        """The metadata of a table of a lake on this disk."""
-        return cls(Path(urlparse(table.location()).path) / "metadata")
-
-    @property
-    def bytes(self) -> int:
-        """Together; each with its largest size."""
-        return sum(self._sizes.values())
-
-    def look(self) -> None:
-        """Must be called more often than a file lives (Iceberg keeps the last 20 metadata files of a table)."""
-        for name, size in self._there().items():
-            if name not in self._before:
-                self._sizes[name] = max(size, self._sizes.get(name, 0))
-
-    def _there(self) -> dict[str, int]:
-        found = {}
-        for path in self._folder.glob("*"):
-            with suppress(FileNotFoundError):  # removed just now
-                found[path.name] = path.stat().st_size
-        return found
 
 
 def _launched(

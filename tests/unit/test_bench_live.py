@@ -1,4 +1,4 @@
-"""How the live benchmark counts: whole process trees while they run, files that soon go, and a rival's statements."""
+"""How the live benchmark counts: whole process trees while they run; and a rival's statements."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import data, flink
-from benchmarks.measure import BenchFailure, Written, serving, until
+from benchmarks.measure import BenchFailure, serving, until
 from twofold.setup import jars
 
 BURN_S = 0.2
@@ -37,20 +37,6 @@ def test_a_job_that_ends_by_itself_is_told_with_its_own_words(tmp_path: Path) ->
     command = [sys.executable, "-c", "print('no such broker')"]
     with serving(command, tmp_path / "said") as job, pytest.raises(BenchFailure, match="no such broker"):
         until(lambda: job.cpu_s() < 0, "nothing: it ends", GIVE_UP_S)
-
-
-def test_files_count_once_though_they_grow_and_go(tmp_path: Path) -> None:
-    (tmp_path / "there before").write_bytes(b"1234")
-    written = Written(tmp_path)
-    growing = tmp_path / "growing"
-    growing.write_bytes(b"12")
-    written.look()
-    growing.write_bytes(b"12345")
-    written.look()
-    growing.unlink()
-    (tmp_path / "second").write_bytes(b"1")
-    written.look()
-    assert written.bytes == 6
 
 
 def test_records_of_two_files_are_those_of_one(tmp_path: Path) -> None:
