@@ -51,12 +51,12 @@ def measure(settings: Settings, name: str, count: int) -> Iterator[Figure]:
     pipeline = load_pipeline(settings, name)
     day = _Day(pipeline, schemas.ensure_tables(catalog.load(settings), pipeline)[tables.STREAM_LOG])
     compared = min(_COMPARED, count // 2)
-    times, tidied, began = [], [], time.monotonic()
+    times, began = [], time.monotonic()
     opened: dict[bool, list[float]] = {True: [], False: []}
     looks = max(1, compared // _OPENED)
     for number in range(count):
         times.append(day.commit(number))
-        tidied.append(day.tidy(number))
+        day.tidy(number)
         in_the_first, in_the_last = number < compared, number >= count - compared
         if (in_the_first or in_the_last) and number % looks == looks - 1:
             opened[in_the_first].append(_open_s(settings, pipeline))
@@ -65,15 +65,12 @@ def measure(settings: Settings, name: str, count: int) -> Iterator[Figure]:
         if time.monotonic() - began > _GIVE_UP_S:
             raise BenchFailure(f"only {number + 1:,} of {count:,} commits were made in {_GIVE_UP_S:.0f} s")
     day.look()
-    whole = [a + b for a, b in zip(times, tidied, strict=True)]
     yield Figure(f"{count:,} commits", time.monotonic() - began)
-    for what, middle, first, last in (
-        ("a commit", statistics.median, times[:compared], times[-compared:]),
-        # A mean: every 40th commit has some to do after it.
-        ("a commit and its share of tidying", statistics.mean, whole[:compared], whole[-compared:]),
-        ("opening for a query", statistics.median, opened[True], opened[False]),
+    for what, first, last in (
+        ("a commit", times[:compared], times[-compared:]),
+        ("opening for a query", opened[True], opened[False]),
     ):
-        before, after = middle(first), middle(last)
+        before, after = statistics.median(first), statistics.median(last)
         note = f"{after * 1000:.1f} ms over {before * 1000:.1f} ms: the last thousand over the first"
         yield Figure(what, after, ratio=after / before, bound=f"<= {CEILING}", note=note)
     # As if the rest of a day were like what was measured.
@@ -104,14 +101,11 @@ class _Day:
             self.look()
         return took
 
-    def tidy(self, number: int) -> float:
-        """What is due after this commit; returns its seconds."""
-        if (number + 1) % commits.MERGED_AT_ONCE:
-            return 0.0
-        began = time.perf_counter()
-        chain = [snapshot.id for snapshot in table_state.history_of(self._table).ancestors()]
-        self._table = commits.tidy(self._table, chain[KEPT:])
-        return time.perf_counter() - began
+    def tidy(self, number: int) -> None:
+        """What is due after this commit."""
+        if (number + 1) % commits.MERGED_AT_ONCE == 0:
+            chain = [snapshot.id for snapshot in table_state.history_of(self._table).ancestors()]
+            self._table = commits.tidy(self._table, chain[KEPT:])
 
     def look(self) -> None:
         """Note the files of metadata; called more often than one lives."""
