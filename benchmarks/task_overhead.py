@@ -1,6 +1,5 @@
 """What Airflow adds to a job: task wall time less the same command in a shell, both with nothing new to do.
 
-    wait    queued ─► the task's process runs: the worker and its supervisor, by Airflow's own account
     task    the task's process runs ─► it has ended: parses the DAG file, runs the job, reports how it ended
     shell   `twofold …`, start to end
 
@@ -46,10 +45,9 @@ def measure(pipelines: Path, name: str) -> Iterator[Figure]:
             line = [*TWOFOLD, command, name]
             shell_s = statistics.median(measured(line, settings.environment()).wall_s for _ in range(RUNS))
             runs = [_run(rest, f"{name}_{dag}")[task] for _ in range(RUNS)]
-            waited_s = statistics.median(_seconds(one, "queued_when", "start_date") for one in runs)
-            task_s = statistics.median(_seconds(one, "start_date", "end_date") for one in runs)
+            task_s = statistics.median(_seconds(one) for one in runs)
             added_s = task_s - shell_s
-            note = f"{added_s:+.2f} s to {shell_s:.2f} s in a shell; a worker had it {waited_s:.2f} s after queued"
+            note = f"{added_s:+.2f} s to {shell_s:.2f} s in a shell"
             yield Figure(f"{dag}.{task}", task_s, ratio=added_s, bound=f"<= {CEILING_S} s", note=note)
 
 
@@ -65,6 +63,6 @@ def _run(rest: AirflowRest, dag: str) -> dict[str, dict[str, Any]]:
     return {one["task_id"]: one for one in found}
 
 
-def _seconds(task: dict[str, Any], start: str, end: str) -> float:
-    first, last = (datetime.fromisoformat(task[name]) for name in (start, end))
-    return (last - first).total_seconds()
+def _seconds(task: dict[str, Any]) -> float:
+    began, ended = (datetime.fromisoformat(task[name]) for name in ("start_date", "end_date"))
+    return (ended - began).total_seconds()
