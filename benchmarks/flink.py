@@ -76,7 +76,7 @@ class PyFlink:
         job.write_text(json.dumps(self._job(flink.job_jars)))
         command, logs = [str(flink.python), str(_JOB), str(job)], {"FLINK_LOG_DIR": str(self.folder)}
         with serving(command, said, logs) as process:
-            process.wait_for(job.with_suffix(".started"), f"{self.title}: the job", _START_S)
+            process.until(job.with_suffix(".started").exists, f"{self.title}: the job", _START_S)
             yield process
 
     def _job(self, jars: Sequence[Path]) -> dict[str, object]:

@@ -58,7 +58,6 @@ FROM latencies
 class Cost:
     """What one way used."""
 
-    wall_s: float
     cpu_s: float
     """From the first record of the load until it had caught up with the last."""
     quiet_since: datetime
@@ -109,7 +108,7 @@ def measure(settings: Settings, way: Way, phases: Mapping[str, Path], events: in
         _catch_up(settings, way, job)
         wall_s, cpu_s = time.monotonic() - began, job.cpu_s() - before
         _say(way, f"{cpu_s:.1f} CPU-seconds in {wall_s:.0f} s; {IDLE_S} s of a trickle")
-        cost = Cost(wall_s, cpu_s, *_quiet(settings, way, job, phases["quiet"]))
+        cost = Cost(cpu_s, *_quiet(settings, way, job, phases["quiet"]))
     per_million = f"{cpu_s / events * 1e6:.1f} CPU-s per million"
     note = f"{per_million}; {way.check(list(phases.values()))}"
     trickle = f"{way.title}, {TRICKLE_PER_S} events/s"
@@ -132,9 +131,9 @@ def bounds(cost: Cost, events: int, lake: Lake) -> Iterator[Figure]:
 
 def _quiet(settings: Settings, way: Way, job: Serving, records: Path) -> tuple[datetime, float, float]:
     """The last fields of `Cost`."""
-    already, said = _sent(settings, way), settings.home / f"{way.name}-trickle.log"
+    already, said = _ends(settings, way), settings.home / f"{way.name}-trickle.log"
     with serving(_produce(way, records, TRICKLE_PER_S), said, settings.environment()) as producer:
-        until(lambda: _sent(settings, way) > already, f"{way.title}: the trickle", _GIVE_UP_S)
+        until(lambda: _ends(settings, way) != already, f"{way.title}: the trickle", _GIVE_UP_S)
         time.sleep(IDLE_SKIPPED_S)
         at, since, before = datetime.now(UTC), time.monotonic(), job.cpu_s()
         time.sleep(IDLE_S - IDLE_SKIPPED_S)
@@ -149,19 +148,14 @@ def _quiet(settings: Settings, way: Way, job: Serving, records: Path) -> tuple[d
 
 def _catch_up(settings: Settings, way: Way, job: Serving) -> None:
     """Wait until everything that is in the topic now is committed."""
-    sent = kafka.describe(settings, way.name)
-    assert sent is not None
-
-    def there() -> bool:
-        job.check()
-        return way.caught_up(sent.ends)
-
-    until(there, f"{way.title}: the end of its topic", _GIVE_UP_S)
+    ends = _ends(settings, way)
+    job.until(lambda: way.caught_up(ends), f"{way.title}: the end of its topic", _GIVE_UP_S)
 
 
-def _sent(settings: Settings, way: Way) -> int:
+def _ends(settings: Settings, way: Way) -> dict[int, int]:
     state = kafka.describe(settings, way.name)
-    return sum(state.ends.values()) if state else 0
+    assert state is not None
+    return state.ends
 
 
 def _produce(way: Way, records: Path, rate: int) -> list[str]:
@@ -185,7 +179,7 @@ class Twofold:
         home = self._settings.home
         place, said = health.place_of(home, self.name, STREAM), home / f"{self.name}.log"
         with serving([*TWOFOLD, "stream", self.name], said, self._settings.environment()) as job:
-            job.wait_for(place, f"{self.title}: the streaming job", _GIVE_UP_S)
+            job.until(place.exists, f"{self.title}: the streaming job", _GIVE_UP_S)
             yield job
 
     def caught_up(self, ends: Mapping[int, int]) -> bool:

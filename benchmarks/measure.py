@@ -130,14 +130,14 @@ class Serving:
             text = self._said.read_text(errors="replace")
             raise BenchFailure(f"{' '.join(self._command)} ended by itself:\n{text[-4000:]}")
 
-    def wait_for(self, place: Path, what: str, give_up_s: float) -> None:
-        """Until the command has made a file; BenchFailure where it ends first."""
+    def until(self, condition: Callable[[], bool], what: str, give_up_s: float) -> None:
+        """Wait for a condition; BenchFailure where the command ends first."""
 
-        def there() -> bool:
+        def met() -> bool:
             self.check()
-            return place.exists()
+            return condition()
 
-        until(there, what, give_up_s)
+        until(met, what, give_up_s)
 
     def stop(self) -> None:
         """SIGTERM to the command, and wait for it and for what it started; all of it is killed after a minute."""
