@@ -11,7 +11,6 @@ import hashlib
 import os
 import re
 import select
-import sys
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from uuid import uuid4
 import orjson
 
 from producer.wire import RecordWriter, identity
+from twofold.commands import standard_input
 from twofold.definition.field_source import Step
 from twofold.definition.model import Event
 from twofold.errors import TwofoldError, UsageError
@@ -215,9 +215,7 @@ class Stdin(RecordSource):
     repeats = False
 
     def __init__(self, writer: RecordWriter, stopped: Callable[[], bool]) -> None:
-        if sys.stdin is None:  # it was closed by who started this
-            raise UsageError("standard input is closed", "pipe lines into it, or name a file with --from")
-        self._writer, self._stopped = writer, stopped
+        self._writer, self._stopped, self._input = writer, stopped, standard_input()
         self.identity = {"kind": "stdin"}
         # Not the process id: a container gives each run the same one, and a journal must not match another run's.
         self.version = {"run": uuid4().hex}
@@ -227,7 +225,7 @@ class Stdin(RecordSource):
         yield from chunked(split(self._blocks()), start, self._writer)
 
     def _blocks(self) -> Iterator[bytes]:
-        descriptor = sys.stdin.fileno()
+        descriptor = self._input.fileno()
         while not self._stopped():
             if not select.select([descriptor], [], [], STDIN_POLL_S)[0]:
                 continue
@@ -280,7 +278,7 @@ def _stat(path: Path) -> os.stat_result:
         with path.open("rb") as file:
             head, found = file.read(4), os.fstat(file.fileno())
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}", "make it readable, or name another file") from error
+        raise UsageError(f"{path} cannot be read: {error.strerror}", "make it readable, or name another") from error
     # Of a file that is named so, gzip itself says it.
     for mark, kind, remedy in () if path.name.endswith(_ZIPPED) else _NO_LINES:
         if head.startswith(mark):

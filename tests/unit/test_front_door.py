@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from twofold.cli import cli
 from twofold.definition.load import check_file
+from twofold.errors import UsageError
 
 README = Path("README.md")
 PAGES = [README, Path("CONTRIBUTING.md"), Path("AGENTS.md"), *sorted(Path("docs").rglob("*.md"))]
@@ -80,3 +81,13 @@ def test_help_has_examples() -> None:
 def test_options_of_which_one_would_do_nothing_are_refused(line: str, said: str) -> None:
     done = CliRunner().invoke(cli, line.split())
     assert (done.exit_code, said in done.stderr, done.stdout) == (2, True, "")
+
+
+@pytest.mark.parametrize("asked", ["try payments -", "init q --from -", "query -"])
+def test_a_standard_input_that_is_closed_is_told(asked: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It ended with a stack trace."""
+    (tmp_path / "payments.yaml").write_text((Path(__file__).parents[1] / "pipelines" / "payments.yaml").read_text())
+    monkeypatch.setenv("TWOFOLD_PIPELINES", str(tmp_path))
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(UsageError, match="standard input is closed"):
+        cli.main(asked.split(), standalone_mode=False)

@@ -135,7 +135,9 @@ def test_a_struct_of_a_replay_is_json_and_what_cannot_be_written_is_told(tmp_pat
     event = {"session": "a", "number": 1, "at": NOW}
     text = write.write({**event, "more": {"b": [1, Decimal("1.50")]}})
     (row,) = landed(write, memory, [text], [None])
-    assert (row["reason"], row["more"]) == (None, '{"b":[1,1.50]}')
+    wanted = '{"b":[1,1.50]}'
+    # Avro has no JSON: there the field is a text.
+    assert (row["reason"], row["more"]) == (None, json.dumps(wanted) if form == "avro" else wanted)
     for wrong in ({"number": 2**70}, *([{"total": "much"}] if form == "avro" else [])):
         with pytest.raises(TwofoldError, match="a record does not fit into the schema that p declares"):
             write.write({**event, **wrong})

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from twofold.commands import standard_input
 from twofold.definition.load import load_pipeline
 from twofold.errors import UsageError
 from twofold.reader import Reader, output
@@ -42,7 +43,7 @@ def query(settings: Settings, sql: str, pipeline: str | None, form: str | None, 
       twofold query "SELECT layer, count(*) FROM flights.unified_events GROUP BY ALL" -o shares.csv
       twofold query - < report.sql
     """
-    text = sys.stdin.read() if sql == "-" else sql
+    text = standard_input().read() if sql == "-" else sql
     suffix = target.suffix.removeprefix(".") if target else ""
     form = form or (suffix if suffix in ("json", "csv", "parquet") else "table")
     if form == "parquet" and target is None and sys.stdout.isatty():

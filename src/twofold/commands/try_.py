@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import click
 
 from twofold import readers, tables
+from twofold.commands import standard_input
 from twofold.contract.judge import Judge
 from twofold.contract.records import Records
 from twofold.contract.reference import value_text
@@ -108,7 +109,7 @@ def try_(settings: Settings, pipeline: str, file: Path, name: str | None, form: 
     # A file that is set aside in its middle has no rows: they are printed when all of it was read.
     with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, "w+", encoding="utf-8") as rows:
         try:
-            with nullcontext(sys.stdin.buffer) if from_input else file.open("rb") as stream:
+            with nullcontext(standard_input().buffer) if from_input else file.open("rb") as stream:
                 for row, found in judged(declared, readers.read(stream, read_as, declared), summary):
                     if form == "json":
                         plain = _plain(row, found, declared)
