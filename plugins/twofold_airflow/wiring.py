@@ -104,7 +104,7 @@ def failed(what: str, remedy: str, runbook: str) -> str:
 class PageLink(BaseOperatorLink):
     """A link from a task to a page that shows its pipeline."""
 
-    name: str  # type: ignore[misc]
+    name: str
     address: str
 
     @property

@@ -6,6 +6,7 @@ import http.client
 import json
 from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
+from itertools import count
 from threading import Thread
 
 import pytest
@@ -35,6 +36,7 @@ def port() -> Iterator[int]:
         ("-1", "", 400),
         ("2000000", "", 413),
     ],
+    ids=count(),
 )
 def test_whatever_comes_is_answered(port: int, length: str | None, body: str, status: int) -> None:
     """A length that is no number, or half a character, ended with a stack trace and no answer; one below 0 hung."""

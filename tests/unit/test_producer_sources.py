@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from io import BytesIO
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,7 @@ def test_parquet_is_not_taken_for_lines(payments: Pipeline, tmp_path: Path) -> N
         ("a.jsonl.gz", b"1\n", "cannot be read to its end"),
         ("a" * 300, None, "cannot be read"),
     ],
+    ids=count(),
 )
 def test_what_is_no_file_of_lines_is_told(
     payments: Pipeline, tmp_path: Path, name: str, content: bytes | None, said: str
@@ -358,6 +360,7 @@ ARCHIVE = packed(**{"t/": b"", "t/t.csv": b"id\n" + b"".join(b"%d\n" % number fo
         ("t.csv.gz", CHECKED[:-8] + bytes(4) + CHECKED[-4:], "t.csv.gz cannot be read to its end"),
         ("t.csv.gz", b"", "fails on .*t.csv.gz"),
     ],
+    ids=count(),
 )
 def test_a_source_that_is_no_table_is_told(
     payments: Pipeline, tmp_path: Path, name: str, content: bytes, said: str
