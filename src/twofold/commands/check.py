@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -89,7 +88,7 @@ def _compared(settings: Settings, result: CheckedFile) -> CheckedFile:
 
 
 def _refused(result: CheckedFile) -> int:
-    return Counter(each.effect for each in result.differences or ())["refused"]
+    return sum(each.effect == "refused" for each in result.differences or ())
 
 
 def check_files(paths: list[Path]) -> list[CheckedFile]:

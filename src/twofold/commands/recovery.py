@@ -19,7 +19,6 @@ from twofold.errors import Busy
 from twofold.lake import Lake
 from twofold.loss import Loss
 from twofold.settings import Settings
-from twofold.table_state import Lost
 from twofold.topic import place
 
 _GO = click.option("--yes/--dry-run", "go", default=False, help="Do it; without --yes, only say what would be done.")
@@ -49,14 +48,11 @@ def accept_loss(settings: Settings, pipeline: str, go: bool, as_json: bool) -> N
     if done:
         loss.accept(lake, found)
     if as_json:
-        body = {"pipeline": lake.name, "lost": _plain(found.lost), "before": _plain(found.landed.lost), "done": done}
+        lost, before = ([asdict(one) for one in each] for each in (found.lost, found.landed.lost))
+        body = {"pipeline": lake.name, "lost": lost, "before": before, "done": done}
         click.echo(json.dumps(body, default=str))
     else:
         click.echo("\n".join(_loss_lines(lake, found, done)))
-
-
-def _plain(lost: tuple[Lost, ...]) -> list[dict[str, object]]:
-    return [asdict(one) for one in lost]
 
 
 def _loss_lines(lake: Lake, found: Loss, done: bool) -> Iterator[str]:

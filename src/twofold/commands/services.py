@@ -31,12 +31,7 @@ Row = tuple[State, Verdict, Look]
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array, for programs.")
 @click.pass_obj
 def services(
-    settings: Settings,
-    pipeline: str | None,
-    service: str | None,
-    action: str | None,
-    with_log: bool,
-    as_json: bool,
+    settings: Settings, pipeline: str | None, service: str | None, action: str | None, with_log: bool, as_json: bool
 ) -> None:
     """Look at, start or stop the long-running services of PIPELINE (default: of all).
 
