@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
@@ -47,7 +46,7 @@ from twofold.table_state import Folded, History
 from twofold.tables import TableShape
 from twofold.text import quoted
 
-KAFKA = ("kafka_partition", "kafka_offset", "kafka_timestamp")
+_KAFKA = ("kafka_partition", "kafka_offset", "kafka_timestamp")
 _ATTEMPTS = 10
 _T = TypeVar("_T")
 _ROWS = 256
@@ -158,8 +157,9 @@ class Held:
     """By outcome; of `events` all are `events`."""
     names: set[str] = field(default_factory=set)
     """batch_log: the files of the inbox that they came from."""
-    places: set[tuple[int, int, datetime]] = field(default_factory=set)
-    """stream_log: partition, offset and time stamp of their records in Kafka."""
+    places: set[tuple[int, int, int]] = field(default_factory=set)
+    """stream_log: partition, offset and time stamp of their records in Kafka, in microseconds since 1970: a sender may
+    have chosen one that no datetime can hold."""
     untold: int = 0
     """Other rejected rows, with records whose ids cannot be read."""
 
@@ -196,7 +196,8 @@ class Eraser:
                 held.rows.update(outcomes)
                 held.names.update(found["file"].to_pylist() if shape.name == tables.BATCH_LOG else ())
                 if shape.name == tables.STREAM_LOG:
-                    held.places.update(zip(*(found[name].to_pylist() for name in KAFKA), strict=True))
+                    places = (found[name].cast(pa.int64()).to_pylist() for name in _KAFKA)
+                    held.places.update(zip(*places, strict=True))
         return held
 
     def _telling(self, pinned: Pinned) -> list[str]:

@@ -18,7 +18,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
@@ -26,10 +25,10 @@ import click
 from spark_jobs import id_horizon, outcome, union_job
 from spark_jobs.checkpoints import Checkpoint
 from spark_jobs.days import Scratch, scratch
-from spark_jobs.erase import KAFKA, Eraser, Held, Wanted
+from spark_jobs.erase import Eraser, Held, Wanted
 from spark_jobs.erase_files import InboxEraser
 from spark_jobs.spark_session import Job, started_job
-from twofold import database, inbox, kafka, ledger, tables
+from twofold import database, inbox, kafka, ledger, tables, windows
 from twofold.commands import jobs
 from twofold.errors import TwofoldError
 from twofold.lake import Lake
@@ -149,7 +148,7 @@ def _shown(label: str, found: list[Any]) -> Iterator[Any]:
         yield from bar
 
 
-def _in_kafka(lake: Lake, duck: Scratch, found: set[tuple[int, int, datetime]]) -> dict[str, Any]:
+def _in_kafka(lake: Lake, duck: Scratch, found: set[tuple[int, int, int]]) -> dict[str, Any]:
     """Records of erased ids that Kafka still has, and until when; read again, they are landed blank."""
     try:
         topic = kafka.describe(lake.settings, lake.pipeline.topic.name)
@@ -159,13 +158,14 @@ def _in_kafka(lake: Lake, duck: Scratch, found: set[tuple[int, int, datetime]]) 
         return {"records": 0, "until": None, "places": []}
     log = pin(lake.catalog(), lake.name, tables.STREAM_LOG, tables.stream_log(lake.pipeline))
     files = log.narrowed(log.all_files, pruning.compared(tables.OUTCOME, "=", tables.ERASED))
-    blank = f"SELECT {', '.join(KAFKA)} FROM {duck.read(log, files)} WHERE outcome = '{tables.ERASED}'"
+    place = "kafka_partition, kafka_offset, epoch_us(kafka_timestamp)"
+    blank = f"SELECT {place} FROM {duck.read(log, files)} WHERE outcome = '{tables.ERASED}'"
     found = {*found, *duck.connection.execute(blank).fetchall()}
     there = sorted(one for one in found if topic.partitions.get(one[0], (1 << 62, 0))[0] <= one[1])
     kept_ms = int(topic.settings.get("retention.ms") or -1)
-    until = None if kept_ms < 0 or not there else max(at for *_, at in there) + timedelta(milliseconds=kept_ms)
+    until = None if kept_ms < 0 or not there else windows.moment(max(at for *_, at in there) + 1000 * kept_ms)
     places = [f"{topic.name}[{partition}]@{offset}" for partition, offset, _ in there[:_SHOWN]]
-    return {"records": len(there), "until": until and until.astimezone(UTC).isoformat(), "places": places}
+    return {"records": len(there), "until": until and until.isoformat(), "places": places}
 
 
 def _lines(report: Mapping[str, Any]) -> Iterator[str]:

@@ -212,7 +212,7 @@ def retain(job: Job, keep: timedelta, now: datetime, dry_run: bool) -> Retained:
 def _stretches(job: Job) -> list[Stretch]:
     arrival = tables.arrival(job.pipeline)
     found = job.spark.sql(
-        f"""SELECT CAST({arrival} AS DATE) AS _tw_day, kafka_partition, min(kafka_offset) AS _tw_first,
+        f"""SELECT {serving.day_of(arrival)} AS _tw_day, kafka_partition, min(kafka_offset) AS _tw_first,
   max(kafka_offset) AS _tw_last FROM {job.qualified(tables.STREAM_LOG)} GROUP BY 1, 2"""
     ).collect()
     return [Stretch(row["_tw_day"], row["kafka_partition"], row["_tw_first"], row["_tw_last"]) for row in found]

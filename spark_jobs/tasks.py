@@ -113,9 +113,11 @@ class FromKafka:
         if self.landed_at:
             # Such time stamps need not grow with the offsets, and so do not say what has been landed.
             return
-        newest = pa.TableGroupBy(pa.Table.from_batches([batch.select(["partition", "timestamp"])]), "partition")
-        for partition, stamp in zip(*newest.aggregate([("timestamp", "max")]).to_pydict().values(), strict=True):
-            done.newest[partition] = max(done.newest.get(partition, 0.0), stamp.timestamp())
+        # As numbers: those of a topic that was another one once may lie beyond any calendar.
+        stamps = pa.table([batch["partition"], batch["timestamp"].cast(pa.int64())], ["partition", "us"])
+        newest = stamps.group_by("partition").aggregate([("us", "max")]).to_pydict()
+        for partition, micros in zip(*newest.values(), strict=True):
+            done.newest[partition] = max(done.newest.get(partition, 0.0), micros / 1_000_000)
 
 
 def of_kafka(

@@ -12,8 +12,9 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: ignore[attr-defined]
 from pyspark.sql import SparkSession
 
-from spark_jobs import rebuild_job
+from spark_jobs import erase_job, rebuild_job
 from spark_jobs.checkpoints import Checkpoint
+from spark_jobs.erase import Wanted
 from tests import at_work, small_world
 from tests.at_work import Work
 from tests.lake import EqualTo
@@ -126,6 +127,11 @@ def test_the_clocks_of_senders_decide_nothing(
     work.drain()
     assert work.unified() == work.expected()
     work.holds()
+    # One of the records to be erased has the moment that no calendar of ours has.
+    wanted = Wanted(work.pipeline, frozenset(["x"]))
+    erased = erase_job.erase(work.job, wanted, "me", "")
+    assert (erased["rows"][tables.STREAM_LOG], erased["in_kafka"]["records"]) == ({"rejected": 2}, 2)
+    assert erase_job.look(work.lake, wanted)["in_kafka"]["records"] == 2
 
     after = kafka.describe(stack, work.pipeline.topic.name)
     assert before and after

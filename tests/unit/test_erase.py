@@ -20,7 +20,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation
 
-from spark_jobs import rewriting
+from spark_jobs import erase_job, rewriting
 from spark_jobs.days import Scratch, scratch
 from spark_jobs.erase import Eraser, Wanted
 from spark_jobs.erase_files import InboxEraser
@@ -47,6 +47,7 @@ from twofold.readers import read
 from twofold.settings import Settings
 from twofold.table_files import Place, Writer
 from twofold.table_state import Boundary, Folded, Landed
+from twofold.topic import TopicState
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PERSON = "person-4711-of-some-length"
@@ -621,6 +622,25 @@ def test_reland_does_not_bring_it_back(lake: LocalLake, tmp_path: Path) -> None:
         land(lake, tables.BATCH_LOG, [], Landed(lake.name, 1, relanded=1))
     rows = lake.table(tables.BATCH_LOG).scan().to_arrow().sort_by("row")
     assert rows["outcome"].to_pylist() == ["accepted", "erased"]
+
+
+def test_a_record_whose_time_stamp_no_calendar_has_is_erased(lake: LocalLake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sender took microseconds for milliseconds; it goes after the last moment that has a name."""
+    beyond = 1_772_323_200_007_000_000
+    sent = {**kafka(0, event(PERSON)), "kafka_timestamp": beyond}
+    land(lake, tables.STREAM_LOG, [sent], Landed(lake.name, 1, "t", {0: 1}))
+    topic = TopicState("sent", "t", {0: (0, 1)}, {"retention.ms": str((1 << 63) - 1)})
+    monkeypatch.setattr("twofold.kafka.describe", lambda *_: topic)
+    shape, expected = tables.stream_log(lake.pipeline), {(0, 0, beyond)}
+    with scratch(lake.settings) as duck:
+        eraser = Eraser(lake, duck, Wanted(lake.pipeline, frozenset([PERSON])))
+        assert eraser.look(shape).places == expected
+        for found in (expected, set[tuple[int, int, int]]()):
+            told = erase_job._in_kafka(lake, duck, found)
+            assert told == {"records": 1, "until": "9999-12-31T23:59:59.999999+00:00", "places": ["sent[0]@0"]}
+            # From here on it is found by the blank row.
+            eraser.erase(shape, (0, 0))
+        assert eraser.look(shape).places == set()
 
 
 def of_the_ledger(lake: LocalLake) -> Check:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import pickle
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from spark_jobs.stream_progress import Finished, send, send_log, send_view
+from spark_jobs.tasks import FromKafka, packed
 from tests import overhear, running
-from twofold import metrics
+from tests.conftest import write_definition
+from twofold import metrics, schemas, tables
+from twofold.catalog import LakeCatalog
+from twofold.ledger import Erased
 from twofold.metrics import Meter
+from twofold.schema_registry import Registry
 from twofold.settings import Settings
+from twofold.table_files import Place
 
 LANDING: dict[str, Any] = {
     "name": "flights_log",
@@ -107,3 +115,21 @@ def test_a_views_batch_tells_state_watermark_and_late_rows_of_all_its_operators(
         f"{metrics.STREAM_LATE.name},{tags}": "3|c",
         f"{metrics.STREAM_WATERMARK.name},{tags}": "1367366400.0|g",
     }
+
+
+def test_the_newest_time_stamp_of_a_batch_may_lie_beyond_any_calendar(lake: LakeCatalog, tmp_path: Path) -> None:
+    """As in a topic whose senders chose them, until it was made as declared (`twofold topic --repair`)."""
+    pipeline, beyond = write_definition(tmp_path), 1_772_323_200_007_000_000
+    log = schemas.ensure_tables(lake, pipeline)[tables.STREAM_LOG]
+    batch = pa.RecordBatch.from_pydict(
+        {
+            "value": pa.array([b"{}", b"{}", b"{}"], pa.binary()),
+            "partition": pa.array([0, 1, 1], pa.int32()),
+            "offset": pa.array([0, 0, 1], pa.int64()),
+            "timestamp": pa.array([500_000, beyond, 0], pa.timestamp("us", "UTC")),
+        }
+    )
+    task = FromKafka(packed(pipeline, Place.of(log), Erased()), 1, Registry.of(Settings(home=tmp_path)))
+    (row,) = task([batch])
+    done = pickle.loads(row["result"][0].as_py())
+    assert (done.newest, done.counts["rejected"]) == ({0: 0.5, 1: beyond / 1_000_000}, 3)
