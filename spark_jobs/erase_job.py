@@ -12,6 +12,7 @@ Manually: `python -m spark_jobs.erase_job flights --id F1 --yes`
 from __future__ import annotations
 
 import getpass
+import io
 import json
 import os
 import sys
@@ -30,10 +31,11 @@ from spark_jobs.erase_files import InboxEraser
 from spark_jobs.spark_session import Job, started_job
 from twofold import database, inbox, kafka, ledger, tables, windows
 from twofold.commands import jobs
-from twofold.errors import TwofoldError
+from twofold.errors import TwofoldError, UsageError
 from twofold.lake import Lake
 from twofold.reader import pruning
 from twofold.reader.pinned import pin
+from twofold.readers.texts import REMEDY, SetAside, WatchedStream, blocks
 from twofold.schema_registry import Registry
 from twofold.taken import settle
 from twofold.text import counted
@@ -201,10 +203,20 @@ def _of_kafka(found: Mapping[str, Any]) -> str:
     return f"has {counted(found['records'], 'record')} of erased ids, {until}: {', '.join(found['places'])}{more}"
 
 
+def _lines_of(file: str) -> list[str]:
+    """What a file of ids has on its lines: UTF-8 or UTF-16, with or without a byte order mark, as files of the inbox."""
+    try:
+        with click.open_file(file, "rb") as stream:
+            text = b"".join(blocks(WatchedStream(stream), "csv")).decode()
+    except (SetAside, UnicodeDecodeError) as error:
+        raise UsageError(f"--ids: {file} is no text: {error}", f"{REMEDY}, with an id on each line") from None
+    return [line.rstrip("\n") for line in io.StringIO(text, newline=None)]
+
+
 def _work(
     lake: Lake, ids: Sequence[str], file: str | None, why: str | None, by: str | None, go: bool
 ) -> dict[str, Any]:
-    listed = [line.rstrip("\r\n") for line in click.open_file(file)] if file else []
+    listed = _lines_of(file) if file else []
     schemas = Registry.of(lake.settings).schema
     wanted = Wanted(lake.pipeline, frozenset([*ids, *filter(None, listed)]), schemas)
     return run(lake, wanted, by or _account(), why or "", go)

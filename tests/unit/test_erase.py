@@ -624,6 +624,26 @@ def test_reland_does_not_bring_it_back(lake: LocalLake, tmp_path: Path) -> None:
     assert rows["outcome"].to_pylist() == ["accepted", "erased"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
+def test_ids_come_from_a_file_as_any_editor_writes_it(
+    lake: LocalLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    """A byte order mark was part of the first id, which was then found nowhere, and entered in the ledger."""
+    monkeypatch.setattr(erase_job, "run", lambda _lake, wanted, *_: wanted.ids)
+    file = tmp_path / "ids.txt"
+    file.write_bytes(f"{PERSON}\r\n\nJürgen\u2028\r".encode(encoding))
+    ids: Any = erase_job._work(lake, ["x"], str(file), None, None, False)
+    assert ids == {PERSON, "Jürgen\u2028", "x"}
+
+
+def test_a_file_of_ids_that_is_no_text_is_refused(lake: LocalLake, tmp_path: Path) -> None:
+    file = tmp_path / "ids.txt"
+    for content in ("Jürgen".encode("latin-1"), "x".encode("utf-32")):
+        file.write_bytes(content)
+        with pytest.raises(UsageError, match=r"ids\.txt is no text"):
+            erase_job._work(lake, [], str(file), None, None, False)
+
+
 def test_a_record_whose_time_stamp_no_calendar_has_is_erased(lake: LocalLake, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sender took microseconds for milliseconds; it goes after the last moment that has a name."""
     beyond = 1_772_323_200_007_000_000
