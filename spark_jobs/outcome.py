@@ -11,6 +11,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,13 +19,16 @@ import click
 from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.errors import PySparkException
 
-from spark_jobs.spark_session import declared
+from spark_jobs.spark_session import JVM_GONE, declared
 from twofold import database
 from twofold.errors import ClockBehind, TwofoldError, end
 from twofold.local_files import write_whole
 from twofold.settings import Settings
 
 REPEAT = "what it had committed stays, nothing is half-written: fix the cause and run it again"
+
+FAILURES = (TwofoldError, PySparkException, Py4JError, OSError)
+"""What a program tells in a sentence; anything else is a fault of its own, and ends with a trace."""
 
 _DATED_BACK = ("Expected sorted snapshot log entries", "Invalid update timestamp", "Invalid snapshot timestamp")
 _CATALOG_AWAY = tuple(
@@ -55,21 +59,30 @@ def run(
     """Do the work, report how it ended, and exit."""
     try:
         report = work()
-    except TwofoldError as error:
-        _fail(error, outcome)
-    except (Py4JJavaError, PySparkException) as error:
-        _fail(of_jvm(error), outcome)
-    except (Py4JError, ConnectionError):
-        _fail(TwofoldError("the JVM of this job is gone, killed perhaps for want of memory", REPEAT), outcome)
-    except OSError as error:
-        # No space, too many open files, a folder that may not be written: the machine's affair, or the user's.
-        _fail(TwofoldError(f"a file could not be read or written: {error}", REPEAT), outcome)
+    except FAILURES as error:
+        failure = of_failure(error)
+        _write(outcome, {"error": failure.message, "remedy": failure.remedy, "exit_code": failure.exit_code})
+        end(failure)
     _write(outcome, {"report": report})
     click.echo(_dumps(report) if as_json else as_text(report))
     warnings = report.get("warnings", [])
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     sys.exit(1 if warnings else 0)
+
+
+def of_failure(error: Exception) -> TwofoldError:
+    """One of `FAILURES` as an error of ours."""
+    if isinstance(error, TwofoldError):
+        return error
+    if isinstance(error, Py4JJavaError | PySparkException):
+        # py4j asks the JVM for what it said, which may be gone by now.
+        with suppress(*JVM_GONE):
+            return of_jvm(error)
+    if isinstance(error, Py4JError | ConnectionError):
+        return TwofoldError("the JVM of this job is gone, killed perhaps for want of memory", REPEAT)
+    # No space, too many open files, a folder that may not be written: the machine's affair, or the user's.
+    return TwofoldError(f"a file could not be read or written: {error}", REPEAT)
 
 
 def of_jvm(error: Exception) -> TwofoldError:
@@ -91,11 +104,6 @@ def root_cause(error: Exception) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     thrown = [_THROWN.sub("", line, count=1) for line in lines if _THROWN.match(line)]
     return (thrown[-1] if thrown else lines[0])[:300]
-
-
-def _fail(error: TwofoldError, outcome: Path | None) -> NoReturn:
-    _write(outcome, {"error": error.message, "remedy": error.remedy, "exit_code": error.exit_code})
-    end(error)
 
 
 def _write(outcome: Path | None, content: Mapping[str, Any]) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 import signal
-import sys
 import threading
 import time
 from collections import Counter
@@ -21,12 +20,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 import click
-from py4j.protocol import Py4JError, Py4JJavaError
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql.streaming.query import StreamingQuery
 
-from spark_jobs import spark_session
-from spark_jobs.outcome import is_clock_behind
+from spark_jobs import outcome, spark_session
 from spark_jobs.spark_session import Job, JobLock, declared, topic_fence
 from spark_jobs.stream_log import LogWriter, Trigger
 from spark_jobs.stream_progress import StreamProgress
@@ -91,17 +89,10 @@ def main(pipeline: str, until_caught_up: bool, health_port: int) -> None:
     """Run the speed layer of PIPELINE until SIGTERM."""
     try:
         run(declared(pipeline), until_caught_up, health_port)
-    except NotRunning as error:
-        end(error, AWAY)
-    except DefinitionChanged as error:
-        end(error, CHANGED)
-    except TwofoldError as error:
-        end(error)
-    except Py4JJavaError:
-        raise
-    except (Py4JError, ConnectionError):
-        click.echo("error: the Spark JVM of this job exited; start the job again to resume", err=True)
-        sys.exit(1)
+    except outcome.FAILURES as error:
+        failure = outcome.of_failure(error)
+        code = AWAY if isinstance(failure, NotRunning) else None
+        end(failure, CHANGED if isinstance(failure, DefinitionChanged) else code)
 
 
 def run(lake: Lake, until_caught_up: bool, health_port: int) -> None:
@@ -277,7 +268,7 @@ class RestartedQuery:
             self.batches_at_failure = progressed["batchId"]
             self.failures.clear()
         away = any(sign in text for sign in _AWAY)
-        if is_clock_behind(text):
+        if outcome.is_clock_behind(text):
             # Waited for like a service that is away: the clock catches up by itself.
             text, away = ClockBehind(f"a table that query {self.name} writes").message, True
         self.failures[away] += 1

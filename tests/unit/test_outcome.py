@@ -10,12 +10,26 @@ from typing import Any
 
 import pytest
 from py4j.java_gateway import GatewayParameters, JavaGateway
-from py4j.protocol import Py4JError, Py4JNetworkError
+from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
+from pyspark.errors import PySparkRuntimeError
 
-from spark_jobs import outcome
+from spark_jobs import outcome, streaming_job
 from spark_jobs.outcome import root_cause
 from twofold import launch
-from twofold.errors import NotRunning
+from twofold.errors import DefinitionChanged, NotRunning, TwofoldError
+from twofold.lake import Lake
+from twofold.services.record import AWAY, CHANGED
+
+
+class Speechless(Py4JJavaError):  # type: ignore[misc]
+    """What a call of the JVM raised, whose words nobody can ask for any more."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __str__(self) -> str:
+        raise Py4JNetworkError("Answer from Java side is empty")
+
 
 HEAD = "An error occurred while calling o97.sql."
 THROWN = ": org.apache.iceberg.exceptions.ValidationException: Deleted manifest m0.avro could not be found: in 7"
@@ -49,6 +63,7 @@ def test_a_catalog_that_does_not_answer_the_jvm_is_no_failure_of_spark() -> None
     ("failure", "told"),
     [
         (Py4JNetworkError("Answer from Java side is empty"), "the JVM of this job is gone"),
+        (Speechless(), "the JVM of this job is gone"),
         (Py4JError("An error occurred while trying to connect to the Java server"), "the JVM of this job is gone"),
         (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "the JVM of this job is gone"),
         (OSError(errno.ENOSPC, "No space left on device", "/data/m0.avro"), "No space left on device: '/data/m0.avro'"),
@@ -67,6 +82,33 @@ def test_a_jvm_that_was_killed_and_a_full_disk_are_told_in_a_sentence(
     assert told in said
     assert outcome.REPEAT in said
     assert told in json.loads((tmp_path / "outcome.json").read_text())["error"]
+
+
+STARTLESS = PySparkRuntimeError(errorClass="JAVA_GATEWAY_EXITED", messageParameters={})
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "told"),
+    [
+        (STARTLESS, 1, "error: Spark failed: [JAVA_GATEWAY_EXITED] "),
+        (Speechless(), 1, "error: the JVM of this job is gone"),
+        (Py4JError("Answer from Java side is empty"), 1, "error: the JVM of this job is gone"),
+        (OSError(errno.ENOSPC, "No space left on device", "/data"), 1, "No space left on device: '/data'"),
+        (NotRunning("Kafka does not answer"), AWAY, "error: Kafka does not answer"),
+        (DefinitionChanged("p", ["a field"]), CHANGED, "error: the definition of p changed"),
+        (TwofoldError("no"), 1, "error: no"),
+    ],
+)
+def test_a_streaming_job_that_fails_tells_it_in_a_sentence_and_how_it_is_to_be_restarted_by_its_code(
+    failure: Exception, code: int, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def declared(_pipeline: str) -> Lake:
+        raise failure
+
+    monkeypatch.setattr(streaming_job, "declared", declared)
+    with pytest.raises(SystemExit) as ended:
+        streaming_job.main.main(["flights"])
+    assert (ended.value.code, told in capsys.readouterr().err) == (code, True)
 
 
 def test_the_jvm_logs_what_an_exception_says_without_its_stack() -> None:
