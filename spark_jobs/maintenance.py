@@ -183,6 +183,7 @@ class Retained:
     first_day: date | None = None
     """All days (of arrival) before it are gone; None: nothing was asked, or nothing could go."""
     deleted_rows: int = 0
+    """Records: with `event.each` each has a row for every element."""
     offsets: Mapping[int, int] = field(default_factory=dict)
     """Partition → first offset left."""
 
@@ -196,8 +197,8 @@ def retain(job: Job, keep: timedelta, now: datetime, dry_run: bool) -> Retained:
     before = table_state.retained_from(table.properties) if table else {}
     stretches = _stretches(job)
     day = retention.first_day_kept(stretches, _readers(job), now.date(), keep)
-    rows = sum(stretch.last - stretch.first + 1 for stretch in stretches if stretch.day < day)
-    if not rows:
+    records = sum(count for stretch, count in stretches.items() if stretch.day < day)
+    if not records:
         return Retained(offsets=before)
     offsets = retention.offsets_kept_from(stretches, day, before)
     if not dry_run:
@@ -206,16 +207,18 @@ def retain(job: Job, keep: timedelta, now: datetime, dry_run: bool) -> Retained:
         job.spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('{table_state.RETAINED_FROM}' = '{promised}')")
         arrival = tables.arrival(job.pipeline)
         job.spark.sql(f"DELETE FROM {name} WHERE {arrival} < {serving.moment(day)}")
-    return Retained(day, rows, offsets)
+    return Retained(day, records, offsets)
 
 
-def _stretches(job: Job) -> list[Stretch]:
+def _stretches(job: Job) -> dict[Stretch, int]:
+    """With their records: not every offset between has one, and with `event.each` one may have many rows."""
     arrival = tables.arrival(job.pipeline)
+    records = "count(DISTINCT kafka_offset)" if job.pipeline.event.each else "count(*)"
     found = job.spark.sql(
-        f"""SELECT {serving.day_of(arrival)} AS _tw_day, kafka_partition, min(kafka_offset) AS _tw_first,
-  max(kafka_offset) AS _tw_last FROM {job.qualified(tables.STREAM_LOG)} GROUP BY 1, 2"""
+        f"""SELECT {serving.day_of(arrival)} AS _tw_day, kafka_partition, min(kafka_offset), max(kafka_offset),
+  {records} FROM {job.qualified(tables.STREAM_LOG)} GROUP BY 1, 2"""
     ).collect()
-    return [Stretch(row["_tw_day"], row["kafka_partition"], row["_tw_first"], row["_tw_last"]) for row in found]
+    return {Stretch(day, partition, first, last): count for day, partition, first, last, count in found}
 
 
 def _readers(job: Job) -> list[dict[int, int]]:

@@ -17,14 +17,14 @@ from pyspark.sql import Row, SparkSession
 from spark_jobs import maintenance, rebuild_job, stream_log, stream_views, streaming_job
 from spark_jobs.maintenance import Retained
 from spark_jobs.maintenance_job import Maintenance
-from tests import at_work
+from tests import at_work, lake
 from tests.at_work import Work
-from tests.small_world import event
+from tests.small_world import START, event
 from twofold import commits, retention, table_state, tables, versions
 from twofold.definition.model import Pipeline
 from twofold.retention import upkeep
 from twofold.settings import Settings
-from twofold.table_state import History
+from twofold.table_state import History, Landed
 
 Define = Callable[..., Pipeline]
 
@@ -249,6 +249,18 @@ def test_retention_stays_behind_every_reader(stack: Settings, spark: SparkSessio
     rebuild_job.rebuild(work.job)
     work.drain()
     exact(work)
+
+
+def test_retention_counts_records_and_not_offsets(stack: Settings, spark: SparkSession, define: Define) -> None:
+    """Others are marks of transactions, or were accepted as lost."""
+    work = Work(spark, stack, define(views=None))
+    log = lake.make(stack, work.pipeline)[tables.STREAM_LOG]
+    place = {"outcome": tables.ACCEPTED, "kafka_partition": 0, "kafka_timestamp": START, "landing": 1}
+    rows = [{**event(f"e{offset}", offset), **place, "kafka_offset": offset} for offset in (0, 1, 5)]
+    lake.append(log, rows, Landed(work.pipeline.name, 1, "t", {0: 6}))
+    work.union()
+    retained = retain(work)
+    assert (retained.deleted_rows, retained.offsets) == (3, {0: 6})
 
 
 def retain(work: Work) -> Retained:
