@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.manifest import DataFile
 from pyiceberg.table.update import SetPropertiesUpdate
@@ -31,7 +32,6 @@ from twofold import commits, inbox, kafka, ledger, schemas, table_state, tables
 from twofold.contract.judge import Judge
 from twofold.definition.model import Pipeline
 from twofold.definition.names import ELEMENT
-from twofold.errors import TwofoldError
 from twofold.lake import Lake
 from twofold.ledger import Erased
 from twofold.reader import pruning
@@ -129,19 +129,24 @@ class Rejudged:
             if self.changes:
                 head = table.metadata.current_snapshot_id
                 updates = [SetPropertiesUpdate(updates=known)] if known else []
-                commits.replace(table, head, self.old, self.new, state, updates, same)
+                # Unless it is refused they may be the table's from here on, as where no answer comes.
+                new, self.new = self.new, []
+                try:
+                    commits.replace(table, head, self.old, new, state, updates, same)
+                except CommitFailedException:
+                    self.new = new
+                    raise
             else:
                 commits.set_properties(table, known, same)
 
         remedy = "see that no maintenance, reland or erase runs, then run it again: nothing of this table was changed"
         try:
             commits.retried(".".join(self.log.made.name()), attempt, remedy, _ATTEMPTS)
-        except TwofoldError:
+        finally:
             self.discard()
-            raise
 
     def discard(self) -> None:
-        """Remove the new files."""
+        """Remove the new files, unless they are, or may be, in the table."""
         if self.new:
             commits.discard(self.log.made, self.new)
 

@@ -63,16 +63,17 @@ def run(lake: Lake, wanted: Asked, go: bool) -> dict[str, Any]:
     else:
         schemas.require_fit(lake.catalog(), lake.pipeline)
     found: dict[str, Rejudged] = {}
-    with scratch(lake.settings) as duck:
-        relander = Relander(lake, duck, wanted)
-        found[tables.STREAM_LOG] = relander.stream_log()
-        if wanted.partition is None:
-            found[tables.BATCH_LOG] = relander.batch_log()
-    for log in found.values():
-        if not go:
-            log.discard()
-        else:
+    try:
+        with scratch(lake.settings) as duck:
+            relander = Relander(lake, duck, wanted)
+            found[tables.STREAM_LOG] = relander.stream_log()
+            if wanted.partition is None:
+                found[tables.BATCH_LOG] = relander.batch_log()
+        for log in found.values() if go else ():
             log.commit(lake, wanted == Asked())
+    finally:
+        for log in found.values():
+            log.discard()
     # Also what an earlier run that was killed has left undone.
     united = _unite(lake) if go and union.read(lake).is_outdated else None
     return {

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
-from spark_jobs import union
+from spark_jobs import reland_job, union
 from spark_jobs.days import scratch
 from spark_jobs.reland import Asked, Rejudged, Relander
 from spark_jobs.reland_job import asked
@@ -21,7 +22,7 @@ from tests.lake import LocalLake
 from twofold import commits, inbox, schemas, table_state, tables
 from twofold.catalog import LakeCatalog
 from twofold.definition.model import Pipeline
-from twofold.errors import DefinitionChanged, TwofoldError, UsageError
+from twofold.errors import DefinitionChanged, NotRunning, TwofoldError, UsageError
 from twofold.lake import Lake
 from twofold.reader.pinned import pin
 from twofold.settings import Settings
@@ -122,6 +123,36 @@ def test_files_that_others_replaced_are_not_replaced_again(lake: LocalLake) -> N
         second.commit(lake, whole=False)
     assert lake.table(tables.STREAM_LOG).metadata_location == now
     assert not [file for file in second.new if Path(file.file_path.removeprefix("file://")).exists()]
+
+
+def test_no_file_is_removed_of_a_commit_that_nobody_answers(lake: LocalLake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL went away between the commit and its word of it: the files are the table's."""
+    found, commit = anew(lake, 0), lake.own.commit_table
+
+    def unanswered(*arguments: Any) -> None:  # noqa: ANN401
+        commit(*arguments)
+        raise NotRunning("PostgreSQL does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lake.own, "commit_table", unanswered)
+        with pytest.raises(NotRunning):
+            found.commit(lake, whole=True)
+    assert rows(lake) == [(0, "rejected"), (1, "accepted")]
+
+
+def test_a_run_that_fails_leaves_no_file_of_either_log(lake: LocalLake, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = anew(lake, 0)
+    (file,) = (Path(file.file_path.removeprefix("file://")) for file in made.new)
+
+    def failing(_: Relander) -> Rejudged:
+        raise OSError("no space")
+
+    monkeypatch.setattr(Relander, "stream_log", lambda _: made)
+    monkeypatch.setattr(Relander, "batch_log", failing)
+    assert file.exists()
+    with pytest.raises(OSError, match="no space"):
+        reland_job.run(lake, Asked(), go=True)
+    assert not file.exists()
 
 
 def test_nothing_is_replaced_under_another_definition(lake: LocalLake, tmp_path: Path) -> None:
