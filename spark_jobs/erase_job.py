@@ -204,7 +204,7 @@ def _of_kafka(found: Mapping[str, Any]) -> str:
 
 
 def _lines_of(file: str) -> list[str]:
-    """What a file of ids has on its lines: UTF-8 or UTF-16, with or without a byte order mark, as files of the inbox."""
+    """The lines of a file of ids: UTF-8 or UTF-16, with or without a byte order mark, as those of the inbox."""
     try:
         with click.open_file(file, "rb") as stream:
             text = b"".join(blocks(WatchedStream(stream), "csv")).decode()

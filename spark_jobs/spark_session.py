@@ -1,9 +1,10 @@
 """What every Spark program stands on: its session, its pipeline's lock for one role, and the fence of its topic.
 
-The lock is held by the JVM, which is the process that commits. Were it held by the Python driver, a kill -9 of that
-would free the lock while its JVM may still be committing. Even a dead JVM's last commit may still wait inside
+The Python driver commits, in maintenance the JVM, too. The JVM holds the lock, as it ends after its driver: a kill -9
+of that would free it while its JVM may still be committing. Even a dead JVM's last commit may still wait inside
 PostgreSQL, which does not notice that its client is gone: so the new holder of a lock first ends the remaining
-connections of the previous holder.
+connections of the previous holder's JVM. A commit that is late all the same is refused where another one was made
+meanwhile (`twofold.commits`).
 
 While a lock is held, each commit through the catalog asks first whether it still is; a heartbeat notices its loss
 in between (see `twofold.database`).
@@ -400,7 +401,8 @@ class JobLock:
             connection.execute("DELETE FROM twofold_holders WHERE lock = %s", (self.key,))
 
 
-def topic_fence(settings: Settings, topic: str, topic_id: str) -> Callable[[], str]:
+@contextmanager
+def topic_fence(settings: Settings, topic: str, topic_id: str) -> Iterator[Callable[[], str]]:
     """May this job still write? Asked before every commit to stream_log, by the JVM's own Kafka client.
 
     The function returns the topic's id. It raises BoundaryError where the topic is not the one that the job started on.
@@ -424,4 +426,8 @@ def topic_fence(settings: Settings, topic: str, topic_id: str) -> Callable[[], s
             )
         return found
 
-    return fence
+    try:
+        yield fence
+    finally:
+        with suppress(*JVM_GONE):
+            admin.close(java.time.Duration.ZERO)

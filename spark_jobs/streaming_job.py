@@ -124,8 +124,10 @@ def check(lake: Lake) -> str:
 
 def stream(job: Job, topic_id: str, stop: threading.Event, until_caught_up: bool, health_port: int = 0) -> None:
     """Hold the lock and run all queries of a checked pipeline, until `stop` or caught up; `stop` is set then."""
-    with job.lock("stream", wait_s=_WAIT_S) as lock:
-        same_topic = topic_fence(job.settings, job.pipeline.topic.name, topic_id)
+    with (
+        job.lock("stream", wait_s=_WAIT_S) as lock,
+        topic_fence(job.settings, job.pipeline.topic.name, topic_id) as same_topic,
+    ):
         watch = DefinitionWatch(job.pipeline)
 
         def fence() -> str:
