@@ -116,64 +116,49 @@ def check(lake: Lake) -> str:
     schemas.require_fit(lake.catalog(), lake.pipeline)
     state = kafka.ensure(lake.settings, lake.pipeline)
     topic.require_exact(lake.pipeline, state)
-    made = lake.ensure()
-    log = made[tables.STREAM_LOG]
+    log = lake.ensure()[tables.STREAM_LOG]
     loss.require_none(table_state.streamed(log, lake.name), loss.around(lake, state))
     return state.topic_id
 
 
 def stream(job: Job, topic_id: str, stop: threading.Event, until_caught_up: bool, health_port: int = 0) -> None:
     """Hold the lock and run all queries of a checked pipeline, until `stop` or caught up; `stop` is set then."""
+    settings, pipeline = job.settings, job.pipeline
     with (
         job.lock("stream", wait_s=_WAIT_S) as lock,
-        topic_fence(job.settings, job.pipeline.topic.name, topic_id) as same_topic,
+        topic_fence(settings, pipeline.topic.name, topic_id) as same_topic,
     ):
-        watch = DefinitionWatch(job.pipeline)
+        watch = DefinitionWatch(pipeline)
 
         def fence() -> str:
             watch.check()
             return same_topic()
 
-        _stream(job, lock, fence, stop, until_caught_up, health_port)
-
-
-def _stream(
-    job: Job,
-    lock: JobLock,
-    fence: Callable[[], str],
-    stop: threading.Event,
-    until_caught_up: bool,
-    health_port: int,
-) -> None:
-    settings, pipeline = job.settings, job.pipeline
-    progress = StreamProgress(pipeline, Meter(settings, pipeline.name), settings.home)
-    log = LogWriter(job, fence, progress.ingested)
-    progress.lost = log.landed.lost_offsets
-    views = [ViewWriter(job, view) for view in pipeline.views.values()]
-    for view in views:
-        view.ensure()
-    paces = pipeline.stream
-    queries = [RestartedQuery("log", log.start, lambda: log.error, paces.trigger, progress)]
-    for view in views:
-        queries.append(RestartedQuery(view.view.name, view.start, lambda: None, paces.views_trigger, progress))
-    with (
-        _listening(job, progress),
-        health.serve(progress.snapshot, health_port, settings.health_host) as server,
-        progress.beating(),
-    ):
-        server.announce(health.place_of(settings.home, pipeline.name, STREAM))
-        try:
-            if until_caught_up:
-                _drain(queries, progress, stop, lock)
-            else:
-                _keep_running(queries, progress, stop, lock)
-        finally:
-            stop.set()
-            # Within the lock, which each of their commits asks for. A JVM that has ended has no queries.
-            for one in queries:
-                with suppress(*spark_session.JVM_GONE):
-                    one.stop()
-    click.echo(progress.summary(), err=True)
+        progress = StreamProgress(pipeline, Meter(settings, pipeline.name), settings.home)
+        log = LogWriter(job, fence, progress.ingested)
+        progress.lost = log.landed.lost_offsets
+        views = [ViewWriter(job, view) for view in pipeline.views.values()]
+        for view in views:
+            view.ensure()
+        paces = pipeline.stream
+        queries = [RestartedQuery("log", log.start, lambda: log.error, paces.trigger, progress)]
+        for view in views:
+            queries.append(RestartedQuery(view.view.name, view.start, lambda: None, paces.views_trigger, progress))
+        with (
+            _listening(job, progress),
+            health.serve(progress.snapshot, health_port, settings.health_host) as server,
+            progress.beating(),
+        ):
+            server.announce(health.place_of(settings.home, pipeline.name, STREAM))
+            try:
+                (_drain if until_caught_up else _keep_running)(queries, progress, stop, lock)
+            finally:
+                stop.set()
+                # Within the lock, which each of their commits asks for. A JVM that has ended has no queries.
+                for one in queries:
+                    with suppress(*spark_session.JVM_GONE):
+                        one.stop()
+        click.echo(progress.summary(), err=True)
 
 
 @contextmanager
