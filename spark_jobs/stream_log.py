@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -101,24 +100,22 @@ class LogWriter:
         of it. Of two first starts at once one decides.
         """
         topic = self.pipeline.topic
-        for _ in range(_ATTEMPTS):
+
+        def attempt() -> None:
             if self.refresh().offsets or topic.start == table_state.EARLIEST:
-                break
+                return
             since = None if isinstance(topic.start, str) else topic.start
             start = kafka.first_offsets(self.job.settings, topic.name, since)
             declared = table_state.start_text(topic)
             first = Landed(
                 self.pipeline.name, offsets=start, topic_id=self.fence(), start=start, declared_start=declared
             )
-            with suppress(CommitFailedException):
-                never = [AssertProperty(key=table_state.START)]
-                self.table = schemas.commit_state(self.table, first, never)
-                self.landed = first
-                places = ", ".join(f"{topic.name}[{partition}]@{offset}" for partition, offset in start.items())
-                click.echo(f"{self.pipeline.name}: the stream begins with {declared}: {places}", err=True)
-                break
-        else:
-            raise self._changed_by_others()
+            self.table = schemas.commit_state(self.table, first, [AssertProperty(key=table_state.START)])
+            self.landed = first
+            places = ", ".join(f"{topic.name}[{partition}]@{offset}" for partition, offset in start.items())
+            click.echo(f"{self.pipeline.name}: the stream begins with {declared}: {places}", err=True)
+
+        self._retried(attempt)
         for said in evolution.of_start(topic, self.landed):
             click.echo(f"warning: {self.pipeline.name}: {said}", err=True)
 
@@ -177,20 +174,18 @@ class LogWriter:
         starts = self.checkpoint.kafka_offsets(batch_id - 1, self.pipeline.topic.name) or {}
         if ends is None:
             raise BoundaryError(f"batch {batch_id} has no offsets in {self.checkpoint.path}", self._rebuild_remedy())
-        for _ in range(_ATTEMPTS):
-            held = self.landed.offsets
-            if all(end <= held.get(partition, 0) for partition, end in ends.items()):
-                return
-            self._refuse_gap(starts, held)
-            if self._ingest(records, batch_id, starts, ends):
-                return
-        raise self._changed_by_others()
 
-    def _changed_by_others(self) -> TwofoldError:
-        return TwofoldError(
-            f"{self.pipeline.name}.{tables.STREAM_LOG} was changed by others during each of {_ATTEMPTS} attempts",
-            "see that only one streaming job and one maintenance run; the job continues by itself",
-        )
+        def attempt() -> None:
+            held = self.landed.offsets
+            if any(end > held.get(partition, 0) for partition, end in ends.items()):
+                self._refuse_gap(starts, held)
+                self._ingest(records, batch_id, starts, ends)
+
+        self._retried(attempt)
+
+    def _retried(self, attempt: Callable[[], None]) -> None:
+        remedy = "see that only one streaming job and one maintenance run; the job continues by itself"
+        commits.retried(f"{self.pipeline.name}.{tables.STREAM_LOG}", attempt, remedy)
 
     def _refuse_gap(self, starts: Mapping[int, int], held: Mapping[int, int]) -> None:
         gaps = {p: (held.get(p, 0), start) for p, start in starts.items() if start > held.get(p, 0)}
@@ -204,8 +199,8 @@ class LogWriter:
     def _rebuild_remedy(self) -> str:
         return f"delete the checkpoint {self.checkpoint.path}: the next start recreates it from what stream_log holds"
 
-    def _ingest(self, records: DataFrame, batch_id: int, starts: Mapping[int, int], ends: Mapping[int, int]) -> bool:
-        """Write and commit one micro-batch; False where another commit was first, so that all must be decided again."""
+    def _ingest(self, records: DataFrame, batch_id: int, starts: Mapping[int, int], ends: Mapping[int, int]) -> None:
+        """Write and commit one micro-batch; CommitFailedException where others landed first: all is decided again."""
         held = self.landed.offsets
         size = sum(end - max(starts.get(partition, 0), held.get(partition, 0)) for partition, end in ends.items())
         repeated = {p: offset for p, offset in held.items() if starts.get(p, 0) < offset}
@@ -219,17 +214,14 @@ class LogWriter:
         )
         if not self._commit(files, state):
             commits.discard(self.table, files)
-            return False
+            raise CommitFailedException("others landed meanwhile")
         self._count(batch_id, written)
         self._tidy()
-        return True
 
     def _tidy(self) -> None:
         """Now and then, between two batches: merge manifests, and expire snapshots that are no longer needed."""
         self._commits += 1
-        if self._commits % TIDY_EVERY:
-            return
-        if commits.clock_behind_ms(self.table.metadata):
+        if self._commits % TIDY_EVERY or commits.clock_behind_ms(self.table.metadata):
             return
         history = table_state.history_of(self.table)
         expired = maintenance.log_expirable(self.job, history, datetime.now(UTC))
