@@ -6,7 +6,6 @@ parts (a query, the files it reads) ─► few rows: one after the other, in thi
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.types import NestedField
 
 from spark_jobs.spark_session import Job
-from spark_jobs.tasks import RESULT, Batches, packed, result, results
+from spark_jobs.tasks import RESULT, Batches, result, results
 from twofold.reader import engine
 from twofold.reader.pinned import Pinned, columns_of, duckdb_type
 from twofold.settings import Settings
@@ -73,18 +72,11 @@ def scratch(settings: Settings, threads: int | None = None) -> Iterator[Scratch]
         yield Scratch(connection)
 
 
-class From(NamedTuple):
-    """A relation of a part's query."""
-
-    columns: tuple[NestedField, ...]
-    files: tuple[DataFile, ...]
-
-
 class DaysQuery(NamedTuple):
-    """Some days of a table: the query of their rows, in DuckDB's dialect, and the relations that it names."""
+    """Some days of a table: the query of their rows, in DuckDB's dialect, and the files of the relations it names."""
 
     query: str
-    sources: Mapping[str, From]
+    sources: Mapping[str, Sequence[DataFile]]
 
 
 def is_spread(parts: int, rows: int) -> bool:
@@ -92,38 +84,42 @@ def is_spread(parts: int, rows: int) -> bool:
     return parts > 1 and rows > SPREAD_ROWS
 
 
-def write(job: Job, duck: Scratch, place: Place, order: str, parts: Sequence[DaysQuery]) -> list[DataFile]:
-    """Write all parts, in this process or in tasks."""
-    rows = sum(file.record_count for part in parts for one in part.sources.values() for file in one.files)
+def write(
+    job: Job, duck: Scratch, place: Place, order: str, columns: tuple[NestedField, ...], parts: Sequence[DaysQuery]
+) -> list[DataFile]:
+    """Write all parts, in this process or in tasks; `columns` are those of the relations."""
+    rows = sum(file.record_count for part in parts for files in part.sources.values() for file in files)
+    task = WriteDays(place, order, columns, parts, job.settings)
     if not is_spread(len(parts), rows):
-        return [file for part in parts for file in _written(duck, place, order, part)]
-    task = WriteDays(packed(place, order, parts), job.settings)
+        return [file for part in parts for file in task.written(duck, part)]
     frame = job.spark.range(0, len(parts), 1, len(parts)).mapInArrow(task, RESULT)
     return [file for files in results(frame) for file in files]
 
 
 @dataclass(frozen=True)
 class WriteDays:
-    """Writes parts in tasks; what does not change from task to task is sent once."""
+    """Writes parts, here or in tasks."""
 
-    kit: bytes
+    place: Place
+    order: str
+    columns: tuple[NestedField, ...]
+    parts: Sequence[DaysQuery]
     settings: Settings
 
     def __call__(self, batches: Batches) -> Iterator[object]:
         """One task: the numbers of its parts come in."""
-        place, order, parts = pickle.loads(self.kit)
         files: list[DataFile] = []
         with scratch(self.settings, threads=1) as duck:
             for batch in batches:
                 for number in batch["id"].to_pylist():
-                    files += _written(duck, place, order, parts[number])
+                    files += self.written(duck, self.parts[number])
         yield result(files)
 
-
-def _written(duck: Scratch, place: Place, order: str, part: DaysQuery) -> list[DataFile]:
-    for name, one in part.sources.items():
-        duck.show(name, one.columns, place.io_properties, one.files)
-    return duck.write(place, part.query, order)
+    def written(self, duck: Scratch, part: DaysQuery) -> list[DataFile]:
+        """The new files of a part."""
+        for name, files in part.sources.items():
+            duck.show(name, self.columns, self.place.io_properties, files)
+        return duck.write(self.place, part.query, self.order)
 
 
 def grouped(rows: Mapping[date, int], near: Iterable[tuple[date, Collection[date]]] | None = None) -> list[list[date]]:

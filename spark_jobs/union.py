@@ -28,7 +28,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.update import TableUpdate
 
 from spark_jobs import days
-from spark_jobs.days import DaysQuery, From, Scratch, scratch
+from spark_jobs.days import DaysQuery, Scratch, scratch
 from spark_jobs.spark_session import Job
 from twofold import commits, looks, schemas, serving, table_state, tables, windows
 from twofold.definition.model import Pipeline, View
@@ -265,16 +265,13 @@ class _Union:
         gone = self.duck.write(place, serving.duckdb(f"SELECT {away} FROM {beaten}"), order) if beaten else []
         had = {day_of(file) for file in old}
         query = serving.duckdb(serving.rewritten(self.pipeline, "_tw_touched", "_tw_won", "_tw_gone", dropped))
-        columns = self.logs.events.columns
         parts = []
         for group in groups:
             its = had.intersection(group)
             picked = {"_tw_touched": old, "_tw_won": new, "_tw_gone": gone}
-            sources = {
-                name: From(columns, tuple(f for f in files if day_of(f) in its)) for name, files in picked.items()
-            }
+            sources = {name: [file for file in files if day_of(file) in its] for name, files in picked.items()}
             parts += [DaysQuery(query, sources)] if its else []
-        files = days.write(self.job, self.duck, place, order, parts)
+        files = days.write(self.job, self.duck, place, order, self.logs.events.columns, parts)
         commits.discard(self.logs.events.made, [*gone, *(file for file in new if day_of(file) in had)])
         return files + [file for file in new if day_of(file) not in had]
 
@@ -370,7 +367,7 @@ class _Folding:
         parts = [self._part(group, files) for group in days.grouped(rows, near)]
         keys = ", ".join(map(quoted, tables.view_keys(self.view)))
         with scratch(self.job.settings) as duck:
-            return days.write(self.job, duck, place, keys, parts)
+            return days.write(self.job, duck, place, keys, self.events.columns, parts)
 
     def _part(self, starts: Collection[date], held: Mapping[date, Sequence[DataFile]]) -> DaysQuery:
         accepted = "(SELECT * FROM _tw_events WHERE NOT withdrawn)"
@@ -378,5 +375,4 @@ class _Folding:
         chosen = serving.duckdb(serving.on_days("window_start", starts))
         query = f"SELECT * FROM ({fold}) AS _tw_folded WHERE {chosen}"
         reached = sorted(event_days(starts, self.view.window, self.view.every))
-        files = tuple(file for day in reached for file in held.get(day, ()))
-        return DaysQuery(query, {"_tw_events": From(self.events.columns, files)})
+        return DaysQuery(query, {"_tw_events": [file for day in reached for file in held.get(day, ())]})
