@@ -7,7 +7,7 @@ Manually: `python -m spark_jobs.batch_job flights`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from spark_jobs import outcome
@@ -18,28 +18,19 @@ from twofold.commands import jobs
 from twofold.lake import Lake
 from twofold.metrics import Meter
 
-_SHORT_BYTES = 256 << 20
-"""Up to this much is ingested in well under a minute."""
-
 
 def run(lake: Lake, wait: float = 0.0) -> dict[str, Any]:
     """Ingest all new files, and send the metrics; no JVM is started where nothing is new."""
     if (report := looks.idle(lake, looks.BATCH)) is not None:
         return report
     with job_metrics.measured(lake, looks.BATCH) as meter:
-        done = _ingest(lake, wait)
+        # The files are read in Python's workers: its JVM has little to do, however many they are.
+        with started_job(lake, "batch", short_lived=True) as job, job.lock("batch", wait_s=wait):
+            done = BatchRun(job)
+            done.run()
         for one in done.landings:
             _measure(meter, one)
     return _report(done.landings, [*done.warnings(), *taken.passed_over(lake.inbox().files())])
-
-
-def _ingest(lake: Lake, wait_s: float) -> BatchRun:
-    new = taken.new_files(lake.inbox().files(), taken.read_book(lake).files)
-    short = sum(one.file.size_bytes for one in new) < _SHORT_BYTES
-    with started_job(lake, "batch", short_lived=short) as job, job.lock("batch", wait_s=wait_s):
-        done = BatchRun(job)
-        done.run()
-        return done
 
 
 def _measure(meter: Meter, landed: Landing) -> None:
@@ -66,21 +57,19 @@ def _report(landings: Sequence[Landing], warnings: Sequence[str]) -> dict[str, A
     return looks.batch_report(landings=numbers, **totals, rows=rows, files=files, warnings=warnings)
 
 
-def _lines(report: Mapping[str, Any]) -> list[str]:
-    lines = [line for landing in report["landings"] for line in _landing_lines(landing, report["files"])]
-    return lines or ["nothing new"]
-
-
-def _landing_lines(landing: int, files: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    taken = [file for file in files if file["landing"] == landing]
-    names = [inbox.shown(file["file"]) for file in taken]
-    width = max(map(len, names))
-    yield f"landing {landing}: {len(taken)} file{'s' if len(taken) != 1 else ''}"
-    for name, file in zip(names, taken, strict=True):
-        said = f"set aside: {file['reason']}" if file["reason"] else _said([file])
-        yield f"  {name:<{width}}  {said}"
-    if len(taken) > 1:
-        yield f"  {'total':<{width}}  {_said(taken)}"
+def _lines(report: Mapping[str, Any]) -> Iterator[str]:
+    if not report["landings"]:
+        yield "nothing new"
+    for landing in report["landings"]:
+        files = [file for file in report["files"] if file["landing"] == landing]
+        names = [inbox.shown(file["file"]) for file in files]
+        width = max(map(len, names))
+        yield f"landing {landing}: {len(files)} file{'s' if len(files) != 1 else ''}"
+        for name, file in zip(names, files, strict=True):
+            said = f"set aside: {file['reason']}" if file["reason"] else _said([file])
+            yield f"  {name:<{width}}  {said}"
+        if len(files) > 1:
+            yield f"  {'total':<{width}}  {_said(files)}"
 
 
 def _said(files: Sequence[Mapping[str, Any]]) -> str:
