@@ -106,13 +106,13 @@ class Checkpoint:
 
     def settle(self) -> None:
         """Finish an interrupted `discard`."""
-        if not self._is_discarded():
-            return
-        self._delete("")
-        self._delete(_MARKER)
+        for part in ("", _MARKER) if self._is_discarded() else ():
+            filesystem, location = self._open(part)
+            filesystem.delete(location, True)
 
     def _is_discarded(self) -> bool:
-        return self._exists(_MARKER)
+        filesystem, marker = self._open(_MARKER)
+        return bool(filesystem.exists(marker))
 
     def _batches(self, folder: str) -> list[int]:
         return sorted(int(name) for name in self._names(folder) if name.isdigit())
@@ -152,14 +152,6 @@ class Checkpoint:
             if not missing and filesystem.exists(location):
                 raise
             return []
-
-    def _exists(self, part: str) -> bool:
-        filesystem, location = self._open(part)
-        return bool(filesystem.exists(location))
-
-    def _delete(self, part: str) -> None:
-        filesystem, location = self._open(part)
-        filesystem.delete(location, True)
 
     def _open(self, part: str) -> tuple[JavaObject, JavaObject]:
         """The file system and the path of a part of the checkpoint; "" is the folder itself."""

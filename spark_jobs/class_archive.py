@@ -11,12 +11,10 @@ Run manually: `python -m spark_jobs.class_archive`
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import click
-import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from spark_jobs import spark_session
@@ -66,7 +64,7 @@ def record(settings: Settings, target: Path) -> None:
 def _work(spark: SparkSession, folder: str) -> None:
     """Bytes to Python's workers and a little back, a table, and a stream with state."""
     spark.sql(f"CREATE TABLE {_LOG} (id BIGINT) USING iceberg")
-    spark.range(10).mapInArrow(_same, "id BIGINT").writeTo(_LOG).append()
+    spark.range(10).mapInArrow(lambda batches: batches, "id BIGINT").writeTo(_LOG).append()
     counts = spark.readStream.format("iceberg").load(_LOG).groupBy("id").count()
     writer = counts.writeStream.outputMode("update").option("checkpointLocation", f"{folder}/checkpoint")
     writer.foreachBatch(_collect).trigger(availableNow=True).start().awaitTermination()
@@ -74,10 +72,6 @@ def _work(spark: SparkSession, folder: str) -> None:
 
 def _collect(rows: DataFrame, _batch_id: int) -> None:
     rows.collect()
-
-
-def _same(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    yield from batches
 
 
 if __name__ == "__main__":
