@@ -64,7 +64,7 @@ def run(
         _write(outcome, {"error": failure.message, "remedy": failure.remedy, "exit_code": failure.exit_code})
         end(failure)
     _write(outcome, {"report": report})
-    click.echo(_dumps(report) if as_json else as_text(report))
+    click.echo(json.dumps(report, default=str) if as_json else as_text(report))
     warnings = report.get("warnings", [])
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
@@ -108,8 +108,4 @@ def root_cause(error: Exception) -> str:
 
 def _write(outcome: Path | None, content: Mapping[str, Any]) -> None:
     if outcome is not None:
-        write_whole(outcome, _dumps(content))
-
-
-def _dumps(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, default=str)
+        write_whole(outcome, json.dumps(content, default=str))

@@ -144,7 +144,7 @@ def unite(job: Job) -> United:
         if logs.boundary.covers(*logs.landed):
             return United(boundary=logs.boundary)
         with scratch(job.settings) as duck:
-            return _Union(job, logs, duck).run()
+            return _Union(job, logs, duck, logs.engine(duck)).run()
 
     return commits.retried(f"{job.lake.name}.{tables.EVENTS}", attempt, _REMEDY)
 
@@ -202,16 +202,8 @@ class _Union:
     job: Job
     logs: Logs
     duck: Scratch
-
-    @property
-    def pipeline(self) -> Pipeline:
-        """Whose logs they are."""
-        return self.job.pipeline
-
-    @cached_property
-    def engine(self) -> DuckDBEngine:
-        """The steps over what is pinned."""
-        return self.logs.engine(self.duck)
+    engine: DuckDBEngine
+    """The steps over what is pinned."""
 
     def run(self) -> United:
         """All steps; CommitFailedException where `events` was changed meanwhile, and then nothing stays."""
@@ -223,7 +215,7 @@ class _Union:
             return United(stream, batch, boundary=after)
         won, beaten = found.tail, None
         if found.beaten and found.decided:
-            won = engine.keep("won", serving.winning_tail(self.pipeline, found.tail, found.decided))
+            won = engine.keep("won", serving.winning_tail(engine.pipeline, found.tail, found.decided))
             beaten = engine.keep("beaten", f"SELECT * FROM {found.beaten} AS _tw_r")
         rows = self._rows_by_day(won)
         wins = rows.total()
@@ -243,11 +235,12 @@ class _Union:
         if days.is_spread(len(groups), rows.total()):
             return self._spread(place, groups, old, won, beaten)
         files: list[DataFile] = []
-        time = f"`{self.pipeline.event.time}`"
+        pipeline = self.engine.pipeline
+        time = f"`{pipeline.event.time}`"
         for group in map(set, groups):
             touched = self.duck.read(self.logs.events, tuple(file for file in old if day_of(file) in group))
             its = won if len(groups) == 1 else f"(SELECT * FROM {won} WHERE {serving.on_days(time, group)})"
-            query = serving.duckdb(serving.rewritten(self.pipeline, touched, its, beaten, self.engine.dropped))
+            query = serving.duckdb(serving.rewritten(pipeline, touched, its, beaten, self.engine.dropped))
             files += self.duck.write(place, query, self.logs.sort_order)
         return files
 
@@ -255,16 +248,16 @@ class _Union:
         self, place: Place, groups: list[list[date]], old: tuple[DataFile, ...], won: str, beaten: str | None
     ) -> list[DataFile]:
         """What tasks need of the tail goes into files first; those of a day that had none are its files already."""
-        order, dropped = self.logs.sort_order, self.engine.dropped
-        listed = serving.event_columns(self.pipeline, dropped)
+        order, dropped, pipeline = self.logs.sort_order, self.engine.dropped, self.engine.pipeline
+        listed = serving.event_columns(pipeline, dropped)
         names = serving.columns(listed)
         new = self.duck.write(place, serving.duckdb(f"SELECT {names} FROM {won}"), order)
-        there = {self.pipeline.event.key, self.pipeline.event.time, *serving.provenance(self.pipeline)}
+        there = {pipeline.event.key, pipeline.event.time, *serving.provenance(pipeline)}
         absent = [name for name in listed if name not in there]
         away = ", ".join(["*", *(f"NULL AS `{name}`" for name in absent)])
         gone = self.duck.write(place, serving.duckdb(f"SELECT {away} FROM {beaten}"), order) if beaten else []
         had = {day_of(file) for file in old}
-        query = serving.duckdb(serving.rewritten(self.pipeline, "_tw_touched", "_tw_won", "_tw_gone", dropped))
+        query = serving.duckdb(serving.rewritten(pipeline, "_tw_touched", "_tw_won", "_tw_gone", dropped))
         parts = []
         for group in groups:
             its = had.intersection(group)
@@ -276,7 +269,7 @@ class _Union:
         return files + [file for file in new if day_of(file) not in had]
 
     def _rows_by_day(self, relation: str) -> Counter[date]:
-        day = windows.day_number(f"epoch_us({quoted(self.pipeline.event.time)})")
+        day = windows.day_number(f"epoch_us({quoted(self.engine.pipeline.event.time)})")
         found: Counter[date] = Counter()
         for number, count in self.duck.connection.execute(
             f"SELECT {day} AS _tw_day, count(*) FROM {relation} GROUP BY 1"
@@ -293,7 +286,7 @@ def recompute_view(job: Job, view: View) -> int:
         schemas.ensure_view(job.lake.catalog(), job.pipeline, view, name)
         folding = _Folding.of(job, view)
         known = table_state.folded(folding.before.history)
-        state = folding.state(known)
+        state = looks.view_state(job.pipeline, view, folding.events.history, known)
         if known == state:
             return 0
         # With wider types the same expressions may give other values of events that nothing has touched.
@@ -315,7 +308,8 @@ def rebuild_view(job: Job, view: View) -> int:
             return
         folding = _Folding.of(job, view)
         table, updates = schemas.redeclared(folding.before.made, job.pipeline, view, name)
-        folding.commit(table, None, folding.state(None), updates)
+        state = looks.view_state(job.pipeline, view, folding.events.history, None)
+        folding.commit(table, None, state, updates)
 
     commits.retried(f"{job.lake.name}.{name}", attempt, _REMEDY)
     return sum(file.record_count for file in pin(job.lake.catalog(), job.lake.name, name).all_files)
@@ -336,15 +330,6 @@ class _Folding:
         catalog, pipeline = job.lake.catalog(), job.pipeline
         before = pin(catalog, pipeline.name, tables.batch_view_name(view))
         return cls(job, view, before, pin(catalog, pipeline.name, tables.EVENTS, tables.events(pipeline)))
-
-    @property
-    def pipeline(self) -> Pipeline:
-        """Whose events they are."""
-        return self.job.pipeline
-
-    def state(self, known: Folded | None) -> Folded:
-        """The state that the view carries when it is folded from these events."""
-        return looks.view_state(self.pipeline, self.view, self.events.history, known)
 
     def commit(
         self, table: Table, touched: Collection[date] | None, state: Folded, updates: Sequence[TableUpdate] = ()
@@ -371,7 +356,7 @@ class _Folding:
 
     def _part(self, starts: Collection[date], held: Mapping[date, Sequence[DataFile]]) -> DaysQuery:
         accepted = "(SELECT * FROM _tw_events WHERE NOT withdrawn)"
-        fold = windows.fold(self.view, self.pipeline.event.time, accepted)
+        fold = windows.fold(self.view, self.job.pipeline.event.time, accepted)
         chosen = serving.duckdb(serving.on_days("window_start", starts))
         query = f"SELECT * FROM ({fold}) AS _tw_folded WHERE {chosen}"
         reached = sorted(event_days(starts, self.view.window, self.view.every))
