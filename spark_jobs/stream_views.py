@@ -21,14 +21,13 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import astuple, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pyiceberg.conversions import from_bytes
 from pyiceberg.exceptions import CommitFailedException
-from pyiceberg.manifest import DataFile, ManifestContent
+from pyiceberg.manifest import ManifestContent
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation
 from pyiceberg.types import TimestamptzType
@@ -46,7 +45,6 @@ from twofold.definition import fingerprint
 from twofold.definition.model import View
 from twofold.definition.names import ELEMENT
 from twofold.errors import BoundaryError
-from twofold.reader.pinned import pin
 from twofold.table_state import Folded, History
 from twofold.versions import StreamView
 
@@ -163,7 +161,9 @@ class ViewWriter:
     def _filled(self, whole: Whole, log: DataFrame) -> DataFrame:
         """Replace the view by its fold over a snapshot of stream_log; what the query has yet to read of the log."""
         aggregation, state = self._aggregation, self._state(whole.snapshot, whole.sequence_number, whole.files)
-        accepted = aggregation.accepted(self._log_as_of(whole.snapshot))
+        table = self.job.lake.table(tables.STREAM_LOG)
+        pinned = f"SELECT * FROM {as_of(table, whole.snapshot, table.schema().fields)}"
+        accepted = aggregation.accepted(self.job.spark.sql(pinned))
         distinct = aggregation.rows(self._first_of_each_id(accepted))
         self.table.fill(self._measures(state).run(aggregation.fold(distinct)), state)
         highest = F.unix_micros(F.max(aggregation.seen)).alias("_tw_latest")
@@ -176,10 +176,6 @@ class ViewWriter:
         # Rows before that meet no row that is still on time: the query's state can do without them.
         is_open = aggregation.time >= F.timestamp_micros(F.lit(watermark_us - delay_us))
         return log.where(is_open | (F.col("landing") > whole.landing))
-
-    def _log_as_of(self, snapshot: int) -> DataFrame:
-        log = pin(self.job.lake.catalog(), self.job.lake.name, tables.STREAM_LOG)
-        return self.job.spark.sql(f"SELECT * FROM {as_of(log.made, snapshot, log.columns)}")
 
     def _first_of_each_id(self, accepted: DataFrame) -> DataFrame:
         """The earliest row of each id, as Kafka took them in."""
@@ -285,17 +281,12 @@ def _ids(log: Table, aggregation: Aggregation) -> int:
     span = 2 * aggregation.delay // timedelta(microseconds=1)
     highest = [
         (min(int(from_bytes(TimestamptzType(), bounds[column])) for column in columns), file.record_count)
-        for file in _files(log)
+        for manifest in commits.manifests_of(log)
+        for file in (entry.data_file for entry in manifest.fetch_manifest_entry(log.io))
         if (bounds := file.upper_bounds or {}).keys() >= set(columns)
     ]
     latest = max((top for top, _ in highest), default=0)
     return sum(count for top, count in highest if top > latest - span)
-
-
-def _files(log: Table) -> Iterator[DataFile]:
-    for manifest in commits.manifests_of(log):
-        for entry in manifest.fetch_manifest_entry(log.io):
-            yield entry.data_file
 
 
 def _whole(job: Job) -> Whole:

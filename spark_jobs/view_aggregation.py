@@ -73,17 +73,13 @@ class Aggregation:
         """Accepted rows with only what the view needs: id, time, groups, `SEEN`, and a column for each part."""
         event = self.pipeline.event
         kept = tuple(dict.fromkeys([event.key, event.time, *self.view.by]))
-        arguments = [_plain(self.pipeline, part) for part in self.view.parts]
-        plain = [column for column in arguments if column is not None]
-        if len(plain) == len(arguments):
+        found = ((part.name, _plain(self.pipeline, part)) for part in self.view.parts)
+        plain = [column.alias(name) for name, column in found if column is not None]
+        if len(plain) == len(self.view.parts):
             return accepted.select(*map(_named, kept), self.seen, *plain)
-        used = accepted.select(*map(_named, self._needed()), self.seen)
+        needed = (name for name in self.pipeline.columns if name in (event.key, event.time) or self.view.reads(name))
+        used = accepted.select(*map(_named, needed), self.seen)
         return Arguments((*kept, SEEN), self.view.parts).run(used)
-
-    def _needed(self) -> list[str]:
-        """Event columns that the view is computed from."""
-        always = (self.pipeline.event.key, self.pipeline.event.time)
-        return [name for name in self.pipeline.columns if name in always or self.view.reads(name)]
 
     def on_time(self, rows: DataFrame) -> DataFrame:
         """Hand the watermark on, from arrival to the event's own time, whose windows are closed by it.
@@ -120,11 +116,6 @@ def _interval(length: timedelta) -> str:
 
 def _plain(pipeline: Pipeline, part: Part) -> Column | None:
     """The part's argument as Spark's own column; None where it has to be computed."""
-    found = _plain_argument(pipeline, part)
-    return None if found is None else found.alias(part.name)
-
-
-def _plain_argument(pipeline: Pipeline, part: Part) -> Column | None:
     if part.argument == "1":
         return F.lit(1)
     if part.function == "count" and (counted := _NOT_NULL.fullmatch(part.argument)):
