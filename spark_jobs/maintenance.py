@@ -18,7 +18,7 @@ from py4j.protocol import Py4JJavaError
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table as IcebergTable
 from pyspark.errors import PySparkException
-from pyspark.sql import Row, SparkSession
+from pyspark.sql import Row
 from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
 from spark_jobs import union
@@ -60,11 +60,11 @@ def rewrite_files(job: Job, table: str, min_input_files: int, order: str | None 
 
     `order` sorts the rows of the new files: "" by the table's own sort order, None not at all.
     """
-    arguments = [_argument(job, table), f"options => map('min-input-files', '{min_input_files}')"]
+    arguments = [f"options => map('min-input-files', '{min_input_files}')"]
     arguments += [] if order is None else ["strategy => 'sort'"]
     arguments += [f"sort_order => '{order}'"] if order else []
     try:
-        row = _call(job.spark, "rewrite_data_files", arguments)
+        row = _call(job, "rewrite_data_files", table, *arguments)
     except (PySparkException, Py4JJavaError) as error:
         if not _conflict(error):
             raise
@@ -83,7 +83,7 @@ def rewrite_manifests(job: Job, table: str) -> int:
     if found is None or snapshot is None or len(snapshot.manifests(found.io)) < _MANY_MANIFESTS:
         return 0
     again = Retrying(retry=retry_if_exception(_conflict), stop=stop_after_attempt(_ATTEMPTS), reraise=True)
-    row = again(_call, job.spark, "rewrite_manifests", [_argument(job, table)])
+    row = again(_call, job, "rewrite_manifests", table)
     return int(row["rewritten_manifests_count"])
 
 
@@ -92,12 +92,9 @@ def _conflict(error: BaseException) -> bool:
     return isinstance(error, PySparkException | Py4JJavaError) and any(sign in str(error) for sign in _CONFLICTS)
 
 
-def _call(spark: SparkSession, procedure: str, arguments: list[str]) -> Row:
-    return spark.sql(f"CALL {CATALOG}.system.{procedure}({', '.join(arguments)})").collect()[0]
-
-
-def _argument(job: Job, table: str) -> str:
-    return f"table => '{job.qualified(table)}'"
+def _call(job: Job, procedure: str, table: str, *more: str) -> Row:
+    arguments = ", ".join([f"table => '{job.qualified(table)}'", *more])
+    return job.spark.sql(f"CALL {CATALOG}.system.{procedure}({arguments})").collect()[0]
 
 
 # ---- snapshots ----
@@ -131,7 +128,7 @@ def expire(job: Job, table: str, asked: Upkeep, now: datetime) -> Expired:
         named = ", ".join(map(str, ids[start : start + _IDS_PER_CALL]))
         # With ids alone, everything older than five days would go too.
         arguments = ["older_than => TIMESTAMP '1970-01-01 00:00:00'", f"snapshot_ids => array({named})"]
-        files += sum(_call(job.spark, "expire_snapshots", [_argument(job, table), *arguments]).asDict().values())
+        files += sum(_call(job, "expire_snapshots", table, *arguments).asDict().values())
     return Expired(len(ids), depth - len(ids), files, {name: min(depth, kept) for name, kept in guards.items()})
 
 
@@ -150,13 +147,11 @@ def _guards(job: Job, table: str, history: History) -> dict[str, int]:
     """What must be kept of this table regardless of age: the state it carries, and what its readers resume from."""
     if history.head is None or table == tables.LANDED_FILES:
         return {}
-    if table == tables.STREAM_LOG:
-        readers = {f"view {view}": _resumes(job, view, history) for view in job.pipeline.views}
-        return {"state": retention.carries_state(history, Landed.KEY), **readers}
-    if table == tables.EVENTS:
-        readers = {f"view {view}": _recomputes(job, view, history) for view in job.pipeline.views}
-        return {"state": retention.carries_state(history, Boundary.KEY), **readers}
-    return {"state": retention.carries_state(history, Landed.KEY if table == tables.BATCH_LOG else Folded.KEY)}
+    keys = {tables.STREAM_LOG: Landed.KEY, tables.BATCH_LOG: Landed.KEY, tables.EVENTS: Boundary.KEY}
+    guards = {"state": retention.carries_state(history, keys.get(table, Folded.KEY))}
+    if wants := {tables.STREAM_LOG: _resumes, tables.EVENTS: _recomputes}.get(table):
+        guards |= {f"view {view}": wants(job, view, history) for view in job.pipeline.views}
+    return guards
 
 
 def _resumes(job: Job, view: str, log: History) -> int:
