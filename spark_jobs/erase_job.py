@@ -23,7 +23,7 @@ from typing import Any
 
 import click
 
-from spark_jobs import id_horizon, outcome, union_job
+from spark_jobs import maintenance, outcome, union_job
 from spark_jobs.checkpoints import Checkpoint
 from spark_jobs.days import Scratch, scratch
 from spark_jobs.erase import Eraser, Held, Wanted
@@ -93,7 +93,7 @@ def erase(job: Job, wanted: Wanted, by: str, why: str, streaming: bool = False) 
             files.erase(one)
             rewritten[one.file.name] = len(one.gone)
         removed = 0
-        database.forget_result(lake.settings, lake.name, id_horizon.KIND)
+        database.forget_result(lake.settings, lake.name, maintenance.BEYOND)
         if any(one.files for one in held.values()) or any(map(eraser.left_behind, eraser.shapes)):
             eraser.erase_all()
             union_job.union(job)

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from spark_jobs import id_horizon, maintenance, outcome
+from spark_jobs import maintenance, outcome
 from spark_jobs.maintenance import Expired, Retained, Rewritten
 from spark_jobs.spark_session import Job, started_job
 from twofold import job_metrics, retention, tables
@@ -108,7 +108,7 @@ class Maintenance:
             "tables": {name: asdict(report) for name, report in self.reports.items()},
             "retained": asdict(retained),
             "inbox_leftovers": maintenance.remove_leftovers(lake, asked, now),
-            "ids_beyond_horizon": asdict(id_horizon.search(lake, keep=not asked.dry_run)),
+            "ids_beyond_horizon": asdict(maintenance.search_beyond(lake, keep=not asked.dry_run)),
             "seconds": round(time.monotonic() - started, 1),
         }
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from spark_jobs import id_horizon, maintenance, unified_views
+from spark_jobs import maintenance, unified_views
 from tests.at_work import Work
 from twofold import comparison, tables
 from twofold.definition.load import load_file
@@ -109,7 +109,7 @@ def test_names_that_are_words_of_sql(
     assert {folder.name for folder in (tmp_path / "plain").iterdir()} == {"at_day_=2024-05-01"}
     twofold("maintain", "order")
     maintenance.rewrite_files(work.job, tables.STREAM_LOG, 2)
-    assert id_horizon.search(work.lake, keep=False).ids == 0
+    assert maintenance.search_beyond(work.lake, keep=False).ids == 0
     twofold("rebuild", "order")
     work.drain()
     work.holds()

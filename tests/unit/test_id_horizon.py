@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from spark_jobs import id_horizon, union
+from spark_jobs import maintenance, union
 from spark_jobs.days import scratch
 from tests import lake as by_hand
 from tests.conftest import write_definition
@@ -55,4 +55,4 @@ def test_ids_too_far_apart_are_found_by_what_is_past_the_last_search(
 ) -> None:
     edge = Boundary(made.name, offsets={0: offset}, landing=landing)
     with scratch(made.settings) as duck:
-        assert set(id_horizon.far_apart(union.read(made), duck, edge)) == expected
+        assert set(maintenance.far_apart(union.read(made), duck, edge)) == expected
