@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -310,9 +310,8 @@ WHERE {self.asked.where("landed_at")} GROUP BY landing, file ORDER BY landing, f
             blank = self.duck.connection.execute(
                 f"""SELECT "row" FROM {gone} WHERE landing = ? AND file = ?""", [landing, file]
             ).fetchall()
-            place = _Place(landing, file, landed_at, count, pa.array([row for (row,) in blank], pa.int64()))
-            why = self._read(place, rejudged.erased, waiting)
-            if why:
+            gone_rows = pa.array([row for (row,) in blank], pa.int64())
+            if why := self._read((landing, file, landed_at, count), gone_rows, rejudged.erased, waiting):
                 waiting.drop()
                 rejudged.kept[f"{inbox.shown(file)} (landing {landing}): {why}"] += count
             else:
@@ -328,9 +327,9 @@ SELECT * FROM {rows} AS _tw_r SEMI JOIN _tw_anew USING (landing, file) SEMI JOIN
             new,
         )
 
-    def _read(self, place: _Place, erased: Erased, waiting: Waiting) -> str:
-        """Judge the rows of a file that is as it was taken; else why it cannot be."""
-        landing, name, landed_at, count, gone = place
+    def _read(self, taken: tuple[int, str, datetime, int], gone: pa.Array, erased: Erased, waiting: Waiting) -> str:
+        """Judge the rows of a file that is as it was taken, but for those `gone`; else why it cannot be."""
+        landing, name, landed_at, count = taken
         row = self._taken.get((landing, name), {"version": "", "sha256": ""})
         if why := self._files.absence(landing, name, row["version"], row["sha256"]):
             return why
@@ -357,16 +356,6 @@ SELECT * FROM {rows} AS _tw_r SEMI JOIN _tw_anew USING (landing, file) SEMI JOIN
     def _taken(self) -> dict[tuple[int, str], dict[str, Any]]:
         """Landing and file → the row of landed_files."""
         return {(row["landing"], row["file"]): row for row in self.lake.landed_files()}
-
-
-class _Place(NamedTuple):
-    """A file as a landing took it: its records, and the numbers of those that were erased."""
-
-    landing: int
-    file: str
-    landed_at: datetime
-    records: int
-    erased: pa.Array
 
 
 def _erased(rows: str, columns: str) -> str:

@@ -75,27 +75,24 @@ def run(lake: Lake, wanted: Asked, go: bool) -> dict[str, Any]:
         for log in found.values():
             log.discard()
     # Also what an earlier run that was killed has left undone.
-    united = _unite(lake) if go and union.read(lake).is_outdated else None
+    united = None
+    if go and union.read(lake).is_outdated:
+        with started_job(lake, "reland", short_lived=True) as job, job.lock("union", wait_s=_WAIT_S):
+            united = union_job.union(job)
     return {
         "pipeline": lake.name,
         "done": go,
-        "logs": {name: _facts(log) for name, log in found.items()},
+        "logs": {
+            name: {
+                "judged": log.judged,
+                "not_judged": dict(sorted(log.kept.items())),
+                "changes": dict(sorted(log.changes.items())),
+                "files_replaced": len(log.old),
+            }
+            for name, log in found.items()
+        },
         "union": united,
         "seconds": round(time.monotonic() - started, 1),
-    }
-
-
-def _unite(lake: Lake) -> dict[str, Any]:
-    with started_job(lake, "reland", short_lived=True) as job, job.lock("union", wait_s=_WAIT_S):
-        return union_job.union(job)
-
-
-def _facts(log: Rejudged) -> dict[str, Any]:
-    return {
-        "judged": log.judged,
-        "not_judged": dict(sorted(log.kept.items())),
-        "changes": dict(sorted(log.changes.items())),
-        "files_replaced": len(log.old),
     }
 
 
