@@ -18,15 +18,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
-from py4j.protocol import Py4JJavaError
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
-from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from spark_jobs.outcome import root_cause
-from spark_jobs.spark_session import Job
+from spark_jobs.spark_session import JVM_FAILED, Job
 from spark_jobs.tasks import FromInbox, Ingested, StoreFailed, TakenFile, crashed, packed
 from twofold import commits, inbox, ledger, schemas, table_files, table_state, tables
 from twofold.errors import TwofoldError
@@ -195,7 +193,7 @@ def run_tasks(spark: SparkSession, task: FromInbox) -> list[Ingested]:
     """Run all groups; where a worker crashes, its files one by one, then those that crash it record by record."""
     try:
         return task.run(spark)
-    except (PySparkException, Py4JJavaError) as error:
+    except JVM_FAILED as error:
         if StoreFailed.__name__ in str(error):
             raise TwofoldError(root_cause(error), "see to the store, then run the same command again") from None
         if not crashed(error):
@@ -210,7 +208,7 @@ def _alone(spark: SparkSession, task: FromInbox, chosen: Chosen) -> list[Ingeste
     for apart in (False, True):
         try:
             return replace(task, apart=apart).run(spark)
-        except (PySparkException, Py4JJavaError) as error:
+        except JVM_FAILED as error:
             if not crashed(error):
                 raise
     with task.lake.inbox().open(chosen.file.name) as stream:

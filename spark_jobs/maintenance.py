@@ -16,17 +16,15 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from py4j.protocol import Py4JJavaError
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table as IcebergTable
-from pyspark.errors import PySparkException
 from pyspark.sql import Row
 from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
 from spark_jobs import union
 from spark_jobs.checkpoints import Checkpoint
 from spark_jobs.days import Scratch, scratch
-from spark_jobs.spark_session import Job
+from spark_jobs.spark_session import JVM_FAILED, Job
 from twofold import catalog as catalogs
 from twofold import database, inbox, retention, serving, table_files, table_state, tables
 from twofold.errors import TwofoldError
@@ -71,7 +69,7 @@ def rewrite_files(job: Job, table: str, min_input_files: int, order: str | None 
     arguments += [f"sort_order => '{order}'"] if order else []
     try:
         row = _call(job, "rewrite_data_files", table, *arguments)
-    except (PySparkException, Py4JJavaError) as error:
+    except JVM_FAILED as error:
         if not _conflict(error):
             raise
         return Rewritten(conflict=True)
@@ -95,7 +93,7 @@ def rewrite_manifests(job: Job, table: str) -> int:
 
 def _conflict(error: BaseException) -> bool:
     """Whether another job committed to the same table first."""
-    return isinstance(error, PySparkException | Py4JJavaError) and any(sign in str(error) for sign in _CONFLICTS)
+    return isinstance(error, JVM_FAILED) and any(sign in str(error) for sign in _CONFLICTS)
 
 
 def _call(job: Job, procedure: str, table: str, *more: str) -> Row:

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
-from py4j.protocol import Py4JError, Py4JJavaError
-from pyspark.errors import PySparkException
+from py4j.protocol import Py4JError
 
-from spark_jobs.spark_session import JVM_GONE, declared
+from spark_jobs.spark_session import JVM_FAILED, JVM_GONE, declared
 from twofold import database
 from twofold.errors import ClockBehind, TwofoldError, end
 from twofold.local_files import write_whole
@@ -27,7 +26,7 @@ from twofold.settings import Settings
 
 REPEAT = "what it had committed stays, nothing is half-written: fix the cause and run it again"
 
-FAILURES = (TwofoldError, PySparkException, Py4JError, OSError)
+FAILURES = (TwofoldError, *JVM_FAILED, *JVM_GONE)
 """What a program tells in a sentence; anything else is a fault of its own, and ends with a trace."""
 
 _DATED_BACK = ("Expected sorted snapshot log entries", "Invalid update timestamp", "Invalid snapshot timestamp")
@@ -75,7 +74,7 @@ def of_failure(error: Exception) -> TwofoldError:
     """One of `FAILURES` as an error of ours."""
     if isinstance(error, TwofoldError):
         return error
-    if isinstance(error, Py4JJavaError | PySparkException):
+    if isinstance(error, JVM_FAILED):
         # py4j asks the JVM for what it said, which may be gone by now.
         with suppress(*JVM_GONE):
             return of_jvm(error)

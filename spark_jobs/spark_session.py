@@ -31,6 +31,7 @@ from py4j.protocol import Py4JError, Py4JJavaError
 from pyiceberg.table import Table
 from pyiceberg.types import NestedField
 from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from twofold import database, kafka, shell, tables
@@ -55,6 +56,8 @@ The sink sends cumulative counts as increments, and StatsD takes a negative gaug
 
 JVM_GONE = (Py4JError, OSError)
 """What a call to a JVM raises that has ended, or ends meanwhile."""
+JVM_FAILED = (Py4JJavaError, PySparkException)
+"""What a call to a JVM raises where it fails there, or in a task."""
 _PRINTS_WITHIN_S = 4.0
 """A JVM that can prints the stacks of its threads within a moment."""
 

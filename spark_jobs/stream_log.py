@@ -18,16 +18,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
-from py4j.protocol import Py4JJavaError
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql.streaming.query import StreamingQuery
 
 from spark_jobs import maintenance
 from spark_jobs.checkpoints import Checkpoint
-from spark_jobs.spark_session import Job
+from spark_jobs.spark_session import JVM_FAILED, Job
 from spark_jobs.tasks import FromKafka, WrittenBatch, crashed, packed
 from twofold import commits, evolution, kafka, ledger, schemas, table_state, tables
 from twofold.commits import AssertProperty
@@ -260,7 +258,7 @@ class LogWriter:
         parallel = self.job.spark.sparkContext.defaultParallelism
         try:
             return task.run(records, min(count, parallel))
-        except (PySparkException, Py4JJavaError) as error:
+        except JVM_FAILED as error:
             if not crashed(error):
                 raise
             click.echo(f"{self.pipeline.name}: a record ends the process that judges it; judging apart", err=True)

@@ -20,12 +20,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 import click
-from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException
 from pyspark.sql.streaming.query import StreamingQuery
 
 from spark_jobs import outcome, spark_session
-from spark_jobs.spark_session import Job, JobLock, declared, topic_fence
+from spark_jobs.spark_session import JVM_FAILED, Job, JobLock, declared, topic_fence
 from spark_jobs.stream_log import LogWriter, Trigger
 from spark_jobs.stream_progress import StreamProgress
 from spark_jobs.stream_views import ViewWriter
@@ -240,7 +238,7 @@ class RestartedQuery:
             self.query = self.begin(trigger)
         except ConnectionError:
             raise  # of py4j: the JVM is gone
-        except (PySparkException, Py4JJavaError, NotRunning, OSError) as error:
+        except (*JVM_FAILED, NotRunning, OSError) as error:
             # By its name, as Python's trace has it in a batch, is known what is away.
             self._failed(f"{type(error).__name__}: {error}")
 
