@@ -28,7 +28,7 @@ from spark_jobs.checkpoints import Checkpoint
 from spark_jobs.days import Scratch, scratch
 from spark_jobs.erase import Eraser, Held, Wanted
 from spark_jobs.erase_files import InboxEraser
-from spark_jobs.spark_session import Job, started_job
+from spark_jobs.spark_session import LONG_S, Job, started_job
 from twofold import database, inbox, kafka, ledger, tables, windows
 from twofold.commands import jobs
 from twofold.errors import TwofoldError, UsageError
@@ -40,7 +40,6 @@ from twofold.schema_registry import Registry
 from twofold.taken import settle
 from twofold.text import counted
 
-_WAIT_S = 600.0
 _POLL_S = 0.5
 _SHOWN = 10
 
@@ -62,8 +61,8 @@ def run(lake: Lake, wanted: Wanted, by: str, why: str, go: bool) -> dict[str, An
     with (
         started_job(lake, "erase", short_lived=True) as job,
         nullcontext() if streaming else job.lock("stream"),
-        job.lock("batch", wait_s=_WAIT_S),
-        job.lock("union", wait_s=_WAIT_S),
+        job.lock("batch", wait_s=LONG_S),
+        job.lock("union", wait_s=LONG_S),
     ):
         return erase(job, wanted, by, why, streaming)
 

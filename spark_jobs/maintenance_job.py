@@ -18,7 +18,7 @@ from typing import Any
 
 from spark_jobs import maintenance, outcome
 from spark_jobs.maintenance import Expired, Retained, Rewritten
-from spark_jobs.spark_session import Job, started_job
+from spark_jobs.spark_session import LONG_S, Job, started_job
 from twofold import job_metrics, retention, tables
 from twofold.commands import jobs
 from twofold.definition.model import Pipeline, View
@@ -26,9 +26,6 @@ from twofold.job_metrics import SMALL_BYTES, DataFiles
 from twofold.lake import Lake
 from twofold.retention import Upkeep
 from twofold.versions import StreamView
-
-_WAIT_S = 600.0
-"""How long a union may take before maintenance gives up on what the union writes."""
 
 
 def run(lake: Lake, **options: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -92,7 +89,7 @@ class Maintenance:
         retained = Retained() if keep is None else maintenance.retain(job, keep, now, asked.dry_run)
         for layout in (one for one in layouts if one.append_only):
             self._compact(layout)
-        with job.lock("union", wait_s=_WAIT_S) as lock:
+        with job.lock("union", wait_s=LONG_S) as lock:
             for layout in (one for one in layouts if not one.append_only):
                 # Spark's own commits ask nobody.
                 lock.check()

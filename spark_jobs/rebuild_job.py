@@ -16,7 +16,7 @@ from typing import Any
 
 from spark_jobs import outcome, stream_log, union
 from spark_jobs.checkpoints import Checkpoint
-from spark_jobs.spark_session import Job, started_job
+from spark_jobs.spark_session import LONG_S, Job, started_job
 from twofold import commits, schemas, table_state, tables
 from twofold.commands import jobs
 from twofold.definition import fingerprint
@@ -25,13 +25,11 @@ from twofold.lake import Lake
 from twofold.reader.pinned import pin
 from twofold.table_state import Folded
 
-_WAIT_S = 600.0
-
 
 def run(lake: Lake) -> dict[str, Any]:
     """Refuse while the streaming job runs; else rebuild, with unions kept out."""
     lake.ensure()
-    with started_job(lake, "rebuild") as job, job.lock("stream"), job.lock("union", wait_s=_WAIT_S):
+    with started_job(lake, "rebuild") as job, job.lock("stream"), job.lock("union", wait_s=LONG_S):
         return rebuild(job)
 
 

@@ -21,14 +21,13 @@ from typing import Any
 from spark_jobs import outcome, union, union_job
 from spark_jobs.days import scratch
 from spark_jobs.reland import Asked, Rejudged, Relander
-from spark_jobs.spark_session import started_job
+from spark_jobs.spark_session import LONG_S, started_job
 from twofold import inbox, schemas, tables
 from twofold.commands import jobs
 from twofold.definition.types import parse_since
 from twofold.errors import UsageError
 from twofold.lake import Lake
 
-_WAIT_S = 600.0
 _OFFSETS = re.compile(r"(\d+)(?::(\d*))?")
 _END = (1 << 63) - 1
 
@@ -77,7 +76,7 @@ def run(lake: Lake, wanted: Asked, go: bool) -> dict[str, Any]:
     # Also what an earlier run that was killed has left undone.
     united = None
     if go and union.read(lake).is_outdated:
-        with started_job(lake, "reland", short_lived=True) as job, job.lock("union", wait_s=_WAIT_S):
+        with started_job(lake, "reland", short_lived=True) as job, job.lock("union", wait_s=LONG_S):
             united = union_job.union(job)
     return {
         "pipeline": lake.name,

@@ -209,6 +209,8 @@ def _s3(settings: Settings) -> dict[str, str]:
     }
 
 
+LONG_S = 600.0
+"""How long a job waits for the lock of one that ends by itself: then it finds what that one has left."""
 _POLL_S = 0.5
 _END_WITHIN_MS = 10_000
 _TOPIC_TIMEOUT_S = 30

@@ -10,14 +10,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from spark_jobs import outcome
-from spark_jobs.spark_session import Job, started_job
+from spark_jobs.spark_session import LONG_S, Job, started_job
 from spark_jobs.union import recompute_view, unite
 from twofold import job_metrics, looks
 from twofold.commands import jobs
 from twofold.lake import Lake
-
-_WAIT_S = 600.0
-"""A second union waits for the first: it then finds what is left, which may be nothing."""
 
 
 def run(lake: Lake) -> dict[str, Any]:
@@ -25,7 +22,7 @@ def run(lake: Lake) -> dict[str, Any]:
     if (report := looks.idle(lake, looks.UNION)) is not None:
         return report
     with job_metrics.measured(lake, looks.UNION) as meter:
-        with started_job(lake, "union", short_lived=True) as job, job.lock("union", wait_s=_WAIT_S):
+        with started_job(lake, "union", short_lived=True) as job, job.lock("union", wait_s=LONG_S):
             report = union(job)
         looks.measure_union(lake, meter, report)
     return report
