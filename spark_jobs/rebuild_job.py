@@ -43,12 +43,14 @@ def rebuild(job: Job) -> dict[str, Any]:
     for view in views.values():
         _restart_stream_view(job, view)
     Checkpoint.of(job, stream_log.QUERY).discard()
+    there = {name[-1] for name in job.lake.catalog().list_tables(job.lake.name)}
     return {
         "pipeline": job.pipeline.name,
         "events": events,
         "batch_view_rows": batch,
         "stream_views": list(views),
-        "undeclared": _undeclared(job),
+        # Tables of views that the definition no longer has: left as they are.
+        "undeclared": sorted(there.difference({*tables.names(job.pipeline), tables.LEDGER})),
         "seconds": round(time.monotonic() - started, 1),
     }
 
@@ -66,12 +68,6 @@ def _restart_stream_view(job: Job, view: View) -> None:
         table, updates = schemas.redeclared(found.table, pipeline, view, name)
         nothing_read = Folded(None, fingerprint.view(pipeline, view))
         commits.replace(table, found.history.head, found.all_files, [], table_state.encode(nothing_read), updates)
-
-
-def _undeclared(job: Job) -> list[str]:
-    """Tables of views that the definition no longer has: left as they are."""
-    found = {name[-1] for name in job.lake.catalog().list_tables(job.lake.name)}
-    return sorted(found.difference({*tables.names(job.pipeline), tables.LEDGER}))
 
 
 def _sentences(report: dict[str, Any]) -> list[str]:

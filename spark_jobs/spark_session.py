@@ -247,8 +247,7 @@ class Job:
         """Take the pipeline's lock for a role, waiting up to `wait_s` for it, or raise Busy; release it at the end."""
         java = jvm().java
         properties = java.util.Properties()
-        for name, value in database.lock_session(self.settings).items():
-            properties.setProperty(name, value)
+        properties.putAll(database.lock_session(self.settings))
         connection = java.sql.DriverManager.getConnection(self.settings.jdbc_url, properties)
         try:
             lock = JobLock(connection, self.settings, self.pipeline.name, role)
@@ -414,8 +413,7 @@ def topic_fence(settings: Settings, topic: str, topic_id: str) -> Iterator[Calla
     """
     java = jvm().java
     properties = java.util.Properties()
-    for name, value in kafka.java(settings).items():
-        properties.setProperty(name, value)
+    properties.putAll(kafka.java(settings))
     # Spark's own class loader knows the Kafka client; the gateway thread's may not.
     admin = jvm().org.apache.kafka.clients.admin.Admin.create(properties)
 

@@ -294,8 +294,11 @@ class StreamProgress(StreamingQueryListener):
         self._meter.gauge(metrics.STREAM_PROGRESS, time.time(), query=batch.query)
         if batch.query == LOG:
             self._log_progress(batch)
-        else:
-            self._view_progress(batch)
+            return
+        self._late[batch.query] += batch.late
+        send_view(self._meter, batch)
+        if batch.watermark:
+            self._state["watermark"] = batch.watermark
 
     def _log_progress(self, batch: Finished) -> None:
         number, behind, now = batch.progress["batchId"], sum(batch.behind.values()), time.monotonic()
@@ -305,12 +308,6 @@ class StreamProgress(StreamingQueryListener):
         if now - self._said_at >= _SAY_EVERY_S:
             self._said_at = now
             click.echo(f"{self.summary()}; {behind:,} behind; {batch.rate:,.0f} rows/s", err=True)
-
-    def _view_progress(self, batch: Finished) -> None:
-        self._late[batch.query] += batch.late
-        send_view(self._meter, batch)
-        if batch.watermark:
-            self._state["watermark"] = batch.watermark
 
     def _query(self, name: str) -> str:
         return name.removeprefix(f"{self._pipeline.name}_")
