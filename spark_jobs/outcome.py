@@ -58,11 +58,13 @@ def run(
     """Do the work, report how it ended, and exit."""
     try:
         report = work()
+        _write(outcome, {"report": report})
     except FAILURES as error:
         failure = of_failure(error)
-        _write(outcome, {"error": failure.message, "remedy": failure.remedy, "exit_code": failure.exit_code})
-        end(failure)
-    _write(outcome, {"report": report})
+        try:
+            _write(outcome, {"error": failure.message, "remedy": failure.remedy, "exit_code": failure.exit_code})
+        finally:
+            end(failure)
     click.echo(json.dumps(report, default=str) if as_json else as_text(report))
     warnings = report.get("warnings", [])
     for warning in warnings:

@@ -84,6 +84,24 @@ def test_a_jvm_that_was_killed_and_a_full_disk_are_told_in_a_sentence(
     assert told in json.loads((tmp_path / "outcome.json").read_text())["error"]
 
 
+@pytest.mark.parametrize("failure", [None, OSError(errno.ENOSPC, "No space left on device", "/data/m0.avro")])
+def test_an_outcome_that_cannot_be_written_is_told_in_a_sentence(
+    failure: Exception | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> dict[str, Any]:
+        if failure:
+            raise failure
+        return {}
+
+    file = tmp_path / "a file, no folder" / "outcome.json"
+    file.parent.touch()
+    with pytest.raises(SystemExit) as ended:
+        outcome.run(work, str, as_json=True, outcome=file)
+    said = capsys.readouterr().err
+    assert (ended.value.code, said.startswith("error: a file could not be read or written: ")) == (1, True)
+    assert ("/data/m0.avro" if failure else str(file.parent)) in said
+
+
 STARTLESS = PySparkRuntimeError(errorClass="JAVA_GATEWAY_EXITED", messageParameters={})
 
 
