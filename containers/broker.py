@@ -113,9 +113,10 @@ def start() -> None:
 def remember_mode(settings: ContainerSettings) -> None:
     """Write the mode beside the data; UsageError where the data are of the other one."""
     place = settings.data / "mode"
-    if not place.exists():
-        place.write_text(settings.kafka_mode)
-    if (was := place.read_text()) != settings.kafka_mode:
+    was = place.read_text() if place.exists() else ""
+    if not was:  # an empty one was left by a kill, before there were data
+        write_whole(place, settings.kafka_mode)
+    elif was != settings.kafka_mode:
         raise UsageError(
             f"this broker's data are of the mode {was}, and TWOFOLD_KAFKA_MODE is {settings.kafka_mode}",
             f"set TWOFOLD_KAFKA_MODE={was}, or delete all data with `make compose-reset`",

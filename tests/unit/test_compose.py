@@ -86,6 +86,12 @@ def test_the_mode_of_kafka_is_kept_with_its_data(tmp_path: Path) -> None:
         broker.remember_mode(ContainerSettings(data=tmp_path, kafka_mode="kraft"))
 
 
+def test_a_mode_that_a_kill_has_left_empty_is_written_again(tmp_path: Path) -> None:
+    (tmp_path / "mode").touch()
+    broker.remember_mode(ContainerSettings(data=tmp_path, kafka_mode="zookeeper"))
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("mode", "zookeeper")]
+
+
 def test_only_the_batch_writes_where_files_come_from_and_the_reader_writes_nothing() -> None:
     statements = {role: store.policy(role, "b")["Statement"] for role in store.ROLES}
     allowed = {
