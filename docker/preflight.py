@@ -139,7 +139,8 @@ def engine_fault() -> str:
     except FileNotFoundError:
         return "there is no `docker` on the PATH: install Docker Engine or Docker Desktop"
     except subprocess.CalledProcessError as error:
-        return f"no Docker engine answers: start it, or join its group ({error.stderr.strip().splitlines()[-1]})"
+        said = error.stderr.strip().splitlines() or ["it does not say why"]
+        return f"no Docker engine answers: start it, or join its group ({said[-1]})"
     try:
         docker("compose", "version")
     except subprocess.CalledProcessError:
@@ -202,12 +203,16 @@ def table(config: Config) -> str:
 
 def main() -> None:
     """Print every fault, and end with 1 where there is any; with `addresses`, print where everything is."""
-    if sys.argv[1:] == ["addresses"]:
-        sys.stdout.write(table(_config()) + "\n" + _HINTS)
-        return
-    if platform.machine() not in (TRIED_ON, "AMD64"):
-        sys.stderr.write(f"note: this machine is no {TRIED_ON}: nothing is tied to that, but nothing else was tried\n")
-    if found := faults():
+    try:
+        if sys.argv[1:] == ["addresses"]:
+            sys.stdout.write(table(_config()) + "\n" + _HINTS)
+            return
+        if platform.machine() not in (TRIED_ON, "AMD64"):
+            sys.stderr.write(f"note: this machine is no {TRIED_ON}: nothing is tied to that, but nothing else was tried\n")
+        found = faults()
+    except subprocess.CalledProcessError as error:
+        found = [f"`{' '.join(error.cmd)}` fails: {error.stderr.strip() or 'it does not say why'}"]
+    if found:
         sys.stderr.write("".join(f"error: {fault}\n" for fault in found))
         sys.exit(1)
 

@@ -71,6 +71,20 @@ def test_an_engine_that_does_not_answer_and_a_missing_plugin_are_told_apart(tmp_
     assert "no Compose plugin" in run(tmp_path).stderr
 
 
+def test_what_fails_without_a_word_is_told_without_a_trace(tmp_path: Path) -> None:
+    client = tmp_path / "docker"
+    later = """case "$1 $2" in "info --format") exit 1 ;; "compose config") echo '{"services": {}}' ;; esac"""
+    for script, said in (
+        ("exit 1", "no Docker engine answers: start it, or join its group (it does not say why)"),
+        (later, "`docker info --format {{.MemTotal}}` fails: it does not say why"),
+    ):
+        client.write_text(f"#!/bin/sh\n{script}\n")
+        client.chmod(0o755)
+        done = run(tmp_path)
+        assert (done.returncode, done.stderr.count("error: ")) == (1, 1)
+        assert said in done.stderr and "Traceback" not in done.stderr
+
+
 def test_the_layout_is_the_one_that_the_volumes_are_labelled_with() -> None:
     text = (ROOT / "docker-compose.yml").read_text()
     assert f"twofold.layout: {json.dumps(preflight.LAYOUT)}" in text
