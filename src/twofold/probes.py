@@ -63,10 +63,13 @@ def airflow(url: str, process: str, started_at: Callable[[], float]) -> str:
     """
     try:
         health: dict[str, Any] = json.loads(_get(f"{url}/api/v2/monitor/health", AIRFLOW_TIMEOUT_S))
+        database = health["metadatabase"]["status"]
     except (OSError, http.client.HTTPException, ValueError) as error:
         return f"the API server: {error}"
+    except (KeyError, TypeError):
+        return "another program answers in the place of the API server"
     if process == "api-server":
-        return "" if health["metadatabase"]["status"] == "healthy" else "it does not reach its database"
+        return "" if database == "healthy" else "it does not reach its database"
     name = process.replace("-", "_")
     state = health.get(name) or {}
     if (beat := state.get(f"latest_{name}_heartbeat")) is None:

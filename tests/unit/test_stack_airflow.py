@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import configparser
+import socket
 from base64 import urlsafe_b64decode
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 from supervisor.datatypes import dict_of_key_value_pairs
 
+from twofold import probes
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
 from twofold.stack import airflow_programs, supervisor
@@ -45,3 +48,19 @@ def test_what_supervisord_cannot_read_is_refused(value: str) -> None:
     program = Program("p", "storage", ("true",), check=str, start_order=1, environment={"A": value})
     with pytest.raises(TwofoldError, match="cannot be given"):
         supervisor.render(settings("one"), [program])
+
+
+@pytest.mark.parametrize("body", ["[]", "7", "{}", '{"metadatabase": null}', '{"metadatabase": "well"}'])
+def test_another_program_on_the_port_of_airflow_is_told(body: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as beside:
+
+        def respond() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(f"HTTP/1.0 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+
+        done = beside.submit(respond)
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        assert "another program answers" in probes.airflow(url, "scheduler", lambda: 0.0)
+        done.result()
