@@ -20,6 +20,9 @@ from twofold import shell
 from twofold.cli import cli
 from twofold.errors import TwofoldError
 from twofold.launch import find_java
+from twofold.settings import Settings
+from twofold.setup import jars
+from twofold.stack import brokers, programs
 
 FLIGHTS = Path(__file__).parents[2] / "pipelines" / "flights.yaml"
 NAME = "März Übersicht 中文 \udcff.yaml"
@@ -236,6 +239,17 @@ def test_the_java_of_java_home_comes_first(tmp_path: Path) -> None:
     newer = installed(tmp_path / "newer", 'IMPLEMENTOR="x"\nJAVA_VERSION="21.0.1"\n')
     assert find_java({"JAVA_HOME": str(newer), "PATH": os.environ["PATH"]}) == newer / "bin" / "java"
     assert find_java({"JAVA_HOME": "", "PATH": os.environ["PATH"]}).name == "java"
+
+
+def test_all_that_is_java_runs_on_the_java_of_java_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    java = installed(tmp_path / "newer", 'JAVA_VERSION="21.0.1"\n') / "bin" / "java"
+    monkeypatch.setenv("JAVA_HOME", str(java.parents[1]))
+    settings = Settings(home=tmp_path)
+    started = [*brokers.programs(settings), programs.registry(settings)]
+    assert {program.name: program.command[0] for program in started} == dict.fromkeys(
+        ("zookeeper", "kafka", "registry"), str(java)
+    )
+    assert jars._ivy(jars.LIST, tmp_path, tmp_path)[0] == java
 
 
 def installed(folder: Path, release: str) -> Path:

@@ -21,7 +21,7 @@ import tarfile
 from pathlib import Path
 from xml.etree import ElementTree
 
-from twofold.launch import spark_home
+from twofold.launch import find_java, spark_home
 from twofold.settings import cache_folder
 from twofold.setup.cache import SetupError, cache_lock, point, publish, run, staging
 
@@ -122,4 +122,4 @@ def _ivy(module: Path, stage: Path, made: Path) -> list[str | Path]:
     (ivy,) = (spark_home() / "jars").glob("ivy-*.jar")
     cache = [f"-Divy.default.ivy.user.dir={stage / 'ivy'}", f"-Divy.cache.dir={stage / 'ivy'}"]
     pattern = f"{made}/[conf]/[artifact]-[revision].[ext]"
-    return ["java", *cache, "-jar", ivy, "-settings", _SETTINGS, "-ivy", module, "-retrieve", pattern]
+    return [find_java(), *cache, "-jar", ivy, "-settings", _SETTINGS, "-ivy", module, "-retrieve", pattern]

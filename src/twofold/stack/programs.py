@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 from twofold import probes
 from twofold.errors import TwofoldError
+from twofold.launch import find_java
 from twofold.local_files import write_whole
 from twofold.settings import Settings
 from twofold.setup.jars import registry_runner
@@ -167,7 +168,7 @@ def registry(settings: Settings) -> Program:
     return _server(
         settings,
         "registry",
-        ("java", "-Xmx512m", *listen, "-jar", str(registry_runner())),
+        (str(find_java()), "-Xmx512m", *listen, "-jar", str(registry_runner())),
         ("registry",),
         "/apis/ccompat/v7/subjects",
         group="registry",
