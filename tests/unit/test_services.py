@@ -23,6 +23,7 @@ from tests.conftest import write_definition
 from twofold import database
 from twofold.database import KeptResult
 from twofold.definition.model import Pipeline
+from twofold.errors import TwofoldError
 from twofold.services import controller as report
 from twofold.services import removed
 from twofold.services.controller import RUNBOOKS, State
@@ -42,6 +43,9 @@ from twofold.services.record import (
 )
 from twofold.services.verdict import HealthLimits, Kind, Look, Verdict, judge
 from twofold.settings import Settings
+from twofold.stack import status as stack_status
+from twofold.stack import supervisor
+from twofold.stack.supervisor import ProgramState
 
 ROOT = Path(__file__).parents[2]
 LIMITS = HealthLimits(good_samples=3, stalled_after_s=60, silent_after_s=60)
@@ -357,6 +361,20 @@ def supervised(tmp_path: Path) -> Iterator[Settings]:
         yield settings
         server.shutdown()
         taker.join()
+
+
+def test_the_status_tells_of_a_service_whose_supervisor_is_away(tmp_path: Path) -> None:
+    """The settings may name another one than the stack's own, which answers."""
+    settings = Settings(home=tmp_path, producer_supervisor="127.0.0.1:1")
+    row = stack_status._service(settings, ProgramState("p-producer", "RUNNING", 0, 5), left=False)
+    assert not row.healthy and "does not answer at 127.0.0.1:1" in row.health
+
+
+def test_a_supervisor_that_has_ended_is_told_without_a_trace(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, supervisor_port=1)
+    assert supervisor.states(settings) == {}
+    with pytest.raises(TwofoldError, match="kafka cannot be started: .*refused"):
+        supervisor.start_programs(settings, ["kafka"])
 
 
 @pytest.mark.parametrize("did", ["stop", "start", "restart"])

@@ -19,7 +19,6 @@ import os
 import subprocess
 import sys
 import time
-import xmlrpc.client
 from base64 import urlsafe_b64encode
 from functools import partial
 from pathlib import Path
@@ -34,7 +33,6 @@ from twofold.settings import Settings
 from twofold.stack import airflow_forking, postgres, supervisor
 from twofold.stack.ports import PORTS
 from twofold.stack.programs import Program, Say
-from twofold.supervisord import UNREACHABLE
 
 SET_UP = "twofold_airflow.metadata"
 COMMANDS = {
@@ -73,10 +71,8 @@ def _check(settings: Settings, process: str) -> str:
 
 def _started_at(settings: Settings, program: str) -> float:
     """When the process started; a process that nobody supervises any more has run for ever."""
-    try:
-        return time.time() - supervisor.states(settings)[program].uptime_s - _STARTED_SLACK_S
-    except (*UNREACHABLE, xmlrpc.client.Error, KeyError):
-        return 0.0
+    seen = supervisor.states(settings).get(program)
+    return time.time() - seen.uptime_s - _STARTED_SLACK_S if seen else 0.0
 
 
 # ---- the database ----

@@ -241,6 +241,8 @@ def _wait_healthy(settings: Settings, wanted: list[Program], say: Say, since: fl
     runs: dict[str, set[int]] = {program.name: set() for program in wanted}
     while pending:
         states = supervisor.states(settings)
+        if not states:
+            raise _failure(settings, processes.SUPERVISOR, "supervisord ended while its programs started")
         for program in tuple(pending):
             fault, waited_s = program.check(), time.monotonic() - since
             runs[program.name].add(states[program.name].pid)

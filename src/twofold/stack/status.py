@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import psutil
 
 from twofold.definition.names import SERVICES
-from twofold.errors import UsageError
+from twofold.errors import TwofoldError, UsageError
 from twofold.health import ask
 from twofold.services import removed
 from twofold.services.controller import Controller, as_look
@@ -66,7 +66,7 @@ def status(settings: Settings) -> StackStatus:
     if known is None:
         return StackStatus(str(settings.home), None, healthy=False, pss_bytes=0, airflow_url=None, programs=())
     wanted = lifecycle.chosen(lifecycle.possible(settings, known), known)
-    states = supervisor.states(settings) if supervisor.answers(settings) else {}
+    states = supervisor.states(settings)
     orphans = {} if states else processes.ours(settings.home)
     with ThreadPoolExecutor(len(wanted)) as pool:
         rows = tuple(pool.map(lambda p: _row(settings, p, states.get(p.name), orphans.get(p.name, [])), wanted))
@@ -92,24 +92,34 @@ def _removed(settings: Settings, services: Sequence[ProgramState]) -> set[str]:
 def _service(settings: Settings, seen: ProgramState, left: bool) -> ProgramStatus:
     """One look at a service; `twofold services` says more."""
     pipeline, _, service = seen.name.rpartition("-")
-    state = Controller(settings).state(pipeline, service)
-    answer = ask(state.health)
-    found = judge(service, [as_look(state, answer)], HealthLimits(good_samples=1))
-    lost = answer.get("lost")
-    fault = "" if found.kind == "healthy" else found.reason
+    fine, fault, note = _judged(settings, pipeline, service)
     if left:
+        fine = False
         fault = f"no file in {settings.pipelines} declares its pipeline: `twofold services {pipeline} --stop`"
     return ProgramStatus(
         name=seen.name,
         state=seen.state,
         pid=seen.pid or None,
-        uptime_s=round(state.uptime_s, 1),
+        uptime_s=float(seen.uptime_s),
         ports=(),
-        healthy=found.fine and not left,
+        healthy=fine,
         health=fault,
         pss_bytes=processes.pss_bytes(processes.family(seen.pid)) if seen.pid else 0,
-        note=f"{counted(lost, 'offset')} lost: `twofold accept-loss {pipeline}`" if lost else "",
+        note=note,
     )
+
+
+def _judged(settings: Settings, pipeline: str, service: str) -> tuple[bool, str, str]:
+    """Whether a service is fine, why it is not healthy, and a note."""
+    try:
+        state = Controller(settings).state(pipeline, service)
+    except TwofoldError as error:  # the settings may name another supervisor for services than the stack's own
+        return False, error.message, ""
+    answer = ask(state.health)
+    found = judge(service, [as_look(state, answer)], HealthLimits(good_samples=1))
+    lost = answer.get("lost")
+    note = f"{counted(lost, 'offset')} lost: `twofold accept-loss {pipeline}`" if lost else ""
+    return found.fine, "" if found.kind == "healthy" else found.reason, note
 
 
 def _row(

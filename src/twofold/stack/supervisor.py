@@ -106,12 +106,16 @@ def answers(settings: Settings) -> bool:
 
 
 def states(settings: Settings) -> dict[str, ProgramState]:
-    """What supervisord says about each program, by name."""
+    """What supervisord says about each program, by name; nothing where none answers."""
+    try:
+        found = rpc(settings).getAllProcessInfo()
+    except (*UNREACHABLE, xmlrpc.client.Error):
+        return {}
     return {
         info["name"]: ProgramState(
             info["name"], info["statename"], info["pid"], max(0, info["now"] - info["start"]) if info["pid"] else 0
         )
-        for info in rpc(settings).getAllProcessInfo()
+        for info in found
     }
 
 
@@ -130,6 +134,7 @@ def stop_programs(settings: Settings, names: Iterable[str]) -> None:
 def _ask(settings: Settings, method: str, name: str, wait: bool, done: str, done_already: str) -> None:
     try:
         getattr(rpc(settings), method)(name, wait)
-    except xmlrpc.client.Fault as fault:
-        if done_already not in fault.faultString:
-            raise TwofoldError(f"{name} cannot be {done}: {fault.faultString}", "see its log") from fault
+    except (*UNREACHABLE, xmlrpc.client.Error) as error:
+        said = getattr(error, "faultString", str(error))
+        if done_already not in said:
+            raise TwofoldError(f"{name} cannot be {done}: {said}", "see its log, and supervisord.log") from error
