@@ -28,7 +28,8 @@ from twofold.services.controller import Controller, State, budget
 from twofold.services.record import CHANGED
 from twofold.services.verdict import Look, Verdict, judge
 from twofold.settings import Settings
-from twofold.stack import processes, supervisor
+from twofold.stack import lifecycle, processes, supervisor
+from twofold.stack.programs import Program
 from twofold.stack.status import status
 from twofold.supervisord import marks
 
@@ -404,3 +405,18 @@ def test_a_refused_definition_is_not_tried_for_ever_and_supervisord_may_be_resta
     assert (refused.start(), other.start()) == ("left down", "stopped")
     refused.becomes("left down")
     assert [restart.why for restart in refused.state().record.restarts] != []
+
+
+def test_a_program_that_was_installed_since_supervisord_started_is_started_by_up(
+    bare: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Grafana is; services, which no configuration has, stay."""
+    late = Program("late", "monitoring", ("sleep", "600"), check=str, start_order=1)
+    monkeypatch.setattr(lifecycle, "possible", lambda *_: (late,))
+    monkeypatch.setattr(lifecycle, "_finish", lambda _: None)
+    controller = Controller(bare)
+    controller.stop("p", "producer")
+    for _ in range(2):
+        lifecycle._repair(bare, lifecycle.HomeState("local", "", monitoring=True), lambda _: None)
+    eventually(lambda: supervisor.states(bare)["late"].state == supervisor.RUNNING)
+    assert "p-producer" in supervisor.states(bare)

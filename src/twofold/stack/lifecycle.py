@@ -201,9 +201,10 @@ def _start(settings: Settings, known: HomeState, say: Say) -> None:
 
 def _repair(settings: Settings, known: HomeState, say: Say) -> None:
     """Under a live supervisord, start what does not run, and stop what is not wanted."""
-    states, all_programs = supervisor.states(settings), possible(settings, known)
+    all_programs = possible(settings, known)
     wanted = chosen(all_programs, known)
-    alive = {name for name, seen in states.items() if seen.state in (RUNNING, STARTING)}
+    supervisor.declare(settings, all_programs)
+    alive = {name for name, seen in supervisor.states(settings).items() if seen.state in (RUNNING, STARTING)}
     unwanted = [program.name for program in all_programs if program not in wanted and program.name in alive]
     if unwanted:
         say(f"stopping {', '.join(unwanted)}")

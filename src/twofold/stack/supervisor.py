@@ -8,7 +8,8 @@ import subprocess
 import sys
 import time
 import xmlrpc.client
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from twofold import supervisord
@@ -69,7 +70,7 @@ def _section(settings: Settings, program: Program) -> str:
 def start(settings: Settings, programs: Iterable[Program]) -> None:
     """Write the configuration and start supervisord as a daemon; returns when it answers."""
     (settings.home / "logs").mkdir(exist_ok=True)
-    config = write_whole(settings.home / "supervisord.conf", render(settings, programs), 0o600)
+    config = _configure(settings, programs)
     outcome = subprocess.run(
         [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)],
         # Services are declared while it runs, and take their settings from its environment.
@@ -88,6 +89,10 @@ def start(settings: Settings, programs: Iterable[Program]) -> None:
     raise TwofoldError(
         f"supervisord did not start: {outcome.stdout.strip()}", f"see {log_file(settings.home, SUPERVISOR)}"
     )
+
+
+def _configure(settings: Settings, programs: Iterable[Program]) -> Path:
+    return write_whole(settings.home / "supervisord.conf", render(settings, programs), 0o600)
 
 
 def rpc(settings: Settings) -> Any:  # noqa: ANN401
@@ -119,22 +124,32 @@ def states(settings: Settings) -> dict[str, ProgramState]:
     }
 
 
+def declare(settings: Settings, programs: Sequence[Program]) -> None:
+    """Tell supervisord of those that it does not know: installed, or new in a release, since it started."""
+    known = states(settings)
+    if new := [program.name for program in programs if program.name not in known]:
+        _configure(settings, programs)
+        _ask(settings, "supervisord cannot read its configuration", "reloadConfig")
+        for name in new:
+            _ask(settings, f"{name} cannot be declared", "addProcessGroup", name)
+
+
 def start_programs(settings: Settings, names: Iterable[str]) -> None:
     """Ask for programs without waiting for them; one that runs already stays as it is."""
     for name in names:
-        _ask(settings, "startProcess", name, False, "started", "ALREADY_STARTED")
+        _ask(settings, f"{name} cannot be started", "startProcess", name, False, unless="ALREADY_STARTED")
 
 
 def stop_programs(settings: Settings, names: Iterable[str]) -> None:
     """Stop programs one after the other; one that does not run stays as it is."""
     for name in names:
-        _ask(settings, "stopProcess", name, True, "stopped", "NOT_RUNNING")
+        _ask(settings, f"{name} cannot be stopped", "stopProcess", name, True, unless="NOT_RUNNING")
 
 
-def _ask(settings: Settings, method: str, name: str, wait: bool, done: str, done_already: str) -> None:
+def _ask(settings: Settings, failure: str, method: str, *arguments: object, unless: str = "") -> None:
     try:
-        getattr(rpc(settings), method)(name, wait)
+        getattr(rpc(settings), method)(*arguments)
     except (*UNREACHABLE, xmlrpc.client.Error) as error:
         said = getattr(error, "faultString", str(error))
-        if done_already not in said:
-            raise TwofoldError(f"{name} cannot be {done}: {said}", "see its log, and supervisord.log") from error
+        if not unless or unless not in said:
+            raise TwofoldError(f"{failure}: {said}", "see its log, and supervisord.log") from error
