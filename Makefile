@@ -26,7 +26,7 @@ TAKE_BINARIES := find $(CACHE)/bin -type f -exec cp --update --preserve=timestam
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup demo test test-unit coverage lint docs format lock bench up down clean clean-data \
-    compose-up compose-down compose-reset compose-logs compose-prove compose-query test-compose test-compose-all
+    compose-up compose-down compose-reset compose-prove compose-query test-compose test-compose-all
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -111,9 +111,6 @@ compose-down:  ## Stop and remove the containers; the data stays
 
 compose-reset:  ## Delete containers and ALL data of the stack: Kafka, tables, checkpoints, secrets, for good
 	@$(COMPOSE) --profile commands down --remove-orphans --volumes
-
-compose-logs:  ## Follow the logs of all containers (SERVICE=streaming-job for one)
-	@$(COMPOSE) logs --follow --tail 50 $(SERVICE)
 
 compose-prove:  ## Check the invariants on the live data of the containers (PIPELINE=flights)
 	@$(COMPOSE) run --rm reader prove $(or $(PIPELINE),flights)
