@@ -97,7 +97,7 @@ def run(settings: Settings, pipeline: Pipeline, request: Request, stop: Event) -
         began = monotonic()
         # The live line last: while it is there the cursor is hidden.
         with (
-            health.serve(reporter.snapshot, request.health_port, settings.health_host) as server,
+            health.HealthServer(reporter.snapshot, request.health_port, settings.health_host) as server,
             screen.live(topic.name, book.entry.position, min(goals, default=None)),
         ):
             announce(server, health.place_of(settings.home, pipeline.name, PRODUCER), request)

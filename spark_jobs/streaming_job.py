@@ -144,7 +144,7 @@ def stream(job: Job, topic_id: str, stop: threading.Event, until_caught_up: bool
             queries.append(RestartedQuery(view.view.name, view.start, lambda: None, paces.views_trigger, progress))
         with (
             _listening(job, progress),
-            health.serve(progress.snapshot, health_port, settings.health_host) as server,
+            health.HealthServer(progress.snapshot, health_port, settings.health_host) as server,
             progress.beating(),
         ):
             server.announce(health.place_of(settings.home, pipeline.name, STREAM))

@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -28,30 +28,50 @@ Snapshot = Callable[[], Mapping[str, Any]]
 """Returns the state to show. Its `healthy` (bool, absent = true) decides between 200 and 503."""
 
 
-class HealthServer:
-    """Answers GET /healthz from a daemon thread until closed; also a context manager."""
+class HealthServer(ThreadingHTTPServer):
+    """Answers GET /healthz from a daemon thread, within a `with` block; TwofoldError where the port is taken."""
 
-    def __init__(self, snapshot: Snapshot, port: int, host: str) -> None:
-        self._http = ThreadingHTTPServer((host, port), _handler(snapshot))
-        self._http.daemon_threads = True
-        self.host = host
-        self.port: int = self._http.server_address[1]
-        Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True, name="healthz").start()
+    def __init__(self, snapshot: Snapshot, port: int = 0, host: str = "127.0.0.1") -> None:
+        self.snapshot = snapshot
+        try:
+            super().__init__((host, port), _Handler)
+        except OSError as error:
+            raise TwofoldError(
+                f"the health port {host}:{port} cannot be used: {error.strerror}",
+                "name another one with --health-port, or 0 for any free port",
+            ) from error
+        self.host, self.port = host, self.server_port
+        Thread(target=self.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True, name="healthz").start()
 
     def announce(self, path: Path) -> None:
         """Write `{pid, host, port}` to `path` in one step, for those who want to ask (sensors, `twofold status`)."""
         write_whole(path, json.dumps({"pid": os.getpid(), "host": self.host, "port": self.port}))
 
-    def close(self) -> None:
-        """Stop answering and free the port."""
-        self._http.shutdown()
-        self._http.server_close()
-
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self.shutdown()
+        self.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: HealthServer
+
+    def do_GET(self) -> None:
+        if self.path.split("?")[0] != "/healthz":
+            self._answer(HTTPStatus.NOT_FOUND, {"error": "only /healthz is here"})
+            return
+        state = self.server.snapshot()
+        self._answer(HTTPStatus.OK if state.get("healthy", True) else HTTPStatus.SERVICE_UNAVAILABLE, state)
+
+    def _answer(self, status: HTTPStatus, body: Mapping[str, Any]) -> None:
+        payload = json.dumps(body, default=str).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(payload)))
+        self.end_headers()
+        self.wfile.write(payload)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Stay silent: a probe every few seconds would drown the service's own log."""
 
 
 def place_of(home: Path, pipeline: str, service: str) -> Path:
@@ -92,37 +112,3 @@ def ask(address: str, silent: Mapping[str, Any] = MappingProxyType({})) -> Mappi
         # It ends while it answers, or another one has its port by now.
         return silent if TimeoutError in (type(error), type(getattr(error, "reason", None))) else {}
     return told if isinstance(told, dict) and "state" in told else {}
-
-
-def serve(snapshot: Snapshot, port: int = 0, host: str = "127.0.0.1") -> HealthServer:
-    """Start answering on `port` (0 = any free one; see `HealthServer.port`); raise TwofoldError if it is taken."""
-    try:
-        return HealthServer(snapshot, port, host)
-    except OSError as error:
-        raise TwofoldError(
-            f"the health port {host}:{port} cannot be used: {error.strerror}",
-            "name another one with --health-port, or 0 for any free port",
-        ) from error
-
-
-def _handler(snapshot: Snapshot) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self.path.split("?")[0] != "/healthz":
-                self._answer(HTTPStatus.NOT_FOUND, {"error": "only /healthz is here"})
-                return
-            state = snapshot()
-            self._answer(HTTPStatus.OK if state.get("healthy", True) else HTTPStatus.SERVICE_UNAVAILABLE, state)
-
-        def _answer(self, status: HTTPStatus, body: Mapping[str, Any]) -> None:
-            payload = json.dumps(body, default=str).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(payload)))
-            self.end_headers()
-            self.wfile.write(payload)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Stay silent: a probe every few seconds would drown the service's own log."""
-
-    return Handler

@@ -99,7 +99,7 @@ def test_a_service_that_answers_is_believed(world: SmallWorld, status: Callable[
         "late": 3,
     }
     name = world.pipeline.name
-    with health.serve(lambda: says) as server:
+    with health.HealthServer(lambda: says) as server:
         server.announce(world.settings.home / "run" / f"{name}-stream.json")
         told = status()
     assert told.speed is not None

@@ -14,7 +14,7 @@ from twofold import health
 
 def test_another_source_does_not_hide_the_pipelines_own_producer(tmp_path: Path) -> None:
     place = health.place_of(tmp_path, "p", "producer")
-    with health.serve(dict) as service, health.serve(lambda: {"state": "sending"}) as manual:
+    with health.HealthServer(dict) as service, health.HealthServer(lambda: {"state": "sending"}) as manual:
         announce(manual, place, Request(from_file="fix.jsonl"))
         assert _port(place) == manual.port
         announce(service, place, Request(own=True))
@@ -23,12 +23,12 @@ def test_another_source_does_not_hide_the_pipelines_own_producer(tmp_path: Path)
 
 def test_the_last_of_two_manual_is_asked_once_the_first_is_gone(tmp_path: Path) -> None:
     place = health.place_of(tmp_path, "p", "producer")
-    with health.serve(lambda: {"state": "sending"}) as first:
+    with health.HealthServer(lambda: {"state": "sending"}) as first:
         announce(first, place, Request(own=True))
-        with health.serve(dict) as second:
+        with health.HealthServer(dict) as second:
             announce(second, place, Request(from_file="fix.jsonl"))
             assert _port(place) == first.port
-    with health.serve(dict) as second:
+    with health.HealthServer(dict) as second:
         announce(second, place, Request(from_file="fix.jsonl"))
         assert _port(place) == second.port
 
@@ -37,7 +37,7 @@ def test_one_that_does_not_answer_in_time_is_not_gone(tmp_path: Path, monkeypatc
     monkeypatch.setattr(health, "_TIMEOUT_S", 0.2)
     place = health.place_of(tmp_path, "p", "producer")
     released = Event()
-    with health.serve(lambda: {"state": "sending", "ended": released.wait()}) as slow, health.serve(dict) as second:
+    with health.HealthServer(lambda: {"state": "sending", "ended": released.wait()}) as slow, health.HealthServer(dict) as second:
         announce(slow, place, Request(own=True))
         announce(second, place, Request(from_file="fix.jsonl"))
         released.set()

@@ -300,7 +300,7 @@ def test_a_spoilt_journal_is_named_and_not_overwritten(path: Path) -> None:
 
 def test_health_tells_200_or_503_and_where_it_listens(tmp_path: Path) -> None:
     state = {"healthy": True, "state": "sending"}
-    with health.serve(lambda: state) as server:
+    with health.HealthServer(lambda: state) as server:
         server.announce(tmp_path / "run" / "x.json")
         place = json.loads((tmp_path / "run" / "x.json").read_text())
         url = f"http://127.0.0.1:{place['port']}/healthz"
@@ -310,7 +310,7 @@ def test_health_tells_200_or_503_and_where_it_listens(tmp_path: Path) -> None:
         with pytest.raises(urllib.error.HTTPError, match="503"):
             urllib.request.urlopen(url)
         with pytest.raises(TwofoldError, match="cannot be used"):
-            health.serve(lambda: state, server.port)
+            health.HealthServer(lambda: state, server.port)
         assert health.ask(f"127.0.0.1:{server.port}") == state
     assert health.ask(f"127.0.0.1:{server.port}") == {}
 
