@@ -11,15 +11,14 @@ Run manually: `python -m spark_jobs.class_archive`
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import click
 from pyspark.sql import DataFrame, SparkSession
 
 from spark_jobs import spark_session
+from twofold import launch
 from twofold.errors import as_sentences
-from twofold.launch import Launch, class_archive
 from twofold.settings import CATALOG, Settings
 
 _END_WITHIN_S = 300
@@ -31,7 +30,7 @@ def main() -> None:
     """Record the archive, unless it exists."""
     with as_sentences():
         settings = Settings()
-        target = class_archive(settings)
+        target = launch.class_archive(settings)
         if not target.exists():
             click.echo("Recording Spark's classes, so that jobs start faster", err=True)
             record(settings, target)
@@ -41,12 +40,12 @@ def record(settings: Settings, target: Path) -> None:
     """Run a JVM as a job's, but with a catalog that needs no server, and keep the classes that it loaded."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        made, launch = Path(folder) / target.name, Launch.of(settings, short_lived=False)
+        made, at_start = Path(folder) / target.name, launch.configuration(settings, short_lived=False)
         recording = f'"-XX:ArchiveClassesAtExit={made}" -Xlog:cds=off -Xlog:cds+dynamic=off'
-        launch = replace(launch, master="local[2]", java_options=f"{launch.java_options} {recording}")
+        at_start[launch.DRIVER_OPTIONS] += f" {recording}"
         options = spark_session.configuration(settings)
         options |= {f"spark.sql.catalog.{CATALOG}.type": "hadoop", f"spark.sql.catalog.{CATALOG}.warehouse": folder}
-        spark = spark_session.started("classes", launch, options)
+        spark = spark_session.started("classes", "local[2]", at_start, options)
         # Warnings about discarded data do not concern the user who installs.
         spark.sparkContext.setLogLevel("ERROR")
         _work(spark, folder)

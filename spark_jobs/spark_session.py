@@ -34,12 +34,11 @@ from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from twofold import database, kafka, shell, tables
+from twofold import database, kafka, launch, shell, tables
 from twofold.definition.load import load_pipeline
 from twofold.definition.model import Pipeline
 from twofold.errors import BoundaryError, Busy, NotRunning
 from twofold.lake import Lake
-from twofold.launch import Launch
 from twofold.settings import CATALOG, Settings
 
 _S3_CHECKPOINTS = "org.apache.spark.internal.io.cloud.AbortableStreamBasedCheckpointFileManager"
@@ -68,12 +67,11 @@ def build(settings: Settings, app_name: str, short_lived: bool = False) -> Spark
     `short_lived` leaves out the second compiler, which takes a third of the CPU of a job of a few seconds.
     """
     options = {**configuration(settings), **_statsd(settings, app_name)}
-    return started(app_name, Launch.of(settings, short_lived), options)
+    return started(app_name, settings.spark_master, launch.configuration(settings, short_lived), options)
 
 
-def started(app_name: str, launch: Launch, options: Mapping[str, str]) -> SparkSession:
+def started(app_name: str, master: str, at_start: Mapping[str, str], options: Mapping[str, str]) -> SparkSession:
     """A session with these options; those of the JVM's start are put on its command line, where all can read them."""
-    at_start = launch.configuration()
     # The JVM, and the Python workers that it starts, are born into this environment.
     shell.clean()
     # pyspark takes it from nowhere else; its own default is whatever is called python3.
@@ -81,8 +79,8 @@ def started(app_name: str, launch: Launch, options: Mapping[str, str]) -> SparkS
     # Left to the builder, the JVM would be started with all options there, the passwords too.
     SparkContext._ensure_initialized(conf=SparkConf(loadDefaults=False).setAll(list(at_start.items())))
     builder = SparkSession.builder.appName(app_name)
-    if launch.master:
-        builder = builder.master(launch.master)
+    if master:
+        builder = builder.master(master)
     for key, value in {**at_start, **options}.items():
         builder = builder.config(key, value)
     return builder.getOrCreate()

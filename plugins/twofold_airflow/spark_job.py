@@ -23,7 +23,7 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from twofold.errors import TwofoldError
-from twofold.launch import Launch, jobs_folder
+from twofold.launch import configuration, jobs_folder
 from twofold.settings import Settings
 from twofold_airflow.wiring import SPARK_POOL, PipelineOperator, failed
 
@@ -48,12 +48,11 @@ class SparkJobOperator(PipelineOperator, SparkSubmitOperator):
         short_lived: bool = True,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
-        launch = Launch.of(Settings(), short_lived)
         super().__init__(
             pipeline=pipeline,
             application=str(jobs_folder() / f"{job}_job.py"),
             application_args=[pipeline, *arguments],
-            conf=launch.configuration(),
+            conf=configuration(Settings(), short_lived),
             name=f"twofold-{pipeline}-{job}",
             pool=SPARK_POOL,
             **kwargs,

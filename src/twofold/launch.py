@@ -2,7 +2,7 @@
 
 `twofold batch`  ─► python ─► spark_jobs.spark_session ─► JVM
 Airflow          ─► spark-submit ─► JVM ─► python ─► spark_jobs.spark_session
-                              both with `Launch.of(…)`
+                              both with `configuration(…)`
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -27,6 +26,7 @@ FETCH_JARS = "run `make setup` in the checkout, or `python -m twofold.setup jars
 """The remedy where jars are missing."""
 _RELEASE = re.compile(r'^JAVA_VERSION="?(?:1\.)?(\d+)', re.MULTILINE)
 _SAID = re.compile(r' version "(?:1\.)?(\d+)')
+DRIVER_OPTIONS = "spark.driver.extraJavaOptions"
 WORKERS = "spark_jobs.python_workers"
 """The module that Spark starts for its Python workers."""
 _COMPILED_LATE = (
@@ -80,43 +80,31 @@ def _version(program: Path) -> int:
     return int(found[1]) if found else 0
 
 
-@dataclass(frozen=True)
-class Launch:
-    """What must be known before the JVM runs; nothing here is secret, as it stands on a command line."""
+def configuration(settings: Settings, short_lived: bool) -> dict[str, str]:
+    """What a Spark job's JVM must know before it runs, as Spark's own settings: of a driver they count only then.
 
-    master: str
-    driver_memory: str
-    class_path: str
-    java_options: str
-    worker_python: str
-    """What runs Python tasks, by its path: what is called python3 on the PATH may be without our packages."""
-
-    @classmethod
-    def of(cls, settings: Settings, short_lived: bool) -> Launch:
-        """`short_lived` leaves out the second compiler, which takes a third of the CPU of a job of a few seconds."""
-        jars = settings.jars / "spark"
-        find_java()
-        if not any(jars.glob("*.jar")):
-            raise TwofoldError(f"no Spark connectors in {jars}", FETCH_JARS)
-        java_options, archive = _java_options(short_lived), class_archive(settings)
-        if archive.exists():
-            # One that does not fit, after an upgrade of Java for example, the JVM ignores silently.
-            java_options += f' "-XX:SharedArchiveFile={archive}" -Xlog:cds=off'
-        worker_python = settings.spark_python or sys.executable
-        return cls(settings.spark_master, settings.spark_driver_memory, f"{jars}/*", java_options, worker_python)
-
-    def configuration(self) -> dict[str, str]:
-        """As Spark's own settings; those of a driver count only where they come before its start."""
-        return {
-            "spark.pyspark.python": self.worker_python,
-            "spark.pyspark.driver.python": sys.executable,
-            "spark.python.daemon.module": WORKERS,
-            "spark.driver.memory": self.driver_memory,
-            "spark.driver.extraClassPath": self.class_path,
-            "spark.executor.extraClassPath": self.class_path,
-            "spark.driver.extraJavaOptions": self.java_options,
-            "spark.executor.extraJavaOptions": _java_options(short_lived=False),
-        }
+    Nothing here is secret, as it stands on a command line. `short_lived` leaves out the second compiler, which takes a
+    third of the CPU of a job of a few seconds.
+    """
+    jars = settings.jars / "spark"
+    find_java()
+    if not any(jars.glob("*.jar")):
+        raise TwofoldError(f"no Spark connectors in {jars}", FETCH_JARS)
+    java_options, archive = _java_options(short_lived), class_archive(settings)
+    if archive.exists():
+        # One that does not fit, after an upgrade of Java for example, the JVM ignores silently.
+        java_options += f' "-XX:SharedArchiveFile={archive}" -Xlog:cds=off'
+    return {
+        # By its path: what is called python3 on the PATH may be without our packages.
+        "spark.pyspark.python": settings.spark_python or sys.executable,
+        "spark.pyspark.driver.python": sys.executable,
+        "spark.python.daemon.module": WORKERS,
+        "spark.driver.memory": settings.spark_driver_memory,
+        "spark.driver.extraClassPath": f"{jars}/*",
+        "spark.executor.extraClassPath": f"{jars}/*",
+        DRIVER_OPTIONS: java_options,
+        "spark.executor.extraJavaOptions": _java_options(short_lived=False),
+    }
 
 
 def jobs_folder() -> Path:
