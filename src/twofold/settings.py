@@ -18,7 +18,6 @@ from urllib.parse import quote
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
-from pydantic_settings.sources import DotEnvSettingsSource, SecretsSettingsSource
 
 from twofold.errors import UsageError
 
@@ -78,15 +77,18 @@ class Use:
 class Environment(BaseSettings):
     """Settings of which every field is set by `TWOFOLD_<FIELD>`, or by a file of that name in small letters.
 
-    Those files lie in the folder that TWOFOLD_SECRETS names. UsageError names all settings that cannot be used.
+    Those files lie in the folder that TWOFOLD_SECRETS names; `stack.env`, which `twofold up` writes, in the home
+    folder. UsageError names all settings that cannot be used.
     """
 
     # What is empty is not set: as a path it would be the working folder.
     model_config = SettingsConfigDict(env_prefix="TWOFOLD_", frozen=True, extra="ignore", env_ignore_empty=True)
 
     def __init__(self, **given: Any) -> None:  # noqa: ANN401
+        home = given.get("home") or os.environ.get("TWOFOLD_HOME") or ".twofold"
+        kept, secrets = _absolute(home) / "stack.env", os.environ.get("TWOFOLD_SECRETS") or None
         try:
-            super().__init__(**given)
+            super().__init__(_env_file=kept, _secrets_dir=secrets, **given)
         except ValidationError as error:
             raise UsageError(_told(error), "set them right") from None
 
@@ -100,13 +102,7 @@ class Environment(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment wins over files, so one setting can be overridden for one command."""
-        secrets = SecretsSettingsSource(settings_cls, secrets_dir=os.environ.get("TWOFOLD_SECRETS") or None)
-        return init_settings, env_settings, secrets, *cls.files(init_settings().get("home", ""))
-
-    @classmethod
-    def files(cls, home: str) -> tuple[PydanticBaseSettingsSource, ...]:
-        """More files that settings are read from, for a home folder that is given."""
-        return ()
+        return init_settings, env_settings, file_secret_settings, dotenv_settings
 
 
 def _told(error: ValidationError) -> str:
@@ -240,12 +236,6 @@ class Settings(Environment):
     """Heap of a job's process on a cluster's worker."""
     jars: Path = Field(default_factory=lambda: cache_folder() / "jars")
     """Folder made by `make setup`; its `spark/` goes on Spark's class path, `kafka/` starts ZooKeeper and Kafka."""
-
-    @classmethod
-    def files(cls, home: str) -> tuple[PydanticBaseSettingsSource, ...]:
-        """What `twofold up` wrote into the home folder: the default one unless given, or named in the environment."""
-        stack = home or os.environ.get("TWOFOLD_HOME") or ".twofold"
-        return (DotEnvSettingsSource(cls, env_file=_absolute(stack) / "stack.env"),)
 
     def model_post_init(self, context: object, /) -> None:
         """Paths are made absolute once, so that children with another working folder agree."""
