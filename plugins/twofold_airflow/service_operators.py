@@ -14,7 +14,6 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from twofold.definition.load import load_pipeline
 from twofold.errors import NotRunning
-from twofold.metrics import SERVICE_LEFT_DOWN, Meter
 from twofold.services.controller import Controller
 from twofold.services.record import Did
 from twofold.services.verdict import Verdict, judge
@@ -58,18 +57,12 @@ class ServiceOperator(PipelineOperator):
         if self.chosen not in (BOTH, self.service):
             return self._logged(f"left as it is: {self.action} was asked for {self.chosen} only")
         try:
-            return self._logged(self._asked(by_hand=context["dag_run"].run_type == MANUAL))
+            return self._logged(_SAY[self._did(by_hand=context["dag_run"].run_type == MANUAL)])
         except NotRunning as error:
             raise AirflowException(str(error)) from None
 
-    def _asked(self, *, by_hand: bool) -> str:
-        settings = Settings()
-        did = self._did(Controller(settings), by_hand=by_hand)
-        # A stuck service ends cleanly, and then reports that it does not run; this gauge says that it should.
-        Meter(settings, self.pipeline).gauge(SERVICE_LEFT_DOWN, int(did == "left down"), service=self.service)
-        return _SAY[did]
-
-    def _did(self, controller: Controller, *, by_hand: bool) -> Did:
+    def _did(self, *, by_hand: bool) -> Did:
+        controller = Controller(Settings())
         if self.action == STOP:
             controller.stop(self.pipeline, self.service)
             return "stopped"

@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import time
 import xmlrpc.client
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -41,10 +42,6 @@ RUNBOOKS: dict[Kind, str] = {
     "not yet": "service-not-healthy",
     "stopped": "service-stopped",
 }
-
-
-class Unhealthy(TwofoldError):
-    """A service does not run, or makes no progress."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,7 @@ class Controller:
         Started by a schedule, a service stays down where a person stopped it, where its budget is spent, and where it
         has finished. Started manually (`by_hand`), it always starts, and its budget is full again.
         """
-        return self._done(pipeline, service, self._call("start", pipeline, service, by_hand), by_hand=by_hand)
+        return self._asked("start", pipeline, service, by_hand)
 
     def stop(self, pipeline: str, service: str) -> State:
         """Stop a service, to stay down until it is started manually; returns once it has ended.
@@ -122,17 +119,13 @@ class Controller:
 
     def restart(self, pipeline: str, service: str, *, by_hand: bool, why: str = "") -> Did:
         """End a service and start it again, in one step; unless `by_hand` it counts against the budget, with `why`."""
-        return self._done(pipeline, service, self._call("restart", pipeline, service, by_hand, why), by_hand=by_hand)
+        return self._asked("restart", pipeline, service, by_hand, why)
 
     def runs(self, pipeline: str, service: str) -> bool:
         """Whether there is a process of it; unlike `state` this leaves no program behind where there never was one."""
-        try:
-            found: Any = self._proxy(service).supervisor.getProcessInfo(f"{pipeline}-{service}")
-        except xmlrpc.client.Fault:
-            return False
-        except (*UNREACHABLE, xmlrpc.client.ProtocolError) as error:
-            raise self._away(service, error) from None
-        return bool(found["pid"])
+        with self._reached(service) as proxy, suppress(xmlrpc.client.Fault):
+            return bool(proxy.supervisor.getProcessInfo(f"{pipeline}-{service}")["pid"])
+        return False
 
     def state(self, pipeline: str, service: str) -> State:
         """Everything known about a service."""
@@ -143,13 +136,10 @@ class Controller:
 
     def log_tail(self, pipeline: str, service: str) -> list[str]:
         """The last lines of what a service printed; none where it never ran."""
-        try:
-            tail: Any = self._proxy(service).supervisor.tailProcessStdoutLog(f"{pipeline}-{service}", 0, _LOG_BYTES)
-        except xmlrpc.client.Fault:
-            return []
-        except (*UNREACHABLE, xmlrpc.client.ProtocolError) as error:
-            raise self._away(service, error) from None
-        return str(tail[0]).splitlines()[-_LOG_LINES:]
+        with self._reached(service) as proxy, suppress(xmlrpc.client.Fault):
+            tail = proxy.supervisor.tailProcessStdoutLog(f"{pipeline}-{service}", 0, _LOG_BYTES)
+            return str(tail[0]).splitlines()[-_LOG_LINES:]
+        return []
 
     def log_place(self, state: State) -> str:
         """Where the whole log is: a path on the machine, or in the container, of the service."""
@@ -171,7 +161,7 @@ class Controller:
             silent_after_s=min(self._settings.service_stalled_after_s, self._settings.service_healthy_within_s / 2),
         )
 
-    def unhealthy(self, pipeline: str, service: str, verdict: Verdict) -> Unhealthy:
+    def unhealthy(self, pipeline: str, service: str, verdict: Verdict) -> TwofoldError:
         """One error with all that an operator needs: numbers, restarts, the last log lines, and what to read."""
         lines = [f"{pipeline}-{service}: {verdict.reason}"]
         try:
@@ -181,12 +171,13 @@ class Controller:
         except NotRunning as error:
             lines.append(error.message)
         page = RUNBOOKS.get(verdict.kind, "service-not-healthy")
-        return Unhealthy("\n  ".join(lines), f"see {runbook(self._settings, page)}")
+        return TwofoldError("\n  ".join(lines), f"see {runbook(self._settings, page)}")
 
-    def _done(self, pipeline: str, service: str, did: object, *, by_hand: bool) -> Did:
-        if by_hand:
-            Meter(self._settings, pipeline).gauge(SERVICE_LEFT_DOWN, 0, service=service)
-        return cast(Did, did)
+    def _asked(self, method: str, pipeline: str, service: str, *arguments: object) -> Did:
+        did = cast(Did, self._call(method, pipeline, service, *arguments))
+        # A stuck service ends cleanly, and then reports that it does not run; this gauge says that it should.
+        Meter(self._settings, pipeline).gauge(SERVICE_LEFT_DOWN, int(did == "left down"), service=service)
+        return did
 
     def _missing(self, pipeline: Pipeline) -> str:
         """Which of Kafka and the catalog does not answer, in a sentence; empty: both do."""
@@ -197,36 +188,37 @@ class Controller:
             return error.message
         return ""
 
-    def _call(self, method: str, pipeline: str, service: str, *arguments: Any) -> object:  # noqa: ANN401
+    def _call(self, method: str, pipeline: str, service: str, *arguments: object) -> object:
         if service not in SERVICES:
             raise UsageError(f"there is no service {service!r}", f"choose {' or '.join(SERVICES)}")
         try:
-            return getattr(self._proxy(service).twofold, method)(pipeline, service, *arguments)
+            with self._reached(service) as proxy:
+                return cast(object, getattr(proxy.twofold, method)(pipeline, service, *arguments))
         except xmlrpc.client.Fault as fault:
             raise TwofoldError(
                 f"the supervisor of {pipeline}-{service} refuses to {method} it: {fault.faultString}",
                 "it is on its way down, or runs an older release: `twofold down`, then `twofold up`",
             ) from None
-        except (*UNREACHABLE, xmlrpc.client.ProtocolError) as error:
-            raise self._away(service, error) from None
 
-    def _proxy(self, service: str) -> xmlrpc.client.ServerProxy:
+    @contextmanager
+    def _reached(self, service: str) -> Iterator[Any]:
+        """The supervisor of a service; NotRunning where it does not answer."""
+        host, port = self._address(service)
         user, password = self._settings.supervisor_user, self._settings.supervisor_password.get_secret_value()
-        return connect(*self._address(service), user, password, TIMEOUT_S)
+        try:
+            yield connect(host, port, user, password, TIMEOUT_S)
+        except (*UNREACHABLE, xmlrpc.client.ProtocolError) as error:
+            why = error.errmsg if isinstance(error, xmlrpc.client.ProtocolError) else error
+            raise NotRunning(
+                f"the supervisor of the {service} service does not answer at {host}:{port}: {why}",
+                f"start the embedded stack with `twofold up`, or set TWOFOLD_{service.upper()}_SUPERVISOR; "
+                f"see {runbook(self._settings, 'supervisor-away')}",
+            ) from None
 
     def _address(self, service: str) -> tuple[str, int]:
         named = {PRODUCER: self._settings.producer_supervisor, STREAM: self._settings.stream_supervisor}[service]
         host, _, port = named.rpartition(":")
         return (host, int(port)) if named else (self._settings.supervisor_host, self._settings.supervisor_port)
-
-    def _away(self, service: str, error: Exception) -> NotRunning:
-        host, port = self._address(service)
-        why = error.errmsg if isinstance(error, xmlrpc.client.ProtocolError) else error
-        return NotRunning(
-            f"the supervisor of the {service} service does not answer at {host}:{port}: {why}",
-            f"start the embedded stack with `twofold up`, or set TWOFOLD_{service.upper()}_SUPERVISOR; "
-            f"see {runbook(self._settings, 'supervisor-away')}",
-        )
 
 
 # ---- reports ----
