@@ -39,10 +39,6 @@ _STOP_LAST = ("airflow-api-server", "kafka", "zookeeper", "minio", "postgres")
 _STOP_SIGNALS = {"postgres": signal.SIGINT}
 
 
-class StackFailed(TwofoldError):
-    """A program of the stack does not get healthy."""
-
-
 @dataclass(frozen=True)
 class HomeState:
     """What commands must know of this home, whatever the settings say."""
@@ -156,7 +152,7 @@ def _settle(settings: Settings, asked: Asked) -> tuple[Settings, HomeState]:
     elif not Path(known.postgres_folder).is_dir() and asked.new_postgres:
         known = replace(known, postgres_folder=str(postgres.choose_folder(settings.home)))
     elif not Path(known.postgres_folder).is_dir():
-        raise StackFailed(
+        raise TwofoldError(
             f"PostgreSQL's folder {known.postgres_folder} is gone, and the catalog of all tables with it",
             "bring it back from a copy; or have `twofold up --no-airflow --new-postgres` make an empty one, and then "
             "`twofold recatalog` the catalog, from the tables' own files",
@@ -257,10 +253,10 @@ def _wait_healthy(settings: Settings, wanted: list[Program], say: Say, since: fl
         time.sleep(0.1 if pending else 0)
 
 
-def _failure(settings: Settings, name: str, what: str) -> StackFailed:
+def _failure(settings: Settings, name: str, what: str) -> TwofoldError:
     log, known = logged(settings, name)
     said = "\n  ".join([what, *([known.message] if known else []), "last lines of its log:", *log.splitlines()[-15:]])
-    return StackFailed(said, known.remedy if known else f"see {log_file(settings.home, name)}")
+    return TwofoldError(said, known.remedy if known else f"see {log_file(settings.home, name)}")
 
 
 def logged(settings: Settings, name: str) -> tuple[str, TwofoldError | None]:

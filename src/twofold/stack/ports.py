@@ -13,10 +13,6 @@ from twofold.errors import TwofoldError
 from twofold.settings import Settings, Use
 
 
-class PortTaken(TwofoldError):
-    """Something else listens where the stack wants to."""
-
-
 @dataclass(frozen=True)
 class Port:
     """A port and the setting that moves it."""
@@ -72,7 +68,7 @@ def require_free(ports: Iterable[Port], settings: Settings) -> None:
     taken = [port for port in ports if not is_free(port.number(settings), port.use.protocol)]
     if taken:
         numbers = [(port, port.number(settings)) for port in taken]
-        raise PortTaken(
+        raise TwofoldError(
             "; ".join(f"port {number} ({port.name}) is taken{listener(number)}" for port, number in numbers),
             "stop what listens there, or move it: "
             + " ".join([*(f"{port.setting}=<free port>" for port in taken), "twofold up"]),
