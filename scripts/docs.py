@@ -1,7 +1,7 @@
 """Writes what is generated from the code: pages of docs/, and Grafana's dashboards.
 
 docstrings of dags/*.py ─► docs/DAGS.md        twofold.metrics ───► docs/metrics.md
-twofold.stack.ports ─────► docs/ports.md       monitoring/boards ─► monitoring/grafana/dashboards/*.json
+twofold.stack.programs ──► docs/ports.md       monitoring/boards ─► monitoring/grafana/dashboards/*.json
 
 Manually: `make docs`; `make lint` fails while a file differs.
 """
@@ -18,7 +18,7 @@ import click
 
 from monitoring.dashboards import boards, dashboard
 from twofold import metrics
-from twofold.stack.ports import PORTS
+from twofold.stack.programs import PORTS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -49,7 +49,7 @@ The content of records never names a series: a value that is not listed here, or
 _PORTS = """# Ports of the embedded stack
 
 Everything listens on 127.0.0.1 only. `twofold up` says which port is taken, and by which setting to move it; a moved
-port is remembered in the home folder. This page is generated from `src/twofold/stack/ports.py` by `make docs`.
+port is remembered in the home folder. This page is generated from `src/twofold/stack/programs.py` by `make docs`.
 
 | port | used by | setting |
 |---|---|---|

@@ -20,7 +20,7 @@ import psutil
 
 from twofold.settings import Settings
 from twofold.stack import processes
-from twofold.stack.ports import PORTS, is_free
+from twofold.stack.programs import PORTS, is_free
 
 Asked = TypeVar("Asked")
 QUICK_TO_NOTICE = {

