@@ -33,20 +33,15 @@ def marks(home: Path, name: str) -> dict[str, str]:
 
 def configuration(*, home: Path, listen: str, login: tuple[str, str], restarts_per_hour: int, **daemon: object) -> str:
     """The head of supervisord.conf: itself (`daemon` as supervisord names its options), who may ask it, and how."""
-    return (
-        _section("supervisord", **daemon)
-        + _section("inet_http_server", port=listen, username=login[0], password=escape(login[1]))
-        + _section(
-            "rpcinterface:supervisor",
-            **{"supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"},
-        )
-        + _section(
-            "rpcinterface:twofold",
-            **{"supervisor.rpcinterface_factory": "twofold.services.inside:make"},
-            home=escape(str(home)),
-            restarts_per_hour=restarts_per_hour,
-        )
-    )
+    factory = "supervisor.rpcinterface_factory"
+    extension = {factory: "twofold.services.inside:make", "home": escape(str(home))}
+    sections: dict[str, dict[str, object]] = {
+        "supervisord": daemon,
+        "inet_http_server": {"port": listen, "username": login[0], "password": escape(login[1])},
+        "rpcinterface:supervisor": {factory: "supervisor.rpcinterface:make_main_rpcinterface"},
+        "rpcinterface:twofold": {**extension, "restarts_per_hour": restarts_per_hour},
+    }
+    return "".join(_section(title, **values) for title, values in sections.items())
 
 
 def program(

@@ -56,7 +56,6 @@ def programs(settings: Settings) -> tuple[Program, ...]:
             start_order=60 if process == "api-server" else 70,
             ports=(PORTS["airflow"],) if process == "api-server" else (),
             environment=airflow_environment(settings),
-            directory=settings.home,
             # A running task is given the time to end; what is killed then runs again after the next start.
             stop_wait_s=60 if process == "scheduler" else 15,
         )

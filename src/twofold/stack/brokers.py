@@ -130,7 +130,6 @@ def programs(settings: Settings) -> tuple[Program, ...]:
             check=partial(probes.zookeeper, here, settings.zookeeper_port),
             start_order=20,
             ports=(PORTS["zookeeper"],),
-            directory=settings.home,
         ),
         Program(
             name="kafka",
@@ -139,7 +138,6 @@ def programs(settings: Settings) -> tuple[Program, ...]:
             check=partial(probes.kafka, here, settings.kafka_port),
             start_order=30,
             ports=(PORTS["kafka"], PORTS["kafka_metrics"]),
-            directory=settings.home,
             stop_wait_s=60,
         ),
     )

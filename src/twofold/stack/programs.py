@@ -123,7 +123,6 @@ class Program:
     environment: Mapping[str, str] = field(default_factory=dict)
     user: str = ""
     """Account to run as; empty: the supervisor's own."""
-    directory: Path = Path("/")
     stop_signal: str = "TERM"
     stop_wait_s: int = 30
     """After this long without an end, the supervisor kills."""
@@ -155,7 +154,6 @@ def _server(
         start_order=start_order,
         ports=tuple(PORTS[port] for port in ports),
         environment=environment or {},
-        directory=settings.home,
         stop_wait_s=stop_wait_s,
     )
 

@@ -46,24 +46,24 @@ def render(settings: Settings, programs: Iterable[Program]) -> str:
         directory="/",
         **({"user": pwd.getpwuid(os.geteuid()).pw_name} if os.geteuid() == 0 else {}),
     )
-    return head + "".join(_section(settings, program) for program in programs)
-
-
-def _section(settings: Settings, program: Program) -> str:
-    return supervisord.program(
-        program.name,
-        program.command,
-        home=settings.home,
-        directory=program.directory,
-        environment=program.environment,
-        priority=program.start_order,
-        autorestart="true",
-        startsecs=2,
-        # Pauses grow by a second each, so a program that something else keeps down is tried for minutes.
-        startretries=20,
-        stopsignal=program.stop_signal,
-        stopwaitsecs=program.stop_wait_s,
-        **({"user": program.user} if program.user else {}),
+    return head + "".join(
+        supervisord.program(
+            program.name,
+            program.command,
+            home=settings.home,
+            # Another account may not get into the home.
+            directory=Path("/") if program.user else settings.home,
+            environment=program.environment,
+            priority=program.start_order,
+            autorestart="true",
+            startsecs=2,
+            # Pauses grow by a second each, so a program that something else keeps down is tried for minutes.
+            startretries=20,
+            stopsignal=program.stop_signal,
+            stopwaitsecs=program.stop_wait_s,
+            **({"user": program.user} if program.user else {}),
+        )
+        for program in programs
     )
 
 
