@@ -47,22 +47,13 @@ Config = Mapping[str, Any]
 
 def memory_fault(config: Config, total_bytes: int) -> Iterator[str]:
     """The limits of all services must fit into the engine's memory."""
-    wanted = sum(int(service.get("mem_limit", 0)) for service in services(config) if runs_on(service))
+    running = [one for one in config["services"].values() if one.get("restart") == "unless-stopped"]  # no one-shots
+    wanted = sum(int(one.get("mem_limit", 0)) for one in running)
     if total_bytes < wanted * 0.95:
         yield (
             f"the engine has {total_bytes / GIB:.1f} GiB of memory, and the services may take {wanted / GIB:.1f}: "
             "give it more (Docker Desktop: Settings, Resources)"
         )
-
-
-def services(config: Config) -> Iterable[Mapping[str, Any]]:
-    """Every service that `up` starts."""
-    return [service for service in config["services"].values() if not service.get("profiles")]
-
-
-def runs_on(service: Mapping[str, Any]) -> bool:
-    """Whether it is no one-shot."""
-    return str(service.get("restart", "")) == "unless-stopped"
 
 
 def port_faults(config: Config, ours: Iterable[int]) -> Iterator[str]:
@@ -208,7 +199,8 @@ def main() -> None:
             sys.stdout.write(table(_config()) + "\n" + _HINTS)
             return
         if platform.machine() not in (TRIED_ON, "AMD64"):
-            sys.stderr.write(f"note: this machine is no {TRIED_ON}: nothing is tied to that, but nothing else was tried\n")
+            note = f"this machine is no {TRIED_ON}: nothing is tied to that, but nothing else was tried"
+            sys.stderr.write(f"note: {note}\n")
         found = faults()
     except subprocess.CalledProcessError as error:
         found = [f"`{' '.join(error.cmd)}` fails: {error.stderr.strip() or 'it does not say why'}"]
