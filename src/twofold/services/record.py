@@ -47,7 +47,8 @@ class End:
 
     def __str__(self) -> str:
         if self.code < 0:
-            how = f"signal {-self.code} ({_signal_name(-self.code)})"
+            name = next((one.name for one in signal.Signals if one == -self.code), "unknown")
+            how = f"signal {-self.code} ({name})"
         else:
             how = f"exit code {self.code}" + (f" ({_MEANS[self.code]})" if self.code in _MEANS else "")
         return f"{how} after {self.ran_s:,.0f} s"
@@ -174,10 +175,3 @@ def moment(at: float) -> str:
     '1970-01-01 00:00:00 UTC'
     """
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return "unknown"
