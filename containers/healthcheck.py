@@ -44,13 +44,13 @@ def kafka() -> str:
 
 def spark_master() -> str:
     """The master is in charge."""
-    status = _json(f"http://{_host()}:{SPARK_MASTER_PAGE}/json/")["status"]
+    status = _spark(SPARK_MASTER_PAGE)["status"]
     return "" if status == "ALIVE" else f"its state is {status}"
 
 
 def spark_worker() -> str:
     """The worker has found its master."""
-    master = _json(f"http://{_host()}:{SPARK_WORKER_PAGE}/json/")["masterwebuiurl"]
+    master = _spark(SPARK_WORKER_PAGE)["masterwebuiurl"]
     return "" if master else "it is not registered"
 
 
@@ -67,15 +67,11 @@ def airflow(process: str) -> str:
     return probes.airflow(os.environ["TWOFOLD_AIRFLOW_INTERNAL_URL"], process, lambda: Path("/proc/1").stat().st_mtime)
 
 
-def _json(url: str) -> dict[str, Any]:
-    with urlopen(url, timeout=_TIMEOUT_S) as answer:
+def _spark(port: int) -> dict[str, Any]:
+    """What a page of Spark says; they listen on the container's own name."""
+    with urlopen(f"http://{os.uname().nodename}:{port}/json/", timeout=_TIMEOUT_S) as answer:
         found: dict[str, Any] = json.load(answer)
         return found
-
-
-def _host() -> str:
-    """Spark's pages listen on the container's own name."""
-    return os.uname().nodename
 
 
 CHECKS: dict[str, Callable[..., str]] = {
