@@ -187,7 +187,6 @@ def minio(settings: Settings) -> Program:
             "MINIO_ROOT_PASSWORD": settings.s3_secret_key.get_secret_value(),
             "MINIO_REGION": settings.s3_region,
             "MINIO_UPDATE": "off",
-            "MINIO_BROWSER": "on",
             # Its metrics are open to whoever may connect, which is this machine.
             "MINIO_PROMETHEUS_AUTH_TYPE": "public",
         },
@@ -330,9 +329,8 @@ def prepare_monitoring(settings: Settings) -> None:
     _require_debian(settings)
     home, files = settings.home / "prometheus", settings.monitoring / "prometheus"
     scraped = {"statsd": "statsd_exporter", "kafka": "kafka_metrics"}
-    scraped |= {
-        name: name for name in ("prometheus", "alertmanager", *(["minio"] if settings.store == "minio" else []))
-    }
+    for name in ("prometheus", "alertmanager", *(["minio"] if settings.store == "minio" else [])):
+        scraped[name] = name
     for job, name in scraped.items():
         targets = f"- targets: ['127.0.0.1:{PORTS[name].number(settings)}']\n"
         write_whole(home / "targets" / f"{job}.yml", targets, 0o600)
