@@ -20,7 +20,7 @@ from pathlib import Path
 
 import click
 
-from containers.container_settings import ContainerSettings
+from containers.container_settings import RUN, ContainerSettings
 from containers.healthcheck import ZOOKEEPER_PORT, kafka_local_port
 from twofold.commands.become import become_program
 from twofold.errors import TwofoldError, UsageError
@@ -31,6 +31,8 @@ from twofold.stack import brokers
 
 ADMIN = "admin"
 CLIENT_PORT, BROKER_PORT, CONTROLLER_PORT = 9092, 9093, 9094
+_CLUSTER = "twofold-compose-stackA"
+"""KRaft's cluster id; ZooKeeper makes its own."""
 _DIGEST = "org.apache.zookeeper.server.auth.DigestLoginModule required"
 _JAAS = "-Djava.security.auth.login.config="
 _AUTHENTICATED = """\
@@ -87,9 +89,9 @@ def zookeeper() -> None:
     folder = settings.data / "data"
     folder.mkdir(exist_ok=True)
     text = brokers.ZOOKEEPER.format(folder=folder, port=ZOOKEEPER_PORT) + _AUTHENTICATED
-    config = write_whole(settings.run / "zookeeper.properties", text, 0o600)
+    config = write_whole(RUN / "zookeeper.properties", text, 0o600)
     password = quoted(settings.secret("zookeeper_password"))
-    login = write_whole(settings.run / "zookeeper.jaas", f"Server {{ {_DIGEST} user_kafka={password}; }};\n", 0o600)
+    login = write_whole(RUN / "zookeeper.jaas", f"Server {{ {_DIGEST} user_kafka={password}; }};\n", 0o600)
     become_program(brokers.java(Settings(), "java", f"{_JAAS}{login}", *brokers.ZOOKEEPER_MAIN, str(config)))
 
 
@@ -98,8 +100,8 @@ def start() -> None:
     settings, here = ContainerSettings(), Settings()
     remember_mode(settings)
     kraft = settings.kafka_mode == "kraft"
-    config = write_whole(settings.run / "kafka.properties", properties(settings), 0o600)
-    login = settings.run / "kafka.jaas"
+    config = write_whole(RUN / "kafka.properties", properties(settings), 0o600)
+    login = RUN / "kafka.jaas"
     password = "" if kraft else quoted(settings.secret("zookeeper_password"))
     client = "" if kraft else f'Client {{ {_DIGEST} username="kafka" password={password}; }};\n'
     write_whole(login, client, 0o600)
@@ -107,7 +109,7 @@ def start() -> None:
     if kraft:
         _format(settings, java, config)
     subprocess.Popen([sys.executable, "-m", "containers", "kafka-access"])
-    become_program([*java, f"-Xmx{settings.kafka_heap}", *brokers.agent(here, "0.0.0.0"), "kafka.Kafka", str(config)])
+    become_program([*java, "-Xmx384m", *brokers.agent(here, "0.0.0.0"), "kafka.Kafka", str(config)])
 
 
 def remember_mode(settings: ContainerSettings) -> None:
@@ -145,7 +147,7 @@ def properties(settings: ContainerSettings) -> str:
 
 def _format(settings: ContainerSettings, java: Sequence[str], config: Path) -> None:
     """Give a new broker its storage; one that has it keeps it."""
-    arguments = ["format", "--cluster-id", settings.kafka_cluster, "--config", str(config), "--ignore-formatted"]
+    arguments = ["format", "--cluster-id", _CLUSTER, "--config", str(config), "--ignore-formatted"]
     made = subprocess.run(
         [*java, "-Xmx128m", "kafka.tools.StorageTool", *arguments], capture_output=True, text=True, check=False
     )

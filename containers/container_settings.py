@@ -13,14 +13,15 @@ from pydantic import SecretStr
 from twofold.errors import UsageError
 from twofold.settings import Environment, Secret
 
+RUN = Path("/tmp")
+"""Where written configuration goes: memory, gone with the container."""
+
 
 class ContainerSettings(Environment):
     """The fields are read as those of `Settings` are; the secrets are set where a role needs them."""
 
     data: Path = Path("/var/lib/twofold")
     """The container's own volume."""
-    run: Path = Path("/tmp")
-    """Where written configuration goes: memory, gone with the container."""
 
     kafka_mode: Literal["zookeeper", "kraft"] = "zookeeper"
     kafka_node: int = 0
@@ -30,11 +31,8 @@ class ContainerSettings(Environment):
     """Where programs on the host reach this broker."""
     kafka_voters: str = "0@kafka:9094"
     """KRaft's controllers: `node@host:port,…`."""
-    kafka_cluster: str = "twofold-compose-stackA"
-    """KRaft's cluster id; ZooKeeper makes its own."""
     kafka_replication: int = 1
     kafka_in_sync: int = 1
-    kafka_heap: str = "384m"
 
     zookeeper_password: Secret = SecretStr("")
     kafka_admin_password: Secret = SecretStr("")

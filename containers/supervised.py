@@ -12,7 +12,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from containers.container_settings import ContainerSettings
+from containers.container_settings import RUN
 from twofold import supervisord
 from twofold.commands.become import become_program
 from twofold.definition.load import load_sound
@@ -32,7 +32,7 @@ stderr_logfile=NONE
 
 def start() -> None:
     """Become supervisord."""
-    settings, run = Settings(), ContainerSettings().run
+    settings = Settings()
     text = supervisord.configuration(
         home=settings.home,
         listen=f"0.0.0.0:{settings.supervisor_port}",
@@ -41,12 +41,12 @@ def start() -> None:
         nodaemon="true",
         logfile="/dev/null",
         logfile_maxbytes=0,
-        pidfile=f"{run}/supervisord.pid",
-        childlogdir=str(run),
+        pidfile=f"{RUN}/supervisord.pid",
+        childlogdir=str(RUN),
     )
     shown = shlex.join(["tail", "-q", "-n", "0", "-F", *(str(log) for log in logs(settings))])
     text += _SHOWN_LOGS.format(command=supervisord.escape(shown))
-    config = write_whole(run / "supervisord.conf", text, 0o600)
+    config = write_whole(RUN / "supervisord.conf", text, 0o600)
     become_program([sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(config)])
 
 
