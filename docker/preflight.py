@@ -60,8 +60,8 @@ def port_faults(config: Config, ours: Iterable[int]) -> Iterator[str]:
     """Every published port must be free, but for those of this very stack."""
     for name, service in config["services"].items():
         for port in service.get("ports", []):
-            number = int(port["published"])
-            if number not in ours and taken(str(port.get("host_ip", "127.0.0.1")), number):
+            number = str(port.get("published", ""))  # in a file of the user's it may be none, or a range
+            if number.isdigit() and int(number) not in ours and taken(port.get("host_ip", "127.0.0.1"), int(number)):
                 yield f"port {number}, of {name}, is taken: stop what listens there, or move it in .env (.env.example)"
 
 

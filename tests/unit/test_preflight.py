@@ -35,6 +35,12 @@ def test_a_taken_port_is_told_unless_it_is_our_own() -> None:
         assert list(preflight.port_faults(config, ours=[number])) == []
 
 
+def test_a_port_that_nobody_chose_is_nobodys() -> None:
+    """As Compose tells a port of a user's own file without a number on the host, or with a range."""
+    ports = [{"target": 80}, {"target": 80, "published": "8000-8001"}]
+    assert list(preflight.port_faults({"services": {"mine": {"ports": ports}}}, ours=())) == []
+
+
 def test_what_another_store_needs_is_asked_for() -> None:
     values = {"TWOFOLD_STORE_KIND": "other", "TWOFOLD_STORE_ROOT_USER": "me"}
     (fault,) = preflight.value_faults(values, known=[*values])
