@@ -37,7 +37,10 @@ def test_one_that_does_not_answer_in_time_is_not_gone(tmp_path: Path, monkeypatc
     monkeypatch.setattr(health, "_TIMEOUT_S", 0.2)
     place = health.place_of(tmp_path, "p", "producer")
     released = Event()
-    with health.HealthServer(lambda: {"state": "sending", "ended": released.wait()}) as slow, health.HealthServer(dict) as second:
+    with (
+        health.HealthServer(lambda: {"state": "sending", "ended": released.wait()}) as slow,
+        health.HealthServer(dict) as second,
+    ):
         announce(slow, place, Request(own=True))
         announce(second, place, Request(from_file="fix.jsonl"))
         released.set()

@@ -373,7 +373,7 @@ def test_the_status_tells_of_a_service_whose_supervisor_is_away(tmp_path: Path) 
 def test_a_supervisor_that_has_ended_is_told_without_a_trace(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, supervisor_port=1)
     assert supervisor.states(settings) == {}
-    with pytest.raises(TwofoldError, match="kafka cannot be started: .*refused"):
+    with pytest.raises(TwofoldError, match=r"kafka cannot be started: .*refused"):
         supervisor.start_programs(settings, ["kafka"])
 
 
