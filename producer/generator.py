@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_DOWN, Context, Decimal
 from itertools import accumulate
 from random import Random
 from typing import Any
@@ -33,6 +33,8 @@ ABSENT_SHARE = 0.1
 REACH_BACK = 500
 """A duplicate repeats one of this many records before it."""
 Record = tuple[bytes, bytes | None]
+_EXACT = Context(prec=100)
+"""By default decimals of 38 digits are rounded to 28."""
 
 
 class Generated(RecordSource):
@@ -43,7 +45,8 @@ class Generated(RecordSource):
         self._count = request.generate or None
         self._interval = timedelta(milliseconds=interval_ms(request))
         # At full speed the events lie in the past and end now; at a set rate they continue from now.
-        span = timedelta() if request.rate or self._count is None else self._interval * self._count
+        self._ends_now = self._count is not None and not request.rate
+        self._base = (now - self._interval * (self._count or 0) if self._ends_now else now).isoformat()
         self.identity = {
             "kind": "generate",
             "seed": request.seed,
@@ -51,11 +54,20 @@ class Generated(RecordSource):
             **vars(request.shares),
         }
         self.version = {}
-        self.memory = {"made_at": now.isoformat(), "base": (now - span).isoformat(), "run": 0}
+        self.memory = {"made_at": now.isoformat(), "base": self._base, "run": 0}
+        self.memory |= {"count": self._count} if self._ends_now else {}
 
     def goes_on(self, before: Entry) -> int:
         """Where it stopped, whatever has changed: from the start, the ids would come again with other events."""
         return before.position
+
+    def after(self, before: Entry) -> Mapping[str, Any]:
+        """The times of what was asked for stay; where more is asked for now, at full speed, that ends now."""
+        kept = before.memory
+        until = kept.get("count", before.position if before.exhausted else None)
+        if not self._ends_now or until is None or (self._count or 0) <= until:
+            return kept
+        return {**kept, "count": self._count, "later": [*kept.get("later", ()), [until, self._base]]}
 
     def beside(self, others: Iterable[Entry]) -> Mapping[str, Any]:
         """Number the runs of one seed at other rates or shares, so that no two of them give the same ids."""
@@ -68,11 +80,18 @@ class Generated(RecordSource):
 
     def chunks(self, start: int) -> Iterator[Chunk]:
         """All records from number `start` on; a duplicate never leaves its block."""
-        base, made_at = (datetime.fromisoformat(self.memory[name]) for name in ("base", "made_at"))
+        made_at = datetime.fromisoformat(self.memory["made_at"])
+        later = [(until, datetime.fromisoformat(base)) for until, base in self.memory.get("later", ())]
+        bases: list[tuple[int, datetime]] = [(0, datetime.fromisoformat(self.memory["base"])), *later]
         self._recipe.run = self.memory.get("run", 0)
+
+        def at(number: int) -> datetime:
+            base = next(base for first, base in reversed(bases) if first <= number)
+            return base + self._interval * number
+
         first = start - start % BLOCK
         while self._count is None or first < self._count:
-            records = self._recipe.block(first, base, self._interval, made_at)
+            records = self._recipe.block(first, at, made_at)
             records = records[max(0, start - first) : None if self._count is None else self._count - first]
             yield Chunk(max(start, first), [value for value, _ in records], [key for _, key in records])
             first += BLOCK
@@ -93,10 +112,11 @@ class Recipe:
         self._time = event.fields[event.time]
         self._kinds = list(zip(vars(shares), accumulate(vars(shares).values()), strict=True))
 
-    def block(self, first: int, base: datetime, interval: timedelta, made_at: datetime) -> list[Record]:
+    def block(self, first: int, at: Callable[[int], datetime], made_at: datetime) -> list[Record]:
         """Records `first` to `first + BLOCK - 1`, a pure function of these, seed, run and definition.
 
-        Which record is of which kind and time does not depend on the fields: they may change on the way.
+        `at`: the event time of a number. Which record is of which kind and time does not depend on the fields: they may
+        change on the way.
         """
         random, values = Random(f"{self._seed}:{first}"), Random(f"{self._seed}:{first}:values")
         records: list[Record] = []
@@ -105,8 +125,7 @@ class Recipe:
             if kind == "duplicates" and records:
                 records.append(records[-1 - int(random.random() * min(REACH_BACK, len(records)))])
             else:
-                at = self._moved(kind, random, base + interval * number, made_at)
-                records.append(self._record(kind, values, number, at))
+                records.append(self._record(kind, values, number, self._moved(kind, random, at(number), made_at)))
         return records
 
     def _kind(self, roll: float) -> str:
@@ -155,6 +174,8 @@ Maker = Callable[[Random, datetime], Any]
 POOL = 64
 """Number of different values of a pattern field: a pattern is slow to satisfy."""
 TRIES = 2000
+MOST = {"int": 2**31 - 1, "long": 2**63 - 1}
+"""The highest number of each type."""
 SPREAD = 1000
 """Numbers without a declared bound lie within this much of the other bound, or of 0."""
 WORDS = ("amber", "birch", "coral", "delta", "ember", "fjord", "grove", "haven", "indigo", "jasper", "karst", "lumen")
@@ -187,11 +208,19 @@ def _number(field: Field) -> Maker:
         step = Decimal(1).scaleb(-field.type.scale)
         largest = (Decimal(10) ** field.type.precision - 1) * step
         low, high = max(Decimal(low), -largest), min(Decimal(high), largest)
-        return lambda random, _at: (low + (high - low) * Decimal(random.random())).quantize(step, rounding="ROUND_DOWN")
+        span = _EXACT.subtract(high, low)
+
+        def between(random: Random, _at: datetime) -> Decimal:
+            value = _EXACT.fma(span, Decimal(random.random()), low)
+            return value.quantize(step, ROUND_DOWN, _EXACT)
+
+        return between
     if field.type.name == "double":
         return lambda random, _at: float(low) + random.random() * (float(high) - float(low))
-    span = int(high) - int(low) + 1
-    return lambda random, _at: int(low) + int(random.random() * span)
+    most = MOST[field.type.name]
+    least = max(int(low), -most - 1)
+    width = min(int(high), most) - least + 1
+    return lambda random, _at: least + int(random.random() * width)
 
 
 def _choice(options: list[Any]) -> Maker:
@@ -240,10 +269,12 @@ def identifier(field: Field, seed: int, run: int, number: int, at: datetime) -> 
             return matching(field.pattern, field.max_length, random)
         text = f"{seed:x}.{run:x}-{number:x}" if run else f"{seed:x}-{number:x}"
         return text[-field.max_length :] if field.max_length else text
-    per_seed, per_run, most = (10**12, 10**15, 2**63 - 1) if field.type.name == "long" else (10**7, 10**8, 2**31 - 1)
-    value, apart = int(field.min or 0) + number + seed * per_seed, run * per_run
-    # Where there is no room for runs, ids come again, which is less harm than one id for all.
-    return within(field, value + apart if value + apart <= min(most, field.max or most) else value)
+    most = MOST[field.type.name]
+    high = most if field.max is None else int(field.max)
+    low = int(field.min) if field.min is not None else 0 if high >= 0 else -most - 1
+    # Each seed and run begins anywhere in this room: in all of a type that is far from the others.
+    apart = Random(f"{seed}.{run}").randrange(high - low + 1) if seed or run else 0
+    return low + (number + apart) % (high - low + 1)
 
 
 def iso(value: object) -> object:

@@ -41,11 +41,15 @@ TEXT = "VARCHAR"
 DOUBLE_DIGITS = 15
 """A double holds every number of so many digits."""
 DECIMAL_DIGITS = 38
+_WHOLE, _FRACTION = (f"split_part(regexp_extract({{0}}, '^[^eE]*'), '.', {part})" for part in (1, 2))
+_POWER = "coalesce(TRY_CAST(regexp_extract({0}, '[eE](.*)', 1) AS INT), 0)"
 _DIGITS = (
-    "bool_and(regexp_full_match({0}, '[+-]?[0-9]*[.]?[0-9]*')), max(length(ltrim(replace({0}, '.', ''), '+-0'))), "
-    "max(length(ltrim(split_part({0}, '.', 1), '+-0'))), max(length(split_part({0}, '.', 2)))"
+    "bool_and(regexp_full_match({0}, '[+-]?[0-9]*[.]?[0-9]*([eE][+-]?[0-9]{{1,3}})?')), "
+    f"max(length(ltrim({_WHOLE} || {_FRACTION}, '+-0'))), "
+    f"max(length(ltrim({_WHOLE}, '+-0')) + greatest({_POWER}, 0)), "
+    f"max(greatest(length({_FRACTION}) - {_POWER}, 0))"
 )
-"""Of a column's texts: whether all are plain numbers, and the most digits, before the point and after it."""
+"""Of a column's texts: whether all are numbers, and the most digits, before the point and after it."""
 _NO_ARCHIVE = (OSError, EOFError, RuntimeError, ValueError, struct.error, BadZipFile, zlib.error, lzma.LZMAError)
 """What `zipfile` says of an archive that is cut, damaged, encrypted, or packed in a way that it does not know."""
 _TO_UTC = {"TIMESTAMP WITH TIME ZONE": " AT TIME ZONE 'UTC'"}
@@ -227,7 +231,7 @@ def exact_types(engine: duckdb.DuckDBPyConnection, path: Path, nulls: list[str],
     """Column of a CSV file → type to read it as, where the type that DuckDB guesses could not hold what is written.
 
     That is text where a declared text has the column's name, and a decimal where digits of it do not fit into a double
-    and decimals are declared.
+    and decimals, or a long of its name, are declared. TwofoldError where such a one can hold it neither.
     """
     if path.suffix == ".parquet":
         return {}
@@ -236,12 +240,22 @@ def exact_types(engine: duckdb.DuckDBPyConnection, path: Path, nulls: list[str],
     declared = {name: one.type.name for name, one in event.fields.items()}
     types = {name: TEXT for name, kind in guessed.items() if declared.get(name) in ("string", "json") and kind != TEXT}
     doubles = [name for name, kind in guessed.items() if kind == "DOUBLE" and name not in types]
-    if doubles and "decimal" in declared.values():
+    if "decimal" not in declared.values():
+        doubles = [name for name in doubles if declared.get(name) == "long"]
+    if doubles:
         texts = relation(engine, path, nulls, dict.fromkeys(doubles, TEXT))
         for name in doubles:
             ((plain, digits, before, after),) = texts.aggregate(_DIGITS.format(quoted(name))).fetchall()
-            if plain and digits > DOUBLE_DIGITS and before + after <= DECIMAL_DIGITS:
+            if digits <= DOUBLE_DIGITS:
+                continue
+            if plain and before + after <= DECIMAL_DIGITS:
                 types[name] = f"DECIMAL({before + after},{after})"
+            elif declared.get(name) in ("decimal", "long"):
+                raise TwofoldError(
+                    f"column {name} of {path} has more digits than a double holds, and cells that no decimal of "
+                    f"{DECIMAL_DIGITS} digits takes beside them",
+                    "correct the file, or give the column another name there and cast it in `replay.query`",
+                )
     return types
 
 

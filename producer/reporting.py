@@ -161,7 +161,8 @@ def start(path: Path, pipeline: str, topic: TopicState, source: RecordSource, re
         # At once: what starts next must find it.
         book.save(Progress())
         return book
-    source.memory = before.memory or source.memory
+    source.memory = source.after(before)
+    is_new, before = source.memory != before.memory, replace(before, memory=source.memory)
     fresh = replace(fresh, memory=source.memory)
     if before.topic_id == topic.topic_id:
         fresh = replace(fresh, partitions=before.partitions)
@@ -172,10 +173,12 @@ def start(path: Path, pipeline: str, topic: TopicState, source: RecordSource, re
         told = before.position and source.repeats
         return Journal(path, fresh, source, "the source has changed since then" if told else "")
     refuse_other_topic(before, topic)
-    if dict(before.version) == dict(source.version):
-        return Journal(path, before, source)
-    later = replace(before, version=source.version, positions=(position,), exhausted=False)
-    return Journal(path, later, source)
+    if dict(before.version) != dict(source.version):
+        before = replace(before, version=source.version, positions=(position,), exhausted=False)
+    book = Journal(path, before, source)
+    if is_new:
+        book.save(Progress(position=before.position))
+    return book
 
 
 def refuse_other_topic(before: Entry, topic: TopicState) -> None:

@@ -147,7 +147,8 @@ def finished(book: Journal, request: Request) -> bool:
     goals = [goal for goal in (request.limit, request.generate or None) if goal is not None]
     if goals:
         return book.entry.position >= min(goals) or (request.generate is None and book.entry.exhausted)
-    return book.entry.exhausted
+    # What has no end goes on after a run that had one.
+    return book.entry.exhausted and request.generate is None
 
 
 def announce(server: health.HealthServer, place: Path, request: Request) -> None:

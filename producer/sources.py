@@ -126,6 +126,10 @@ class RecordSource(ABC):
         """Where to go on after what a journal says was sent; None: its content was another, so at the start."""
         return before.position if dict(before.version) == dict(self.version) else None
 
+    def after(self, before: Entry) -> Mapping[str, Any]:
+        """What to remember after the run that a journal tells of."""
+        return before.memory or self.memory
+
     def beside(self, others: Iterable[Entry]) -> Mapping[str, Any]:
         """What to remember, where the pipeline has other journals of this kind, and none yet of this source."""
         return self.memory
@@ -168,7 +172,9 @@ class Lines(RecordSource):
         for block in self._blocks():
             part = block[:read]
             digest.update(part)
-            lines, read, following = lines + part.count(b"\n"), read - len(part), block[len(part) : len(part) + 1]
+            lines, read = lines + part.count(b"\n"), read - len(part)
+            # Blanks change nothing of a record; a line end may be \r\n.
+            following = block[len(part) :].lstrip(b" \t\r")[:1]
             if following:
                 break
         if read or digest.hexdigest() != sha256 or position > lines + 1:

@@ -31,6 +31,8 @@ Register = Callable[[str, str, str], int]
 """(subject, AVRO or JSON, text of the schema) → its id, as `Registry.register`."""
 Values = Mapping[str, Any]
 """Field → value: text, number, moment, day; what is null or left out is not written."""
+_WIDE = 2**63
+"""orjson writes no whole number of more than 64 bits."""
 _JSON = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 _MICROSECOND = timedelta(microseconds=1)
 _AVRO_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -110,7 +112,10 @@ class RecordWriter:
         try:
             return self.prefix + orjson.dumps(shaped, default=_json, option=_JSON)
         except TypeError as error:
-            raise _unwritten(self.pipeline, error) from error
+            wide = {name: value for name, value in found.items() if type(value) is int and not -_WIDE <= value < _WIDE}
+            if not wide:
+                raise _unwritten(self.pipeline, error) from error
+            return self.write({**found, **{name: orjson.Fragment(str(value)) for name, value in wide.items()}})
 
     def line(self, text: bytes) -> bytes:
         """A JSON text as it is."""

@@ -29,6 +29,8 @@ from producer.reporting import Journal, Progress
 from producer.sending import open_source, within
 from producer.sources import Chunk, RecordSource, Request, Shares, chunked, split
 from producer.wire import writer
+from twofold.contract.judge import Judge
+from twofold.contract.records import JsonRecords
 from twofold.definition.load import load_file
 from twofold.definition.model import Field, Pipeline, Replay
 from twofold.errors import Busy, TwofoldError, UsageError
@@ -153,13 +155,16 @@ def test_of_a_file_that_grew_only_what_is_new_is_sent(
     assert sent(tmp_path, without_id, path) == []
     assert append(b"3\n4") == [b"3", b"4"]
     assert append(b"\n") == []
+    # As of a file in which lines end with \r\n.
+    assert append(b"5") == [b"5"]
+    assert append(b" \r\n") == []
     assert append(b'{"half') == [b'{"half']
     assert append(b'": 5}\n6\n') == [b'{"half": 5}', b"6"]
 
-    path.write_bytes(pack(b'1\n2\n3\n9\n{"half": 5}\n6\n7\n'))
+    path.write_bytes(pack(b'1\n2\n3\n9\n5\n{"half": 5}\n6\n7\n'))
     with pytest.raises(UsageError, match="the source has changed"):
         sent(tmp_path, without_id, path)
-    assert len(sent(tmp_path, payments, path)) == 7
+    assert len(sent(tmp_path, payments, path)) == 8
     assert sent(tmp_path, payments, path) == []
 
 
@@ -268,6 +273,32 @@ def test_what_a_csv_file_writes_is_what_is_sent(payments: Pipeline, tmp_path: Pa
         b'{"payment_id":3,"amount":0.250}',
     ]
     assert source.version["texts"] == ["account", "note"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "cells", "expected"),
+    [
+        ("decimal(30,4)", ["12345678901234567.10", "1e5", "-2.5E-3", "7"],
+         ["12345678901234567.1000", "100000.0000", "-0.0025", "7.0000"]),
+        ("long", ["9007199254740993", "5.0"], ["9007199254740993.0", "5.0"]),
+        ("decimal(38,0)", ["99999999999999999999", "1"], ["99999999999999999999", "1"]),
+    ],
+)  # fmt: skip
+def test_numbers_of_a_csv_file_are_exact_however_they_are_written(
+    tmp_path: Path, kind: str, cells: list[str], expected: list[str]
+) -> None:
+    (tmp_path / "t.csv").write_text("".join(f"{cell}\n" for cell in ["v", *cells]))
+    fields = f"{{id: {{type: string}}, v: {{type: '{kind}'}}}}"
+    replay = "replay: {source: t.csv, query: SELECT v FROM source}"
+    text = f"name: p\ntopic: p\nlateness: 1 minute\nevent: {{id: none, time: arrival, fields: {fields}}}\n{replay}\n"
+    (tmp_path / "p.yaml").write_text(text)
+    source = opened(load_file(tmp_path / "p.yaml"))
+    assert [value for _, value, _ in records(source.chunks(0))] == [f'{{"v":{one}}}'.encode() for one in expected]
+    if kind.startswith("decimal(30"):
+        with (tmp_path / "t.csv").open("a") as file:
+            file.write("1e300\n")
+        with pytest.raises(TwofoldError, match="has more digits than a double holds"):
+            opened(load_file(tmp_path / "p.yaml"))
 
 
 @pytest.mark.parametrize(
@@ -433,6 +464,72 @@ def test_no_generated_id_comes_again_at_another_time(payments: Pipeline, tmp_pat
         sent |= found
 
 
+def test_more_of_a_generated_stream_ends_now_and_what_was_sent_stays(payments: Pipeline, tmp_path: Path) -> None:
+    """Most of it was rejected: its times began where those of the first run had ended, and ran far ahead."""
+
+    def more(count: int, days: int) -> Generated:
+        now = NOW + timedelta(days=days)
+        return Generated(Request(generate=count, seed=3), now, writer(payments))
+
+    first = more(1500, 0)
+    started(tmp_path, first, position=1500)
+    second = more(3000, 1)
+    started(tmp_path, second)
+    found = ids_and_times(second, 0)
+    assert found[:1500] == ids_and_times(first, 0)
+    assert found[-1][1] == "2026-03-02T11:59:59.990Z"
+    # Stopped before a record was acknowledged, and later in its middle, it gives the same.
+    for position in (0, 2000):
+        third = more(3000, 2)
+        started(tmp_path, third, position=position)
+        assert ids_and_times(third, 1500) == found[1500:]
+    fourth = more(4000, 3)
+    started(tmp_path, fourth)
+    fourth_found = ids_and_times(fourth, 0)
+    assert (fourth_found[:3000], fourth_found[-1][1]) == (found, "2026-03-04T11:59:59.990Z")
+
+
+def test_a_stream_without_an_end_goes_on_after_one_that_had_one(payments: Pipeline, tmp_path: Path) -> None:
+    """It was finished before it began, and sent nothing."""
+    started(tmp_path, generated(payments), position=2500)
+    for request, is_finished in ((Request(generate=2500), True), (Request(generate=0), False)):
+        source = Generated(replace(request, seed=3, shares=ALL_KINDS), NOW, writer(payments))
+        book = started(tmp_path, source)
+        assert (book.entry.position, sending.finished(book, request)) == (2500, is_finished)
+
+
+@pytest.mark.parametrize(
+    ("rules", "seed"),
+    [
+        ("int", 2024),
+        ("int, max: 1000000", 1),
+        ("int, max: -1", 0),
+        ("int, min: 2147482000", 5),
+        ("long, min: -3", 10**9),
+    ],
+)
+def test_generated_numbers_are_of_their_type_and_within_its_bounds(tmp_path: Path, rules: str, seed: int) -> None:
+    path = tmp_path / "p.yaml"
+    fields = f"{{id: {{type: {rules}, required: true}}, v: {{type: {rules}}}}}"
+    path.write_text(f"name: p\ntopic: p\nlateness: 1 minute\nevent: {{id: id, time: arrival, fields: {fields}}}\n")
+    pipeline = load_file(path)
+    made = Generated(Request(generate=500, seed=seed), NOW, writer(pipeline))
+    events = [orjson.loads(value) for _, value, _ in records(made.chunks(0))]
+    assert all(keeps(pipeline.event.fields[name], value) for event in events for name, value in event.items())
+    assert len({event["id"] for event in events}) == 500
+
+
+@pytest.mark.parametrize("rules", ["'decimal(38,30)'", "'decimal(38,38)'", "'decimal(38,10)', min: 1e27, max: 9e27"])
+def test_generated_decimals_may_have_all_their_digits(tmp_path: Path, rules: str) -> None:
+    path = tmp_path / "p.yaml"
+    fields = f"{{id: {{type: string, required: true}}, v: {{type: {rules}}}}}"
+    path.write_text(f"name: p\ntopic: p\nlateness: 1 minute\nevent: {{id: id, time: arrival, fields: {fields}}}\n")
+    pipeline = load_file(path)
+    values = [value for _, value, _ in records(Generated(Request(generate=50), NOW, writer(pipeline)).chunks(0))]
+    rows = Judge(pipeline).judge(JsonRecords(values, range(50)), NOW).rows
+    assert rows["reason"].to_pylist() == [None] * 50
+
+
 @pytest.mark.parametrize("kind", ["string", "int", "long", "string, pattern: '[a-z]{20}'"])
 def test_runs_of_one_seed_have_different_ids(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "p.yaml"
@@ -448,7 +545,10 @@ def test_where_there_is_no_room_for_another_run_ids_are_not_all_one(tmp_path: Pa
     fields = "{id: {type: int, required: true, min: 1, max: 9999999}}"
     path.write_text(f"name: p\ntopic: p\nlateness: 1 minute\nevent: {{id: id, time: arrival, fields: {fields}}}\n")
     field = load_file(path).event.fields["id"]
-    assert [identifier(field, 0, run, 5, NOW) for run in (0, 1, 22)] == [6, 6, 6]
+    for run in (0, 1, 22):
+        made = {identifier(field, 0, run, number, NOW) for number in range(500)}
+        assert len(made) == 500
+        assert 1 <= min(made) <= max(made) <= 9999999
 
 
 @pytest.mark.parametrize(("start", "limit"), [(0, 2500), (1234, 2100)])
