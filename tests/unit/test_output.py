@@ -108,3 +108,10 @@ def test_as_text_nothing_is_lost(
     output.write_csv(connection.sql(f"SELECT {value} AS v"), target)
     with target.open(newline="") as file:
         assert [row["v"] for row in csv.DictReader(file)] == [expected]
+
+
+def test_names_that_are_there_twice_are_numbered(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    """Names that differ in case, and one like a numbered one, ended JSON with an error of DuckDB."""
+    target = tmp_path / "rows.json"
+    output.write_json(connection.sql('SELECT 1 AS a, 2 AS a, 3 AS a_2, 4 AS "A"'), target)
+    assert strict(target.read_text()) == [{"a": 1, "a_2": 2, "a_2_2": 3, "A_3": 4}]

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import BinaryIO
 
@@ -130,13 +130,15 @@ def spooled(write: Callable[[Path], int | None], stream: BinaryIO) -> int | None
 def _names(relation: DuckDBPyRelation) -> list[str]:
     """The columns' names, made unique where SQL allows duplicates: a JSON object has each key once.
 
-    `SELECT 1 AS a, 2 AS a` gives a, a_2.
+    `SELECT 1 AS a, 2 AS a, 3 AS A` gives a, a_2, A_3.
     """
-    seen: dict[str, int] = {}
+    given: set[str] = set()
     result = []
     for name in relation.columns:
-        seen[name] = seen.get(name, 0) + 1
-        result.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+        forms = chain((name,), (f"{name}_{number}" for number in count(2)))
+        # DuckDB takes two names that differ in case for one.
+        result.append(next(form for form in forms if form.lower() not in given))
+        given.add(result[-1].lower())
     return result
 
 
