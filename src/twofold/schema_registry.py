@@ -3,15 +3,13 @@
     id ─► known? ─► registry ─► Registered        the registry says that there is none: UnknownSchema
                        └─ away ─► asked again, for seconds ─► RegistryAway, which whoever asked waits for
 
-What an id stands for never changes, so an answer is kept for good; that it stands for nothing may, and is kept for up
-to a minute.
+What an id stands for never changes, so an answer is kept for good.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
@@ -34,9 +32,6 @@ _REMEDIES = {401: _LOGIN, 403: _LOGIN, 404: _URL, 405: _URL}
 _PASSING = (408, 429)
 _HIGHEST = (1 << 31) - 1
 """Registries count in Java's int, and take a higher number for a page that they do not have."""
-_UNKNOWN_S = 60
-_MOST_UNKNOWN = 10_000
-"""How long, and of how many ids, it is kept that the registry has none, so that repeated tries do not ask it again."""
 
 
 class RegistryAway(NotRunning):
@@ -66,7 +61,6 @@ class Registry:
     password: str = field(default="", repr=False)
     ca: str = ""
     """File of the certificates that the registry's own is checked against; empty: the usual authorities."""
-    clock: Callable[[], float] = field(default=time.monotonic, compare=False, repr=False)
 
     @classmethod
     def of(cls, settings: Settings) -> Registry:
@@ -80,17 +74,9 @@ class Registry:
         """What an id stands for. Raises UnknownSchema, RegistryAway, or TwofoldError where the registry refuses."""
         if number > _HIGHEST:
             raise UnknownSchema(f"no registry gives out {number}")
-        if (found := self._asked(number, self.clock() // _UNKNOWN_S)) is None:
-            raise UnknownSchema(f"the schema registry at {self.url} has no {number}")
-        return found
-
-    @lru_cache(maxsize=_MOST_UNKNOWN)  # noqa: B019
-    def _asked(self, number: int, _period: float) -> Registered | None:
-        """What the registry says within a period of `_UNKNOWN_S`; None: it has no schema of this id."""
-        with suppress(UnknownSchema), self._explained():
+        with self._explained():
             found = _client(self).get_schema(number)
             return Registered(found.schema_type or "AVRO", found.schema_str or "", tuple(self._references(found)))
-        return None
 
     def register(self, subject: str, kind: str, text: str) -> int:
         """The id of a schema, which the registry has under a subject afterwards."""
