@@ -173,8 +173,8 @@ MISTAKES = {
     "cron of six": ("lateness:", 'schedule: {union: "0 * * * * *"}\nlateness:', ["13 schedule.union: five parts"]),
     "cron that never comes": (
         "lateness:",
-        'schedule: {batch: "0 0 31 2 *", proof: "0 0 30 2,02 *"}\nlateness:',
-        ["13 schedule.batch: it never comes", "13 schedule.proof: it never comes"],
+        'schedule: {batch: "0 0 31 2 *", proof: "0 0 30 2,02 *", union: "R/5 * * MAR FRI"}\nlateness:',
+        ["13 schedule.batch: it never comes", "13 schedule.proof: it never comes", "13 schedule.union: R is another"],
     ),
     "replay": ("lateness:", "replay: {source: x, query: SELECT 1 2}\nlateness:", ["13 replay.query: Parser Error"]),
     "a replay into somebody else's topic": (

@@ -212,6 +212,8 @@ def _cron_fault(found: str) -> str:
         return ""
     if len(found.split()) != 5 or not croniter.is_valid(found):
         return near_miss(found, _PRESETS) or "it is neither"
+    if re.search(r"\br", found, re.IGNORECASE):
+        return "R is another time for whoever reads it"
     try:
         croniter(found, 0).get_next()
     except CroniterError:
