@@ -268,7 +268,7 @@ def summed(measure: Measure) -> bool:
 
 
 def near(name: str) -> str:
-    """The column of `folded` with a list of what a measure may be: what it is, then with each sum less and more."""
+    """The column of `folded` with a list of what a measure may be: what it is, then with each sum less, more, and 0."""
     return f"_tw_near_{name}"
 
 
@@ -278,7 +278,10 @@ def _is_rough(part: Part) -> bool:
 
 def _nearby(measure: Measure) -> str:
     rough = [part.name for part in measure.parts if _is_rough(part)]
-    # Each by as much as all of them: so that what is left of their difference lies in between, too.
-    ends = {name: f"[{name} - {len(rough)} * {name}_room, {name} + {len(rough)} * {name}_room]" for name in rough}
-    moved = (f"list_transform({both}, lambda {name}: {measure.after})" for name, both in ends.items())
+    # Each by as much as all of them: so that what is left of their difference lies in between, too. And 0, where it may
+    # be that: of what has its least there, as `abs(sum(x))`, both ends are higher.
+    room = {name: f"{len(rough)} * {name}_room" for name in rough}
+    maybe_0 = "CASE WHEN isfinite({0}) AND abs({0}) <= {1} THEN 0e0 ELSE {0} END"
+    tried = {name: f"[{name} - {by}, {name} + {by}, {maybe_0.format(name, by)}]" for name, by in room.items()}
+    moved = (f"list_transform({several}, lambda {name}: {measure.after})" for name, several in tried.items())
     return " || ".join([f"[{measure.after}]", *moved])
