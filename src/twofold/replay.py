@@ -10,6 +10,7 @@ landing or not there any more, would win over the correction: such a range is re
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
@@ -98,7 +99,8 @@ def plan_mended(pipeline: str, files: Sequence[Path], name: str) -> Plan:
     """Files of fixed records, as `twofold rejects --to` wrote them before they were fixed."""
     if not files:
         raise UsageError("no file of fixed records is named", "name those that `twofold rejects --to` wrote, fixed")
-    missing = [str(file) for file in files if not file.is_file()]
+    # Unlike `Path.is_file` it takes any name.
+    missing = [str(file) for file in files if not os.path.isfile(file)]  # noqa: PTH113
     if missing:
         raise TwofoldError(f"no such file: {', '.join(missing)}", "name files on the machine that runs this")
     targets = {file: inbox.checked_name(f"{FOLDER}/{label(name)}/{file.name}") for file in files}

@@ -18,6 +18,7 @@ from twofold.errors import TwofoldError
 from twofold.reader import output
 from twofold.settings import Settings
 
+ROOT = Path(__file__).parents[2]
 NOWHERE = ["broken/x", "loop/x", "file/x", "/proc/none/x", "y" * 300]
 
 
@@ -90,6 +91,16 @@ def test_where_no_answer_can_be_written(folder: Path, place: str) -> None:
         output.whole_folder(folder / place, overwrite=True),
     ):
         pass
+
+
+@pytest.mark.parametrize("place", ["y" * 300, "loop", "none"])
+def test_files_that_cannot_be_looked_at(folder: Path, place: str) -> None:
+    """A name too long was a stack trace."""
+    file, pipelines = folder / place, str(ROOT / "pipelines")
+    commands = [["land", "flights", str(file), "--as", "a.jsonl"], ["replay", "flights", "--mended", str(file)]]
+    for command in commands:
+        result = CliRunner().invoke(cli, ["--pipelines", pipelines, *command])
+        assert isinstance(result.exception, TwofoldError) and str(file) in str(result.exception)
 
 
 def test_a_home_that_cannot_be_made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

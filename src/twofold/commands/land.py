@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections import Counter
 from pathlib import Path
@@ -61,11 +62,15 @@ def _check_sources(files: tuple[Path, ...]) -> None:
 
 
 def _source_fault(file: Path) -> str:
-    if not file.exists():
+    try:
+        mode = file.stat().st_mode
+    except FileNotFoundError:
         return "no such file"
-    if file.is_dir():
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    if stat.S_ISDIR(mode):
         return "is a folder: name the files in it"
-    if not file.is_file():
+    if not stat.S_ISREG(mode):
         return "is no regular file"
     return "" if os.access(file, os.R_OK) else "cannot be read: check its permissions"
 
