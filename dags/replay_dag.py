@@ -50,9 +50,11 @@ FORM = {
 for pipeline in wiring.pipelines():
     with wiring.pipeline_dag(pipeline, "replay", __doc__, None, params=FORM):
         plan = ReplayOperator(task_id="plan", pipeline=pipeline.name)
-        land = SparkJobOperator(task_id="land", pipeline=pipeline.name, job="batch", arguments=["--wait", "600"])
+        land = SparkJobOperator(
+            task_id="land", pipeline=pipeline.name, job="batch", arguments=["--wait", "600"], only=[LANDINGS, MENDED]
+        )
         announce = AnnounceOperator(task_id="announce", pipeline=pipeline.name, table=tables.BATCH_LOG)
         how = ["--since", "{{ params.since }}", "{{ '--dry-run' if params.dry_run else '--yes' }}"]
-        reland = SparkJobOperator(task_id=RELAND, pipeline=pipeline.name, job="reland", arguments=how)
+        reland = SparkJobOperator(task_id=RELAND, pipeline=pipeline.name, job="reland", arguments=how, only=[RELAND])
         plan >> [land, reland]
         land >> announce

@@ -36,6 +36,7 @@ def fact(dag: DAG) -> dict[str, Any]:
                 + sum(dag.task_dict[name].priority_weight for name in task.get_flat_relative_ids(upstream=False)),
                 "links": sorted(link.name for link in task.operator_extra_links),
                 "runbook": getattr(task, "runbook", None),
+                "only": getattr(task, "only", None),
             }
             for task in dag.tasks
         },

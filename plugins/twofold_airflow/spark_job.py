@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk import Context
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from twofold.errors import TwofoldError
 from twofold.launch import configuration, jobs_folder
@@ -35,6 +35,7 @@ class SparkJobOperator(PipelineOperator, SparkSubmitOperator):
     """Run `spark_jobs/<job>_job.py` for a pipeline; its report is the task's XCom.
 
     A job that wrote its report has done its work, even where it warns (and so exits with 1): the warnings are in it.
+    `only`: for which `what` of the DAG's form it runs, else it is skipped, also where somebody clears it.
     """
 
     ui_color = "#e8f0fe"
@@ -46,6 +47,7 @@ class SparkJobOperator(PipelineOperator, SparkSubmitOperator):
         job: str,
         arguments: Sequence[str] = (),
         short_lived: bool = True,
+        only: Sequence[str] = (),
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(
@@ -58,10 +60,13 @@ class SparkJobOperator(PipelineOperator, SparkSubmitOperator):
             **kwargs,
         )
         self.job = job
+        self.only = tuple(only)
         self.runbook = f"{job}-failed"
 
     def execute(self, context: Context) -> dict[str, Any]:  # type: ignore[override]
         """Look whether there is work; then submit the job, and wait for its end."""
+        if self.only and context["params"]["what"] not in self.only:
+            raise AirflowSkipException(f"it is for {' or '.join(self.only)}")
         if (report := self._idle()) is not None:
             return report
         with tempfile.TemporaryDirectory(prefix="twofold-") as folder:

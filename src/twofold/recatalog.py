@@ -18,7 +18,7 @@ from uuid import UUID
 from pyarrow import fs
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
-from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError
+from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError, ValidationError
 from pyiceberg.io import FileIO, load_file_io
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.serializers import FromInputFile
@@ -28,7 +28,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from twofold import inbox
-from twofold.errors import TwofoldError
+from twofold.errors import TwofoldError, first_line
 
 NAMED, NEW, BEHIND, REFUSED = "there already", "to be named", "to be moved on", "refused"
 _SUFFIX = ".metadata.json"
@@ -89,7 +89,7 @@ def _entry(catalog: SqlCatalog, io: FileIO, folder: str, versions: dict[int, lis
 
 def _decided(io: FileIO, folder: str, names: list[str]) -> tuple[str, TableMetadata]:
     """The metadata file of the newest version that was, or may as well be, the last commit."""
-    read = {}
+    read, torn = {}, {}
     for name in sorted(names):
         location = f"{folder}/{inbox.METADATA}/{name}"
         try:
@@ -97,11 +97,19 @@ def _decided(io: FileIO, folder: str, names: list[str]) -> tuple[str, TableMetad
         except FileNotFoundError:
             what = f"{location} went away while it was looked at: a job has just committed, or was refused"
             raise TwofoldError(what, "run this again once no job runs") from None
+        except (ValueError, ValidationError) as error:  # empty, or cut short, as by a full disk
+            torn[location] = first_line(error)
+            continue
         if _path(metadata.location).rstrip("/") != _path(folder):
             what = f"{location} was written for {metadata.location}"
             raise TwofoldError(what, "put the bucket back to where it was: tables name their files in full")
         read[location] = metadata
     whole = {location: metadata for location, metadata in read.items() if _is_whole(io, metadata)}
+    if torn and not whole:
+        what = f"{', '.join(torn)} cannot be read ({next(iter(torn.values()))})"
+        raise TwofoldError(
+            what, "bring it back from a copy of the bucket; or move it away, if its commit was never made"
+        )
     if not whole:
         what = f"the snapshot that {min(read)} names is not there"
         raise TwofoldError(what, "bring the file back from a copy of the bucket")

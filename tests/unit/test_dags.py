@@ -30,8 +30,14 @@ for form in json.loads(sys.argv[1]):
         operator.execute({"params": {**empty, **form}, "run_id": "manual"})
     except BaseException as error:
         print("SAID", type(error).__name__, *str(error).splitlines()[:1])
+from twofold_airflow.spark_job import SparkJobOperator
+try:
+    operator = SparkJobOperator(task_id="reland", pipeline="sound", job="reland", only=["reland"])
+    operator.execute({"params": {"what": "landings"}})
+except BaseException as error:
+    print("SAID", type(error).__name__, error)
 """
-"""Plans a replay by each of some forms, and prints how it ends."""
+"""Plans a replay by each of some forms, runs a job that is for another one, and prints how each ends."""
 BESIDE_THE_DATABASE = {"metadata.py", "page", "dag_folder.py"}
 """Parts of the plugins that ask the database before Airflow runs, in its API server or DAG processor; no task does."""
 
@@ -68,7 +74,7 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     assert lines, outcome.stderr
     found: dict[str, Any] = json.loads(lines[0].removeprefix("FACTS "))
     said = [line.removeprefix("SAID ") for line in planned.stdout.splitlines() if line.startswith("SAID ")]
-    assert len(said) == len(forms), planned.stderr
+    assert len(said) == len(forms) + 1, planned.stderr
     return {**found, "planned": said}
 
 
@@ -90,7 +96,8 @@ def test_a_faulty_definition_is_the_only_import_error_and_names_file_field_and_r
 
 def test_a_form_of_a_replay_has_what_is_asked_for_and_nothing_else(facts: dict[str, Any]) -> None:
     """A replay of no file was done, and a range beside the files of another kind was passed over."""
-    *refused, reland = facts["planned"]
+    *refused, reland, of_another = facts["planned"]
+    assert of_another == "AirflowSkipException it is for reland"
     for line, said in zip(
         refused,
         (
@@ -104,6 +111,12 @@ def test_a_form_of_a_replay_has_what_is_asked_for_and_nothing_else(facts: dict[s
     ):
         assert line.startswith("AirflowFailException ") and said in line, line
     assert reland.startswith("DownstreamTasksSkipped"), reland
+
+
+def test_a_task_of_the_replay_that_somebody_clears_is_still_of_its_own_form(facts: dict[str, Any]) -> None:
+    """`reland` of a run that was to replay landings judged everything again, and replaced rows."""
+    tasks = facts["dags"]["sound_replay"]["tasks"]
+    assert (tasks["land"]["only"], tasks["reland"]["only"]) == (["landings", "mended"], ["reland"])
 
 
 def test_every_dag_has_owner_tags_manual_and_runs_one_at_a_time(facts: dict[str, Any]) -> None:

@@ -171,6 +171,24 @@ def test_where_nothing_tells_which_commit_was_made_both_are_named_and_the_others
     assert lost.load_table(LOG).metadata_location == both[1]
 
 
+@pytest.mark.parametrize("torn", [b"", b'{"format-version": 2, "ta', b"[]"])
+def test_a_file_cut_short_is_passed_over_beside_a_whole_one_or_named(log: Table, lost: SqlCatalog, torn: bytes) -> None:
+    """As a full disk leaves one: it ended the command, and no table after it was done."""
+    newest = Path(log.metadata_location.removeprefix("file://"))
+    beside_it, after_it = (
+        newest.with_name(f"{version}-0f0f0f0f-0000-4000-8000-000000000000.metadata.json")
+        for version in (newest.name.partition("-")[0], "00099")
+    )
+    beside_it.write_bytes(torn)
+    (entry,) = (one for one in recatalog.plan(lost) if one.table == log.name()[-1])
+    assert (entry.state, entry.metadata) == (NEW, log.metadata_location)
+    after_it.write_bytes(torn)
+    plan = made(lost)
+    assert plan[log.name()[-1]].state == REFUSED
+    assert f"{after_it} cannot be read (" in plan[log.name()[-1]].text
+    assert [one.state for name, one in plan.items() if name != log.name()[-1]] == [NEW] * (len(plan) - 1)
+
+
 @pytest.mark.parametrize(
     ("later", "state"),
     [(1, NAMED), (2, BEHIND), (22, BEHIND)],

@@ -261,6 +261,14 @@ def test_schemas_change_within_a_batch(tmp_path: Path) -> None:
 
 
 DIGITS = {"type": "bytes", "logicalType": "decimal"}
+ITEM = {"type": "record", "name": "I", "fields": [{"name": "x", "type": "int"}]}
+
+
+def pair(a: object, b: object) -> dict[str, object]:
+    """A record of two values."""
+    return {"type": "record", "name": "P", "fields": [{"name": "a", "type": a}, {"name": "b", "type": b}]}
+
+
 AS_WRITTEN: list[tuple[object, bytes, str | None]] = [
     ("long", b"\xff" * 9 + b"\x01", str(-(1 << 63))),
     ("long", b"\x82" + b"\x80" * 8 + b"\0", "1"),
@@ -272,6 +280,9 @@ AS_WRITTEN: list[tuple[object, bytes, str | None]] = [
     ({"type": "record", "name": "_tw_whole", "fields": [{"name": "a", "type": "int"}]}, b"\x0a", '{"a":5}'),
     ({"type": "enum", "name": "E", "symbols": ["a-b", "c"], "default": "d"}, b"\0", "a-b"),
     (["null", doubled(64, "string")], b"\0", None),
+    # Of a text or an array the attribute `name` says nothing.
+    (pair({"type": "string", "name": "v"}, {"type": "string", "name": "v"}), b"\x02a\x02b", '{"a":"a","b":"b"}'),
+    (pair({"type": "array", "name": "I", "items": ITEM}, "I"), b"\0\0", '{"a":[],"b":{"x":0}}'),
 ]
 """What the library's own writer refuses, or takes years to write."""
 

@@ -39,7 +39,9 @@ def _become(context: click.Context, program: str) -> NoReturn:
 @click.command()
 @_PIPELINE
 @click.option("--until-caught-up", is_flag=True, help="Take what is in Kafka now, finish the views, and exit.")
-@click.option("--health-port", default=0, show_default="any free one", help="Port of /healthz on loopback.")
+@click.option(
+    "--health-port", type=click.IntRange(0, 65535), default=0, show_default="any free one", help="Port of /healthz."
+)
 @click.pass_context
 def stream(context: click.Context, /, **_: object) -> None:
     """Run the speed layer of PIPELINE: every Kafka record to stream_log, windows to stream_<view>.

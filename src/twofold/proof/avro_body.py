@@ -152,7 +152,9 @@ class _Schemas:
             if found := _PRIMITIVES.get(schema) or self.named.get(_full(schema, namespace)):
                 return found
             raise Untold(f"a schema of the type {schema}")
-        name = _full(schema["name"], schema.get("namespace", namespace)) if "name" in schema else ""
+        # Of other types an attribute `name` says nothing.
+        is_named = schema["type"] in ("record", "error", "enum", "fixed")
+        name = _full(schema["name"], schema.get("namespace", namespace)) if is_named else ""
         if name in self.named:
             raise NotAvro(f"{name} is declared twice")
         found = self._of_kind(schema, name, namespace)

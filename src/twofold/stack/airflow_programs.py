@@ -103,6 +103,11 @@ def require_up(settings: Settings) -> None:
         raise NotRunning(f"there is no Airflow running in {settings.home}", "run `twofold up`")
 
 
+def forget_set_up(settings: Settings) -> None:
+    """Have the next `prepare` make all of it again: the database is gone."""
+    _set_up_mark(settings).unlink(missing_ok=True)
+
+
 def _set_up_mark(settings: Settings) -> Path:
     return settings.home / "airflow" / "set-up"
 

@@ -150,6 +150,7 @@ def _settle(settings: Settings, asked: Asked) -> tuple[Settings, HomeState]:
         )
     elif not Path(known.postgres_folder).is_dir() and asked.new_postgres:
         known = replace(known, postgres_folder=str(postgres.choose_folder(settings.home)))
+        airflow_programs.forget_set_up(settings)
     elif not Path(known.postgres_folder).is_dir():
         raise TwofoldError(
             f"PostgreSQL's folder {known.postgres_folder} is gone, and the catalog of all tables with it",
