@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import zip_longest
@@ -47,7 +47,7 @@ class HoldingFile:
     gone: dict[int, list[int]]
     """Number of a record → the numbers of its elements that go, from 1; none: all of it goes."""
     taken: Mapping[str, Any] | None
-    """The row of `landed_files` of the landing that took it as it lies; None: it was not ingested yet."""
+    """The row of `landed_files` of the last landing that took its content; None: it was not ingested yet."""
 
 
 @dataclass
@@ -71,14 +71,15 @@ class InboxEraser:
             lies = row if row is not None and row["version"] == file.version else None
             if lies is not None and lies["reason"] is not None:
                 self.unread[file.name] = lies["reason"]
-            elif (lies is None or file.name in named) and (found := self._read(folder, file, row)):
+            elif (lies is None or file.name in named) and (found := self._read(folder, file, file.name, landed)):
                 yield found
         kept, archive = {inbox.archived(row["landing"], row["file"]): row for row in landed}, self.lake.archive()
         # Before the archive is listed, as they go there.
         moving = [inbox.File(f"{inbox.MOVING}/{name}", "", 0) for name in archive.unsettled()]
         for file in (*moving, *archive.files()):
             row = kept.get(file.name.removeprefix(f"{inbox.MOVING}/"))
-            if (row is None or row["file"] in named) and (found := self._read(archive, file, row)):
+            name, rows = (row["file"], [row]) if row else (file.name, [])
+            if (row is None or name in named) and (found := self._read(archive, file, name, rows)):
                 yield found
 
     def _erased_before(self) -> set[str]:
@@ -88,8 +89,11 @@ class InboxEraser:
         query = f"SELECT DISTINCT file FROM {self.duck.read(log, files)} WHERE outcome = '{tables.ERASED}'"
         return {name for (name,) in self.duck.connection.execute(query).fetchall()}
 
-    def _read(self, folder: inbox.Folder, file: inbox.File, row: Mapping[str, Any] | None) -> HoldingFile | None:
-        judge, name = Judge(self.lake.pipeline), row["file"] if row else file.name
+    def _read(
+        self, folder: inbox.Folder, file: inbox.File, name: str, rows: Sequence[Mapping[str, Any]]
+    ) -> HoldingFile | None:
+        """What it holds; `name` it had in the inbox, and `rows` are those of the landings that may have taken it."""
+        judge = Judge(self.lake.pipeline)
         gone: dict[int, list[int]] = {}
         try:
             with folder.open(file.name) as stream:
@@ -103,8 +107,9 @@ class InboxEraser:
             return None
         except FileNotFoundError:  # it went on, to where it is looked for next, or away
             return None
-        taken = row is not None and row["reason"] is None and digest == row["sha256"]
-        return HoldingFile(folder, file, gone, row if row and taken else None) if gone else None
+        # By its content: other content under its name may have been set aside since.
+        took = (row for row in reversed(rows) if (row["file"], row["sha256"], row["reason"]) == (name, digest, None))
+        return HoldingFile(folder, file, gone, next(took, None)) if gone else None
 
     def _held(self, judge: Judge, records: JsonRecords | CellRecords, name: str) -> Iterator[tuple[int, int]]:
         """The numbers of records that hold an id, each with that of the element that does; 0: all of it does."""

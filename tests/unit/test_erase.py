@@ -29,7 +29,8 @@ from spark_jobs.tasks import of_file
 from tests import lake as tables_by_hand
 from tests.conftest import write_definition
 from tests.lake import LocalLake
-from twofold import commits, inbox, ledger, schemas, table_files, table_state, tables
+from tests.unit import test_taken
+from twofold import commits, inbox, ledger, schemas, table_files, table_state, tables, taken
 from twofold.catalog import LakeCatalog
 from twofold.contract import judge as judge_module
 from twofold.contract.judge import Judge
@@ -275,6 +276,22 @@ def test_an_archived_file_is_rewritten_too(lake: LocalLake) -> None:
     (taken,) = lake.landed_files()
     with kept.open("rb") as stream:
         assert (taken["sha256"], taken["size_bytes"]) == (inbox.sha256(stream), kept.stat().st_size)
+
+
+def test_a_file_that_was_set_aside_meanwhile_is_known_by_its_content(lake: LocalLake) -> None:
+    """Met half-written and whole again since: rewritten it was new, so its old rows came back over corrections."""
+    work = test_taken.made(lake.own, lake.settings.home, "keep")
+    for content, aside in (((text("a") + b"\n" + text(PERSON)).decode(), ""), ("half", "f.json")):
+        test_taken.put(work, "f.json", content)
+        test_taken.land(work, aside=aside)
+    put(work, "f.json", text("a") + b"\n" + text(PERSON))
+    with inbox_eraser(work) as eraser:
+        (held,) = eraser.look([])
+        eraser.erase(held)
+    with work.inbox().open("f.json") as stream:
+        digest = inbox.sha256(stream)
+    assert [row["sha256"] == digest for row in work.landed_files()] == [True, False]
+    assert taken.new_files(work.inbox().files(), taken.read_book(work).files) == []
 
 
 @pytest.mark.parametrize("held_bytes", [judge_module.HELD_BYTES, 1])

@@ -53,7 +53,8 @@ def land(lake: LocalLake, *, aside: str = "") -> None:
         with lake.inbox().open(one.file.name) as stream:
             digest = inbox.sha256(stream)
         row = {"landing": book.landing + 1, "file": one.file.name, "version": one.file.version, "sha256": digest}
-        files.append({**row, "rows": 1, "size_bytes": 1, "reason": "broken" if one.file.name == aside else None})
+        row |= {"rows": 1, "size_bytes": 1, "landed_at": small_world.START}
+        files.append({**row, "reason": "broken" if one.file.name == aside else None})
     by_hand.append(lake.table(tables.BATCH_LOG), [], Landed(lake.name, book.landing + 1, files=tuple(files)))
     by_hand.append(lake.table(tables.LANDED_FILES), files)
 
