@@ -17,6 +17,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import IO, Any
 
+import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException
 
 from spark_jobs import rewriting
@@ -28,7 +29,7 @@ from twofold.contract.judge import Judge
 from twofold.contract.records import CellRecords, JsonRecords
 from twofold.definition.field_source import FieldSource
 from twofold.definition.names import ELEMENT
-from twofold.errors import TwofoldError
+from twofold.errors import TwofoldError, first_line
 from twofold.lake import Lake
 from twofold.ledger import Erased
 from twofold.reader import pruning
@@ -58,7 +59,7 @@ class InboxEraser:
     duck: Scratch
     wanted: Wanted
     unread: dict[str, str] = field(default_factory=dict)
-    """Files that nobody can read, which may hold the ids, too: name → why."""
+    """Files that nobody can read, or rewrite, which may hold the ids, too: name → why."""
 
     def look(self, named: Collection[str]) -> Iterator[HoldingFile]:
         """The files that hold them now. `named` are those that rows of the ids came from."""
@@ -120,8 +121,8 @@ class InboxEraser:
                 if held:
                     yield number, element
 
-    def erase(self, held: HoldingFile) -> None:
-        """Rewrite the file; TwofoldError where somebody changed it meanwhile."""
+    def erase(self, held: HoldingFile) -> bool:
+        """Rewrite the file; False where that cannot be done, TwofoldError where somebody changed it meanwhile."""
         folder, name = held.folder, held.file.name
         changed = TwofoldError(f"{inbox.shown(name)} was changed meanwhile", "run it again: nothing of it was lost")
         with tempfile.NamedTemporaryFile(dir=self.lake.settings.home, prefix="erase-") as made:
@@ -130,22 +131,29 @@ class InboxEraser:
                 rewriting.without(folder, name, self.lake.pipeline, held.gone, made)
                 made.flush()
                 other = self._other_than_before(path, held)
+                why = (
+                    "" if other is None else f"it would be another one in its record {other:,}: report it with the file"
+                )
             except FileNotFoundError:
                 raise changed from None
+            except MemoryError:
+                raise
+            except (pa.ArrowException, SetAside, ValueError, RecursionError) as error:
+                why = f"what would be left of it fails: {first_line(error)}"
             with path.open("rb") as stream:
                 digest = inbox.sha256(stream)
             if folder.version(name) != held.file.version:
                 raise changed
-            if other is not None:
-                raise TwofoldError(
-                    f"{inbox.shown(name)} would be another one in its record {other:,}",
-                    "it was left as it is: report it with the file, and see to it yourself",
-                )
+            if why:
+                # The tables must lose the ids nevertheless, and every further run would meet it again.
+                self.unread[name] = why
+                return False
             if held.taken:
                 self._account(held.taken, {"sha256": digest, "size_bytes": path.stat().st_size})
             folder.put(path, name)
         if held.taken and held.taken["file"] == name:
             self._account(held.taken, {"version": folder.version(name)})
+        return True
 
     def _other_than_before(self, path: Path, held: HoldingFile) -> int | None:
         """The first record of the new file that differs in more than what had to go; one too many or few, too."""

@@ -89,8 +89,8 @@ def erase(job: Job, wanted: Wanted, by: str, why: str, streaming: bool = False) 
         held = {shape.name: eraser.look(shape) for shape in eraser.shapes}
         rewritten: dict[str, int] = {}
         for one in _shown("files of the inbox", list(files.look(held[tables.BATCH_LOG].names))):
-            files.erase(one)
-            rewritten[one.file.name] = len(one.gone)
+            if files.erase(one):
+                rewritten[one.file.name] = len(one.gone)
         removed = 0
         database.forget_result(lake.settings, lake.name, maintenance.BEYOND)
         if any(one.files for one in held.values()) or any(map(eraser.left_behind, eraser.shapes)):
@@ -182,7 +182,7 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
     for name, count in report["files"].items():
         yield f"    {inbox.shown(name)}: {counted(count, 'record')}"
     for name, why in report["files_unread"].items():
-        yield f"    {inbox.shown(name)} may hold them: it cannot be read ({why}); see to it yourself"
+        yield f"    {inbox.shown(name)} may hold them: it stays as it is ({why}); see to it yourself"
     if done:
         yield f"  {report['entered']:,} ids entered in the ledger, {report['files_removed']:,} old files removed"
     yield f"  Kafka        {_of_kafka(report['in_kafka'])}"

@@ -28,6 +28,7 @@ Gone = Mapping[int, Collection[int]]
 """Number of a record → the numbers of its elements that go, from 1; none: all of it goes."""
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}\[\],:]|[^\s"{}\[\],:]++', re.DOTALL)
 _PARQUET_ROWS = 16_384
+_NO_VIEWS = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
 
 
 def without(folder: inbox.Folder, name: str, pipeline: Pipeline, gone: Gone, target: IO[bytes]) -> None:
@@ -135,12 +136,39 @@ def _csv(folder: inbox.Folder, name: str, form: Format, pipeline: Pipeline, gone
 
 def _parquet(source: IO[bytes], gone: Gone, target: IO[bytes]) -> None:
     file = pq.ParquetFile(pa.PythonFile(source, "r"))
-    # As a column of a file may allow no null.
-    schema = pa.schema([field.with_nullable(True) for field in file.schema_arrow], file.schema_arrow.metadata)
+    schema = pa.schema(map(_with_nulls, file.schema_arrow), file.schema_arrow.metadata)
     with pq.ParquetWriter(target, schema) as writer:
         first = 1
-        for batch in file.iter_batches(_PARQUET_ROWS):
-            kept = pa.array([None if first + row in gone else row for row in range(batch.num_rows)], pa.int64())
-            columns = [column.take(kept) for column in batch.columns]
-            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
-            first += batch.num_rows
+        for group in range(file.num_row_groups):
+            # Each for itself, as Arrow reads lists of dictionaries only within one group.
+            for batch in file.iter_batches(_PARQUET_ROWS, row_groups=[group]):
+                kept = pa.array([None if first + row in gone else row for row in range(batch.num_rows)], pa.int64())
+                columns = [
+                    (column if column.type == kind else column.cast(kind)).take(kept)
+                    for column, kind in zip(batch.columns, schema.types, strict=True)
+                ]
+                writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+                first += batch.num_rows
+
+
+def _with_nulls(field: pa.Field) -> pa.Field:
+    """The field where each value may be null, also within structs, of types that Arrow takes rows of.
+
+    No dictionaries, as these keep the values of rows that went.
+    """
+    kind = field.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_struct(kind):
+        kind = pa.struct(map(_with_nulls, kind.fields))
+    elif pa.types.is_map(kind):
+        kind = pa.map_(_with_nulls(kind.key_field).with_nullable(False), _with_nulls(kind.item_field))
+    elif pa.types.is_fixed_size_list(kind):
+        kind = pa.list_(_with_nulls(kind.value_field), kind.list_size)
+    elif pa.types.is_list(kind):
+        kind = pa.list_(_with_nulls(kind.value_field))
+    elif pa.types.is_large_list(kind):
+        kind = pa.large_list(_with_nulls(kind.value_field))
+    else:
+        kind = _NO_VIEWS.get(kind, kind)
+    return field.with_type(kind).with_nullable(True)
