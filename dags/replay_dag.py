@@ -22,8 +22,9 @@ A field that is set though it is not for what is asked for is refused, and so is
 After a changed definition: `reland` judges what Kafka and the inbox still hold again, and replaces its rows; or
 `landings`, so that what was rejected or filtered is judged again. A range is refused whose ids were corrected by rows
 that do not go with it: of later landings, or of files that are left out; also where rows of it were rejected, as they
-have no id by which a correction would be found. For corrected records: `twofold rejects <p> --to FILE`, fix the file,
-replay it.
+have no id by which a correction would be found. No copy is put while files wait in the inbox that were not ingested
+yet, as one landing would take both: run `<p>_batch` first. For corrected records: `twofold rejects <p> --to
+FILE`, fix the file, replay it.
 
 `accept-loss` replays nothing: it accepts as lost what Kafka deleted before it landed, so that the stream can continue.
 

@@ -5,7 +5,8 @@
 A copy is a file like any other, so its ingest is exactly-once too: the same label puts the same names, and content
 ingested under a name is not ingested again. Copies of a range are named after the landings that they come from, so
 among them the later still wins over the earlier. Rows that were corrected by what does not go, as it is of a later
-landing or not there any more, would win over the correction: such a range is refused.
+landing or not there any more, would win over the correction: such a range is refused. So would rows that are corrected
+by a file that waits in the inbox, as one landing takes it together with the copies: first it must be landed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,8 @@ from twofold.definition.renderer import text_literal
 from twofold.errors import TwofoldError, UsageError
 from twofold.lake import Lake
 from twofold.reader import Reader
-from twofold.taken import TakenFiles
-from twofold.text import quoted
+from twofold.taken import TakenFiles, new_files, read_book
+from twofold.text import counted, quoted
 
 FOLDER = "replay"
 _NAMED = 5
@@ -110,7 +112,11 @@ def plan_mended(pipeline: str, files: Sequence[Path], name: str) -> Plan:
 
 
 def carry_out(lake: Lake, plan: Plan) -> None:
-    """Put every copy into the inbox, each whole or not at all; safe to repeat."""
+    """Put every copy into the inbox, each whole or not at all; safe to repeat.
+
+    TwofoldError where other files wait there.
+    """
+    _refuse_waiting(lake, {copy.target for copy in plan.copies})
     folder = lake.inbox()
     for copy in plan.copies:
         try:
@@ -143,6 +149,27 @@ def _planned(lake: Lake, chosen: Sequence[dict[str, Any]], taken: Sequence[dict[
     if copies and (left_out or not reaches):
         _refuse_stale(lake, (chosen[0]["landing"], chosen[-1]["landing"]), left_out, reaches=reaches)
     return Plan(lake.name, tuple(sorted(copies.values(), key=lambda copy: copy.target)), tuple(left_out.values()))
+
+
+def _refuse_waiting(lake: Lake, own: Collection[str]) -> None:
+    """Refuse while files wait that would be landed with the copies, in the order of their names; not for these."""
+    folder, waiting = lake.inbox(), []
+    for one in new_files(folder.files(), read_book(lake).files):
+        with suppress(FileNotFoundError):
+            if one.file.name not in own and not (one.known and _digest(folder, one.file.name) in one.known):
+                waiting.append(inbox.shown(one.file.name))
+    if waiting:
+        more = ", …" if len(waiting) > _NAMED else ""
+        raise TwofoldError(
+            f"{counted(len(waiting), 'file')} of the inbox would be landed together with the copies, whose rows could "
+            f"win over newer ones: {', '.join(waiting[:_NAMED])}{more}",
+            f"run `twofold batch {lake.name}` first, then the replay again",
+        )
+
+
+def _digest(folder: inbox.Folder, name: str) -> str:
+    with folder.open(name) as stream:
+        return inbox.sha256(stream)
 
 
 def _refuse_stale(lake: Lake, ends: tuple[int, int], left_out: Mapping[tuple[int, str], str], *, reaches: bool) -> None:

@@ -217,8 +217,8 @@ def test_erased_ids_are_gone_everywhere_and_stay_gone(stack: Settings, spark: Sp
     work.send_values(bad(GONE), b"oops")
     work.drain()
     lines = (small_world.as_json(event(GONE, 40)), small_world.as_json(event("two", 41)), bad(GONE))
-    work.put("two.json", b"".join(line + b"\n" for line in lines))
     replay.carry_out(work.lake, replay.plan_landings(work.lake, 1, None, "again"))
+    work.put("two.json", b"".join(line + b"\n" for line in lines))
     work.take()
     assert work.union()["inserted"] == 2
     again = reland_job.run(work.lake, Asked(), go=True)

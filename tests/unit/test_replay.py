@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,38 @@ def test_rejected_rows_do_not_come_back_over_their_correction(lake: LakeCatalog,
     assert refused.value.remedy == f"extend the range to the last landing: 1..; {RELAND}"
     assert len(replay.plan_landings(work, 1, 1, "again").copies) == 1
     assert len(replay.plan_landings(work, 2, None, "again").copies) == 2
+
+
+@pytest.mark.parametrize("mended", [False, True])
+def test_no_copy_is_put_beside_a_file_that_waits(lake: LakeCatalog, tmp_path: Path, mended: bool) -> None:
+    """One landing took both in the order of their names, and the old row won over the correction."""
+    work = made(lake, tmp_path, "keep")
+    land_ids(work, "jan.json", "a", "b")
+    put(work, "fix.json", "corrected a")
+    fixed = tmp_path / "fixed.jsonl"
+    fixed.write_text("{}")
+    plan = replay.plan_mended("p", [fixed], "again") if mended else replay.plan_landings(work, 1, None, "again")
+    with pytest.raises(TwofoldError, match=r"^1 file of the inbox would be landed together .*: fix\.json") as refused:
+        replay.carry_out(work, plan)
+    assert refused.value.remedy == "run `twofold batch p` first, then the replay again"
+    assert [file.name for file in work.inbox().files()] == ["fix.json", "jan.json"]
+
+
+def test_what_waits_but_is_not_landed_is_no_hindrance(lake: LakeCatalog, tmp_path: Path) -> None:
+    """The plan's own copies, where a kill had left some; content that is known; what was set aside."""
+    work = made(lake, tmp_path, "keep")
+    land_ids(work, "jan.json", "a", content="jan")
+    land_ids(work, "feb.json", "b")
+    put(work, "bad.json", "half")
+    land(work, aside="bad.json")
+    restored = folder_of(work).path / "jan.json"
+    restored.unlink()
+    put(work, "jan.json", "jan")
+    os.utime(restored, (1, 1))
+    plan = replay.plan_landings(work, 1, None, "again")
+    replay.carry_out(work, replace(plan, copies=plan.copies[:1]))
+    replay.carry_out(work, plan)
+    assert {copy.target for copy in plan.copies} < {file.name for file in work.inbox().files()}
 
 
 def test_fixed_records_are_named() -> None:
