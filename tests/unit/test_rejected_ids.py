@@ -8,6 +8,7 @@ import json
 import sys
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,26 @@ CASES = {
     "csv that is no UTF-8": Case([{"a"}], file="f.csv", content=b"id,value,kind\na,x,\xff\n", kept=[{None}]),
     "large csv": Case([{"a"}], LARGE, file="f.csv", content=b"id,value,kind\na,x," + b"y" * 2000),
     "parquet": Case([{"a"}, {None}], file="f.parquet", content=parquet(id=["a", None], value=["x", "x"])),
+    "parquet of another spelling": Case(
+        [{"4711.5"}, {"4711"}],
+        file="f.parquet",
+        content=parquet(id=[Decimal("4711.50"), Decimal("4711")], value=["x"] * 2),
+    ),
+    "parquet of large doubles": Case([{"1e+16"}], file="f.parquet", content=parquet(id=[1e16], value=["x"])),
+    "parquet of moments": Case(
+        [{"2026-03-01T12:00:00Z"}], file="f.parquet", content=parquet(id=[NOON], value=["x"], kind=[NOON])
+    ),
+    "parquet of structs": Case(
+        [{'{"a":1.50,"t":"2026-03-01T12:00:00Z"}'}],
+        file="f.parquet",
+        content=parquet(id=[{"a": Decimal("1.50"), "t": NOON}], value=["x"]),
+    ),
+    "parquet of a path to another spelling": Case(
+        [{"4711"}],
+        {"fields": {"id": {"from": "user[1].id"}, "kind": {"from": "user"}}},
+        file="f.parquet",
+        content=parquet(user=[[None, {"id": Decimal("4711.00"), "t": NOON}]], value=["x"]),
+    ),
     "parquet of a path": Case(
         [{"7"}],
         {"fields": {"id": LONG | {"from": "user.id"}}},

@@ -7,22 +7,26 @@ Columns that are not declared are not read, whatever they hold. Rows that went i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from twofold.contract import reasons
-from twofold.contract.literals import JSON, is_text, json_value
+from twofold.contract.literals import BEYOND, JSON, MOMENT, OTHER, TEXT, cell_literal, is_json, is_text, json_value
 from twofold.contract.reasons import Reason
 from twofold.contract.records import CellRecords, too_large
 from twofold.definition.field_source import FieldSource, Step
-from twofold.definition.model import Field, Pipeline
+from twofold.definition.model import Event, Field, Pipeline
 from twofold.errors import first_line
 from twofold.readers.texts import BLOCK_BYTES, PIECE_BYTES, RECORDS_A_PIECE, SetAside, WatchedStream
 
+_Placed = tuple[Field, str, Sequence[Step]]
+"""A field, the column that it is in, and its path within the values of that."""
 _FEWEST_ROWS = 64
 """However wide the columns are that are not read."""
 
@@ -30,8 +34,7 @@ _FEWEST_ROWS = 64
 def read(source: WatchedStream, pipeline: Pipeline) -> Iterator[CellRecords]:
     """All rows, numbered from 1; SetAside where they cannot all be read."""
     try:
-        fields = [one for one in pipeline.event.fields.values() if one.is_in_cells]
-        yield from _rows(source, fields, pipeline.event.max_bytes)
+        yield from _rows(source, pipeline.event)
     except MemoryError:
         raise
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -41,19 +44,24 @@ def read(source: WatchedStream, pipeline: Pipeline) -> Iterator[CellRecords]:
         raise SetAside(f"unreadable Parquet: {first_line(error)}; write the file again") from error
 
 
-def _rows(source: WatchedStream, fields: Sequence[Field], most_bytes: int) -> Iterator[CellRecords]:
+def _rows(source: WatchedStream, event: Event) -> Iterator[CellRecords]:
     # Columns are read page by page: a row group may be as large as the file. Where pages have a checksum, it counts.
     file = pq.ParquetFile(
         pa.PythonFile(source, "r"), pre_buffer=False, buffer_size=BLOCK_BYTES, page_checksum_verification=True
     )
+    fields = [one for one in event.fields.values() if one.is_in_cells]
     columns = {one.name: _column(file.schema_arrow, one.source) for one in fields}
     declared = _declared(file.schema_arrow.names, set(columns.values()))
-    found = [one for one in fields if columns[one.name] in declared]
+    found = [
+        (one, columns[one.name], () if columns[one.name] == one.source.column else one.source.steps[1:])
+        for one in fields
+        if columns[one.name] in declared
+    ]
     number = 1
     for group in range(file.num_row_groups):
         batch_rows = _rows_at_once(file.metadata.row_group(group))
         for batch in file.iter_batches(batch_rows, row_groups=[group], columns=declared, use_threads=False):
-            yield _records(batch, declared, found, columns, number, most_bytes)
+            yield _records(batch, declared, found, number, event)
             number += batch.num_rows
     if number - 1 != file.metadata.num_rows:
         raise SetAside(
@@ -94,20 +102,39 @@ def _rows_at_once(group: pq.RowGroupMetaData) -> int:
 
 
 def _records(
-    batch: pa.RecordBatch, names: list[str], fields: Sequence[Field], columns: Mapping[str, str], number: int, most: int
+    batch: pa.RecordBatch, names: list[str], fields: Sequence[_Placed], number: int, event: Event
 ) -> CellRecords:
     read = {name: _plain(batch.column(batch.schema.get_field_index(name))) for name in names}
-    found = {}
-    faults = too_large(read.values(), most)
-    for one in fields:
-        column = columns[one.name]
-        steps = () if column == one.source.column else one.source.steps[1:]
-        found[one.name] = _within(read[column], steps, one, faults)
+    faults = too_large(read.values(), event.max_bytes)
+    found = {one.name: _within(read[column], steps, one, faults) for one, column, steps in fields}
+    # Of fields of one value the id counts, by which the record is found.
+    last = sorted(fields, key=lambda placed: placed[0].name in event.id)
 
     def payload(index: int) -> bytes:
-        return JSON.encode({name: json_value(column[index], described=True) for name, column in read.items()})
+        kept: Any = {name: json_value(column[index], described=True) for name, column in read.items()}
+        for one, column, steps in last:
+            _spell(kept, (column, *steps), found[one.name][index], one)
+        return JSON.encode(kept)
 
     return CellRecords(found, range(number, number + batch.num_rows), payload, faults)
+
+
+def _spell(kept: Any, steps: Sequence[Step], cell: pa.Scalar, field: Field) -> None:  # noqa: ANN401
+    """Put the text that the field reads of a value in its place, as far as there is one: read again it is the same."""
+    try:
+        literal = cell_literal(cell, field.type)
+    except UnicodeDecodeError:
+        return
+    if literal is None or literal.form == BEYOND:
+        return
+    for step in steps[:-1]:
+        kept = kept[step]
+    if literal.form == OTHER:
+        kept[steps[-1]] = json_value(cell)
+    elif literal.form in (TEXT, MOMENT):
+        kept[steps[-1]] = literal.text
+    elif is_json(literal.text):
+        kept[steps[-1]] = msgspec.Raw(literal.text.encode())
 
 
 def _within(array: pa.Array, steps: Sequence[Step], field: Field, faults: dict[int, Reason]) -> pa.Array:
