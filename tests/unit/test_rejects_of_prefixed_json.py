@@ -44,8 +44,8 @@ class Logs:
 @pytest.mark.parametrize(
     ("form", "lines", "apart"),
     [
-        ("confluent-json", [b'{"payment_id":0}', b"no prefix", b"\0in a file"], [STREAM[2]]),
-        ("json", [b"no prefix", b"\0in a file"], [STREAM[0], STREAM[2]]),
+        ("confluent-json", [b'{"payment_id":0}', b"no prefix"], [STREAM[2], b"\0in a file"]),
+        ("json", [b"no prefix"], [STREAM[0], STREAM[2], b"\0in a file"]),
     ],
 )
 def test_the_schema_id_is_left_out(tmp_path: Path, form: str, lines: list[bytes], apart: list[bytes]) -> None:

@@ -49,9 +49,9 @@ def rejects(
 ) -> None:
     """Show rejected records by kind of reason, and files that were set aside; or write the records' bytes to a file.
 
-    Each record is written byte by byte on a line of its own. A record that holds a line break itself would be split
-    there, so it becomes a file of its own in FILE.apart/. Of a record with `event.each` only the rejected elements are
-    written, and rows of CSV and Parquet as JSON of the same values.
+    Each record is written byte by byte on a line of its own. A record that holds a line break would be split there,
+    and one with a zero byte be read as UTF-16, so it becomes a file of its own in FILE.apart/. Of a record with
+    `event.each` only the rejected elements are written, and rows of CSV and Parquet as JSON of the same values.
 
     \b
     Examples:
@@ -95,7 +95,9 @@ def _write_bytes(found: Rejects, target: Path) -> None:
         written = found.write(lines, apart)
     click.echo(f"{written['lines']:,} records written to {target}", err=True)
     if written["apart"]:
-        click.echo(f"{written['apart']:,} records hold line breaks: each is a file of its own in {apart}/", err=True)
+        click.echo(
+            f"{written['apart']:,} records are no line of UTF-8: each is a file of its own in {apart}/", err=True
+        )
     if written["empty"]:
         click.echo(f"{written['empty']:,} records had no value: there is nothing of them to write", err=True)
 

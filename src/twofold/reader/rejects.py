@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import shutil
 import tempfile
 from collections import Counter
@@ -21,6 +22,7 @@ from twofold.reader.session import Reader
 
 _SAMPLE_BYTES = 160
 _BATCH_ROWS = 500
+_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 LAYERS = (tables.STREAM_LAYER, tables.BATCH_LAYER)
 
 
@@ -84,7 +86,7 @@ class Rejects:
         return [dict(zip(names, row, strict=True)) for row in self._rows(query)]
 
     def write(self, lines: BinaryIO, apart: Path) -> Counter[str]:
-        """Write what is to be fixed: a record per line; one that holds a line break itself becomes a file in `apart`.
+        """Write what is to be fixed: a record per line; one that would be no such line becomes a file in `apart`.
 
         Returns how many went to `lines`, how many are `apart`, and how many are `empty`: without a byte.
         """
@@ -93,7 +95,7 @@ class Rejects:
             for payload in self._payloads():
                 if not payload:
                     written["empty"] += 1
-                elif b"\n" in payload:
+                elif not _is_line(payload):
                     written["apart"] += 1
                     (Path(folder) / f"{written['apart']:06}").write_bytes(payload)
                 else:
@@ -141,6 +143,15 @@ class Rejects:
     def _rows(self, query: str) -> list[tuple[Any, ...]]:
         with engine.errors():
             return self.reader.query(query, self.pipeline.name).fetchall()
+
+
+def _is_line(payload: bytes) -> bool:
+    """Whether it is one record to what reads lines, and no reason for that to take the file for UTF-16.
+
+    >>> [_is_line(one) for one in (b"{}", b"{}\\r", b"{\\r}", b"{\\n}", b"{\\0}\\0", codecs.BOM_UTF8 + b"{}")]
+    [True, True, False, False, False, False]
+    """
+    return not (b"\n" in payload or b"\r" in payload[:-1] or b"\0" in payload or payload.startswith(_MARKS))
 
 
 def _move(folder: Path, target: Path) -> None:
