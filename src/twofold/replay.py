@@ -88,13 +88,16 @@ def plan_landings(lake: Lake, first: int, last: int | None, name: str) -> Plan:
             f"events of {lake.name} have no id: those of a copy would count beside the first ones",
             "declare an id; fixed records of files that were rejected may go through by --mended",
         )
-    taken = [row for row in lake.landed_files() if row["reason"] is None]
+    prefix = f"{FOLDER}/{label(name)}"
+    # What this replay has put before is no landing to be replayed: a range without an end would grow by it each time.
+    own = re.compile(rf"{re.escape(prefix)}/\d{{6,}}/")
+    taken = [row for row in lake.landed_files() if row["reason"] is None and not own.match(row["file"])]
     newest = taken[-1]["landing"] if taken else 0
     end = newest if last is None else last
     chosen = [row for row in taken if first <= row["landing"] <= end]
     if not chosen:
         raise UsageError(f"{lake.name} has no landing in {first}..{end}", f"the last one is {newest}")
-    return _planned(lake, chosen, taken, f"{FOLDER}/{label(name)}")
+    return _planned(lake, chosen, taken, prefix)
 
 
 def plan_mended(pipeline: str, files: Sequence[Path], name: str) -> Plan:

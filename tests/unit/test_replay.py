@@ -143,3 +143,20 @@ def test_fixed_records_are_named() -> None:
     """An empty plan was carried out, and the run said that it was done."""
     with pytest.raises(UsageError, match=r"^no file of fixed records is named"):
         replay.plan_mended("p", [], "again")
+
+
+def test_the_same_label_again_puts_nothing_whatever_its_copies_became(lake: LakeCatalog, tmp_path: Path) -> None:
+    """Of a range without an end its own copies were the newest landings, and were copied again each time."""
+    work = made(lake, tmp_path, "keep")
+    land_ids(work, "jan.json", "a", "b")
+    replay.carry_out(work, replay.plan_landings(work, 1, None, "again"))
+    land(work)
+    there = set(work.inbox().files())
+    for end in (None, 1, 2):
+        plan = replay.plan_landings(work, 1, end, "again")
+        assert [copy.target for copy in plan.copies] == ["replay/again/000001/jan.json"]
+        replay.carry_out(work, plan)
+        assert set(work.inbox().files()) == there
+    # Of another replay they are landings as all others.
+    other = replay.plan_landings(work, 1, None, "other")
+    assert [copy.landing for copy in other.copies] == [2]
