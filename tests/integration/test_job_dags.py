@@ -141,7 +141,9 @@ def test_every_task_alone(airflow: Settings, airflow_define: Define) -> None:
         "replay.announce": "skipped",
         "replay.reland": "success",
     }
-    tested = airflow_tasks.tasks_test(airflow, *((f"{pipeline.name}_{dag}", task) for dag, task in split(tasks)))
+    form = {"replay.reland": ("--task-params", '{"what": "reland"}')}
+    asked = ((f"{pipeline.name}_{dag}", task, *form.get(f"{dag}.{task}", ())) for dag, task in split(tasks))
+    tested = airflow_tasks.tasks_test(airflow, *asked)
     states = {name.removeprefix(f"{pipeline.name}_"): one.state for name, one in tested.items()}
     assert states == tasks, "\n".join(one.said for one in tested.values())
     # What has nothing to do, and what reads only, starts no JVM.

@@ -99,7 +99,7 @@ def test_the_streaming_job_is_killed_before_in_and_after_its_commits(
             at_work.eventually(lambda: len(checkpoint(work, "log", "offsets")) > began, job)
             job.jvm().kill()
             assert job.ends() == 1
-            assert "start the job again" in job.said
+            assert "the JVM of this job is gone" in job.said
             held.lose_commits()
     work.holds(behind=True)
 
