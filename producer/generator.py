@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
-from decimal import ROUND_DOWN, Context, Decimal
+from decimal import ROUND_DOWN, Decimal
 from itertools import accumulate
 from random import Random
 from typing import Any
@@ -22,6 +22,7 @@ from producer.sources import Chunk, RecordSource, Request, Shares
 from producer.wire import RecordWriter
 from twofold.definition.model import Field
 from twofold.definition.time_formats import EPOCHS, ISO
+from twofold.definition.types import EXACT
 from twofold.errors import TwofoldError
 from twofold.journal import Entry
 from twofold.windows import EPOCH
@@ -33,8 +34,6 @@ ABSENT_SHARE = 0.1
 REACH_BACK = 500
 """A duplicate repeats one of this many records before it."""
 Record = tuple[bytes, bytes | None]
-_EXACT = Context(prec=100)
-"""By default decimals of 38 digits are rounded to 28."""
 
 
 class Generated(RecordSource):
@@ -208,11 +207,11 @@ def _number(field: Field) -> Maker:
         step = Decimal(1).scaleb(-field.type.scale)
         largest = (Decimal(10) ** field.type.precision - 1) * step
         low, high = max(Decimal(low), -largest), min(Decimal(high), largest)
-        span = _EXACT.subtract(high, low)
+        span = EXACT.subtract(high, low)
 
         def between(random: Random, _at: datetime) -> Decimal:
-            value = _EXACT.fma(span, Decimal(random.random()), low)
-            return value.quantize(step, ROUND_DOWN, _EXACT)
+            value = EXACT.fma(span, Decimal(random.random()), low)
+            return value.quantize(step, ROUND_DOWN, EXACT)
 
         return between
     if field.type.name == "double":

@@ -211,8 +211,7 @@ def _alone(spark: SparkSession, task: FromInbox, chosen: Chosen) -> list[Ingeste
         except JVM_FAILED as error:
             if not crashed(error):
                 raise
-    with task.lake.inbox().open(chosen.file.name) as stream:
-        digest = inbox.sha256(stream)
+    digest = inbox.digest(task.lake.inbox(), chosen.file.name)
     return [Ingested(taken=[TakenFile(chosen.file, digest, reason="the process that read it crashed, twice")])]
 
 

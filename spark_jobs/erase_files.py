@@ -97,8 +97,7 @@ class InboxEraser:
         judge = Judge(self.lake.pipeline)
         gone: dict[int, list[int]] = {}
         try:
-            with folder.open(file.name) as stream:
-                digest = inbox.sha256(stream)
+            digest = inbox.digest(folder, file.name)
             with folder.open(file.name) as stream:
                 for records in read(stream, file.name, self.lake.pipeline):
                     for number, element in self._held(judge, records, name):

@@ -89,8 +89,8 @@ def main(pipeline: str, until_caught_up: bool, health_port: int) -> None:
         run(declared(pipeline), until_caught_up, health_port)
     except outcome.FAILURES as error:
         failure = outcome.of_failure(error)
-        code = AWAY if isinstance(failure, NotRunning) else None
-        end(failure, CHANGED if isinstance(failure, DefinitionChanged) else code)
+        code = AWAY if isinstance(failure, NotRunning) else CHANGED if isinstance(failure, DefinitionChanged) else None
+        end(failure, code)
 
 
 def run(lake: Lake, until_caught_up: bool, health_port: int) -> None:

@@ -212,8 +212,7 @@ class FromInbox:
         try:
             if fault := inbox.name_fault(chosen.file.name):
                 raise SetAside(f"its name cannot be taken: {fault}")
-            with self._folder.open(chosen.file.name) as stream:
-                taken.sha256 = inbox.sha256(stream)
+            taken.sha256 = inbox.digest(self._folder, chosen.file.name)
             taken.unchanged = taken.sha256 in chosen.known
             if not taken.unchanged:
                 self._read(taken, rows)

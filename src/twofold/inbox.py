@@ -349,6 +349,12 @@ class Source(Protocol):
         ...
 
 
+def digest(source: Source, name: str) -> str:
+    """SHA-256 of a whole file; FileNotFoundError where it is gone."""
+    with source.open(name) as stream:
+        return sha256(stream)
+
+
 Folder = LocalFolder | BucketFolder
 """Where the files for one pipeline are put."""
 

@@ -159,7 +159,7 @@ def _refuse_waiting(lake: Lake, own: Collection[str]) -> None:
     folder, waiting = lake.inbox(), []
     for one in new_files(folder.files(), read_book(lake).files):
         with suppress(FileNotFoundError):
-            if one.file.name not in own and not (one.known and _digest(folder, one.file.name) in one.known):
+            if one.file.name not in own and not (one.known and inbox.digest(folder, one.file.name) in one.known):
                 waiting.append(inbox.shown(one.file.name))
     if waiting:
         more = ", …" if len(waiting) > _NAMED else ""
@@ -168,11 +168,6 @@ def _refuse_waiting(lake: Lake, own: Collection[str]) -> None:
             f"win over newer ones: {', '.join(waiting[:_NAMED])}{more}",
             f"run `twofold batch {lake.name}` first, then the replay again",
         )
-
-
-def _digest(folder: inbox.Folder, name: str) -> str:
-    with folder.open(name) as stream:
-        return inbox.sha256(stream)
 
 
 def _refuse_stale(lake: Lake, ends: tuple[int, int], left_out: Mapping[tuple[int, str], str], *, reaches: bool) -> None:

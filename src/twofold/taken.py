@@ -205,13 +205,9 @@ class TakenFiles:
             if lying[name] == version:
                 return ""
         try:
-            digest = self._digests.get(place) or self._digest(landing, name)
+            digest = self._digests.get(place) or inbox.digest(self.of(landing), name)
         except FileNotFoundError as error:
             return str(error)
         self._digests[place] = digest
         # A file restored from a backup has another version, and the same content.
         return "" if digest == sha256 else "it was changed since: other content is under its name"
-
-    def _digest(self, landing: int, name: str) -> str:
-        with self.of(landing).open(name) as stream:
-            return inbox.sha256(stream)

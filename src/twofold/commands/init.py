@@ -9,7 +9,6 @@ import io
 import os
 import shlex
 import tempfile
-from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,8 +17,7 @@ import click
 import pyarrow as pa
 
 from twofold import kafka, readers, tables
-from twofold.commands import standard_input
-from twofold.commands.try_ import STANDARD_INPUT, Summary, input_name, judged, set_aside, unreadable
+from twofold.commands.try_ import STANDARD_INPUT, Summary, input_name, judged, open_input, set_aside, unreadable
 from twofold.contract import reasons
 from twofold.definition import names
 from twofold.definition.load import SUFFIXES, check_file, clashes, definition_files, shown_path
@@ -138,7 +136,7 @@ def _from_file(file: Path, named: str | None) -> Sample:
     try:
         if not is_pipe:
             return sample.of_file(lambda: file.open("rb"), named or name)
-        with nullcontext(standard_input().buffer) if file == STANDARD_INPUT else file.open("rb") as stream:
+        with open_input(file) as stream:
             content = stream.read(MOST_BYTES)
         is_cut = len(content) == MOST_BYTES
         if is_cut:

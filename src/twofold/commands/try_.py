@@ -12,11 +12,11 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import click
 
@@ -109,7 +109,7 @@ def try_(settings: Settings, pipeline: str, file: Path, name: str | None, form: 
     # A file that is set aside in its middle has no rows: they are printed when all of it was read.
     with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, "w+", encoding="utf-8") as rows:
         try:
-            with nullcontext(standard_input().buffer) if from_input else file.open("rb") as stream:
+            with open_input(file) as stream:
                 for row, found in judged(declared, readers.read(stream, read_as, declared), summary):
                     if form == "json":
                         plain = _plain(row, found, declared)
@@ -123,6 +123,11 @@ def try_(settings: Settings, pipeline: str, file: Path, name: str | None, form: 
         for line in summary.lines(shown) if form == "text" else rows:
             click.echo(line.rstrip("\n"))
     sys.exit(1 if summary.outcomes[tables.REJECTED] else 0)
+
+
+def open_input(file: Path) -> AbstractContextManager[IO[bytes]]:
+    """A file, or the standard input, to read its bytes."""
+    return nullcontext(standard_input().buffer) if file == STANDARD_INPUT else file.open("rb")
 
 
 def input_name(file: Path) -> str:
